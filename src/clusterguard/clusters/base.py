@@ -1,0 +1,153 @@
+"""The port to a Kubernetes cluster, whoever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from clusterguard.clusters.kube import KubeClient
+
+__all__ = ["Cluster", "ControlPlane", "EtcdAccess", "EtcdLayout"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdAccess:
+    """How to reach etcd.
+
+    Attributes:
+        endpoints: Client URLs, one for each member.
+        ca: PEM file of the authority that signed the members' certificates, or None for plain HTTP.
+        cert: PEM file of our client certificate.
+        key: PEM file of its key.
+        username: For etcd's own authentication.
+        password: Likewise; never shown.
+    """
+
+    endpoints: tuple[str, ...]
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdLayout:
+    """What ``etcdutl snapshot restore`` must be told, exactly as the member is started with it.
+
+    Attributes:
+        name: ``--name``.
+        peer_url: ``--initial-advertise-peer-urls``.
+        token: ``--initial-cluster-token``.
+        data_dir: The live data directory, a path where etcd runs.
+    """
+
+    name: str
+    peer_url: str
+    token: str
+    data_dir: str
+
+    @property
+    def initial_cluster(self) -> str:
+        """``--initial-cluster`` of the restored cluster, which begins with this one member."""
+        return f"{self.name}={self.peer_url}"
+
+
+class ControlPlane(Protocol):
+    """What a restore does to a control plane: small steps, each safe to repeat.
+
+    A restore prepares the new data directory while the old one still serves, so a bad snapshot is found
+    before anything is touched; then it stops, swaps, starts and proves. Until `commit`, `roll_back` brings
+    the old state back, and `recover` does the same for a restore that was killed half-way.
+    """
+
+    def layout(self) -> EtcdLayout:
+        """Return how the member is started."""
+
+    def recover(self) -> str | None:
+        """Bring back the old state if an earlier restore was killed half-way; return what was done, or None."""
+
+    def check(self, *, needed_bytes: int) -> None:
+        """Look at everything a restore needs: programs, permissions, free space. Touches nothing.
+
+        Raises:
+            ClusterError: Something is missing; the message says what.
+        """
+
+    def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
+        """Build a new data directory from a verified snapshot, beside the live one; return the command used.
+
+        Raises:
+            ProgramError: etcdutl refused the snapshot; the live state is untouched.
+        """
+
+    def stop(self) -> None:
+        """Stop controllers, API server and etcd; return once their processes are gone."""
+
+    def swap_in(self) -> None:
+        """Put the prepared directory in place; the old one is kept beside it."""
+
+    def start_etcd(self) -> None:
+        """Start etcd and wait until it serves.
+
+        Raises:
+            WaitTimeoutError: It does not; the message has the end of its log.
+        """
+
+    def start_api(self) -> None:
+        """Start the API server and wait until it is ready.
+
+        Raises:
+            WaitTimeoutError: It does not become ready; the message has the end of its log.
+        """
+
+    def start_controllers(self) -> None:
+        """Start the controllers, without waiting out the leader leases of those we stopped."""
+
+    def roll_back(self) -> None:
+        """Bring back the data directory and the programs as they were before `stop`, and wait until ready."""
+
+    def commit(self) -> str:
+        """Give up the way back: return where the old data directory is kept."""
+
+
+@runtime_checkable
+class Cluster(Protocol):
+    """A Kubernetes cluster: a context manager that deletes what it created, and nothing else.
+
+    Attributes:
+        name: How the user calls it.
+        provider: ``embedded``, ``kind`` or ``existing``.
+        kubeconfig: A file that reaches it.
+        context: The context to use in that file, or None for its current one.
+        created_by_us: Whether this run created it: only then may drills destroy without being allowed to.
+        simulated_pods: Whether pods are simulated: they get a status, but no process runs.
+        etcd: How to reach etcd, or None where the provider hides it.
+        control_plane: How to restart it, or None where the provider hides it.
+    """
+
+    name: str
+    provider: str
+    kubeconfig: Path
+    context: str | None
+    created_by_us: bool
+    simulated_pods: bool
+    etcd: EtcdAccess | None
+    control_plane: ControlPlane | None
+
+    @property
+    def api(self) -> KubeClient:
+        """The client of its API server."""
+
+    def close(self) -> None:
+        """Let go of it; a cluster that we created is deleted."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

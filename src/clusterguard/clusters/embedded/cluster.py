@@ -1,0 +1,332 @@
+"""A real control plane as child processes on loopback, its nodes and pods simulated by kwok."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import psutil
+from platformdirs import user_state_path
+
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.clusters.certificates import Authority, write_key_pair
+from clusterguard.clusters.embedded import simulator
+from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, kubeconfig_text
+from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
+from clusterguard.clusters.embedded.programs import Programs, free_ports, listening
+from clusterguard.clusters.embedded.records import (
+    ClusterRecord,
+    Ports,
+    discard,
+    read_record,
+    records,
+    sweep,
+    write_record,
+)
+from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.process import ProcessRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.toolchain import Toolchain
+
+__all__ = ["PROGRAMS", "EmbeddedCluster", "default_home"]
+
+PROGRAMS = ("etcd", "etcdutl", "kube-apiserver", *CONTROLLERS)
+_NODE = "simulated-1"
+_START_SECONDS = 90.0
+_PORT_ATTEMPTS = 3
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_LONGEST_NAME = 40
+
+
+def default_home() -> Path:
+    """Return the folder that embedded clusters live under."""
+    return user_state_path("clusterguard") / "clusters"
+
+
+class EmbeddedCluster:
+    """A throwaway Kubernetes cluster that needs nothing installed.
+
+    etcd, the API server, the controller manager and the scheduler are the real programs, with TLS, client
+    certificates and RBAC. **Pods are simulated**: they are scheduled and get a status, but no process runs, so
+    a drill here proves that the control plane's state comes back, not that a container starts.
+
+        with EmbeddedCluster() as cluster:
+            print(cluster.api.server_version())
+
+    Args:
+        name: Lower-case letters, digits and dashes; by default a random one.
+        toolchain: Where the programs come from, by default found or built as needed.
+        home: Folder that it lives under.
+        outlive_us: Keep it running when this process ends, until `EmbeddedCluster.attach` and `close`.
+            Otherwise the kernel ends its programs with us, however we end.
+        api_port: Port of the API server; by default a free one.
+        progress: Told of toolchain work.
+    """
+
+    provider = "embedded"
+    simulated_pods = True
+    created_by_us = True
+    context = None
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        toolchain: Toolchain | None = None,
+        home: Path | None = None,
+        outlive_us: bool = False,
+        api_port: int | None = None,
+        progress: ProgressSink = ignore_progress,
+    ) -> None:
+        self.name = _checked_name(name) if name is not None else f"run-{secrets.token_hex(4)}"
+        self._toolchain = toolchain
+        self._home = home or default_home()
+        self._layout = Layout(folder=self._home / self.name)
+        self._outlive_us = outlive_us
+        self._api_port = api_port
+        self._progress = progress
+        self._programs: Programs | None = None
+        self._api: KubeClient | None = None
+
+    @classmethod
+    def attach(cls, name: str, *, home: Path | None = None) -> Self:
+        """Return a running cluster that ``outlive_us`` kept; an interrupted restore in it is rolled back first.
+
+        Raises:
+            ClusterError: There is no such cluster, or nothing of it runs.
+        """
+        cluster = cls(name, home=home, outlive_us=True)
+        record = read_record(cluster._layout.folder)
+        if record is None:
+            raise ClusterError(
+                f"no embedded cluster {name!r} under {cluster._home}", hint=f"clusterguard cluster up {name}"
+            )
+        cluster._programs = Programs(cluster._layout, record, outlive_us=True)
+        if cluster.control_plane.recover() is None and not record.running():
+            raise ClusterError(
+                f"nothing of cluster {name!r} runs any more",
+                hint=f"clusterguard cluster down {name}, then up again",
+            )
+        return cluster
+
+    @staticmethod
+    def known(*, home: Path | None = None) -> list[ClusterRecord]:
+        """Return the embedded clusters of this user whose owner lives."""
+        return [record for _, record in records(home or default_home()) if not record.orphaned()]
+
+    @staticmethod
+    def sweep(*, home: Path | None = None) -> list[str]:
+        """Remove what dead runs left behind; return the names of their clusters."""
+        return sweep(home or default_home())
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self._layout.kubeconfig
+
+    @property
+    def folder(self) -> Path:
+        """Everything of the cluster: certificates, logs, etcd's data."""
+        return self._layout.folder
+
+    @property
+    def record(self) -> ClusterRecord:
+        """What is written down about it."""
+        return self._running().record
+
+    @property
+    def etcd(self) -> EtcdAccess:
+        """How to reach etcd, with a client certificate."""
+        pki = self._layout.pki
+        return EtcdAccess(
+            endpoints=(f"https://127.0.0.1:{self._running().record.ports.etcd_client}",),
+            ca=pki / "etcd-ca.crt",
+            cert=pki / "clusterguard-etcd-client.crt",
+            key=pki / "clusterguard-etcd-client.key",
+        )
+
+    @property
+    def control_plane(self) -> EmbeddedControlPlane:
+        """How to restart it around a restore."""
+        return EmbeddedControlPlane(programs=self._running(), api=lambda: self.api)
+
+    @property
+    def api(self) -> KubeClient:
+        """The administrator's client of the API server."""
+        if self._api is None:
+            from clusterguard.clusters.kube import KubeClient
+
+            self._api = KubeClient.from_kubeconfig(self.kubeconfig)
+        return self._api
+
+    def start(self) -> Self:
+        """Create the cluster and return once it schedules and runs pods.
+
+        Raises:
+            ConfigError: The name is taken.
+            ToolchainError: A program could not be had.
+            ProvisioningError: A program ended at once; everything is gone again.
+            WaitTimeoutError: It did not become ready; everything is gone again.
+        """
+        sweep(self._home)
+        programs = self._paths_of_programs()
+        self._claim_folder()
+        try:
+            self._create(programs)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Delete the cluster: its processes and its folder. Safe to repeat."""
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+        discard(self._layout.folder, read_record(self._layout.folder))
+        self._programs = None
+
+    def __enter__(self) -> Self:
+        return self if self._programs else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _paths_of_programs(self) -> dict[str, str]:
+        toolchain = self._toolchain
+        if toolchain is None:
+            from clusterguard.toolchain import from_environment
+
+            toolchain = from_environment(os.environ, progress=self._progress)
+        return {name: str(path) for name, path in toolchain.ensure(*PROGRAMS).items()}
+
+    def _claim_folder(self) -> None:
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._layout.folder.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise ConfigError(
+                f"there is an embedded cluster {self.name!r} already, in {self._layout.folder}",
+                hint=f"clusterguard cluster down {self.name}, or choose another name",
+            ) from error
+        self._layout.pki.mkdir(mode=0o700)
+        self._layout.logs.mkdir()
+
+    def _create(self, programs: Mapping[str, str]) -> None:
+        self._progress(Progress(task=f"starting cluster {self.name}"))
+        self._write_certificates()
+        for attempt in range(_PORT_ATTEMPTS):
+            self._programs = self._begin(programs)
+            try:
+                self._bring_up(self._programs)
+                break
+            except ProvisioningError:
+                # Somebody may take a port between our look and the program's bind: choose others then.
+                taken = any(self._programs.port_was_taken(name) for name in ("etcd", "kube-apiserver"))
+                if not taken or self._api_port is not None or attempt == _PORT_ATTEMPTS - 1:
+                    raise
+                self._programs.stop(*PROGRAMS, grace_seconds=0)
+                for log in self._layout.logs.iterdir():
+                    log.unlink()
+        self._progress(Progress(task=f"starting cluster {self.name}", finished=True))
+
+    def _begin(self, programs: Mapping[str, str]) -> Programs:
+        client, peer, api = free_ports(3)
+        ports = Ports(etcd_client=client, etcd_peer=peer, api=self._api_port or api)
+        me = ProcessRecord(pid=os.getpid(), started=psutil.Process().create_time())
+        record = ClusterRecord(
+            name=self.name,
+            created=time.time(),
+            owner=None if self._outlive_us else me,
+            ports=ports,
+            programs=programs,
+        )
+        write_record(self._layout.folder, record)
+        self._write_kubeconfigs(ports)
+        return Programs(self._layout, record, outlive_us=self._outlive_us)
+
+    def _bring_up(self, programs: Programs) -> None:
+        programs.start("etcd", "kube-apiserver")
+        port = programs.record.ports.etcd_client
+        programs.wait("etcd", "etcd starts", lambda: listening(port), seconds=_START_SECONDS)
+        control_plane = self.control_plane
+        control_plane.wait_until_api_answers()
+        self._prepare_simulation()
+        programs.start(*CONTROLLERS)
+        control_plane.wait_until_api_is_ready()
+        programs.wait("kwok", "the simulated node is ready", self._why_no_pods_yet, seconds=_START_SECONDS)
+
+    def _prepare_simulation(self) -> None:
+        for manifest in simulator.rbac():
+            self.api.create(manifest)
+        self.api.create(simulator.node(_NODE))
+
+    def _why_no_pods_yet(self) -> str | None:
+        """Pods need a ready node without taints, and the service account that admission puts into them."""
+        try:
+            node = self.api.get(self.api.resource("Node"), _NODE)
+            self.api.get(self.api.resource("ServiceAccount"), "default", "default")
+        except ClusterError as error:
+            return str(error)
+        conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
+        if conditions.get("Ready") != "True" or node["spec"].get("taints"):
+            return f"node {_NODE}: Ready={conditions.get('Ready')}, taints={node['spec'].get('taints')}"
+        return None
+
+    def _write_certificates(self) -> None:
+        pki = self._layout.pki
+        etcd_authority = Authority("etcd-ca", folder=pki)
+        etcd_authority.issue("etcd-server", common_name="etcd")
+        etcd_authority.issue("apiserver-etcd-client", common_name="kube-apiserver-etcd-client")
+        etcd_authority.issue("clusterguard-etcd-client", common_name="clusterguard")
+        authority = Authority("ca", folder=pki)
+        authority.issue("apiserver", common_name="kube-apiserver")
+        authority.issue("admin", common_name="clusterguard-admin", organisation="system:masters")
+        for name, user in (
+            ("kube-controller-manager", "system:kube-controller-manager"),
+            ("kube-scheduler", "system:kube-scheduler"),
+            ("kwok", simulator.KWOK_USER),
+        ):
+            authority.issue(name, common_name=user)
+        write_key_pair(pki, "service-account")
+
+    def _write_kubeconfigs(self, ports: Ports) -> None:
+        targets = {"admin": self._layout.kubeconfig}
+        targets |= {name: self._layout.kubeconfig_of(name) for name in CONTROLLERS}
+        for user, target in targets.items():
+            text = kubeconfig_text(
+                server=f"https://127.0.0.1:{ports.api}",
+                ca=self._layout.pki / "ca.crt",
+                cert=self._layout.pki / f"{user}.crt",
+                key=self._layout.pki / f"{user}.key",
+                context=f"clusterguard-{self.name}",
+            )
+            target.write_text(text)
+            target.chmod(0o600)
+
+    def _running(self) -> Programs:
+        if self._programs is None:
+            raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
+        return self._programs
+
+
+def _checked_name(name: str) -> str:
+    wrong = set(name) - _NAME_CHARACTERS
+    if not name or wrong or name.startswith("-") or len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"{name!r} cannot name a cluster",
+            hint=f"use at most {_LONGEST_NAME} lower-case letters, digits and dashes",
+        )
+    return name

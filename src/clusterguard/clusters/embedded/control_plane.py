@@ -1,0 +1,199 @@
+"""Stop an embedded control plane, swap etcd's data directory, start it again, and go back if that fails.
+
+The data directory is only ever renamed, and what its neighbours are called tells how far a restore came:
+
+    etcd                    live
+    etcd.prepared           built from a snapshot, not yet live
+    etcd.before             what was live before the swap; its presence means "not proven yet"
+    etcd.kept               what was live before the last proven restore
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.base import EtcdLayout
+from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
+from clusterguard.clusters.embedded.programs import Programs, listening
+from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundError
+from clusterguard.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from clusterguard.clusters.kube import KubeClient
+
+__all__ = ["EmbeddedControlPlane"]
+
+_ETCD_SECONDS = 120.0
+_API_SECONDS = 90.0
+_RESTORE_SECONDS = 1800.0
+# The API server keeps no state of its own: it gets a moment to answer its last requests, then it is killed.
+_GRACE_SECONDS = 3.0
+_ETCD_GRACE_SECONDS = 10.0
+# etcdutl writes the database and a small WAL; the margin is for the WAL, snapshots and rounding.
+_MARGIN_BYTES = 128 * 1024 * 1024
+_LEADER_LEASES = ("kube-controller-manager", "kube-scheduler")
+
+
+class EmbeddedControlPlane:
+    """The `ControlPlane` of an embedded cluster."""
+
+    def __init__(self, *, programs: Programs, api: Callable[[], KubeClient]) -> None:
+        self._programs = programs
+        self._api = api
+        self._live = programs.layout.data
+        self._prepared = self._live.with_name("etcd.prepared")
+        self._before = self._live.with_name("etcd.before")
+        self._kept = self._live.with_name("etcd.kept")
+
+    def layout(self) -> EtcdLayout:
+        """Return how the member is started."""
+        return EtcdLayout(
+            name=MEMBER_NAME,
+            peer_url=f"https://127.0.0.1:{self._programs.record.ports.etcd_peer}",
+            token="etcd-cluster",  # noqa: S106 - etcd's default; it names a cluster and protects nothing
+            data_dir=str(self._live),
+        )
+
+    def recover(self) -> str | None:
+        """Bring the old state back if a restore was killed half-way; return what was done, or None."""
+        if self._before.exists():
+            self.roll_back()
+            return "an interrupted restore was rolled back: the state before it is live again"
+        if self._prepared.exists():
+            shutil.rmtree(self._prepared)
+        if self._live.exists() and not self._programs.running("etcd"):
+            self._start_all()
+            return "an interrupted restore had only stopped the control plane: it was started again"
+        return None
+
+    def check(self, *, needed_bytes: int) -> None:
+        """Check that there is a data directory to replace and room for another one beside it.
+
+        Raises:
+            ClusterError: There is not.
+        """
+        if not (self._live / "member").is_dir():
+            raise ClusterError(f"{self._live} is not an etcd data directory: it has no member folder")
+        free = shutil.disk_usage(self._live).free
+        if free < needed_bytes + _MARGIN_BYTES:
+            raise ClusterError(
+                f"the restored database needs {needed_bytes + _MARGIN_BYTES:,} bytes beside {self._live}, "
+                f"and {free:,} are free",
+                hint="make room on that file system; the old data directory stays until the new one is proven",
+            )
+
+    def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
+        """Build the new data directory with etcdutl; return its command line.
+
+        Raises:
+            ProgramError: etcdutl refused the snapshot; the live state is untouched.
+        """
+        if self._prepared.exists():
+            shutil.rmtree(self._prepared)
+        layout = self.layout()
+        argv = [
+            self._programs.record.programs["etcdutl"],
+            "snapshot",
+            "restore",
+            str(snapshot),
+            f"--data-dir={self._prepared}",
+            f"--name={layout.name}",
+            f"--initial-cluster={layout.initial_cluster}",
+            f"--initial-cluster-token={layout.token}",
+            f"--initial-advertise-peer-urls={layout.peer_url}",
+            f"--bump-revision={bump_revision}",
+            "--mark-compacted",
+        ]
+        try:
+            run(argv, timeout_seconds=_RESTORE_SECONDS)
+        except ProgramError:
+            shutil.rmtree(self._prepared, ignore_errors=True)
+            raise
+        return " ".join(argv)
+
+    def stop(self) -> None:
+        """Stop controllers and API server, then etcd: an API server without etcd would linger on its port."""
+        self._programs.stop(*CONTROLLERS, "kube-apiserver", grace_seconds=_GRACE_SECONDS)
+        self._programs.stop("etcd", grace_seconds=_ETCD_GRACE_SECONDS)
+
+    def swap_in(self) -> None:
+        """Rename the live directory aside and the prepared one into its place."""
+        self._live.rename(self._before)
+        self._prepared.rename(self._live)
+
+    def start_etcd(self) -> None:
+        """Start etcd and wait until it accepts clients."""
+        self._programs.start("etcd")
+        port = self._programs.record.ports.etcd_client
+        self._programs.wait("etcd", "etcd starts", lambda: listening(port), seconds=_ETCD_SECONDS)
+
+    def start_api(self) -> None:
+        """Start the API server and wait until it is ready."""
+        self._programs.start("kube-apiserver")
+        self.wait_until_api_is_ready()
+
+    def start_controllers(self) -> None:
+        """Start the controllers; their restored leader leases name holders that we stopped, so they go first.
+
+        Otherwise each controller would wait until the lease of its predecessor, just brought back from the
+        snapshot, has run out before its eyes.
+        """
+        leases = self._api().resource("Lease.coordination.k8s.io")
+        for name in _LEADER_LEASES:
+            try:
+                self._api().delete(leases, name, "kube-system")
+            except ResourceNotFoundError:
+                continue  # the snapshot is older than the first election
+        self._programs.start(*CONTROLLERS)
+
+    def roll_back(self) -> None:
+        """Bring the old data directory and the programs back."""
+        self.stop()
+        if self._before.exists():
+            if self._live.exists():
+                shutil.rmtree(self._live)
+            self._before.rename(self._live)
+        if self._prepared.exists():
+            shutil.rmtree(self._prepared)
+        self._start_all()
+
+    def commit(self) -> str:
+        """Keep the old data directory under a name that no longer means "not proven"."""
+        if self._kept.exists():
+            shutil.rmtree(self._kept)
+        self._before.rename(self._kept)
+        return str(self._kept)
+
+    def wait_until_api_answers(self) -> None:
+        """Wait until the API server accepts requests, which is a little before it calls itself ready."""
+        self._wait_for_api("the API server answers", "/livez?exclude=poststarthook/rbac/bootstrap-roles")
+
+    def wait_until_api_is_ready(self) -> None:
+        """Wait until the API server calls itself ready."""
+        self._wait_for_api("the API server is ready", "/readyz")
+
+    def _wait_for_api(self, what: str, path: str) -> None:
+        port = self._programs.record.ports.api
+
+        def reason() -> str | None:
+            # A closed port is the usual answer at first; asking the socket costs far less than a refused request.
+            return listening(port) or _refusal(self._api(), path)
+
+        self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS)
+
+    def _start_all(self) -> None:
+        self.start_etcd()
+        self.start_api()
+        self.start_controllers()
+
+
+def _refusal(api: KubeClient, path: str) -> str | None:
+    try:
+        api.request("GET", path, timeout_seconds=5, retry_throttled=False)
+    except ClusterError as error:
+        return error.message
+    return None

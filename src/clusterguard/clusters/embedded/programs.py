@@ -1,0 +1,107 @@
+"""The running programs of one embedded cluster: start one, stop some, say why one died."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.embedded.commands import Layout, argv_of
+from clusterguard.clusters.embedded.records import ClusterRecord, write_record
+from clusterguard.errors import ProvisioningError, WaitTimeoutError
+from clusterguard.process import spawn, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Programs"]
+
+_POLL_SECONDS = 0.03
+_PORT_TAKEN = "address already in use"
+
+
+@dataclass(slots=True)
+class Programs:
+    """Starts and stops the programs of a cluster, and keeps its record true while doing so."""
+
+    layout: Layout
+    record: ClusterRecord
+    outlive_us: bool
+    sleep: Callable[[float], None] = field(default=time.sleep)
+
+    def start(self, *names: str) -> None:
+        """Start programs that do not run already."""
+        for name in names:
+            if self.running(name):
+                continue
+            argv = argv_of(name, programs=self.record.programs, layout=self.layout, ports=self.record.ports)
+            child = spawn(argv, log=self.log(name), outlive_us=self.outlive_us, cwd=self.layout.folder)
+            self.record = self.record.with_process(name, child.record)
+            write_record(self.layout.folder, self.record)
+
+    def stop(self, *names: str, grace_seconds: float) -> None:
+        """Ask all of them to end, then kill those left after the grace; returns once all are gone."""
+        processes = [self.record.processes[name] for name in names if name in self.record.processes]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + grace_seconds
+        for process in processes:
+            process.stop(grace_seconds=max(0.0, deadline - time.monotonic()))
+
+    def running(self, name: str) -> bool:
+        """Return whether a program runs."""
+        return name in self.record.processes and self.record.processes[name].alive()
+
+    def log(self, name: str) -> Path:
+        """Return the log of a program."""
+        return self.layout.logs / f"{name}.log"
+
+    def wait(self, name: str, what: str, ready: Callable[[], str | None], *, seconds: float) -> None:
+        """Wait until ``ready`` returns None; what it returns before that is why not.
+
+        Raises:
+            ProvisioningError: The program ended.
+            WaitTimeoutError: It is still not ready.
+        """
+        deadline = time.monotonic() + seconds
+        while (reason := ready()) is not None:
+            if not self.running(name):
+                raise self._died(name)
+            if time.monotonic() > deadline:
+                raise WaitTimeoutError(
+                    what, seconds=seconds, last_seen=reason, hint=f"the end of its log:\n{tail(self.log(name))}"
+                )
+            self.sleep(_POLL_SECONDS)
+
+    def port_was_taken(self, name: str) -> bool:
+        """Return whether a program ended because somebody else has its port."""
+        return not self.running(name) and _PORT_TAKEN in tail(self.log(name), lines=50)
+
+    def _died(self, name: str) -> ProvisioningError:
+        hint = None
+        if self.port_was_taken(name):
+            hint = "another program took its port; name a free one or let clusterguard choose"
+        return ProvisioningError(f"{name} ended right after its start:\n{tail(self.log(name))}", hint=hint)
+
+
+def listening(port: int) -> str | None:
+    """Return None once something accepts connections on a loopback port, else why not."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError as error:
+        return f"port {port}: {error}"
+    return None
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

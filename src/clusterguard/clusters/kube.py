@@ -1,0 +1,1054 @@
+"""The Kubernetes API, as JSON: the only user of the ``kubernetes`` package.
+
+The official client does what is hard to get right and differs between clusters: kubeconfig files, credential
+plugins (``exec``, as EKS needs), TLS, the connection pool. Its generated models are left aside: a restore is
+proven on whatever kinds a cluster has, custom resources included, so requests and answers are plain JSON.
+
+Sources of facts: kubernetes.io/docs/reference/using-api/api-concepts (pagination, watches, server-side apply,
+aggregated discovery).
+"""
+
+from __future__ import annotations
+
+import difflib
+import http.client
+import ipaddress
+import ssl
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ClusterUnreachableError,
+    ConfigError,
+    ConflictError,
+    ResourceNotFoundError,
+    WaitTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    import urllib3
+
+__all__ = [
+    "ApiReadiness",
+    "ApiResource",
+    "ApiResponse",
+    "Json",
+    "KubeClient",
+    "Page",
+    "WatchEvent",
+]
+
+Json: TypeAlias = dict[str, Any]
+"""One decoded JSON object."""
+
+Patch: TypeAlias = Literal["merge", "json", "strategic"]
+
+FIELD_MANAGER = "clusterguard"
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 60.0
+_THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is busy or starting
+_POOL_SIZE = 32
+_LOOPBACK = {"localhost"}
+_DISCOVERY = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,"
+    "application/json"
+)
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
+_PATCH_TYPES: Mapping[Patch, str] = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiResource:
+    """One kind as this cluster serves it.
+
+    Attributes:
+        group: API group, ``""`` for the core group.
+        version: Such as ``v1``.
+        kind: Such as ``Deployment``.
+        plural: Its name in paths, such as ``deployments``.
+        namespaced: Whether its objects live in namespaces.
+        verbs: What the server can do with it, such as ``list``; not what we are allowed to.
+        aliases: Singular and short names, such as ``deploy``.
+        subresources: Such as ``status`` and ``scale``.
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    verbs: frozenset[str]
+    aliases: tuple[str, ...] = ()
+    subresources: frozenset[str] = frozenset()
+
+    @property
+    def api_version(self) -> str:
+        """Group and version as manifests write them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
+        """Return the path of a collection, an object, or a subresource of it."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if namespace and self.namespaced:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(quote(part, safe="") for part in parts)
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiResponse:
+    """An answer that is no error."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def json(self) -> Json:
+        """Return the decoded body.
+
+        Raises:
+            ClusterError: It is not a JSON object; a proxy may have answered in place of the API server.
+        """
+        try:
+            decoded = orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            raise _not_kubernetes(self.body) from error
+        if not isinstance(decoded, dict):
+            raise _not_kubernetes(self.body)
+        return decoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiReadiness:
+    """Whether the API server calls itself ready; true or false in conditions.
+
+    Attributes:
+        ok: Its own verdict; false as well when it did not answer.
+        failing: The failing checks, or why there was no answer.
+    """
+
+    ok: bool
+    failing: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of a list; all pages of one list show the same moment.
+
+    Attributes:
+        items: The objects, with the ``apiVersion`` and ``kind`` that the server leaves out inside a list.
+        resource_version: Of the list, to start a watch from.
+        last: Whether no page follows.
+    """
+
+    items: Sequence[Json]
+    resource_version: str
+    last: bool
+
+
+class WatchEvent(NamedTuple):
+    """One change: ``ADDED``, ``MODIFIED``, ``DELETED``, or ``BOOKMARK`` (only its resourceVersion counts)."""
+
+    type: str
+    object: Json
+
+
+class KubeClient:
+    """Talks to one API server; may be used from several threads. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        pool: urllib3.PoolManager,
+        auth_headers: Callable[[], Mapping[str, str]] = dict,
+        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+    ) -> None:
+        self.server = server.rstrip("/")
+        self._pool = pool
+        self._auth_headers = auth_headers
+        self._sleep = sleep
+        # Compression costs the server more time than a loopback connection saves.
+        self._encoding = "identity" if _is_loopback(server) else "gzip"
+        self._auth_lock = threading.Lock()
+        self._discovery_lock = threading.Lock()
+        self._discovered: _Discovery | None = None
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path | str, *, context: str | None = None) -> Self:
+        """Connect as a kubeconfig file says; the first request is what reaches out.
+
+        The certificate authority of the kubeconfig decides whom we trust, whatever ``SSL_CERT_FILE`` or
+        ``REQUESTS_CA_BUNDLE`` say. ``HTTPS_PROXY`` holds as for kubectl, and never for loopback addresses.
+
+        Args:
+            path: The file.
+            context: One of its contexts, by default the current one.
+
+        Raises:
+            ConfigError: The file or the context is missing or malformed.
+            ClusterError: Its credential plugin gave no credentials.
+        """
+        configuration = _load_kubeconfig(str(path), context)
+        from kubernetes import client
+
+        # Built by the official client, so that TLS and proxies are as it does them.
+        pool = client.ApiClient(configuration=configuration).rest_client.pool_manager
+
+        def auth_headers() -> Mapping[str, str]:
+            # This refreshes tokens that credential plugins gave for a limited time.
+            settings = configuration.auth_settings().get("BearerToken")
+            return {"Authorization": settings["value"]} if settings and settings["value"] else {}
+
+        return cls(server=configuration.host, pool=pool, auth_headers=auth_headers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the pooled connections; the client may be used again and opens new ones."""
+        self._pool.clear()
+
+    # ---- the server --------------------------------------------------------------------------------------
+
+    def server_version(self) -> str:
+        """Return the version of the API server, such as ``v1.36.3``."""
+        return str(self.request("GET", "/version").json().get("gitVersion", ""))
+
+    def server_time(self) -> datetime:
+        """Return the API server's clock, UTC, in whole seconds.
+
+        Raises:
+            ClusterError: It does not tell.
+        """
+        date = self.request("GET", "/version").headers.get("date")
+        if not date:
+            raise ClusterError(
+                f"{self.server}: its answers carry no Date header", hint="is a proxy removing it?"
+            )
+        return parsedate_to_datetime(date)
+
+    def ready(self) -> ApiReadiness:
+        """Ask the API server whether it is ready; a server that does not answer is not.
+
+        Raises:
+            ClusterError: It refused us.
+        """
+        try:
+            self.request(
+                "GET", "/readyz", query={"verbose": "true"}, timeout_seconds=5, retry_throttled=False
+            )
+        except ClusterUnreachableError as error:
+            failing = [line for line in error.message.splitlines() if line.startswith("[-]")]
+            return ApiReadiness(ok=False, failing="\n".join(failing) or error.message)
+        return ApiReadiness(ok=True)
+
+    # ---- discovery ---------------------------------------------------------------------------------------
+
+    def resources(self, *, refresh: bool = False) -> tuple[ApiResource, ...]:
+        """Return every kind the cluster serves, in its preferred version, core group first."""
+        return self._discovery(refresh=refresh).preferred
+
+    def discovery_gaps(self) -> tuple[str, ...]:
+        """Return the group-versions whose kinds are unknown now (an aggregated API that is down)."""
+        return self._discovery().gaps
+
+    def resource(self, kind: str, *, api_version: str | None = None) -> ApiResource:
+        """Find a kind.
+
+        Args:
+            kind: ``Deployment``, ``Deployment.apps``, ``deployments``, ``deploy`` … in any case.
+            api_version: Such as ``apps/v1``, as manifests say it; by default the preferred version.
+
+        Raises:
+            ResourceNotFoundError: The cluster has no such kind, even after asking it again.
+            ConfigError: Several groups have one and none of them is Kubernetes' own.
+        """
+        found = self._discovery().find(kind, api_version)
+        if found is None:
+            # It may be the kind of a CustomResourceDefinition created a moment ago.
+            discovery = self._discovery(refresh=True)
+            found = discovery.find(kind, api_version)
+            if found is None:
+                wanted = f"{kind} in {api_version}" if api_version else kind
+                raise ResourceNotFoundError(
+                    f"{self.server} has no kind {wanted}", hint=_did_you_mean(kind, discovery.preferred)
+                )
+        return found
+
+    def resource_of(self, manifest: Json) -> ApiResource:
+        """Find the kind of a manifest.
+
+        Raises:
+            ConfigError: It lacks ``apiVersion`` or ``kind``.
+            ResourceNotFoundError: The cluster has no such kind.
+        """
+        missing = [key for key in ("apiVersion", "kind") if not manifest.get(key)]
+        if missing:
+            raise ConfigError(f"a manifest without {' and '.join(missing)}: {_brief(manifest)}")
+        return self.resource(str(manifest["kind"]), api_version=str(manifest["apiVersion"]))
+
+    def _discovery(self, *, refresh: bool = False) -> _Discovery:
+        with self._discovery_lock:
+            if self._discovered is None or refresh:
+                self._discovered = _Discovery.of([*self._discover("/api"), *self._discover("/apis")])
+            return self._discovered
+
+    def _discover(self, root: str) -> Iterator[ApiResource | str]:
+        answer = self.request("GET", root, accept=_DISCOVERY).json()
+        if answer.get("kind") == "APIGroupDiscoveryList":
+            yield from _aggregated(answer)
+            return
+        for group_version in _group_versions(answer):
+            path = f"{root}/{group_version}"
+            try:
+                listing = self.request("GET", path).json()
+            except (ClusterUnreachableError, ResourceNotFoundError):
+                self.server_version()  # when the server itself is gone this says so
+                yield group_version
+            else:
+                yield from _classic(listing, group_version)
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def get(self, resource: ApiResource, name: str, namespace: str | None = None) -> Json:
+        """Return one object.
+
+        Raises:
+            ResourceNotFoundError: There is none.
+        """
+        return self.request("GET", resource.path(namespace, name)).json()
+
+    def list(
+        self,
+        resource: ApiResource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        page_size: int = 500,
+        metadata_only: bool = False,
+    ) -> Iterator[Json]:
+        """Yield the objects of a kind as they were at the moment of the first request.
+
+        Args:
+            resource: The kind.
+            namespace: One namespace, or None for all.
+            label_selector: As kubectl's ``-l``.
+            field_selector: As kubectl's ``--field-selector``.
+            page_size: Objects per request.
+            metadata_only: Fetch apiVersion, kind and metadata alone, a fraction of the bytes.
+
+        Raises:
+            ConflictError: The list took so long that the server forgot the moment it shows (410 Gone); what
+                was yielded so far is not the whole.
+        """
+        for page in self.list_pages(
+            resource,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            page_size=page_size,
+            metadata_only=metadata_only,
+        ):
+            yield from page.items
+
+    def list_pages(
+        self,
+        resource: ApiResource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        page_size: int = 500,
+        metadata_only: bool = False,
+    ) -> Iterator[Page]:
+        """Yield what `list` yields, in pages; ``page_size=0`` asks for everything in one."""
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": page_size or ""}
+        token = ""
+        while True:
+            answer = self.request(
+                "GET",
+                resource.path(namespace),
+                query={**query, "continue": token},
+                accept=_METADATA_LIST if metadata_only else "application/json",
+            ).json()
+            items = answer.get("items") or []
+            for item in items:
+                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+            metadata = answer.get("metadata", {})
+            token = metadata.get("continue", "")
+            yield Page(items=items, resource_version=metadata.get("resourceVersion", ""), last=not token)
+            if not token:
+                return
+
+    def watch(
+        self,
+        resource: ApiResource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str = "",
+        timeout_seconds: float = 300,
+    ) -> Iterator[WatchEvent]:
+        """Yield changes as they happen; ends quietly when the server ends the watch after the time-out.
+
+        Args:
+            resource: The kind.
+            namespace: One namespace, or None for all.
+            label_selector: As kubectl's ``-l``.
+            field_selector: As kubectl's ``--field-selector``.
+            resource_version: Of the list that came before; without one, what exists comes as ADDED first.
+            timeout_seconds: At least one; the server rounds to whole seconds.
+
+        Raises:
+            ConflictError: The server no longer knows that resource version: list again.
+            ClusterUnreachableError: The connection broke: list again, later.
+        """
+        seconds = max(1, round(timeout_seconds))
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": seconds,
+            "resourceVersion": resource_version,
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+        }
+        path = resource.path(namespace)
+        # The server ends the watch; reading times out only when it is gone without a word.
+        lines = self._stream_lines(path, query=query, silence_seconds=seconds + 5)
+        with closing(lines):
+            for line in lines:
+                event = orjson.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise _status_error(int(status.get("code") or 500), line, f"watch {path}", status)
+                yield WatchEvent(event["type"], event["object"])
+
+    def wait_for(
+        self,
+        resource: ApiResource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        until: Callable[[Json | None], bool],
+        what: str,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Json | None:
+        """Watch one object until it is as wanted; None stands for "there is no such object".
+
+        Args:
+            resource: The kind.
+            name: The object.
+            namespace: Its namespace.
+            until: Says whether this is it.
+            what: What is waited for, for the error: "Deployment shop/web to be gone".
+            timeout_seconds: How long to wait. An unreachable server is asked again until then.
+            clock: Seconds that only grow.
+
+        Raises:
+            WaitTimeoutError: It did not happen in time.
+        """
+        deadline = clock() + timeout_seconds
+        selector = f"metadata.name={name}"
+        last_seen = "nothing yet"
+        while True:
+            try:
+                page = next(iter(self.list_pages(resource, namespace, field_selector=selector)))
+                current = page.items[0] if page.items else None
+                last_seen = _brief(current)
+                if until(current):
+                    return current
+                left = deadline - clock()
+                if left > 0:
+                    for event in self.watch(
+                        resource,
+                        namespace,
+                        field_selector=selector,
+                        resource_version=page.resource_version,
+                        timeout_seconds=min(left, 60),
+                    ):
+                        if event.type == "BOOKMARK":
+                            continue
+                        current = None if event.type == "DELETED" else event.object
+                        last_seen = _brief(current)
+                        if until(current):
+                            return current
+            except (ClusterUnreachableError, ConflictError) as error:
+                last_seen = error.message
+                self._sleep(0.2)
+            if clock() >= deadline:
+                raise WaitTimeoutError(what, seconds=timeout_seconds, last_seen=last_seen)
+
+    def events(self, namespace: str) -> Sequence[Json]:
+        """Return the events of a namespace, oldest first."""
+        found = self.list(self.resource("Event", api_version="v1"), namespace)
+        return sorted(found, key=_event_time)
+
+    def pod_logs(self, namespace: str, name: str, *, tail_lines: int = 50, container: str = "") -> str:
+        """Return the last lines of a pod's log.
+
+        Raises:
+            ResourceNotFoundError: There is no such pod.
+            ClusterError: The pod has no log to give (simulated pods have none).
+        """
+        path = self.resource("Pod", api_version="v1").path(namespace, name, "log")
+        query = {"tailLines": tail_lines, "container": container}
+        return self.request("GET", path, query=query, accept="*/*").body.decode(errors="replace")
+
+    # ---- writing -----------------------------------------------------------------------------------------
+
+    def apply(self, manifest: Json, *, namespace: str | None = None) -> Json:
+        """Create an object or take over the fields of one (server-side apply, conflicts forced).
+
+        Args:
+            manifest: The fields to own.
+            namespace: Where it goes when it does not say so itself; by default ``default``.
+
+        Raises:
+            ConfigError: The manifest is incomplete or names another namespace.
+            ResourceNotFoundError: The cluster has no such kind, or no such namespace.
+        """
+        resource, name, where = self._target(manifest, namespace)
+        if not name:
+            raise ConfigError(f"a manifest without metadata.name: {_brief(manifest)}")
+        body = {
+            **manifest,
+            "metadata": {k: v for k, v in manifest["metadata"].items() if k != "managedFields"},
+        }
+        return self.request(
+            "PATCH",
+            resource.path(where, name),
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=body,
+            content_type="application/apply-patch+yaml",
+        ).json()
+
+    def create(self, manifest: Json, *, namespace: str | None = None) -> Json:
+        """Create an object.
+
+        Raises:
+            ConflictError: One of that name exists.
+            ConfigError: The manifest is incomplete or names another namespace.
+        """
+        resource, _, where = self._target(manifest, namespace)
+        query = {"fieldManager": FIELD_MANAGER}
+        return self.request("POST", resource.path(where), query=query, body=manifest).json()
+
+    def replace(self, manifest: Json, *, namespace: str | None = None, subresource: str = "") -> Json:
+        """Replace an object; with its resourceVersion inside, only if nobody changed it meanwhile.
+
+        Raises:
+            ConflictError: Somebody did.
+        """
+        resource, name, where = self._target(manifest, namespace)
+        query = {"fieldManager": FIELD_MANAGER}
+        return self.request("PUT", resource.path(where, name, subresource), query=query, body=manifest).json()
+
+    def patch(
+        self,
+        resource: ApiResource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        patch: Json | Sequence[Json],
+        kind: Patch = "merge",
+        subresource: str = "",
+    ) -> Json:
+        """Change some fields of an object.
+
+        Raises:
+            ResourceNotFoundError: There is no such object.
+        """
+        return self.request(
+            "PATCH",
+            resource.path(namespace, name, subresource),
+            query={"fieldManager": FIELD_MANAGER},
+            body=patch,
+            content_type=_PATCH_TYPES[kind],
+        ).json()
+
+    def scale(self, resource: ApiResource, name: str, namespace: str | None = None, *, replicas: int) -> None:
+        """Set the number of replicas of whatever can be scaled."""
+        self.patch(resource, name, namespace, patch={"spec": {"replicas": replicas}}, subresource="scale")
+
+    def delete(
+        self,
+        resource: ApiResource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_seconds: int | None = None,
+        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+        uid: str | None = None,
+    ) -> None:
+        """Delete an object; it may linger until its finalizers and grace period are over.
+
+        Args:
+            resource: The kind.
+            name: The object.
+            namespace: Its namespace.
+            grace_seconds: 0 removes a pod at once; None leaves it to the object.
+            propagation: What happens to the objects it owns.
+            uid: Delete only this very object, not a later one of the same name.
+
+        Raises:
+            ResourceNotFoundError: There is no such object.
+            ConflictError: It has another uid.
+        """
+        options: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        self.request("DELETE", resource.path(namespace, name), body=options)
+
+    def _target(self, manifest: Json, namespace: str | None) -> tuple[ApiResource, str, str | None]:
+        resource = self.resource_of(manifest)
+        metadata = manifest.get("metadata") or {}
+        name = str(metadata.get("name") or "")
+        if not name and not metadata.get("generateName"):
+            raise ConfigError(f"a manifest without metadata.name: {_brief(manifest)}")
+        if not resource.namespaced:
+            return resource, name, None
+        own = metadata.get("namespace")
+        if own and namespace and own != namespace:
+            raise ConfigError(f"{resource.kind} {name} is for namespace {own}, not {namespace}")
+        return resource, name, own or namespace or "default"
+
+    # ---- requests ----------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: Json | Sequence[Json] | bytes | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        timeout_seconds: float = _READ_SECONDS,
+        retry_throttled: bool = True,
+    ) -> ApiResponse:
+        """Send any request.
+
+        Args:
+            method: Such as ``GET``.
+            path: From the root, such as ``/version``.
+            query: Parameters; those with the empty string are left out.
+            body: JSON, or bytes to send as they are.
+            content_type: Of the body.
+            accept: What to ask for.
+            timeout_seconds: How long the server may stay silent; connecting has 5 seconds.
+            retry_throttled: Whether to come back when the server asks for that (429 with Retry-After).
+
+        Raises:
+            ClusterUnreachableError: No answer, or an answer of the kind "not now" (429, 5xx).
+            ClusterError: The answer is an error; its subclasses tell 404 and 409 apart.
+        """
+        tries = _THROTTLED_TRIES if retry_throttled else 1
+        for left in reversed(range(tries)):
+            response = self._send(
+                method,
+                path,
+                query=query,
+                body=body,
+                content_type=content_type,
+                accept=accept,
+                read_seconds=timeout_seconds,
+            )
+            data = self._read(response, method, path)
+            if (
+                response.status == http.HTTPStatus.TOO_MANY_REQUESTS
+                and left
+                and "retry-after" in response.headers
+            ):
+                self._sleep(_seconds(response.headers["retry-after"]))
+                continue
+            break
+        headers = {key.lower(): value for key, value in response.headers.items()}
+        if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+            raise _status_error(response.status, data, f"{method} {self.server}{path}")
+        return ApiResponse(status=response.status, headers=headers, body=data)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None,
+        body: Json | Sequence[Json] | bytes | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        read_seconds: float,
+    ) -> urllib3.BaseHTTPResponse:
+        import urllib3
+
+        url = self.server + path
+        parameters = {key: value for key, value in (query or {}).items() if value != ""}
+        if parameters:
+            url += "?" + urlencode(parameters)
+        with self._auth_lock:
+            headers = {
+                "Accept": accept,
+                "Accept-Encoding": self._encoding,
+                "User-Agent": "clusterguard",
+                **self._auth_headers(),
+            }
+        data: bytes | None = None
+        if body is not None:
+            headers["Content-Type"] = content_type
+            data = body if isinstance(body, bytes) else orjson.dumps(body)
+        # A pooled connection may have died with the API server it led to (a restore restarts it). Reading
+        # again is harmless, and connecting anew tells whether the server is really gone.
+        tries = 2 if method == "GET" else 1
+        for left in reversed(range(tries)):
+            try:
+                return self._pool.request(
+                    method,
+                    url,
+                    headers=headers,
+                    body=data,
+                    timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds),
+                    preload_content=False,
+                    retries=False,
+                    redirect=False,
+                )
+            except urllib3.exceptions.HTTPError as error:
+                if left and isinstance(error, urllib3.exceptions.ProtocolError):
+                    continue
+                raise _transport_error(error, f"{method} {self.server}{path}") from error
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _read(self, response: urllib3.BaseHTTPResponse, method: str, path: str) -> bytes:
+        import urllib3
+
+        try:
+            data = response.read(decode_content=True)
+        except urllib3.exceptions.HTTPError as error:
+            response.close()
+            raise _transport_error(error, f"{method} {self.server}{path}") from error
+        response.release_conn()
+        return data
+
+    def _stream_lines(
+        self, path: str, *, query: Mapping[str, object], silence_seconds: float
+    ) -> Generator[bytes]:
+        import urllib3
+
+        response = self._send("GET", path, query=query, read_seconds=silence_seconds)
+        try:
+            if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+                raise _status_error(response.status, response.read(), f"watch {self.server}{path}")
+            rest = b""
+            for chunk in response.stream(1 << 16, decode_content=True):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line for line in lines if line.strip())
+            if rest.strip():
+                raise ClusterUnreachableError(
+                    f"watch {self.server}{path}: the stream ended in the middle of an event"
+                )
+        except urllib3.exceptions.HTTPError as error:
+            raise _transport_error(error, f"watch {self.server}{path}") from error
+        finally:
+            response.close()  # an abandoned watch leaves a connection that nobody else can use
+
+
+# ---- kubeconfig ------------------------------------------------------------------------------------------
+
+
+def _load_kubeconfig(path: str, context: str | None) -> Any:  # noqa: ANN401 - the package ships no types
+    import yaml
+    from kubernetes import client
+    from kubernetes.config import ConfigException, kube_config
+
+    kubernetes_config: Any = kube_config  # it has no annotations
+    configuration = type.__call__(client.Configuration)  # not a copy of a default that others may have set
+    try:
+        kubernetes_config.load_kube_config(
+            config_file=path, context=context, client_configuration=configuration, persist_config=False
+        )
+        user, proxy = _user_and_proxy(kubernetes_config.KubeConfigMerger(path).config, context)
+    except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"kubeconfig {path}: {reason}", hint=f"kubectl --kubeconfig {path} config get-contexts"
+        ) from error
+    has_credentials = bool(configuration.api_key) or bool(configuration.cert_file)
+    if "exec" in user and not has_credentials:
+        # The official client logs this and goes on without any identity.
+        command = user["exec"].get("command", "its credential plugin")
+        raise ClusterError(
+            f"kubeconfig {path}: {command} gave no credentials", hint=f"run {command} by hand to see why"
+        )
+    if _is_loopback(configuration.host) and not proxy:
+        configuration.proxy = None
+    configuration.connection_pool_maxsize = _POOL_SIZE
+    configuration.retries = False
+    return configuration
+
+
+def _user_and_proxy(
+    merged: Any,  # noqa: ANN401 - the package ships no types
+    context: str | None,
+) -> tuple[Mapping[str, Any], str]:
+    chosen = merged["contexts"].get_with_name(context or merged["current-context"])["context"]
+    cluster = merged["clusters"].get_with_name(chosen["cluster"])["cluster"]
+    user = merged["users"].get_with_name(chosen["user"], safe=True) if chosen.safe_get("user") else None
+    return (user["user"].value or {}) if user else {}, str(cluster.safe_get("proxy-url") or "")
+
+
+def _is_loopback(server: str) -> bool:
+    host = urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in _LOOPBACK
+
+
+# ---- discovery -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Discovery:
+    preferred: tuple[ApiResource, ...]
+    by_version: Mapping[str, tuple[ApiResource, ...]]
+    gaps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Iterable[ApiResource | str]) -> _Discovery:
+        """Sort out what discovery yielded: kinds, best version first, and versions without an answer."""
+        preferred: dict[tuple[str, str], ApiResource] = {}
+        by_version: dict[str, list[ApiResource]] = {}
+        gaps: list[str] = []
+        for item in found:
+            if isinstance(item, str):
+                gaps.append(item)
+                continue
+            preferred.setdefault((item.group, item.plural), item)
+            by_version.setdefault(item.api_version, []).append(item)
+        return cls(
+            preferred=tuple(preferred.values()),
+            by_version={version: tuple(items) for version, items in by_version.items()},
+            gaps=tuple(gaps),
+        )
+
+    def find(self, text: str, api_version: str | None) -> ApiResource | None:
+        candidates = self.preferred if api_version is None else self.by_version.get(api_version, ())
+        matches = [resource for resource in candidates if _answers_to(resource, text.lower())]
+        own = [resource for resource in matches if _is_kubernetes_own(resource.group)]
+        if own or len(matches) == 1:
+            return (own or matches)[0]
+        if matches:
+            names = ", ".join(str(resource) for resource in matches)
+            raise ConfigError(f"{text} may be any of {names}", hint="write one of these")
+        return None
+
+
+def _answers_to(resource: ApiResource, text: str) -> bool:
+    name, _, group = text.partition(".")
+    names = {resource.kind.lower(), resource.plural.lower(), *resource.aliases}
+    if name not in names:
+        return False
+    # "deployments.v1.apps" is understood too, as kubectl does.
+    return group in {"", resource.group, f"{resource.version}.{resource.group}".rstrip(".")}
+
+
+def _is_kubernetes_own(group: str) -> bool:
+    return "." not in group or group.endswith(".k8s.io")
+
+
+def _aggregated(answer: Json) -> Iterator[ApiResource | str]:
+    for item in answer.get("items") or []:
+        group = (item.get("metadata") or {}).get("name", "")
+        for version in item.get("versions") or []:
+            if version.get("freshness") == "Stale":
+                yield f"{group}/{version['version']}"
+            for entry in version.get("resources") or []:
+                if "responseKind" not in entry:
+                    continue  # a resource that exists for its subresources alone
+                singular = entry.get("singularResource", "")
+                yield ApiResource(
+                    group=group,
+                    version=version["version"],
+                    kind=entry["responseKind"]["kind"],
+                    plural=entry["resource"],
+                    namespaced=entry.get("scope") == "Namespaced",
+                    verbs=frozenset(entry.get("verbs") or ()),
+                    aliases=tuple(alias for alias in (singular, *(entry.get("shortNames") or ())) if alias),
+                    subresources=frozenset(sub["subresource"] for sub in entry.get("subresources") or ()),
+                )
+
+
+def _group_versions(answer: Json) -> Iterator[str]:
+    yield from answer.get("versions") or () if answer.get("kind") == "APIVersions" else ()
+    for group in answer.get("groups") or ():
+        best = group.get("preferredVersion", {}).get("groupVersion")
+        versions = [version["groupVersion"] for version in group.get("versions") or ()]
+        yield from sorted(versions, key=lambda version: version != best)
+
+
+def _classic(listing: Json, group_version: str) -> Iterator[ApiResource]:
+    group, _, version = group_version.rpartition("/")
+    entries = listing.get("resources") or ()
+    subresources: dict[str, set[str]] = {}
+    for entry in entries:
+        plural, _, subresource = entry["name"].partition("/")
+        subresources.setdefault(plural, set()).update({subresource} - {""})
+    for entry in entries:
+        if "/" in entry["name"]:
+            continue
+        singular = entry.get("singularName", "")
+        yield ApiResource(
+            group=group,
+            version=version,
+            kind=entry["kind"],
+            plural=entry["name"],
+            namespaced=bool(entry.get("namespaced")),
+            verbs=frozenset(entry.get("verbs") or ()),
+            aliases=tuple(alias for alias in (singular, *(entry.get("shortNames") or ())) if alias),
+            subresources=frozenset(subresources[entry["name"]]),
+        )
+
+
+def _did_you_mean(kind: str, known: Iterable[ApiResource]) -> str:
+    names = {
+        name.lower(): str(resource)
+        for resource in known
+        for name in (str(resource), resource.kind, resource.plural)
+    }
+    close = difflib.get_close_matches(kind.lower(), names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(dict.fromkeys(names[name] for name in close)) + "?"
+    return "kubectl api-resources lists what this cluster has; a custom resource needs its definition first"
+
+
+# ---- errors ----------------------------------------------------------------------------------------------
+
+_ELSEWHERE = "an API server does not redirect; is the kubeconfig's server the right one?"
+_STATUS: Mapping[int, tuple[type[ClusterError], str | None]] = {
+    301: (ClusterError, _ELSEWHERE),
+    302: (ClusterError, _ELSEWHERE),
+    307: (ClusterError, _ELSEWHERE),
+    308: (ClusterError, _ELSEWHERE),
+    401: (ClusterError, "the credentials of the kubeconfig are missing, expired or unknown here"),
+    403: (ClusterError, "grant that user the verb on that resource (RBAC), or use another context"),
+    404: (ResourceNotFoundError, None),
+    409: (ConflictError, None),
+    410: (ConflictError, "the server forgot that moment; list again"),
+    429: (ClusterUnreachableError, "the server is busy; try again"),
+    500: (ClusterUnreachableError, None),
+    502: (ClusterUnreachableError, None),
+    503: (ClusterUnreachableError, None),
+    504: (ClusterUnreachableError, None),
+}
+
+
+def _status_error(status: int, body: bytes, what: str, decoded: Json | None = None) -> ClusterGuardError:
+    """Map an error answer to ours: one table for the whole project."""
+    message, reason = _explanation(body, decoded)
+    text = f"{what}: {status} {reason}: {message}" if reason else f"{what}: {status}: {message}"
+    error, hint = _STATUS.get(status, (ClusterError, None))
+    return error(text, hint=hint)
+
+
+def _explanation(body: bytes, decoded: Json | None) -> tuple[str, str]:
+    if decoded is None:
+        try:
+            decoded = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            decoded = None
+    if isinstance(decoded, dict) and decoded.get("kind") == "Status":
+        return str(decoded.get("message") or "no message"), str(decoded.get("reason") or "")
+    return body[:2000].decode(errors="replace").strip() or "no message", ""
+
+
+def _transport_error(error: Exception, what: str) -> ClusterGuardError:
+    cause = _root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return ClusterError(
+            f"{what}: its certificate is not trusted: {cause.verify_message}",
+            hint="is certificate-authority-data of the kubeconfig that of this cluster?",
+        )
+    if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+        return ClusterError(f"{what}: the server refused our client certificate: {cause.reason}")
+    if isinstance(cause, TimeoutError) or "Timeout" in type(error).__name__:
+        return ClusterUnreachableError(f"{what}: no answer in time")
+    return ClusterUnreachableError(
+        f"{what}: {cause}", hint="is the API server running, and is this its address?"
+    )
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    # urllib3 wraps in three ways: by reason, by the last argument, by chaining.
+    while True:
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next(
+                (part for part in reversed(error.args) if isinstance(part, BaseException)), error.__cause__
+            )
+        if inner is None or inner is error:
+            return error
+        error = inner
+
+
+def _not_kubernetes(body: bytes) -> ClusterError:
+    seen = body[:80].decode(errors="replace")
+    return ClusterError(
+        f"the answer is not a JSON object but {seen!r}",
+        hint="does the kubeconfig's server lead to an API server?",
+    )
+
+
+def _brief(manifest: Json | None) -> str:
+    if manifest is None:
+        return "no such object"
+    metadata = manifest.get("metadata") or {}
+    where = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    phase = (manifest.get("status") or {}).get("phase", "")
+    deleted = "being deleted" if metadata.get("deletionTimestamp") else ""
+    state = ", ".join(part for part in (phase, deleted) if part)
+    named = f"{manifest.get('kind', 'object')} {where}{metadata.get('name', '(unnamed)')}"
+    return f"{named} ({state})" if state else named
+
+
+def _event_time(event: Json) -> str:
+    times = (
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        (event.get("metadata") or {}).get("creationTimestamp"),
+    )
+    return next((str(time_) for time_ in times if time_), "")
+
+
+def _seconds(retry_after: str) -> float:
+    return min(float(retry_after), 10.0) if retry_after.isdigit() else 1.0

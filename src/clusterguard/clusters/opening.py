@@ -1,0 +1,55 @@
+"""One word for a cluster, as it is given on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.embedded import EmbeddedCluster
+from clusterguard.clusters.existing import ExistingCluster
+from clusterguard.errors import ConfigError
+from clusterguard.model.progress import ProgressSink, ignore_progress
+
+if TYPE_CHECKING:
+    from clusterguard.clusters.base import Cluster, EtcdAccess
+    from clusterguard.toolchain import Toolchain
+
+__all__ = ["open_cluster"]
+
+
+def open_cluster(
+    word: str,
+    *,
+    kubeconfig: Path | None = None,
+    etcd: EtcdAccess | None = None,
+    toolchain: Toolchain | None = None,
+    progress: ProgressSink = ignore_progress,
+) -> Cluster:
+    """Return the cluster that a word names; use it in a ``with`` statement.
+
+    Args:
+        word: ``embedded`` for a new throwaway cluster, ``embedded:NAME`` for one that ``clusterguard cluster up``
+            started, ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
+        kubeconfig: The file that ``context:`` looks in, by default ``~/.kube/config``.
+        etcd: How to reach the etcd of a ``context:`` or ``kubeconfig:`` cluster.
+        toolchain: Where an embedded cluster's programs come from.
+        progress: Told of toolchain work.
+
+    Raises:
+        ConfigError: The word names no cluster.
+    """
+    provider, _, rest = word.partition(":")
+    match provider, bool(rest):
+        case "embedded", False:
+            return EmbeddedCluster(toolchain=toolchain, progress=progress)
+        case "embedded", True:
+            return EmbeddedCluster.attach(rest)
+        case "context", True:
+            return ExistingCluster(kubeconfig=kubeconfig, context=rest, etcd=etcd)
+        case "kubeconfig", True:
+            return ExistingCluster(kubeconfig=Path(rest).expanduser(), etcd=etcd)
+        case _:
+            raise ConfigError(
+                f"{word!r} names no cluster",
+                hint="write embedded, embedded:NAME, context:NAME or kubeconfig:PATH",
+            )

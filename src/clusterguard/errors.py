@@ -1,0 +1,215 @@
+"""Every error that clusterguard raises on purpose.
+
+    ClusterGuardError                     .hint says what to do next; .retryable whether trying again may help
+    ├── ConfigError                       the request itself is wrong; nothing was touched
+    │   └── InvalidDrillError             a drill file: path:line:column, what was seen, what was meant
+    ├── ToolchainError                    a program is missing, has the wrong version, or could not be had
+    │   └── ChecksumMismatchError         downloaded bytes are not the pinned ones
+    ├── ProgramError                      a program failed: exit code and the end of what it printed
+    ├── StoreError                        where the bytes rest
+    │   ├── ObjectNotFoundError
+    │   ├── ObjectExistsError
+    │   └── StoreUnavailableError         retryable
+    ├── ClusterError
+    │   ├── ClusterUnreachableError       retryable
+    │   ├── ProvisioningError
+    │   ├── ResourceNotFoundError         no such object, or no such kind in this cluster
+    │   ├── ConflictError                 the object changed meanwhile, or exists already
+    │   └── NotAllowedError               a destructive step on a cluster that nobody allowed
+    ├── SnapshotError
+    │   ├── SnapshotIncompleteError       the stream ended early; nothing was stored
+    │   └── SnapshotCorruptError          the bytes are not a whole, intact snapshot
+    ├── EtcdError
+    │   ├── EtcdUnavailableError          retryable
+    │   └── EtcdAuthError                 the member refused our identity
+    ├── RestoreError                      .rolled_back tells whether the old state is back
+    ├── WaitTimeoutError                  .what was waited for, .last_seen
+    ├── DrillError
+    │   └── StepFailedError               .step
+    └── RestoreValidationError            .report; raised by ValidationReport.raise_for_findings() alone
+
+SDK errors never cross the module that owns the SDK: they are chained as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from clusterguard.model.report import ValidationReport
+
+__all__ = [
+    "ChecksumMismatchError",
+    "ClusterError",
+    "ClusterGuardError",
+    "ClusterUnreachableError",
+    "ConfigError",
+    "ConflictError",
+    "DrillError",
+    "EtcdAuthError",
+    "EtcdError",
+    "EtcdUnavailableError",
+    "InvalidDrillError",
+    "NotAllowedError",
+    "ObjectExistsError",
+    "ObjectNotFoundError",
+    "ProgramError",
+    "ProvisioningError",
+    "ResourceNotFoundError",
+    "RestoreError",
+    "RestoreValidationError",
+    "SnapshotCorruptError",
+    "SnapshotError",
+    "SnapshotIncompleteError",
+    "StepFailedError",
+    "StoreError",
+    "StoreUnavailableError",
+    "ToolchainError",
+    "WaitTimeoutError",
+]
+
+
+class ClusterGuardError(Exception):
+    """Base of all: ``str(error)`` is what was seen, ``hint`` the next step, or None where none is known."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(ClusterGuardError):
+    """The request is wrong; nothing was touched."""
+
+
+class InvalidDrillError(ConfigError):
+    """A drill file is wrong; every problem found is in the message, each with its place."""
+
+
+class ToolchainError(ClusterGuardError):
+    """A program is missing, has the wrong version, or could not be had."""
+
+
+class ChecksumMismatchError(ToolchainError):
+    """Downloaded bytes are not the pinned ones; they were discarded."""
+
+
+class ProgramError(ClusterGuardError):
+    """A program failed."""
+
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, output: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.output = output
+
+
+class StoreError(ClusterGuardError):
+    """A store could not do what was asked."""
+
+
+class ObjectNotFoundError(StoreError):
+    """The store has no object under that key."""
+
+
+class ObjectExistsError(StoreError):
+    """The key is taken, and overwriting was not asked for."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer, or answered that it cannot now."""
+
+    retryable = True
+
+
+class ClusterError(ClusterGuardError):
+    """A cluster could not do what was asked."""
+
+
+class ClusterUnreachableError(ClusterError):
+    """The API server did not answer."""
+
+    retryable = True
+
+
+class ProvisioningError(ClusterError):
+    """A cluster could not be created; what had been started was stopped again."""
+
+
+class ResourceNotFoundError(ClusterError):
+    """No such object, or no such kind in this cluster."""
+
+
+class ConflictError(ClusterError):
+    """The object changed meanwhile, or exists already."""
+
+
+class NotAllowedError(ClusterError):
+    """A destructive step on a cluster that nobody allowed it on; nothing was touched."""
+
+
+class SnapshotError(ClusterGuardError):
+    """An etcd snapshot is not what it should be."""
+
+
+class SnapshotIncompleteError(SnapshotError):
+    """The stream ended early; nothing was stored."""
+
+
+class SnapshotCorruptError(SnapshotError):
+    """The bytes are not a whole, intact etcd snapshot."""
+
+
+class EtcdError(ClusterGuardError):
+    """etcd answered with an error."""
+
+
+class EtcdUnavailableError(EtcdError):
+    """The member did not answer."""
+
+    retryable = True
+
+
+class EtcdAuthError(EtcdError):
+    """The member refused our certificate, user or password."""
+
+
+class RestoreError(ClusterGuardError):
+    """A restore failed; ``rolled_back`` tells whether the state before it is back and serving."""
+
+    def __init__(self, message: str, *, rolled_back: bool, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.rolled_back = rolled_back
+
+
+class WaitTimeoutError(ClusterGuardError):
+    """Something did not happen in time."""
+
+    def __init__(self, what: str, *, seconds: float, last_seen: str, hint: str | None = None) -> None:
+        super().__init__(f"{what}: not within {seconds:g} s; last seen: {last_seen}", hint=hint)
+        self.what = what
+        self.seconds = seconds
+        self.last_seen = last_seen
+
+
+class DrillError(ClusterGuardError):
+    """A drill could not tell whether recovery works."""
+
+
+class StepFailedError(DrillError):
+    """One step of a drill failed."""
+
+    def __init__(self, message: str, *, step: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+
+
+class RestoreValidationError(ClusterGuardError):
+    """The restored cluster does not match; the message is the readable diff."""
+
+    def __init__(self, report: ValidationReport) -> None:
+        super().__init__(report.to_text())
+        self.report = report

@@ -1,0 +1,280 @@
+"""Programs: run one to its end, or keep one as a child that cannot outlive us. The only user of subprocess.
+
+A kept child must die with its parent even when the parent is killed with SIGKILL and runs nothing more. On
+Linux the kernel does that (prctl PR_SET_PDEATHSIG), with two traps. The signal is tied to the *thread* that
+forked, not to the process, so children are forked by one thread that lives as long as the process. And a
+``preexec_fn`` may deadlock in a threaded parent, so a tiny launcher sets the option in the child and then
+executes the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from clusterguard.errors import ProgramError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Child", "Completed", "ProcessRecord", "run", "spawn", "tail"]
+
+_LAUNCHER = """
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+if os.getppid() != parent:  # the parent died before the option was set
+    os._exit(125)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A program that ended with success."""
+
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout_seconds: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+) -> Completed:
+    """Run a program to its end.
+
+    Args:
+        argv: Program and arguments; no shell is involved.
+        timeout_seconds: When to kill it.
+        env: Variables to set beside the inherited ones.
+        cwd: Working directory, by default ours.
+        stdin: What to feed it; by default nothing.
+
+    Raises:
+        ProgramError: It is missing, took too long, or ended with anything but 0.
+    """
+    words = [str(word) for word in argv]
+    name = Path(words[0]).name
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            words,
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_seconds,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+        )
+    except FileNotFoundError as error:
+        raise ProgramError(
+            f"{name}: no such program ({words[0]})", hint="clusterguard toolchain install"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(f"{name}: still running after {timeout_seconds:g} s, so it was killed") from error
+    if done.returncode:
+        output = (done.stderr.strip() or done.stdout.strip())[-_TAIL_BYTES:]
+        raise ProgramError(
+            f"{name}: {_ending(done.returncode)}: {output or 'it printed nothing'}",
+            exit_code=done.returncode,
+            output=output,
+        )
+    return Completed(stdout=done.stdout, stderr=done.stderr, seconds=time.monotonic() - began)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRecord:
+    """A process, told apart from a later one with the same number by when it started."""
+
+    pid: int
+    started: float  # seconds since the epoch, as the kernel tells it
+
+    def alive(self) -> bool:
+        """Return whether that very process still runs (a zombie does not)."""
+        return self._process() is not None
+
+    def terminate(self) -> None:
+        """Ask it to end, and return at once."""
+        process = self._process()
+        if process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+
+    def stop(self, *, grace_seconds: float) -> None:
+        """Ask it to end, then kill it after the grace; returns once it is gone."""
+        process = self._process()
+        if process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+            _, alive = psutil.wait_procs([process], timeout=grace_seconds)
+            for survivor in alive:
+                survivor.kill()
+            psutil.wait_procs(alive, timeout=10)
+
+    def _process(self) -> psutil.Process | None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+class Child:
+    """A program we keep running, its output in a log file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+        self._process = process
+        self.name = name
+        self.log = log
+        self.record = ProcessRecord(pid=process.pid, started=psutil.Process(process.pid).create_time())
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        return self._process.poll()
+
+    def ending(self) -> str:
+        """Say how it ended and what it printed last, for an error message."""
+        code = self._process.poll()
+        state = "is running" if code is None else _ending(code)
+        return f"{self.name}: {state}; the end of {self.log}:\n{tail(self.log)}"
+
+    def stop(self, *, grace_seconds: float = 10) -> None:
+        """Ask it to end, then kill it after the grace; returns once it is gone."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    outlive_us: bool = False,
+) -> Child:
+    """Start a program and return at once.
+
+    Args:
+        argv: Absolute program path and arguments.
+        log: File that its output is appended to.
+        env: Variables to set beside the inherited ones.
+        cwd: Working directory, by default ours.
+        outlive_us: Keep it when this process ends (``clusterguard cluster up``); otherwise it dies with us.
+
+    Raises:
+        ProgramError: There is no such program.
+    """
+    words = [str(word) for word in argv]
+    if not os.access(words[0], os.X_OK):
+        raise ProgramError(f"{words[0]}: no such program", hint="clusterguard toolchain install")
+    command = words
+    if not outlive_us and sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *words]
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            # A session of its own: Ctrl-C in the terminal reaches us alone, and we decide the order of the end.
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(env or {})},
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    return Child(_forking_thread().submit(start).result(), Path(words[0]).name, log)
+
+
+def stream_lines(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[str]:
+    """Run a program and yield what it prints, both streams merged, line by line, until it ends.
+
+    The program is killed when the iteration is abandoned.
+
+    Raises:
+        ProgramError: It is missing or ended with anything but 0.
+    """
+    words = [str(word) for word in argv]
+    name = Path(words[0]).name
+    recent: list[str] = []
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ProgramError(f"{name}: no such program ({words[0]})") from error
+    try:
+        assert process.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
+        for line in process.stdout:
+            recent = [*recent[-40:], line]
+            yield line.rstrip("\n")
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if code:
+        output = "".join(recent)[-_TAIL_BYTES:].strip()
+        raise ProgramError(f"{name}: {_ending(code)}: {output}", exit_code=code, output=output)
+
+
+def tail(log: Path, *, lines: int = 12) -> str:
+    """Return the last lines of a log file, or a remark when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return "(no log was written)"
+    return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+@lru_cache(maxsize=1)
+def _forking_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="clusterguard-spawn")
