@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
@@ -67,6 +68,13 @@ class ControlPlane(Protocol):
 
     def layout(self) -> EtcdLayout:
         """Return how the member is started."""
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep other restores of the same control plane out while the ``with`` block runs.
+
+        Raises:
+            ClusterError: Another process is restoring it right now.
+        """
 
     def recover(self) -> str | None:
         """Bring back the old state if an earlier restore was killed half-way; return what was done, or None."""

@@ -11,14 +11,14 @@ aggregated discovery).
 from __future__ import annotations
 
 import difflib
-import http.client
 import ipaddress
-import ssl
+import math
 import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -37,7 +37,6 @@ from clusterguard.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import urllib3
 
@@ -253,6 +252,8 @@ class KubeClient:
             raise ClusterError(
                 f"{self.server}: its answers carry no Date header", hint="is a proxy removing it?"
             )
+        from email.utils import parsedate_to_datetime
+
         return parsedate_to_datetime(date)
 
     def ready(self) -> ApiReadiness:
@@ -427,13 +428,13 @@ class KubeClient:
             label_selector: As kubectl's ``-l``.
             field_selector: As kubectl's ``--field-selector``.
             resource_version: Of the list that came before; without one, what exists comes as ADDED first.
-            timeout_seconds: At least one; the server rounds to whole seconds.
+            timeout_seconds: How long to watch. The server counts whole seconds; parts of one are cut here.
 
         Raises:
             ConflictError: The server no longer knows that resource version: list again.
             ClusterUnreachableError: The connection broke: list again, later.
         """
-        seconds = max(1, round(timeout_seconds))
+        seconds = max(1, math.ceil(timeout_seconds))
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -443,8 +444,11 @@ class KubeClient:
             "fieldSelector": field_selector,
         }
         path = resource.path(namespace)
-        # The server ends the watch; reading times out only when it is gone without a word.
-        lines = self._stream_lines(path, query=query, silence_seconds=seconds + 5)
+        # The server ends the watch, and reading times out only when it is gone without a word; but it cannot
+        # end one after less than a second, so then silence is the end.
+        cut = timeout_seconds < 1
+        silence = timeout_seconds if cut else seconds + 5
+        lines = self._stream_lines(path, query=query, silence_seconds=silence, silence_ends=cut)
         with closing(lines):
             for line in lines:
                 event = orjson.loads(line)
@@ -687,16 +691,12 @@ class KubeClient:
                 read_seconds=timeout_seconds,
             )
             data = self._read(response, method, path)
-            if (
-                response.status == http.HTTPStatus.TOO_MANY_REQUESTS
-                and left
-                and "retry-after" in response.headers
-            ):
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS and left and "retry-after" in response.headers:
                 self._sleep(_seconds(response.headers["retry-after"]))
                 continue
             break
         headers = {key.lower(): value for key, value in response.headers.items()}
-        if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise _status_error(response.status, data, f"{method} {self.server}{path}")
         return ApiResponse(status=response.status, headers=headers, body=data)
 
@@ -761,13 +761,18 @@ class KubeClient:
         return data
 
     def _stream_lines(
-        self, path: str, *, query: Mapping[str, object], silence_seconds: float
+        self, path: str, *, query: Mapping[str, object], silence_seconds: float, silence_ends: bool
     ) -> Generator[bytes]:
         import urllib3
 
-        response = self._send("GET", path, query=query, read_seconds=silence_seconds)
         try:
-            if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+            response = self._send("GET", path, query=query, read_seconds=silence_seconds)
+        except ClusterUnreachableError as error:
+            if silence_ends and isinstance(error.__cause__, urllib3.exceptions.ReadTimeoutError):
+                return
+            raise
+        try:
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise _status_error(response.status, response.read(), f"watch {self.server}{path}")
             rest = b""
             for chunk in response.stream(1 << 16, decode_content=True):
@@ -777,6 +782,9 @@ class KubeClient:
                 raise ClusterUnreachableError(
                     f"watch {self.server}{path}: the stream ended in the middle of an event"
                 )
+        except urllib3.exceptions.ReadTimeoutError as error:
+            if not silence_ends:
+                raise _transport_error(error, f"watch {self.server}{path}") from error
         except urllib3.exceptions.HTTPError as error:
             raise _transport_error(error, f"watch {self.server}{path}") from error
         finally:
@@ -791,6 +799,8 @@ def _load_kubeconfig(path: str, context: str | None) -> Any:  # noqa: ANN401 - t
     from kubernetes import client
     from kubernetes.config import ConfigException, kube_config
 
+    if not Path(path).is_file():
+        raise ConfigError(f"kubeconfig {path}: there is no such file")
     kubernetes_config: Any = kube_config  # it has no annotations
     configuration = type.__call__(client.Configuration)  # not a copy of a default that others may have set
     try:
@@ -978,6 +988,8 @@ def _status_error(status: int, body: bytes, what: str, decoded: Json | None = No
     message, reason = _explanation(body, decoded)
     text = f"{what}: {status} {reason}: {message}" if reason else f"{what}: {status}: {message}"
     error, hint = _STATUS.get(status, (ClusterError, None))
+    if status == HTTPStatus.FORBIDDEN and " cannot " not in message:
+        hint = None  # an admission plugin refused the object, not RBAC the user; the message says why
     return error(text, hint=hint)
 
 
@@ -993,6 +1005,8 @@ def _explanation(body: bytes, decoded: Json | None) -> tuple[str, str]:
 
 
 def _transport_error(error: Exception, what: str) -> ClusterGuardError:
+    import ssl
+
     cause = _root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ClusterError(

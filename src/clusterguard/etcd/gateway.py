@@ -22,6 +22,7 @@ __all__ = ["EtcdGateway", "LiveHash", "MemberStatus"]
 _TIMEOUT_SECONDS = 10.0
 # etcd names its gateway /v3 since 3.4, the oldest version whose snapshots carry what we check.
 _API_PATH = "/v3/"
+_ALL_KEYS = "AA=="  # one zero byte in base64: as key and end it means "from the first key to the last"
 # gRPC status codes, as the gateway repeats them in its JSON errors.
 _UNAUTHENTICATED, _PERMISSION_DENIED, _UNAVAILABLE, _OUT_OF_RANGE = 16, 7, 14, 11
 
@@ -135,6 +136,15 @@ class EtcdGateway:
             hash_revision=int(answer.get("hash_revision", revision)),
             compact_revision=int(answer.get("compact_revision", 0)),
         )
+
+    def count_keys(self, revision: int) -> int:
+        """Return how many keys are live at a revision; etcd answers from its index, without reading values.
+
+        Raises:
+            EtcdError: That revision is compacted away.
+        """
+        body = {"key": _ALL_KEYS, "range_end": _ALL_KEYS, "revision": str(revision), "count_only": True}
+        return int(self._post("kv/range", body).get("count", 0))
 
     def alarms(self) -> tuple[str, ...]:
         """Return raised alarms, such as ``NOSPACE on 8e9e05c52164694d``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -112,7 +113,10 @@ class EmbeddedCluster:
                 f"no embedded cluster {name!r} under {cluster._home}", hint=f"clusterguard cluster up {name}"
             )
         cluster._programs = Programs(cluster._layout, record, outlive_us=True)
-        if cluster.control_plane.recover() is None and not record.running():
+        control_plane = cluster.control_plane
+        with contextlib.suppress(ClusterError), control_plane.exclusive():
+            control_plane.recover()  # unless another process is restoring right now: then nothing is left over
+        if not cluster.record.running():
             raise ClusterError(
                 f"nothing of cluster {name!r} runs any more",
                 hint=f"clusterguard cluster down {name}, then up again",

@@ -11,7 +11,10 @@ The data directory is only ever renamed, and what its neighbours are called tell
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from clusterguard.clusters.base import EtcdLayout
 from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
@@ -20,7 +23,7 @@ from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundErro
 from clusterguard.process import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from clusterguard.clusters.kube import KubeClient
@@ -57,6 +60,22 @@ class EmbeddedControlPlane:
             token="etcd-cluster",  # noqa: S106 - etcd's default; it names a cluster and protects nothing
             data_dir=str(self._live),
         )
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other restores out; the lock goes with the process that holds it, however that ends."""
+        lock = FileLock(self._programs.layout.folder / "restore.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ClusterError(
+                f"another process is restoring cluster {self._programs.record.name!r} right now",
+                hint="wait for it to end",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def recover(self) -> str | None:
         """Bring the old state back if a restore was killed half-way; return what was done, or None."""

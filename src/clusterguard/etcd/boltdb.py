@@ -1,0 +1,512 @@
+"""bbolt database files, read-only: the pages, the tree they form, and what can be wrong with them.
+
+Every page that a walk yields has been checked: its number, kind and extent, the bounds of its elements, the
+order of its keys within it and against its parent, and, through a `PageLedger`, that nothing else refers to
+it. So walking every bucket is the structural check, and there is no second pass. Corrupt input raises
+`SnapshotCorruptError` with the page and the problem; loops, depth and sizes are bounded by the file.
+
+Pages are read with ``pread`` in windows that grow while the file is read in order: memory stays constant, and
+a file that shrinks or a disk that fails is an error instead of the SIGBUS that a memory map would give.
+
+The format (little-endian) follows bbolt's ``internal/common``: page header of 16 bytes (number, flags, count,
+overflow), leaf elements (flags, position, key size, value size), branch elements (position, key size, page),
+positions relative to the element itself; two meta pages, of which the valid one with the higher transaction
+number holds.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from clusterguard.errors import SnapshotCorruptError
+from clusterguard.etcd.integrity import DIGEST_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TypeAlias
+
+__all__ = ["BoltFile", "Bucket", "Leaf", "Meta", "PageLedger", "Split"]
+
+_HEADER = struct.Struct("<QHHI")
+_ELEMENT = struct.Struct("<IIII")
+_BRANCH_ELEMENT = struct.Struct("<IIQ")
+_BUCKET = struct.Struct("<QQ")
+_META = struct.Struct("<IIIIQQQQQ")
+_U64 = struct.Struct("<Q")
+_BRANCH, _LEAF, _META_PAGE, _FREELIST = 0x01, 0x02, 0x04, 0x10
+_MAGIC, _VERSION = 0xED0CDAED, 2
+_NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is what nothing refers to
+_COUNT_IN_BODY = 0xFFFF
+_PAGE_SIZES = tuple(1 << power for power in range(10, 17))
+_META_PAGES = 2
+_WINDOW = 256 * 1024
+_FIRST_READ = 16 * 1024
+_GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
+# Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
+_LARGEST_PAGE = 128 * 1024 * 1024
+_HINT = "the snapshot cannot be restored; use another one"
+
+_Reference: TypeAlias = "tuple[int, bytes | None, bytes | None]"  # page, least key, key that is too great
+
+
+def corrupt(page: int, problem: str) -> SnapshotCorruptError:
+    """Return the error for one page."""
+    return SnapshotCorruptError(f"page {page}: {problem}", hint=_HINT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """The root of one state of the database.
+
+    Attributes:
+        page_size: Bytes.
+        root: Page of the root bucket.
+        freelist: Page of the list of free pages, or None where none is kept.
+        high_water: Pages in use end before this number.
+        transaction: Number of the transaction that wrote it.
+    """
+
+    page_size: int
+    root: int
+    freelist: int | None
+    high_water: int
+    transaction: int
+
+
+class Leaf(NamedTuple):
+    """The elements of one checked leaf page, in the order of their keys.
+
+    A value lies at ``data[values[i]:ends[i]]``, its key directly before it.
+
+    Attributes:
+        page: Its number; that of the parent page for a bucket that is stored inside its parent.
+        data: Bytes that hold the page, and others around it.
+        base: Where in the file ``data`` begins.
+        keys: Ascending.
+        values: Where each value starts in ``data``.
+        ends: Where each value ends.
+        nested: Indices of elements whose value is a bucket.
+        gapless: Whether all keys and values follow one another without a byte between them.
+    """
+
+    page: int
+    data: bytes
+    base: int
+    keys: list[bytes]
+    values: list[int]
+    ends: list[int]
+    nested: list[int]
+    gapless: bool
+
+    def value(self, index: int) -> bytes:
+        """Return one value."""
+        return self.data[self.values[index] : self.ends[index]]
+
+    def record(self, index: int) -> bytes:
+        """Return one key with the value after it."""
+        return self.data[self.values[index] - len(self.keys[index]) : self.ends[index]]
+
+    def body(self) -> bytes:
+        """Return all keys and values, alternating; only of a gapless leaf that has elements."""
+        return self.data[self.values[0] - len(self.keys[0]) : self.ends[-1]]
+
+
+class Bucket(NamedTuple):
+    """A named tree: the page of its root, or the one leaf that is stored inside its parent."""
+
+    root: int
+    inline: Leaf | None
+
+
+class Split(NamedTuple):
+    """A bucket in three parts, to be read in this order.
+
+    Attributes:
+        boundary: The leaf in which the pivot lies or would lie.
+        after: The leaves after it, in order.
+        before: The leaves before it, in order.
+    """
+
+    boundary: Leaf
+    after: Iterator[Leaf]
+    before: Iterator[Leaf]
+
+
+class PageLedger:
+    """Which pages were met: everything is met once, and nothing that is free."""
+
+    __slots__ = ("_met", "listed_free")
+
+    def __init__(self, pages: int) -> None:
+        self._met = bytearray(pages)
+        self.listed_free: int | None = None  # None where the database keeps no list of free pages
+
+    def free(self) -> int:
+        """Return how many pages hold nothing; after a full walk."""
+        return self._met.count(0) if self.listed_free is None else self.listed_free
+
+    def take(self, page: int, count: int) -> None:
+        """Note pages as met.
+
+        Raises:
+            SnapshotCorruptError: One of them was met before.
+        """
+        met = self._met
+        if count == 1:
+            if met[page]:
+                raise corrupt(page, "more than one reference leads here")
+            met[page] = 1
+        else:
+            if met.find(1, page, page + count) >= 0:
+                raise corrupt(page, "shares pages with another one")
+            met[page : page + count] = b"\x01" * count
+
+    def met(self) -> int:
+        """Return how many pages were met so far."""
+        return len(self._met) - self._met.count(0)
+
+    def first_untaken(self) -> int | None:
+        """Return the first page that was not met, or None."""
+        found = self._met.find(0)
+        return None if found < 0 else found
+
+
+class BoltFile:
+    """One open database file, with or without etcd's sha256 trailer behind it.
+
+    Args:
+        descriptor: Open for reading; the caller closes it. Several threads may read it.
+
+    Raises:
+        SnapshotCorruptError: It has no valid meta page, or is shorter than that says.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        size = os.fstat(descriptor).st_size
+        self.size = size - DIGEST_SIZE if size % 512 == DIGEST_SIZE else size
+        self.meta = self._read_meta()
+        self._page_size = self.meta.page_size
+        self._window = b""
+        self._window_page = 0
+        self._ahead = _FIRST_READ
+
+    def ledger(self) -> PageLedger:
+        """Return a new ledger, with the two meta pages and the free list's pages noted.
+
+        Raises:
+            SnapshotCorruptError: The list of free pages is broken.
+        """
+        ledger = PageLedger(self.meta.high_water)
+        ledger.take(0, _META_PAGES)
+        if self.meta.freelist is not None:
+            data, at, flags, count, length = self._page(self.meta.freelist, ledger)
+            if flags != _FREELIST:
+                raise corrupt(self.meta.freelist, f"is no free list: flags {flags:#x}")
+            free = _free_pages(self.meta.freelist, data[at : at + length], count)
+            ledger.listed_free = len(free)
+            for page in free:
+                if not _META_PAGES <= page < self.meta.high_water:
+                    raise corrupt(self.meta.freelist, f"lists page {page} of {self.meta.high_water} as free")
+                ledger.take(page, 1)
+        return ledger
+
+    def require_complete(self, ledger: PageLedger) -> None:
+        """Check after a full walk that no page was lost.
+
+        Raises:
+            SnapshotCorruptError: A page is neither in use nor in the list of free pages.
+        """
+        lost = ledger.first_untaken() if self.meta.freelist is not None else None
+        if lost is not None:
+            raise corrupt(lost, "is neither in use nor free")
+
+    def buckets(self, ledger: PageLedger) -> dict[bytes, Bucket]:
+        """Return the top-level buckets by name.
+
+        Raises:
+            SnapshotCorruptError: The tree that lists them is broken.
+        """
+        found: dict[bytes, Bucket] = {}
+        for leaf in self._walk([(self.meta.root, None, None)], ledger):
+            if len(leaf.nested) != len(leaf.keys):
+                raise corrupt(leaf.page, "has a plain value among the top-level buckets")
+            found.update((leaf.keys[index], _bucket(leaf, index)) for index in leaf.nested)
+        return found
+
+    def leaves(self, bucket: Bucket, ledger: PageLedger) -> Iterator[Leaf]:
+        """Yield a bucket's leaves in the order of their keys.
+
+        Raises:
+            SnapshotCorruptError: A page is broken; the ones yielded before were not.
+        """
+        if bucket.inline is not None:
+            return iter((bucket.inline,))
+        return self._walk([(bucket.root, None, None)], ledger)
+
+    def split(self, bucket: Bucket, pivot: bytes, ledger: PageLedger) -> Split:
+        """Return a bucket's leaves so that those after the pivot can be read before the others.
+
+        Raises:
+            SnapshotCorruptError: A page is broken; so do the iterators.
+        """
+        if bucket.inline is not None:
+            return Split(bucket.inline, iter(()), iter(()))
+        before: list[_Reference] = []
+        after: list[_Reference] = []
+        node = self._node((bucket.root, None, None), ledger)
+        while not isinstance(node, Leaf):
+            least = [reference[1] or b"" for reference in node]
+            index = max(0, bisect_right(least, pivot) - 1)
+            before += node[:index]
+            after = node[index + 1 :] + after
+            node = self._node(node[index], ledger)
+        return Split(node, self._walk(after[::-1], ledger), self._walk(before[::-1], ledger))
+
+    def last_key(self, bucket: Bucket) -> bytes | None:
+        """Return a bucket's greatest key, or None if it is empty.
+
+        Raises:
+            SnapshotCorruptError: A page on the way is broken.
+        """
+        leaf = bucket.inline
+        if leaf is None:
+            ledger = PageLedger(self.meta.high_water)
+            node = self._node((bucket.root, None, None), ledger)
+            while not isinstance(node, Leaf):
+                node = self._node(node[-1], ledger)
+            leaf = node
+        return leaf.keys[-1] if leaf.keys else None
+
+    def check_nested(self, leaf: Leaf, ledger: PageLedger) -> None:
+        """Walk the buckets inside a leaf, and those inside them.
+
+        Raises:
+            SnapshotCorruptError: A page is broken.
+        """
+        pending = [_bucket(leaf, index) for index in leaf.nested]
+        while pending:
+            for below in self.leaves(pending.pop(), ledger):
+                pending += [_bucket(below, index) for index in below.nested]
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly these bytes of the file.
+
+        Raises:
+            SnapshotCorruptError: It ends before them.
+        """
+        data = os.pread(self._descriptor, size, offset)
+        while len(data) < size:
+            more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            if not more:
+                raise SnapshotCorruptError(f"the file ends at byte {offset + len(data)}", hint=_HINT)
+            data += more
+        return data
+
+    def _walk(self, pending: list[_Reference], ledger: PageLedger) -> Iterator[Leaf]:
+        while pending:
+            node = self._node(pending.pop(), ledger)
+            if isinstance(node, Leaf):
+                yield node
+            else:
+                node.reverse()
+                pending += node
+
+    def _node(self, reference: _Reference, ledger: PageLedger) -> Leaf | list[_Reference]:
+        number = reference[0]
+        data, at, flags, count, length = self._page(number, ledger)
+        if flags == _LEAF:
+            leaf = _leaf(number, data, at, at + length, count, base=self._window_page * self._page_size)
+            if leaf.keys:
+                _require_order(reference, leaf.keys[0], leaf.keys[-1])
+            return leaf
+        if flags == _BRANCH:
+            return _children(data[at : at + length], count, reference)
+        raise corrupt(number, f"is neither branch nor leaf: flags {flags:#x}")
+
+    def _page(self, number: int, ledger: PageLedger) -> tuple[bytes, int, int, int, int]:
+        """Return bytes that hold the page, where it starts in them, its flags, count, and length in bytes."""
+        high_water = self.meta.high_water
+        if not _META_PAGES <= number < high_water:
+            raise corrupt(number, f"is referred to, but the pages are 2 to {high_water - 1}")
+        at = (number - self._window_page) * self._page_size
+        if not 0 <= at < len(self._window):
+            self._fetch(number, 1)
+            at = 0
+        own, flags, count, overflow = _HEADER.unpack_from(self._window, at)
+        if own != number:
+            raise corrupt(number, f"says it is page {own}")
+        pages = overflow + 1
+        length = pages * self._page_size
+        if at + length > len(self._window):
+            if number + pages > high_water or length > _LARGEST_PAGE:
+                raise corrupt(number, f"says it is {pages} pages long")
+            self._fetch(number, pages)
+            at = 0
+        ledger.take(number, pages)
+        return self._window, at, flags, count, length
+
+    def _fetch(self, number: int, pages: int) -> None:
+        end = self._window_page + len(self._window) // self._page_size
+        in_order = 0 <= number - end <= _GAP_PAGES or number == self._window_page
+        self._ahead = min(2 * self._ahead, _WINDOW) if in_order else _FIRST_READ
+        pages = min(max(pages, self._ahead // self._page_size), self.meta.high_water - number)
+        self._window = self.read_at(number * self._page_size, pages * self._page_size)
+        self._window_page = number
+
+    def _read_meta(self) -> Meta:
+        first = self._meta_at(0, 0)
+        sizes = (first.page_size,) if first else _PAGE_SIZES
+        second = [meta for size in sizes if (meta := self._meta_at(size, 1)) and meta.page_size == size]
+        valid = [meta for meta in (first, *second) if meta]
+        if not valid:
+            raise SnapshotCorruptError(
+                "this is no etcd database: neither of its two meta pages is valid",
+                hint="check that this is the snapshot itself, not an archive or an encrypted copy of it",
+            )
+        meta = max(valid, key=lambda found: found.transaction)
+        if meta.high_water * meta.page_size > self.size:
+            raise SnapshotCorruptError(
+                f"the database is cut off: {meta.high_water} pages of {meta.page_size} bytes do not fit "
+                f"into {self.size} bytes",
+                hint=_HINT,
+            )
+        return meta
+
+    def _meta_at(self, offset: int, number: int) -> Meta | None:
+        """Return the meta page there if it is valid."""
+        data = os.pread(self._descriptor, _HEADER.size + _META.size + _U64.size, offset)
+        if len(data) < _HEADER.size + _META.size + _U64.size:
+            return None
+        own, flags, _, _ = _HEADER.unpack_from(data, 0)
+        magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(
+            data, _HEADER.size
+        )
+        (checksum,) = _U64.unpack_from(data, _HEADER.size + _META.size)
+        valid = (
+            (own, flags) == (number, _META_PAGE)
+            and (magic, version) == (_MAGIC, _VERSION)
+            and page_size in _PAGE_SIZES
+            and checksum == _fnv1a(data[_HEADER.size : _HEADER.size + _META.size])
+        )
+        if not valid:
+            return None
+        return Meta(
+            page_size=page_size,
+            root=root,
+            freelist=None if freelist == _NO_FREELIST else freelist,
+            high_water=high_water,
+            transaction=transaction,
+        )
+
+
+def _leaf(number: int, data: bytes, at: int, end: int, count: int, *, base: int) -> Leaf:
+    """Parse and check one leaf's own elements, which lie in ``data[at:end]`` behind the page header."""
+    element = at + _HEADER.size
+    table_end = element + count * _ELEMENT.size
+    if table_end > end:
+        raise corrupt(number, f"has no room for its {count} elements")
+    keys: list[bytes] = []
+    values: list[int] = []
+    ends: list[int] = []
+    nested: list[int] = []
+    gapless = True
+    stop = table_end
+    previous = b""
+    for flags, position, key_size, value_size in _ELEMENT.iter_unpack(data[element:table_end]):
+        start = element + position
+        value = start + key_size
+        if start != stop:
+            if start < table_end:
+                raise corrupt(number, f"element {len(keys)} starts inside the table of elements")
+            gapless = False
+        stop = value + value_size
+        if stop > end:
+            raise corrupt(number, f"element {len(keys)} ends {stop - end} bytes behind the page")
+        key = data[start:value]
+        if key <= previous:
+            raise corrupt(number, f"key {len(keys)} is empty or not greater than the one before")
+        if flags:
+            if flags != 1:
+                raise corrupt(number, f"element {len(keys)} has the unknown flags {flags:#x}")
+            nested.append(len(keys))
+        keys.append(key)
+        values.append(value)
+        ends.append(stop)
+        previous = key
+        element += 16
+    return Leaf(number, data, base, keys, values, ends, nested, gapless)
+
+
+def _children(page: bytes, count: int, reference: _Reference) -> list[_Reference]:
+    """Parse and check one branch page."""
+    number, _, beyond = reference
+    table_end = _HEADER.size + count * _BRANCH_ELEMENT.size
+    if count == 0 or table_end > len(page):
+        raise corrupt(number, f"is a branch with {count} children, which cannot be")
+    pages: list[int] = []
+    keys: list[bytes] = []
+    previous = None
+    for index, (position, key_size, child) in enumerate(
+        _BRANCH_ELEMENT.iter_unpack(page[_HEADER.size : table_end])
+    ):
+        start = _HEADER.size + index * _BRANCH_ELEMENT.size + position
+        if start < table_end or start + key_size > len(page):
+            raise corrupt(number, f"child {index}'s key lies outside the page")
+        key = page[start : start + key_size]
+        if previous is not None and key <= previous:
+            raise corrupt(number, f"child {index}'s key is not greater than the one before")
+        keys.append(key)
+        pages.append(child)
+        previous = key
+    _require_order(reference, keys[0], keys[-1])
+    return list(zip(pages, keys, [*keys[1:], beyond], strict=True))
+
+
+def _require_order(reference: _Reference, first: bytes, last: bytes) -> None:
+    """Refuse a page whose keys are not between the ones its parent says."""
+    number, least, beyond = reference
+    if (least is not None and first < least) or (beyond is not None and last >= beyond):
+        raise corrupt(number, "has keys that belong to another page")
+
+
+def _bucket(leaf: Leaf, index: int) -> Bucket:
+    """Read the bucket that is an element's value."""
+    value = leaf.value(index)
+    if len(value) < _BUCKET.size:
+        raise corrupt(leaf.page, f"element {index} is too short for a bucket")
+    root, _ = _BUCKET.unpack_from(value, 0)
+    if root:
+        return Bucket(root, None)
+    if len(value) < _BUCKET.size + _HEADER.size:
+        raise corrupt(leaf.page, f"element {index} is too short for a bucket stored inside it")
+    own, flags, count, overflow = _HEADER.unpack_from(value, _BUCKET.size)
+    if (own, flags, overflow) != (0, _LEAF, 0):
+        raise corrupt(leaf.page, f"element {index} is a bucket stored inside it, but no leaf")
+    inline = _leaf(leaf.page, value, _BUCKET.size, len(value), count, base=leaf.base + leaf.values[index])
+    if inline.nested:
+        raise corrupt(leaf.page, f"element {index} is a bucket stored inside it and holds another one")
+    return Bucket(0, inline)
+
+
+def _free_pages(number: int, page: bytes, count: int) -> list[int]:
+    """Read the numbers in a list of free pages."""
+    numbers = struct.unpack_from(f"<{(len(page) - _HEADER.size) // 8}Q", page, _HEADER.size)
+    start = 0
+    if count == _COUNT_IN_BODY and numbers:
+        count, start = numbers[0], 1
+    if start + count > len(numbers):
+        raise corrupt(number, f"has no room for its {count} free pages")
+    return list(numbers[start : start + count])
+
+
+def _fnv1a(data: bytes) -> int:
+    """FNV-1a of 64 bits."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return value

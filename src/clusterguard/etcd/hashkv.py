@@ -1,0 +1,141 @@
+"""HashKV of a snapshot file: what etcd answers to ``POST /v3/maintenance/hashkv`` at the same revision.
+
+It is the CRC-32C of ``key`` (the bucket's name) and of the records that `clusterguard.etcd.mvcc.scan` gives.
+So a snapshot and a live member can be compared without a restore. The only user of google_crc32c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import google_crc32c
+
+from clusterguard.errors import ConfigError
+from clusterguard.etcd import mvcc
+
+if TYPE_CHECKING:
+    from clusterguard.etcd.boltdb import BoltFile
+
+__all__ = ["Crc32c", "HashKV", "KeyspaceHasher", "combine", "hash_kv"]
+
+_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected: bit 31 is the coefficient of x^0
+_ONE = 1 << 31
+_X_TO_THE_8TH = _ONE >> 8
+_BUCKET_NAME = b"key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashKV:
+    """A hash of all keys at one revision; equal on every member that is at the same compaction.
+
+    Attributes:
+        hash: CRC-32C, unsigned.
+        compact_revision: The compaction it presupposes, or -1 if there was none, as etcd tells it.
+        hash_revision: The revision it is of.
+    """
+
+    hash: int
+    compact_revision: int
+    hash_revision: int
+
+
+class Crc32c:
+    """A running CRC-32C that knows how many bytes it has seen."""
+
+    __slots__ = ("size", "value")
+
+    def __init__(self, start: bytes = b"") -> None:
+        self.value: int = google_crc32c.extend(0, start)
+        self.size = len(start)
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self.value = google_crc32c.extend(self.value, data)
+        self.size += len(data)
+
+
+class KeyspaceHasher:
+    """Makes a HashKV of two parts that are read in the other order."""
+
+    __slots__ = ("compacted", "recent")
+
+    def __init__(self) -> None:
+        self.compacted = Crc32c(_BUCKET_NAME)
+        self.recent = Crc32c()
+
+    def finish(self, *, compacted: int, revision: int) -> HashKV:
+        """Return the hash of all bytes given."""
+        return HashKV(
+            hash=combine(self.compacted.value, self.recent.value, self.recent.size),
+            compact_revision=compacted or -1,
+            hash_revision=revision,
+        )
+
+
+def hash_kv(db: BoltFile, *, revision: int | None = None) -> HashKV:
+    """Compute HashKV of a database file.
+
+    Args:
+        db: The file.
+        revision: Of which revision; by default the file's own.
+
+    Raises:
+        ConfigError: The file does not hold that revision any more, or not yet.
+        SnapshotCorruptError: A page or a record is broken.
+    """
+    ledger = db.ledger()
+    buckets = db.buckets(ledger)
+    facts = mvcc.read_facts(db, buckets, ledger)
+    current = current_revision(mvcc.last_revision(db, buckets), facts.compacted)
+    wanted = current if revision is None else revision
+    if not facts.compacted <= wanted <= current or wanted < 1:
+        raise ConfigError(
+            f"revision {wanted} cannot be hashed: the file holds {max(1, facts.compacted)} to {current}",
+            hint="choose a revision in that range, or leave it out for the newest",
+        )
+    hasher = KeyspaceHasher()
+    mvcc.scan(
+        db,
+        buckets,
+        ledger,
+        facts=facts,
+        revision=wanted,
+        feed_compacted=hasher.compacted.update,
+        feed_recent=hasher.recent.update,
+    )
+    return hasher.finish(compacted=facts.compacted, revision=wanted)
+
+
+def current_revision(last: int, compacted: int) -> int:
+    """Return the revision a member started from the file is at; a compacted one may have left no record."""
+    return max(1, last, compacted)
+
+
+def combine(first: int, second: int, second_size: int) -> int:
+    """Return the CRC-32C of two byte strings, one after the other, from the CRC-32C of each.
+
+    Appending n bytes multiplies the remainder by x^(8n) modulo the polynomial.
+
+    Args:
+        first: CRC-32C of the first string.
+        second: CRC-32C of the second one.
+        second_size: Its length in bytes.
+    """
+    power, square, rest = _ONE, _X_TO_THE_8TH, second_size
+    while rest:
+        if rest & 1:
+            power = _multiply(power, square)
+        square = _multiply(square, square)
+        rest >>= 1
+    return _multiply(first, power) ^ second
+
+
+def _multiply(a: int, b: int) -> int:
+    """Multiply two polynomials modulo the Castagnoli polynomial."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product

@@ -1,0 +1,539 @@
+"""What an etcd database says: its revisions, its live keys, and the facts in its small buckets.
+
+The bucket ``key`` holds one record for each change: key = revision (8 bytes main, ``_``, 8 bytes sub,
+big-endian, and ``t`` for a deletion), value = mvccpb.KeyValue (1 key, 2 create_revision, 3 mod_revision,
+4 version, 5 value, 6 lease). A restore with ``--bump-revision`` adds one record with an empty value. Facts:
+etcd's server/storage/schema and server/storage/mvcc.
+
+How live keys are counted without remembering them. A compaction at C leaves, of all records up to C, the
+newest of each key that was live then (and perhaps a deletion at C itself). After C nothing is missing, so a
+put of version 1 begins a life, a deletion ends one, and any other put continues one: live keys = puts up to
+C + first puts after C - deletions after C. Only a snapshot taken *during* a compaction still has superseded
+records up to C; then, and only then, the newest record of each key is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from clusterguard.errors import SnapshotCorruptError
+from clusterguard.etcd.boltdb import corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeAlias
+
+    from clusterguard.etcd.boltdb import BoltFile, Bucket, Leaf, PageLedger
+
+__all__ = ["Alarm", "Keyspace", "LiveKey", "MemberRecord", "StoreFacts", "live_keys", "read_facts", "scan"]
+
+Feed: TypeAlias = "Callable[[bytes], None]"
+
+_U64 = struct.Struct(">Q")
+_PUT_SIZE, _DELETION_SIZE = 17, 18
+_SEPARATOR = ord("_")
+_DELETED = ord("t")
+_KEY_FIELD = 0x0A  # field 1, length-delimited: the first byte of every KeyValue
+# What follows the user's key in the first put of a life: create_revision = mod_revision, version 1.
+_FIRST_PUT = re.compile(rb"\x10([\x80-\xff]*[\x00-\x7f])\x18\1\x20\x01")
+_ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
+_LARGEST_MAIN = (1 << 63) - 1
+_LONGEST_VARINT = 10
+_SHORT = 0x7F  # the greatest number that is one byte
+_USER_KEY, _VERSION, _USER_VALUE = 1, 4, 5  # fields of KeyValue
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class LiveKey(NamedTuple):
+    """One key as a client would get it at the snapshot's revision."""
+
+    key: bytes
+    mod_revision: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRecord:
+    """One member of the cluster, as the database lists it.
+
+    Attributes:
+        id: Sixteen hexadecimal digits or fewer, as etcd prints them.
+        name: Empty for a member that never started.
+        peer_urls: Where other members reach it.
+        client_urls: Where clients reach it.
+    """
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """An alarm that was raised when the snapshot was taken; a restore brings it back."""
+
+    member_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFacts:
+    """What the small buckets say.
+
+    Attributes:
+        finished_compaction: Revision of the last compaction carried out, or 0.
+        scheduled_compaction: Revision of the last compaction asked for, or 0.
+        storage_version: Version of the schema ("3.6.0"), or None before etcd 3.6.
+        cluster_version: Version the members agreed on, or None.
+        consistent_index: Index of the last applied raft entry, or 0.
+        term: Its raft term, or 0.
+        members: Sorted by id.
+        alarms: Raised alarms.
+        leases: How many there are.
+        auth_enabled: Whether clients need to log in.
+    """
+
+    finished_compaction: int
+    scheduled_compaction: int
+    storage_version: str | None
+    cluster_version: str | None
+    consistent_index: int
+    term: int
+    members: tuple[MemberRecord, ...]
+    alarms: tuple[Alarm, ...]
+    leases: int
+    auth_enabled: bool
+
+    @property
+    def compacted(self) -> int:
+        """The compaction that counts for readers, as a started member has it, or 0."""
+        return max(self.finished_compaction, self.scheduled_compaction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyspace:
+    """The outcome of reading the bucket ``key`` up to one revision.
+
+    Attributes:
+        records: Changes that are kept, deletions included.
+        live_keys: Keys that a client would see.
+    """
+
+    records: int
+    live_keys: int
+
+
+def read_facts(db: BoltFile, buckets: dict[bytes, Bucket], ledger: PageLedger) -> StoreFacts:
+    """Read every bucket but ``key``, checking their pages.
+
+    Raises:
+        SnapshotCorruptError: A page or a record is broken.
+    """
+    rows: dict[bytes, dict[bytes, bytes]] = {}
+    leases = 0
+    for name, bucket in buckets.items():
+        if name == b"key":
+            continue
+        for leaf in db.leaves(bucket, ledger):
+            db.check_nested(leaf, ledger)
+            if name == b"lease":
+                leases += len(leaf.keys)
+            elif name in {b"meta", b"cluster", b"members", b"alarm", b"auth"}:
+                rows.setdefault(name, {}).update((key, leaf.value(i)) for i, key in enumerate(leaf.keys))
+    meta, cluster = rows.get(b"meta", {}), rows.get(b"cluster", {})
+    return StoreFacts(
+        finished_compaction=_main(meta, b"finishedCompactRev"),
+        scheduled_compaction=_main(meta, b"scheduledCompactRev"),
+        storage_version=_text(meta, b"storageVersion"),
+        cluster_version=_text(cluster, b"clusterVersion"),
+        consistent_index=_number(meta, b"consistent_index"),
+        term=_number(meta, b"term"),
+        members=tuple(_member(key, value) for key, value in sorted(rows.get(b"members", {}).items())),
+        alarms=tuple(_alarm(key) for key in sorted(rows.get(b"alarm", {}))),
+        leases=leases,
+        auth_enabled=rows.get(b"auth", {}).get(b"authEnabled") == b"\x01",
+    )
+
+
+def last_revision(db: BoltFile, buckets: dict[bytes, Bucket]) -> int:
+    """Return the main revision of the newest record, or 0 where there is none.
+
+    Raises:
+        SnapshotCorruptError: A page on the way is broken, or there is no bucket ``key``.
+    """
+    last = db.last_key(key_bucket(buckets))
+    return 0 if last is None else _parse_main(last)
+
+
+def key_bucket(buckets: dict[bytes, Bucket]) -> Bucket:
+    """Return the bucket that holds the changes.
+
+    Raises:
+        SnapshotCorruptError: There is none, so this is not etcd's database.
+    """
+    found = buckets.get(b"key")
+    if found is None:
+        raise SnapshotCorruptError(
+            "the database has no bucket 'key'", hint="it is a bbolt database, but not one of etcd"
+        )
+    return found
+
+
+def scan(
+    db: BoltFile,
+    buckets: dict[bytes, Bucket],
+    ledger: PageLedger,
+    *,
+    facts: StoreFacts,
+    revision: int,
+    feed_compacted: Feed,
+    feed_recent: Feed,
+    on_leaf: Callable[[], None] = lambda: None,
+) -> Keyspace:
+    """Read all changes, count the live keys at a revision, and give the records that HashKV is made of.
+
+    The rule of what counts is etcd's own (server/storage/mvcc/hash.go and Keep in key_index.go): after the
+    compaction every record up to the revision; before it the newest of each key that is live at the revision.
+    If no key at all is live there, every record before it counts. A deletion at the compaction itself never
+    does.
+
+    Records after the compaction are read first, since they tell which earlier ones are superseded; the keys
+    they supersede are remembered, so memory grows with the changes since the last compaction.
+
+    Args:
+        db: The file.
+        buckets: Its buckets.
+        ledger: Where pages are noted; the bucket ``key`` must not have been walked with it.
+        facts: What `read_facts` found.
+        revision: Records after it are checked but not counted.
+        feed_compacted: Takes, in order, the bytes that count up to the compaction.
+        feed_recent: Takes, in order, the bytes that count after it.
+        on_leaf: Called for every leaf page.
+
+    Raises:
+        SnapshotCorruptError: A page or a record is broken.
+    """
+    ceiling = _U64.pack(revision + 1)
+    bucket = key_bucket(buckets)
+    if facts.compacted == 0:
+        recent = _Recent(pivot=b"", ceiling=ceiling, feed=feed_recent, superseded=None)
+        for leaf in db.leaves(bucket, ledger):
+            on_leaf()
+            recent.read(leaf)
+        return Keyspace(records=recent.records, live_keys=recent.live)
+
+    pivot = _U64.pack(facts.compacted + 1)
+    superseded: set[bytes] = set()
+    recent = _Recent(pivot=pivot, ceiling=ceiling, feed=feed_recent, superseded=superseded)
+    parts = db.split(bucket, pivot, ledger)
+    for leaf in chain((parts.boundary,), parts.after):
+        on_leaf()
+        recent.read(leaf)
+
+    newest = None
+    if facts.finished_compaction < facts.scheduled_compaction:
+        newest = _newest_of_each_key(db, bucket, pivot)
+    compacted = _Compacted(pivot=pivot, feed=feed_compacted, superseded=superseded, newest=newest)
+    for leaf in chain(parts.before, (parts.boundary,)):
+        on_leaf()
+        compacted.read(leaf)
+
+    live = recent.live + compacted.puts
+    if live == 0 and compacted.records:
+        _feed_all_puts(db, bucket, pivot, feed_compacted)
+    return Keyspace(records=recent.records + compacted.records, live_keys=live)
+
+
+def live_keys(db: BoltFile, *, prefix: bytes = b"/registry/") -> Iterator[LiveKey]:
+    """Yield the keys under a prefix as they were at the snapshot's revision, in the order of the keys.
+
+    The keys and the places of their values are held in memory, the values are not.
+
+    Raises:
+        SnapshotCorruptError: A page or a record is broken.
+    """
+    places: dict[bytes, tuple[int, int, int]] = {}
+    ledger = db.ledger()
+    bucket = key_bucket(db.buckets(ledger))
+    for leaf in db.leaves(bucket, ledger):
+        _check_shape(leaf)
+        for index, revision in enumerate(leaf.keys):
+            key = _user_key(leaf, index)
+            if not key.startswith(prefix):
+                continue
+            if len(revision) == _DELETION_SIZE:
+                places.pop(key, None)
+            else:
+                places[key] = (
+                    _parse_main(revision),
+                    leaf.base + leaf.values[index],
+                    leaf.ends[index] - leaf.values[index],
+                )
+    for key in sorted(places):
+        main, offset, size = places[key]
+        yield LiveKey(key, main, _field(db.read_at(offset, size), _USER_VALUE) or b"")
+
+
+class _Recent:
+    """Reads the records after the compaction."""
+
+    __slots__ = ("_ceiling", "_feed", "_pivot", "_superseded", "live", "records")
+
+    def __init__(self, *, pivot: bytes, ceiling: bytes, feed: Feed, superseded: set[bytes] | None) -> None:
+        self._pivot = pivot
+        self._ceiling = ceiling
+        self._feed = feed
+        self._superseded = superseded
+        self.live = 0
+        self.records = 0
+
+    def read(self, leaf: Leaf) -> None:
+        keys = leaf.keys
+        if not keys:
+            return
+        if keys[0] >= self._pivot and keys[-1] < self._ceiling:
+            counted: Iterable[int] = range(len(keys))
+            if leaf.gapless:
+                self._feed(leaf.body())
+            else:
+                _feed_each(leaf, counted, self._feed)
+        else:
+            counted = [i for i, key in enumerate(keys) if self._pivot <= key < self._ceiling]
+            _feed_each(leaf, counted, self._feed)
+        _check_shape(leaf)
+        data, values, ends, superseded = leaf.data, leaf.values, leaf.ends, self._superseded
+        first_put = _FIRST_PUT.match
+        live = 0
+        for index in counted:
+            if len(keys[index]) == _DELETION_SIZE:
+                live -= 1
+                if superseded is not None:
+                    superseded.add(_user_key(leaf, index))
+                continue
+            value = values[index]
+            if (
+                value + 1 < ends[index]
+                and data[value] == _KEY_FIELD
+                and data[value + 1] <= _SHORT
+                and first_put(data, value + 2 + data[value + 1], ends[index])
+            ):
+                live += 1
+            else:
+                key, first = _key_and_whether_first(leaf, index)
+                live += first
+                if superseded is not None and not first:
+                    superseded.add(key)
+        self.live += live
+        self.records += len(counted) if isinstance(counted, list) else len(keys)
+
+
+class _Compacted:
+    """Reads the records up to the compaction."""
+
+    __slots__ = ("_feed", "_newest", "_pivot", "_superseded", "puts", "records")
+
+    def __init__(
+        self, *, pivot: bytes, feed: Feed, superseded: set[bytes], newest: dict[bytes, bytes] | None
+    ) -> None:
+        self._pivot = pivot
+        self._feed = feed
+        self._superseded = superseded
+        self._newest = newest
+        self.puts = 0
+        self.records = 0
+
+    def read(self, leaf: Leaf) -> None:
+        keys = leaf.keys
+        if not keys or keys[0] >= self._pivot:
+            return
+        _check_shape(leaf)
+        mine = len(keys) if keys[-1] < self._pivot else sum(key < self._pivot for key in keys)
+        self.records += mine
+        puts = [i for i in range(mine) if len(keys[i]) == _PUT_SIZE]
+        if self._newest is not None:
+            newest = self._newest
+            puts = [i for i in puts if newest.get(_user_key(leaf, i)) == keys[i]]
+        self.puts += len(puts)
+        superseded = self._superseded
+        if superseded:
+            puts = [i for i in puts if _user_key(leaf, i) not in superseded]
+        if leaf.gapless and len(puts) == len(keys):
+            self._feed(leaf.body())
+        else:
+            _feed_each(leaf, puts, self._feed)
+
+
+def _newest_of_each_key(db: BoltFile, bucket: Bucket, pivot: bytes) -> dict[bytes, bytes]:
+    newest: dict[bytes, bytes] = {}
+    parts = db.split(bucket, pivot, db.ledger())
+    for leaf in chain(parts.before, (parts.boundary,)):
+        _check_shape(leaf)
+        for index, revision in enumerate(leaf.keys):
+            if revision < pivot:
+                newest[_user_key(leaf, index)] = revision
+    return newest
+
+
+def _feed_all_puts(db: BoltFile, bucket: Bucket, pivot: bytes, feed: Feed) -> None:
+    """Feed what is left up to the compaction except deletions at it."""
+    parts = db.split(bucket, pivot, db.ledger())
+    at_compaction = _U64.pack(_U64.unpack(pivot)[0] - 1)
+    for leaf in chain(parts.before, (parts.boundary,)):
+        counted = [
+            index
+            for index, key in enumerate(leaf.keys)
+            if key < pivot and not (len(key) == _DELETION_SIZE and key.startswith(at_compaction))
+        ]
+        _feed_each(leaf, counted, feed)
+
+
+def _feed_each(leaf: Leaf, indices: Iterable[int], feed: Feed) -> None:
+    for index in indices:
+        feed(leaf.record(index))
+
+
+def _check_shape(leaf: Leaf) -> None:
+    """Refuse keys that are no revisions."""
+    if leaf.nested:
+        raise corrupt(leaf.page, "has a bucket among the records of changes")
+    for key in leaf.keys:
+        size = len(key)
+        if size != _PUT_SIZE and (size != _DELETION_SIZE or key[17] != _DELETED):
+            raise corrupt(leaf.page, f"has a key that is no revision: {key[:40].hex()}")
+        if key[8] != _SEPARATOR:
+            raise corrupt(leaf.page, f"has a key that is no revision: {key.hex()}")
+
+
+def _parse_main(key: bytes) -> int:
+    if len(key) not in {_PUT_SIZE, _DELETION_SIZE}:
+        raise SnapshotCorruptError(f"a key of the bucket 'key' is no revision: {key[:40].hex()}")
+    main: int = _U64.unpack_from(key)[0]
+    if main > _LARGEST_MAIN:
+        raise SnapshotCorruptError(f"a key of the bucket 'key' is no revision: {key.hex()}")
+    return main
+
+
+def _user_key(leaf: Leaf, index: int) -> bytes:
+    data, value, end = leaf.data, leaf.values[index], leaf.ends[index]
+    if value + 1 < end and data[value] == _KEY_FIELD and (size := data[value + 1]) <= _SHORT:
+        start = value + 2
+        if start + size <= end:
+            return data[start : start + size]
+    return _key_and_whether_first(leaf, index)[0]
+
+
+def _key_and_whether_first(leaf: Leaf, index: int) -> tuple[bytes, bool]:
+    """Decode a record fully enough to know its key and whether it begins a life."""
+    if leaf.values[index] == leaf.ends[index]:
+        return b"", True  # the record that a revision bump leaves
+    key, version = b"", 0
+    try:
+        for number, content in _fields(leaf.value(index)):
+            if number == _USER_KEY and isinstance(content, bytes):
+                key = content
+            elif number == _VERSION and isinstance(content, int):
+                version = content
+    except ValueError as error:
+        revision = leaf.keys[index].hex()
+        raise corrupt(leaf.page, f"the record of revision {revision} cannot be decoded: {error}") from error
+    return key, version == 1
+
+
+def _field(message: bytes, wanted: int) -> bytes | None:
+    found = None
+    try:
+        for number, content in _fields(message):
+            if number == wanted and isinstance(content, bytes):
+                found = content
+    except ValueError as error:
+        raise SnapshotCorruptError(f"a record cannot be decoded: {error}") from error
+    return found
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield the fields of a protobuf message: numbers as int, all others as bytes.
+
+    Raises:
+        ValueError: It is no protobuf message.
+    """
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            content, at = _varint(message, at)
+            yield number, content
+            continue
+        if kind == _BYTES:
+            size, at = _varint(message, at)
+        elif kind in {_FIXED64, _FIXED32}:
+            size = 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError(f"field {number} has the unknown wire type {kind}")
+        if number == 0 or at + size > len(message):
+            raise ValueError(f"field {number} ends behind the message")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for step, byte in enumerate(message[at : at + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << 7 * step
+        if byte <= _SHORT:
+            return value, at + step + 1
+    raise ValueError("a number does not end")
+
+
+def _main(rows: dict[bytes, bytes], name: bytes) -> int:
+    value = rows.get(name)
+    if value is None:
+        return 0
+    if len(value) != _PUT_SIZE:
+        raise SnapshotCorruptError(f"{name.decode()} in the bucket 'meta' is no revision: {value[:40].hex()}")
+    return _parse_main(value)
+
+
+def _number(rows: dict[bytes, bytes], name: bytes) -> int:
+    value = rows.get(name)
+    if value is None:
+        return 0
+    if len(value) != _U64.size:
+        raise SnapshotCorruptError(f"{name.decode()} in the bucket 'meta' is no number: {value[:40].hex()}")
+    number: int = _U64.unpack(value)[0]
+    return number
+
+
+def _text(rows: dict[bytes, bytes], name: bytes) -> str | None:
+    value = rows.get(name)
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _member(key: bytes, value: bytes) -> MemberRecord:
+    try:
+        record = json.loads(value)
+        return MemberRecord(
+            id=key.decode(),
+            name=str(record.get("name", "")),
+            peer_urls=tuple(map(str, record.get("peerURLs") or ())),
+            client_urls=tuple(map(str, record.get("clientURLs") or ())),
+        )
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise SnapshotCorruptError(f"the record of member {key[:40]!r} cannot be read: {error}") from error
+
+
+def _alarm(key: bytes) -> Alarm:
+    try:
+        fields = dict(_fields(key))
+    except ValueError as error:
+        raise SnapshotCorruptError(f"an alarm cannot be read: {error}") from error
+    member, kind = fields.get(1, 0), fields.get(2, 0)
+    if not isinstance(member, int) or not isinstance(kind, int):
+        raise SnapshotCorruptError(f"an alarm cannot be read: {key[:40].hex()}")
+    return Alarm(member_id=f"{member:x}", kind=_ALARMS.get(kind, f"unknown ({kind})"))

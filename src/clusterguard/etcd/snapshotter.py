@@ -1,0 +1,417 @@
+"""`EtcdSnapshotter`: save, list, verify and restore etcd snapshots in a store."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ConfigError,
+    EtcdError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    SnapshotCorruptError,
+    SnapshotError,
+)
+from clusterguard.etcd.integrity import TrailerChecker
+from clusterguard.etcd.spool import Spool
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.model.snapshot import CheckOutcome, Snapshot, VerifyReport
+from clusterguard.stores.local import LocalStore
+from clusterguard.stores.transfer import local_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from clusterguard.clusters.base import Cluster, EtcdAccess
+    from clusterguard.etcd.gateway import EtcdGateway, LiveHash, MemberStatus
+    from clusterguard.etcd.hashkv import HashKV
+    from clusterguard.etcd.integrity import Integrity
+    from clusterguard.etcd.restore import RestoreResult, RestoreStep
+    from clusterguard.etcd.verification import FileEvidence
+    from clusterguard.etcd.wire import SnapshotFrames
+    from clusterguard.stores.base import ObjectStore, ObjectWriter
+
+__all__ = ["EtcdSnapshotter"]
+
+_DATABASE, _RECORD = ".db", ".json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_BATCH_BYTES = 1024 * 1024
+_PROGRESS_SECONDS = 0.2
+# A record is a few hundred bytes; a larger object under that name is not one of ours.
+_LARGEST_RECORD = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    revision: int
+    storage_version: str | None
+
+
+class EtcdSnapshotter:
+    """Saves etcd snapshots into a store, and proves and restores them from there.
+
+        snapshotter = EtcdSnapshotter(store=open_store("s3://backups/etcd"), access=cluster.etcd)
+        snapshot = snapshotter.save()
+        snapshotter.verify(snapshot.name).raise_for_findings()
+        snapshotter.restore(snapshot.name, cluster)
+
+    A snapshot is two objects: ``NAME.db``, the bytes exactly as etcd sent them, so that ``etcdutl`` reads them
+    too, and ``NAME.json``, the record of what they are. It exists once its record does.
+
+    Args:
+        store: Where snapshots rest.
+        access: How to reach etcd; without it only what the store alone can answer is possible.
+        endpoint: The one member to save from; by default the healthy voting member that is furthest ahead.
+        now: The time, UTC.
+        progress: Told of the bytes.
+        scratch: Folder for files on their way, by default the system's temporary folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        access: EtcdAccess | None = None,
+        endpoint: str | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        progress: ProgressSink = ignore_progress,
+        scratch: Path | None = None,
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._endpoint = endpoint
+        self._now = now
+        self._progress = progress
+        self._scratch = scratch
+
+    def save(self, name: str | None = None) -> Snapshot:
+        """Stream a snapshot of one member into the store and return its record.
+
+        The bytes are hashed on their way and appear in the store only once etcd's SHA-256 trailer matches.
+        Memory is constant; a slow store does not slow the stream.
+
+        Args:
+            name: What to call it, by default ``etcd-`` and the time.
+
+        Raises:
+            EtcdUnavailableError: No member answers.
+            EtcdAuthError: The member refuses us.
+            ObjectExistsError: The name is taken.
+            SnapshotIncompleteError: The stream was cut; nothing was stored.
+            SnapshotCorruptError: The bytes are not what etcd hashed; nothing was stored.
+            StoreError: The store cannot take them; nothing was stored.
+        """
+        taken = self._now()
+        name = _checked(name or f"etcd-{taken:%Y%m%dT%H%M%SZ}")
+        if self._exists(name):
+            raise ObjectExistsError(
+                f"{self._store.url} has a snapshot {name!r} already", hint="choose another name"
+            )
+        with self._member() as (gateway, member):
+            try:
+                integrity, contents = self._receive(name + _DATABASE, gateway, member)
+                total_keys, hashed = self._measure(name, gateway, contents.revision)
+                record = Snapshot(
+                    name=name,
+                    key=name + _DATABASE,
+                    taken=taken,
+                    revision=contents.revision,
+                    total_keys=total_keys,
+                    size=integrity.size,
+                    sha256=integrity.sha256,
+                    etcd_version=member.version,
+                    storage_version=contents.storage_version,
+                    cluster_id=member.cluster_id,
+                    member_id=member.member_id,
+                    member_name=gateway.member_name(member.member_id),
+                    endpoint=member.endpoint,
+                    hash_kv=hashed.hash,
+                    hash_revision=hashed.hash_revision,
+                    compact_revision=hashed.compact_revision,
+                )
+                with self._store.put(name + _RECORD) as writer:
+                    writer.write(record.to_json().encode())
+            except ClusterGuardError:
+                # Bytes without a record are no snapshot, and nobody would ever remove them.
+                self._store.delete(name + _DATABASE)
+                raise
+        return record
+
+    def list(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots in the store, oldest first.
+
+        Raises:
+            SnapshotCorruptError: A record cannot be read.
+        """
+        names = [
+            info.key.removesuffix(_RECORD) for info in self._store.list() if info.key.endswith(_RECORD)
+        ]
+        return tuple(sorted((self.find(name) for name in names), key=lambda snapshot: snapshot.taken))
+
+    def find(self, name: str) -> Snapshot:
+        """Return the record of one snapshot.
+
+        Raises:
+            ObjectNotFoundError: There is none of that name.
+            SnapshotCorruptError: Its record cannot be read.
+        """
+        try:
+            with self._store.get(_checked(name) + _RECORD) as reader:
+                text = b"".join(iter(lambda: reader.read(_LARGEST_RECORD), b""))
+        except ObjectNotFoundError as error:
+            raise ObjectNotFoundError(
+                f"{self._store.url} has no snapshot {name!r}", hint="clusterguard etcd list shows what it has"
+            ) from error
+        if len(text) > _LARGEST_RECORD:
+            raise SnapshotCorruptError(f"{name}{_RECORD} is {len(text):,} bytes: not a snapshot record")
+        return Snapshot.from_json(text.decode(errors="replace"))
+
+    def delete(self, name: str) -> None:
+        """Remove a snapshot, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
+        self._store.delete(_checked(name) + _RECORD)
+        self._store.delete(name + _DATABASE)
+
+    def verify(self, name: str) -> VerifyReport:
+        """Read a snapshot back and prove it: digest, trailer, database structure, record, and the live HashKV.
+
+        A check that cannot be asked (etcd is down, or has compacted past the snapshot) is told as such.
+
+        Raises:
+            ObjectNotFoundError: There is no such snapshot.
+        """
+        snapshot = self.find(name)
+        checks: list[CheckOutcome] = []
+        try:
+            with local_copy(self._store, name + _DATABASE, scratch=self._scratch) as path:
+                evidence = self._evidence(path, snapshot)
+        except (SnapshotError, ObjectNotFoundError) as error:
+            checks.append(CheckOutcome(name="bytes", ok=False, detail=error.message))
+            return VerifyReport(snapshot=snapshot, checks=tuple(checks))
+        checks.append(
+            CheckOutcome(
+                name="bytes",
+                ok=True,
+                detail=f"{evidence.size:,} bytes with the recorded sha256 {evidence.sha256[:16]}… "
+                "and etcd's own trailer",
+            )
+        )
+        checks.append(
+            CheckOutcome(
+                name="structure",
+                ok=True,
+                detail=f"{evidence.structure.pages:,} pages, {evidence.structure.records:,} records, all in order",
+            )
+        )
+        checks.append(_record_check(snapshot, evidence))
+        checks.append(self._live_check(evidence))
+        return VerifyReport(snapshot=snapshot, checks=tuple(checks))
+
+    def restore(
+        self, name: str, cluster: Cluster, *, watch: Callable[[RestoreStep], object] = lambda _: None
+    ) -> RestoreResult:
+        """Put a snapshot in the place of a cluster's etcd data and bring the control plane back up on it.
+
+        The bytes are verified and the new data directory is built while the cluster still serves; from then
+        on any failure brings the old state back. etcd's revision is raised beyond every one that a watcher
+        may have seen, and marked compacted (etcd issue 16028).
+
+        Args:
+            name: The snapshot.
+            cluster: What to restore; it must give access to its etcd and its control plane.
+            watch: Told of each step when it is done.
+
+        Raises:
+            ClusterError: The provider hides etcd or the control plane.
+            SnapshotError: The snapshot is not intact; nothing was touched.
+            RestoreError: It failed; ``rolled_back`` tells whether the old state serves again.
+        """
+        from clusterguard.etcd.restore import RestoreStep, restore_control_plane
+
+        if cluster.etcd is None or cluster.control_plane is None:
+            raise ClusterError(
+                f"cluster {cluster.name!r} gives no access to its etcd and control plane",
+                hint="managed clusters such as EKS hide them: back up and restore with Velero there",
+            )
+        snapshot = self.find(name)
+        with local_copy(self._store, name + _DATABASE, scratch=self._scratch) as path:
+            began = time.monotonic()
+            self._evidence(path, snapshot)
+            watch(RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began))
+            return restore_control_plane(
+                cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch
+            )
+
+    def _exists(self, name: str) -> bool:
+        for suffix in (_RECORD, _DATABASE):
+            try:
+                self._store.stat(name + suffix)
+            except ObjectNotFoundError:
+                continue
+            return True
+        return False
+
+    @contextmanager
+    def _member(self) -> Iterator[tuple[EtcdGateway, MemberStatus]]:
+        """Choose the one member to save from."""
+        from clusterguard.etcd.gateway import EtcdGateway
+
+        access = self._reachable()
+        endpoints = (self._endpoint,) if self._endpoint else access.endpoints
+        with ExitStack() as stack:
+            candidates: list[tuple[EtcdGateway, MemberStatus]] = []
+            failures: list[ClusterGuardError] = []
+            for endpoint in endpoints:
+                gateway = stack.enter_context(EtcdGateway(access, endpoint))
+                try:
+                    candidates.append((gateway, gateway.status()))
+                except EtcdError as error:
+                    failures.append(error)
+            if not candidates:
+                raise failures[0]
+            # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
+            yield max(candidates, key=lambda pair: (not pair[1].is_learner, pair[1].revision))
+
+    def _receive(self, key: str, gateway: EtcdGateway, member: MemberStatus) -> tuple[Integrity, _Contents]:
+        """Stream the snapshot into the store; return what its bytes are and what it holds."""
+        if isinstance(self._store, LocalStore):
+            with self._store.put(key) as writer:
+                integrity = self._stream(gateway, member, writer, task=f"saving {key}")
+            return integrity, _contents(self._store.local_path(key))
+        with self._store.put(key) as writer, Spool(writer, scratch=self._scratch) as spool:
+            integrity = self._stream(gateway, member, spool, task=f"saving {key}")
+            spool.finish()
+            return integrity, _contents(spool.path)
+
+    def _stream(
+        self, gateway: EtcdGateway, member: MemberStatus, sink: ObjectWriter, *, task: str
+    ) -> Integrity:
+        from clusterguard.etcd.stream import stream_snapshot
+
+        checker = TrailerChecker()
+        batch = bytearray()
+        told = time.monotonic()
+
+        def flush() -> None:
+            checker.update(batch)
+            sink.write(batch)
+            batch.clear()
+
+        def take(piece: memoryview) -> None:
+            nonlocal batch
+            batch += piece
+            if len(batch) >= _BATCH_BYTES:
+                flush()
+
+        def watch(frames: SnapshotFrames) -> None:
+            nonlocal told
+            if time.monotonic() - told > _PROGRESS_SECONDS:
+                told = time.monotonic()
+                total = frames.received + (frames.remaining or 0)
+                self._progress(Progress(task=task, done=frames.received, total=total, unit="bytes"))
+
+        frames = stream_snapshot(
+            self._reachable(), member.endpoint, take, token=gateway.token(), watch=watch
+        )
+        flush()
+        done = frames.received
+        self._progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
+        return checker.finish()
+
+    def _measure(self, name: str, gateway: EtcdGateway, revision: int) -> tuple[int, HashKV | LiveHash]:
+        """Count and hash the live keys: etcd does both in a moment; walking the file is the slow way."""
+        try:
+            return gateway.count_keys(revision), gateway.hash_kv(revision)
+        except EtcdError:  # compacted already, or a user who may save but not read
+            from clusterguard.etcd.verification import verify_file
+
+            with local_copy(self._store, name + _DATABASE, scratch=self._scratch) as path:
+                structure = verify_file(path, progress=self._progress).structure
+            return structure.total_keys, structure.hash_kv
+
+    def _evidence(self, path: Path, snapshot: Snapshot) -> FileEvidence:
+        from clusterguard.etcd.verification import verify_file
+
+        return verify_file(path, expected_sha256=snapshot.sha256, progress=self._progress)
+
+    def _live_check(self, evidence: FileEvidence) -> CheckOutcome:
+        """Compare the file's HashKV with that of every member that can still compute it at the same revision."""
+        from clusterguard.etcd.gateway import EtcdGateway
+
+        if self._access is None:
+            return CheckOutcome(name="live HashKV", ok=None, detail="not asked: no etcd was named")
+        file_hash = evidence.structure.hash_kv
+        told: list[str] = []
+        asked = 0
+        for endpoint in self._access.endpoints:
+            try:
+                with EtcdGateway(self._access, endpoint) as gateway:
+                    live = gateway.hash_kv(evidence.structure.revision)
+            except EtcdError as error:
+                told.append(error.message)
+                continue
+            if live.compact_revision != file_hash.compact_revision:
+                told.append(f"{endpoint}: compacted to {live.compact_revision} since, so hashes do not compare")
+                continue
+            if live.hash != file_hash.hash:
+                return CheckOutcome(
+                    name="live HashKV",
+                    ok=False,
+                    detail=f"{endpoint} has {live.hash} at revision {evidence.structure.revision}, "
+                    f"the file {file_hash.hash}: they do not hold the same data",
+                )
+            asked += 1
+        if not asked:
+            return CheckOutcome(name="live HashKV", ok=None, detail="could not be asked: " + "; ".join(told))
+        return CheckOutcome(
+            name="live HashKV",
+            ok=True,
+            detail=f"{file_hash.hash} at revision {evidence.structure.revision}, as on {asked} member(s)",
+        )
+
+    def _reachable(self) -> EtcdAccess:
+        if self._access is None:
+            raise ConfigError("no etcd to save from", hint="name its endpoint and certificates")
+        return self._access
+
+
+def _contents(path: Path) -> _Contents:
+    """Read the revision and the small buckets of a snapshot: a few pages, whatever its size."""
+    from clusterguard.etcd import mvcc
+    from clusterguard.etcd.verification import open_database
+
+    with open_database(path) as database:
+        buckets = database.buckets(database.ledger())
+        facts = mvcc.read_facts(database, buckets, database.ledger())
+        return _Contents(
+            revision=mvcc.last_revision(database, buckets), storage_version=facts.storage_version
+        )
+
+
+def _record_check(snapshot: Snapshot, evidence: FileEvidence) -> CheckOutcome:
+    """Compare what the file holds with what etcd said about that revision when the snapshot was saved."""
+    structure = evidence.structure
+    found = {"revision": structure.revision, "live keys": structure.total_keys}
+    recorded = {"revision": snapshot.revision, "live keys": snapshot.total_keys}
+    if structure.hash_kv.compact_revision == snapshot.compact_revision:
+        found["HashKV"], recorded["HashKV"] = structure.hash_kv.hash, snapshot.hash_kv
+    wrong = [f"{what} {recorded[what]} was recorded, {found[what]} is there" for what in found
+             if found[what] != recorded[what]]  # fmt: skip
+    seen = ", ".join(f"{what} {value}" for what, value in found.items())
+    return CheckOutcome(name="record", ok=not wrong, detail="; ".join(wrong) or seen)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot name a snapshot",
+            hint="use letters, digits, dots, dashes and underscores, beginning with a letter or digit",
+        )
+    return name

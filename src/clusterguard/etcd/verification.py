@@ -1,0 +1,218 @@
+"""Is this file a whole, intact etcd snapshot, and what does it hold? Everything is asked of one reading.
+
+The sha256 runs in a second thread, which holds the GIL almost never, while this one walks the tree. Both
+read the same open file, so it cannot be replaced between them.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING
+
+from clusterguard.errors import ClusterGuardError, SnapshotCorruptError, SnapshotError
+from clusterguard.etcd import mvcc
+from clusterguard.etcd.boltdb import BoltFile
+from clusterguard.etcd.hashkv import HashKV, KeyspaceHasher, current_revision
+from clusterguard.etcd.integrity import Integrity, TrailerChecker, require_snapshot_size
+from clusterguard.model.progress import Progress, ignore_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from clusterguard.etcd.mvcc import Keyspace, StoreFacts
+    from clusterguard.model.progress import ProgressSink
+
+__all__ = ["FileEvidence", "Structure", "check_structure", "open_database", "verify_file"]
+
+_PIECE = 2 * 1024 * 1024
+_LEAVES_PER_MOMENT = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """What a walk over the whole tree found in order.
+
+    Attributes:
+        revision: Main revision of the newest record, as ``etcdutl snapshot status`` tells it; 0 if none.
+        total_keys: Live keys at that revision, as etcdutl counts them.
+        records: Changes kept, deletions included.
+        hash_kv: HashKV at the revision a member started from this file would be at.
+        facts: What the small buckets say.
+        page_size: Bytes.
+        pages: In all, free ones included.
+        free_pages: How many hold nothing.
+    """
+
+    revision: int
+    total_keys: int
+    records: int
+    hash_kv: HashKV
+    facts: StoreFacts
+    page_size: int
+    pages: int
+    free_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEvidence:
+    """What was proved of one snapshot file: it is whole, intact, and holds this.
+
+    Attributes:
+        size: Bytes, trailer included.
+        sha256: Of the whole object, trailer included, in lower-case hexadecimal.
+        structure: What the walk over the tree found.
+    """
+
+    size: int
+    sha256: str
+    structure: Structure
+
+
+def verify_file(
+    path: Path, *, expected_sha256: str | None = None, progress: ProgressSink = ignore_progress
+) -> FileEvidence:
+    """Prove that a snapshot file is whole and intact, and read what it holds.
+
+    Checked are the size, the sha256 trailer, the whole object's sha256 if one is expected, every page of the
+    database (bbolt's own consistency check), and every record.
+
+    Args:
+        path: The file; it is only read.
+        expected_sha256: Digest of the whole object, trailer included, in hexadecimal.
+        progress: Told the bytes walked.
+
+    Raises:
+        SnapshotIncompleteError: Its size is not that of a snapshot.
+        SnapshotCorruptError: It is not intact; the message says where.
+        SnapshotError: It cannot be read.
+    """
+    task = f"verifying {path.name}"
+    with _opened(path) as descriptor:
+        size = os.fstat(descriptor).st_size
+        try:
+            require_snapshot_size(size)
+        except SnapshotError as error:
+            raise _at(path, error) from error
+        stop = Event()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clusterguard-sha256") as pool:
+            hashing = pool.submit(_check_trailer, descriptor, stop)
+            try:
+                structure: Structure | SnapshotError = check_structure(
+                    BoltFile(descriptor), task=task, progress=progress
+                )
+            except SnapshotError as error:
+                structure = error
+            except BaseException:
+                stop.set()
+                raise
+            try:
+                integrity = hashing.result()
+            except SnapshotError as error:
+                # The changed bytes are the finding; where they hurt, if anywhere, is the detail.
+                detail = f"; {structure}" if isinstance(structure, SnapshotError) else ""
+                raise _at(path, error, detail=detail) from error
+            except BaseException:
+                stop.set()
+                raise
+    if isinstance(structure, SnapshotError):
+        raise _at(path, structure, detail=" (the sha256 trailer is right, so etcd sent it so)") from structure
+    if expected_sha256 is not None and integrity.sha256 != expected_sha256.lower():
+        raise SnapshotCorruptError(
+            f"{path}: the object's sha256 is {integrity.sha256}, but {expected_sha256.lower()} was recorded",
+            hint="it is an intact snapshot, but not the one that was saved under this name",
+        )
+    progress(Progress(task=task, done=size, total=size, unit="bytes", finished=True))
+    return FileEvidence(size=integrity.size, sha256=integrity.sha256, structure=structure)
+
+
+def check_structure(db: BoltFile, *, task: str = "", progress: ProgressSink = ignore_progress) -> Structure:
+    """Walk the whole tree of a database, with or without a trailer behind it.
+
+    Args:
+        db: The file.
+        task: What the progress calls it.
+        progress: Told the bytes walked.
+
+    Raises:
+        SnapshotCorruptError: A page or a record is broken.
+    """
+    meta = db.meta
+    ledger = db.ledger()
+    buckets = db.buckets(ledger)
+    facts = mvcc.read_facts(db, buckets, ledger)
+    revision = mvcc.last_revision(db, buckets)
+    current = current_revision(revision, facts.compacted)
+    hasher = KeyspaceHasher()
+    leaves = 0
+
+    def count() -> None:
+        nonlocal leaves
+        leaves += 1
+        if leaves % _LEAVES_PER_MOMENT == 0:
+            walked = ledger.met() * meta.page_size
+            progress(Progress(task=task, done=walked, total=db.size, unit="bytes"))
+
+    keyspace: Keyspace = mvcc.scan(
+        db,
+        buckets,
+        ledger,
+        facts=facts,
+        revision=current,
+        feed_compacted=hasher.compacted.update,
+        feed_recent=hasher.recent.update,
+        on_leaf=count,
+    )
+    db.require_complete(ledger)
+    return Structure(
+        revision=revision,
+        total_keys=keyspace.live_keys,
+        records=keyspace.records,
+        hash_kv=hasher.finish(compacted=facts.compacted, revision=current),
+        facts=facts,
+        page_size=meta.page_size,
+        pages=meta.high_water,
+        free_pages=ledger.free(),
+    )
+
+
+@contextmanager
+def open_database(path: Path) -> Iterator[BoltFile]:
+    """Open a snapshot, or a copied ``member/snap/db``, for reading.
+
+    Raises:
+        SnapshotCorruptError: It is no database.
+        SnapshotError: It cannot be read.
+    """
+    with _opened(path) as descriptor:
+        yield BoltFile(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            yield file.fileno()
+    except OSError as error:
+        raise SnapshotError(
+            f"{path}: cannot be read: {error.strerror}", hint="check the path, its permissions and the disk"
+        ) from error
+
+
+def _check_trailer(descriptor: int, stop: Event) -> Integrity:
+    checker = TrailerChecker()
+    buffer = bytearray(_PIECE)
+    view = memoryview(buffer)
+    while not stop.is_set() and (count := os.preadv(descriptor, [buffer], checker.size)):
+        checker.update(view[:count])
+    return checker.finish()
+
+
+def _at(path: Path, error: ClusterGuardError, *, detail: str = "") -> SnapshotError:
+    """Name the file in an error about its bytes."""
+    kind = type(error) if isinstance(error, SnapshotError) else SnapshotError
+    return kind(f"{path}: {error.message}{detail}", hint=error.hint)

@@ -1,0 +1,592 @@
+"""Objects in an S3 bucket, of AWS or of any server that speaks its language. The only user of boto3.
+
+A put streams: parts are gathered in memory, uploaded by a few threads while the caller goes on writing, and
+joined into the object at the end; what fits into one part is one PutObject. Either way the object appears by
+one request, which carries ``If-None-Match: *`` where the key must be free, so of two writers one wins.
+
+A get streams too, and survives a connection that breaks: the rest is asked for from where it stopped, on the
+condition that the object still has the ETag it had (``If-Match``), so bytes of two versions never mix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from urllib.parse import quote, urlencode
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from clusterguard.errors import (
+    ClusterGuardError,
+    ConfigError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from clusterguard.stores.base import CHUNK_BYTES, ObjectInfo, check_key, key_problem
+from clusterguard.stores.s3_errors import Answer, error_for_answer, error_for_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+__all__ = ["Checksum", "S3Credentials", "S3Store"]
+
+Checksum: TypeAlias = Literal["CRC32", "SHA256", "when_required"]
+
+_LOG = logging.getLogger(__name__)
+_SMALLEST_PART = 5 << 20  # S3's rule for every part but the last
+_PUT_ID = "clusterguard-put"  # the metadata field that tells which put made an object
+# botocore lets some errors of urllib3 (TLS in the middle of a body), of sockets and of its own files through.
+_BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Credentials:
+    """An identity given by the program, instead of AWS's usual chain."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+class S3Store:
+    """An object store in a bucket, below a prefix.
+
+    Nothing is connected to before the first verb. A put keeps ``(parts_in_flight + 1) * part_size`` bytes in
+    memory at most. A process that is killed leaves an unfinished upload, which is no object but costs
+    storage: give the bucket a lifecycle rule with ``AbortIncompleteMultipartUpload``.
+
+    On a server without conditional writes (it answers 501) a free key is ensured by asking right before the
+    object is made; a warning says so, since two writers can then both believe they were first.
+
+    Args:
+        bucket: Its name.
+        prefix: What every key is put behind, without slashes at its ends; empty for the whole bucket.
+        endpoint: Such as ``https://s3.example.com:9000``; by default AWS's own.
+        region: By default that of the AWS configuration.
+        path_style: Put the bucket's name into the path instead of the host name.
+        ca_file: PEM file of the certificate authorities to trust; by default those of the AWS configuration
+            or of botocore.
+        profile: A profile of ``~/.aws/config``.
+        checksum: What the server checks uploads by. ``when_required`` sends none and checks none: for servers
+            that know no checksums.
+        credentials: By default AWS's usual chain: environment, profile, role of the machine.
+        part_size: Bytes of one part, at least 5 MiB. S3 takes 10,000 parts, so 8 MiB make objects of 78 GiB.
+        parts_in_flight: Parts uploaded at the same time.
+        attempts: How often a request is sent in all before giving up.
+        resumptions: How often a broken read goes on, for each object read.
+        connect_timeout_seconds: For one attempt to connect.
+        read_timeout_seconds: For one silence of the server.
+
+    Raises:
+        ConfigError: The part size is below 5 MiB, the checksum is none of the three, or the endpoint holds
+            credentials.
+    """
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        prefix: str = "",
+        endpoint: str | None = None,
+        region: str | None = None,
+        path_style: bool = False,
+        ca_file: Path | None = None,
+        profile: str | None = None,
+        checksum: Checksum = "CRC32",
+        credentials: S3Credentials | None = None,
+        part_size: int = 8 << 20,
+        parts_in_flight: int = 3,
+        attempts: int = 3,
+        resumptions: int = 8,
+        connect_timeout_seconds: float = 3,
+        read_timeout_seconds: float = 60,
+    ) -> None:
+        if part_size < _SMALLEST_PART:
+            raise ConfigError(
+                f"parts of {part_size} bytes are smaller than S3 allows", hint="5 MiB or more: 5242880"
+            )
+        if checksum not in get_args(Checksum):
+            raise ConfigError(f"{checksum!r} is no checksum", hint=f"one of {', '.join(get_args(Checksum))}")
+        if endpoint is not None and "@" in endpoint:
+            raise ConfigError(
+                "the endpoint holds a user or a password", hint="give credentials to AWS's usual chain"
+            )
+        self._bucket = bucket
+        self._prefix = prefix.strip("/")
+        self._endpoint = endpoint
+        self._region = region
+        self._path_style = path_style
+        self._ca_file = ca_file
+        self._profile = profile
+        self._checksum = checksum
+        self._credentials = credentials
+        self._part_size = part_size
+        self._parts_in_flight = parts_in_flight
+        self._attempts = attempts
+        self._resumptions = resumptions
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._read_timeout_seconds = read_timeout_seconds
+
+    @property
+    def url(self) -> str:
+        """Where this is, as ``s3://bucket/prefix?…``, without credentials."""
+        settings = {
+            "endpoint": self._endpoint,
+            "region": self._region,
+            "pathStyle": "true" if self._path_style else None,
+            "ca": str(self._ca_file) if self._ca_file else None,
+            "profile": self._profile,
+            "checksum": self._checksum if self._checksum != "CRC32" else None,
+        }
+        query = urlencode({name: value for name, value in settings.items() if value is not None}, safe=":/")
+        return f"{self._place('')}{'?' if query else ''}{query}"
+
+    @contextmanager
+    def put(self, key: str, *, overwrite: bool = False) -> Iterator[_Upload]:
+        """Open an object for writing; see `ObjectStore.put`."""
+        check_key(key)
+        if not overwrite:
+            self._refuse_taken(key)
+        upload = _Upload(
+            self._client,
+            _Target(
+                bucket=self._bucket,
+                key=self._full(key),
+                place=self._place(key),
+                checksum=self._checksum,
+                overwrite=overwrite,
+            ),
+            part_size=self._part_size,
+            parts_in_flight=self._parts_in_flight,
+        )
+        try:
+            yield upload
+            upload.finish()
+        except BaseException:
+            upload.abort()
+            raise
+
+    @contextmanager
+    def get(self, key: str) -> Iterator[_Download]:
+        """Open an object for reading; see `ObjectStore.get`."""
+        check_key(key)
+        download = _Download(
+            self._client,
+            bucket=self._bucket,
+            key=self._full(key),
+            place=self._place(key),
+            resumptions=self._resumptions,
+        )
+        try:
+            yield download
+        finally:
+            download.close()
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Describe one object; see `ObjectStore.stat`."""
+        check_key(key)
+        place = self._place(key)
+        try:
+            with _telling(place):
+                head = self._client.head_object(Bucket=self._bucket, Key=self._full(key))
+        except ObjectNotFoundError:
+            self._refuse_missing_bucket()
+            raise
+        return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"])
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield the objects whose key starts with ``prefix``, in the order of their keys, a page at a time.
+
+        What is in the bucket under names that are no keys, such as the folders of a web console, is left out.
+        """
+        place = self._place(prefix)
+        with _telling(place):
+            pages = iter(
+                self._client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self._bucket, Prefix=self._full(prefix)
+                )
+            )
+        while True:
+            with _telling(place):
+                page = next(pages, None)
+            if page is None:
+                return
+            for entry in page.get("Contents", ()):
+                key = entry["Key"][len(self._full("")) :]
+                if key_problem(key) is None:
+                    yield ObjectInfo(key=key, size=entry["Size"], modified=entry["LastModified"])
+
+    def delete(self, key: str) -> None:
+        """Remove an object; removing one that is not there is no error."""
+        check_key(key)
+        with contextlib.suppress(ObjectNotFoundError), _telling(self._place(key)):
+            self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
+
+    @cached_property
+    def _client(self) -> S3Client:
+        if self._ca_file is not None and not self._ca_file.is_file():
+            raise ConfigError(
+                f"{self._ca_file}: there is no such file", hint="ca= takes a file of certificates in PEM"
+            )
+        identity = self._credentials
+        sends: Literal["when_required", "when_supported"]
+        sends = "when_required" if self._checksum == "when_required" else "when_supported"
+        with _telling(self._place("")):
+            session = boto3.session.Session(profile_name=self._profile, region_name=self._region)
+            return session.client(
+                "s3",
+                endpoint_url=self._endpoint,
+                verify=str(self._ca_file) if self._ca_file else None,
+                aws_access_key_id=identity.access_key if identity else None,
+                aws_secret_access_key=identity.secret_key if identity else None,
+                aws_session_token=identity.session_token if identity else None,
+                config=Config(
+                    connect_timeout=self._connect_timeout_seconds,
+                    read_timeout=self._read_timeout_seconds,
+                    retries={"mode": "standard", "total_max_attempts": self._attempts},
+                    s3={"addressing_style": "path" if self._path_style else "auto"},
+                    request_checksum_calculation=sends,
+                    response_checksum_validation=sends,
+                    max_pool_connections=self._parts_in_flight + 8,
+                    tcp_keepalive=True,
+                ),
+            )
+
+    def _full(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _place(self, key: str) -> str:
+        path = quote(self._full(key).rstrip("/"))
+        return f"s3://{self._bucket}/{path}" if path else f"s3://{self._bucket}"
+
+    def _refuse_taken(self, key: str) -> None:
+        with contextlib.suppress(ObjectNotFoundError):
+            self.stat(key)
+            raise _taken(self._place(key))
+
+    def _refuse_missing_bucket(self) -> None:
+        """Tell a missing bucket from a missing object, which look the same in the answer to a HEAD."""
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            answer = _answer(error)
+            if answer.status == HTTPStatus.NOT_FOUND:
+                missing = Answer(
+                    code="NoSuchBucket", status=404, message="there is no such bucket", operation="HeadBucket"
+                )
+                raise error_for_answer(missing, place=f"s3://{self._bucket}") from error
+            # Any other answer, such as 403, says nothing about the object: it is still not there.
+        except _BOTO_ERRORS as error:
+            raise error_for_exception(error, place=f"s3://{self._bucket}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """The object that a put shall make."""
+
+    bucket: str
+    key: str
+    place: str
+    checksum: Checksum
+    overwrite: bool
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": self.key}
+
+    @property
+    def algorithm(self) -> dict[str, str]:
+        return {} if self.checksum == "when_required" else {"ChecksumAlgorithm": self.checksum}
+
+
+class _Upload:
+    """Writes one object; after a failed write it can only be given up."""
+
+    def __init__(self, client: S3Client, target: _Target, *, part_size: int, parts_in_flight: int) -> None:
+        # The client's methods take so many literal types that a shared set of arguments has none of them.
+        self._client: Any = client
+        self._target = target
+        self._part_size = part_size
+        self._parts_in_flight = parts_in_flight
+        self._gathered = io.BytesIO()
+        self._underway: deque[Future[dict[str, Any]]] = deque()
+        self._parts: list[dict[str, Any]] = []
+        self._free_slots = threading.Semaphore(parts_in_flight)
+        self._upload_id: str | None = None
+        self._failure: ClusterGuardError | None = None
+        self._id = secrets.token_hex(16)
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Take the next bytes, waiting while as many parts as allowed are on their way."""
+        self._refuse_after_failure()
+        rest = memoryview(data).cast("B")
+        while rest:
+            room = self._part_size - self._gathered.tell()
+            self._gathered.write(rest[:room])
+            rest = rest[room:]
+            if self._gathered.tell() == self._part_size:
+                self._send_part()
+
+    def finish(self) -> None:
+        """Make the object."""
+        self._refuse_after_failure()
+        if self._upload_id is None:
+            self._publish(self._put_whole)
+            return
+        if self._gathered.tell():
+            self._send_part()
+        while self._underway:
+            self._take_result()
+        self._workers.shutdown()
+        self._publish(self._join)
+
+    def abort(self) -> None:
+        """Give the object up."""
+        if self._upload_id is None:
+            return
+        # A part that arrives after the abort would stay in the bucket for good.
+        self._workers.shutdown(cancel_futures=True)
+        try:
+            self._client.abort_multipart_upload(**self._target.names, UploadId=self._upload_id)
+        except _BOTO_ERRORS as error:
+            if _answer_status(error) == HTTPStatus.NOT_FOUND:
+                return
+            _LOG.warning(
+                "%s: parts of an unfinished upload stay in the bucket until its lifecycle rule acts: %s",
+                self._target.place,
+                error,
+            )
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._parts_in_flight, thread_name_prefix="clusterguard-upload")
+
+    def _refuse_after_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _send_part(self) -> None:
+        try:
+            if self._upload_id is None:
+                self._upload_id = self._begin()
+            self._free_slots.acquire()
+            while self._underway and self._underway[0].done():
+                self._take_result()
+            number = len(self._parts) + len(self._underway) + 1
+            self._underway.append(self._workers.submit(self._upload_part, number, self._gathered.getvalue()))
+        except ClusterGuardError as error:
+            self._failure = error
+            raise
+        self._gathered = io.BytesIO()
+
+    def _begin(self) -> str:
+        with _telling(self._target.place):
+            begun = self._client.create_multipart_upload(
+                **self._target.names, **self._target.algorithm, Metadata={_PUT_ID: self._id}
+            )
+        return str(begun["UploadId"])
+
+    def _upload_part(self, number: int, data: bytes) -> dict[str, Any]:
+        try:
+            sent = self._client.upload_part(
+                **self._target.names,
+                **self._target.algorithm,
+                UploadId=self._upload_id,
+                PartNumber=number,
+                Body=data,
+            )
+        finally:
+            self._free_slots.release()
+        checksum = f"Checksum{self._target.checksum}"
+        told = {name: sent[name] for name in ("ETag", checksum) if name in sent}
+        return {"PartNumber": number, **told}
+
+    def _take_result(self) -> None:
+        with _telling(self._target.place):
+            self._parts.append(self._underway.popleft().result())
+
+    def _put_whole(self, **condition: str) -> None:
+        self._client.put_object(
+            **self._target.names,
+            **self._target.algorithm,
+            **condition,
+            Body=self._gathered.getvalue(),
+            Metadata={_PUT_ID: self._id},
+        )
+
+    def _join(self, **condition: str) -> None:
+        self._client.complete_multipart_upload(
+            **self._target.names,
+            **condition,
+            UploadId=self._upload_id,
+            MultipartUpload={"Parts": self._parts},
+        )
+
+    def _publish(self, publish: Callable[..., None]) -> None:
+        condition = {} if self._target.overwrite else {"IfNoneMatch": "*"}
+        try:
+            try:
+                publish(**condition)
+            except ClientError as error:
+                if not condition or _answer_status(error) != HTTPStatus.NOT_IMPLEMENTED:
+                    raise
+                self._publish_unconditionally(publish)
+        except _BOTO_ERRORS as error:
+            # A request may have done its work although its answer was lost; sent again, it meets itself.
+            holder = None
+            with contextlib.suppress(*_BOTO_ERRORS):  # the error that made us ask is the one to tell
+                holder = self._holder()
+            if holder == self._id:
+                return
+            if (
+                condition
+                and holder is not None
+                and _answer_status(error) in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
+            ):
+                raise _taken(self._target.place) from error
+            raise _meaning_of(error, place=self._target.place) from error
+
+    def _publish_unconditionally(self, publish: Callable[..., None]) -> None:
+        _LOG.warning(
+            "%s: this server has no conditional writes, so another writer of the same key at the same moment"
+            " would not be noticed",
+            self._target.place,
+        )
+        if self._holder() is not None:
+            raise _taken(self._target.place)
+        publish()
+
+    def _holder(self) -> str | None:
+        """Return the id of the put that made the object, ``""`` where it has none; None for no object."""
+        try:
+            head = self._client.head_object(**self._target.names)
+        except ClientError as error:
+            if _answer(error).status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return str(head.get("Metadata", {}).get(_PUT_ID, ""))
+
+
+class _Download:
+    """Reads one version of one object, over several connections where one breaks."""
+
+    def __init__(self, client: S3Client, *, bucket: str, key: str, place: str, resumptions: int) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._place = place
+        self._resumptions = resumptions
+        with _telling(place):
+            self._response = client.get_object(Bucket=bucket, Key=key)
+        self._etag = self._response.get("ETag", "")
+        self._size = self._response["ContentLength"]
+        self._at = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most ``size`` bytes, and ``b""`` only at the end, where botocore checks the checksum.
+
+        Only an object of one part has a checksum that covers all of it, and only where one connection
+        brought it; who must be sure compares a digest of their own.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK_BYTES), b""))
+        while size:
+            try:
+                # At the end this asks once more, which is when botocore compares the checksum.
+                data = self._response["Body"].read(size)
+            except _BOTO_ERRORS as error:
+                self._resume(error)
+                continue
+            self._at += len(data)
+            if data or self._at == self._size:
+                return data
+            self._resume(None)
+        return b""
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._response["Body"].close()
+
+    def _resume(self, cause: Exception | None) -> None:
+        why = f": {cause}" if cause else ""
+        broken = f"{self._place}: the connection broke after {self._at} of {self._size} bytes{why}"
+        if cause is not None and self._at == self._size:
+            raise _meaning_of(cause, place=self._place) from cause
+        if not self._etag or not self._resumptions:
+            raise StoreUnavailableError(broken, hint="read the object again") from cause
+        self._resumptions -= 1
+        _LOG.info("%s; going on from there", broken)
+        self.close()
+        try:
+            self._response = self._client.get_object(
+                Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
+            )
+        except _BOTO_ERRORS as error:
+            if _answer_status(error) == HTTPStatus.PRECONDITION_FAILED:
+                raise self._changed() from error
+            raise _meaning_of(error, place=self._place) from error
+        if not _continues(self._response, at=self._at, etag=self._etag):
+            raise self._changed()
+
+    def _changed(self) -> StoreError:
+        return StoreUnavailableError(
+            f"{self._place}: the object was replaced after {self._at} of {self._size} bytes were read",
+            hint="read the object again",
+        )
+
+
+def _continues(response: GetObjectOutputTypeDef, *, at: int, etag: str) -> bool:
+    """Return whether a response holds the rest of the same version: a server may ignore conditions."""
+    return response.get("ContentRange", "").startswith(f"bytes {at}-") and response.get("ETag") == etag
+
+
+@contextmanager
+def _telling(place: str) -> Iterator[None]:
+    try:
+        yield
+    except _BOTO_ERRORS as error:
+        raise _meaning_of(error, place=place) from error
+
+
+def _meaning_of(error: Exception, *, place: str) -> ClusterGuardError:
+    if isinstance(error, ClientError):
+        return error_for_answer(_answer(error), place=place)
+    return error_for_exception(error, place=place)
+
+
+def _answer(error: ClientError) -> Answer:
+    told = error.response.get("Error", {})
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return Answer(
+        code=str(told.get("Code", status)),
+        status=status,
+        message=str(told.get("Message", "no message")),
+        operation=error.operation_name,
+    )
+
+
+def _answer_status(error: Exception) -> int | None:
+    return _answer(error).status if isinstance(error, ClientError) else None
+
+
+def _taken(place: str) -> ObjectExistsError:
+    return ObjectExistsError(f"{place}: the key is taken", hint="choose another key, or allow overwriting")

@@ -1,0 +1,87 @@
+"""The user's cache of programs: nothing in it looks finished before it is, and one installer works at a time.
+
+programs/<name>-<key>/<name>    a finished program; the key names exactly what it was made from
+downloads/<sha256>.part         a download, kept when it is cut so that the next run goes on from there
+scratch/<what>/                 work in progress; swept by whoever holds the lock next
+locks/<what>.lock
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["Cache"]
+
+
+class Cache:
+    """One cache directory; it is created when something is first put there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def program(self, name: str, key: str) -> Path:
+        """Return where a program made from that key rests, whether or not it is there."""
+        return self.root / "programs" / f"{name}-{key}" / name
+
+    def part(self, sha256: str) -> Path:
+        """Return where the download of the file with that checksum grows."""
+        directory = self.root / "downloads"
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / f"{sha256}.part"
+
+    @contextlib.contextmanager
+    def lock(self, what: str, *, when_waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock of that name; the kernel releases it when the holder dies.
+
+        Args:
+            what: Name of the lock.
+            when_waiting: Called once when another process holds it.
+        """
+        directory = self.root / "locks"
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / f"{what}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            when_waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def scratch(self, what: str) -> Iterator[Path]:
+        """Give an empty directory for work in progress; only the holder of the lock may ask for it."""
+        directory = self.root / "scratch" / what
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def place(self, made: Path, destination: Path) -> None:
+        """Make a file from the scratch directory visible as a program, whole and durable, at once."""
+        made.chmod(0o755)
+        _flush(made)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(destination)
+        _flush(destination.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

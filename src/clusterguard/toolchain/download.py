@@ -1,0 +1,177 @@
+"""Release files over HTTP: resumable, and not believed before the checksum is. The only user of requests."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import requests
+
+from clusterguard.errors import ChecksumMismatchError, ToolchainError
+from clusterguard.model.progress import Progress, ProgressSink
+from clusterguard.retrying import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from clusterguard.toolchain.releases import Asset
+
+__all__ = ["DownloadError", "Downloader"]
+
+_CHUNK_BYTES = 1 << 20
+_TRY_AGAIN = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class DownloadError(ToolchainError):
+    """A release file cannot be had from its site; another source may still have the program."""
+
+
+class _CutError(DownloadError):
+    """The transfer ended early, or the site asked for patience: going on from there may help."""
+
+    retryable = True
+
+
+class Downloader:
+    """Fetches release files; remembers which sites could not be reached, and asks them no more.
+
+    Args:
+        progress: Told the bytes received.
+        mirror: Address to put in front of ``host/path`` of every file, such as ``https://mirror.corp/get``.
+        policy: How often a transfer that was cut goes on.
+        connect_seconds: How long a site may take to accept the connection.
+        read_seconds: How long it may pause in the middle.
+    """
+
+    def __init__(
+        self,
+        *,
+        progress: ProgressSink,
+        mirror: str | None = None,
+        policy: RetryPolicy | None = None,
+        connect_seconds: float = 4,
+        read_seconds: float = 20,
+    ) -> None:
+        self._progress = progress
+        self._mirror = mirror
+        self._policy = policy or RetryPolicy()
+        self._timeout = (connect_seconds, read_seconds)
+        self._unreachable: dict[str, str] = {}
+
+    def fetch(self, asset: Asset, part: Path) -> None:
+        """Complete the file ``part`` so that it has the pinned checksum.
+
+        What is there already from a cut download is kept and only the rest is fetched.
+
+        Raises:
+            ChecksumMismatchError: The site's bytes are not the pinned ones; they were discarded.
+            DownloadError: The site cannot be reached or does not give the file.
+            ToolchainError: The bytes cannot be written here.
+        """
+        resumed = part.exists()
+        self._receive_all(asset, part)
+        if resumed and _sha256(part) != asset.sha256:
+            # What was left here may be what is wrong, after a power cut say; the site deserves a second look.
+            part.unlink()
+            self._receive_all(asset, part)
+        seen = _sha256(part)
+        if seen != asset.sha256:
+            part.unlink()
+            raise ChecksumMismatchError(
+                f"{asset.filename}: the download has SHA-256 {seen}, but {asset.sha256} is pinned;"
+                f" it was discarded ({self._address(asset)})",
+                hint="something between here and the release site changes files: find out what"
+                " before trusting this network; a newer clusterguard may pin a newer release",
+            )
+
+    def _receive_all(self, asset: Asset, part: Path) -> None:
+        address = self._address(asset)
+        site = urlsplit(address).netloc
+        if site in self._unreachable:
+            raise DownloadError(f"{site} {self._unreachable[site]}")
+        try:
+            self._policy.run(lambda: self._receive(asset, address, part))
+        except _CutError:
+            self._unreachable[site] = "keeps breaking off"
+            raise
+        except requests.RequestException as error:
+            self._unreachable[site] = _reason(error)
+            raise DownloadError(f"{site} {self._unreachable[site]}") from error
+        except OSError as error:
+            raise ToolchainError(
+                f"{asset.filename}: cannot be written to {part.parent}: {error.strerror}",
+                hint="make room there, or point XDG_CACHE_HOME to another place",
+            ) from error
+
+    def _receive(self, asset: Asset, address: str, part: Path) -> None:
+        """Append what is still missing; the checksum decides afterwards whether it is right."""
+        have = part.stat().st_size if part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(address, headers=headers, stream=True, timeout=self._timeout) as response:
+            if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return
+            self._refuse_errors(response, asset)
+            if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                have = 0
+            with part.open("ab" if have else "wb") as file:
+                self._copy(response, file.write, task=f"downloading {asset.filename}", have=have)
+
+    def _copy(
+        self, response: requests.Response, write: Callable[[bytes], object], *, task: str, have: int
+    ) -> None:
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        try:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                write(chunk)
+                have += len(chunk)
+                self._progress(Progress(task=task, done=have, total=total, unit="bytes"))
+        except requests.RequestException as error:
+            raise _CutError(f"{task}: cut after {have} of {total or 'unknown'} bytes") from error
+        if total is not None and have != total:
+            raise _CutError(f"{task}: ended after {have} of {total} bytes")
+        self._progress(Progress(task=task, done=have, total=total, unit="bytes", finished=True))
+
+    def _refuse_errors(self, response: requests.Response, asset: Asset) -> None:
+        status = response.status_code
+        if status in _TRY_AGAIN:
+            raise _CutError(f"{asset.filename}: {_site(response)} answered {status} {response.reason}")
+        if status == HTTPStatus.FORBIDDEN:
+            # Company gateways answer so for whole sites: the next file would fare no better.
+            self._unreachable[urlsplit(self._address(asset)).netloc] = f"answered {status} {response.reason}"
+        if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            raise DownloadError(f"{asset.filename}: {_site(response)} answered {status} {response.reason}")
+
+    def _address(self, asset: Asset) -> str:
+        if self._mirror is None:
+            return asset.url
+        return f"{self._mirror.rstrip('/')}/{asset.url.partition('://')[2]}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _site(response: requests.Response) -> str:
+    return urlsplit(response.url).netloc
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Say in a few words why a site cannot be reached; the exception's own text names five classes."""
+    if isinstance(error, requests.Timeout):
+        return "did not answer in time"
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return f"cannot be reached: {text}"

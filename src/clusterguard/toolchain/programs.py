@@ -1,0 +1,188 @@
+"""Which programs there are, which versions of them will do, and what each is compiled from."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from clusterguard.errors import ConfigError
+
+__all__ = ["PROGRAMS", "ModuleSet", "Program", "VersionRange", "named", "parse_version"]
+
+Version = tuple[int, int, int]
+# Not part of a longer word: kind and kwok also print the Go version they were built with ("go1.26.8").
+_VERSION = re.compile(r"(?<![\w.])v?(\d+)\.(\d+)\.(\d+)")
+
+
+def parse_version(text: str) -> Version | None:
+    """Return the first ``1.2.3`` or ``v1.2.3`` in what a program prints, or None where there is none."""
+    match = _VERSION.search(text)
+    if match is None:
+        return None
+    major, minor, patch = match.groups()
+    return int(major), int(minor), int(patch)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange:
+    """The versions that will do: from ``at_least`` (included) to ``below`` (excluded)."""
+
+    at_least: tuple[int, ...]
+    below: tuple[int, ...]
+
+    def __contains__(self, version: tuple[int, ...]) -> bool:
+        return self.at_least <= version < self.below
+
+    def __str__(self) -> str:
+        return f">={_dotted(self.at_least)},<{_dotted(self.below)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSet:
+    """Programs compiled together from one pinned go.mod and go.sum, found in ``modules/<name>/``.
+
+    Attributes:
+        name: Also the name of the lock that one installer at a time holds.
+        version: Of the upstream release that go.mod pins.
+        ldflags: For the linker, such as the version that the program tells.
+    """
+
+    name: str
+    version: str
+    ldflags: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program.
+
+    Attributes:
+        name: What the file is called.
+        modules: What it is compiled from.
+        package: The Go main package.
+        accepts: The versions that will do.
+        version_args: Arguments that make it print its version, or None when it has no such thing.
+    """
+
+    name: str
+    modules: ModuleSet
+    package: str
+    accepts: VersionRange
+    version_args: tuple[str, ...] | None = ("--version",)
+
+
+def named(name: str) -> Program:
+    """Return a program by its name.
+
+    Raises:
+        ConfigError: There is no such program here.
+    """
+    try:
+        return PROGRAMS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, PROGRAMS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(PROGRAMS)}"
+        raise ConfigError(f"{name!r} is not a program of the toolchain", hint=hint) from None
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(number) for number in version)
+
+
+_ETCD = ModuleSet(name="etcd", version="3.7.3")
+# An unstamped Kubernetes calls itself v0.0.0-master, and clients then misjudge what it can do.
+_KUBERNETES = ModuleSet(
+    name="kubernetes",
+    version="1.36.3",
+    ldflags=(
+        "-X k8s.io/component-base/version.gitVersion=v1.36.3"
+        " -X k8s.io/component-base/version.gitMajor=1"
+        " -X k8s.io/component-base/version.gitMinor=36"
+    ),
+)
+_KWOK = ModuleSet(name="kwok", version="0.8.0")
+_KIND = ModuleSet(name="kind", version="0.33.0")
+_VELERO = ModuleSet(
+    name="velero",
+    version="1.18.3",
+    ldflags="-X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
+)
+_VELERO_AWS = ModuleSet(name="velero-plugin-for-aws", version="1.14.3")
+_VERSITYGW = ModuleSet(name="versitygw", version="1.8.0", ldflags="-X main.Version=v1.8.0")
+
+# Snapshots of etcd 3.6 and 3.7 have one format, and their etcdutl can bump revisions on restore.
+_ANY_ETCD = VersionRange((3, 6), (4,))
+# One minor for all: a controller manager or scheduler must not be newer than its API server
+# (https://kubernetes.io/releases/version-skew-policy/).
+_KUBERNETES_1_36 = VersionRange((1, 36), (1, 37))
+
+PROGRAMS: dict[str, Program] = {
+    program.name: program
+    for program in (
+        Program(name="etcd", modules=_ETCD, package="go.etcd.io/etcd/server/v3", accepts=_ANY_ETCD),
+        Program(
+            name="etcdctl",
+            modules=_ETCD,
+            package="go.etcd.io/etcd/etcdctl/v3",
+            accepts=_ANY_ETCD,
+            version_args=("version",),
+        ),
+        Program(
+            name="etcdutl",
+            modules=_ETCD,
+            package="go.etcd.io/etcd/etcdutl/v3",
+            accepts=_ANY_ETCD,
+            version_args=("version",),
+        ),
+        *(
+            Program(
+                name=name,
+                modules=_KUBERNETES,
+                package=f"k8s.io/kubernetes/cmd/{name}",
+                accepts=_KUBERNETES_1_36,
+            )
+            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+        ),
+        Program(
+            name="kubectl",
+            modules=_KUBERNETES,
+            package="k8s.io/kubernetes/cmd/kubectl",
+            accepts=VersionRange((1, 35), (1, 38)),  # one minor on either side of the API server
+            version_args=("version", "--client"),
+        ),
+        Program(
+            name="kwok",
+            modules=_KWOK,
+            package="sigs.k8s.io/kwok/cmd/kwok",
+            accepts=VersionRange((0, 8), (0, 9)),
+        ),
+        Program(
+            name="kind",
+            modules=_KIND,
+            package="sigs.k8s.io/kind",
+            accepts=VersionRange((0, 30), (1,)),
+            version_args=("version",),
+        ),
+        Program(
+            name="velero",
+            modules=_VELERO,
+            package="github.com/vmware-tanzu/velero/cmd/velero",
+            accepts=VersionRange((1, 18), (1, 19)),
+            version_args=("version", "--client-only"),
+        ),
+        Program(
+            name="velero-plugin-for-aws",
+            modules=_VELERO_AWS,
+            package="github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
+            accepts=VersionRange((1, 14), (1, 15)),
+            version_args=None,  # it speaks only to a Velero server that started it
+        ),
+        Program(
+            name="versitygw",
+            modules=_VERSITYGW,
+            package="github.com/versity/versitygw/cmd/versitygw",
+            accepts=VersionRange((1, 6), (2,)),
+        ),
+    )
+}

@@ -1,0 +1,113 @@
+"""Paths to fields, as reports write them and as rules match them.
+
+``spec.containers[name=web].ports[containerPort=80,protocol=TCP].name`` leads through keys of maps and elements of
+lists. An element is named by its merge key where Kubernetes gives it one, else by its index: ``args[0]``. A key
+that is more than a plain word stands in brackets and quotes: ``metadata.annotations["example.com/owner"]``.
+
+A pattern is such a path, with ``*`` for any run of characters inside one key or one pair of brackets. It covers
+the field it names and everything below.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+from clusterguard.errors import ConfigError
+
+__all__ = ["Element", "Path", "Pattern", "format_path", "parse_pattern"]
+
+
+class Element(NamedTuple):
+    """One element of a list: ``name=web``, or its index."""
+
+    label: str
+
+
+Path: TypeAlias = tuple[str | Element, ...]
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_$][\w$-]*")
+_STEP = re.compile(
+    r"""
+    \.?(?P<key>[^.\[\]"]+)                  # .spec
+  | \[(?P<quoted>"(?:[^"\\]|\\.)*")\]       # ["example.com/owner"]
+  | \[(?P<bracket>[^\]"]+)\]                # [name=web] [0] [*] [example.com/owner]
+    """,
+    re.VERBOSE,
+)
+
+
+def format_path(path: Path) -> str:
+    """Write a path."""
+    text = "".join(_format_step(step) for step in path)
+    return text.removeprefix(".")
+
+
+def _format_step(step: str | Element) -> str:
+    if isinstance(step, Element):
+        return f"[{step.label}]"
+    return f".{step}" if _PLAIN_KEY.fullmatch(step) else f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
+class _Matcher(NamedTuple):
+    element: bool
+    regex: re.Pattern[str]
+
+    def matches(self, step: str | Element) -> bool:
+        if isinstance(step, Element):
+            return self.element and self.regex.fullmatch(step.label) is not None
+        return not self.element and self.regex.fullmatch(step) is not None
+
+
+class Pattern(NamedTuple):
+    """Says which fields are meant."""
+
+    text: str
+    steps: tuple[_Matcher, ...]
+
+    def covers(self, path: Path) -> bool:
+        """Return whether the path leads to the field that is meant, or below it."""
+        return len(path) >= len(self.steps) and all(
+            matcher.matches(step) for matcher, step in zip(self.steps, path, strict=False)
+        )
+
+
+@lru_cache(maxsize=1024)
+def parse_pattern(text: str) -> Pattern:
+    """Read a pattern.
+
+    Raises:
+        ConfigError: The text is not a field path.
+    """
+    steps: list[_Matcher] = []
+    position = 0
+    while position < len(text):
+        found = _STEP.match(text, position)
+        if found is None:
+            raise ConfigError(
+                f"{text!r} is not a field path: cannot read it from {text[position:]!r} on", hint=_EXAMPLES
+            )
+        steps.append(_matcher(found))
+        position = found.end()
+    if not steps:
+        raise ConfigError("an empty field path", hint=_EXAMPLES)
+    return Pattern(text, tuple(steps))
+
+
+_EXAMPLES = 'write it like spec.replicas, metadata.annotations["example.com/owner"] or spec.containers[name=web].image'
+
+
+def _matcher(found: re.Match[str]) -> _Matcher:
+    if found["quoted"] is not None:
+        return _Matcher(element=False, regex=re.compile(re.escape(json.loads(found["quoted"]))))
+    if found["key"] is not None:
+        return _Matcher(element=False, regex=_glob(found["key"]))
+    inside = found["bracket"]
+    is_element = inside == "*" or inside.isdigit() or "=" in inside
+    return _Matcher(element=is_element, regex=_glob(inside))
+
+
+def _glob(text: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
