@@ -51,11 +51,8 @@ class RetryPolicy:
         """
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential_jitter(
-                initial=self.first_wait_seconds,
-                max=self.longest_wait_seconds,
-                jitter=self.first_wait_seconds,
-            ),
+            wait=tenacity.wait_exponential(multiplier=self.first_wait_seconds, max=self.longest_wait_seconds)
+            + tenacity.wait_random(0, self.first_wait_seconds),
             retry=tenacity.retry_if_exception(retryable),
             sleep=self.sleep,
             reraise=True,

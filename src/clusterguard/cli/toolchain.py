@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+EMBEDDED = tuple(name for name in PROGRAMS if name == "kwok" or name.startswith(("etcd", "kube-")))
+
 app = typer.Typer(
     name="toolchain",
     help="The programs that clusterguard runs: etcd, kube-apiserver, kwok and others.",
@@ -32,12 +34,13 @@ def list_programs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object for each program.")] = False,
 ) -> None:
     """Show where each program is, or how it would be obtained. Downloads and compiles nothing."""
-    from clusterguard.cli.console import out
-
     statuses = from_environment(os.environ).list()
     if as_json:
         typer.echo(json.dumps([asdict(status) for status in statuses], default=str, indent=2))
         return
+
+    from clusterguard.cli.console import out
+
     out.print(_table(statuses))
     for status in statuses:
         for remark in _remarks(status):
@@ -58,9 +61,6 @@ def install_programs(
         paths = from_environment(os.environ, progress=progress).ensure(*(names or EMBEDDED))
     for name, path in paths.items():
         out.print(f"{name}  {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-EMBEDDED = tuple(name for name in PROGRAMS if name == "kwok" or name.startswith(("etcd", "kube-")))
 
 
 def _table(statuses: Iterable[ProgramStatus]) -> Table:

@@ -419,7 +419,7 @@ class KubeClient:
         field_selector: str = "",
         resource_version: str = "",
         timeout_seconds: float = 300,
-    ) -> Iterator[WatchEvent]:
+    ) -> Generator[WatchEvent]:
         """Yield changes as they happen; ends quietly when the server ends the watch after the time-out.
 
         Args:

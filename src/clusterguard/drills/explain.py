@@ -58,8 +58,11 @@ def explain(
     document: YamlDocument, data: object, error: ValidationError
 ) -> Iterator[tuple[DataPath, Problem]]:
     """Yield each problem with the path that it is about; ``data`` is what was validated."""
-    for details in error.errors(include_url=False):
-        yield _Explanation(document, data, details).problem()
+    found = error.errors(include_url=False)
+    unknown = {_path_in_file(data, details) for details in found if details["type"] == "extra_forbidden"}
+    for details in found:
+        if not _is_echo(data, details, unknown):
+            yield _Explanation(document, data, details).problem()
 
 
 def value_at(data: object, path: DataPath) -> object:
@@ -72,6 +75,26 @@ def value_at(data: object, path: DataPath) -> object:
             return None
         data = data[part]  # type: ignore[index]  # found says that it can be indexed
     return data
+
+
+def _is_echo(data: object, details: ErrorDetails, unknown: set[DataPath]) -> bool:
+    """Return whether a problem only follows from another one.
+
+    pydantic also says that an optional key could be null, that a list whose items are all wrong is too short,
+    and that a key is missing which is there, but misspelt.
+    """
+    path = _path_in_file(data, details)
+    match details["type"]:
+        case "none_required":
+            return True
+        case "too_short":
+            return bool(value_at(data, path))
+        case "missing":
+            missing = str(details["loc"][-1])
+            return any(
+                other[:-1] == path and f"did you mean `{missing}`" in _unknown_key(other) for other in unknown
+            )
+    return False
 
 
 class _Explanation:
@@ -112,9 +135,9 @@ class _Explanation:
             case "too_short":
                 text = "is empty; at least one is needed"
             case "greater_than_equal":
-                text = f"{self.seen()} is too small; at least {self.context['ge']}"
+                text = f"{value_at(self.data, self.path)} is too small; at least {self.context['ge']}"
             case "less_than_equal":
-                text = f"{self.seen()} is too large; at most {self.context['le']}"
+                text = f"{value_at(self.data, self.path)} is too large; at most {self.context['le']}"
             case _:
                 expected = _EXPECTED.get(self.type.split("_")[0], self.fallback)
                 text = f"{expected} is expected here, not {self.seen()}"
@@ -125,7 +148,7 @@ class _Explanation:
             return f"{self.seen()} is not known; this version of clusterguard reads {API_VERSION}"
         value = value_at(self.data, self.path)
         near = did_you_mean(value, known) if isinstance(value, str) else ""
-        choices = " or ".join(f"`{word}`" for word in known)
+        choices = ", ".join(f"`{word}`" for word in known[:-1]) + " or " * (len(known) > 1) + f"`{known[-1]}`"
         return f"{choices} is expected here, not {self.seen()}{near}"
 
     def seen(self) -> str:
@@ -133,7 +156,8 @@ class _Explanation:
         value = value_at(self.data, self.path)
         raw = self.document.raw.get(self.path, "")
         if isinstance(value, str):
-            return f"`{_short(value)}`"
+            kind = "" if self.type == "literal_error" else "the text "
+            return f"{kind}`{_short(value)}`"
         if not raw:
             return describe(value)
         quoting = f'; in quotes, "{_short(raw)}", it is text' if self.type == "string_type" else ""
@@ -166,7 +190,8 @@ def _unknown_action(key: str, step: type[Step], known: list[str]) -> str:
     if homes:
         here = next(phase for phase, other in _STEP_CLASSES.items() if other is step)
         return f"`{key}` is an action of {' and '.join(homes)}, not of {here}"
-    return f"unknown action `{key}`{did_you_mean(key, known) or _known(list(step.actions()))}"
+    everywhere = [*known, *CleanupStep.actions()]  # a slip in another phase's action is still that action
+    return f"unknown action `{key}`{did_you_mean(key, everywhere) or _known(list(step.actions()))}"
 
 
 def _known(words: list[str]) -> str:

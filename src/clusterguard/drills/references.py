@@ -44,6 +44,8 @@ def all_steps(spec: DrillSpec) -> Iterator[tuple[PhaseName, int, Step]]:
 
 def broken_references(spec: DrillSpec) -> Iterator[Complaint]:
     """Yield what refers to nothing, to the wrong thing, or to something that is not there yet."""
+    if spec.objectives.rpo and spec.canary is False:
+        yield ("spec", "objectives", "rpo"), "without the canary nothing measures data loss"
     backups = _Backups(spec)
     yield from backups.named_twice()
     for phase, index, step in all_steps(spec):

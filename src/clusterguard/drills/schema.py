@@ -198,6 +198,7 @@ Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Objects: TypeAlias = Annotated[
     tuple[dict[str, Any], ...],
     PlainValidator(_manifest_list),
+    PlainSerializer(list),
     WithJsonSchema(
         {"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]}
     ),
@@ -205,6 +206,7 @@ Objects: TypeAlias = Annotated[
 Matrix: TypeAlias = Annotated[
     dict[str, tuple[str | int | bool, ...]],
     PlainValidator(_flat_matrix),
+    PlainSerializer(dict),
     WithJsonSchema({
         "type": "object",
         "additionalProperties": {

@@ -39,7 +39,7 @@ DataPath: TypeAlias = tuple[str | int, ...]
 """Where a value is inside a document: mapping keys and list indices, from the top."""
 
 MAX_BYTES: Final = 4 * 1024 * 1024
-MAX_NODES: Final = 100_000
+MAX_EXPANDED: Final = 50_000  # values that aliases may add to those that are written
 MAX_DEPTH: Final = 64
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -189,12 +189,12 @@ def parse_documents(source: SourceText) -> tuple[YamlDocument, ...]:
     Raises:
         InvalidDrillError: It is not YAML, or uses what is refused here; every problem is in the message.
     """
-    _Guard(source).check()
+    written = _Guard(source).count()
     try:
         nodes = list(yaml.compose_all(source.text, Loader=_LOADER))
     except yaml.YAMLError as error:
         raise _not_yaml(source, error) from error
-    builders = [_Builder(source) for _ in nodes]
+    builders = [_Builder(source, budget=written + MAX_EXPANDED) for _ in nodes]
     documents = tuple(builder.document(node) for builder, node in zip(builders, nodes, strict=True))
     raise_problems(problem for builder in builders for problem in builder.problems)
     return tuple(document for document in documents if document.data is not None)
@@ -243,8 +243,10 @@ class _Guard:
         self.open: list[int | None] = []  # the anchors of the collections we are inside of
         self.anchors: dict[str, int] = {}  # name → number of its latest definition
         self.anchored = 0
+        self.nodes = 0
 
-    def check(self) -> None:
+    def count(self) -> int:
+        """Return how many nodes are written; refuse cycles, foreign tags and deep nesting."""
         try:
             for event in yaml.parse(self.source.text, Loader=_LOADER):
                 self._look_at(event)
@@ -253,8 +255,10 @@ class _Guard:
         except (ValueError, OverflowError) as error:  # PyYAML on escapes beyond Unicode
             raise _not_yaml(self.source, error) from error
         raise_problems(self.problems)
+        return self.nodes
 
     def _look_at(self, event: yaml.Event) -> None:
+        self.nodes += isinstance(event, yaml.NodeEvent)
         match event:
             case yaml.DocumentStartEvent():
                 self.anchors.clear()
@@ -295,10 +299,10 @@ class _Guard:
 class _Builder:
     """Turns the nodes of one document into data and places."""
 
-    def __init__(self, source: SourceText) -> None:
+    def __init__(self, source: SourceText, *, budget: int) -> None:
         self.source = source
         self.problems: list[Problem] = []
-        self.spent = 0
+        self.left = budget
         self.values: dict[DataPath, Place] = {}
         self.keys: dict[DataPath, Place] = {}
         self.raw: dict[DataPath, str] = {}
@@ -424,12 +428,14 @@ class _Builder:
         return max(last, start.line)
 
     def _code_before(self, place: Place) -> bool:
+        if place.line > len(self.source.lines):  # libyaml ends a last line without a newline on the next one
+            return False
         return bool(self.source.lines[place.line - 1][: place.column - 1].strip())
 
     def _spend(self, node: yaml.Node) -> None:
-        self.spent += 1
-        if self.spent > MAX_NODES:
-            message = f"more than {MAX_NODES:,} values once its aliases are expanded"
+        self.left -= 1
+        if self.left < 0:
+            message = f"aliases here expand to more than {MAX_EXPANDED:,} values"
             raise_problems([*self.problems, self._problem(node, message)])
 
     def _duplicate(self, key: str, node: yaml.Node, first: yaml.Node) -> None:

@@ -352,7 +352,7 @@ class BoltFile:
 
     def _fetch(self, number: int, pages: int) -> None:
         end = self._window_page + len(self._window) // self._page_size
-        in_order = 0 <= number - end <= _GAP_PAGES or number == self._window_page
+        in_order = self._window_page <= number <= end + _GAP_PAGES
         self._ahead = min(2 * self._ahead, _WINDOW) if in_order else _FIRST_READ
         pages = min(max(pages, self._ahead // self._page_size), self.meta.high_water - number)
         self._window = self.read_at(number * self._page_size, pages * self._page_size)

@@ -412,10 +412,10 @@ def _check_shape(leaf: Leaf) -> None:
 
 def _parse_main(key: bytes) -> int:
     if len(key) not in {_PUT_SIZE, _DELETION_SIZE}:
-        raise SnapshotCorruptError(f"a key of the bucket 'key' is no revision: {key[:40].hex()}")
+        raise _unreadable(f"a key of the bucket 'key' is no revision: {key[:40].hex()}")
     main: int = _U64.unpack_from(key)[0]
     if main > _LARGEST_MAIN:
-        raise SnapshotCorruptError(f"a key of the bucket 'key' is no revision: {key.hex()}")
+        raise _unreadable(f"a key of the bucket 'key' is no revision: {key.hex()}")
     return main
 
 
@@ -452,7 +452,7 @@ def _field(message: bytes, wanted: int) -> bytes | None:
             if number == wanted and isinstance(content, bytes):
                 found = content
     except ValueError as error:
-        raise SnapshotCorruptError(f"a record cannot be decoded: {error}") from error
+        raise _unreadable(f"a record cannot be decoded: {error}") from error
     return found
 
 
@@ -491,12 +491,16 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number does not end")
 
 
+def _unreadable(problem: str) -> SnapshotCorruptError:
+    return SnapshotCorruptError(problem, hint="the snapshot cannot be restored; use another one")
+
+
 def _main(rows: dict[bytes, bytes], name: bytes) -> int:
     value = rows.get(name)
     if value is None:
         return 0
     if len(value) != _PUT_SIZE:
-        raise SnapshotCorruptError(f"{name.decode()} in the bucket 'meta' is no revision: {value[:40].hex()}")
+        raise _unreadable(f"{name.decode()} in the bucket 'meta' is no revision: {value[:40].hex()}")
     return _parse_main(value)
 
 
@@ -505,7 +509,7 @@ def _number(rows: dict[bytes, bytes], name: bytes) -> int:
     if value is None:
         return 0
     if len(value) != _U64.size:
-        raise SnapshotCorruptError(f"{name.decode()} in the bucket 'meta' is no number: {value[:40].hex()}")
+        raise _unreadable(f"{name.decode()} in the bucket 'meta' is no number: {value[:40].hex()}")
     number: int = _U64.unpack(value)[0]
     return number
 
@@ -525,15 +529,15 @@ def _member(key: bytes, value: bytes) -> MemberRecord:
             client_urls=tuple(map(str, record.get("clientURLs") or ())),
         )
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise SnapshotCorruptError(f"the record of member {key[:40]!r} cannot be read: {error}") from error
+        raise _unreadable(f"the record of member {key[:40]!r} cannot be read: {error}") from error
 
 
 def _alarm(key: bytes) -> Alarm:
     try:
         fields = dict(_fields(key))
     except ValueError as error:
-        raise SnapshotCorruptError(f"an alarm cannot be read: {error}") from error
+        raise _unreadable(f"an alarm cannot be read: {error}") from error
     member, kind = fields.get(1, 0), fields.get(2, 0)
     if not isinstance(member, int) or not isinstance(kind, int):
-        raise SnapshotCorruptError(f"an alarm cannot be read: {key[:40].hex()}")
+        raise _unreadable(f"an alarm cannot be read: {key[:40].hex()}")
     return Alarm(member_id=f"{member:x}", kind=_ALARMS.get(kind, f"unknown ({kind})"))

@@ -74,7 +74,7 @@ class Inventory:
         taken: When the capture began, UTC, by the API server's clock.
         server_version: Of the API server, such as ``v1.36.3``.
         scope: What was asked for.
-        objects: Each object as the API returned it, less ``metadata.managedFields``, as JSON with sorted keys.
+        objects: Each object as the API returned it, less ``managedFields``, as JSON with sorted keys.
         skipped: Kinds that could not be listed, with the reason: never silently empty.
         left_out: Objects that were seen but are system-owned: how many, by the name of the rule.
         not_listed: Kinds that were not even listed because a rule leaves them out whole, with its name.

@@ -1,8 +1,8 @@
 """When an object counts as ready: decided from the object alone.
 
 The rules are those of ``kubectl rollout status`` and ``kubectl wait``: a controller's numbers count only once
-``status.observedGeneration`` has caught up with the specification. Whether a status is *fresh* cannot be seen in
-the object; see `clusterguard.validate.readiness`.
+``status.observedGeneration`` has caught up with the specification. Whether a status is *fresh* cannot be seen
+in the object; see `clusterguard.validate.readiness`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Readiness:
 def readiness(item: _Object) -> Readiness:
     """Return whether an object is ready.
 
-    Kinds without a rule of their own are ready when their condition ``Ready``, ``Available`` or ``Established``
-    is true; those that have no such condition are ready by being there.
+    Kinds without a rule of their own are ready when their condition ``Ready``, ``Available`` or
+    ``Established`` is true; those that have no such condition are ready by being there.
 
     Args:
-        item: The object as the API returns it, with ``apiVersion`` and ``kind``. For a Service see
-            `service_readiness`: on its own it does not tell.
+        item: The object as the API returns it, with ``apiVersion`` and ``kind``. A Service does not tell on
+            its own: see `service_readiness`.
     """
     if _metadata(item).get("deletionTimestamp"):
         return _no("it is being deleted")
@@ -166,10 +166,8 @@ def _pod_trouble(status: _Object) -> str:
             held = state.get("waiting") or state.get("terminated")
             if held and held.get("reason") not in {None, "Completed"}:
                 return f"container {container.get('name')} is {held['reason']}"
-    scheduled = next(
-        (entry for entry in status.get("conditions") or () if entry.get("type") == "PodScheduled"), {}
-    )
-    if scheduled.get("status") == "False":
+    scheduled = _condition({"status": status}, "PodScheduled")
+    if scheduled is not None and scheduled.get("status") == "False":
         return str(scheduled.get("message") or scheduled.get("reason") or "not scheduled")
     return str(status.get("message") or status.get("reason") or "")
 

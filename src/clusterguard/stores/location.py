@@ -70,7 +70,7 @@ def _split(text: str) -> SplitResult:
 def _guess(text: str, url: SplitResult, schemes: Iterable[str]) -> str | None:
     if not url.scheme:
         return f"for a directory, write ./{text}"
-    close = difflib.get_close_matches(url.scheme, schemes, n=1)
+    close = difflib.get_close_matches(url.scheme, schemes, n=1, cutoff=0.5)
     return f"did you mean {close[0]}:?" if close else None
 
 

@@ -209,7 +209,7 @@ class S3Store:
             with _telling(place):
                 head = self._client.head_object(Bucket=self._bucket, Key=self._full(key))
         except ObjectNotFoundError:
-            self._refuse_missing_bucket()
+            self._refuse_missing_bucket(key)
             raise
         return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"])
 
@@ -283,20 +283,14 @@ class S3Store:
             self.stat(key)
             raise _taken(self._place(key))
 
-    def _refuse_missing_bucket(self) -> None:
-        """Tell a missing bucket from a missing object, which look the same in the answer to a HEAD."""
+    def _refuse_missing_bucket(self, key: str) -> None:
+        """Tell a missing bucket or user from a missing object, which look the same in the answer to a HEAD."""
         try:
-            self._client.head_bucket(Bucket=self._bucket)
-        except ClientError as error:
-            answer = _answer(error)
-            if answer.status == HTTPStatus.NOT_FOUND:
-                missing = Answer(
-                    code="NoSuchBucket", status=404, message="there is no such bucket", operation="HeadBucket"
-                )
-                raise error_for_answer(missing, place=f"s3://{self._bucket}") from error
-            # Any other answer, such as 403, says nothing about the object: it is still not there.
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._full(key), MaxKeys=1)
         except _BOTO_ERRORS as error:
-            raise error_for_exception(error, place=f"s3://{self._bucket}") from error
+            # Who may not list may still know that there is no such object.
+            if _answer_status(error) != HTTPStatus.FORBIDDEN:
+                raise _meaning_of(error, place=f"s3://{self._bucket}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,10 @@ _DENIED = _Meaning(StoreError)  # its hint names the permission, which depends o
 _FULL = _Meaning(StoreError, "make room in the bucket, or raise its quota")
 _REGION = _Meaning(StoreError, "name the bucket's own region: region=…")
 
+# A HEAD has no body to tell what was not found. Any other 404 of unknown code may come from whatever answers
+# at a wrong endpoint, and says nothing about an object.
+_NOT_FOUND = str(HTTPStatus.NOT_FOUND.value)
+
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and what compatible servers add.
 _CODES = {
     "AccessDenied": _DENIED,
@@ -95,7 +99,6 @@ _CODES = {
         StoreError,
         "the unfinished upload is gone: aborted by somebody, or by a lifecycle rule that is too short",
     ),
-    "NotFound": _NO_OBJECT,
     "NotImplemented": _Meaning(
         StoreError, "the server lacks something; checksum=when_required asks least of it"
     ),
@@ -120,6 +123,7 @@ _CODES = {
     "TooManyParts": _Meaning(
         StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"
     ),
+    "XAdminUserNotFound": _CREDENTIALS,
     "XAmzContentChecksumMismatch": _DAMAGED,
     "XAmzContentSHA256Mismatch": _DAMAGED,
     "XMinioStorageFull": _FULL,
@@ -230,6 +234,8 @@ _PERMISSIONS = {
 def error_for_answer(answer: Answer, *, place: str) -> ClusterGuardError:
     """Return our error for what a server answered about a place."""
     meaning = _CODES.get(answer.code) or _meaning_of_status(answer.status)
+    if answer.operation == "HeadObject" and answer.code == _NOT_FOUND:
+        meaning = _NO_OBJECT
     hint = meaning.hint
     if meaning is _DENIED:
         permission = _PERMISSIONS.get(answer.operation, f"the one for {answer.operation}")
@@ -259,8 +265,6 @@ def _meaning_of_class(lineage: Sequence[type]) -> _Meaning | None:
 
 
 def _meaning_of_status(status: int) -> _Meaning:
-    if status == HTTPStatus.NOT_FOUND:
-        return _NO_OBJECT
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _DENIED
     if status == HTTPStatus.INSUFFICIENT_STORAGE:

@@ -1,4 +1,4 @@
-"""For tests of what is built on clusterguard: contracts to inherit. Needs pytest (``clusterguard[pytest]``)."""
+"""For tests of what is built on clusterguard: contracts to inherit. Needs ``clusterguard[pytest]``."""
 
 from __future__ import annotations
 

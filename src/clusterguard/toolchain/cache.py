@@ -2,7 +2,7 @@
 
 programs/<name>-<key>/<name>    a finished program; the key names exactly what it was made from
 downloads/<sha256>.part         a download, kept when it is cut so that the next run goes on from there
-scratch/<what>/                 work in progress; swept by whoever holds the lock next
+scratch/<what>/<random>/        work in progress; swept by whoever holds the lock next
 locks/<what>.lock
 """
 
@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 __all__ = ["Cache"]
 
@@ -62,13 +63,14 @@ class Cache:
     @contextlib.contextmanager
     def scratch(self, what: str) -> Iterator[Path]:
         """Give an empty directory for work in progress; only the holder of the lock may ask for it."""
-        directory = self.root / "scratch" / what
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
+        shelf = self.root / "scratch" / what
+        shutil.rmtree(shelf, ignore_errors=True)
+        shelf.mkdir(parents=True)
         try:
-            yield directory
+            # A name of its own: a compiler whose clusterguard was killed may still be writing to the old one.
+            yield Path(tempfile.mkdtemp(dir=shelf))
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(shelf, ignore_errors=True)
 
     def place(self, made: Path, destination: Path) -> None:
         """Make a file from the scratch directory visible as a program, whole and durable, at once."""

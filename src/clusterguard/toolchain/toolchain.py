@@ -201,10 +201,12 @@ class Toolchain:
         return _found(program, path, version, Source.EXPLICIT)
 
     def _on_path(self, name: str) -> Iterator[Path]:
+        seen = set[Path]()  # /bin is /usr/bin on most systems
         for directory in (self._path or "").split(os.pathsep):
-            candidate = Path(directory, name)
-            if directory and _is_program(candidate):
-                yield candidate.absolute()
+            candidate = Path(directory, name).absolute()
+            if directory and candidate.resolve() not in seen and _is_program(candidate):
+                seen.add(candidate.resolve())
+                yield candidate
 
     def _kept(self, program: Program) -> Iterator[tuple[str, Path]]:
         """Give the versions that may rest in the cache, the best one first, and where they would."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from clusterguard.model.inventory import ObjectRef
 from clusterguard.model.report import FieldChange, Finding, FindingKind, Suppression
 from clusterguard.validate.paths import Element, format_path
 from clusterguard.validate.rules import ABSENT, Absent, Difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from clusterguard.model.inventory import ObjectRef
     from clusterguard.validate.paths import Path
     from clusterguard.validate.rules import Profile
 
@@ -29,8 +28,8 @@ _Object: TypeAlias = "Mapping[str, Any]"
 _ADDED_BY_CONTROLLER = "pod replaced by its controller"
 _STABLE_NAMES = {"StatefulSet"}  # a pod of one of these comes back under its own name
 
-# Lists whose elements Kubernetes itself tells apart by a key (x-kubernetes-list-map-keys and patchMergeKey in its
-# OpenAPI documents). The first entry whose keys all elements have, each combination once, is taken.
+# Lists whose elements Kubernetes itself tells apart by a key (x-kubernetes-list-map-keys and patchMergeKey in
+# its OpenAPI documents). The first entry whose keys all elements have, each combination once, is taken.
 _MERGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "conditions": (("type",),),
     "containerStatuses": (("name",),),
@@ -58,7 +57,7 @@ _MERGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 _DEFAULTS = {"protocol": "TCP"}
 
-# Of a Secret only these are told in clear. Its annotations are not: kubectl keeps the last applied manifest in one.
+# Of a Secret only these are told in clear, less its annotations: kubectl keeps the whole manifest in one.
 _CLEAR_IN_SECRETS = frozenset({"apiVersion", "kind", "type", "immutable", "metadata"})
 
 
@@ -167,8 +166,8 @@ def compare(
         before: Objects as canonical JSON, as in `Inventory.objects`.
         after: The same, later.
         profile: Which differences are explained.
-        digest_key: Values of Secrets are told as digests under this key, so that equal ones look equal and nobody
-            can find a weak one by trying words.
+        digest_key: Values of Secrets are told as digests under this key, so that equal ones look equal and
+            nobody can find a weak one by trying words.
 
     Raises:
         ValueError: An object is not JSON.

@@ -1,11 +1,12 @@
 """Paths to fields, as reports write them and as rules match them.
 
-``spec.containers[name=web].ports[containerPort=80,protocol=TCP].name`` leads through keys of maps and elements of
-lists. An element is named by its merge key where Kubernetes gives it one, else by its index: ``args[0]``. A key
-that is more than a plain word stands in brackets and quotes: ``metadata.annotations["example.com/owner"]``.
+``spec.containers[name=web].ports[containerPort=80,protocol=TCP].name`` leads through keys of maps and
+elements of lists. An element is named by its merge key where Kubernetes gives it one, else by its index:
+``args[0]``. A key that is more than a plain word stands in brackets and quotes:
+``metadata.annotations["example.com/owner"]``.
 
-A pattern is such a path, with ``*`` for any run of characters inside one key or one pair of brackets. It covers
-the field it names and everything below.
+A pattern is such a path, with ``*`` for any run of characters inside one key or one pair of brackets. It
+covers the field it names and everything below. In a pattern the quotes may be left out.
 """
 
 from __future__ import annotations
@@ -96,17 +97,26 @@ def parse_pattern(text: str) -> Pattern:
     return Pattern(text, tuple(steps))
 
 
-_EXAMPLES = 'write it like spec.replicas, metadata.annotations["example.com/owner"] or spec.containers[name=web].image'
+_EXAMPLES = (
+    "write it like spec.replicas, metadata.annotations[example.com/owner], spec.volumes[name=data].nfs"
+)
 
 
 def _matcher(found: re.Match[str]) -> _Matcher:
     if found["quoted"] is not None:
-        return _Matcher(element=False, regex=re.compile(re.escape(json.loads(found["quoted"]))))
+        return _Matcher(element=False, regex=re.compile(re.escape(_unquoted(found["quoted"]))))
     if found["key"] is not None:
         return _Matcher(element=False, regex=_glob(found["key"]))
     inside = found["bracket"]
     is_element = inside == "*" or inside.isdigit() or "=" in inside
     return _Matcher(element=is_element, regex=_glob(inside))
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{text} is not a quoted key: {error.msg}", hint=_EXAMPLES) from error
 
 
 def _glob(text: str) -> re.Pattern[str]:

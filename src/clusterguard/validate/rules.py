@@ -1,17 +1,16 @@
 """Differences that do not speak against a restore: a table of named rules, in profiles.
 
-A rule explains a difference, it never hides one: every difference it covers is recorded under its name. A profile
-is what may change on one kind of way back:
+A rule explains a difference, it never hides one: every difference it covers is recorded under its name. A
+profile is what may change on one kind of way back:
 
-- ``etcd-restore``: the same objects, down to their uid. Almost nothing may change but what controllers and nodes
-  write anew.
+- ``etcd-restore``: the same objects, down to their uid. Almost nothing may change but what controllers and
+  nodes write anew.
 - ``velero-restore``: new objects made from stored manifests. Identities and what the cluster assigns are new.
 - ``same-cluster``: objects repaired in place, or deleted and applied again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -21,7 +20,7 @@ from clusterguard.errors import ConfigError
 from clusterguard.validate.paths import parse_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from clusterguard.model.inventory import ObjectRef
     from clusterguard.validate.paths import Path
@@ -183,7 +182,13 @@ def _split_kind(text: str) -> tuple[str, str]:
 def _with_identity(profile: Profile, identity: Identity) -> Profile:
     others = tuple(rule for rule in profile.rules if rule is not _NEW_IDENTITY)
     rules = (*others, _NEW_IDENTITY) if identity == "name" else others
-    return replace(profile, identity=identity, rules=rules, replaceable_pods=identity == "name")
+    # A pod with another uid is never the very same one.
+    return replace(
+        profile,
+        identity=identity,
+        rules=rules,
+        replaceable_pods=profile.replaceable_pods and identity == "name",
+    )
 
 
 # ---- conditions ------------------------------------------------------------------------------------------

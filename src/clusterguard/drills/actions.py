@@ -1,0 +1,311 @@
+"""What each action of a drill does. One function for each; a check of ``verify`` is in `checks`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.drills import schema
+from clusterguard.drills.canary import RUN_LABEL
+from clusterguard.drills.run import TakenSnapshot
+from clusterguard.errors import (
+    ConflictError,
+    DrillError,
+    NotAllowedError,
+    ResourceNotFoundError,
+    SnapshotCorruptError,
+    WaitTimeoutError,
+)
+from clusterguard.stores.transfer import copy_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from clusterguard.clusters.kube import ApiResource, KubeClient
+    from clusterguard.drills.load import LoadedStep
+    from clusterguard.drills.run import Run
+    from clusterguard.drills.schema import Action, Step
+
+__all__ = ["perform", "remove_applied", "unsupported"]
+
+_POLL_SECONDS = 0.1
+
+
+@singledispatch
+def perform(action: Action, run: Run, step: LoadedStep) -> str:
+    """Do what a step says; return what was done, in one line.
+
+    Raises:
+        ClusterGuardError: It could not be done.
+    """
+    raise DrillError(unsupported(step.spec) or f"`{step.verb}` is a check: it belongs into verify")
+
+
+def unsupported(step: Step) -> str | None:
+    """Return why this version cannot run a step, or None where it can."""
+    action = step.action
+    if type(action) in _LATER:
+        return f"`{step.verb}` is part of the format, but this version cannot run it yet"
+    if isinstance(action, schema.VerifyBackup) and action.contains:
+        return "`contains` of `verifyBackup` is part of the format, but this version cannot check it yet"
+    return None
+
+
+_LATER = (
+    schema.Exec,
+    schema.Http,
+    schema.VeleroBackup,
+    schema.VeleroRestore,
+    schema.StopNode,
+    schema.StartNode,
+    schema.LoseEtcd,
+    schema.BlockStorage,
+    schema.UnblockStorage,
+)
+
+
+@perform.register(schema.Apply)
+def _apply(action: schema.Apply, run: Run, step: LoadedStep) -> str:
+    cluster = run.cluster_of(step)
+    for manifest in step.objects:
+        labelled = _bearing(manifest, run.run_id)
+        if not cluster.created_by_us and step.phase == "setup":
+            _refuse_to_take_over(cluster.api, labelled, run.run_id)
+        cluster.api.apply(labelled if step.phase == "setup" else dict(manifest))
+    return f"{len(step.objects)} object(s) applied"
+
+
+def remove_applied(run: Run, cluster: str) -> None:
+    """Remove from a cluster what this run's setup applied to it, last first, and nothing that lacks its label."""
+    api = run.clusters[cluster].api
+    for step in reversed(run.drill.phase("setup")):
+        if step.cluster != cluster:
+            continue
+        for manifest in reversed(step.objects):
+            resource = api.resource_of(manifest)
+            metadata = manifest["metadata"]
+            namespace = metadata.get("namespace", "default") if resource.namespaced else None
+            with suppress(ResourceNotFoundError):
+                found = api.get(resource, metadata["name"], namespace)
+                if found["metadata"].get("labels", {}).get(RUN_LABEL) == run.run_id:
+                    api.delete(resource, metadata["name"], namespace, uid=found["metadata"]["uid"])
+
+
+@perform.register(schema.Delete)
+def _delete(action: schema.Delete, run: Run, step: LoadedStep) -> str:
+    api = run.cluster_of(step).api
+    doomed: list[tuple[ApiResource, Any]] = []
+    for kind in action.all_kinds:
+        resource = api.resource(kind)
+        selected = list(_selected(api, resource, action))
+        if not selected:
+            raise DrillError(
+                f"`delete` selects no {kind} {_where(action)}: a fault that breaks nothing proves nothing",
+                hint="correct the selection, or build what it selects in setup",
+            )
+        doomed += [(resource, item) for item in selected]
+    grace = action.grace_period
+    for resource, item in doomed:
+        with suppress(ResourceNotFoundError):
+            api.delete(
+                resource,
+                item["metadata"]["name"],
+                item["metadata"].get("namespace"),
+                grace_seconds=None if grace is None else int(grace.total_seconds()),
+                uid=item["metadata"]["uid"],
+            )
+    _wait_until_gone(api, doomed, seconds=run.wait_of(step))
+    return f"{len(doomed)} object(s) deleted: {_names(item for _, item in doomed)}"
+
+
+@perform.register(schema.Scale)
+def _scale(action: schema.Scale, run: Run, step: LoadedStep) -> str:
+    api = run.cluster_of(step).api
+    resource = api.resource(action.kind)
+    selected = list(_selected(api, resource, action))
+    if not selected:
+        raise DrillError(f"`scale` selects no {action.kind} {_where(action)}")
+    for item in selected:
+        metadata = item["metadata"]
+        api.scale(resource, metadata["name"], metadata.get("namespace"), replicas=action.replicas)
+    return f"{_names(selected)} scaled to {action.replicas}"
+
+
+@perform.register(schema.Patch)
+def _patch(action: schema.Patch, run: Run, step: LoadedStep) -> str:
+    api = run.cluster_of(step).api
+    resource = api.resource(action.kind)
+    before = api.get(resource, action.name, action.namespace)
+    after = api.patch(resource, action.name, action.namespace, patch=action.patch)
+    if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]:
+        raise DrillError(
+            f"`patch` changes nothing in {action.kind} {action.name}: a fault that breaks nothing proves nothing",
+            hint="it has these values already; patch something else",
+        )
+    return f"{action.kind} {action.name} changed"
+
+
+@perform.register(schema.DeleteCluster)
+def _delete_cluster(action: schema.DeleteCluster, run: Run, step: LoadedStep) -> str:
+    cluster = run.clusters.get(action.name)
+    if cluster is None:
+        raise DrillError(f"cluster `{action.name}` is not running at this point of the drill")
+    if not cluster.created_by_us:
+        raise NotAllowedError(
+            f"cluster `{action.name}` was not created by this run; clusterguard never deletes such a cluster"
+        )
+    run.close_cluster(action.name)
+    return f"cluster `{action.name}` deleted"
+
+
+@perform.register(schema.EtcdSnapshot)
+def _snapshot(action: schema.EtcdSnapshot, run: Run, step: LoadedStep) -> str:
+    run.cluster_of(step)
+    # In a store that others use, too, a drill's snapshots must not collide from run to run.
+    name = action.name if action.storage is None else f"{action.name}-{run.run_id}"
+    record = run.snapshotter(step.cluster, action.storage).save(name)
+    run.snapshots[action.name] = TakenSnapshot(
+        record=record, cluster=step.cluster, storages=(action.storage,)
+    )
+    return f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
+
+
+@perform.register(schema.CopyBackup)
+def _copy(action: schema.CopyBackup, run: Run, step: LoadedStep) -> str:
+    taken = _taken(run, action.backup)
+    source, target = run.store(action.from_), run.store(action.to)
+    digest = copy_object(source, taken.record.key, target)
+    if digest != taken.record.sha256:
+        raise SnapshotCorruptError(
+            f"the copy in `{action.to}` has sha256 {digest}, {taken.record.sha256} was recorded"
+        )
+    copy_object(source, f"{taken.record.name}.json", target)
+    run.snapshots[action.backup] = TakenSnapshot(
+        record=taken.record, cluster=taken.cluster, storages=(*taken.storages, action.to)
+    )
+    return f"copied to `{action.to}`, sha256 {digest[:16]}…"
+
+
+@perform.register(schema.VerifyBackup)
+def _verify(action: schema.VerifyBackup, run: Run, step: LoadedStep) -> str:
+    taken = _taken(run, action.backup)
+    storage = action.storage if action.storage is not None else taken.storages[0]
+    cluster = taken.cluster if taken.cluster in run.clusters else None
+    report = run.snapshotter(cluster, storage).verify(taken.record.name)
+    report.raise_for_findings()
+    if action.same_as is not None:
+        twin = run.snapshotter(cluster, action.same_as).verify(taken.record.name)
+        twin.raise_for_findings()
+    return "; ".join(f"{check.name}: {check.detail}" for check in report.checks if check.name != "bytes")
+
+
+@perform.register(schema.EtcdRestore)
+def _restore(action: schema.EtcdRestore, run: Run, step: LoadedStep) -> str:
+    taken = _taken(run, action.from_)
+    cluster = run.cluster_of(step)
+    snapshotter = run.snapshotter(step.cluster, taken.storages[0])
+    run.restored_at[step.cluster] = datetime.now(UTC)
+    result = snapshotter.restore(taken.record.name, cluster)
+    cluster.api.resources(refresh=True)  # definitions may have come and gone with the data
+    longest = max(result.steps, key=lambda one: one.seconds)
+    warnings = "".join(f"; {warning}" for warning in result.warnings)
+    return (
+        f"revision {result.revision_before} → {result.snapshot.revision} raised to {result.revision_after}; "
+        f"longest: {longest.name}, {longest.seconds:.1f} s{warnings}"
+    )
+
+
+def _taken(run: Run, name: str) -> TakenSnapshot:
+    try:
+        return run.snapshots[name]
+    except KeyError as error:
+        raise DrillError(f"no snapshot `{name}` was saved in this run") from error
+
+
+def _bearing(manifest: Any, run_id: str) -> dict[str, Any]:  # noqa: ANN401 - a manifest from YAML
+    metadata = dict(manifest["metadata"])
+    metadata["labels"] = {**metadata.get("labels", {}), RUN_LABEL: run_id}
+    return {**manifest, "metadata": metadata}
+
+
+def _refuse_to_take_over(api: KubeClient, manifest: dict[str, Any], run_id: str) -> None:
+    """Keep a drill from adopting somebody's object, which its cleanup would then delete."""
+    resource = api.resource_of(manifest)
+    metadata = manifest["metadata"]
+    namespace = metadata.get("namespace", "default") if resource.namespaced else None
+    try:
+        existing = api.get(resource, metadata["name"], namespace)
+    except ResourceNotFoundError:
+        return
+    if existing["metadata"].get("labels", {}).get(RUN_LABEL) != run_id:
+        raise ConflictError(
+            f"{resource.kind} {metadata['name']} exists already, and not from this run: setup does not take it over",
+            hint="let the drill use names of its own, or leave the object out of setup",
+        )
+
+
+def _selected(api: KubeClient, resource: ApiResource, action: Any) -> Iterator[Any]:  # noqa: ANN401 - Delete or Scale
+    names = action.all_names if isinstance(action, schema.Delete) else ((action.name,) if action.name else ())
+    if not names:
+        yield from api.list(resource, action.namespace, label_selector=action.selector or "")
+        return
+    for name in names:
+        with suppress(ResourceNotFoundError):
+            yield api.get(resource, name, action.namespace)
+
+
+def _wait_until_gone(
+    api: KubeClient,
+    doomed: list[tuple[ApiResource, Any]],
+    *,
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+) -> None:
+    """Wait until each object is gone, or another one bears its name."""
+    deadline = time.monotonic() + seconds
+    for resource, item in doomed:
+        metadata = item["metadata"]
+        while True:
+            try:
+                now = api.get(resource, metadata["name"], metadata.get("namespace"))
+            except ResourceNotFoundError:
+                break
+            if now["metadata"]["uid"] != metadata["uid"]:
+                break
+            if time.monotonic() > deadline:
+                raise WaitTimeoutError(
+                    f"{resource.kind} {metadata['name']} goes",
+                    seconds=seconds,
+                    last_seen=_what_holds_it(now),
+                    hint="see who owns the finalizer; kubectl get -o yaml shows all of it",
+                )
+            sleep(_POLL_SECONDS)
+
+
+def _what_holds_it(item: Any) -> str:  # noqa: ANN401 - an object of any kind
+    conditions = [
+        condition.get("message", "")
+        for condition in item.get("status", {}).get("conditions", ())
+        if condition.get("status") == "True" and condition.get("message")
+    ]
+    finalizers = item["metadata"].get("finalizers", []) + item.get("spec", {}).get("finalizers", [])
+    held = f"finalizers {', '.join(finalizers)}" if finalizers else "no finalizers"
+    return "; ".join([f"{item.get('kind')} is being deleted, with {held}", *conditions])
+
+
+def _where(action: Any) -> str:  # noqa: ANN401 - Delete or Scale
+    chosen = (
+        action.selector
+        or ", ".join(getattr(action, "all_names", ()) or filter(None, [action.name]))
+        or "at all"
+    )
+    return f"({chosen})" + (f" in namespace {action.namespace}" if action.namespace else "")
+
+
+def _names(items: Any) -> str:  # noqa: ANN401 - objects of any kind
+    names = sorted(item["metadata"]["name"] for item in items)
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004 - shown above

@@ -1,0 +1,161 @@
+"""Markers that tell a restore from luck.
+
+A ReplicaSet makes deleted pods anew, an operator writes its objects again: a cluster can look whole without any
+restore. So one marker is written before the backup and removed by the fault: only a restore brings it back,
+under its old UID when etcd itself was restored. Another one is written after the backup: an etcd restore must
+lose it. Markers that are written again and again measure how much was lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.errors import ClusterError, ResourceNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clusterguard.clusters.kube import KubeClient
+
+__all__ = ["CANARY_LABEL", "RUN_LABEL", "CanaryFindings", "Canaries"]
+
+RUN_LABEL = "clusterguard.dev/run"
+CANARY_LABEL = "clusterguard.dev/canary"
+_BEFORE, _AFTER = "before-backup", "after-backup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryFindings:
+    """What the markers say after a restore.
+
+    Attributes:
+        problems: Why the restore cannot have done it, or is not what it seems; empty when it did.
+        newest: When the newest marker that came back was written, UTC, or None when none did.
+    """
+
+    problems: tuple[str, ...]
+    newest: datetime | None
+
+
+@dataclass(slots=True)
+class Canaries:
+    """The markers of one run, in one namespace."""
+
+    namespace: str
+    run_id: str
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    _uids: dict[str, str] = field(default_factory=dict)
+    _written: dict[str, datetime] = field(default_factory=dict)
+    _ticker: _Ticker | None = None
+
+    def write_before_backup(self, api: KubeClient) -> None:
+        """Write the marker that must come back."""
+        self._write(api, _BEFORE)
+
+    def write_after_backup(self, api: KubeClient) -> None:
+        """Write the marker that an etcd restore must lose."""
+        self._write(api, _AFTER)
+
+    def tick(self, api: KubeClient, *, every_seconds: float) -> None:
+        """Write further markers in the background until `stop_ticking`."""
+        self._ticker = _Ticker(lambda number: self._write(api, f"tick-{number:06d}"), every_seconds)
+
+    def stop_ticking(self) -> None:
+        """Stop writing markers; returns once none is being written."""
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
+
+    def remove_first(self, api: KubeClient) -> None:
+        """Remove the marker that must come back; the fault may have done so already."""
+        with suppress(ResourceNotFoundError):
+            api.delete(api.resource("ConfigMap"), self._name(_BEFORE), self.namespace)
+
+    def look(self, api: KubeClient, *, etcd_restored: bool) -> CanaryFindings:
+        """See which markers a restored cluster has.
+
+        Raises:
+            ClusterError: The cluster could not be asked.
+        """
+        found = {
+            item["metadata"]["name"]: item["metadata"]["uid"]
+            for item in api.list(
+                api.resource("ConfigMap"), self.namespace, label_selector=f"{RUN_LABEL}={self.run_id}"
+            )
+        }
+        present = {
+            marker: found[self._name(marker)] for marker in self._written if self._name(marker) in found
+        }
+        problems = []
+        if _BEFORE not in present:
+            problems.append(
+                "the marker written before the backup is not back: whatever brought the rest back, "
+                "it was not this restore"
+            )
+        elif etcd_restored and present[_BEFORE] != self._uids[_BEFORE]:
+            problems.append(
+                "the marker written before the backup is back under another UID: it was made anew"
+            )
+        if etcd_restored and _AFTER in present:
+            problems.append(
+                "the marker written after the backup is still there: this is not the state of the snapshot"
+            )
+        newest = max((self._written[marker] for marker in present), default=None)
+        return CanaryFindings(problems=tuple(problems), newest=newest)
+
+    def remove_all(self, api: KubeClient) -> None:
+        """Remove every marker of this run that is there."""
+        resource = api.resource("ConfigMap")
+        selector = f"{RUN_LABEL}={self.run_id},{CANARY_LABEL}"
+        for item in list(api.list(resource, self.namespace, label_selector=selector)):
+            with suppress(ResourceNotFoundError):
+                api.delete(resource, item["metadata"]["name"], self.namespace)
+
+    def _write(self, api: KubeClient, marker: str) -> None:
+        at = self.now()
+        created = api.create(self._manifest(marker, at))
+        self._uids[marker] = created["metadata"]["uid"]
+        self._written[marker] = at
+
+    def _name(self, marker: str) -> str:
+        return f"clusterguard-canary-{self.run_id}-{marker}"
+
+    def _manifest(self, marker: str, at: datetime) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self._name(marker),
+                "namespace": self.namespace,
+                "labels": {RUN_LABEL: self.run_id, CANARY_LABEL: marker},
+            },
+            "data": {"written": at.isoformat()},
+        }
+
+
+class _Ticker:
+    def __init__(self, write: Callable[[int], None], every_seconds: float) -> None:
+        self._write = write
+        self._every = every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="clusterguard-canary", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            # A marker that cannot be written is one that cannot come back: the measured loss grows by it.
+            with suppress(ClusterError):
+                self._write(number)
+            number += 1
+            due += self._every

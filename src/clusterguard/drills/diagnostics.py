@@ -1,0 +1,85 @@
+"""What explains a red drill: events, objects that are not ready, collected while the cluster is still there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.errors import ClusterGuardError
+from clusterguard.model.readiness import readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusterguard.clusters.base import Cluster
+    from clusterguard.drills.run import Run
+
+__all__ = ["collect"]
+
+_MOST_EVENTS = 20
+_MOST_OBJECTS = 20
+_LOG_LINES = 20
+_KINDS = (
+    "Deployment.apps",
+    "StatefulSet.apps",
+    "DaemonSet.apps",
+    "Job.batch",
+    "Pod",
+    "PersistentVolumeClaim",
+)
+
+
+def collect(run: Run) -> tuple[tuple[str, str], ...]:
+    """Return title and text of what the drill file asks to collect; a cluster that does not answer says so."""
+    found: list[tuple[str, str]] = []
+    for name, cluster in run.clusters.items():
+        for what, gather in (("events", _events), ("describe", _unready), ("logs", _logs)):
+            if what not in run.drill.spec.on_failure:
+                continue
+            try:
+                text = "\n".join(gather(cluster, _namespaces(run)))
+            except ClusterGuardError as error:
+                text = f"could not be collected: {error.message}"
+            if text:
+                found.append((f"{_TITLES[what]} in cluster `{name}`", text))
+    return tuple(found)
+
+
+_TITLES = {"events": "recent events", "describe": "what is not ready", "logs": "the end of the logs"}
+
+
+def _namespaces(run: Run) -> list[str]:
+    return [name for name in run.scope.namespaces if not set(name) & set("*?[")] or ["default"]
+
+
+def _events(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
+    for namespace in namespaces:
+        for event in list(cluster.api.events(namespace))[-_MOST_EVENTS:]:
+            about = event.get("involvedObject") or event.get("regarding") or {}
+            yield (
+                f"{event.get('type', '')} {event.get('reason', '')} "
+                f"{about.get('kind', '')} {namespace}/{about.get('name', '')}: "
+                f"{event.get('message') or event.get('note') or ''}"
+            )
+
+
+def _unready(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
+    told = 0
+    for namespace in namespaces:
+        for kind in _KINDS:
+            for item in cluster.api.list(cluster.api.resource(kind), namespace):
+                state = readiness(item)
+                if not state and told < _MOST_OBJECTS:
+                    told += 1
+                    yield f"{kind.partition('.')[0]} {namespace}/{item['metadata']['name']}: {state.reason}"
+
+
+def _logs(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
+    if cluster.simulated_pods:
+        return
+    for namespace in namespaces:
+        pods: list[Any] = list(cluster.api.list(cluster.api.resource("Pod"), namespace))
+        for pod in pods[:_MOST_OBJECTS]:
+            if not readiness(pod):
+                name = pod["metadata"]["name"]
+                yield f"== {namespace}/{name}"
+                yield cluster.api.pod_logs(namespace, name, tail_lines=_LOG_LINES)

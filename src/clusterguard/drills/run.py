@@ -1,0 +1,238 @@
+"""One run of one drill: what it opened, what it made, what it knows."""
+
+from __future__ import annotations
+
+import fnmatch
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.opening import open_cluster
+from clusterguard.drills import schema
+from clusterguard.errors import DrillError, NotAllowedError
+from clusterguard.etcd.snapshotter import EtcdSnapshotter
+from clusterguard.model.inventory import Scope
+from clusterguard.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from clusterguard.clusters.base import Cluster
+    from clusterguard.drills.canary import Canaries
+    from clusterguard.drills.events import EventSink
+    from clusterguard.drills.load import Drill, LoadedStep
+    from clusterguard.drills.schema import ClusterSpec, StorageSpec
+    from clusterguard.model.inventory import Inventory
+    from clusterguard.model.snapshot import Snapshot
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["DrillSettings", "Run", "TakenSnapshot"]
+
+DEFAULT_WAIT = timedelta(minutes=2)
+DEFAULT_DRILL_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillSettings:
+    """What the person who runs a drill decides, as against the person who wrote it.
+
+    Attributes:
+        cluster: The cluster of drills that name no provider, in the words of `open_cluster`.
+        allowed_contexts: Globs of kubeconfig contexts that may be destroyed in. A drill file cannot allow itself.
+        kubeconfig: The file that ``context:`` clusters are looked for in, by default ``~/.kube/config``.
+        keep: When to leave created clusters running for a look: ``never``, ``on-failure`` or ``always``.
+        omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
+        longest_wait: The most that any check may take, whatever the file says; None for what the file says.
+        evidence: Folder for the journal, the result and the inventory of each run; None for none.
+        open: Opens a cluster by its word; tests and fixtures may hand out one that already runs.
+    """
+
+    cluster: str = "embedded"
+    allowed_contexts: tuple[str, ...] = ()
+    kubeconfig: Path | None = None
+    keep: str = "never"
+    omit_restore: bool = False
+    longest_wait: timedelta | None = None
+    evidence: Path | None = None
+    open: Callable[[str], Cluster] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenSnapshot:
+    """A snapshot of this run: its record, the cluster it is of, and the storages that have it, first the original."""
+
+    record: Snapshot
+    cluster: str
+    storages: tuple[str | None, ...]
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of a run; closing it gives everything back that was opened."""
+
+    drill: Drill
+    run_id: str
+    settings: DrillSettings
+    tell: EventSink
+    deadline: float
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+    snapshots: dict[str, TakenSnapshot] = field(default_factory=dict)
+    baselines: dict[str, Inventory] = field(default_factory=dict)
+    canaries: dict[str, Canaries] = field(default_factory=dict)
+    # When the restore of a cluster began, UTC: a status that is not newer proves nothing.
+    restored_at: dict[str, datetime] = field(default_factory=dict)
+    keep_clusters: bool = False
+    _stores: dict[str | None, ObjectStore] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _folder: Path | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """What must come back."""
+        spec = self.drill.spec.scope
+        return Scope(
+            namespaces=spec.namespaces,
+            kinds=spec.kinds,
+            selector=spec.selector or "",
+            exclude=spec.exclude,
+        )
+
+    def cluster_of(self, step: LoadedStep) -> Cluster:
+        """Return the running cluster that a step acts on.
+
+        Raises:
+            DrillError: It is not there yet, or not any more.
+        """
+        try:
+            return self.clusters[step.cluster]
+        except KeyError as error:
+            raise DrillError(f"cluster `{step.cluster}` is not running at this point of the drill") from error
+
+    @property
+    def etcd_restores(self) -> bool:
+        """Whether the drill restores etcd itself: then objects come back under their own UIDs."""
+        return any(isinstance(step.action, schema.EtcdRestore) for step in self.drill.phase("restore"))
+
+    def baseline_for(self, step: LoadedStep) -> Inventory:
+        """Return what must be there: the baseline of the step's cluster, or of the one that was backed up."""
+        if step.cluster in self.baselines:
+            return self.baselines[step.cluster]
+        return self.baselines[self.drill.default_cluster]
+
+    def wait_of(self, step: LoadedStep) -> float:
+        """Return how many seconds a step may take."""
+        wait = step.timeout or DEFAULT_WAIT
+        if self.settings.longest_wait is not None:
+            wait = min(wait, self.settings.longest_wait)
+        return max(0.0, min(wait.total_seconds(), self.deadline - time.monotonic()))
+
+    def open_cluster(self, name: str) -> Cluster:
+        """Create or reach a cluster of the drill.
+
+        Raises:
+            NotAllowedError: It is somebody's, and nobody allowed to destroy in it; nothing was touched.
+        """
+        spec = self.drill.spec.effective_clusters[name]
+        word = self.word_of(spec)
+        self.require_allowed(word)
+        cluster = self.settings.open(word) if self.settings.open else self._open(word)
+        # A cluster that is handed out belongs to whoever hands it out.
+        self.clusters[name] = cluster if self.settings.open else self._entered(cluster)
+        return self.clusters[name]
+
+    def require_allowed(self, word: str) -> None:
+        """Refuse to go near an existing cluster that was not allowed by name.
+
+        Raises:
+            NotAllowedError: It was not.
+        """
+        provider, _, target = word.partition(":")
+        if provider in ("embedded", "kind"):
+            return
+        if not any(fnmatch.fnmatchcase(target, pattern) for pattern in self.settings.allowed_contexts):
+            raise NotAllowedError(
+                f"this drill destroys things in {word}, and nobody allowed that; nothing was touched",
+                hint=f"if you mean it: --drill-allow-context '{target}'",
+            )
+
+    def store(self, name: str | None) -> ObjectStore:
+        """Return a storage of the drill by its name, or the run's own temporary one."""
+        if name not in self._stores:
+            location = (
+                self._location(self.drill.spec.storage[name]) if name else str(self.folder / "snapshots")
+            )
+            self._stores[name] = open_store(location)
+        return self._stores[name]
+
+    def snapshotter(self, cluster: str | None, storage: str | None) -> EtcdSnapshotter:
+        """Return a snapshotter between a cluster's etcd and a storage."""
+        access = self.clusters[cluster].etcd if cluster else None
+        return EtcdSnapshotter(store=self.store(storage), access=access, progress=self.tell)
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this run alone, removed at its end."""
+        if self._folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix=f"clusterguard-{self.run_id}-")
+            self._folder = Path(self._stack.enter_context(temporary))
+        return self._folder
+
+    def close_cluster(self, name: str) -> None:
+        """Delete a cluster that this run created."""
+        self.clusters.pop(name).close()
+
+    def close(self) -> None:
+        """Give everything back; a failure of one does not keep the others from it.
+
+        Raises:
+            ClusterGuardError: Something could not be given back.
+        """
+        if self.keep_clusters:
+            return
+        self._stack.close()
+
+    def word_of(self, spec: ClusterSpec) -> str:
+        """Return the word that `open_cluster` knows a cluster of the drill by."""
+        if spec.kind is not None:
+            return "kind"
+        if spec.embedded is not None:
+            return "embedded"
+        if spec.context is not None:
+            return f"context:{spec.context}"
+        if spec.kubeconfig is not None:
+            return f"kubeconfig:{(self.drill.path.parent / spec.kubeconfig).resolve()}"
+        return self.settings.cluster
+
+    def _open(self, word: str) -> Cluster:
+        if word == "embedded" and self.settings.keep != "never":
+            from clusterguard.clusters.embedded import EmbeddedCluster
+
+            # It can only be kept if it was never tied to this process.
+            return EmbeddedCluster(outlive_us=True, progress=self.tell)
+        return open_cluster(word, kubeconfig=self.settings.kubeconfig, progress=self.tell)
+
+    def _entered(self, cluster: Cluster) -> Cluster:
+        cluster.__enter__()
+        self._stack.callback(self._leave, cluster)
+        return cluster
+
+    def _leave(self, cluster: Cluster) -> None:
+        if not self.keep_clusters:
+            cluster.close()
+
+    def _location(self, spec: StorageSpec) -> str:
+        if spec.directory is not None:
+            return str((self.drill.path.parent / spec.directory.path).resolve())
+        assert spec.s3 is not None  # noqa: S101 - the schema lets one of the two through
+        query = [
+            f"{key}={value}"
+            for key, value in (("region", spec.s3.region), ("endpoint", spec.s3.endpoint))
+            if value
+        ]
+        prefix = f"/{spec.s3.prefix}" if spec.s3.prefix else ""
+        return f"s3://{spec.s3.bucket}{prefix}" + (f"?{'&'.join(query)}" if query else "")

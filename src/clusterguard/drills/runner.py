@@ -1,0 +1,518 @@
+"""Runs a drill: set up, back up, break, restore, verify, clean up, and say what that proves."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from clusterguard.drills import checks
+from clusterguard.drills.actions import perform, remove_applied, unsupported
+from clusterguard.drills.canary import Canaries
+from clusterguard.drills.diagnostics import collect
+from clusterguard.drills.events import (
+    DrillFinished,
+    DrillStarted,
+    EventSink,
+    Note,
+    PhaseFinished,
+    PhaseStarted,
+    StepFinished,
+    StepStarted,
+)
+from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, Run
+from clusterguard.drills.schema import Canary, VerifyBackup
+from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
+from clusterguard.errors import (
+    ClusterGuardError,
+    DrillError,
+    ResourceNotFoundError,
+    RestoreError,
+    SnapshotError,
+    WaitTimeoutError,
+)
+from clusterguard.model.durations import format_duration
+from clusterguard.validate.validator import RestoreValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from clusterguard.drills.load import Drill, LoadedStep
+    from clusterguard.drills.schema import PhaseName
+    from clusterguard.drills.verdict import CheckResult
+
+__all__ = ["DrillRunner"]
+
+_STILL = ", so the drill proves nothing"
+
+
+class DrillRunner:
+    """Runs drills.
+
+        result = DrillRunner().run(load_drill(Path("drills/deleted-pods.drill.yaml")))
+        assert result.verdict is Verdict.PASS
+
+    Args:
+        settings: What the person who runs the drill decides.
+        tell: Told of everything that happens, as it happens.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: DrillSettings | None = None,
+        tell: EventSink = lambda _: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings or DrillSettings()
+        self._tell = tell
+        self._now = now
+
+    def run(self, drill: Drill) -> DrillResult:
+        """Run a drill to its end, cleanup included, and return what it showed.
+
+        A drill that fails or cannot tell is a result, not an exception. Ctrl-C cleans up and is raised again.
+        """
+        return _Execution(drill, self._settings, self._tell, self._now).run()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """The verdict so far: the first thing that went wrong stays."""
+
+    verdict: Verdict = Verdict.PASS
+    reason: str = ""
+    hint: str = ""
+
+    def worsen(self, verdict: Verdict, reason: str, hint: str | None = None) -> None:
+        if self.verdict is Verdict.PASS:
+            self.verdict, self.reason, self.hint = verdict, reason, hint or ""
+
+
+class _StopError(Exception):
+    """The drill cannot go on; the outcome says why."""
+
+
+@dataclass(slots=True)
+class _Execution:
+    drill: Drill
+    settings: DrillSettings
+    tell: EventSink
+    now: Callable[[], datetime]
+    outcome: _Outcome = field(default_factory=_Outcome)
+    phases: list[PhaseResult] = field(default_factory=list)
+    steps: list[StepResult] = field(default_factory=list)
+    red: tuple[int, int] | None = None
+    diff: str = ""
+    suppressed: dict[str, int] = field(default_factory=dict)
+    diagnostics: tuple[tuple[str, str], ...] = ()
+    descriptions: dict[str, str] = field(default_factory=dict)
+    faulted: datetime | None = None
+    provision_seconds: float = 0.0
+    restore_seconds: float = 0.0
+    verify_seconds: float | None = None
+    rpo: float | None = None
+    _run: Run | None = None
+
+    # ---- the whole ---------------------------------------------------------------------------------------
+
+    def run(self) -> DrillResult:
+        started, began = self.now(), time.monotonic()
+        timeout = self.drill.spec.timeout or DEFAULT_DRILL_TIMEOUT
+        run = Run(
+            drill=self.drill,
+            run_id=secrets.token_hex(4),
+            settings=self.settings,
+            tell=self.tell,
+            deadline=began + timeout.total_seconds(),
+        )
+        self._run = run
+        self.tell(
+            DrillStarted(drill=self.drill.id, run_id=run.run_id, description=self.drill.spec.description)
+        )
+        try:
+            self._go(run)
+        except _StopError:
+            pass
+        except ClusterGuardError as error:
+            self.outcome.worsen(Verdict.ERROR, error.message, error.hint)
+        finally:
+            self._end(run)
+        result = self._result(run, started, time.monotonic() - began)
+        self.tell(DrillFinished(result=result))
+        return result
+
+    def _go(self, run: Run) -> None:
+        self._require_support(run)
+        self._provision(run)
+        self._steps(run, "setup")
+        self._backup(run)
+        self._fault(run)
+        self._require_red(run)
+        if not self.settings.omit_restore:
+            self._restore(run)
+        self._verify(run)
+        self._weigh_objectives()
+
+    def _end(self, run: Run) -> None:
+        """Collect what explains a red drill, then clean up, whatever happened before."""
+        for canaries in run.canaries.values():
+            canaries.stop_ticking()
+        if self.outcome.verdict is not Verdict.PASS:
+            self.diagnostics = collect(run)
+        failed = self.outcome.verdict is not Verdict.PASS
+        run.keep_clusters = self.settings.keep == "always" or (self.settings.keep == "on-failure" and failed)
+        with self._phase("cleanup") as phase:
+            for step in reversed(self.drill.phase("cleanup")):
+                self._cleanup(
+                    f"{step.title}", lambda step=step: perform(step.action, run, step), step.location
+                )
+            if not run.keep_clusters:
+                self._remove_own_objects(run)
+            self._cleanup("give everything back", run.close)
+            if run.keep_clusters:
+                kept = ", ".join(
+                    f"{cluster.name} ({cluster.kubeconfig})" for cluster in run.clusters.values()
+                )
+                phase.detail = f"kept: {kept}"
+                self.tell(Note(text=phase.detail))
+
+    def _result(self, run: Run, started: datetime, seconds: float) -> DrillResult:
+        rto = None
+        if self.verify_seconds is not None:
+            rto = RecoveryTime(
+                provision=self.provision_seconds, restore=self.restore_seconds, verify=self.verify_seconds
+            )
+        return DrillResult(
+            drill=self.drill.id,
+            run_id=run.run_id,
+            verdict=self.outcome.verdict,
+            reason=self.outcome.reason or self._why_proven(rto),
+            hint=self.outcome.hint,
+            started=started,
+            seconds=seconds,
+            phases=tuple(self.phases),
+            steps=tuple(self.steps),
+            rto=rto,
+            rpo=self.rpo,
+            red_after_fault=self.red,
+            diff=self.diff,
+            suppressed=self.suppressed,
+            diagnostics=self.diagnostics,
+            clusters=self.descriptions,
+            controls=self.drill.spec.evidence.controls,
+        )
+
+    def _why_proven(self, rto: RecoveryTime | None) -> str:
+        red = (
+            f"{self.red[0]} of {self.red[1]} checks were red after the fault and all hold now"
+            if self.red
+            else ""
+        )
+        return f"{red}; recovered in {format_duration(rto.total)}" if rto else red
+
+    # ---- the phases --------------------------------------------------------------------------------------
+
+    def _require_support(self, run: Run) -> None:
+        """Find out what cannot work before anything is touched."""
+        for step in self.drill.steps:
+            if reason := unsupported(step.spec):
+                raise DrillError(f"{step.location}: {reason}", hint="nothing was touched")
+        for spec in self.drill.spec.effective_clusters.values():
+            word = run.word_of(spec)
+            run.require_allowed(word)
+            if word == "kind":
+                raise DrillError("kind clusters cannot be created by this version yet", hint="use embedded")
+
+    def _provision(self, run: Run) -> None:
+        with self._phase("provision") as phase:
+            for name, spec in self.drill.spec.effective_clusters.items():
+                if spec.start_in == "setup":
+                    self._open(run, name)
+            phase.detail = "; ".join(self.descriptions.values())
+
+    def _open(self, run: Run, name: str) -> None:
+        def open_it() -> str:
+            cluster = run.open_cluster(name)
+            pods = ", pods simulated" if cluster.simulated_pods else ""
+            version = cluster.api.server_version()
+            self.descriptions[name] = f"{cluster.provider} {cluster.name}, Kubernetes {version}{pods}"
+            return self.descriptions[name]
+
+        self._step("provision", f"cluster `{name}`", open_it)
+
+    def _steps(self, run: Run, phase: PhaseName) -> None:
+        if self.drill.phase(phase):
+            with self._phase(phase):
+                for step in self.drill.phase(phase):
+                    self._perform(run, step)
+
+    def _backup(self, run: Run) -> None:
+        with self._phase("backup"):
+            self._write_canaries(run)
+            for step in self.drill.phase("backup"):
+                self._perform(run, step)
+            self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
+            for name, canaries in run.canaries.items():
+                canaries.write_after_backup(run.clusters[name].api)
+
+    def _write_canaries(self, run: Run) -> None:
+        canary = self.drill.spec.canary
+        if canary is False:
+            return
+        cluster = run.clusters[self.drill.default_cluster]
+        canaries = Canaries(namespace=self._canary_namespace(run), run_id=run.run_id, now=self.now)
+        run.canaries[self.drill.default_cluster] = canaries
+        canaries.write_before_backup(cluster.api)
+        if isinstance(canary, Canary):
+            canaries.tick(cluster.api, every_seconds=canary.every.total_seconds())
+
+    def _canary_namespace(self, run: Run) -> str:
+        """Choose a namespace that the backup has: one of the scope, where it names one that is there."""
+        api = run.clusters[self.drill.default_cluster].api
+        for name in run.scope.namespaces:
+            try:
+                api.get(api.resource("Namespace"), name)
+            except ResourceNotFoundError:
+                continue  # a glob, or a namespace that only the restore makes
+            return name
+        return "default"
+
+    def _take_baseline(self, run: Run) -> str:
+        names = {step.cluster for step in self.drill.phase("backup")} | {self.drill.default_cluster}
+        for name in sorted(names & run.clusters.keys()):
+            run.baselines[name] = RestoreValidator(api=run.clusters[name].api).capture(run.scope)
+        number = sum(len(baseline.objects) for baseline in run.baselines.values())
+        if not number:
+            raise DrillError(f"there is nothing in the scope{_STILL}", hint="correct spec.scope")
+        return f"{number} object(s)"
+
+    def _fault(self, run: Run) -> None:
+        with self._phase("fault"):
+            for name, canaries in run.canaries.items():
+                if name in run.clusters:
+                    canaries.stop_ticking()
+                    canaries.remove_first(run.clusters[name].api)
+            for step in self.drill.phase("fault"):
+                self._perform(run, step)
+            self.faulted = self.now()
+
+    def _require_red(self, run: Run) -> None:
+        """Red before green: a check that is green right after the fault shows nothing when it is green later."""
+        steps = self.drill.phase("verify")
+        with self._phase("red before green") as phase:
+            results = [checks.look(run, step, fresh=False) for step in steps]
+            red = [step.title for step, result in zip(steps, results, strict=True) if not result.ok]
+            self.red = (len(red), len(steps))
+            phase.detail = f"red: {', '.join(red)}" if red else "nothing is red"
+            for step, result in zip(steps, results, strict=True):
+                self.tell(Note(text=f"{step.title}: {'green' if result.ok else 'red'}, {result.summary}"))
+            if not red and self.drill.spec.prove:
+                phase.verdict = Verdict.FAIL
+                self.outcome.worsen(
+                    Verdict.FAIL,
+                    f"VACUOUS: every check was green right after the fault{_STILL}",
+                    "break something that verify looks at, or verify what the fault breaks",
+                )
+                raise _StopError
+
+    def _restore(self, run: Run) -> None:
+        late = [
+            name for name, spec in self.drill.spec.effective_clusters.items() if spec.start_in == "restore"
+        ]
+        began = time.monotonic()
+        if late:
+            with self._phase("provision for the restore"):
+                for name in late:
+                    self._open(run, name)
+        self.provision_seconds = time.monotonic() - began
+        began = time.monotonic()
+        with self._phase("restore"):
+            for step in self.drill.phase("restore"):
+                run.restored_at.setdefault(step.cluster, self.now())
+                self._perform(run, step)
+        self.restore_seconds = time.monotonic() - began
+
+    def _verify(self, run: Run) -> None:
+        steps = self.drill.phase("verify")
+        began = time.monotonic()
+        with self._phase("verify") as phase:
+            results = checks.watch_all(run, steps)
+            if all(result.ok for result in results):
+                # Each held at its own time; recovery means that they hold together.
+                again = [checks.look(run, step, fresh=True) for step in steps]
+                results = [now if not now.ok else before for before, now in zip(results, again, strict=True)]
+            self._record_checks(steps, results, began)
+            held = all(result.ok for result in results)
+            trusted = self._ask_canaries(run)
+            if held and trusted:
+                self.verify_seconds = max(0.0, max(result.since for result in results) - began)
+            else:
+                phase.verdict = Verdict.FAIL
+
+    def _record_checks(
+        self, steps: Sequence[LoadedStep], results: Sequence[CheckResult], began: float
+    ) -> None:
+        for step, result in zip(steps, results, strict=True):
+            seconds = (result.since or time.monotonic()) - began
+            verdict = Verdict.PASS if result.ok else Verdict.FAIL
+            self._tell_step("verify", step.title, verdict, seconds, result.summary, step.location)
+            for rule, number in (result.suppressed or {}).items():
+                self.suppressed[rule] = self.suppressed.get(rule, 0) + number
+            if not result.ok:
+                self.diff = "\n\n".join(filter(None, [self.diff, result.detail]))
+                self.outcome.worsen(
+                    Verdict.FAIL, f"not recovered: {step.title}: {result.summary}", f"see {step.location}"
+                )
+
+    def _ask_canaries(self, run: Run) -> bool:
+        """Let the markers tell whether the restore did it, and how much was lost."""
+        trusted = True
+        for name, canaries in run.canaries.items():
+            target = self._restored_cluster(run, name)
+            began = time.monotonic()
+            etcd = run.etcd_restores
+            findings = canaries.look(run.clusters[target].api, etcd_restored=etcd)
+            ok = not findings.problems
+            summary = "; ".join(findings.problems) or (
+                "the marker from before the backup is back"
+                + (", the one from after it is gone" if etcd else "")
+            )
+            verdict = Verdict.PASS if ok else Verdict.FAIL
+            self._tell_step("verify", "canaries", verdict, time.monotonic() - began, summary, "")
+            if not ok:
+                trusted = False
+                self.outcome.worsen(Verdict.FAIL, f"not proven: {summary}")
+            if findings.newest is not None and self.faulted is not None:
+                self.rpo = (self.faulted - findings.newest).total_seconds()
+        return trusted
+
+    def _restored_cluster(self, run: Run, name: str) -> str:
+        return name if name in run.clusters else self.drill.phase("restore")[-1].cluster
+
+    def _weigh_objectives(self) -> None:
+        objectives = self.drill.spec.objectives
+        taken = self.provision_seconds + self.restore_seconds + (self.verify_seconds or 0.0)
+        if self.verify_seconds is not None and objectives.rto and taken > objectives.rto.total_seconds():
+            self.outcome.worsen(
+                Verdict.FAIL,
+                f"recovery took {format_duration(taken)}, more than the {objectives.rto.total_seconds():g} s promised",
+                "the table shows which phase took it",
+            )
+        if objectives.rpo is not None and self.verify_seconds is not None:
+            if self.rpo is None:
+                self.outcome.worsen(
+                    Verdict.ERROR, "rpo is promised, but without canaries nothing measures it"
+                )
+            elif self.rpo > objectives.rpo.total_seconds():
+                self.outcome.worsen(
+                    Verdict.FAIL,
+                    f"{format_duration(self.rpo)} of changes were lost, more than the "
+                    f"{objectives.rpo.total_seconds():g} s promised",
+                    "back up more often",
+                )
+
+    def _remove_own_objects(self, run: Run) -> None:
+        for name, cluster in run.clusters.items():
+            if cluster.created_by_us and self.settings.open is None:
+                continue  # it goes as a whole
+            if name in run.canaries:
+                self._cleanup("remove canaries", lambda c=cluster, n=name: run.canaries[n].remove_all(c.api))
+            self._cleanup(
+                "remove what setup made", lambda c=cluster: _delete_labelled(c.api, self.drill, run)
+            )
+
+    # ---- steps and phases --------------------------------------------------------------------------------
+
+    def _perform(self, run: Run, step: LoadedStep) -> None:
+        def act() -> str:
+            if step.phase == "setup" and step.verb == "ready":
+                result = checks.watch_all(run, [step])[0]
+                if not result.ok:
+                    raise WaitTimeoutError(step.title, seconds=run.wait_of(step), last_seen=result.summary)
+                return result.summary
+            return perform(step.action, run, step)
+
+        failed_backup = Verdict.FAIL if isinstance(step.action, VerifyBackup) else Verdict.ERROR
+        verdicts = {"backup": failed_backup, "restore": Verdict.FAIL}
+        self._step(step.phase, step.title, act, location=step.location, on_error=verdicts.get(step.phase))
+
+    def _step(
+        self,
+        phase: str,
+        title: str,
+        act: Callable[[], str],
+        *,
+        location: str = "",
+        on_error: Verdict | None = None,
+    ) -> None:
+        self.tell(StepStarted(phase=phase, title=title))
+        began = time.monotonic()
+        if self._run is not None and began > self._run.deadline:
+            self.outcome.worsen(
+                Verdict.ERROR, f"the drill's time was over before {title}", "raise spec.timeout"
+            )
+            raise _StopError
+        try:
+            detail = act()
+        except ClusterGuardError as error:
+            verdict = _verdict_of(error, on_error)
+            self._tell_step(phase, title, verdict, time.monotonic() - began, error.message, location)
+            place = f" ({location})" if location else ""
+            self.outcome.worsen(verdict, f"{phase}: {title}: {error.message}{place}", error.hint)
+            raise _StopError from error
+        self._tell_step(phase, title, Verdict.PASS, time.monotonic() - began, detail, location)
+
+    def _cleanup(self, title: str, act: Callable[[], object], location: str = "") -> None:
+        began = time.monotonic()
+        try:
+            act()
+        except ClusterGuardError as error:
+            self._tell_step(
+                "cleanup", title, Verdict.ERROR, time.monotonic() - began, error.message, location
+            )
+            self.outcome.worsen(Verdict.ERROR, f"cleanup: {title}: {error.message}", error.hint)
+
+    def _tell_step(
+        self, phase: str, title: str, verdict: Verdict, seconds: float, detail: str, location: str
+    ) -> None:
+        result = StepResult(
+            phase=phase, title=title, verdict=verdict, seconds=seconds, detail=detail, location=location
+        )
+        self.steps.append(result)
+        self.tell(StepFinished(result=result))
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[_OpenPhase]:
+        self.tell(PhaseStarted(phase=name))
+        began = time.monotonic()
+        phase = _OpenPhase()
+        try:
+            yield phase
+        except BaseException as error:
+            if phase.verdict is Verdict.PASS:
+                phase.verdict = self.outcome.verdict if isinstance(error, _StopError) else Verdict.ERROR
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            result = PhaseResult(name=name, verdict=phase.verdict, seconds=seconds, detail=phase.detail)
+            self.phases.append(result)
+            self.tell(PhaseFinished(result=result))
+
+
+@dataclass(slots=True)
+class _OpenPhase:
+    verdict: Verdict = Verdict.PASS
+    detail: str = ""
+
+
+def _verdict_of(error: ClusterGuardError, preferred: Verdict | None) -> Verdict:
+    """A restore or a backup that is proven bad fails the drill; what could not be tried is an error."""
+    if preferred is Verdict.FAIL and isinstance(error, (RestoreError, SnapshotError, WaitTimeoutError)):
+        return Verdict.FAIL
+    return Verdict.ERROR
+

@@ -1,0 +1,182 @@
+"""What a drill came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+__all__ = ["CheckResult", "DrillResult", "PhaseResult", "RecoveryTime", "StepResult", "Verdict"]
+
+
+class Verdict(StrEnum):
+    """PASS: recovery is proven. FAIL: it is not. ERROR: the drill could not tell, which is never a pass."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """One step that ran.
+
+    Attributes:
+        phase: The phase it belongs to.
+        title: What reports call it.
+        verdict: Its own outcome.
+        seconds: How long it took.
+        detail: What was seen, in one line or several.
+        location: ``path:line:column`` in the drill file, or ``""`` for what the runner adds by itself.
+    """
+
+    phase: str
+    title: str
+    verdict: Verdict
+    seconds: float
+    detail: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseResult:
+    """One phase that ran: its name, its outcome, how long it took in seconds, and what to say of it in a line."""
+
+    name: str
+    verdict: Verdict
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One look at one check of ``verify``.
+
+    Attributes:
+        ok: Whether it holds.
+        summary: What was seen, in one line.
+        detail: More of it when it does not hold, such as the diff.
+        suppressed: Differences that named rules explain, by rule.
+        since: When it began to hold, on the monotonic clock; 0 while it does not.
+    """
+
+    ok: bool
+    summary: str
+    detail: str = ""
+    suppressed: Mapping[str, int] | None = None
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryTime:
+    """Recovery time, in seconds, from the end of the fault until all of ``verify`` held.
+
+    Time that only the drill spends (looking for red after the fault, watching that a check stays green) is
+    taken out of it.
+    """
+
+    provision: float
+    restore: float
+    verify: float
+
+    @property
+    def total(self) -> float:
+        """The whole of it."""
+        return self.provision + self.restore + self.verify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillResult:
+    """What one run of one drill showed.
+
+    Attributes:
+        drill: Its id, such as ``etcd-pods[k8s=1.36]``.
+        run_id: Of this run; everything it created bears it.
+        verdict: The outcome.
+        reason: Why, in one sentence; for a FAIL or an ERROR, what to look at.
+        hint: What to do next, or ``""``.
+        started: When, UTC.
+        seconds: From start to the end of cleanup.
+        phases: Those that ran.
+        steps: Those that ran.
+        rto: Recovery time, or None where recovery was not reached.
+        rpo: Seconds of data lost at most, measured by the canaries, or None where they could not tell.
+        red_after_fault: Checks that were red after the fault, of how many.
+        diff: What differs from the baseline, as text; empty where nothing does.
+        suppressed: Differences that named rules explain, by rule.
+        diagnostics: Title and text of what was collected from a red drill.
+        clusters: Description of each cluster by its name in the drill.
+        controls: Controls that the drill is evidence for.
+    """
+
+    drill: str
+    run_id: str
+    verdict: Verdict
+    reason: str
+    hint: str
+    started: datetime
+    seconds: float
+    phases: tuple[PhaseResult, ...]
+    steps: tuple[StepResult, ...]
+    rto: RecoveryTime | None
+    rpo: float | None
+    red_after_fault: tuple[int, int] | None
+    diff: str
+    suppressed: Mapping[str, int]
+    diagnostics: tuple[tuple[str, str], ...]
+    clusters: Mapping[str, str]
+    controls: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data for JSON."""
+        rto = self.rto
+        return {
+            "drill": self.drill,
+            "runId": self.run_id,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+            "hint": self.hint,
+            "started": self.started.isoformat(),
+            "seconds": round(self.seconds, 3),
+            "rtoSeconds": None
+            if rto is None
+            else {
+                "total": round(rto.total, 3),
+                "provision": round(rto.provision, 3),
+                "restore": round(rto.restore, 3),
+                "verify": round(rto.verify, 3),
+            },
+            "rpoSeconds": None if self.rpo is None else round(self.rpo, 3),
+            "redAfterFault": None
+            if self.red_after_fault is None
+            else {"red": self.red_after_fault[0], "checks": self.red_after_fault[1]},
+            "clusters": dict(self.clusters),
+            "controls": list(self.controls),
+            "phases": [
+                {
+                    "name": p.name,
+                    "verdict": str(p.verdict),
+                    "seconds": round(p.seconds, 3),
+                    "detail": p.detail,
+                }
+                for p in self.phases
+            ],
+            "steps": [
+                {
+                    "phase": s.phase,
+                    "title": s.title,
+                    "verdict": str(s.verdict),
+                    "seconds": round(s.seconds, 3),
+                    "detail": s.detail,
+                    "location": s.location,
+                }
+                for s in self.steps
+            ],
+            "diff": self.diff,
+            "suppressed": dict(self.suppressed),
+            "diagnostics": [{"title": title, "text": text} for title, text in self.diagnostics],
+        }

@@ -1,0 +1,266 @@
+"""Reads a cluster into an inventory: every kind of the scope, in pages, several kinds at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import orjson
+
+from clusterguard.errors import ClusterError, ClusterUnreachableError, ConflictError, ResourceNotFoundError
+from clusterguard.model.inventory import Inventory, ObjectRef
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.validate.system import SYSTEM_NAMESPACES, kind_rule, system_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from clusterguard.clusters.kube import ApiResource, Json, KubeClient
+    from clusterguard.model.inventory import Scope
+
+__all__ = ["canonical", "capture", "reference"]
+
+_THREADS = 4  # more do not help: decoding takes turns, and each holds a page in memory
+_PAGE = 500  # objects; what kubectl asks for, too
+_FEW_NAMESPACES = 8  # up to here a list for each is cheaper than one list of everything
+_LIST_TRIES = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class _Harvest:
+    """What came of listing one kind."""
+
+    resource: ApiResource
+    objects: dict[ObjectRef, bytes] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    resources: Sequence[ApiResource]
+    not_listed: Mapping[str, str]
+    skipped: Mapping[str, str]
+
+
+def capture(
+    api: KubeClient,
+    scope: Scope,
+    *,
+    progress: ProgressSink = ignore_progress,
+    versions: Mapping[str, str] | None = None,
+    keep: Collection[ObjectRef] = (),
+    absent_kinds_ok: bool = False,
+) -> Inventory:
+    """Return what a scope holds now.
+
+    Args:
+        api: The cluster.
+        scope: What to look at.
+        progress: Who is told how far it got.
+        versions: API versions to list kinds in, by kind with its group, where the cluster still has them; by
+            default the preferred ones. Two inventories compare only in the same version.
+        keep: Objects that no system rule leaves out.
+        absent_kinds_ok: Whether kinds that the scope names may be unknown to the cluster.
+
+    Raises:
+        ResourceNotFoundError: The scope names a kind that the cluster does not have.
+        ClusterUnreachableError: The API server does not answer.
+        ClusterError: It refuses us altogether.
+    """
+    taken, server_version = api.server_time(), api.server_version()
+    plan = _plan(api, scope, versions or {}, absent_kinds_ok=absent_kinds_ok)
+    objects: dict[ObjectRef, bytes] = {}
+    skipped = dict(plan.skipped)
+    left_out: Counter[str] = Counter()
+    kept = frozenset(keep)
+    progress(Progress(task="capturing", total=None, unit="objects"))
+    with ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="clusterguard-capture") as threads:
+        futures = [threads.submit(_harvest, api, resource, scope, kept) for resource in plan.resources]
+        try:
+            for future in as_completed(futures):
+                harvest = future.result()
+                if harvest.failure:
+                    skipped[str(harvest.resource)] = harvest.failure
+                    continue
+                objects.update(harvest.objects)
+                left_out.update(harvest.left_out)
+                progress(
+                    Progress(task="capturing", done=len(objects), unit="objects", note=str(harvest.resource))
+                )
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+    progress(Progress(task="capturing", done=len(objects), total=len(objects), unit="objects", finished=True))
+    return Inventory(
+        taken=taken,
+        server_version=server_version,
+        scope=scope,
+        objects=objects,
+        skipped=dict(sorted(skipped.items())),
+        left_out=dict(sorted(left_out.items())),
+        not_listed=dict(sorted(plan.not_listed.items())),
+    )
+
+
+def canonical(item: Json) -> bytes:
+    """Return an object as JSON with sorted keys, without its bookkeeping of who set which field."""
+    item["metadata"].pop("managedFields", None)
+    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+
+
+def reference(item: Json) -> ObjectRef:
+    """Return what names an object."""
+    metadata = item["metadata"]
+    group = str(item["apiVersion"]).rpartition("/")[0]
+    return ObjectRef(item["kind"], metadata.get("namespace", ""), metadata["name"], group)
+
+
+# ---- planning --------------------------------------------------------------------------------------------
+
+
+def _plan(api: KubeClient, scope: Scope, versions: Mapping[str, str], *, absent_kinds_ok: bool) -> _Plan:
+    excluded = _exclusion(api, scope)
+    not_listed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    chosen: list[ApiResource] = []
+    if scope.kinds:
+        chosen = _named_kinds(api, scope.kinds, absent_ok=absent_kinds_ok)
+    else:
+        for resource in api.resources(refresh=True):
+            if "list" not in resource.verbs or not _reaches(resource, scope):
+                continue
+            rule = kind_rule(str(resource), resource.verbs)
+            if rule is None:
+                chosen.append(resource)
+            else:
+                not_listed[str(resource)] = rule.name
+        for group_version in api.discovery_gaps():
+            every_kind = f"*.{group_version.rpartition('/')[0]}"
+            if not excluded(every_kind):
+                skipped[every_kind] = (
+                    f"the cluster cannot tell what {group_version} has: its API does not answer"
+                )
+    return _Plan(
+        resources=[
+            _in_version(api, resource, versions) for resource in chosen if not excluded(str(resource))
+        ],
+        not_listed={kind: rule for kind, rule in not_listed.items() if not excluded(kind)},
+        skipped=skipped,
+    )
+
+
+def _named_kinds(api: KubeClient, kinds: Iterable[str], *, absent_ok: bool) -> list[ApiResource]:
+    found: dict[str, ApiResource] = {}
+    for kind in kinds:
+        try:
+            resource = api.resource(kind)
+        except ResourceNotFoundError:
+            if not absent_ok:
+                raise
+        else:
+            found[str(resource)] = resource
+    return list(found.values())
+
+
+def _exclusion(api: KubeClient, scope: Scope) -> Callable[[str], bool]:
+    globs = [text for text in scope.exclude if "*" in text]
+    # A name that the cluster does not know is a mistake that would exclude nothing.
+    names = {str(api.resource(text)) for text in scope.exclude if "*" not in text}
+    return lambda full_kind: full_kind in names or any(fnmatchcase(full_kind, glob) for glob in globs)
+
+
+def _reaches(resource: ApiResource, scope: Scope) -> bool:
+    return resource.namespaced or not scope.namespaces or str(resource) == "Namespace"
+
+
+def _in_version(api: KubeClient, resource: ApiResource, versions: Mapping[str, str]) -> ApiResource:
+    wanted = versions.get(str(resource), resource.api_version)
+    if wanted == resource.api_version:
+        return resource
+    try:
+        return api.resource(resource.kind, api_version=wanted)
+    except ResourceNotFoundError:
+        return resource  # no longer served; the apiVersion itself will be told as a difference
+
+
+# ---- listing ---------------------------------------------------------------------------------------------
+
+
+def _harvest(api: KubeClient, resource: ApiResource, scope: Scope, keep: frozenset[ObjectRef]) -> _Harvest:
+    try:
+        for left in reversed(range(_LIST_TRIES)):
+            try:
+                # The last try asks for all in one page, which cannot expire half-way.
+                return _listed(api, resource, scope, keep, page_size=_PAGE if left else 0)
+            except ConflictError:
+                if not left:
+                    raise
+    except ClusterUnreachableError as error:
+        api.server_version()  # raises when it is the server that is gone, and not this kind alone
+        return _Harvest(resource=resource, failure=error.message)
+    except ClusterError as error:
+        return _Harvest(resource=resource, failure=error.message)
+    raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def _listed(
+    api: KubeClient, resource: ApiResource, scope: Scope, keep: frozenset[ObjectRef], *, page_size: int
+) -> _Harvest:
+    harvest = _Harvest(resource=resource)
+    for namespace, field_selector in _requests(resource, scope):
+        pages = api.list_pages(
+            resource,
+            namespace,
+            label_selector=scope.selector,
+            field_selector=field_selector,
+            page_size=page_size,
+        )
+        for page in pages:
+            for item in page.items:
+                _sort_in(harvest, item, scope, keep)
+    return harvest
+
+
+def _requests(resource: ApiResource, scope: Scope) -> list[tuple[str | None, str]]:
+    """Return the namespaces and field selectors to list a kind with."""
+    literal = all("*" not in name and "?" not in name and "[" not in name for name in scope.namespaces)
+    if not scope.namespaces or not literal or len(scope.namespaces) > _FEW_NAMESPACES:
+        return [(None, "")]
+    names = dict.fromkeys(scope.namespaces)
+    if resource.namespaced:
+        return [(name, "") for name in names]
+    if str(resource) == "Namespace":
+        return [(None, f"metadata.name={name}") for name in names]
+    return [(None, "")]
+
+
+def _sort_in(harvest: _Harvest, item: Json, scope: Scope, keep: frozenset[ObjectRef]) -> None:
+    ref = reference(item)
+    if not _in_namespaces(ref, scope):
+        return
+    if ref not in keep and (rule := _leaving_out(ref, item, scope)):
+        harvest.left_out[rule] += 1
+        return
+    harvest.objects[ref] = canonical(item)
+
+
+def _in_namespaces(ref: ObjectRef, scope: Scope) -> bool:
+    if not scope.namespaces:
+        return True
+    name = ref.name if ref.full_kind == "Namespace" else ref.namespace
+    if not name:
+        return True  # cluster-scoped, and its kind was named
+    if name in SYSTEM_NAMESPACES:
+        return name in scope.namespaces
+    return any(fnmatchcase(name, pattern) for pattern in scope.namespaces)
+
+
+def _leaving_out(ref: ObjectRef, item: Json, scope: Scope) -> str | None:
+    where = ref.name if ref.full_kind == "Namespace" else ref.namespace
+    asked_for = {"system namespaces"} if where in scope.namespaces else set()
+    rules = (rule.name for rule in system_rules(ref.full_kind, item))
+    return next((rule for rule in rules if rule not in asked_for), None)

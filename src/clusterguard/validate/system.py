@@ -1,0 +1,296 @@
+"""What in a cluster is system-owned, and so need not come back: a table of named rules.
+
+An object is system-owned when something in the cluster makes it again, or keeps rewriting it, without being
+asked by anybody who uses the cluster. Losing such an object is no loss, a difference in it proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = [
+    "SYSTEM_KINDS",
+    "SYSTEM_NAMESPACES",
+    "SYSTEM_RULES",
+    "KindRule",
+    "SystemRule",
+    "kind_rule",
+    "system_rules",
+]
+
+SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+
+_Object: TypeAlias = "Mapping[str, Any]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindRule:
+    """Leaves whole kinds out, unless the scope names them.
+
+    Attributes:
+        name: How inventories call it.
+        reason: Why such objects need not come back.
+        kinds: Globs over kinds with their group.
+    """
+
+    name: str
+    reason: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemRule:
+    """Leaves single objects out.
+
+    Attributes:
+        name: How inventories call it.
+        reason: Why such objects need not come back.
+        kinds: Globs over kinds with their group; empty for all.
+        owns: Whether a given object is one.
+    """
+
+    name: str
+    reason: str
+    owns: Callable[[_Object], bool]
+    kinds: frozenset[str] = field(default_factory=frozenset)
+
+
+def kind_rule(full_kind: str, verbs: frozenset[str]) -> KindRule | None:
+    """Return the rule that leaves a kind out, if any.
+
+    Args:
+        full_kind: Such as ``Event.events.k8s.io``.
+        verbs: What the server can do with it.
+    """
+    for rule in SYSTEM_KINDS:
+        if any(fnmatchcase(full_kind, kind) for kind in rule.kinds):
+            return rule
+    return None if "create" in verbs else _COMPUTED
+
+
+def system_rules(full_kind: str, item: _Object) -> Iterator[SystemRule]:
+    """Yield the rules that leave an object out."""
+    for rule in SYSTEM_RULES:
+        if (not rule.kinds or full_kind in rule.kinds) and rule.owns(item):
+            yield rule
+
+
+_COMPUTED = KindRule(
+    name="computed kinds",
+    reason="the server computes them when asked (PodMetrics is one); none of them is stored",
+    kinds=(),
+)
+SYSTEM_KINDS = (
+    KindRule(
+        name="events",
+        reason="a log of what happened, which expires within hours",
+        kinds=("Event", "Event.events.k8s.io"),
+    ),
+    KindRule(
+        name="leases",
+        reason="heartbeats and leader elections: whoever lives renews its own every few seconds",
+        kinds=("Lease.coordination.k8s.io", "LeaseCandidate.coordination.k8s.io"),
+    ),
+    KindRule(
+        name="nodes and their drivers",
+        reason="machines and storage drivers register themselves, and tell what they have",
+        kinds=(
+            "Node",
+            "CSINode.storage.k8s.io",
+            "CSIStorageCapacity.storage.k8s.io",
+            "VolumeAttachment.storage.k8s.io",
+            "ResourceSlice.resource.k8s.io",
+        ),
+    ),
+    KindRule(
+        name="certificate requests",
+        reason="requests that were answered or not within minutes, and are removed then",
+        kinds=("CertificateSigningRequest.certificates.k8s.io", "PodCertificateRequest.certificates.k8s.io"),
+    ),
+    KindRule(
+        name="API server internals",
+        reason="bookkeeping of the API servers themselves",
+        kinds=("*.internal.apiserver.k8s.io", "ComponentStatus", "IPAddress.networking.k8s.io"),
+    ),
+    _COMPUTED,
+)
+
+
+def _metadata(item: _Object) -> _Object:
+    return item.get("metadata") or {}
+
+
+def _labels(item: _Object) -> _Object:
+    return _metadata(item).get("labels") or {}
+
+
+def _annotations(item: _Object) -> _Object:
+    return _metadata(item).get("annotations") or {}
+
+
+def _named(*names: str) -> Callable[[_Object], bool]:
+    return lambda item: _metadata(item).get("name") in names
+
+
+def _is_being_deleted(item: _Object) -> bool:
+    return bool(_metadata(item).get("deletionTimestamp"))
+
+
+def _is_in_system_namespace(item: _Object) -> bool:
+    return _metadata(item).get("namespace") in SYSTEM_NAMESPACES
+
+
+def _is_untouched_default_namespace(item: _Object) -> bool:
+    own = set(_labels(item)) - {"kubernetes.io/metadata.name"}
+    return _metadata(item).get("name") == "default" and not own and not _annotations(item)
+
+
+def _is_untouched_default_account(item: _Object) -> bool:
+    # With pull secrets, labels or annotations somebody relies on it.
+    return _metadata(item).get("name") == "default" and not (
+        set(item) - {"apiVersion", "kind", "metadata"} or _labels(item) or _annotations(item)
+    )
+
+
+def _is_bootstrap_role(item: _Object) -> bool:
+    name = str(_metadata(item).get("name", ""))
+    return "kubernetes.io/bootstrapping" in _labels(item) or name.startswith(("system:", "kubeadm:"))
+
+
+def _is_controllers_endpoints(item: _Object) -> bool:
+    if _metadata(item).get("namespace") == "default" and _metadata(item).get("name") == "kubernetes":
+        return True
+    return (
+        _labels(item).get("endpoints.kubernetes.io/managed-by") == "endpoint-controller"
+        or "endpoints.kubernetes.io/last-change-trigger-time" in _annotations(item)
+        or "service.kubernetes.io/headless" in _labels(item)
+    )
+
+
+def _is_controllers_slice(item: _Object) -> bool:
+    if (_metadata(item).get("namespace"), _metadata(item).get("name")) == ("default", "kubernetes"):
+        return True
+    return str(_labels(item).get("endpointslice.kubernetes.io/managed-by", "")).endswith(".k8s.io")
+
+
+def _has_controller(item: _Object) -> bool:
+    return any(owner.get("controller") for owner in _metadata(item).get("ownerReferences") or ())
+
+
+_ROLES = frozenset(
+    f"{kind}.rbac.authorization.k8s.io"
+    for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+)
+
+_FLOW_CONTROL = frozenset(
+    f"{kind}.flowcontrol.apiserver.k8s.io" for kind in ("FlowSchema", "PriorityLevelConfiguration")
+)
+
+SYSTEM_RULES = (
+    SystemRule(
+        name="already being deleted",
+        reason="its deletion had been asked for before the capture; nobody expects it back",
+        owns=_is_being_deleted,
+    ),
+    SystemRule(
+        name="system namespaces",
+        reason="they belong to whoever runs the cluster; one that the scope names is compared",
+        owns=_is_in_system_namespace,
+    ),
+    SystemRule(
+        name="system namespaces",
+        reason="the API server makes them at every start",
+        kinds=frozenset({"Namespace"}),
+        owns=_named(*SYSTEM_NAMESPACES),
+    ),
+    SystemRule(
+        name="untouched default namespace",
+        reason="the API server makes it; one with labels or annotations of its own is compared",
+        kinds=frozenset({"Namespace"}),
+        owns=_is_untouched_default_namespace,
+    ),
+    SystemRule(
+        name="untouched default service accounts",
+        reason="a controller makes one in each namespace; one that somebody added anything to is compared",
+        kinds=frozenset({"ServiceAccount"}),
+        owns=_is_untouched_default_account,
+    ),
+    SystemRule(
+        name="root certificates",
+        reason="a controller publishes kube-root-ca.crt in each namespace",
+        kinds=frozenset({"ConfigMap"}),
+        owns=_named("kube-root-ca.crt"),
+    ),
+    SystemRule(
+        name="the API server's own Service",
+        reason="the API server makes default/kubernetes at every start",
+        kinds=frozenset({"Service"}),
+        owns=lambda item: (
+            _metadata(item).get("namespace") == "default" and _metadata(item).get("name") == "kubernetes"
+        ),
+    ),
+    SystemRule(
+        name="endpoints of Services",
+        reason="controllers derive them from pods; those made by hand or by others are compared",
+        kinds=frozenset({"Endpoints"}),
+        owns=_is_controllers_endpoints,
+    ),
+    SystemRule(
+        name="endpoints of Services",
+        reason="controllers derive them from pods; those made by hand or by others are compared",
+        kinds=frozenset({"EndpointSlice.discovery.k8s.io"}),
+        owns=_is_controllers_slice,
+    ),
+    SystemRule(
+        name="rollout history",
+        reason="DaemonSets and StatefulSets write down their own revisions",
+        kinds=frozenset({"ControllerRevision.apps"}),
+        owns=_has_controller,
+    ),
+    SystemRule(
+        name="mirrors of static pods",
+        reason="the kubelet makes them from files on its node",
+        kinds=frozenset({"Pod"}),
+        owns=lambda item: "kubernetes.io/config.mirror" in _annotations(item),
+    ),
+    SystemRule(
+        name="bootstrap roles",
+        reason="the API server and kubeadm make them (system:…, kubeadm:…, kubernetes.io/bootstrapping)",
+        kinds=_ROLES,
+        owns=_is_bootstrap_role,
+    ),
+    SystemRule(
+        name="bootstrap priority classes",
+        reason="the API server makes them at every start",
+        kinds=frozenset({"PriorityClass.scheduling.k8s.io"}),
+        owns=lambda item: str(_metadata(item).get("name", "")).startswith("system-"),
+    ),
+    SystemRule(
+        name="bootstrap flow control",
+        reason="the API server keeps its own flow schemas and priority levels up to date",
+        kinds=frozenset(
+            {
+                "FlowSchema.flowcontrol.apiserver.k8s.io",
+                "PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io",
+            }
+        ),
+        owns=lambda item: "apf.kubernetes.io/autoupdate-spec" in _annotations(item),
+    ),
+    SystemRule(
+        name="automatic API services",
+        reason="the API server registers its own groups and those of custom resources",
+        kinds=frozenset({"APIService.apiregistration.k8s.io"}),
+        owns=lambda item: "kube-aggregator.kubernetes.io/automanaged" in _labels(item),
+    ),
+    SystemRule(
+        name="default service range",
+        reason="the API server makes the ServiceCIDR named kubernetes from its own options",
+        kinds=frozenset({"ServiceCIDR.networking.k8s.io"}),
+        owns=_named("kubernetes"),
+    ),
+)

@@ -1,0 +1,80 @@
+"""The published JSON Schema, and the drills that ship."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterguard.drills import schema
+from clusterguard.drills.load import load_drills
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted((ROOT / "drills").rglob("*.drill.yaml"))
+
+
+def test_the_published_schema_is_current():
+    published = (ROOT / "docs/reference/drill-v1alpha1.schema.json").read_text(encoding="utf-8")
+
+    assert published == schema.drill_schema_text(), "write it again: clusterguard drill schema"
+
+
+def test_the_schema_says_what_it_is():
+    described = schema.drill_schema()
+
+    assert described["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert described["$id"] == schema.SCHEMA_URL
+    assert json.loads(schema.drill_schema_text()) == described
+
+
+def test_every_key_has_a_title_and_a_description_and_none_can_be_null():
+    described = schema.drill_schema()
+    for definition in [described, *described["$defs"].values()]:
+        for key, field in definition.get("properties", {}).items():
+            assert field["title"] == key
+            assert field["description"]
+            assert field.get("default", ...) is not None
+
+
+def test_no_mapping_takes_unknown_keys():
+    described = schema.drill_schema()
+
+    assert all(one["additionalProperties"] is False for one in described["$defs"].values())
+
+
+def test_every_step_needs_exactly_one_action():
+    step = schema.drill_schema()["$defs"]["RestoreStep"]
+
+    assert [one["required"] for one in step["oneOf"]] == [
+        ["etcdRestore"],
+        ["veleroRestore"],
+        ["apply"],
+        ["exec"],
+    ]
+
+
+def test_cleanup_takes_every_action():
+    everywhere = [
+        schema.SetupStep,
+        schema.BackupStep,
+        schema.FaultStep,
+        schema.RestoreStep,
+        schema.VerifyStep,
+    ]
+
+    actions = {action for step in everywhere for action in step.actions()}
+    assert actions | {"startNode", "unblockStorage"} == schema.CleanupStep.actions().keys()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_drill_loads(path):
+    assert load_drills(path, root=ROOT)
+
+
+def test_importing_the_package_does_not_load_the_schema():
+    code = "import sys, clusterguard; sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

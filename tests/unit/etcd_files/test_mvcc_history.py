@@ -1,0 +1,240 @@
+"""HashKV and the count of live keys against a model of etcd's history that remembers everything."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import google_crc32c
+import pytest
+from bolt_pages import (
+    Change,
+    Database,
+    History,
+    ascending,
+    etcd_image,
+    inline_bucket,
+    key_value,
+    opened,
+    revision_key,
+    varint,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterguard.errors import ConfigError, SnapshotCorruptError
+from clusterguard.etcd import mvcc
+from clusterguard.etcd.hashkv import Crc32c, combine, hash_kv
+from clusterguard.etcd.verification import check_structure
+
+KEYS = [b"/registry/%d" % n for n in range(5)] + [b"/registry/" + b"long" * 40]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    history = History()
+    some_keys = st.lists(st.sampled_from(KEYS), max_size=3, unique=True)
+    for _ in range(draw(st.integers(0, 25))):
+        value = b"v" * draw(st.sampled_from([0, 1, 200]))
+        history.transaction(draw(some_keys), draw(some_keys), value)
+    return history
+
+
+def stored_image(stored: list[Change], finished: int, scheduled: int, leaf_rows: int) -> bytes:
+    rows = [change.row for change in stored]
+    assert ascending(rows)
+    meta = [
+        (name, revision_key(revision))
+        for name, revision in ((b"finishedCompactRev", finished), (b"scheduledCompactRev", scheduled))
+        if revision
+    ]
+    return etcd_image(rows, meta, leaf_rows=leaf_rows)
+
+
+def agree(history: History, stored: list[Change], image: bytes, compacted: int) -> None:
+    with opened(image) as db:
+        found = check_structure(db)
+        assert found.total_keys == len(history.newest(history.main))
+        assert found.records == len(stored)
+        for revision in range(max(1, compacted), history.main + 1):
+            expected = google_crc32c.value(history.hashed(stored, compacted=compacted, revision=revision))
+            answer = hash_kv(db, revision=revision)
+            assert answer.hash == expected
+            assert (answer.compact_revision, answer.hash_revision) == (compacted or -1, revision)
+        assert found.hash_kv.hash == hash_kv(db).hash
+        live = {change.key: change.main for change in history.newest(history.main)}
+        assert {one.key: one.mod_revision for one in mvcc.live_keys(db)} == live
+
+
+@settings(deadline=None)
+@given(histories(), st.integers(1, 4))
+def test_without_compaction(history: History, leaf_rows: int) -> None:
+    agree(history, history.changes, stored_image(history.changes, 0, 0, leaf_rows), 0)
+
+
+@settings(deadline=None, max_examples=300)
+@given(histories(), st.integers(1, 30), st.booleans(), st.integers(1, 4))
+def test_after_a_compaction(history: History, compacted: int, keep_deletion: bool, leaf_rows: int) -> None:
+    compacted = min(compacted, history.main)
+    stored = history.after_compaction(compacted, keep_deletion_at_it=keep_deletion)
+    agree(history, stored, stored_image(stored, compacted, compacted, leaf_rows), compacted)
+
+
+@settings(deadline=None, max_examples=300)
+@given(histories(), st.integers(1, 30), st.integers(0, 30), st.data())
+def test_during_a_compaction(history: History, scheduled: int, finished: int, data: st.DataObject) -> None:
+    """It deletes superseded records in order, so any first part of them may be gone already."""
+    scheduled = min(scheduled, history.main)
+    finished = min(finished, scheduled - 1)
+    before = history.after_compaction(finished, keep_deletion_at_it=True) if finished else history.changes
+    kept = history.newest(scheduled)
+    doomed = [change for change in before if change.main <= scheduled and change not in kept]
+    gone = doomed[: data.draw(st.integers(0, len(doomed)))]
+    stored = [change for change in before if change not in gone]
+    agree(history, stored, stored_image(stored, finished, scheduled, 2), scheduled)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_two_checksums_combine_to_that_of_both_strings(first: bytes, second: bytes) -> None:
+    whole = google_crc32c.value(first + second)
+    assert combine(google_crc32c.value(first), google_crc32c.value(second), len(second)) == whole
+
+
+def test_a_running_checksum_knows_its_size() -> None:
+    running = Crc32c(b"key")
+    running.update(b"and more")
+    assert (running.value, running.size) == (google_crc32c.value(b"keyand more"), 11)
+
+
+def test_the_check_value_of_crc_32c() -> None:
+    """From RFC 3720, appendix B.4: 32 bytes of zeros."""
+    assert Crc32c(bytes(32)).value == 0x8A9136AA
+
+
+def test_the_record_of_a_revision_bump_counts_as_a_key() -> None:
+    history = History()
+    history.transaction([b"a"])
+    rows = [change.row for change in history.changes] + [(revision_key(1000), b"")]
+    with opened(etcd_image(rows, [(b"scheduledCompactRev", revision_key(1000))])) as db:
+        found = check_structure(db)
+    assert (found.revision, found.total_keys) == (1000, 2)
+
+
+def test_a_compaction_that_left_no_record_sets_the_revision() -> None:
+    meta = [(b"finishedCompactRev", revision_key(77)), (b"scheduledCompactRev", revision_key(77))]
+    with opened(etcd_image([], meta)) as db:
+        found = check_structure(db)
+    assert (found.revision, found.hash_kv.hash_revision, found.hash_kv.compact_revision) == (0, 77, 77)
+
+
+@pytest.mark.parametrize("revision", [0, 1, 5])
+def test_a_revision_that_is_not_there_is_refused(revision: int) -> None:
+    history = History()
+    for _ in range(3):
+        history.transaction([b"a"])
+    with (
+        opened(stored_image(history.changes, 2, 2, 3)) as db,
+        pytest.raises(ConfigError, match=f"revision {revision} cannot be hashed: the file holds 2 to 4"),
+    ):
+        hash_kv(db, revision=revision)
+
+
+PUT = key_value(b"k", 2, 2, 1, b"v")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(b"short", PUT)], "is no revision: 73686f7274"),
+        ([(revision_key(2)[:8] + b"-" + revision_key(2)[9:], PUT)], "is no revision"),
+        ([(revision_key(2) + b"x", PUT)], "is no revision"),
+        ([(revision_key(2) + b"tt", PUT)], "is no revision"),
+        ([(revision_key(2**63), PUT)], "is no revision"),
+        ([(revision_key(2), b"\x0a\x05k")], "cannot be decoded: field 1 ends behind the message"),
+        ([(revision_key(2), b"\x0b")], "cannot be decoded: field 1 has the unknown wire type 3"),
+        ([(revision_key(2), b"\x0a\x01k\x20\xff")], "cannot be decoded: a number does not end"),
+        ([(revision_key(2), b"\xff" * 11)], "cannot be decoded: a number does not end"),
+    ],
+)
+def test_records_that_are_none_are_refused(rows: list[tuple[bytes, bytes]], message: str) -> None:
+    with opened(etcd_image(rows)) as db, pytest.raises(SnapshotCorruptError, match=message) as caught:
+        check_structure(db)
+    assert caught.value.hint
+
+
+def small_buckets(**rows: list[tuple[bytes, bytes]]) -> bytes:
+    database = Database()
+    buckets = {name.encode(): inline_bucket(sorted(content)) for name, content in rows.items()}
+    return database.finish({b"key": inline_bucket([]), **buckets})
+
+
+def test_the_small_buckets() -> None:
+    member = {"id": 1, "peerURLs": ["http://127.0.0.1:2380"], "name": "one", "clientURLs": ["http://c"]}
+    image = small_buckets(
+        meta=[
+            (b"consistent_index", struct.pack(">Q", 42)),
+            (b"term", struct.pack(">Q", 3)),
+            (b"storageVersion", b"3.6.0"),
+        ],
+        cluster=[(b"clusterVersion", b"3.6.0")],
+        members=[(b"8e9e05c52164694d", json.dumps(member).encode()), (b"1", b"{}")],
+        alarm=[(b"\x08" + varint(0x8E9E05C52164694D) + b"\x10\x01", b""), (b"\x08\x01\x10\x09", b"")],
+        lease=[(struct.pack(">Q", n), b"") for n in range(1, 4)],
+        auth=[(b"authEnabled", b"\x01")],
+    )
+    with opened(image) as db:
+        facts = check_structure(db).facts
+    assert (facts.consistent_index, facts.term, facts.leases, facts.auth_enabled) == (42, 3, 3, True)
+    assert (facts.storage_version, facts.cluster_version) == ("3.6.0", "3.6.0")
+    assert [(one.id, one.name) for one in facts.members] == [("1", ""), ("8e9e05c52164694d", "one")]
+    assert facts.members[1].peer_urls == ("http://127.0.0.1:2380",)
+    assert {(one.member_id, one.kind) for one in facts.alarms} == {
+        ("8e9e05c52164694d", "NOSPACE"),
+        ("1", "unknown (9)"),
+    }
+
+
+def test_absent_small_buckets_mean_an_older_or_empty_database() -> None:
+    with opened(small_buckets(auth=[(b"authEnabled", b"\x00")])) as db:
+        facts = check_structure(db).facts
+    assert (facts.storage_version, facts.compacted, facts.auth_enabled, facts.members) == (None, 0, False, ())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"members": [(b"1", b"no JSON")]},
+        {"members": [(b"1", b"[]")]},
+        {"members": [(b"1", b'{"peerURLs": 5}')]},
+        {"members": [(b"1", b"[" * 3000)]},
+        {"members": [(b"\xff", b"{}")]},
+        {"alarm": [(b"\xff", b"")]},
+        {"alarm": [(b"\x0a\x01x", b"")]},
+        {"meta": [(b"term", b"short")]},
+        {"meta": [(b"finishedCompactRev", b"short")]},
+        {"meta": [(b"scheduledCompactRev", revision_key(2**63))]},
+    ],
+)
+def test_damage_in_the_small_buckets_is_refused(rows: dict[str, list[tuple[bytes, bytes]]]) -> None:
+    with opened(small_buckets(**rows)) as db, pytest.raises(SnapshotCorruptError) as caught:
+        check_structure(db)
+    assert caught.value.hint
+
+
+def test_live_keys_are_limited_to_the_prefix_and_in_order() -> None:
+    history = History()
+    for key in (b"/registry/b", b"/registry/a", b"compact_rev_key", b"/registry/c"):
+        history.transaction([key], value=b"value of " + key)
+    history.transaction([], [b"/registry/c"])
+    with opened(etcd_image([change.row for change in history.changes])) as db:
+        assert list(mvcc.live_keys(db)) == [
+            (b"/registry/a", 3, b"value of /registry/a"),
+            (b"/registry/b", 2, b"value of /registry/b"),
+        ]
+        assert [one.key for one in mvcc.live_keys(db, prefix=b"compact")] == [b"compact_rev_key"]
+
+
+def test_live_keys_of_an_inline_bucket() -> None:
+    rows = [(revision_key(2), key_value(b"/registry/a", 2, 2, 1, b"inside"))]
+    with opened(Database().finish({b"key": inline_bucket(rows)})) as db:
+        assert list(mvcc.live_keys(db)) == [(b"/registry/a", 2, b"inside")]

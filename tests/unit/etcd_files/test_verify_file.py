@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+from bolt_pages import HEADER, etcd_image, key_value, revision_key, with_trailer
+
+from clusterguard.errors import SnapshotCorruptError, SnapshotError, SnapshotIncompleteError
+from clusterguard.etcd.verification import open_database, verify_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clusterguard.model.progress import Progress
+
+ROWS = [(revision_key(n), key_value(b"k%d" % n, n, n, 1, b"v")) for n in range(2, 22)]
+IMAGE = etcd_image(ROWS)
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    path = tmp_path / "snapshot.db"
+    path.write_bytes(with_trailer(IMAGE))
+    return path
+
+
+def test_the_evidence_of_an_intact_file(snapshot: Path) -> None:
+    evidence = verify_file(snapshot)
+    assert evidence.size == len(IMAGE) + 32
+    assert evidence.sha256 == hashlib.sha256(snapshot.read_bytes()).hexdigest()
+    assert (evidence.structure.revision, evidence.structure.total_keys) == (21, 20)
+
+
+def test_the_recorded_digest_is_compared(snapshot: Path) -> None:
+    digest = verify_file(snapshot).sha256
+    verify_file(snapshot, expected_sha256=digest.upper())
+    with pytest.raises(SnapshotCorruptError, match=f"{digest}, but 0000.* was recorded"):
+        verify_file(snapshot, expected_sha256="0" * 64)
+
+
+def test_changed_bytes_are_told_from_a_database_that_was_sent_broken(snapshot: Path) -> None:
+    broken = bytearray(IMAGE)
+    broken[3 * 4096 : 3 * 4096 + 8] = HEADER.pack(4, 0, 0, 0)[:8]
+    snapshot.write_bytes(bytes(broken) + with_trailer(IMAGE)[-32:])
+    with pytest.raises(SnapshotCorruptError, match=r"trailer says [0-9a-f]{64}; page 3: says it is page 4"):
+        verify_file(snapshot)
+    snapshot.write_bytes(with_trailer(bytes(broken)))
+    with pytest.raises(
+        SnapshotCorruptError, match=r"page 3: .*the sha256 trailer is right, so etcd sent it so"
+    ):
+        verify_file(snapshot)
+
+
+def test_a_file_without_its_trailer_opens_but_does_not_verify(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    path.write_bytes(IMAGE)
+    with open_database(path) as db:
+        assert db.meta.page_size == 4096
+    with pytest.raises(SnapshotIncompleteError, match=f"{path}: the snapshot has no sha256 trailer"):
+        verify_file(path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match=r"missing\.db: cannot be read: No such file") as caught:
+        verify_file(tmp_path / "missing.db")
+    assert caught.value.hint
+    with pytest.raises(SnapshotError, match="cannot be read: Is a directory"):
+        verify_file(tmp_path)
+
+
+def test_progress_ends_with_the_whole_file(snapshot: Path) -> None:
+    moments: list[Progress] = []
+    verify_file(snapshot, progress=moments.append)
+    assert [(moment.done, moment.total, moment.finished) for moment in moments] == [
+        (len(IMAGE) + 32, len(IMAGE) + 32, True)
+    ]
+
+
+def test_an_interrupted_walk_stops_the_hashing_too(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clusterguard.etcd.verification.check_structure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        verify_file(snapshot)

@@ -1,0 +1,113 @@
+"""Several processes, and processes that die: what a test inside one process cannot show."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from .conftest import etcd_script, release_of_etcd, script, times_built
+
+INSTALL = """
+import sys
+from pathlib import Path
+from clusterguard.toolchain import Toolchain, Source
+from clusterguard.toolchain.releases import Asset
+cache, path, mirror, url, sha256, platform = sys.argv[1:]
+members = {name: f"etcd-v3.7.3-linux/{name}" for name in ("etcd", "etcdctl", "etcdutl")}
+asset = Asset(url=url, sha256=sha256, version="3.7.3", platform=platform, programs=members)
+toolchain = Toolchain(
+    cache=Path(cache), path=path, mirror=mirror or None, pinned=[asset] if mirror else [],
+    progress=lambda moment: print(moment.task, moment.note, flush=True),
+)
+print("ready", flush=True)
+print(toolchain.ensure("etcd", "etcdctl")["etcd"].read_text())
+"""
+
+
+@pytest.fixture
+def install(tmp_path, fake_go):
+    """Start an installing process; what it prints comes through its stdout."""
+    started = []
+
+    def start(*, site=None, asset=None):
+        arguments = [
+            str(tmp_path / "cache"),
+            os.pathsep.join([str(fake_go), "/usr/bin", "/bin"]),
+            *([site.address, asset.url, asset.sha256, asset.platform] if site else ["", "", "", ""]),
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-c", INSTALL, *arguments], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_two_at_once_build_once_and_the_second_says_that_it_waits(install, fake_go):
+    (fake_go / "slow").write_text("1")
+    first, second = install(), install()
+    said = [process.communicate(timeout=30)[0] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0]
+    assert times_built(fake_go) == 1
+    assert sum("another clusterguard process is installing it; waiting" in text for text in said) == 1
+
+
+@pytest.mark.parametrize("tenths", range(8))
+def test_a_killed_download_leaves_no_half_program_and_the_next_goes_on(install, site, tmp_path, tenths):
+    asset = release_of_etcd(site, padding=100_000)
+    site.seconds_per_chunk = 0.004  # the whole takes about half a second
+    victim = install(site=site, asset=asset)
+    time.sleep(tenths / 10)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    whole = hashlib.sha256(etcd_script("3.7.3").encode() + b"#" * 100_000).hexdigest()
+    for program in (tmp_path / "cache" / "programs").glob("*/*"):
+        assert hashlib.sha256(program.read_bytes()).hexdigest() == whole
+
+    got = sum(path.stat().st_size for path in (tmp_path / "cache" / "downloads").glob("*"))
+    site.requests.clear()
+    site.seconds_per_chunk = 0
+    heir = install(site=site, asset=asset)
+    said, _ = heir.communicate(timeout=30)
+    assert heir.returncode == 0, said
+    if got:
+        assert site.requests[0][1] == f"bytes={got}-"
+    for name in ("etcd", "etcdctl"):
+        (program,) = (tmp_path / "cache" / "programs").glob(f"{name}-*/{name}")
+        assert hashlib.sha256(program.read_bytes()).hexdigest() == whole
+
+
+@pytest.mark.parametrize("tenths", range(0, 8, 2))
+def test_a_killed_build_leaves_no_half_program_and_the_next_succeeds(install, fake_go, tmp_path, tenths):
+    (fake_go / "slow").write_text("0.3")
+    victim = install()
+    time.sleep(tenths / 10)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    for program in (tmp_path / "cache" / "programs").glob("*/*"):
+        assert program.read_text() == '#!/bin/sh\necho "Version: 3.7.3"\n'
+    (fake_go / "slow").unlink()
+    heir = install()
+    said, _ = heir.communicate(timeout=30)
+    assert heir.returncode == 0
+    assert 'echo "Version: 3.7.3"' in said
+
+
+def test_what_a_dead_installer_left_in_the_scratch_directory_is_swept(install, fake_go, tmp_path):
+    script(tmp_path / "cache" / "scratch" / "etcd" / "module" / "bin" / "etcd", "half of")
+    process = install()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert list((tmp_path / "cache" / "scratch").iterdir()) == []
