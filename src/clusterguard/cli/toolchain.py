@@ -39,7 +39,7 @@ def list_programs(
         typer.echo(json.dumps([asdict(status) for status in statuses], default=str, indent=2))
         return
 
-    from clusterguard.cli.console import out
+    from clusterguard.terminal import out
 
     out.print(_table(statuses))
     for status in statuses:
@@ -55,7 +55,7 @@ def install_programs(
     ] = None,
 ) -> None:
     """Download programs that are missing, or compile them where downloads cannot be reached."""
-    from clusterguard.cli.console import out, progress_sink
+    from clusterguard.terminal import out, progress_sink
 
     with progress_sink() as progress:
         paths = from_environment(os.environ, progress=progress).ensure(*(names or EMBEDDED))

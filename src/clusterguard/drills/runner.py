@@ -14,6 +14,7 @@ from clusterguard.drills.actions import perform, remove_applied, unsupported
 from clusterguard.drills.canary import Canaries
 from clusterguard.drills.diagnostics import collect
 from clusterguard.drills.events import (
+    DrillEvent,
     DrillFinished,
     DrillStarted,
     EventSink,
@@ -23,6 +24,7 @@ from clusterguard.drills.events import (
     StepFinished,
     StepStarted,
 )
+from clusterguard.drills.journal import Journal
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, Run
 from clusterguard.drills.schema import Canary, VerifyBackup
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
@@ -77,7 +79,18 @@ class DrillRunner:
 
         A drill that fails or cannot tell is a result, not an exception. Ctrl-C cleans up and is raised again.
         """
-        return _Execution(drill, self._settings, self._tell, self._now).run()
+        tell = self._tell
+        if self._settings.evidence is not None:
+            tell = _both(Journal(self._settings.evidence, drill, now=self._now), tell)
+        return _Execution(drill, self._settings, tell, self._now).run()
+
+
+def _both(first: EventSink, second: EventSink) -> EventSink:
+    def tell(event: DrillEvent) -> None:
+        first(event)
+        second(event)
+
+    return tell
 
 
 @dataclass(slots=True)

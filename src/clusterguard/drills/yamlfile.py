@@ -390,7 +390,7 @@ class _Builder:
             return ""
         try:
             return self._resolve(node)
-        except (ValueError, KeyError, OverflowError):
+        except (ValueError, LookupError, OverflowError):  # what PyYAML raises is not always its own
             self._report(
                 node, f"`{node.value[:40]}` is not what its tag `{node.tag.replace(_TAG, '!!')}` says"
             )

@@ -5,7 +5,7 @@ order of its keys within it and against its parent, and, through a `PageLedger`,
 it. So walking every bucket is the structural check, and there is no second pass. Corrupt input raises
 `SnapshotCorruptError` with the page and the problem; loops, depth and sizes are bounded by the file.
 
-Pages are read with ``pread`` in windows that grow while the file is read in order: memory stays constant, and
+Pages are read with ``pread``, in windows that grow where the file is read in order: memory stays constant, and
 a file that shrinks or a disk that fails is an error instead of the SIGBUS that a memory map would give.
 
 The format (little-endian) follows bbolt's ``internal/common``: page header of 16 bytes (number, flags, count,
@@ -43,8 +43,8 @@ _NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is
 _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
-_WINDOW = 256 * 1024
-_FIRST_READ = 16 * 1024
+_LARGEST_READ = 256 * 1024
+_WINDOWS = 6  # places where the file is read in order, alternately
 _GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
@@ -136,6 +136,22 @@ class Split(NamedTuple):
     before: Iterator[Leaf]
 
 
+class _Window(NamedTuple):
+    """Pages that were read at once.
+
+    Attributes:
+        first: The first page.
+        end: The page after the last one.
+        data: Their bytes.
+        ahead: How many pages were asked for at least.
+    """
+
+    first: int
+    end: int
+    data: bytes
+    ahead: int
+
+
 class PageLedger:
     """Which pages were met: everything is met once, and nothing that is free."""
 
@@ -191,9 +207,7 @@ class BoltFile:
         self.size = size - DIGEST_SIZE if size % 512 == DIGEST_SIZE else size
         self.meta = self._read_meta()
         self._page_size = self.meta.page_size
-        self._window = b""
-        self._window_page = 0
-        self._ahead = _FIRST_READ
+        self._windows = [_Window(0, 0, b"", 1)]
 
     def ledger(self) -> PageLedger:
         """Return a new ledger, with the two meta pages and the free list's pages noted.
@@ -204,10 +218,10 @@ class BoltFile:
         ledger = PageLedger(self.meta.high_water)
         ledger.take(0, _META_PAGES)
         if self.meta.freelist is not None:
-            data, at, flags, count, length = self._page(self.meta.freelist, ledger)
+            window, at, flags, count, length = self._page(self.meta.freelist, ledger)
             if flags != _FREELIST:
                 raise corrupt(self.meta.freelist, f"is no free list: flags {flags:#x}")
-            free = _free_pages(self.meta.freelist, data[at : at + length], count)
+            free = _free_pages(self.meta.freelist, window.data[at : at + length], count)
             ledger.listed_free = len(free)
             for page in free:
                 if not _META_PAGES <= page < self.meta.high_water:
@@ -318,45 +332,64 @@ class BoltFile:
 
     def _node(self, reference: _Reference, ledger: PageLedger) -> Leaf | list[_Reference]:
         number = reference[0]
-        data, at, flags, count, length = self._page(number, ledger)
+        window, at, flags, count, length = self._page(number, ledger)
         if flags == _LEAF:
-            leaf = _leaf(number, data, at, at + length, count, base=self._window_page * self._page_size)
+            leaf = _leaf(
+                number, window.data, at, at + length, count, base=window.first * self._page_size
+            )
             if leaf.keys:
                 _require_order(reference, leaf.keys[0], leaf.keys[-1])
             return leaf
         if flags == _BRANCH:
-            return _children(data[at : at + length], count, reference)
+            return _children(window.data[at : at + length], count, reference)
         raise corrupt(number, f"is neither branch nor leaf: flags {flags:#x}")
 
-    def _page(self, number: int, ledger: PageLedger) -> tuple[bytes, int, int, int, int]:
-        """Return bytes that hold the page, where it starts in them, its flags, count, and length in bytes."""
+    def _page(self, number: int, ledger: PageLedger) -> tuple[_Window, int, int, int, int]:
+        """Return a window on the page, where it starts there, its flags, count, and length in bytes."""
         high_water = self.meta.high_water
         if not _META_PAGES <= number < high_water:
             raise corrupt(number, f"is referred to, but the pages are 2 to {high_water - 1}")
-        at = (number - self._window_page) * self._page_size
-        if not 0 <= at < len(self._window):
-            self._fetch(number, 1)
-            at = 0
-        own, flags, count, overflow = _HEADER.unpack_from(self._window, at)
+        window = self._windows[0]
+        if not window.first <= number < window.end:
+            window = self._window(number, 1)
+        page_size = self._page_size
+        at = (number - window.first) * page_size
+        own, flags, count, overflow = _HEADER.unpack_from(window.data, at)
         if own != number:
             raise corrupt(number, f"says it is page {own}")
-        pages = overflow + 1
-        length = pages * self._page_size
-        if at + length > len(self._window):
-            if number + pages > high_water or length > _LARGEST_PAGE:
+        if overflow:
+            pages = overflow + 1
+            if number + pages > high_water or pages * page_size > _LARGEST_PAGE:
                 raise corrupt(number, f"says it is {pages} pages long")
-            self._fetch(number, pages)
-            at = 0
-        ledger.take(number, pages)
-        return self._window, at, flags, count, length
+            if number + pages > window.end:
+                window = self._window(number, pages)
+                at = (number - window.first) * page_size
+            ledger.take(number, pages)
+            return window, at, flags, count, pages * page_size
+        ledger.take(number, 1)
+        return window, at, flags, count, page_size
 
-    def _fetch(self, number: int, pages: int) -> None:
-        end = self._window_page + len(self._window) // self._page_size
-        in_order = self._window_page <= number <= end + _GAP_PAGES
-        self._ahead = min(2 * self._ahead, _WINDOW) if in_order else _FIRST_READ
-        pages = min(max(pages, self._ahead // self._page_size), self.meta.high_water - number)
-        self._window = self.read_at(number * self._page_size, pages * self._page_size)
-        self._window_page = number
+    def _window(self, number: int, pages: int) -> _Window:
+        """Return a window that holds these pages, as the first of those kept."""
+        windows = self._windows
+        ahead, place = 1, len(windows) - 1
+        for index, window in enumerate(windows):
+            if window.first <= number <= window.end + _GAP_PAGES:
+                if number + pages <= window.end:
+                    windows.insert(0, windows.pop(index))
+                    return window
+                # One reader goes on in order: give it more at a time.
+                ahead, place = min(2 * window.ahead, _LARGEST_READ // self._page_size), index
+                break
+        else:
+            if len(windows) < _WINDOWS:
+                place = None
+        if place is not None:
+            del windows[place]
+        count = min(max(pages, ahead), self.meta.high_water - number)
+        data = self.read_at(number * self._page_size, count * self._page_size)
+        windows.insert(0, _Window(number, number + count, data, ahead))
+        return windows[0]
 
     def _read_meta(self) -> Meta:
         first = self._meta_at(0, 0)

@@ -41,7 +41,7 @@ from clusterguard.stores.base import CHUNK_BYTES, ObjectInfo, check_key, key_pro
 from clusterguard.stores.s3_errors import Answer, error_for_answer, error_for_exception
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
@@ -211,7 +211,11 @@ class S3Store:
         except ObjectNotFoundError:
             self._refuse_missing_bucket(key)
             raise
-        return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"])
+        return ObjectInfo(
+            key=key,
+            size=_field(head, "ContentLength", place=place),
+            modified=_field(head, "LastModified", place=place),
+        )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield the objects whose key starts with ``prefix``, in the order of their keys, a page at a time.
@@ -230,6 +234,7 @@ class S3Store:
                 page = next(pages, None)
             if page is None:
                 return
+            _field(page, "IsTruncated", place=place)
             for entry in page.get("Contents", ()):
                 key = entry["Key"][len(self._full("")) :]
                 if key_problem(key) is None:
@@ -284,7 +289,7 @@ class S3Store:
             raise _taken(self._place(key))
 
     def _refuse_missing_bucket(self, key: str) -> None:
-        """Tell a missing bucket or user from a missing object, which look the same in the answer to a HEAD."""
+        """Tell a missing bucket or user from a missing object: they look the same in the answer to a HEAD."""
         try:
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._full(key), MaxKeys=1)
         except _BOTO_ERRORS as error:
@@ -397,7 +402,7 @@ class _Upload:
             begun = self._client.create_multipart_upload(
                 **self._target.names, **self._target.algorithm, Metadata={_PUT_ID: self._id}
             )
-        return str(begun["UploadId"])
+        return str(_field(begun, "UploadId", place=self._target.place))
 
     def _upload_part(self, number: int, data: bytes) -> dict[str, Any]:
         try:
@@ -419,21 +424,23 @@ class _Upload:
             self._parts.append(self._underway.popleft().result())
 
     def _put_whole(self, **condition: str) -> None:
-        self._client.put_object(
+        made = self._client.put_object(
             **self._target.names,
             **self._target.algorithm,
             **condition,
             Body=self._gathered.getvalue(),
             Metadata={_PUT_ID: self._id},
         )
+        _field(made, "ETag", place=self._target.place)
 
     def _join(self, **condition: str) -> None:
-        self._client.complete_multipart_upload(
+        made = self._client.complete_multipart_upload(
             **self._target.names,
             **condition,
             UploadId=self._upload_id,
             MultipartUpload={"Parts": self._parts},
         )
+        _field(made, "ETag", place=self._target.place)
 
     def _publish(self, publish: Callable[..., None]) -> None:
         condition = {} if self._target.overwrite else {"IfNoneMatch": "*"}
@@ -491,7 +498,7 @@ class _Download:
         self._resumptions = resumptions
         with _telling(place):
             self._response = client.get_object(Bucket=bucket, Key=key)
-        self._etag = self._response.get("ETag", "")
+        self._etag = _field(self._response, "ETag", place=place)
         self._size = self._response["ContentLength"]
         self._at = 0
 
@@ -525,7 +532,7 @@ class _Download:
         broken = f"{self._place}: the connection broke after {self._at} of {self._size} bytes{why}"
         if cause is not None and self._at == self._size:
             raise _meaning_of(cause, place=self._place) from cause
-        if not self._etag or not self._resumptions:
+        if not self._resumptions:
             raise StoreUnavailableError(broken, hint="read the object again") from cause
         self._resumptions -= 1
         _LOG.info("%s; going on from there", broken)
@@ -559,6 +566,15 @@ def _telling(place: str) -> Iterator[None]:
         yield
     except _BOTO_ERRORS as error:
         raise _meaning_of(error, place=place) from error
+
+
+def _field(response: Mapping[str, Any], name: str, *, place: str) -> Any:  # noqa: ANN401 - botocore types it
+    """Return what every S3 server tells: an answer without it is from something else, and proves nothing."""
+    if name not in response:
+        raise StoreError(
+            f"{place}: the server's answer lacks {name}, so it is no S3 server's", hint="check the endpoint"
+        )
+    return response[name]
 
 
 def _meaning_of(error: Exception, *, place: str) -> ClusterGuardError:

@@ -46,12 +46,7 @@ def copy_object(
     """
     with source.get(key) as reader, target.put(target_key or key, overwrite=overwrite) as writer:
         digest, copied = _pour(reader, writer)
-        expected = source.stat(key).size
-        if copied != expected:
-            raise StoreUnavailableError(
-                f"{source.url}: {key}: {copied} bytes were read of an object of {expected}",
-                hint="copy it again",
-            )
+        _refuse_other_size(source, key, read=copied, size=source.stat(key).size)
     return digest
 
 
@@ -87,11 +82,11 @@ def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None) -> 
         raise StoreError(f"{directory}: {error.strerror}", hint="name another scratch directory") from error
     with owned as own:
         path = Path(own) / key.rsplit("/", 1)[-1]
-        _download(store, key, path)
+        _download(store, key, path, size=size)
         yield path
 
 
-def _download(store: ObjectStore, key: str, path: Path) -> None:
+def _download(store: ObjectStore, key: str, path: Path, *, size: int) -> None:
     with store.get(key) as reader:
         try:
             with path.open("xb") as file:
@@ -101,6 +96,14 @@ def _download(store: ObjectStore, key: str, path: Path) -> None:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise _no_room(path.parent.parent, str(error.strerror)) from error
             raise StoreError(f"{path}: {error.strerror}", hint="name another scratch directory") from error
+    _refuse_other_size(store, key, read=path.stat().st_size, size=size)
+
+
+def _refuse_other_size(store: ObjectStore, key: str, *, read: int, size: int) -> None:
+    if read != size:
+        raise StoreUnavailableError(
+            f"{store.url}: {key}: {read} bytes were read of an object of {size}", hint="read it again"
+        )
 
 
 def _pour(reader: ByteReader, writer: ObjectWriter) -> tuple[str, int]:

@@ -160,7 +160,12 @@ def wait_ready(
             hint="ask for a stable time, so that a stale status has the time to be corrected",
         )
     wait = _Wait(
-        api=api, selection=selection, resource=resource, count=count, freshness=freshness, sleep=sleep
+        api=api,
+        selection=selection,
+        resource=resource,
+        count=_Exactly(count) if isinstance(count, int) else count,
+        freshness=freshness,
+        sleep=sleep,
     )
     ready_since: float | None = None
     while True:

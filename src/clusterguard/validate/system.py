@@ -193,6 +193,12 @@ _FLOW_CONTROL = frozenset(
 
 SYSTEM_RULES = (
     SystemRule(
+        name="markers of drills",
+        reason="drills write and judge them by themselves (label clusterguard.dev/canary)",
+        kinds=frozenset({"ConfigMap"}),
+        owns=lambda item: "clusterguard.dev/canary" in _labels(item),
+    ),
+    SystemRule(
         name="already being deleted",
         reason="its deletion had been asked for before the capture; nobody expects it back",
         owns=_is_being_deleted,

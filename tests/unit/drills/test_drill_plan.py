@@ -172,4 +172,4 @@ cleanup
 
 ! destroys, overwrites or cuts off   · not in the file, always done
 """
-    )  # noqa: E501 - the command is one line
+    )

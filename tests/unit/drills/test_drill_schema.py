@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clusterguard.drills import schema
 from clusterguard.drills.load import load_drills
@@ -78,3 +80,21 @@ def test_importing_the_package_does_not_load_the_schema():
     code = "import sys, clusterguard; sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_example_of_the_reference_is_the_one_that_is_tested():
+    reference = (ROOT / "docs/reference/drill-files.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load(reference.split("```yaml\n")[1].split("```")[0])
+    tested = yaml.safe_load((Path(__file__).parent / "examples/etcd-pods.yaml").read_text(encoding="utf-8"))
+    del tested["spec"]["clusters"]
+
+    assert shown == tested
+
+
+def test_the_reference_names_every_action_and_every_key_of_spec():
+    reference = (ROOT / "docs/reference/drill-files.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[`.]([A-Za-z]+)", reference))
+    keys = {field.alias or name for name, field in schema.DrillSpec.model_fields.items()}
+
+    assert schema.CleanupStep.actions().keys() <= words
+    assert keys <= words

@@ -107,6 +107,7 @@ def test_several_documents_are_kept_apart_and_empty_ones_left_out():
         ("a: !vault x\n", "f.yaml:1:4: tag `!vault` is refused"),
         ("a: !!binary aGk=\n", "f.yaml:1:4: tag `!!binary` is refused"),
         ("a: !!int x\n", "f.yaml:1:4: `x` is not what its tag `!!int` says"),
+        ("a: !!int\n", "f.yaml:1:4: `` is not what its tag `!!int` says"),
         ("a: !!bool x\n", "f.yaml:1:4: `x` is not what its tag `!!bool` says"),
         ("a: !!map x\n", "f.yaml:1:4: `x` is not what its tag says"),
         ("a: !!str [x]\n", "f.yaml:1:4: this is not what its tag `!!str` says"),

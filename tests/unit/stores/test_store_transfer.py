@@ -132,6 +132,16 @@ class TestLocalCopy:
         assert raised.value.__cause__.errno == errno.EFBIG
         assert list(tmp_path.iterdir()) == []
 
+    def test_of_a_source_that_stops_early_is_refused(self, tmp_path):
+        store = CutShort()
+        put(store, "a", b"abcdef")
+        with (
+            pytest.raises(StoreUnavailableError, match="3 bytes were read of an object of 6"),
+            local_copy(store, "a", scratch=tmp_path),
+        ):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
     def test_into_a_directory_that_is_not_there(self, tmp_path):
         store = MemoryStore()
         put(store, "a", b"")

@@ -77,15 +77,35 @@ def test_ready(item):
         (pod(ready="False"), "Ready is False"),
         (pod(ip=""), "without an address"),
         (pod() | {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "being deleted"),
-        (pod("Pending", containerStatuses=[{"name": "web", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]), "web is ImagePullBackOff"),
-        (pod("Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]), "0/1 nodes"),
+        (
+            pod(
+                "Pending",
+                containerStatuses=[{"name": "web", "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
+            ),
+            "web is ImagePullBackOff",
+        ),
+        (
+            pod("Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]),
+            "0/1 nodes",
+        ),
         ({"apiVersion": "v1", "kind": "Pod", "metadata": {}}, "without a phase"),
         (workload("Deployment", FULL, replicas=3, generation=3), "generation 2 of 3"),
         (workload("Deployment", FULL | {"updatedReplicas": 2}, replicas=3), "2 of 3 replicas updated"),
         (workload("Deployment", FULL | {"replicas": 4}, replicas=3), "old replicas"),
         (workload("Deployment", FULL | {"availableReplicas": 2}, replicas=3), "2 of 3 replicas available"),
         (workload("Deployment", {}), "0 of 1"),
-        (workload("Deployment", {"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}, replicas=0), "Deadline"),
+        (
+            workload(
+                "Deployment",
+                {
+                    "conditions": [
+                        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+                    ]
+                },
+                replicas=0,
+            ),
+            "Deadline",
+        ),
         (workload("StatefulSet", FULL | {"readyReplicas": 1}, replicas=3), "1 of 3 replicas ready"),
         (workload("StatefulSet", FULL | {"updatedReplicas": 1}, replicas=3), "1 of 3 replicas updated"),
         (workload("DaemonSet", ON_NODES | {"numberAvailable": 1}), "1 of 2 nodes"),
@@ -93,18 +113,56 @@ def test_ready(item):
         (workload("DaemonSet", {}, generation=3), "generation"),
         (workload("ReplicaSet", FULL | {"availableReplicas": 0}, replicas=3), "0 of 3"),
         (workload("Job", {"active": 1}, api="batch/v1"), "1 active"),
-        (workload("Job", {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}, api="batch/v1"), "Backoff"),
-        ({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {}, "status": {"phase": "Lost"}}, "Lost"),
-        ({"apiVersion": "v1", "kind": "Namespace", "metadata": {}, "status": {"phase": "Terminating"}}, "Terminating"),
-        (conditioned("CustomResourceDefinition", "apiextensions.k8s.io/v1", Established="True"), "NamesAccepted"),
-        (conditioned("CustomResourceDefinition", "apiextensions.k8s.io/v1", Established="True", NamesAccepted="True", Terminating="True"), "Terminating"),
+        (
+            workload(
+                "Job",
+                {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]},
+                api="batch/v1",
+            ),
+            "Backoff",
+        ),
+        (
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {},
+                "status": {"phase": "Lost"},
+            },
+            "Lost",
+        ),
+        (
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {}, "status": {"phase": "Terminating"}},
+            "Terminating",
+        ),
+        (
+            conditioned("CustomResourceDefinition", "apiextensions.k8s.io/v1", Established="True"),
+            "NamesAccepted",
+        ),
+        (
+            conditioned(
+                "CustomResourceDefinition",
+                "apiextensions.k8s.io/v1",
+                Established="True",
+                NamesAccepted="True",
+                Terminating="True",
+            ),
+            "Terminating",
+        ),
         (conditioned("APIService", "apiregistration.k8s.io/v1", Available="False"), "Available is False"),
         (conditioned("Node", "v1", Ready="Unknown"), "Ready is Unknown"),
         (conditioned("Certificate", "cert-manager.io/v1", Ready="Unknown"), "Ready is Unknown"),
-        (workload("Widget", {"conditions": [{"type": "Ready", "status": "True"}]}, api="example.com/v1", generation=3), "generation 2 of 3"),
+        (
+            workload(
+                "Widget",
+                {"conditions": [{"type": "Ready", "status": "True"}]},
+                api="example.com/v1",
+                generation=3,
+            ),
+            "generation 2 of 3",
+        ),
         ({"apiVersion": "v1", "kind": "Service", "metadata": {}, "spec": {}}, "not looked at"),
     ],
-)  # fmt: skip
+)
 def test_not_ready_and_why(item, reason):
     verdict = readiness(item)
     assert not verdict

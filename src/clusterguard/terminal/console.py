@@ -1,0 +1,101 @@
+"""The two consoles, and progress on them: bars in a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from clusterguard.model.durations import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from clusterguard.model.progress import Progress, ProgressSink
+
+__all__ = ["ProgressLines", "amount", "err", "out", "progress_sink"]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_SECONDS_BETWEEN_LINES = 15.0
+_BYTES_IN_MIB = 1024 * 1024
+
+
+@contextmanager
+def progress_sink(console: Console = err) -> Iterator[ProgressSink]:
+    """Give a sink that shows progress on a console while the ``with`` block runs."""
+    if not console.is_terminal:
+        yield ProgressLines(lambda line: console.print(line, markup=False, soft_wrap=True))
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        yield _BarsSink(bars)
+
+
+class ProgressLines:
+    """A sink for places without a terminal: a line when a task begins, now and then, and when it ends.
+
+    Args:
+        write: Takes one line.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, write: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def __call__(self, moment: Progress) -> None:
+        """Take one moment of a task."""
+        now = self._clock()
+        note = f": {moment.note}" if moment.note else ""
+        if moment.finished:
+            began = self._began.pop(moment.task, None)
+            took = f" ({format_duration(now - began)})" if began is not None else ""
+            self._write(f"{moment.task}{note or ', done'}{took}")
+        elif moment.task not in self._began:
+            self._began[moment.task] = self._told[moment.task] = now
+            self._write(f"{moment.task} …{note}")
+        elif now - self._told[moment.task] >= _SECONDS_BETWEEN_LINES:
+            self._told[moment.task] = now
+            self._write(f"{moment.task} … {amount(moment)}")
+
+
+class _BarsSink:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, moment: Progress) -> None:
+        if moment.finished:
+            if moment.task in self._tasks:
+                self._bars.remove_task(self._tasks.pop(moment.task))
+            note = f": {moment.note}" if moment.note else ""
+            self._bars.console.print(f"{moment.task}{note or ', done'}", markup=False, style="dim")
+            return
+        fields = {"amount": amount(moment), "note": moment.note}
+        if moment.task not in self._tasks:
+            self._tasks[moment.task] = self._bars.add_task(moment.task, total=moment.total, **fields)
+        self._bars.update(self._tasks[moment.task], completed=moment.done, total=moment.total, **fields)
+
+
+def amount(moment: Progress) -> str:
+    """Return how far a task is, in words: ``312 of 1104 packages``, ``61 of 800 MiB``, or nothing yet."""
+    if not moment.done and not moment.total:
+        return ""
+    divisor, unit = (_BYTES_IN_MIB, "MiB") if moment.unit == "bytes" else (1, moment.unit)
+    done = f"{moment.done // divisor:,}"
+    return f"{done} of {moment.total // divisor:,} {unit}" if moment.total else f"{done} {unit}"

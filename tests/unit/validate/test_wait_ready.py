@@ -1,0 +1,227 @@
+"""Waiting: by watch, with fresh status, without a break, and with a reason when in vain."""
+
+from datetime import timedelta
+
+import pytest
+from fake_client import NOW, FakeClient, thing
+
+from clusterguard.errors import ClusterUnreachableError, ConfigError, ConflictError, WaitTimeoutError
+from clusterguard.validate import Selection, wait_ready
+
+PODS = Selection(kind="Pod", namespace="shop")
+
+
+def pod(name="web-1", *, ready=True, node="n1", **metadata):
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    return thing(
+        "Pod",
+        name,
+        metadata=metadata,
+        spec={"nodeName": node},
+        status={"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions},
+    )
+
+
+def lease(name="n1", namespace="kube-node-lease", renewed=NOW):
+    return thing("Lease", name, namespace, "coordination.k8s.io/v1", spec={"renewTime": renewed.isoformat()})
+
+
+class Clock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        self.slept = []
+
+    def __call__(self):
+        return self.seconds
+
+    def now(self):
+        return NOW + timedelta(seconds=self.seconds)
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.seconds += seconds
+
+    def passing(self, *events, after=None):
+        """A watch that yields these events and lasts its whole time."""
+
+        def step(api, timeout):
+            del api
+            yield from events
+            self.seconds += timeout if after is None else after
+
+        return step
+
+
+def wait(api, selection=PODS, **options):
+    clock = options.pop("clock", None) or Clock()
+    endless = [clock.passing()] * 100
+    api.script += endless
+    options = {"timeout_seconds": 30.0, **options}
+    return wait_ready(api, selection, clock=clock, now=clock.now, sleep=clock.sleep, **options)
+
+
+def test_what_is_ready_needs_no_waiting():
+    api = FakeClient(pod())
+    evidence = wait(api)
+    assert evidence.objects == {"shop/web-1": "Running and Ready"}
+    assert api.watched == []
+
+
+def test_a_change_ends_the_wait_at_once():
+    clock = Clock()
+    api = FakeClient(pod(ready=False))
+    api.script = [clock.passing(("MODIFIED", pod()))]
+    assert wait(api, clock=clock).ready_after_seconds == 0
+    assert len(api.watched) == 1
+
+
+def test_readiness_must_hold():
+    evidence = wait(FakeClient(pod()), stable_seconds=5)
+    assert (evidence.ready_after_seconds, evidence.stable_seconds) == (0, 5)
+
+
+def test_a_moment_of_not_being_ready_starts_the_stable_time_anew():
+    clock = Clock()
+    api = FakeClient(pod())
+    flicker = [("MODIFIED", pod(ready=False)), ("MODIFIED", pod())]
+    api.script = [clock.passing(), clock.passing(), clock.passing(*flicker)]
+    evidence = wait(api, clock=clock, stable_seconds=5)
+    assert evidence.ready_after_seconds == 2
+    assert evidence.stable_seconds == 5
+
+
+def test_an_api_server_that_does_not_answer_starts_the_stable_time_anew():
+    clock = Clock()
+    api = FakeClient(pod())
+    api.script = [clock.passing(), ClusterUnreachableError("refused")]
+    evidence = wait(api, clock=clock, stable_seconds=5)
+    assert evidence.ready_after_seconds == pytest.approx(1.2)
+    assert clock.slept == [0.2]
+
+
+def test_after_a_forgotten_moment_the_objects_are_listed_again():
+    clock = Clock()
+    api = FakeClient(pod(), pod("web-2", ready=False))
+
+    def forgotten(api, _):
+        api.items = [pod()]
+        return ConflictError("410 Gone")
+
+    api.script = [forgotten]
+    assert list(wait(api, clock=clock).objects) == ["shop/web-1"]
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "reason"),
+    [
+        ([], {}, "no such object"),
+        ([pod(ready=False)], {}, "shop/web-1: Running: Ready is False"),
+        ([pod()], {"count": 2}, "1 objects, not exactly 2"),
+        ([pod(), pod("web-2"), pod("web-3")], {"count": 2}, "3 objects, not exactly 2"),
+        ([pod(deletionTimestamp="2026-01-01T00:00:00Z")], {}, "being deleted"),
+        ([pod()], {"stable_seconds": 60}, "all ready, but only for 30.0 s of 60 s"),
+    ],
+)
+def test_in_vain_it_says_who_is_not_ready_and_why(items, options, reason):
+    with pytest.raises(WaitTimeoutError, match=reason):
+        wait(FakeClient(*items), **options)
+
+
+def test_every_name_that_was_asked_for_must_be_there():
+    selection = Selection(kind="Pod", namespace="shop", names=("web-1", "web-2"))
+    with pytest.raises(WaitTimeoutError, match="not there: web-2"):
+        wait(FakeClient(pod(), pod("web-3")), selection)
+    assert list(wait(FakeClient(pod(), pod("web-2"), pod("web-3", ready=False)), selection).objects) == [
+        "shop/web-1",
+        "shop/web-2",
+    ]
+
+
+# ---- freshness -------------------------------------------------------------------------------------------
+
+
+def test_a_status_counts_once_the_node_has_renewed_its_lease():
+    fresh = lease(renewed=NOW + timedelta(milliseconds=1))
+    evidence = wait(FakeClient(pod(), fresh), fresh_since=NOW)
+    assert list(evidence.leases) == ["kube-node-lease/n1"]
+    assert "renewed" in evidence.freshness
+
+
+def test_a_stale_status_is_not_ready_however_good_it_looks():
+    with pytest.raises(WaitTimeoutError, match="stale: Lease kube-node-lease/n1 was last renewed 12:00:00"):
+        wait(FakeClient(pod(), lease()), fresh_since=NOW)
+
+
+def test_a_pod_on_a_node_that_is_gone_is_never_fresh():
+    with pytest.raises(WaitTimeoutError, match="there is no Lease kube-node-lease/n1"):
+        wait(FakeClient(pod()), fresh_since=NOW)
+
+
+def test_every_node_must_give_a_sign_of_life():
+    later = NOW + timedelta(seconds=1)
+    api = FakeClient(pod(), pod("web-2", node="n2"), lease(renewed=later), lease("n2"))
+    with pytest.raises(WaitTimeoutError, match="stale: Lease kube-node-lease/n2"):
+        wait(api, fresh_since=NOW)
+
+
+def test_a_renewal_before_our_eyes_counts_whatever_the_clocks_say():
+    clock = Clock()
+    behind = NOW - timedelta(hours=1)  # the node's clock is an hour slow
+    api = FakeClient(pod(), lease(renewed=behind))
+
+    def renewed(api, _):
+        clock.seconds += 3
+        moved = lease(renewed=behind + timedelta(seconds=3))
+        api.items = [pod(), moved]
+        return [("MODIFIED", moved)]
+
+    api.script = [renewed]
+    evidence = wait(api, clock=clock, fresh_since=NOW)
+    assert evidence.ready_after_seconds == 3
+    assert api.watched[0][0] == "Lease.coordination.k8s.io"
+
+
+def test_the_api_servers_clock_and_not_ours_decides():
+    api = FakeClient(pod(), lease(renewed=NOW + timedelta(seconds=30)))
+    api.now = NOW + timedelta(hours=1)  # the cluster is an hour ahead, so that lease is old
+    with pytest.raises(WaitTimeoutError, match="stale"):
+        wait(api, fresh_since=NOW)
+
+
+def test_a_deployment_counts_once_the_controller_manager_lives():
+    web = thing("Deployment", "web", api="apps/v1", spec={"replicas": 0}, status={})
+    selection = Selection(kind="Deployment", namespace="shop")
+    with pytest.raises(WaitTimeoutError, match="kube-system/kube-controller-manager"):
+        wait(FakeClient(web), selection, fresh_since=NOW)
+    alive = lease("kube-controller-manager", "kube-system", NOW + timedelta(seconds=1))
+    assert wait(FakeClient(web, alive), selection, fresh_since=NOW).leases
+
+
+def test_a_kind_without_a_sign_of_life_needs_a_stable_time():
+    api = FakeClient(thing("ConfigMap", "a"))
+    selection = Selection(kind="ConfigMap")
+    with pytest.raises(ConfigError, match="sign of life"):
+        wait(api, selection, fresh_since=NOW)
+    assert "stable time alone" in wait(api, selection, fresh_since=NOW, stable_seconds=1).freshness
+
+
+def test_a_moment_without_a_time_zone_is_refused():
+    with pytest.raises(ConfigError, match="time zone"):
+        wait(FakeClient(pod()), fresh_since=NOW.replace(tzinfo=None))
+
+
+def test_a_service_is_looked_at_through_its_slices():
+    web = thing("Service", "web", spec={"type": "ClusterIP"})
+    part = thing(
+        "EndpointSlice",
+        "web-1",
+        api="discovery.k8s.io/v1",
+        metadata={"labels": {"kubernetes.io/service-name": "web"}},
+        endpoints=[{"conditions": {"ready": True}}],
+    )
+    selection = Selection(kind="Service", namespace="shop")
+    assert wait(FakeClient(web, part), selection).objects == {"shop/web": "1 of 1 endpoints ready"}
+    with pytest.raises(WaitTimeoutError, match="no endpoints"):
+        wait(FakeClient(web), selection)
