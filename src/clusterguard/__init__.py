@@ -8,7 +8,7 @@ its module when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute can be anything
     if name == "__version__":
+        from importlib import metadata  # slow to load, and rarely asked for
+
         return metadata.version("clusterguard")
     if name not in _HOMES:
         raise AttributeError(f"module 'clusterguard' has no attribute {name!r}")

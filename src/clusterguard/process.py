@@ -29,7 +29,7 @@ from clusterguard.errors import ProgramError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Child", "Completed", "ProcessRecord", "run", "spawn", "tail"]
+__all__ = ["Completed", "ProcessRecord", "run", "spawn", "stream_lines", "tail"]
 
 _LAUNCHER = """
 import ctypes, os, signal, sys
@@ -40,6 +40,7 @@ if os.getppid() != parent:  # the parent died before the option was set
 os.execv(sys.argv[2], sys.argv[2:])
 """
 _TAIL_BYTES = 4096
+_KILL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,7 @@ class ProcessRecord:
     started: float  # seconds since the epoch, as the kernel tells it
 
     def alive(self) -> bool:
-        """Return whether that very process still runs (a zombie does not)."""
+        """Return whether that very process still runs."""
         return self._process() is not None
 
     def terminate(self) -> None:
@@ -128,12 +129,17 @@ class ProcessRecord:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-            _, alive = psutil.wait_procs([process], timeout=grace_seconds)
-            for survivor in alive:
-                survivor.kill()
-            psutil.wait_procs(alive, timeout=10)
+            if not _gone(process, grace_seconds):
+                process.kill()
+                _gone(process, _KILL_SECONDS)
 
-    def _process(self) -> psutil.Process | None:
+    def _process(self) -> psutil.Process | subprocess.Popen[bytes] | None:
+        child = _children.get(self.pid)
+        if child is not None:
+            if child.poll() is None:
+                return child
+            del _children[self.pid]
+            return None
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < 1
@@ -142,34 +148,16 @@ class ProcessRecord:
         return None
 
 
-class Child:
-    """A program we keep running, its output in a log file."""
+# Our own children: whoever forked a process must also collect its end.
+_children: dict[int, subprocess.Popen[bytes]] = {}
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str, log: Path) -> None:
-        self._process = process
-        self.name = name
-        self.log = log
-        self.record = ProcessRecord(pid=process.pid, started=psutil.Process(process.pid).create_time())
 
-    def poll(self) -> int | None:
-        """Return the exit code, or None while it runs."""
-        return self._process.poll()
-
-    def ending(self) -> str:
-        """Say how it ended and what it printed last, for an error message."""
-        code = self._process.poll()
-        state = "is running" if code is None else _ending(code)
-        return f"{self.name}: {state}; the end of {self.log}:\n{tail(self.log)}"
-
-    def stop(self, *, grace_seconds: float = 10) -> None:
-        """Ask it to end, then kill it after the grace; returns once it is gone."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
+def _gone(process: psutil.Process | subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        return False
+    return True
 
 
 def spawn(
@@ -179,8 +167,8 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     outlive_us: bool = False,
-) -> Child:
-    """Start a program and return at once.
+) -> ProcessRecord:
+    """Start a program and return at once; its record says which process it is.
 
     Args:
         argv: Absolute program path and arguments.
@@ -212,7 +200,9 @@ def spawn(
                 start_new_session=True,
             )
 
-    return Child(_forking_thread().submit(start).result(), Path(words[0]).name, log)
+    process = _forking_thread().submit(start).result()
+    _children[process.pid] = process
+    return ProcessRecord(pid=process.pid, started=psutil.Process(process.pid).create_time())
 
 
 def stream_lines(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[str]:

@@ -306,13 +306,13 @@ class _Execution:
 
     def _fault(self, run: Run) -> None:
         with self._phase("fault"):
+            self.faulted = self.now()
             for name, canaries in run.canaries.items():
                 if name in run.clusters:
                     canaries.stop_ticking()
                     canaries.remove_first(run.clusters[name].api)
             for step in self.drill.phase("fault"):
                 self._perform(run, step)
-            self.faulted = self.now()
 
     def _require_red(self, run: Run) -> None:
         """Red before green: a check that is green right after the fault shows nothing when it is green later."""

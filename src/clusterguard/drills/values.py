@@ -36,6 +36,7 @@ __all__ = [
     "matrix_id",
     "read_duration",
     "references",
+    "selects",
     "substitute",
 ]
 
@@ -213,6 +214,30 @@ def check_field_path(text: str) -> str:
     if not _FIELD_PATH.fullmatch(text):
         raise ValueError(f"{_short(text)} is no field path, such as spec.clusterIP")
     return text
+
+
+def selects(selector: str, labels: Mapping[str, str]) -> bool:
+    """Return whether a label selector chooses something with these labels; the empty one chooses everything.
+
+    Raises:
+        ValueError: It is no label selector.
+    """
+    if not selector:
+        return True
+    requirements = _COMMA_OUTSIDE_PARENTHESES.split(check_selector(selector))
+    return all(_requirement_holds(requirement.strip(), labels) for requirement in requirements)
+
+
+def _requirement_holds(requirement: str, labels: Mapping[str, str]) -> bool:
+    if found := re.fullmatch(r"(\S+)\s+(in|notin)\s*\((.*)\)", requirement):
+        key, word, values = found.groups()
+        return (labels.get(key) in [value.strip() for value in values.split(",")]) == (word == "in")
+    if found := re.fullmatch(r"([^\s=!]+)\s*(==|=|!=)\s*(.*)", requirement):
+        key, sign, value = found.groups()
+        return (labels.get(key) == value) == (sign != "!=")
+    if requirement.startswith("!"):
+        return requirement[1:].strip() not in labels
+    return requirement in labels
 
 
 def check_selector(text: str) -> str:

@@ -64,8 +64,10 @@ class ProgressLines:
         note = f": {moment.note}" if moment.note else ""
         if moment.finished:
             began = self._began.pop(moment.task, None)
-            took = f" ({format_duration(now - began)})" if began is not None else ""
-            self._write(f"{moment.task}{note or ', done'}{took}")
+            if began is not None:
+                self._write(f"{moment.task}{note or ', done'} ({format_duration(now - began)})")
+            elif note:  # a remark; what began and ended at once is not worth a line
+                self._write(f"{moment.task}{note}")
         elif moment.task not in self._began:
             self._began[moment.task] = self._told[moment.task] = now
             self._write(f"{moment.task} …{note}")

@@ -52,7 +52,7 @@ class DrillView:
     def __init__(self, console: Console, *, narrate: bool = True) -> None:
         self._console = console
         self._narrate = narrate
-        self._lines = ProgressLines(self._say)
+        self._lines = ProgressLines(lambda line: self._say(f"  · {line}", style="dim"))
         self._status: Status | None = None
         self._doing = ""
 
@@ -89,7 +89,8 @@ class DrillView:
         if self._status is None:
             self._lines(moment)
         elif moment.finished:
-            self._say(f"  · {moment.task}{f': {moment.note}' if moment.note else ''}", style="dim")
+            if moment.note:
+                self._say(f"  · {moment.task}: {moment.note}", style="dim")
             self._spin(self._doing)
         else:
             self._status.update(f"{escape(moment.task)}  [dim]{escape(amount(moment))}  {escape(moment.note)}[/dim]")

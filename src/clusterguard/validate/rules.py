@@ -36,6 +36,7 @@ __all__ = [
     "Identity",
     "Profile",
     "VolatileRule",
+    "adjusted",
     "ignoring",
     "profile_named",
 ]
@@ -141,7 +142,15 @@ def profile_named(name: str, *, identity: Identity | None = None, ignore: Sequen
     """
     if name not in PROFILES:
         raise ConfigError(f"no rule profile {name!r}", hint=f"there are {', '.join(PROFILES)}")
-    profile = PROFILES[name]
+    return adjusted(PROFILES[name], identity=identity, ignore=ignore)
+
+
+def adjusted(profile: Profile, *, identity: Identity | None = None, ignore: Sequence[str] = ()) -> Profile:
+    """Return a profile with another identity and with the caller's own fields to ignore.
+
+    Raises:
+        ConfigError: One of ``ignore`` is not a field path.
+    """
     if identity is not None and identity != profile.identity:
         profile = _with_identity(profile, identity)
     return replace(profile, rules=(*ignoring(ignore), *profile.rules))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,7 +15,7 @@ from clusterguard.model.report import Finding, FindingKind, ValidationReport
 from clusterguard.validate.capture import capture
 from clusterguard.validate.compare import compare
 from clusterguard.validate.readiness import wait_ready
-from clusterguard.validate.rules import ETCD_RESTORE, Profile, ignoring, profile_named
+from clusterguard.validate.rules import ETCD_RESTORE, Profile, adjusted, profile_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,8 +177,7 @@ def judge(
 def _profile(profile: str | Profile, identity: Identity | None, ignore: Sequence[str]) -> Profile:
     if isinstance(profile, str):
         return profile_named(profile, identity=identity, ignore=ignore)
-    named = profile if identity is None else replace(profile, identity=identity)
-    return replace(named, rules=(*ignoring(ignore), *named.rules))
+    return adjusted(profile, identity=identity, ignore=ignore)
 
 
 def _versions(objects: Mapping[ObjectRef, bytes]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from clusterguard.model.inventory import Scope
 from clusterguard.model.report import FindingKind
 from clusterguard.validate import SYSTEM_KINDS, SYSTEM_RULES, RestoreValidator, Tolerance
 from clusterguard.validate.capture import capture
+from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.system import kind_rule
 
 
@@ -223,6 +224,15 @@ def test_extra_objects_count_when_asked_for():
     inventory = validator(api).capture()
     api.items.append(thing("ConfigMap", "b"))
     assert not validator(api).validate(inventory, tolerate=Tolerance(extra=0)).ok
+
+
+@pytest.mark.parametrize("profile", ["etcd-restore", ETCD_RESTORE])
+def test_identity_may_be_chosen_whether_the_profile_is_named_or_given(profile):
+    api = FakeClient(thing("ConfigMap", "a"))
+    inventory = validator(api).capture()
+    api.items[0]["metadata"]["uid"] = "another"
+    assert not validator(api).validate(inventory, profile=profile).ok
+    assert validator(api).validate(inventory, profile=profile, identity="name").ok
 
 
 def test_an_empty_scope_proves_nothing():

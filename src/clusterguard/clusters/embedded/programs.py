@@ -37,8 +37,8 @@ class Programs:
             if self.running(name):
                 continue
             argv = argv_of(name, programs=self.record.programs, layout=self.layout, ports=self.record.ports)
-            child = spawn(argv, log=self.log(name), outlive_us=self.outlive_us, cwd=self.layout.folder)
-            self.record = self.record.with_process(name, child.record)
+            process = spawn(argv, log=self.log(name), outlive_us=self.outlive_us, cwd=self.layout.folder)
+            self.record = self.record.with_process(name, process)
             write_record(self.layout.folder, self.record)
 
     def stop(self, *names: str, grace_seconds: float) -> None:

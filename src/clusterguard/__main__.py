@@ -1,0 +1,6 @@
+"""``python -m clusterguard``."""
+
+from clusterguard.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""``clusterguard drill``: run drills without pytest, look at what they would do, print their schema."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from clusterguard.drills import Drill, DrillResult
+
+__all__ = ["app"]
+
+_PROVEN, _NOT_PROVEN, _COULD_NOT_TELL = 0, 1, 2
+
+app = typer.Typer(name="drill", help="Drills: back up, break, restore, and prove it.", no_args_is_help=True)
+
+_Files = Annotated[list[Path], typer.Argument(help="Drill files, or folders of them.", metavar="FILE…")]
+_Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        help="Cluster of drills that name none: embedded, embedded:NAME, context:NAME, kubeconfig:PATH.",
+        envvar="CLUSTERGUARD_DRILL_CLUSTER",
+    ),
+]
+
+
+@app.command()
+def run(
+    files: _Files,
+    cluster: _Cluster = "embedded",
+    allow_context: Annotated[
+        list[str] | None,
+        typer.Option("--allow-context", help="Glob of kubeconfig contexts that drills may destroy in."),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
+    ] = None,
+    evidence: Annotated[Path | None, typer.Option(help="Keep journal and result of every drill here.")] = None,
+    keep: Annotated[
+        Literal["never", "on-failure", "always"], typer.Option(help="Leave created clusters running for a look.")
+    ] = "never",
+    omit_restore: Annotated[
+        bool, typer.Option("--omit-restore", help="Leave the restore out: a drill that stays green proves nothing.")
+    ] = False,
+    selector: Annotated[str, typer.Option(help="Run only drills with these labels, such as tier=nightly.")] = "",
+) -> None:
+    """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell."""
+    from clusterguard.drills import DrillRunner, DrillSettings
+    from clusterguard.terminal import DrillView, out
+
+    settings = DrillSettings(
+        cluster=cluster,
+        allowed_contexts=tuple(allow_context or ()),
+        kubeconfig=kubeconfig,
+        keep=keep,
+        omit_restore=omit_restore,
+        evidence=evidence,
+    )
+    runner = DrillRunner(settings=settings, tell=DrillView(out))
+    results = [runner.run(drill) for drill in _chosen(files, selector)]
+    raise typer.Exit(_exit_code(results))
+
+
+@app.command()
+def plan(files: _Files, cluster: _Cluster = "embedded") -> None:
+    """Print what drills would do, step by step, and do nothing of it."""
+    from clusterguard.drills.plan import plan_text
+
+    for drill in _chosen(files, ""):
+        typer.echo(plan_text(drill, default_cluster=cluster))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of drill files, for editors."""
+    from clusterguard.drills.schema import drill_schema_text
+
+    typer.echo(drill_schema_text(), nl=False)
+
+
+def _chosen(files: list[Path], selector: str) -> list[Drill]:
+    """Load every drill before the first one runs, so that a slip in the last file is found at once."""
+    from clusterguard.drills import load_drills
+    from clusterguard.drills.values import selects
+    from clusterguard.errors import ConfigError
+
+    found = [path for file in files for path in _drill_files(file)]
+    drills = [drill for path in found for drill in load_drills(path, environ=os.environ, root=Path.cwd())]
+    try:
+        chosen = [drill for drill in drills if selects(selector, drill.metadata.labels)]
+    except ValueError as error:
+        raise ConfigError(f"--selector: {error}") from error
+    if not chosen:
+        names = ", ".join(str(file) for file in files)
+        raise ConfigError(f"no drill in {names}", hint="drill files end in .drill.yaml; see --selector, too")
+    return chosen
+
+
+def _drill_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.drill.yaml")) if path.is_dir() else [path]
+
+
+def _exit_code(results: list[DrillResult]) -> int:
+    from clusterguard.drills import Verdict
+
+    verdicts = {result.verdict for result in results}
+    if Verdict.ERROR in verdicts:
+        return _COULD_NOT_TELL
+    return _NOT_PROVEN if Verdict.FAIL in verdicts else _PROVEN

@@ -1,0 +1,57 @@
+"""``clusterguard``: puts the nouns together, and turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from clusterguard.cli import cluster, drill, etcd, inventory, toolchain
+from clusterguard.errors import ClusterGuardError
+
+__all__ = ["app", "main"]
+
+_COULD_NOT_TELL, _INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="clusterguard",
+    help="Prove that Kubernetes backups restore.",
+    epilog="Exit codes: 0 done, or proven · 1 the answer is no: not proven, not intact, not equal · "
+    "2 could not tell: an error, or wrong usage · 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(drill.app)
+app.add_typer(etcd.app)
+app.add_typer(inventory.app)
+app.add_typer(cluster.app)
+app.add_typer(toolchain.app)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        from clusterguard import __version__
+
+        typer.echo(f"clusterguard {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    from clusterguard.terminal import err
+
+    try:
+        app()
+    except ClusterGuardError as error:
+        err.print(f"error: {error.message}", style="red", markup=False, soft_wrap=True)
+        if error.hint:
+            err.print(f"  → {error.hint}", style="yellow", markup=False, soft_wrap=True)
+        sys.exit(_COULD_NOT_TELL)
+    except KeyboardInterrupt:
+        err.print("interrupted; everything that was started has been given back", style="yellow")
+        sys.exit(_INTERRUPTED)

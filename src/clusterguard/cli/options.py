@@ -1,0 +1,105 @@
+"""Options that several nouns share: how to reach etcd, where snapshots rest, which cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clusterguard.clusters.base import Cluster
+    from clusterguard.model.progress import ProgressSink
+
+__all__ = [
+    "CaOption",
+    "CertOption",
+    "ClusterOption",
+    "EndpointsOption",
+    "KeyOption",
+    "KubeconfigOption",
+    "PasswordFileOption",
+    "StoreOption",
+    "UserOption",
+    "etcd_access",
+    "opened",
+]
+
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", help="Where snapshots rest: a folder, or s3://BUCKET/PREFIX.", envvar="CLUSTERGUARD_STORE"),
+]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        "--cluster", help="embedded:NAME, context:NAME or kubeconfig:PATH.", envvar="CLUSTERGUARD_CLUSTER"
+    ),
+]
+KubeconfigOption = Annotated[
+    Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
+]
+EndpointsOption = Annotated[
+    str, typer.Option("--endpoints", help="etcd's client URLs, with commas.", envvar="ETCDCTL_ENDPOINTS")
+]
+CaOption = Annotated[Path | None, typer.Option("--cacert", help="etcd's CA.", envvar="ETCDCTL_CACERT")]
+CertOption = Annotated[Path | None, typer.Option("--cert", help="Client certificate.", envvar="ETCDCTL_CERT")]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Its key.", envvar="ETCDCTL_KEY")]
+UserOption = Annotated[str | None, typer.Option("--user", help="User of etcd's own authentication.")]
+PasswordFileOption = Annotated[
+    Path | None,
+    typer.Option("--password-file", help="File with the user's password; or set ETCDCTL_PASSWORD."),
+]
+
+
+def etcd_access(
+    *,
+    endpoints: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    user: str | None,
+    password_file: Path | None,
+    environ: dict[str, str],
+) -> EtcdAccess | None:
+    """Return how to reach the etcd that the options name, or None where they name none.
+
+    Raises:
+        ConfigError: A file is not there, or a certificate is without its key.
+    """
+    if not endpoints:
+        return None
+    for file in filter(None, (ca, cert, key, password_file)):
+        if not file.is_file():
+            raise ConfigError(f"no such file: {file}")
+    if (cert is None) != (key is None):
+        raise ConfigError("a client certificate needs its key", hint="give both --cert and --key")
+    password = password_file.read_text().rstrip("\n") if password_file else environ.get("ETCDCTL_PASSWORD")
+    if user and password is None:
+        raise ConfigError(
+            f"no password for etcd user {user!r}", hint="--password-file, or ETCDCTL_PASSWORD in the environment"
+        )
+    return EtcdAccess(
+        endpoints=tuple(part.strip() for part in endpoints.split(",") if part.strip()),
+        ca=ca,
+        cert=cert,
+        key=key,
+        username=user,
+        password=password,
+    )
+
+
+def opened(
+    word: str, *, kubeconfig: Path | None, etcd: EtcdAccess | None, progress: ProgressSink
+) -> Cluster:
+    """Return the cluster that a word names; a throwaway one is refused, since nobody else could use it."""
+    from clusterguard.clusters import open_cluster
+
+    if word == "embedded":
+        raise ConfigError(
+            "a new throwaway cluster has nothing to look at",
+            hint="clusterguard cluster up NAME, then --cluster embedded:NAME",
+        )
+    return open_cluster(word, kubeconfig=kubeconfig, etcd=etcd, progress=progress)

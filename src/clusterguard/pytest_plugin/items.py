@@ -1,0 +1,207 @@
+"""Drill files as pytest items: one item for each drill, and for each combination of its matrix."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from clusterguard.drills.load import load_drills
+from clusterguard.drills.run import DrillSettings
+from clusterguard.drills.runner import DrillRunner
+from clusterguard.drills.values import selects
+from clusterguard.drills.verdict import DrillResult, Verdict
+from clusterguard.errors import ConfigError, InvalidDrillError
+from clusterguard.model.durations import parse_duration
+from clusterguard.terminal.drill_view import DrillView, result_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from clusterguard.drills.load import Drill
+
+__all__ = ["DrillFile", "DrillItem", "DrillNotProvenError", "Session", "settings_from"]
+
+_VERDICT = "clusterguard.verdict"
+_COLUMNS = 110
+
+
+class DrillNotProvenError(Exception):
+    """A drill that did not pass; pytest shows its result in place of a traceback."""
+
+    def __init__(self, result: DrillResult) -> None:
+        super().__init__(f"{result.verdict}: {result.reason}")
+        self.result = result
+
+
+class DrillFile(pytest.File):
+    """One ``*.drill.yaml`` file."""
+
+    def collect(self) -> Iterator[DrillItem]:
+        """Load and check the file; what is wrong in it is an error of the collection, with its place."""
+        try:
+            drills = load_drills(self.path, environ=os.environ, root=self.config.rootpath)
+        except InvalidDrillError as error:
+            raise self.CollectError(str(error) + (f"\n  → {error.hint}" if error.hint else "")) from None
+        wanted = self.config.getoption("--drill-selector") or ""
+        for drill in drills:
+            if selects(wanted, drill.metadata.labels):
+                yield DrillItem.from_parent(self, name=drill.id, drill=drill)
+
+
+class DrillItem(pytest.Item):
+    """One drill."""
+
+    def __init__(self, *, drill: Drill, **kwargs: Any) -> None:  # noqa: ANN401 - what pytest hands on
+        super().__init__(**kwargs)
+        self.drill = drill
+        self.add_marker(pytest.mark.drill(**drill.metadata.labels))
+        self.extra_keyword_matches.update(f"{key}={value}" for key, value in drill.metadata.labels.items())
+        cluster = settings_from(self.config).cluster
+        if cluster != "embedded":
+            # Two drills must not break and restore the same cluster at once.
+            self.add_marker(pytest.mark.xdist_group(cluster))
+
+    def runtest(self) -> None:
+        """Run the drill.
+
+        Raises:
+            DrillNotProvenError: It did not pass.
+        """
+        with self._terminal() as view:
+            result = DrillRunner(settings=settings_from(self.config), tell=view).run(self.drill)
+        self._record(result)
+        if result.verdict is not Verdict.PASS:
+            raise DrillNotProvenError(result)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - pytest's
+        """Show a drill that did not pass as people read it; anything else as pytest does."""
+        if isinstance(excinfo.value, DrillNotProvenError):
+            return _as_text(excinfo.value.result, self.drill)
+        return super().repr_failure(excinfo, style=style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Tell where the drill is written, and what it is called."""
+        line = int(self.drill.location.rsplit(":", 2)[1])
+        return self.path, line - 1, f"drill: {self.drill.id}"
+
+    def _record(self, result: DrillResult) -> None:
+        self.user_properties.append((_VERDICT, str(result.verdict)))
+        self.user_properties.append(("clusterguard.run_id", result.run_id))
+        if result.rto is not None:
+            self.user_properties.append(("clusterguard.rto_seconds", round(result.rto.total, 3)))
+        if result.rpo is not None:
+            self.user_properties.append(("clusterguard.rpo_seconds", round(result.rpo, 3)))
+        for phase in result.phases:
+            self.user_properties.append((f"clusterguard.phase.{phase.name}_seconds", round(phase.seconds, 3)))
+
+    def _terminal(self) -> AbstractContextManager[Any]:
+        """Give a view on the real terminal; workers of pytest-xdist have none."""
+        if hasattr(self.config, "workerinput"):
+            return nullcontext(lambda _: None)
+        return _Uncaptured(self.config)
+
+
+class _Uncaptured:
+    """Lets a drill speak past pytest's capture, while it runs."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        manager = config.pluginmanager.getplugin("capturemanager")
+        self._uncaptured = manager.global_and_fixture_disabled() if manager else nullcontext()
+        self._narrate = config.get_verbosity() >= 0
+
+    def __enter__(self) -> DrillView:
+        self._uncaptured.__enter__()
+        return DrillView(Console(file=sys.stdout, highlight=False), narrate=self._narrate)
+
+    def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - what every context manager gets
+        self._uncaptured.__exit__(*error)
+
+
+class Session:
+    """The hooks that only matter once there are drills."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._ran = 0
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED)."""
+        if report.when == "call" and (_VERDICT, "ERROR") in report.user_properties:
+            return "error", "E", "ERROR"
+        return None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count the drills that came to a verdict."""
+        if report.when == "call" and any(name == _VERDICT for name, _ in report.user_properties):
+            self._ran += 1
+
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
+        """Say what will run where, or with ``--drill-plan`` print what would be done."""
+        drills = [item.drill for item in items if isinstance(item, DrillItem)]
+        if not drills or hasattr(self._config, "workerinput"):
+            return []
+        settings = settings_from(self._config)
+        if self._config.getoption("--drill-plan"):
+            from clusterguard.drills.plan import plan_text
+
+            return [plan_text(drill, default_cluster=settings.cluster) for drill in drills]
+        evidence = f", evidence in {settings.evidence}" if settings.evidence else ""
+        return [f"drills: {len(drills)}, on {settings.cluster} where they name no cluster{evidence}"]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Go red when fewer drills ran than were asked for."""
+        least = self._config.getoption("--drill-min")
+        if least is not None and self._ran < least and not hasattr(self._config, "workerinput"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            reporter = self._config.pluginmanager.getplugin("terminalreporter")
+            if reporter:
+                reporter.write_line(f"drills: {self._ran} came to a verdict, --drill-min asks for {least}", red=True)
+
+
+def settings_from(config: pytest.Config) -> DrillSettings:
+    """Return what the command line, then the environment, then the ini file decide.
+
+    Raises:
+        pytest.UsageError: A value cannot be read.
+    """
+    def chosen(name: str) -> str | None:
+        value = config.getoption(f"--drill-{name}") or os.environ.get(f"CLUSTERGUARD_DRILL_{name.upper()}")
+        return value or config.getini(f"drill_{name}") or None
+
+    kubeconfig = config.getoption("--drill-kubeconfig") or os.environ.get("KUBECONFIG")
+    longest = config.getoption("--drill-longest-wait")
+    evidence = chosen("evidence")
+    try:
+        return DrillSettings(
+            cluster=chosen("cluster") or "embedded",
+            allowed_contexts=tuple(
+                config.getoption("--drill-allow-context") or config.getini("drill_allow_context")
+            ),
+            kubeconfig=Path(kubeconfig) if kubeconfig else None,
+            keep=config.getoption("--drill-keep") or "never",
+            omit_restore=config.getoption("--drill-omit-restore"),
+            longest_wait=parse_duration(longest) if longest else None,
+            evidence=Path(evidence) if evidence else None,
+        )
+    except (ValueError, ConfigError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _as_text(result: DrillResult, drill: Drill) -> str:
+    """Return the result as plain text, with the lines of the steps that went wrong."""
+    console = Console(width=_COLUMNS, highlight=False, no_color=True, force_terminal=False)
+    with console.capture() as captured:
+        console.print(result_view(result))
+        wrong = {step.location for step in result.steps if step.verdict is not Verdict.PASS and step.location}
+        for step in drill.steps:
+            if step.location in wrong:
+                console.print(f"\n{step.location}", markup=False)
+                console.print(step.source, markup=False)
+    return captured.get()
