@@ -1,9 +1,9 @@
-"""How long capturing 10,000 objects takes and how much memory, beside `kubectl get` of the same in the same run.
+"""How long capturing 10,000 objects takes and how much memory, beside `kubectl get` in the same run.
 
     python benchmarks/capture.py [--objects 10000] [--rounds 5]
 
 Starts an embedded cluster and fills it with ConfigMaps and Secrets of about 1 KiB. Then both programs run
-alternately, each as a new process, so that start-up counts for both. What they do differs: kubectl prints all
+alternately, each a new process, so that start-up counts for both. What they do differs: kubectl prints all
 objects of the two kinds as one JSON list; we list them too, normalise them, and sort out what is system-owned.
 Further lines tell what capturing all kinds of the cluster takes, and comparing it with what was captured.
 """
@@ -80,9 +80,8 @@ def fill(api: KubeClient, count: int) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         for done, _ in enumerate(threads.map(create, range(count)), 1):
-            if done % 1000 == 0:
+            if done % 1000 == 0 and sys.stdout.isatty():
                 print(f"\r{done} of {count} objects made", end="", flush=True)
-    print()
 
 
 def median(runs: Sequence[Measured]) -> str:

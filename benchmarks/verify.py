@@ -86,9 +86,7 @@ def free_port() -> int:
 
 
 def key_of(name: int) -> str:
-    return base64.b64encode(
-        f"/registry/configmaps/namespace-{name % 97:03}/object-{name:08}".encode()
-    ).decode()
+    return base64.b64encode(f"/registry/configmaps/namespace-{name % 97:03}/object-{name:08}".encode()).decode()
 
 
 def fill(etcd: Etcd, megabytes: int, value_size: int) -> int:
@@ -163,9 +161,7 @@ def compare(programs: dict[str, Path], path: Path, rounds: int) -> bool:
     ratio = statistics.median(mine.seconds / other.seconds for mine, other in zip(ours, theirs, strict=True))
     peak = max(cost.peak_mib for cost in ours)
     met = ratio <= TARGET_RATIO and peak <= TARGET_MIB
-    print(
-        f"  median ratio {ratio:.2f} (target {TARGET_RATIO}), {peak:.0f} MiB (target {TARGET_MIB}): ", end=""
-    )
+    print(f"  median ratio {ratio:.2f} (target {TARGET_RATIO}), {peak:.0f} MiB (target {TARGET_MIB}): ", end="")
     print("met" if met else "NOT MET", flush=True)
     return met
 
@@ -174,9 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=800, help="size of each database (default 800)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each program (default 5)")
-    parser.add_argument(
-        "--folder", type=Path, help="where the databases are built (default: a temporary folder)"
-    )
+    parser.add_argument("--folder", type=Path, help="where the databases are built (default: a temporary folder)")
     options = parser.parse_args()
     programs = from_environment(os.environ).ensure("etcd", "etcdctl", "etcdutl")
     met = []

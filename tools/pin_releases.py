@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script, not part of a package
 """Rewrite ``releases.toml`` from what the upstreams publish, for the versions that are built from source.
 
 For maintainers, where the release sites can be reached::
@@ -43,7 +42,7 @@ def main() -> int:
     same = text == RELEASES.read_text(encoding="utf-8")
     if not check:
         RELEASES.write_text(text, encoding="utf-8")
-    print("unchanged" if same else "different" if check else "rewritten")  # noqa: T201 - a script's answer
+    print("unchanged" if same else "different" if check else "rewritten")
     return int(check and not same)
 
 

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +26,7 @@ import psutil
 from clusterguard.errors import ProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["Completed", "ProcessRecord", "run", "spawn", "stream_lines", "tail"]
 
@@ -89,9 +88,7 @@ def run(
             stdin=subprocess.DEVNULL if stdin is None else None,
         )
     except FileNotFoundError as error:
-        raise ProgramError(
-            f"{name}: no such program ({words[0]})", hint="clusterguard toolchain install"
-        ) from error
+        raise ProgramError(f"{name}: no such program ({words[0]})", hint="clusterguard toolchain install") from error
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{name}: still running after {timeout_seconds:g} s, so it was killed") from error
     if done.returncode:
@@ -205,7 +202,9 @@ def spawn(
     return ProcessRecord(pid=process.pid, started=psutil.Process(process.pid).create_time())
 
 
-def stream_lines(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[str]:
+def stream_lines(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[str]:
     """Run a program and yield what it prints, both streams merged, line by line, until it ends.
 
     The program is killed when the iteration is abandoned.

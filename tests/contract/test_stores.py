@@ -106,9 +106,7 @@ class _OnePage(MemoryStore):
 
 class _PrefixIsADirectory(MemoryStore):
     def list(self, prefix=""):
-        return (
-            info for info in super().list() if not prefix or info.key.startswith(f"{prefix.rstrip('/')}/")
-        )
+        return (info for info in super().list() if not prefix or info.key.startswith(f"{prefix.rstrip('/')}/"))
 
 
 class _ForgetsNothing(MemoryStore):
@@ -157,7 +155,5 @@ class _RefusesToOverwrite(MemoryStore):
 def test_the_contract_goes_red_for_a_store_that_breaks_it(broken, promise, arguments):
     check = getattr(ObjectStoreContract(), promise)
     check(MemoryStore(), *arguments)
-    with pytest.raises(
-        (Exception, pytest.fail.Exception)
-    ):  # an assertion, or what the broken store makes of it
+    with pytest.raises((Exception, pytest.fail.Exception)):  # an assertion, or what the broken store makes of it
         check(broken(), *arguments)

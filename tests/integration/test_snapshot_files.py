@@ -324,9 +324,7 @@ def test_a_restore_with_a_revision_bump_can_be_read_before_and_after_its_start(
         now = etcd.revision()
         live = etcd.hash_kv(now)
         again = verify_file(etcd.save(tmp_path / "again.db")).structure
-        status = json.loads(
-            run(programs["etcdutl"], "snapshot", "status", tmp_path / "again.db", "-w", "json")
-        )
+        status = json.loads(run(programs["etcdutl"], "snapshot", "status", tmp_path / "again.db", "-w", "json"))
     assert (again.hash_kv.hash, again.hash_kv.compact_revision, again.hash_kv.hash_revision) == live
     assert (again.revision, again.total_keys) == (status["revision"], status["totalKey"])
 
@@ -406,9 +404,7 @@ def test_every_cut_at_a_block_or_beside_it_is_found(victim: Path) -> None:
     for length in sorted(lengths, reverse=True):
         os.truncate(victim, length)
         # A cut that leaves a possible size is found by the digest alone.
-        expected = (
-            SnapshotCorruptError if length % 512 == TRAILER and length > 512 else SnapshotIncompleteError
-        )
+        expected = SnapshotCorruptError if length % 512 == TRAILER and length > 512 else SnapshotIncompleteError
         with pytest.raises(expected) as caught:
             verify_file(victim)
         assert str(victim) in str(caught.value)

@@ -118,9 +118,7 @@ class FakeApi:
             setattr(Handler, f"do_{verb}", Handler.answer)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.thread = threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -131,9 +129,7 @@ class FakeApi:
 
     def sent(self, method):
         return [
-            (path, query, json.loads(body or b"null"))
-            for verb, path, query, body, _ in self.requests
-            if verb == method
+            (path, query, json.loads(body or b"null")) for verb, path, query, body, _ in self.requests if verb == method
         ]
 
 
@@ -254,9 +250,7 @@ def test_servers_without_aggregated_discovery_are_asked_version_by_version(api, 
                 "groups": [{"name": "apps", "preferredVersion": versions[1], "versions": versions}, metrics],
             },
         ),
-        ("GET", "/api/v1"): listing(
-            "v1", classic("pods", "Pod", shortNames=["po"]), classic("pods/log", "Pod")
-        ),
+        ("GET", "/api/v1"): listing("v1", classic("pods", "Pod", shortNames=["po"]), classic("pods/log", "Pod")),
         ("GET", "/apis/apps/v1"): listing("apps/v1", classic("deployments", "Deployment")),
         ("GET", "/apis/apps/v1beta1"): listing(
             "apps/v1beta1", classic("deployments", "Deployment"), classic("olds", "Old")

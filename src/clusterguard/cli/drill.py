@@ -41,10 +41,12 @@ def run(
     ] = None,
     evidence: Annotated[Path | None, typer.Option(help="Keep journal and result of every drill here.")] = None,
     keep: Annotated[
-        Literal["never", "on-failure", "always"], typer.Option(help="Leave created clusters running for a look.")
+        Literal["never", "on-failure", "always"],
+        typer.Option(help="Leave created clusters running for a look."),
     ] = "never",
     omit_restore: Annotated[
-        bool, typer.Option("--omit-restore", help="Leave the restore out: a drill that stays green proves nothing.")
+        bool,
+        typer.Option("--omit-restore", help="Leave the restore out: a drill that stays green proves nothing."),
     ] = False,
     selector: Annotated[str, typer.Option(help="Run only drills with these labels, such as tier=nightly.")] = "",
 ) -> None:

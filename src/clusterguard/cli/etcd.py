@@ -163,10 +163,21 @@ def restore(
 
 
 def _access(
-    endpoints: str, ca: Path | None, cert: Path | None, key: Path | None, user: str | None, password: Path | None
+    endpoints: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    user: str | None,
+    password: Path | None,
 ) -> EtcdAccess | None:
     return etcd_access(
-        endpoints=endpoints, ca=ca, cert=cert, key=key, user=user, password_file=password, environ=dict(os.environ)
+        endpoints=endpoints,
+        ca=ca,
+        cert=cert,
+        key=key,
+        user=user,
+        password_file=password,
+        environ=dict(os.environ),
     )
 
 

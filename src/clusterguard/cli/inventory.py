@@ -15,7 +15,9 @@ __all__ = ["app"]
 _NOT_EQUAL = 1
 
 app = typer.Typer(
-    name="inventory", help="Capture what is in a cluster, and compare a restored one with it.", no_args_is_help=True
+    name="inventory",
+    help="Capture what is in a cluster, and compare a restored one with it.",
+    no_args_is_help=True,
 )
 
 _File = Annotated[Path, typer.Argument(help="The inventory file.", metavar="FILE")]
@@ -37,9 +39,15 @@ def capture(
     from clusterguard.validate import RestoreValidator, save_inventory
 
     scope = Scope(
-        namespaces=tuple(namespace or ()), kinds=tuple(kind or ()), selector=selector, exclude=tuple(exclude or ())
+        namespaces=tuple(namespace or ()),
+        kinds=tuple(kind or ()),
+        selector=selector,
+        exclude=tuple(exclude or ()),
     )
-    with progress_sink() as progress, opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress) as target:
+    with (
+        progress_sink() as progress,
+        opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress) as target,
+    ):
         inventory = RestoreValidator(api=target.api).capture(scope, progress=progress)
     save_inventory(inventory, file)
     out.print(f"{len(inventory.objects):,} objects in {file}", markup=False)
@@ -64,7 +72,10 @@ def compare(
     from clusterguard.validate import RestoreValidator, load_inventory
 
     inventory = load_inventory(file)
-    with progress_sink() as progress, opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress) as target:
+    with (
+        progress_sink() as progress,
+        opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress) as target,
+    ):
         report = RestoreValidator(api=target.api).validate(
             inventory, profile=profile, ignore=tuple(ignore or ()), progress=progress
         )

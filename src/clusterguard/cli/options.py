@@ -34,9 +34,7 @@ StoreOption = Annotated[
 ]
 ClusterOption = Annotated[
     str,
-    typer.Option(
-        "--cluster", help="embedded:NAME, context:NAME or kubeconfig:PATH.", envvar="CLUSTERGUARD_CLUSTER"
-    ),
+    typer.Option("--cluster", help="embedded:NAME, context:NAME or kubeconfig:PATH.", envvar="CLUSTERGUARD_CLUSTER"),
 ]
 KubeconfigOption = Annotated[
     Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
@@ -79,7 +77,8 @@ def etcd_access(
     password = password_file.read_text().rstrip("\n") if password_file else environ.get("ETCDCTL_PASSWORD")
     if user and password is None:
         raise ConfigError(
-            f"no password for etcd user {user!r}", hint="--password-file, or ETCDCTL_PASSWORD in the environment"
+            f"no password for etcd user {user!r}",
+            hint="--password-file, or ETCDCTL_PASSWORD in the environment",
         )
     return EtcdAccess(
         endpoints=tuple(part.strip() for part in endpoints.split(",") if part.strip()),
@@ -91,9 +90,7 @@ def etcd_access(
     )
 
 
-def opened(
-    word: str, *, kubeconfig: Path | None, etcd: EtcdAccess | None, progress: ProgressSink
-) -> Cluster:
+def opened(word: str, *, kubeconfig: Path | None, etcd: EtcdAccess | None, progress: ProgressSink) -> Cluster:
     """Return the cluster that a word names; a throwaway one is refused, since nobody else could use it."""
     from clusterguard.clusters import open_cluster
 

@@ -66,9 +66,7 @@ def install_programs(
 def _table(statuses: Iterable[ProgramStatus]) -> Table:
     from rich.table import Table
 
-    table = Table(
-        "program", "version", "from", "where, or how it would be obtained", box=None, pad_edge=False
-    )
+    table = Table("program", "version", "from", "where, or how it would be obtained", box=None, pad_edge=False)
     for status in statuses:
         table.add_row(status.name, *_cells(status))
     return table

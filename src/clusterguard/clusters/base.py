@@ -125,27 +125,39 @@ class ControlPlane(Protocol):
 
 @runtime_checkable
 class Cluster(Protocol):
-    """A Kubernetes cluster: a context manager that deletes what it created, and nothing else.
+    """A Kubernetes cluster: a context manager that deletes what it created, and nothing else."""
 
-    Attributes:
-        name: How the user calls it.
-        provider: ``embedded``, ``kind`` or ``existing``.
-        kubeconfig: A file that reaches it.
-        context: The context to use in that file, or None for its current one.
-        created_by_us: Whether this run created it: only then may drills destroy without being allowed to.
-        simulated_pods: Whether pods are simulated: they get a status, but no process runs.
-        etcd: How to reach etcd, or None where the provider hides it.
-        control_plane: How to restart it, or None where the provider hides it.
-    """
+    @property
+    def name(self) -> str:
+        """How the user calls it."""
 
-    name: str
-    provider: str
-    kubeconfig: Path
-    context: str | None
-    created_by_us: bool
-    simulated_pods: bool
-    etcd: EtcdAccess | None
-    control_plane: ControlPlane | None
+    @property
+    def provider(self) -> str:
+        """``embedded``, ``kind`` or ``existing``."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A file that reaches it."""
+
+    @property
+    def context(self) -> str | None:
+        """The context to use in that file, or None for its current one."""
+
+    @property
+    def created_by_us(self) -> bool:
+        """Whether this run created it: only then may drills destroy without being allowed to."""
+
+    @property
+    def simulated_pods(self) -> bool:
+        """Whether pods are simulated: they get a status, but no process runs."""
+
+    @property
+    def etcd(self) -> EtcdAccess | None:
+        """How to reach etcd, or None where the provider hides it."""
+
+    @property
+    def control_plane(self) -> ControlPlane | None:
+        """How to restart it, or None where the provider hides it."""
 
     @property
     def api(self) -> KubeClient:

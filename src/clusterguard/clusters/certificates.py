@@ -1,4 +1,4 @@
-"""The certificates of an embedded control plane, laid out as kubeadm does: one authority for the cluster, one for etcd."""
+"""The certificates of an embedded control plane, as kubeadm lays them out: an authority for the cluster, one for etcd."""
 
 from __future__ import annotations
 
@@ -76,17 +76,13 @@ def write_key_pair(folder: Path, file_name: str) -> tuple[Path, Path]:
     public, private = folder / f"{file_name}.pub", folder / f"{file_name}.key"
     _write(
         public,
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        ),
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
     )
     _write(private, _private(key))
     return public, private
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -127,5 +123,5 @@ def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # noqa: PTH123 - opener
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(data)

@@ -249,9 +249,7 @@ class KubeClient:
         """
         date = self.request("GET", "/version").headers.get("date")
         if not date:
-            raise ClusterError(
-                f"{self.server}: its answers carry no Date header", hint="is a proxy removing it?"
-            )
+            raise ClusterError(f"{self.server}: its answers carry no Date header", hint="is a proxy removing it?")
         from email.utils import parsedate_to_datetime
 
         return parsedate_to_datetime(date)
@@ -263,9 +261,7 @@ class KubeClient:
             ClusterError: It refused us.
         """
         try:
-            self.request(
-                "GET", "/readyz", query={"verbose": "true"}, timeout_seconds=5, retry_throttled=False
-            )
+            self.request("GET", "/readyz", query={"verbose": "true"}, timeout_seconds=5, retry_throttled=False)
         except ClusterUnreachableError as error:
             failing = [line for line in error.message.splitlines() if line.startswith("[-]")]
             return ApiReadiness(ok=False, failing="\n".join(failing) or error.message)
@@ -779,9 +775,7 @@ class KubeClient:
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (line for line in lines if line.strip())
             if rest.strip():
-                raise ClusterUnreachableError(
-                    f"watch {self.server}{path}: the stream ended in the middle of an event"
-                )
+                raise ClusterUnreachableError(f"watch {self.server}{path}: the stream ended in the middle of an event")
         except urllib3.exceptions.ReadTimeoutError as error:
             if not silence_ends:
                 raise _transport_error(error, f"watch {self.server}{path}") from error
@@ -952,9 +946,7 @@ def _classic(listing: Json, group_version: str) -> Iterator[ApiResource]:
 
 def _did_you_mean(kind: str, known: Iterable[ApiResource]) -> str:
     names = {
-        name.lower(): str(resource)
-        for resource in known
-        for name in (str(resource), resource.kind, resource.plural)
+        name.lower(): str(resource) for resource in known for name in (str(resource), resource.kind, resource.plural)
     }
     close = difflib.get_close_matches(kind.lower(), names, n=3, cutoff=0.6)
     if close:
@@ -1017,9 +1009,7 @@ def _transport_error(error: Exception, what: str) -> ClusterGuardError:
         return ClusterError(f"{what}: the server refused our client certificate: {cause.reason}")
     if isinstance(cause, TimeoutError) or "Timeout" in type(error).__name__:
         return ClusterUnreachableError(f"{what}: no answer in time")
-    return ClusterUnreachableError(
-        f"{what}: {cause}", hint="is the API server running, and is this its address?"
-    )
+    return ClusterUnreachableError(f"{what}: {cause}", hint="is the API server running, and is this its address?")
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -1027,9 +1017,7 @@ def _root_cause(error: BaseException) -> BaseException:
     while True:
         inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):
-            inner = next(
-                (part for part in reversed(error.args) if isinstance(part, BaseException)), error.__cause__
-            )
+            inner = next((part for part in reversed(error.args) if isinstance(part, BaseException)), error.__cause__)
         if inner is None or inner is error:
             return error
         error = inner

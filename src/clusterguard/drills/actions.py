@@ -167,9 +167,7 @@ def _snapshot(action: schema.EtcdSnapshot, run: Run, step: LoadedStep) -> str:
     # In a store that others use, too, a drill's snapshots must not collide from run to run.
     name = action.name if action.storage is None else f"{action.name}-{run.run_id}"
     record = run.snapshotter(step.cluster, action.storage).save(name)
-    run.snapshots[action.name] = TakenSnapshot(
-        record=record, cluster=step.cluster, storages=(action.storage,)
-    )
+    run.snapshots[action.name] = TakenSnapshot(record=record, cluster=step.cluster, storages=(action.storage,))
     return f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
 
 
@@ -179,9 +177,7 @@ def _copy(action: schema.CopyBackup, run: Run, step: LoadedStep) -> str:
     source, target = run.store(action.from_), run.store(action.to)
     digest = copy_object(source, taken.record.key, target)
     if digest != taken.record.sha256:
-        raise SnapshotCorruptError(
-            f"the copy in `{action.to}` has sha256 {digest}, {taken.record.sha256} was recorded"
-        )
+        raise SnapshotCorruptError(f"the copy in `{action.to}` has sha256 {digest}, {taken.record.sha256} was recorded")
     copy_object(source, f"{taken.record.name}.json", target)
     run.snapshots[action.backup] = TakenSnapshot(
         record=taken.record, cluster=taken.cluster, storages=(*taken.storages, action.to)
@@ -297,11 +293,7 @@ def _what_holds_it(item: Any) -> str:  # noqa: ANN401 - an object of any kind
 
 
 def _where(action: Any) -> str:  # noqa: ANN401 - Delete or Scale
-    chosen = (
-        action.selector
-        or ", ".join(getattr(action, "all_names", ()) or filter(None, [action.name]))
-        or "at all"
-    )
+    chosen = action.selector or ", ".join(getattr(action, "all_names", ()) or filter(None, [action.name])) or "at all"
     return f"({chosen})" + (f" in namespace {action.namespace}" if action.namespace else "")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["CANARY_LABEL", "RUN_LABEL", "CanaryFindings", "Canaries"]
+__all__ = ["CANARY_LABEL", "RUN_LABEL", "Canaries", "CanaryFindings"]
 
 RUN_LABEL = "clusterguard.dev/run"
 CANARY_LABEL = "clusterguard.dev/canary"
@@ -84,13 +84,9 @@ class Canaries:
         """
         found = {
             item["metadata"]["name"]: item["metadata"]["uid"]
-            for item in api.list(
-                api.resource("ConfigMap"), self.namespace, label_selector=f"{RUN_LABEL}={self.run_id}"
-            )
+            for item in api.list(api.resource("ConfigMap"), self.namespace, label_selector=f"{RUN_LABEL}={self.run_id}")
         }
-        present = {
-            marker: found[self._name(marker)] for marker in self._written if self._name(marker) in found
-        }
+        present = {marker: found[self._name(marker)] for marker in self._written if self._name(marker) in found}
         problems = []
         if _BEFORE not in present:
             problems.append(
@@ -98,13 +94,9 @@ class Canaries:
                 "it was not this restore"
             )
         elif etcd_restored and present[_BEFORE] != self._uids[_BEFORE]:
-            problems.append(
-                "the marker written before the backup is back under another UID: it was made anew"
-            )
+            problems.append("the marker written before the backup is back under another UID: it was made anew")
         if etcd_restored and _AFTER in present:
-            problems.append(
-                "the marker written after the backup is still there: this is not the state of the snapshot"
-            )
+            problems.append("the marker written after the backup is still there: this is not the state of the snapshot")
         newest = max((self._written[marker] for marker in present), default=None)
         return CanaryFindings(problems=tuple(problems), newest=newest)
 

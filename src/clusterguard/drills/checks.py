@@ -124,9 +124,7 @@ def _restored(action: schema.Restored, run: Run, step: LoadedStep, how: _Look) -
         profile=profile,
         identity=action.identity if "identity" in action.model_fields_set else None,
         ignore=action.ignore,
-        tolerate=Tolerance(
-            missing=_limit(action.missing), changed=_limit(action.changed), extra=_limit(action.extra)
-        ),
+        tolerate=Tolerance(missing=_limit(action.missing), changed=_limit(action.changed), extra=_limit(action.extra)),
     )
     off = [*_off(report, action)]
     ok = report.ok and not off
@@ -174,9 +172,7 @@ def _assert(action: schema.Assert, run: Run, step: LoadedStep, how: _Look) -> Ch
     namespace = metadata.get("namespace") if resource.namespaced else None
     if "name" in metadata:
         try:
-            found = [
-                api.get(resource, metadata["name"], namespace or ("default" if resource.namespaced else None))
-            ]
+            found = [api.get(resource, metadata["name"], namespace or ("default" if resource.namespaced else None))]
         except ResourceNotFoundError:
             found = []
     else:
@@ -185,21 +181,15 @@ def _assert(action: schema.Assert, run: Run, step: LoadedStep, how: _Look) -> Ch
         found = list(api.list(resource, namespace, label_selector=selector))
     count = action.count or Comparison(">=", 1)
     if not count.holds(len(found)):
-        return CheckResult(
-            ok=False, summary=f"{len(found)} {resource.kind} found, {count.in_words()} expected"
-        )
+        return CheckResult(ok=False, summary=f"{len(found)} {resource.kind} found, {count.in_words()} expected")
     problems = {item["metadata"]["name"]: mismatches(wanted, item) for item in found}
     wrong = {name: lines for name, lines in problems.items() if lines}
     ok = len(wrong) < len(found) if action.match == "any" else not wrong
     if resource.kind == "Secret":  # its values are nobody's business
-        wrong = {
-            name: [line.partition(":")[0] + ": differs" for line in lines] for name, lines in wrong.items()
-        }
+        wrong = {name: [line.partition(":")[0] + ": differs" for line in lines] for name, lines in wrong.items()}
     detail = "\n".join(f"{resource.kind} {name}: {line}" for name, lines in wrong.items() for line in lines)
     matching = len(found) - len(wrong)
-    return CheckResult(
-        ok=ok, summary=f"{matching} of {len(found)} {resource.kind} match", detail="" if ok else detail
-    )
+    return CheckResult(ok=ok, summary=f"{matching} of {len(found)} {resource.kind} match", detail="" if ok else detail)
 
 
 @_check.register(schema.Absent)
@@ -214,9 +204,7 @@ def _absent(action: schema.Absent, run: Run, step: LoadedStep, how: _Look) -> Ch
     else:
         found = list(api.list(resource, action.namespace, label_selector=action.selector or ""))
     names = ", ".join(item["metadata"]["name"] for item in found[:5])
-    return CheckResult(
-        ok=not found, summary=f"{len(found)} {resource.kind} there" + (f": {names}" if names else "")
-    )
+    return CheckResult(ok=not found, summary=f"{len(found)} {resource.kind} there" + (f": {names}" if names else ""))
 
 
 def _limit(asked: object) -> int | None:

@@ -54,9 +54,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
 }
 
 
-def explain(
-    document: YamlDocument, data: object, error: ValidationError
-) -> Iterator[tuple[DataPath, Problem]]:
+def explain(document: YamlDocument, data: object, error: ValidationError) -> Iterator[tuple[DataPath, Problem]]:
     """Yield each problem with the path that it is about; ``data`` is what was validated."""
     found = error.errors(include_url=False)
     unknown = {_path_in_file(data, details) for details in found if details["type"] == "extra_forbidden"}
@@ -91,9 +89,7 @@ def _is_echo(data: object, details: ErrorDetails, unknown: set[DataPath]) -> boo
             return bool(value_at(data, path))
         case "missing":
             missing = str(details["loc"][-1])
-            return any(
-                other[:-1] == path and f"did you mean `{missing}`" in _unknown_key(other) for other in unknown
-            )
+            return any(other[:-1] == path and f"did you mean `{missing}`" in _unknown_key(other) for other in unknown)
     return False
 
 

@@ -7,7 +7,6 @@ import os
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clusterguard.drills.events import DrillFinished, DrillStarted
@@ -15,6 +14,7 @@ from clusterguard.model.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from clusterguard.drills.events import DrillEvent
     from clusterguard.drills.load import Drill

@@ -128,9 +128,7 @@ class Drill:
         return tuple(step for step in self.steps if step.phase == name)
 
 
-def load_drill(
-    path: Path, *, environ: Mapping[str, str] = _NO_ENVIRONMENT, root: Path | None = None
-) -> Drill:
+def load_drill(path: Path, *, environ: Mapping[str, str] = _NO_ENVIRONMENT, root: Path | None = None) -> Drill:
     """Load a file that holds one drill without a matrix.
 
     Args:
@@ -230,9 +228,7 @@ class _Loading:
             )
 
     def _report(self, path: DataPath, message: str, *, key: bool = False) -> None:
-        self.problems.append(
-            self.document.problem(path, f"{dotted(path)}: {message}".removeprefix(": "), key=key)
-        )
+        self.problems.append(self.document.problem(path, f"{dotted(path)}: {message}".removeprefix(": "), key=key))
 
     # ── values that are not there, and values that stand for others ──
 
@@ -275,9 +271,7 @@ class _Loading:
             case float() if path[:2] == ("spec", "matrix"):
                 return self.document.raw[path]
             case dict():
-                return {
-                    key: self._interpolated(item, (*path, key), combination) for key, item in value.items()
-                }
+                return {key: self._interpolated(item, (*path, key), combination) for key, item in value.items()}
             case list():
                 return [self._interpolated(item, (*path, i), combination) for i, item in enumerate(value)]
         return value
@@ -375,9 +369,7 @@ class _Manifests:
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{name} cannot be followed: {error}") from error
         if not any(resolved.is_relative_to(directory) for directory in self.allowed):
-            raise ValueError(
-                f"{name} is outside of {self.allowed[-1]}, where the files of this drill must be"
-            )
+            raise ValueError(f"{name} is outside of {self.allowed[-1]}, where the files of this drill must be")
         if not resolved.exists():
             siblings = [str(Path(name).with_name(path.name)) for path in _listing(resolved.parent)]
             raise ValueError(f"no such file: {name}{did_you_mean(name, siblings)}")

@@ -171,14 +171,10 @@ def _canary_before(drill: Drill) -> Iterator[PlanLine]:
     if drill.spec.canary is False:
         yield _implied("backup", "no markers: the file turns the canary off")
         return
-    yield _implied(
-        "backup", "write the first marker: the restore must bring it back", cluster=drill.default_cluster
-    )
+    yield _implied("backup", "write the first marker: the restore must bring it back", cluster=drill.default_cluster)
     if isinstance(drill.spec.canary, s.Canary):
         every = duration_text(drill.spec.canary.every)
-        text = (
-            f"write one more marker every {every} until the fault: the newest to come back measures data loss"
-        )
+        text = f"write one more marker every {every} until the fault: the newest to come back measures data loss"
         yield _implied("backup", text, cluster=drill.default_cluster)
 
 
@@ -202,9 +198,7 @@ def _late_clusters(drill: Drill, default_cluster: str) -> Iterator[PlanLine]:
 
 
 def _proofs(drill: Drill) -> Iterator[PlanLine]:
-    yield _implied(
-        "verify", "count a status only once a node or controller Lease was renewed after the restore"
-    )
+    yield _implied("verify", "count a status only once a node or controller Lease was renewed after the restore")
     if drill.spec.canary is not False:
         lost = ", the second is gone" if _restores_etcd(drill) else ""
         yield _implied("verify", f"the first marker is back{lost}")
@@ -256,9 +250,7 @@ def _(action: s.Exec) -> str:
 
 @_words.register
 def _(action: s.EtcdSnapshot) -> str:
-    return (
-        f"save an etcd snapshot as `{action.name}` in {_storage(action.storage)}, checked while it is written"
-    )
+    return f"save an etcd snapshot as `{action.name}` in {_storage(action.storage)}, checked while it is written"
 
 
 @_words.register
@@ -271,9 +263,7 @@ def _(action: s.VeleroBackup) -> str:
 
 @_words.register
 def _(action: s.CopyBackup) -> str:
-    return (
-        f"copy backup `{action.backup}` from storage {action.from_} to {action.to}, and compare the digests"
-    )
+    return f"copy backup `{action.backup}` from storage {action.from_} to {action.to}, and compare the digests"
 
 
 @_words.register

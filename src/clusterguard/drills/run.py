@@ -163,9 +163,7 @@ class Run:
     def store(self, name: str | None) -> ObjectStore:
         """Return a storage of the drill by its name, or the run's own temporary one."""
         if name not in self._stores:
-            location = (
-                self._location(self.drill.spec.storage[name]) if name else str(self.folder / "snapshots")
-            )
+            location = self._location(self.drill.spec.storage[name]) if name else str(self.folder / "snapshots")
             self._stores[name] = open_store(location)
         return self._stores[name]
 
@@ -230,9 +228,7 @@ class Run:
             return str((self.drill.path.parent / spec.directory.path).resolve())
         assert spec.s3 is not None  # noqa: S101 - the schema lets one of the two through
         query = [
-            f"{key}={value}"
-            for key, value in (("region", spec.s3.region), ("endpoint", spec.s3.endpoint))
-            if value
+            f"{key}={value}" for key, value in (("region", spec.s3.region), ("endpoint", spec.s3.endpoint)) if value
         ]
         prefix = f"/{spec.s3.prefix}" if spec.s3.prefix else ""
         return f"s3://{spec.s3.bucket}{prefix}" + (f"?{'&'.join(query)}" if query else "")

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.drills import checks
@@ -144,9 +145,7 @@ class _Execution:
             deadline=began + timeout.total_seconds(),
         )
         self._run = run
-        self.tell(
-            DrillStarted(drill=self.drill.id, run_id=run.run_id, description=self.drill.spec.description)
-        )
+        self.tell(DrillStarted(drill=self.drill.id, run_id=run.run_id, description=self.drill.spec.description))
         try:
             self._go(run)
         except _StopError:
@@ -181,16 +180,12 @@ class _Execution:
         run.keep_clusters = self.settings.keep == "always" or (self.settings.keep == "on-failure" and failed)
         with self._phase("cleanup") as phase:
             for step in reversed(self.drill.phase("cleanup")):
-                self._cleanup(
-                    f"{step.title}", lambda step=step: perform(step.action, run, step), step.location
-                )
+                self._cleanup(step.title, partial(perform, step.action, run, step), step.location)
             if not run.keep_clusters:
                 self._remove_own_objects(run)
             self._cleanup("give everything back", run.close)
             if run.keep_clusters:
-                kept = ", ".join(
-                    f"{cluster.name} ({cluster.kubeconfig})" for cluster in run.clusters.values()
-                )
+                kept = ", ".join(f"{cluster.name} ({cluster.kubeconfig})" for cluster in run.clusters.values())
                 phase.detail = f"kept: {kept}"
                 self.tell(Note(text=phase.detail))
 
@@ -221,11 +216,7 @@ class _Execution:
         )
 
     def _why_proven(self, rto: RecoveryTime | None) -> str:
-        red = (
-            f"{self.red[0]} of {self.red[1]} checks were red after the fault and all hold now"
-            if self.red
-            else ""
-        )
+        red = f"{self.red[0]} of {self.red[1]} checks were red after the fault and all hold now" if self.red else ""
         return f"{red}; recovered in {format_duration(rto.total)}" if rto else red
 
     # ---- the phases --------------------------------------------------------------------------------------
@@ -334,9 +325,7 @@ class _Execution:
                 raise _StopError
 
     def _restore(self, run: Run) -> None:
-        late = [
-            name for name, spec in self.drill.spec.effective_clusters.items() if spec.start_in == "restore"
-        ]
+        late = [name for name, spec in self.drill.spec.effective_clusters.items() if spec.start_in == "restore"]
         began = time.monotonic()
         if late:
             with self._phase("provision for the restore"):
@@ -367,9 +356,7 @@ class _Execution:
             else:
                 phase.verdict = Verdict.FAIL
 
-    def _record_checks(
-        self, steps: Sequence[LoadedStep], results: Sequence[CheckResult], began: float
-    ) -> None:
+    def _record_checks(self, steps: Sequence[LoadedStep], results: Sequence[CheckResult], began: float) -> None:
         for step, result in zip(steps, results, strict=True):
             seconds = (result.since or time.monotonic()) - began
             verdict = Verdict.PASS if result.ok else Verdict.FAIL
@@ -392,8 +379,7 @@ class _Execution:
             findings = canaries.look(run.clusters[target].api, etcd_restored=etcd)
             ok = not findings.problems
             summary = "; ".join(findings.problems) or (
-                "the marker from before the backup is back"
-                + (", the one from after it is gone" if etcd else "")
+                "the marker from before the backup is back" + (", the one from after it is gone" if etcd else "")
             )
             verdict = Verdict.PASS if ok else Verdict.FAIL
             self._tell_step("verify", "canaries", verdict, time.monotonic() - began, summary, "")
@@ -418,9 +404,7 @@ class _Execution:
             )
         if objectives.rpo is not None and self.verify_seconds is not None:
             if self.rpo is None:
-                self.outcome.worsen(
-                    Verdict.ERROR, "rpo is promised, but without canaries nothing measures it"
-                )
+                self.outcome.worsen(Verdict.ERROR, "rpo is promised, but without canaries nothing measures it")
             elif self.rpo > objectives.rpo.total_seconds():
                 self.outcome.worsen(
                     Verdict.FAIL,
@@ -434,10 +418,8 @@ class _Execution:
             if cluster.created_by_us and self.settings.open is None:
                 continue  # it goes as a whole
             if name in run.canaries:
-                self._cleanup("remove canaries", lambda c=cluster, n=name: run.canaries[n].remove_all(c.api))
-            self._cleanup(
-                "remove what setup made", lambda c=cluster: _delete_labelled(c.api, self.drill, run)
-            )
+                self._cleanup("remove canaries", partial(run.canaries[name].remove_all, cluster.api))
+            self._cleanup("remove what setup made", partial(remove_applied, run, name))
 
     # ---- steps and phases --------------------------------------------------------------------------------
 
@@ -466,9 +448,7 @@ class _Execution:
         self.tell(StepStarted(phase=phase, title=title))
         began = time.monotonic()
         if self._run is not None and began > self._run.deadline:
-            self.outcome.worsen(
-                Verdict.ERROR, f"the drill's time was over before {title}", "raise spec.timeout"
-            )
+            self.outcome.worsen(Verdict.ERROR, f"the drill's time was over before {title}", "raise spec.timeout")
             raise _StopError
         try:
             detail = act()
@@ -485,14 +465,10 @@ class _Execution:
         try:
             act()
         except ClusterGuardError as error:
-            self._tell_step(
-                "cleanup", title, Verdict.ERROR, time.monotonic() - began, error.message, location
-            )
+            self._tell_step("cleanup", title, Verdict.ERROR, time.monotonic() - began, error.message, location)
             self.outcome.worsen(Verdict.ERROR, f"cleanup: {title}: {error.message}", error.hint)
 
-    def _tell_step(
-        self, phase: str, title: str, verdict: Verdict, seconds: float, detail: str, location: str
-    ) -> None:
+    def _tell_step(self, phase: str, title: str, verdict: Verdict, seconds: float, detail: str, location: str) -> None:
         result = StepResult(
             phase=phase, title=title, verdict=verdict, seconds=seconds, detail=detail, location=location
         )
@@ -528,4 +504,3 @@ def _verdict_of(error: ClusterGuardError, preferred: Verdict | None) -> Verdict:
     if preferred is Verdict.FAIL and isinstance(error, (RestoreError, SnapshotError, WaitTimeoutError)):
         return Verdict.FAIL
     return Verdict.ERROR
-

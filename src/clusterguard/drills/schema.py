@@ -199,9 +199,7 @@ Objects: TypeAlias = Annotated[
     tuple[dict[str, Any], ...],
     PlainValidator(_manifest_list),
     PlainSerializer(list),
-    WithJsonSchema(
-        {"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]}),
 ]
 Matrix: TypeAlias = Annotated[
     dict[str, tuple[str | int | bool, ...]],
@@ -666,9 +664,7 @@ class Step(Model):
         if not found:
             raise _wrong(f"a step needs an action, one of {_listed(list(self.actions()))}")
         if len(found) > 1:
-            raise _wrong(
-                f"a step has one action; make `{'` and `'.join(found)}` steps of their own", key=found[1]
-            )
+            raise _wrong(f"a step has one action; make `{'` and `'.join(found)}` steps of their own", key=found[1])
         return self
 
 

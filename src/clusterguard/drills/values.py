@@ -78,9 +78,7 @@ _COMMA_OUTSIDE_PARENTHESES = re.compile(r",(?![^(]*\))")
 
 _LONGEST_SELECTOR: Final = 2000  # splitting one looks ahead from every comma
 
-_CRON_FIELD = re.compile(
-    r"(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?(,(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?)*"
-)
+_CRON_FIELD = re.compile(r"(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?(,(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?)*")
 _CRON_FIELDS: Final = 5
 
 _REFERENCE = re.compile(r"\$(\$\{|\{([^{}]*)(\}?))")
@@ -174,9 +172,7 @@ def check_label(text: str) -> str:
         ValueError: It is not one.
     """
     if not _LABEL.fullmatch(text):
-        raise ValueError(
-            f"{_short(text)} is no DNS label: lower-case letters, digits and `-`, at most 63 characters"
-        )
+        raise ValueError(f"{_short(text)} is no DNS label: lower-case letters, digits and `-`, at most 63 characters")
     return text
 
 

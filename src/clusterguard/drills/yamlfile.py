@@ -391,9 +391,7 @@ class _Builder:
         try:
             return self._resolve(node)
         except (ValueError, LookupError, OverflowError):  # what PyYAML raises is not always its own
-            self._report(
-                node, f"`{node.value[:40]}` is not what its tag `{node.tag.replace(_TAG, '!!')}` says"
-            )
+            self._report(node, f"`{node.value[:40]}` is not what its tag `{node.tag.replace(_TAG, '!!')}` says")
             return ""
 
     def _resolve(self, node: yaml.ScalarNode) -> object:

@@ -44,7 +44,6 @@ _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
 _LARGEST_READ = 256 * 1024
-_WINDOWS = 6  # places where the file is read in order, alternately
 _GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
@@ -207,7 +206,7 @@ class BoltFile:
         self.size = size - DIGEST_SIZE if size % 512 == DIGEST_SIZE else size
         self.meta = self._read_meta()
         self._page_size = self.meta.page_size
-        self._windows = [_Window(0, 0, b"", 1)]
+        self._window = _Window(0, 0, b"", 1)
 
     def ledger(self) -> PageLedger:
         """Return a new ledger, with the two meta pages and the free list's pages noted.
@@ -334,9 +333,7 @@ class BoltFile:
         number = reference[0]
         window, at, flags, count, length = self._page(number, ledger)
         if flags == _LEAF:
-            leaf = _leaf(
-                number, window.data, at, at + length, count, base=window.first * self._page_size
-            )
+            leaf = _leaf(number, window.data, at, at + length, count, base=window.first * self._page_size)
             if leaf.keys:
                 _require_order(reference, leaf.keys[0], leaf.keys[-1])
             return leaf
@@ -349,9 +346,9 @@ class BoltFile:
         high_water = self.meta.high_water
         if not _META_PAGES <= number < high_water:
             raise corrupt(number, f"is referred to, but the pages are 2 to {high_water - 1}")
-        window = self._windows[0]
+        window = self._window
         if not window.first <= number < window.end:
-            window = self._window(number, 1)
+            window = self._read(number, 1)
         page_size = self._page_size
         at = (number - window.first) * page_size
         own, flags, count, overflow = _HEADER.unpack_from(window.data, at)
@@ -362,34 +359,22 @@ class BoltFile:
             if number + pages > high_water or pages * page_size > _LARGEST_PAGE:
                 raise corrupt(number, f"says it is {pages} pages long")
             if number + pages > window.end:
-                window = self._window(number, pages)
+                window = self._read(number, pages)
                 at = (number - window.first) * page_size
             ledger.take(number, pages)
             return window, at, flags, count, pages * page_size
         ledger.take(number, 1)
         return window, at, flags, count, page_size
 
-    def _window(self, number: int, pages: int) -> _Window:
-        """Return a window that holds these pages, as the first of those kept."""
-        windows = self._windows
-        ahead, place = 1, len(windows) - 1
-        for index, window in enumerate(windows):
-            if window.first <= number <= window.end + _GAP_PAGES:
-                if number + pages <= window.end:
-                    windows.insert(0, windows.pop(index))
-                    return window
-                # One reader goes on in order: give it more at a time.
-                ahead, place = min(2 * window.ahead, _LARGEST_READ // self._page_size), index
-                break
-        else:
-            if len(windows) < _WINDOWS:
-                place = None
-        if place is not None:
-            del windows[place]
+    def _read(self, number: int, pages: int) -> _Window:
+        """Read these pages, and as many more as going in order has earned."""
+        last = self._window
+        in_order = last.first <= number <= last.end + _GAP_PAGES
+        ahead = min(2 * last.ahead, _LARGEST_READ // self._page_size) if in_order else 1
         count = min(max(pages, ahead), self.meta.high_water - number)
         data = self.read_at(number * self._page_size, count * self._page_size)
-        windows.insert(0, _Window(number, number + count, data, ahead))
-        return windows[0]
+        self._window = _Window(number, number + count, data, ahead)
+        return self._window
 
     def _read_meta(self) -> Meta:
         first = self._meta_at(0, 0)
@@ -416,9 +401,7 @@ class BoltFile:
         if len(data) < _HEADER.size + _META.size + _U64.size:
             return None
         own, flags, _, _ = _HEADER.unpack_from(data, 0)
-        magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(
-            data, _HEADER.size
-        )
+        magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(data, _HEADER.size)
         (checksum,) = _U64.unpack_from(data, _HEADER.size + _META.size)
         valid = (
             (own, flags) == (number, _META_PAGE)
@@ -484,9 +467,7 @@ def _children(page: bytes, count: int, reference: _Reference) -> list[_Reference
     pages: list[int] = []
     keys: list[bytes] = []
     previous = None
-    for index, (position, key_size, child) in enumerate(
-        _BRANCH_ELEMENT.iter_unpack(page[_HEADER.size : table_end])
-    ):
+    for index, (position, key_size, child) in enumerate(_BRANCH_ELEMENT.iter_unpack(page[_HEADER.size : table_end])):
         start = _HEADER.size + index * _BRANCH_ELEMENT.size + position
         if start < table_end or start + key_size > len(page):
             raise corrupt(number, f"child {index}'s key lies outside the page")

@@ -150,8 +150,7 @@ class EtcdGateway:
         """Return raised alarms, such as ``NOSPACE on 8e9e05c52164694d``."""
         answer = self._post("maintenance/alarm", {"action": "GET"})
         return tuple(
-            f"{alarm.get('alarm', 'NONE')} on {int(alarm.get('memberID', 0)):x}"
-            for alarm in answer.get("alarms", ())
+            f"{alarm.get('alarm', 'NONE')} on {int(alarm.get('memberID', 0)):x}" for alarm in answer.get("alarms", ())
         )
 
     def member_name(self, member_id: str) -> str:
@@ -221,7 +220,8 @@ class EtcdGateway:
         text = f"{self.endpoint}: {message}"
         if code in (_UNAUTHENTICATED, _PERMISSION_DENIED) or "auth" in message.lower():
             return EtcdAuthError(
-                text, hint="the maintenance calls need etcd's root role; give a user and password that have it"
+                text,
+                hint="the maintenance calls need etcd's root role; give a user and password that have it",
             )
         if code == _UNAVAILABLE:
             return EtcdUnavailableError(text, hint=_REACH_HINT)

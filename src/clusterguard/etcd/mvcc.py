@@ -25,7 +25,7 @@ from clusterguard.errors import SnapshotCorruptError
 from clusterguard.etcd.boltdb import corrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TypeAlias
 
     from clusterguard.etcd.boltdb import BoltFile, Bucket, Leaf, PageLedger
@@ -40,7 +40,7 @@ _SEPARATOR = ord("_")
 _DELETED = ord("t")
 _KEY_FIELD = 0x0A  # field 1, length-delimited: the first byte of every KeyValue
 # What follows the user's key in the first put of a life: create_revision = mod_revision, version 1.
-_FIRST_PUT = re.compile(rb"\x10([\x80-\xff]*[\x00-\x7f])\x18\1\x20\x01")
+_FIRST_PUT = re.compile(rb"\x10([\x80-\xff]*[\x00-\x7f])\x18\1\x20\x01").match
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 _LARGEST_MAIN = (1 << 63) - 1
 _LONGEST_VARINT = 10
@@ -294,43 +294,38 @@ class _Recent:
         self.records = 0
 
     def read(self, leaf: Leaf) -> None:
-        keys = leaf.keys
+        # This loop runs once for every record of the database: what it does not do costs nothing.
+        keys, values, ends, data, superseded = leaf.keys, leaf.values, leaf.ends, leaf.data, self._superseded
         if not keys:
             return
         if keys[0] >= self._pivot and keys[-1] < self._ceiling:
-            counted: Iterable[int] = range(len(keys))
-            if leaf.gapless:
-                self._feed(leaf.body())
-            else:
-                _feed_each(leaf, counted, self._feed)
+            counted: range | list[int] = range(len(keys))
         else:
             counted = [i for i, key in enumerate(keys) if self._pivot <= key < self._ceiling]
-            _feed_each(leaf, counted, self._feed)
         _check_shape(leaf)
-        data, values, ends, superseded = leaf.data, leaf.values, leaf.ends, self._superseded
-        first_put = _FIRST_PUT.match
+        _feed(leaf, counted, self._feed)
         live = 0
         for index in counted:
-            if len(keys[index]) == _DELETION_SIZE:
-                live -= 1
-                if superseded is not None:
-                    superseded.add(_user_key(leaf, index))
-                continue
-            value = values[index]
+            value, end = values[index], ends[index]
             if (
-                value + 1 < ends[index]
+                len(keys[index]) == _PUT_SIZE
+                and value + 1 < end
                 and data[value] == _KEY_FIELD
                 and data[value + 1] <= _SHORT
-                and first_put(data, value + 2 + data[value + 1], ends[index])
+                and _FIRST_PUT(data, value + 2 + data[value + 1], end)
             ):
                 live += 1
-            else:
+                continue
+            if len(keys[index]) == _PUT_SIZE:
                 key, first = _key_and_whether_first(leaf, index)
                 live += first
-                if superseded is not None and not first:
-                    superseded.add(key)
+            else:
+                key, first = _user_key(leaf, index), False
+                live -= 1
+            if superseded is not None and not first:
+                superseded.add(key)
         self.live += live
-        self.records += len(counted) if isinstance(counted, list) else len(keys)
+        self.records += len(counted)
 
 
 class _Compacted:
@@ -338,9 +333,7 @@ class _Compacted:
 
     __slots__ = ("_feed", "_newest", "_pivot", "_superseded", "puts", "records")
 
-    def __init__(
-        self, *, pivot: bytes, feed: Feed, superseded: set[bytes], newest: dict[bytes, bytes] | None
-    ) -> None:
+    def __init__(self, *, pivot: bytes, feed: Feed, superseded: set[bytes], newest: dict[bytes, bytes] | None) -> None:
         self._pivot = pivot
         self._feed = feed
         self._superseded = superseded
@@ -349,24 +342,29 @@ class _Compacted:
         self.records = 0
 
     def read(self, leaf: Leaf) -> None:
-        keys = leaf.keys
+        keys, values, ends, data, superseded = leaf.keys, leaf.values, leaf.ends, leaf.data, self._superseded
         if not keys or keys[0] >= self._pivot:
             return
         _check_shape(leaf)
         mine = len(keys) if keys[-1] < self._pivot else sum(key < self._pivot for key in keys)
+        puts, newest = 0, self._newest
+        counted: list[int] = []
+        for index in range(mine):
+            if len(keys[index]) != _PUT_SIZE:
+                continue
+            value, end = values[index], ends[index]
+            if value + 1 < end and data[value] == _KEY_FIELD and (size := data[value + 1]) <= _SHORT:
+                key = data[value + 2 : value + 2 + size]
+            else:
+                key = _user_key(leaf, index)
+            if newest is not None and newest.get(key) != keys[index]:
+                continue
+            puts += 1
+            if key not in superseded:
+                counted.append(index)
+        _feed(leaf, counted, self._feed)
+        self.puts += puts
         self.records += mine
-        puts = [i for i in range(mine) if len(keys[i]) == _PUT_SIZE]
-        if self._newest is not None:
-            newest = self._newest
-            puts = [i for i in puts if newest.get(_user_key(leaf, i)) == keys[i]]
-        self.puts += len(puts)
-        superseded = self._superseded
-        if superseded:
-            puts = [i for i in puts if _user_key(leaf, i) not in superseded]
-        if leaf.gapless and len(puts) == len(keys):
-            self._feed(leaf.body())
-        else:
-            _feed_each(leaf, puts, self._feed)
 
 
 def _newest_of_each_key(db: BoltFile, bucket: Bucket, pivot: bytes) -> dict[bytes, bytes]:
@@ -390,12 +388,16 @@ def _feed_all_puts(db: BoltFile, bucket: Bucket, pivot: bytes, feed: Feed) -> No
             for index, key in enumerate(leaf.keys)
             if key < pivot and not (len(key) == _DELETION_SIZE and key.startswith(at_compaction))
         ]
-        _feed_each(leaf, counted, feed)
+        _feed(leaf, counted, feed)
 
 
-def _feed_each(leaf: Leaf, indices: Iterable[int], feed: Feed) -> None:
-    for index in indices:
-        feed(leaf.record(index))
+def _feed(leaf: Leaf, indices: Sequence[int], feed: Feed) -> None:
+    """Give these records in order, at once if they are the whole leaf."""
+    if leaf.gapless and len(indices) == len(leaf.keys):
+        feed(leaf.body())
+    else:
+        for index in indices:
+            feed(leaf.record(index))
 
 
 def _check_shape(leaf: Leaf) -> None:

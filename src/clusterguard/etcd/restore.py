@@ -139,9 +139,7 @@ class _Restore:
             command = self._control_plane.prepare(self._file, bump_revision=bump)
 
         try:
-            self._step(
-                "check the control plane", lambda: self._control_plane.check(needed_bytes=self._snapshot.size)
-            )
+            self._step("check the control plane", lambda: self._control_plane.check(needed_bytes=self._snapshot.size))
             self._step("build the new data directory", build)
         except ClusterGuardError as error:
             raise RestoreError(

@@ -112,9 +112,7 @@ class EtcdSnapshotter:
         taken = self._now()
         name = _checked(name or f"etcd-{taken:%Y%m%dT%H%M%SZ}")
         if self._exists(name):
-            raise ObjectExistsError(
-                f"{self._store.url} has a snapshot {name!r} already", hint="choose another name"
-            )
+            raise ObjectExistsError(f"{self._store.url} has a snapshot {name!r} already", hint="choose another name")
         with self._member() as (gateway, member):
             try:
                 integrity, contents = self._receive(name + _DATABASE, gateway, member)
@@ -151,9 +149,7 @@ class EtcdSnapshotter:
         Raises:
             SnapshotCorruptError: A record cannot be read.
         """
-        names = [
-            info.key.removesuffix(_RECORD) for info in self._store.list() if info.key.endswith(_RECORD)
-        ]
+        names = [info.key.removesuffix(_RECORD) for info in self._store.list() if info.key.endswith(_RECORD)]
         return tuple(sorted((self.find(name) for name in names), key=lambda snapshot: snapshot.taken))
 
     def find(self, name: str) -> Snapshot:
@@ -245,9 +241,7 @@ class EtcdSnapshotter:
             began = time.monotonic()
             self._evidence(path, snapshot)
             watch(RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began))
-            return restore_control_plane(
-                cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch
-            )
+            return restore_control_plane(cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch)
 
     def _exists(self, name: str) -> bool:
         for suffix in (_RECORD, _DATABASE):
@@ -282,17 +276,15 @@ class EtcdSnapshotter:
     def _receive(self, key: str, gateway: EtcdGateway, member: MemberStatus) -> tuple[Integrity, _Contents]:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
         if isinstance(self._store, LocalStore):
-            with self._store.put(key) as writer:
-                integrity = self._stream(gateway, member, writer, task=f"saving {key}")
+            with self._store.put(key) as file:
+                integrity = self._stream(gateway, member, file, task=f"saving {key}")
             return integrity, _contents(self._store.local_path(key))
         with self._store.put(key) as writer, Spool(writer, scratch=self._scratch) as spool:
             integrity = self._stream(gateway, member, spool, task=f"saving {key}")
             spool.finish()
             return integrity, _contents(spool.path)
 
-    def _stream(
-        self, gateway: EtcdGateway, member: MemberStatus, sink: ObjectWriter, *, task: str
-    ) -> Integrity:
+    def _stream(self, gateway: EtcdGateway, member: MemberStatus, sink: ObjectWriter, *, task: str) -> Integrity:
         from clusterguard.etcd.stream import stream_snapshot
 
         checker = TrailerChecker()
@@ -317,9 +309,7 @@ class EtcdSnapshotter:
                 total = frames.received + (frames.remaining or 0)
                 self._progress(Progress(task=task, done=frames.received, total=total, unit="bytes"))
 
-        frames = stream_snapshot(
-            self._reachable(), member.endpoint, take, token=gateway.token(), watch=watch
-        )
+        frames = stream_snapshot(self._reachable(), member.endpoint, take, token=gateway.token(), watch=watch)
         flush()
         done = frames.received
         self._progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
@@ -390,9 +380,7 @@ def _contents(path: Path) -> _Contents:
     with open_database(path) as database:
         buckets = database.buckets(database.ledger())
         facts = mvcc.read_facts(database, buckets, database.ledger())
-        return _Contents(
-            revision=mvcc.last_revision(database, buckets), storage_version=facts.storage_version
-        )
+        return _Contents(revision=mvcc.last_revision(database, buckets), storage_version=facts.storage_version)
 
 
 def _record_check(snapshot: Snapshot, evidence: FileEvidence) -> CheckOutcome:

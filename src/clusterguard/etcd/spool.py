@@ -39,7 +39,7 @@ class Spool:
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
-        self._file = TemporaryFile(dir=self._scratch, buffering=0)  # noqa: SIM115 - closed in __exit__
+        self._file = TemporaryFile(dir=self._scratch, buffering=0)
         self._thread = threading.Thread(target=self._follow, name="clusterguard-upload", daemon=True)
         self._thread.start()
         return self
@@ -93,15 +93,16 @@ class Spool:
             self._failure = self._failure or failure
             self._changed.notify()
 
+    def _await_more(self, done: int) -> int:
+        """Return up to where the follower may read: no further than ``done`` once there is nothing more to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._written > done or self._ended)
+            return done if self._failure is not None else self._written
+
     def _follow(self) -> None:
         done = 0
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._written > done or self._ended)
-                    end, ended, failed = self._written, self._ended, self._failure is not None
-                if failed or (ended and done == end):
-                    return
+            while (end := self._await_more(done)) > done:
                 while done < end:
                     piece = os.pread(self._file.fileno(), min(_PIECE, end - done), done)
                     self._follower.write(piece)

@@ -8,9 +8,12 @@ the database in blobs of at most 32 KiB while remaining_bytes falls to 0, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from clusterguard.errors import SnapshotIncompleteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["SnapshotFrames"]
 

@@ -114,9 +114,7 @@ def _condition(item: _Object, kind: str) -> _Object | None:
     conditions = _status(item).get("conditions")
     if not isinstance(conditions, list):
         return None
-    return next(
-        (entry for entry in conditions if isinstance(entry, dict) and entry.get("type") == kind), None
-    )
+    return next((entry for entry in conditions if isinstance(entry, dict) and entry.get("type") == kind), None)
 
 
 def _described(condition: _Object) -> str:
@@ -153,9 +151,7 @@ def _pod(item: _Object) -> Readiness:
     condition = _condition(item, "Ready")
     if condition is not None and condition.get("status") == "True":
         return _yes("Running and Ready")
-    trouble = _pod_trouble(status) or (
-        _described(condition) if condition else "it has no condition Ready yet"
-    )
+    trouble = _pod_trouble(status) or (_described(condition) if condition else "it has no condition Ready yet")
     return _no(f"Running: {trouble}")
 
 

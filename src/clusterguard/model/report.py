@@ -129,8 +129,7 @@ class ValidationReport:
             "findings": [_as_dict(finding) for finding in self.findings],
             "tolerated": [_as_dict(finding) for finding in self.tolerated],
             "suppressed": [
-                {"rule": item.rule, "object": _ref_dict(item.ref), "path": item.path}
-                for item in self.suppressed
+                {"rule": item.rule, "object": _ref_dict(item.ref), "path": item.path} for item in self.suppressed
             ],
         }
 
@@ -193,8 +192,7 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
         "object": _ref_dict(finding.ref),
         "detail": finding.detail,
         "changes": [
-            {"path": change.path, "before": change.before, "after": change.after}
-            for change in finding.changes
+            {"path": change.path, "before": change.before, "after": change.after} for change in finding.changes
         ],
     }
 

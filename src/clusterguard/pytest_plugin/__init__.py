@@ -47,17 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("never", "on-failure", "always"),
         help="leave created clusters running for a look (default: never)",
     )
-    group.addoption(
-        "--drill-plan", action="store_true", help="print what would be done, and do nothing of it"
-    )
+    group.addoption("--drill-plan", action="store_true", help="print what would be done, and do nothing of it")
     group.addoption(
         "--drill-omit-restore",
         action="store_true",
         help="leave the restore out: every drill must go red, or it proves nothing",
     )
-    group.addoption(
-        "--drill-longest-wait", metavar="DURATION", help="cap on the timeout of every check, such as 10s"
-    )
+    group.addoption("--drill-longest-wait", metavar="DURATION", help="cap on the timeout of every check, such as 10s")
     group.addoption("--drill-min", metavar="N", type=int, help="fail unless at least N drills ran")
     parser.addini("drill_cluster", "see --drill-cluster")
     parser.addini("drill_allow_context", "see --drill-allow-context", type="args")

@@ -23,6 +23,7 @@ from clusterguard.terminal.drill_view import DrillView, result_view
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from clusterguard.drills.load import Drill
 
@@ -120,8 +121,10 @@ class _Uncaptured:
         self._uncaptured.__enter__()
         return DrillView(Console(file=sys.stdout, highlight=False), narrate=self._narrate)
 
-    def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - what every context manager gets
-        self._uncaptured.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._uncaptured.__exit__(kind, error, trace)
 
 
 class Session:
@@ -171,6 +174,7 @@ def settings_from(config: pytest.Config) -> DrillSettings:
     Raises:
         pytest.UsageError: A value cannot be read.
     """
+
     def chosen(name: str) -> str | None:
         value = config.getoption(f"--drill-{name}") or os.environ.get(f"CLUSTERGUARD_DRILL_{name.upper()}")
         return value or config.getini(f"drill_{name}") or None
@@ -181,9 +185,7 @@ def settings_from(config: pytest.Config) -> DrillSettings:
     try:
         return DrillSettings(
             cluster=chosen("cluster") or "embedded",
-            allowed_contexts=tuple(
-                config.getoption("--drill-allow-context") or config.getini("drill_allow_context")
-            ),
+            allowed_contexts=tuple(config.getoption("--drill-allow-context") or config.getini("drill_allow_context")),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
             keep=config.getoption("--drill-keep") or "never",
             omit_restore=config.getoption("--drill-omit-restore"),

@@ -194,9 +194,7 @@ class LocalStore:
             raise _store_error(path, error) from error
 
     def _missing(self, path: Path) -> ObjectNotFoundError:
-        hint = (
-            None if self._root.is_dir() else f"there is no directory {self._root}; check the store's location"
-        )
+        hint = None if self._root.is_dir() else f"there is no directory {self._root}; check the store's location"
         return ObjectNotFoundError(f"{path}: there is no such object", hint=hint)
 
 
@@ -288,9 +286,7 @@ def _give_name(partial: Path, target: Path, *, overwrite: bool) -> None:
     name = os.replace if overwrite else os.link
     for _ in range(5):
         _make_directories(target.parent)
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # a delete() took the emptied directory away: make it again
+        with contextlib.suppress(FileNotFoundError):  # a delete() took the emptied directory away: make it again
             return name(partial, target)
     return name(partial, target)
 

@@ -54,9 +54,7 @@ def open_store(location: str | os.PathLike[str]) -> ObjectStore:
         )
     openers = {"file": _open_local, "s3": _open_s3, "memory": _open_memory}
     if url.scheme not in openers:
-        raise ConfigError(
-            f"{text!r} is no store: it should look like {_FORMS}", hint=_guess(text, url, openers)
-        )
+        raise ConfigError(f"{text!r} is no store: it should look like {_FORMS}", hint=_guess(text, url, openers))
     return openers[url.scheme](url)
 
 
@@ -132,9 +130,7 @@ def _parameters(url: SplitResult) -> list[tuple[str, str]]:
 
 def _did_you_mean(name: str) -> str:
     by_lower = {known.lower(): known for known in _S3_PARAMETERS}
-    close = difflib.get_close_matches(
-        name.lower().replace("_", "").replace("-", ""), by_lower, n=1, cutoff=0.5
-    )
+    close = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), by_lower, n=1, cutoff=0.5)
     return f"did you mean {by_lower[close[0]]}?" if close else f"there are {', '.join(_S3_PARAMETERS)}"
 
 
@@ -165,9 +161,7 @@ def _read_choice(name: str, value: str, choices: dict[str, Any]) -> object:
 
 def _read_endpoint(value: str) -> str:
     if "@" in value:
-        raise ConfigError(
-            "endpoint= holds a user or a password", hint="give credentials to AWS's usual chain"
-        )
+        raise ConfigError("endpoint= holds a user or a password", hint="give credentials to AWS's usual chain")
     endpoint = _split(value)
     if endpoint.scheme not in _ENDPOINT_SCHEMES or not endpoint.netloc or endpoint.query or endpoint.fragment:
         raise ConfigError(f"endpoint={value} is no URL of a server", hint="write https://host:port")

@@ -84,6 +84,4 @@ class MemoryStore:
 
     def _refuse_taken(self, key: str) -> None:
         if key in self._objects:
-            raise ObjectExistsError(
-                f"memory:{key}: the key is taken", hint="choose another key, or allow overwriting"
-            )
+            raise ObjectExistsError(f"memory:{key}: the key is taken", hint="choose another key, or allow overwriting")

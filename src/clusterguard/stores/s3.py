@@ -121,15 +121,11 @@ class S3Store:
         read_timeout_seconds: float = 60,
     ) -> None:
         if part_size < _SMALLEST_PART:
-            raise ConfigError(
-                f"parts of {part_size} bytes are smaller than S3 allows", hint="5 MiB or more: 5242880"
-            )
+            raise ConfigError(f"parts of {part_size} bytes are smaller than S3 allows", hint="5 MiB or more: 5242880")
         if checksum not in get_args(Checksum):
             raise ConfigError(f"{checksum!r} is no checksum", hint=f"one of {', '.join(get_args(Checksum))}")
         if endpoint is not None and "@" in endpoint:
-            raise ConfigError(
-                "the endpoint holds a user or a password", hint="give credentials to AWS's usual chain"
-            )
+            raise ConfigError("the endpoint holds a user or a password", hint="give credentials to AWS's usual chain")
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._endpoint = endpoint
@@ -225,9 +221,7 @@ class S3Store:
         place = self._place(prefix)
         with _telling(place):
             pages = iter(
-                self._client.get_paginator("list_objects_v2").paginate(
-                    Bucket=self._bucket, Prefix=self._full(prefix)
-                )
+                self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._full(prefix))
             )
         while True:
             with _telling(place):
@@ -249,9 +243,7 @@ class S3Store:
     @cached_property
     def _client(self) -> S3Client:
         if self._ca_file is not None and not self._ca_file.is_file():
-            raise ConfigError(
-                f"{self._ca_file}: there is no such file", hint="ca= takes a file of certificates in PEM"
-            )
+            raise ConfigError(f"{self._ca_file}: there is no such file", hint="ca= takes a file of certificates in PEM")
         identity = self._credentials
         sends: Literal["when_required", "when_supported"]
         sends = "when_required" if self._checksum == "when_required" else "when_supported"

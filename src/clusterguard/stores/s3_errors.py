@@ -51,12 +51,8 @@ _CREDENTIALS = _Meaning(
     "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or profile=, or the role"
     " of this machine",
 )
-_SETTINGS = _Meaning(
-    ConfigError, "check the store's location and the AWS configuration (AWS_* variables, ~/.aws)"
-)
-_INSTALLATION = _Meaning(
-    StoreError, "boto3 and botocore do not fit together or with this program; reinstall them"
-)
+_SETTINGS = _Meaning(ConfigError, "check the store's location and the AWS configuration (AWS_* variables, ~/.aws)")
+_INSTALLATION = _Meaning(StoreError, "boto3 and botocore do not fit together or with this program; reinstall them")
 _PLAIN = _Meaning(StoreError)
 _DENIED = _Meaning(StoreError)  # its hint names the permission, which depends on the operation
 _FULL = _Meaning(StoreError, "make room in the bucket, or raise its quota")
@@ -74,9 +70,7 @@ _CODES = {
     "BadDigest": _DAMAGED,
     "BucketAlreadyExists": _PLAIN,
     "BucketAlreadyOwnedByYou": _PLAIN,
-    "ConditionalRequestConflict": _Meaning(
-        StoreUnavailableError, "somebody else is writing that key; try again"
-    ),
+    "ConditionalRequestConflict": _Meaning(StoreUnavailableError, "somebody else is writing that key; try again"),
     "EncryptionTypeMismatch": _PLAIN,
     "EntityTooLarge": _FULL,
     "ExpiredToken": _CREDENTIALS,
@@ -99,13 +93,9 @@ _CODES = {
         StoreError,
         "the unfinished upload is gone: aborted by somebody, or by a lifecycle rule that is too short",
     ),
-    "NotImplemented": _Meaning(
-        StoreError, "the server lacks something; checksum=when_required asks least of it"
-    ),
+    "NotImplemented": _Meaning(StoreError, "the server lacks something; checksum=when_required asks least of it"),
     "ObjectAlreadyInActiveTierError": _PLAIN,
-    "ObjectNotInActiveTierError": _Meaning(
-        StoreError, "the object was archived; restore it to the bucket first"
-    ),
+    "ObjectNotInActiveTierError": _Meaning(StoreError, "the object was archived; restore it to the bucket first"),
     "ObjectParentIsFile": _Meaning(
         StoreError, "on this server a key cannot be both an object and the beginning of another object's key"
     ),
@@ -120,9 +110,7 @@ _CODES = {
     "SlowDown": _LATER,
     "TemporaryRedirect": _LATER,
     "Throttling": _LATER,
-    "TooManyParts": _Meaning(
-        StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"
-    ),
+    "TooManyParts": _Meaning(StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"),
     "XAdminUserNotFound": _CREDENTIALS,
     "XAmzContentChecksumMismatch": _DAMAGED,
     "XAmzContentSHA256Mismatch": _DAMAGED,

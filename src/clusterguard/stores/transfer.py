@@ -120,9 +120,7 @@ def _free_bytes(directory: Path) -> int:
     try:
         return shutil.disk_usage(directory).free
     except OSError as error:
-        raise StoreError(
-            f"{directory}: {error.strerror}", hint="name a scratch directory that exists"
-        ) from error
+        raise StoreError(f"{directory}: {error.strerror}", hint="name a scratch directory that exists") from error
 
 
 def _no_room(directory: Path, seen: str) -> StoreError:

@@ -88,10 +88,14 @@ class _BarsSink:
             note = f": {moment.note}" if moment.note else ""
             self._bars.console.print(f"{moment.task}{note or ', done'}", markup=False, style="dim")
             return
-        fields = {"amount": amount(moment), "note": moment.note}
+        far = amount(moment)
         if moment.task not in self._tasks:
-            self._tasks[moment.task] = self._bars.add_task(moment.task, total=moment.total, **fields)
-        self._bars.update(self._tasks[moment.task], completed=moment.done, total=moment.total, **fields)
+            self._tasks[moment.task] = self._bars.add_task(
+                moment.task, total=moment.total, amount=far, note=moment.note
+            )
+        self._bars.update(
+            self._tasks[moment.task], completed=moment.done, total=moment.total, amount=far, note=moment.note
+        )
 
 
 def amount(moment: Progress) -> str:

@@ -148,7 +148,11 @@ def _table(result: DrillResult) -> RenderableType:
         rto = result.rto
         parts = ", ".join(
             f"{name} {format_duration(seconds)}"
-            for name, seconds in (("provision", rto.provision), ("restore", rto.restore), ("verify", rto.verify))
+            for name, seconds in (
+                ("provision", rto.provision),
+                ("restore", rto.restore),
+                ("verify", rto.verify),
+            )
             if seconds >= 0.05  # noqa: PLR2004 - what would be shown as 0.0s
         )
         table.add_section()

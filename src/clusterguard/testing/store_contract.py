@@ -1,5 +1,4 @@
 """What every object store must do, as tests to inherit."""
-# ruff: noqa: S101, PLR2004, PT012 - these are tests, although they live in the package; a put raises at its end
 
 from __future__ import annotations
 
@@ -98,9 +97,7 @@ class ObjectStoreContract:
         assert _get(store, "large", size=99_991) == data
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-    def test_takes_every_kind_of_buffer(
-        self, store: ObjectStore, kind: type[bytes | bytearray | memoryview]
-    ) -> None:
+    def test_takes_every_kind_of_buffer(self, store: ObjectStore, kind: type[bytes | bytearray | memoryview]) -> None:
         """What may be written is what the port says."""
         with store.put("buffer") as writer:
             writer.write(kind(b"abc"))

@@ -101,9 +101,7 @@ def _count_stale(lines: Iterator[str], *, modules: ModuleSet, progress: Progress
     return stale
 
 
-def _report_build(
-    lines: Iterable[str], programs: Sequence[Program], to_compile: int, progress: ProgressSink
-) -> None:
+def _report_build(lines: Iterable[str], programs: Sequence[Program], to_compile: int, progress: ProgressSink) -> None:
     task = f"building {', '.join(program.name for program in programs)}"
     done = 0
     note = "" if to_compile else "linking"

@@ -125,9 +125,7 @@ class Downloader:
             with part.open("ab" if have else "wb") as file:
                 self._copy(response, file.write, task=f"downloading {asset.filename}", have=have)
 
-    def _copy(
-        self, response: requests.Response, write: Callable[[bytes], object], *, task: str, have: int
-    ) -> None:
+    def _copy(self, response: requests.Response, write: Callable[[bytes], object], *, task: str, have: int) -> None:
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         try:

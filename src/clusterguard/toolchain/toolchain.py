@@ -143,9 +143,7 @@ class Toolchain:
         # Asking a program for its version takes tens of milliseconds, and there are many.
         with ThreadPoolExecutor() as several:
             looks = list(several.map(self._look, programs))
-        found = {
-            program.name: self._aloud(program, *look) for program, look in zip(programs, looks, strict=True)
-        }
+        found = {program.name: self._aloud(program, *look) for program, look in zip(programs, looks, strict=True)}
         missing: dict[str, list[Program]] = defaultdict(list)
         for program in programs:
             if found[program.name] is None and program not in missing[program.modules.name]:
@@ -176,9 +174,7 @@ class Toolchain:
                     return _found(program, kept, version, Source.CACHE, passed_over), tuple(passed_over)
         return None, tuple(passed_over)
 
-    def _aloud(
-        self, program: Program, found: FoundProgram | None, passed_over: Iterable[str]
-    ) -> FoundProgram | None:
+    def _aloud(self, program: Program, found: FoundProgram | None, passed_over: Iterable[str]) -> FoundProgram | None:
         for remark in passed_over:
             self._progress(Progress(task=f"looking for {program.name}", note=remark, finished=True))
         return found
@@ -275,9 +271,7 @@ class Toolchain:
                 self._cache.place(made, self._cache.program(name, _asset_key(asset)))
         part.unlink(missing_ok=True)
 
-    def _build(
-        self, programs: Sequence[Program], modules: ModuleSet, reasons: Iterable[str]
-    ) -> dict[str, Path]:
+    def _build(self, programs: Sequence[Program], modules: ModuleSet, reasons: Iterable[str]) -> dict[str, Path]:
         names = ", ".join(program.name for program in programs)
         because = "; ".join(dict.fromkeys(reasons))
         if Source.BUILD not in self._sources:
@@ -285,15 +279,11 @@ class Toolchain:
                 f"{names}: nowhere to be had: {because}; compiling is not allowed",
                 hint=f"put it on PATH, or name it: {_variable(programs[0].name)}",
             )
-        self._progress(
-            Progress(task=f"installing {names}", note=f"compiling from source: {because}", finished=True)
-        )
+        self._progress(Progress(task=f"installing {names}", note=f"compiling from source: {because}", finished=True))
         go = self._go(build.needed_go(modules))
         key = build.build_key(modules)
         with self._cache.scratch(modules.name) as scratch:
-            made = build.build(
-                programs, go=go, platform=self._platform, scratch=scratch, progress=self._progress
-            )
+            made = build.build(programs, go=go, platform=self._platform, scratch=scratch, progress=self._progress)
             for name, path in made.items():
                 self._cache.place(path, self._cache.program(name, key))
         return {program.name: self._cache.program(program.name, key) for program in programs}
@@ -377,9 +367,7 @@ def _sources(text: str) -> tuple[Source, ...]:
     try:
         return tuple(Source(word) for word in words) or tuple(Source)
     except ValueError as error:
-        raise ConfigError(
-            f"CLUSTERGUARD_TOOLCHAIN_SOURCES: {error}", hint=f"known are: {', '.join(Source)}"
-        ) from error
+        raise ConfigError(f"CLUSTERGUARD_TOOLCHAIN_SOURCES: {error}", hint=f"known are: {', '.join(Source)}") from error
 
 
 def _variable(name: str) -> str:
@@ -393,9 +381,7 @@ def _is_program(path: Path) -> bool:
 def _found(
     program: Program, path: Path, version: str | None, source: Source, passed_over: Iterable[str] = ()
 ) -> FoundProgram:
-    return FoundProgram(
-        name=program.name, path=path, version=version, source=source, passed_over=tuple(passed_over)
-    )
+    return FoundProgram(name=program.name, path=path, version=version, source=source, passed_over=tuple(passed_over))
 
 
 def _judge(program: Program, path: Path) -> tuple[str | None, str | None]:

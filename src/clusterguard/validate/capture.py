@@ -88,9 +88,7 @@ def capture(
                     continue
                 objects.update(harvest.objects)
                 left_out.update(harvest.left_out)
-                progress(
-                    Progress(task="capturing", done=len(objects), unit="objects", note=str(harvest.resource))
-                )
+                progress(Progress(task="capturing", done=len(objects), unit="objects", note=str(harvest.resource)))
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
@@ -141,13 +139,9 @@ def _plan(api: KubeClient, scope: Scope, versions: Mapping[str, str], *, absent_
         for group_version in api.discovery_gaps():
             every_kind = f"*.{group_version.rpartition('/')[0]}"
             if not excluded(every_kind):
-                skipped[every_kind] = (
-                    f"the cluster cannot tell what {group_version} has: its API does not answer"
-                )
+                skipped[every_kind] = f"the cluster cannot tell what {group_version} has: its API does not answer"
     return _Plan(
-        resources=[
-            _in_version(api, resource, versions) for resource in chosen if not excluded(str(resource))
-        ],
+        resources=[_in_version(api, resource, versions) for resource in chosen if not excluded(str(resource))],
         not_listed={kind: rule for kind, rule in not_listed.items() if not excluded(kind)},
         skipped=skipped,
     )

@@ -84,14 +84,10 @@ class _Differ:
         if _same(before, after) or self._explained(path, before, after):
             return
         if isinstance(before, dict) and isinstance(after, dict):
-            self._pairs(
-                path, [(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in {**before, **after}]
-            )
+            self._pairs(path, [(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in {**before, **after}])
         elif isinstance(before, list) and isinstance(after, list):
             self._lists(path, before, after)
-        elif (isinstance(before, Absent) or isinstance(after, Absent)) and self._partly_explained(
-            path, before, after
-        ):
+        elif (isinstance(before, Absent) or isinstance(after, Absent)) and self._partly_explained(path, before, after):
             # Some of what came or went is explained: tell the rest of it piece by piece.
             whole = after if isinstance(before, Absent) else before
             for step, value in _children(path, whole):
@@ -111,9 +107,7 @@ class _Differ:
             return
         old, new = _labelled(before, keys), _labelled(after, keys)
         labels = [*old, *(label for label in new if label not in old)]
-        self._pairs(
-            path, [(Element(label), old.get(label, ABSENT), new.get(label, ABSENT)) for label in labels]
-        )
+        self._pairs(path, [(Element(label), old.get(label, ABSENT), new.get(label, ABSENT)) for label in labels])
         kept_before, kept_after = [x for x in old if x in new], [x for x in new if x in old]
         order = (*path, Element("order"))
         if kept_before != kept_after and not self._explained(order, kept_before, kept_after):
@@ -129,9 +123,7 @@ class _Differ:
     def _rule(self, path: Path, before: Any, after: Any) -> str | None:  # noqa: ANN401 - any JSON
         if not path:
             return None
-        return self.explain(
-            Difference(ref=self.ref, path=path, before=before, after=after, autoscaled=self.autoscaled)
-        )
+        return self.explain(Difference(ref=self.ref, path=path, before=before, after=after, autoscaled=self.autoscaled))
 
     def _partly_explained(self, path: Path, before: Any, after: Any) -> bool:  # noqa: ANN401 - any JSON
         gone = isinstance(after, Absent)
@@ -144,9 +136,7 @@ class _Differ:
 
     def _change(self, path: Path, before: Any, after: Any) -> None:  # noqa: ANN401 - any JSON
         self.changes.append(
-            FieldChange(
-                path=format_path(path), before=self._told(path, before), after=self._told(path, after)
-            )
+            FieldChange(path=format_path(path), before=self._told(path, before), after=self._told(path, after))
         )
 
     def _told(self, path: Path, value: Any) -> str | None:  # noqa: ANN401 - any JSON
@@ -220,9 +210,7 @@ def _children(path: Path, value: Any) -> Iterator[tuple[str | Element, Any]]:  #
     if isinstance(value, dict):
         yield from value.items()
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        yield from (
-            (Element(label), item) for label, item in _labelled(value, _merge_keys(path, value, [])).items()
-        )
+        yield from ((Element(label), item) for label, item in _labelled(value, _merge_keys(path, value, [])).items())
 
 
 def _merge_keys(path: Path, before: list[Any], after: list[Any]) -> tuple[str, ...] | None:
@@ -310,9 +298,7 @@ def _controller(data: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _replaced_pods(
-    missing: Mapping[ObjectRef, bytes], extra: Mapping[ObjectRef, bytes]
-) -> dict[ObjectRef, ObjectRef]:
+def _replaced_pods(missing: Mapping[ObjectRef, bytes], extra: Mapping[ObjectRef, bytes]) -> dict[ObjectRef, ObjectRef]:
     """Pair pods that are gone with new ones of the same controller, as long as there are enough."""
     replacements: dict[tuple[str, str, str], list[ObjectRef]] = defaultdict(list)
     for ref in sorted(extra, reverse=True):

@@ -41,9 +41,7 @@ def save_inventory(inventory: Inventory, path: Path | str) -> None:
     """
     path = Path(path)
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", dir=path.parent
-        )  # readable by its owner only
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner only
     except OSError as error:
         raise ConfigError(f"cannot write the inventory {path}: {error.strerror}") from error
     temporary = Path(name)
@@ -151,9 +149,7 @@ def _header(line: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError("it is not an inventory")
     if header["version"] != _VERSION:
-        raise ValueError(
-            f"it is of format version {header['version']}, and this clusterguard reads {_VERSION}"
-        )
+        raise ValueError(f"it is of format version {header['version']}, and this clusterguard reads {_VERSION}")
     return header
 
 

@@ -97,9 +97,7 @@ def parse_pattern(text: str) -> Pattern:
     return Pattern(text, tuple(steps))
 
 
-_EXAMPLES = (
-    "write it like spec.replicas, metadata.annotations[example.com/owner], spec.volumes[name=data].nfs"
-)
+_EXAMPLES = "write it like spec.replicas, metadata.annotations[example.com/owner], spec.volumes[name=data].nfs"
 
 
 def _matcher(found: re.Match[str]) -> _Matcher:

@@ -448,9 +448,7 @@ def _renewal(lease: _Object) -> datetime | None:
 
 
 def _key(metadata: _Object) -> str:
-    return (
-        f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else str(metadata["name"])
-    )
+    return f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else str(metadata["name"])
 
 
 def _few(complaints: Sequence[str]) -> str:

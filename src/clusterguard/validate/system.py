@@ -183,8 +183,7 @@ def _has_controller(item: _Object) -> bool:
 
 
 _ROLES = frozenset(
-    f"{kind}.rbac.authorization.k8s.io"
-    for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    f"{kind}.rbac.authorization.k8s.io" for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 )
 
 _FLOW_CONTROL = frozenset(
@@ -236,9 +235,7 @@ SYSTEM_RULES = (
         name="the API server's own Service",
         reason="the API server makes default/kubernetes at every start",
         kinds=frozenset({"Service"}),
-        owns=lambda item: (
-            _metadata(item).get("namespace") == "default" and _metadata(item).get("name") == "kubernetes"
-        ),
+        owns=lambda item: _metadata(item).get("namespace") == "default" and _metadata(item).get("name") == "kubernetes",
     ),
     SystemRule(
         name="endpoints of Services",

@@ -121,11 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 - the names that http.server looks for
 
     def refuse(self, fault):
-        body = (
-            f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()
-            if fault.code
-            else b""
-        )
+        body = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode() if fault.code else b""
         self.send_response(fault.status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
@@ -135,9 +131,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def pass_on(self, body, fault):
         target = self.server.target
-        with contextlib.closing(
-            http.client.HTTPConnection(target.hostname, target.port, timeout=60)
-        ) as upstream:
+        with contextlib.closing(http.client.HTTPConnection(target.hostname, target.port, timeout=60)) as upstream:
             # The Host header is signed: it stays the client's.
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():

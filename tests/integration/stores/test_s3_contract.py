@@ -96,9 +96,7 @@ def certificate(directory):
     (directory / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     (directory / "s3.pem").write_bytes(server.public_bytes(serialization.Encoding.PEM))
     (directory / "s3.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return directory / "ca.pem", (directory / "s3.pem", directory / "s3.key")
 

@@ -248,14 +248,10 @@ class TestConditionalWrites:
     @pytest.fixture
     def old_fashioned(self, faults):
         """A server that has no conditional writes and says so."""
-        faults.always(
-            Fault(status=501, code="NotImplemented"), when=lambda request: "If-None-Match" in request.headers
-        )
+        faults.always(Fault(status=501, code="NotImplemented"), when=lambda request: "If-None-Match" in request.headers)
 
     @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
-    def test_without_them_the_key_is_asked_for_and_a_warning_says_so(
-        self, store, direct, old_fashioned, caplog, size
-    ):
+    def test_without_them_the_key_is_asked_for_and_a_warning_says_so(self, store, direct, old_fashioned, caplog, size):
         put(store, "new", b"n" * size)
         assert get(direct, "new") == b"n" * size
         assert "no conditional writes" in caplog.text

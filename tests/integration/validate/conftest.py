@@ -23,9 +23,7 @@ def validator(api):
 
 @pytest.fixture
 def namespace(api, request):
-    name = "t-" + "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower())[
-        -50:
-    ].strip("-")
+    name = "t-" + "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower())[-50:].strip("-")
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     api.wait_for(
         api.resource("ServiceAccount"),

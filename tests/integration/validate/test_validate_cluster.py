@@ -34,11 +34,7 @@ def told(report):
 
 def test_a_fresh_cluster_holds_nothing_but_what_its_simulator_needs(validator):
     inventory = validator.capture(Scope(exclude=("*.rbac.authorization.k8s.io",)))
-    own = [
-        ref
-        for ref in inventory.objects
-        if not ref.namespace.startswith("t-") and not ref.name.startswith("t-")
-    ]
+    own = [ref for ref in inventory.objects if not ref.namespace.startswith("t-") and not ref.name.startswith("t-")]
     assert own == []
     assert inventory.skipped == {}
     assert inventory.left_out["system namespaces"] > 0
@@ -153,9 +149,7 @@ def test_custom_resources_are_captured_like_any_other(api, validator, namespace)
                 "group": "example.com",
                 "scope": "Namespaced",
                 "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
-                "versions": [
-                    {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-                ],
+                "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
             },
         }
     )
@@ -168,10 +162,7 @@ def test_custom_resources_are_captured_like_any_other(api, validator, namespace)
     inventory = validator.capture()
     widget = ObjectRef("Widget", namespace, "w", "example.com")
     assert widget in inventory.objects
-    assert (
-        ObjectRef("CustomResourceDefinition", "", "widgets.example.com", "apiextensions.k8s.io")
-        in inventory.objects
-    )
+    assert ObjectRef("CustomResourceDefinition", "", "widgets.example.com", "apiextensions.k8s.io") in inventory.objects
     api.delete(api.resource("CustomResourceDefinition"), "widgets.example.com")
     api.wait_for(
         api.resource("CustomResourceDefinition"),
@@ -180,11 +171,7 @@ def test_custom_resources_are_captured_like_any_other(api, validator, namespace)
         what="the definition to go",
         timeout_seconds=30,
     )
-    missing = [
-        finding.ref
-        for finding in validator.validate(inventory).findings
-        if finding.kind is FindingKind.MISSING
-    ]
+    missing = [finding.ref for finding in validator.validate(inventory).findings if finding.kind is FindingKind.MISSING]
     assert widget in missing
 
 

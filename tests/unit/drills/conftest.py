@@ -95,6 +95,4 @@ def examples(tmp_path):
     """The three examples that the format was made for, under names that can be loaded."""
     directory = tmp_path / "examples"
     shutil.copytree(EXAMPLES, directory)
-    return {
-        path.stem: path.rename(path.with_name(f"{path.stem}.drill.yaml")) for path in directory.glob("*.yaml")
-    }
+    return {path.stem: path.rename(path.with_name(f"{path.stem}.drill.yaml")) for path in directory.glob("*.yaml")}

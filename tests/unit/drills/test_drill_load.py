@@ -85,9 +85,7 @@ def test_defaults_are_the_strict_ones(minimal, load):
 
 
 def test_a_step_knows_where_it_is_written(minimal, load):
-    (step,) = load(minimal.replace("{from: before}", "\n      from: before\n    timeout: 3m")).phase(
-        "restore"
-    )
+    (step,) = load(minimal.replace("{from: before}", "\n      from: before\n    timeout: 3m")).phase("restore")
 
     assert step.location.endswith("test.drill.yaml:19:5")
     assert step.source == "   19 |   - etcdRestore: \n   20 |       from: before\n   21 |     timeout: 3m"
@@ -103,9 +101,7 @@ def test_steps_are_called_by_their_name_or_their_action(minimal, load):
 
 
 def test_references_are_resolved_wherever_text_is(minimal, load):
-    text = minimal.replace("app=web", "'app=${env.APP}'").replace(
-        "  clusters:", "  description: $${x}\n  clusters:"
-    )
+    text = minimal.replace("app=web", "'app=${env.APP}'").replace("  clusters:", "  description: $${x}\n  clusters:")
 
     drill = load(text, environ={"APP": "api"})
 
@@ -116,17 +112,14 @@ def test_references_are_resolved_wherever_text_is(minimal, load):
 def test_the_process_environment_is_not_read(minimal, problems, monkeypatch):
     monkeypatch.setenv("APP", "web")
 
-    assert (
-        "the environment has no variable APP"
-        in problems(minimal.replace("app=web", "'${env.APP}'"))[0].message
-    )
+    assert "the environment has no variable APP" in problems(minimal.replace("app=web", "'${env.APP}'"))[0].message
 
 
 def test_a_matrix_makes_one_drill_for_each_combination(minimal, write):
     path = write(
-        minimal.replace(
-            "    main: {}", '    main: {kind: {version: "${matrix.k8s}", workers: "${matrix.n}"}}'
-        ).replace("  clusters:", "  matrix: {k8s: [1.30, 1.36], n: [0, 2]}\n  clusters:")
+        minimal.replace("    main: {}", '    main: {kind: {version: "${matrix.k8s}", workers: "${matrix.n}"}}').replace(
+            "  clusters:", "  matrix: {k8s: [1.30, 1.36], n: [0, 2]}\n  clusters:"
+        )
     )
 
     drills = load_drills(path)
@@ -339,12 +332,8 @@ def step(action):
 
 ready = optional({"kind": st.just("Pod")}, namespace=labels, selector=st.just("a=b"), count=counts)
 applied = st.fixed_dictionaries({"manifest": objects | st.lists(objects, min_size=1, max_size=2)})
-restored = optional(
-    {}, missing=counts, extra=counts | st.just("report"), identity=st.sampled_from(["name", "uid"])
-)
-patched = st.fixed_dictionaries(
-    {"kind": st.just("Gadget"), "name": labels, "patch": st.just({"spec": {"x": None}})}
-)
+restored = optional({}, missing=counts, extra=counts | st.just("report"), identity=st.sampled_from(["name", "uid"]))
+patched = st.fixed_dictionaries({"kind": st.just("Gadget"), "name": labels, "patch": st.just({"spec": {"x": None}})})
 drill_data = st.fixed_dictionaries({
     "apiVersion": st.just(schema.API_VERSION),
     "kind": st.just("Drill"),

@@ -88,9 +88,7 @@ def test_a_drill_without_canary_or_proof_says_so(minimal, load):
     drill = load(minimal.replace("  clusters:", "  canary: false\n  prove: false\n  clusters:"))
 
     assert texts(drill, "backup")[0] == "no markers: the file turns the canary off"
-    assert texts(drill, "fault")[1:] == [
-        "verify need not be red now: the file says prove: false, and the report will"
-    ]
+    assert texts(drill, "fault")[1:] == ["verify need not be red now: the file says prove: false, and the report will"]
     assert not any("marker" in text for text in texts(drill, "verify"))
 
 
@@ -104,8 +102,7 @@ def test_the_text_says_what_is_touched_and_what_must_be_allowed(examples):
     text = plan_text(load_drill(examples["gameday-namespace-loss"]))
 
     assert (
-        "west: context staging-west, which exists; it is touched only with --drill-allow-context staging-west"
-        in text
+        "west: context staging-west, which exists; it is touched only with --drill-allow-context staging-west" in text
     )
     assert "recovery: within 15m, or the drill fails" in text
     assert "  ! delete Namespace payments; selecting none is an error  [west]\n" in text
@@ -123,9 +120,7 @@ def test_a_cluster_without_a_provider_is_what_the_run_says(minimal, load, defaul
 
 
 def test_the_text_of_a_small_drill(minimal, load, tmp_path):
-    text = minimal.replace("    other: {startIn: restore}\n", "").replace(
-        "  - veleroBackup: {name: nightly}\n", ""
-    )
+    text = minimal.replace("    other: {startIn: restore}\n", "").replace("  - veleroBackup: {name: nightly}\n", "")
 
     assert (
         plan_text(load(text)).replace(str(tmp_path), "")

@@ -107,11 +107,7 @@ def test_one_slip_is_one_problem(case, minimal, problems):
 
 
 def test_all_problems_are_told_in_the_order_of_the_file(minimal, problems):
-    text = (
-        minimal.replace("startIn: restore", "startIn: never")
-        .replace("app=web", "=")
-        .replace("restored", "restord")
-    )
+    text = minimal.replace("startIn: restore", "startIn: never").replace("app=web", "=").replace("restored", "restord")
 
     found = problems(text)
 
@@ -152,6 +148,4 @@ def test_a_file_without_a_drill_is_refused(text, expected, problems):
 
 
 def test_a_second_document_is_refused(minimal, problems):
-    assert problems(f"{minimal}---\n{minimal}") == [
-        (23, 1, "a second document; a drill file holds one drill")
-    ]
+    assert problems(f"{minimal}---\n{minimal}") == [(23, 1, "a second document; a drill file holds one drill")]

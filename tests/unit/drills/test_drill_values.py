@@ -75,9 +75,7 @@ def test_label_selectors_are_taken(selector):
     assert values.check_selector(selector) == selector
 
 
-@pytest.mark.parametrize(
-    "selector", ["", "app=web,", "app = a b", "env in test", "-a=b", "app=>1", "a=" + "b" * 64]
-)
+@pytest.mark.parametrize("selector", ["", "app=web,", "app = a b", "env in test", "-a=b", "app=>1", "a=" + "b" * 64])
 def test_slips_in_label_selectors_are_refused(selector):
     with pytest.raises(ValueError, match="no label requirement"):
         values.check_selector(selector)

@@ -80,8 +80,7 @@ class Database:
     def tree(self, rows: Sequence[Row]) -> int:
         step = self.leaf_rows
         level = [
-            (rows[at][0] if rows else b"", self.leaf(rows[at : at + step]))
-            for at in range(0, max(1, len(rows)), step)
+            (rows[at][0] if rows else b"", self.leaf(rows[at : at + step])) for at in range(0, max(1, len(rows)), step)
         ]
         while len(level) > 1:
             step = self.fan_out
@@ -97,9 +96,7 @@ class Database:
         freelist = NO_FREELIST
         if free is not None:
             freelist = self.allocate()
-            self.pages[freelist] = HEADER.pack(freelist, 0x10, len(free), 0) + struct.pack(
-                f"<{len(free)}Q", *free
-            )
+            self.pages[freelist] = HEADER.pack(freelist, 0x10, len(free), 0) + struct.pack(f"<{len(free)}Q", *free)
         image = bytearray(self.high_water * self.page_size)
         for number, content in self.pages.items():
             at = number * self.page_size
@@ -119,9 +116,7 @@ def with_trailer(image: bytes) -> bytes:
     return image + hashlib.sha256(image).digest()
 
 
-def etcd_image(
-    rows: Sequence[Row], meta: Sequence[Row] = (), *, page_size: int = 4096, leaf_rows: int = 3
-) -> bytes:
+def etcd_image(rows: Sequence[Row], meta: Sequence[Row] = (), *, page_size: int = 4096, leaf_rows: int = 3) -> bytes:
     database = Database(page_size=page_size, leaf_rows=leaf_rows)
     return database.finish({b"key": database.bucket(rows), b"meta": inline_bucket(sorted(meta))})
 
@@ -172,13 +167,9 @@ class History:
     changes: list[Change] = field(default_factory=list)
     main: int = 1
 
-    def transaction(
-        self, puts: Sequence[bytes], deletions: Sequence[bytes] = (), value: bytes = b"v"
-    ) -> None:
+    def transaction(self, puts: Sequence[bytes], deletions: Sequence[bytes] = (), value: bytes = b"v") -> None:
         live = self._live()
-        steps = [(key, False) for key in puts] + [
-            (key, True) for key in deletions if key in live and key not in puts
-        ]
+        steps = [(key, False) for key in puts] + [(key, True) for key in deletions if key in live and key not in puts]
         if not steps:
             return
         self.main += 1

@@ -153,13 +153,9 @@ def test_leaves_in_the_wrong_places_are_found() -> None:
 def test_a_leaf_beside_its_parents_keys_is_found() -> None:
     rows = puts(9)
     moved = leaf_bytes(3, [*rows[3:5], (revision_key(50), b"\x0a\x01k")])
-    refused(
-        patched(IMAGE, 3 * PAGE, moved.ljust(PAGE, b"\0")), "page 3: has keys that belong to another page"
-    )
+    refused(patched(IMAGE, 3 * PAGE, moved.ljust(PAGE, b"\0")), "page 3: has keys that belong to another page")
     lower = leaf_bytes(3, [(revision_key(1), b"\x0a\x01k"), *rows[3:5]])
-    refused(
-        patched(IMAGE, 3 * PAGE, lower.ljust(PAGE, b"\0")), "page 3: has keys that belong to another page"
-    )
+    refused(patched(IMAGE, 3 * PAGE, lower.ljust(PAGE, b"\0")), "page 3: has keys that belong to another page")
 
 
 def test_a_branch_out_of_order_is_found() -> None:
@@ -204,9 +200,7 @@ def test_a_list_of_free_pages_is_held_against_the_tree() -> None:
     # 0xffff: the number of free pages is in the body.
     long_count = struct.pack("<HHIQQQ", 0x10, 0xFFFF, 0, 2, 6, 7)
     assert check(patched(damaged, list_at + 8, long_count)).free_pages == 2
-    refused(
-        patched(damaged, list_at + 8, struct.pack("<HHIQ", 0x10, 0xFFFF, 0, 2**60)), "has no room for its"
-    )
+    refused(patched(damaged, list_at + 8, struct.pack("<HHIQ", 0x10, 0xFFFF, 0, 2**60)), "has no room for its")
 
 
 def test_pages_that_nothing_refers_to_are_free_where_no_list_is_kept() -> None:

@@ -43,9 +43,7 @@ def test_a_record_survives_its_json() -> None:
     version=st.none() | st.text(),
 )
 def test_any_record_survives_its_json(name: str, revision: int, taken: datetime, version: str | None) -> None:
-    snapshot = Snapshot(
-        **{**VALUES, "name": name, "revision": revision, "taken": taken, "storage_version": version}
-    )
+    snapshot = Snapshot(**{**VALUES, "name": name, "revision": revision, "taken": taken, "storage_version": version})
     assert Snapshot.from_json(snapshot.to_json()) == snapshot
 
 

@@ -46,9 +46,7 @@ def test_changed_bytes_are_told_from_a_database_that_was_sent_broken(snapshot: P
     with pytest.raises(SnapshotCorruptError, match=r"trailer says [0-9a-f]{64}; page 3: says it is page 4"):
         verify_file(snapshot)
     snapshot.write_bytes(with_trailer(bytes(broken)))
-    with pytest.raises(
-        SnapshotCorruptError, match=r"page 3: .*the sha256 trailer is right, so etcd sent it so"
-    ):
+    with pytest.raises(SnapshotCorruptError, match=r"page 3: .*the sha256 trailer is right, so etcd sent it so"):
         verify_file(snapshot)
 
 

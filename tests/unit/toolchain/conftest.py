@@ -110,14 +110,10 @@ def release_of_etcd(site: Site, *, version: str = "3.7.3", padding: int = 0) -> 
             member = tarfile.TarInfo(f"{directory}/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return publish(
-        site, "etcd.tar.gz", buffer.getvalue(), {n: f"{directory}/{n}" for n in ETCD_FILES}, version=version
-    )
+    return publish(site, "etcd.tar.gz", buffer.getvalue(), {n: f"{directory}/{n}" for n in ETCD_FILES}, version=version)
 
 
-def publish(
-    site: Site, filename: str, content: bytes, programs: dict[str, str], *, version: str = "3.7.3"
-) -> Asset:
+def publish(site: Site, filename: str, content: bytes, programs: dict[str, str], *, version: str = "3.7.3") -> Asset:
     site.files[f"/releases.example/{filename}"] = content
     return Asset(
         url=f"https://releases.example/{filename}",

@@ -41,9 +41,7 @@ def install(tmp_path, fake_go):
             os.pathsep.join([str(fake_go), "/usr/bin", "/bin"]),
             *([site.address, asset.url, asset.sha256, asset.platform] if site else ["", "", "", ""]),
         ]
-        process = subprocess.Popen(
-            [sys.executable, "-c", INSTALL, *arguments], stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([sys.executable, "-c", INSTALL, *arguments], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout.readline() == "ready\n"
         return process

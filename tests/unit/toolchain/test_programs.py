@@ -62,9 +62,7 @@ def test_what_is_compiled_is_a_version_that_would_be_accepted(program):
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_the_pinned_modules_have_the_version_that_the_catalogue_tells(program):
     modules = resources.files("clusterguard.toolchain").joinpath("modules", program.modules.name)
-    required = dict(
-        re.findall(r"^\s*(?:require )?(\S+) (v\S+)", modules.joinpath("go.mod").read_text(), re.MULTILINE)
-    )
+    required = dict(re.findall(r"^\s*(?:require )?(\S+) (v\S+)", modules.joinpath("go.mod").read_text(), re.MULTILINE))
     module = max((path for path in required if program.package.startswith(path)), key=len)
     assert required[module] == f"v{program.modules.version}"
     assert modules.joinpath("go.sum").is_file()

@@ -161,9 +161,7 @@ class TestBuild:
 
     def test_a_failed_build_tells_what_go_said_and_leaves_nothing(self, make, fake_go, tmp_path):
         (fake_go / "fails").touch()
-        with pytest.raises(
-            ToolchainError, match=r"(?s)etcd: building etcd 3\.7\.3 failed.*a/b\.go:1: syntax"
-        ):
+        with pytest.raises(ToolchainError, match=r"(?s)etcd: building etcd 3\.7\.3 failed.*a/b\.go:1: syntax"):
             make(path=on_path(fake_go, "/usr/bin", "/bin")).ensure("etcd")
         assert finished_programs(tmp_path / "cache") == []
 
@@ -191,9 +189,7 @@ class TestList:
     def test_it_tells_where_programs_are_and_how_the_others_would_be_had(self, make, site, tmp_path):
         script(tmp_path / "bin" / "kwok", "echo kwok version v0.8.0")
         script(tmp_path / "bin" / "kind", "echo kind v0.11.0")
-        toolchain = make(
-            release_of_etcd(site), path=str(tmp_path / "bin"), explicit={"velero": tmp_path / "nothing"}
-        )
+        toolchain = make(release_of_etcd(site), path=str(tmp_path / "bin"), explicit={"velero": tmp_path / "nothing"})
         statuses = {status.name: status for status in toolchain.list()}
         assert statuses["kwok"].found.version == "0.8.0"
         assert statuses["etcd"].found is None

@@ -21,9 +21,7 @@ def validator(api):
 
 
 def test_an_object_is_kept_as_canonical_json_without_managed_fields():
-    api = FakeClient(
-        thing("ConfigMap", "b", data={"z": "1", "a": "2"}, metadata={"managedFields": [{"manager": "x"}]})
-    )
+    api = FakeClient(thing("ConfigMap", "b", data={"z": "1", "a": "2"}, metadata={"managedFields": [{"manager": "x"}]}))
     [data] = capture(api, Scope()).objects.values()
     assert data == (
         b'{"apiVersion":"v1","data":{"a":"2","z":"1"},"kind":"ConfigMap","metadata":'
@@ -38,9 +36,7 @@ def test_an_object_is_kept_as_canonical_json_without_managed_fields():
         (thing("ConfigMap", "x", "kube-system"), "system namespaces"),
         (thing("Namespace", "kube-public", ""), "system namespaces"),
         (
-            thing(
-                "Namespace", "default", "", metadata={"labels": {"kubernetes.io/metadata.name": "default"}}
-            ),
+            thing("Namespace", "default", "", metadata={"labels": {"kubernetes.io/metadata.name": "default"}}),
             "untouched default namespace",
         ),
         (thing("ServiceAccount", "default"), "untouched default service accounts"),
@@ -51,9 +47,7 @@ def test_an_object_is_kept_as_canonical_json_without_managed_fields():
                 "EndpointSlice",
                 "web-1",
                 api="discovery.k8s.io/v1",
-                metadata={
-                    "labels": {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
-                },
+                metadata={"labels": {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}},
             ),
             "endpoints of Services",
         ),
@@ -133,9 +127,7 @@ def test_few_namespaces_are_listed_one_by_one_so_that_rights_in_them_suffice():
 
 
 def test_a_system_namespace_must_be_named_in_full():
-    api = FakeClient(
-        thing("ConfigMap", "a", "kube-system"), thing("ConfigMap", "kube-root-ca.crt", "kube-system")
-    )
+    api = FakeClient(thing("ConfigMap", "a", "kube-system"), thing("ConfigMap", "kube-root-ca.crt", "kube-system"))
     assert names(capture(api, Scope(namespaces=("*",)))) == []
     assert names(capture(api, Scope(namespaces=("kube-system",)))) == ["ConfigMap kube-system/a"]
 
@@ -160,9 +152,7 @@ def test_a_list_that_expired_is_taken_again_from_the_start():
     assert api.page_sizes == [500, 500, 0]
 
 
-@pytest.mark.parametrize(
-    "error", [ClusterError("403 Forbidden"), ClusterUnreachableError("503"), ConflictError("410")]
-)
+@pytest.mark.parametrize("error", [ClusterError("403 Forbidden"), ClusterUnreachableError("503"), ConflictError("410")])
 def test_a_kind_that_cannot_be_listed_is_skipped_whole_with_the_reason(error):
     api = FakeClient(thing("Secret", "a"), thing("Secret", "b"), thing("ConfigMap", "c"))
     api.failures["Secret"] = [error] * 3
@@ -249,9 +239,7 @@ def test_a_kind_that_could_not_be_listed_is_unknown_and_not_missing(when):
     if when == "after":
         api.failures["Secret"] = forbidden
     report = validator(api).validate(inventory, tolerate=Tolerance(missing=None, changed=None))
-    assert [(finding.kind, str(finding.ref)) for finding in report.findings] == [
-        (FindingKind.UNKNOWN, "Secret *")
-    ]
+    assert [(finding.kind, str(finding.ref)) for finding in report.findings] == [(FindingKind.UNKNOWN, "Secret *")]
     assert "403" in report.findings[0].detail
     assert report.compared == 1
 

@@ -76,9 +76,7 @@ json_values = st.recursive(
     ),
     max_leaves=12,
 )
-specs = st.dictionaries(
-    st.sampled_from(["containers", "env", "ports", "rules", "x", "y"]), json_values, max_size=4
-)
+specs = st.dictionaries(st.sampled_from(["containers", "env", "ports", "rules", "x", "y"]), json_values, max_size=4)
 anything = st.builds(
     lambda name, kind, spec, namespace: make(kind, name, spec=spec, namespace=namespace),
     st.sampled_from("abcd"),
@@ -124,9 +122,7 @@ def test_one_mutated_field_is_always_found(spec, data):
     holder = mutated
     for step in place[:-1]:
         holder = holder[step]
-    holder[place[-1]] = data.draw(
-        scalars.filter(lambda value: orjson.dumps(value) != orjson.dumps(holder[place[-1]]))
-    )
+    holder[place[-1]] = data.draw(scalars.filter(lambda value: orjson.dumps(value) != orjson.dumps(holder[place[-1]])))
     assert changes(make("Widget", spec=spec), make("Widget", spec=mutated))
 
 
@@ -178,9 +174,7 @@ def test_order_of_containers_counts():
 
 
 def test_ports_are_told_apart_by_number_and_protocol():
-    before = make(
-        "Service", "web", spec={"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-    )
+    before = make("Service", "web", spec={"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]})
     after = copy.deepcopy(before)
     after["spec"]["ports"][1]["targetPort"] = 53
     assert list(changes(before, after)) == ["spec.ports[port=53,protocol=TCP].targetPort"]
@@ -221,9 +215,9 @@ def test_an_etcd_restore_must_bring_back_the_very_same_objects():
 
 
 def test_a_copy_by_name_fails_when_the_profile_asks_for_the_uid():
-    assert list(
-        changes(make(uid="u-1"), make(uid="u-2"), profile_named("velero-restore", identity="uid"))
-    ) == ["metadata.uid"]
+    assert list(changes(make(uid="u-1"), make(uid="u-2"), profile_named("velero-restore", identity="uid"))) == [
+        "metadata.uid"
+    ]
 
 
 def test_what_a_rule_covers_does_not_hide_what_came_with_it():
@@ -234,9 +228,7 @@ def test_what_a_rule_covers_does_not_hide_what_came_with_it():
         api="apps/v1",
         metadata={"annotations": {"deployment.kubernetes.io/revision": "1", "example.com/owner": "me"}},
     )
-    assert changes(before, after, SAME_CLUSTER) == {
-        'metadata.annotations["example.com/owner"]': (None, '"me"')
-    }
+    assert changes(before, after, SAME_CLUSTER) == {'metadata.annotations["example.com/owner"]': (None, '"me"')}
 
 
 def test_an_etcd_restore_has_no_excuse_for_an_annotation():
@@ -263,9 +255,7 @@ def test_a_headless_service_must_stay_headless(before, after, excused):
 
 
 def test_a_pod_that_got_a_node_since_is_fine_but_one_that_moved_is_not():
-    waiting, placed, moved = (
-        make("Pod", "p", spec=spec) for spec in ({}, {"nodeName": "a"}, {"nodeName": "b"})
-    )
+    waiting, placed, moved = (make("Pod", "p", spec=spec) for spec in ({}, {"nodeName": "a"}, {"nodeName": "b"}))
     assert changes(waiting, placed) == {}
     assert changes(placed, moved)
     assert changes(placed, waiting)

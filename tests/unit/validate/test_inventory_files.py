@@ -26,9 +26,7 @@ def inventory(count=3):
     return Inventory(
         taken=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         server_version="v1.36.3",
-        scope=Scope(
-            namespaces=("shop",), kinds=("Deployment",), selector="a=b", exclude=("*.metrics.k8s.io",)
-        ),
+        scope=Scope(namespaces=("shop",), kinds=("Deployment",), selector="a=b", exclude=("*.metrics.k8s.io",)),
         objects={reference(item): canonical(copy.deepcopy(item)) for item in items},
         skipped={"Widget.example.com": "403"},
         left_out={"system namespaces": 4},
@@ -75,9 +73,7 @@ def test_a_file_that_lost_whole_lines_is_refused(tmp_path):
 def test_a_flipped_bit_is_noticed(tmp_path):
     save_inventory(inventory(), tmp_path / "i")
     data = bytearray((tmp_path / "i").read_bytes())
-    for position in range(
-        10, len(data)
-    ):  # the first ten bytes are gzip's own header, which holds nothing of ours
+    for position in range(10, len(data)):  # the first ten bytes are gzip's own header, which holds nothing of ours
         data[position] ^= 1
         (tmp_path / "flipped").write_bytes(data)
         with pytest.raises(ConfigError):

@@ -48,18 +48,14 @@ ON_NODES = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAva
             replicas=3,
             updateStrategy={"rollingUpdate": {"partition": 2}},
         ),
-        workload(
-            "StatefulSet", FULL | {"updatedReplicas": 0}, replicas=3, updateStrategy={"type": "OnDelete"}
-        ),
+        workload("StatefulSet", FULL | {"updatedReplicas": 0}, replicas=3, updateStrategy={"type": "OnDelete"}),
         workload("DaemonSet", ON_NODES),
         workload("ReplicaSet", FULL, replicas=3),
         workload("Job", {"conditions": [{"type": "Complete", "status": "True"}]}, api="batch/v1"),
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {}, "status": {"phase": "Bound"}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {}, "status": {"phase": "Active"}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}},
-        conditioned(
-            "CustomResourceDefinition", "apiextensions.k8s.io/v1", Established="True", NamesAccepted="True"
-        ),
+        conditioned("CustomResourceDefinition", "apiextensions.k8s.io/v1", Established="True", NamesAccepted="True"),
         conditioned("APIService", "apiregistration.k8s.io/v1", Available="True"),
         conditioned("Certificate", "cert-manager.io/v1", Ready="True"),
         conditioned("Node", "v1", Ready="True"),
@@ -97,11 +93,7 @@ def test_ready(item):
         (
             workload(
                 "Deployment",
-                {
-                    "conditions": [
-                        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-                    ]
-                },
+                {"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]},
                 replicas=0,
             ),
             "Deadline",

@@ -14,9 +14,7 @@ MISSING = Finding(kind=FindingKind.MISSING, ref=SETTINGS)
 
 
 def changed(before, after, path="spec.replicas"):
-    return Finding(
-        kind=FindingKind.CHANGED, ref=WEB, changes=(FieldChange(path=path, before=before, after=after),)
-    )
+    return Finding(kind=FindingKind.CHANGED, ref=WEB, changes=(FieldChange(path=path, before=before, after=after),))
 
 
 def test_a_report_reads_as_a_diff():

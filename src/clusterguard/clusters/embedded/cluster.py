@@ -6,8 +6,6 @@ import contextlib
 import os
 import secrets
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
@@ -34,6 +32,7 @@ from clusterguard.process import ProcessRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from clusterguard.clusters.kube import KubeClient
@@ -77,7 +76,7 @@ class EmbeddedCluster:
     provider = "embedded"
     simulated_pods = True
     created_by_us = True
-    context = None
+    context: str | None = None
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """etcd's live data directory."""
+        """Live data directory of etcd."""
         return self.folder / "etcd"
 
     @property

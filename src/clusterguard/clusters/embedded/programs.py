@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.embedded.commands import Layout, argv_of
@@ -15,6 +14,7 @@ from clusterguard.process import spawn, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["Programs"]
 
@@ -29,7 +29,7 @@ class Programs:
     layout: Layout
     record: ClusterRecord
     outlive_us: bool
-    sleep: Callable[[float], None] = field(default=time.sleep)
+    sleep: Callable[[float], None] = field(default=time.sleep)  # noqa: TID251 - the real one; tests pass their own
 
     def start(self, *names: str) -> None:
         """Start programs that do not run already."""
@@ -71,7 +71,10 @@ class Programs:
                 raise self._died(name)
             if time.monotonic() > deadline:
                 raise WaitTimeoutError(
-                    what, seconds=seconds, last_seen=reason, hint=f"the end of its log:\n{tail(self.log(name))}"
+                    what,
+                    seconds=seconds,
+                    last_seen=reason,
+                    hint=f"the end of its log:\n{tail(self.log(name))}",
                 )
             self.sleep(_POLL_SECONDS)
 
