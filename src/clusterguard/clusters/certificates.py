@@ -1,4 +1,4 @@
-"""The certificates of an embedded control plane, as kubeadm lays them out: an authority for the cluster, one for etcd."""
+"""The certificates of an embedded control plane, as kubeadm lays them out: one authority for etcd, one for the rest."""
 
 from __future__ import annotations
 

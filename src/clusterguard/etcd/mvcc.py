@@ -353,7 +353,12 @@ class _Compacted:
             if len(keys[index]) != _PUT_SIZE:
                 continue
             value, end = values[index], ends[index]
-            if value + 1 < end and data[value] == _KEY_FIELD and (size := data[value + 1]) <= _SHORT:
+            if (
+                value + 1 < end
+                and data[value] == _KEY_FIELD
+                and (size := data[value + 1]) <= _SHORT
+                and value + 2 + size <= end
+            ):
                 key = data[value + 2 : value + 2 + size]
             else:
                 key = _user_key(leaf, index)
@@ -424,9 +429,8 @@ def _parse_main(key: bytes) -> int:
 def _user_key(leaf: Leaf, index: int) -> bytes:
     data, value, end = leaf.data, leaf.values[index], leaf.ends[index]
     if value + 1 < end and data[value] == _KEY_FIELD and (size := data[value + 1]) <= _SHORT:
-        start = value + 2
-        if start + size <= end:
-            return data[start : start + size]
+        if value + 2 + size <= end:
+            return data[value + 2 : value + 2 + size]
     return _key_and_whether_first(leaf, index)[0]
 
 
