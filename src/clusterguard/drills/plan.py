@@ -121,9 +121,9 @@ def _phase(drill: Drill, phase: s.PhaseName, default_cluster: str) -> Iterator[P
         case "setup":
             yield from steps
         case "backup":
+            yield _implied(phase, f"capture the baseline: {_scope_words(drill.spec.scope)}")
             yield from _canary_before(drill)
             yield from steps
-            yield _implied(phase, f"capture the baseline: {_scope_words(drill.spec.scope)}")
             yield from _canary_after(drill)
         case "fault":
             if drill.spec.canary is not False:

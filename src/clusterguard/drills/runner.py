@@ -257,10 +257,11 @@ class _Execution:
 
     def _backup(self, run: Run) -> None:
         with self._phase("backup"):
+            # Before the backup, not after it: what moves meanwhile is then newer in the backup, never older.
+            self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
             self._write_canaries(run)
             for step in self.drill.phase("backup"):
                 self._perform(run, step)
-            self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
             for name, canaries in run.canaries.items():
                 canaries.write_after_backup(run.clusters[name].api)
 

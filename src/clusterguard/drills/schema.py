@@ -534,7 +534,7 @@ class VeleroRestore(Model):
 
 
 class Restored(Model):
-    """Compare everything in scope, field by field, with the baseline taken when the backup phase ended."""
+    """Compare everything in scope, field by field, with the baseline taken when the backup phase began."""
 
     missing: Count = Comparison("==", 0)
     """How many objects may be missing."""
@@ -891,7 +891,7 @@ class DrillSpec(Model):
     setup: tuple[SetupStep, ...] = ()
     """Build what the drill is about."""
     backup: Annotated[tuple[BackupStep, ...], Field(min_length=1)]
-    """Back it up. The baseline is taken when this phase ends."""
+    """Back it up. The baseline is taken when this phase begins."""
     fault: Annotated[tuple[FaultStep, ...], Field(min_length=1)]
     """Break it. The recovery clock starts when this phase ends."""
     restore: Annotated[tuple[RestoreStep, ...], Field(min_length=1)]

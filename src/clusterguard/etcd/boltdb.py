@@ -5,8 +5,8 @@ order of its keys within it and against its parent, and, through a `PageLedger`,
 it. So walking every bucket is the structural check, and there is no second pass. Corrupt input raises
 `SnapshotCorruptError` with the page and the problem; loops, depth and sizes are bounded by the file.
 
-Pages are read with ``pread``, in windows that grow where the file is read in order: memory stays constant, and
-a file that shrinks or a disk that fails is an error instead of the SIGBUS that a memory map would give.
+Pages are read with ``pread`` through a small cache: memory stays constant, and a file that shrinks or a disk
+that fails is an error instead of the SIGBUS that a memory map would give.
 
 The format (little-endian) follows bbolt's ``internal/common``: page header of 16 bytes (number, flags, count,
 overflow), leaf elements (flags, position, key size, value size), branch elements (position, key size, page),
@@ -43,8 +43,10 @@ _NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is
 _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
-_LARGEST_READ = 256 * 1024
-_GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
+# etcd reuses free pages in no order, but mostly near the end of the file as it was then: a few MiB of what was
+# read last hold most of the next pages.
+_WINDOW = 64 * 1024
+_WINDOWS = 256
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
 _HINT = "the snapshot cannot be restored; use another one"
@@ -136,19 +138,10 @@ class Split(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """Pages that were read at once.
+    """Bytes of the file, and where in it they begin."""
 
-    Attributes:
-        first: The first page.
-        end: The page after the last one.
-        data: Their bytes.
-        ahead: How many pages were asked for at least.
-    """
-
-    first: int
-    end: int
     data: bytes
-    ahead: int
+    base: int
 
 
 class PageLedger:
@@ -206,7 +199,8 @@ class BoltFile:
         self.size = size - DIGEST_SIZE if size % 512 == DIGEST_SIZE else size
         self.meta = self._read_meta()
         self._page_size = self.meta.page_size
-        self._window = _Window(0, 0, b"", 1)
+        self._pages_per_window = max(1, _WINDOW // self._page_size)
+        self._windows: dict[int, _Window] = {}
 
     def ledger(self) -> PageLedger:
         """Return a new ledger, with the two meta pages and the free list's pages noted.
@@ -333,7 +327,7 @@ class BoltFile:
         number = reference[0]
         window, at, flags, count, length = self._page(number, ledger)
         if flags == _LEAF:
-            leaf = _leaf(number, window.data, at, at + length, count, base=window.first * self._page_size)
+            leaf = _leaf(number, window.data, at, at + length, count, base=window.base)
             if leaf.keys:
                 _require_order(reference, leaf.keys[0], leaf.keys[-1])
             return leaf
@@ -346,35 +340,34 @@ class BoltFile:
         high_water = self.meta.high_water
         if not _META_PAGES <= number < high_water:
             raise corrupt(number, f"is referred to, but the pages are 2 to {high_water - 1}")
-        window = self._window
-        if not window.first <= number < window.end:
-            window = self._read(number, 1)
+        index = number // self._pages_per_window
+        window = self._windows.get(index) or self._read_window(index)
         page_size = self._page_size
-        at = (number - window.first) * page_size
+        at = number * page_size - window.base
         own, flags, count, overflow = _HEADER.unpack_from(window.data, at)
         if own != number:
             raise corrupt(number, f"says it is page {own}")
-        if overflow:
-            pages = overflow + 1
-            if number + pages > high_water or pages * page_size > _LARGEST_PAGE:
-                raise corrupt(number, f"says it is {pages} pages long")
-            if number + pages > window.end:
-                window = self._read(number, pages)
-                at = (number - window.first) * page_size
-            ledger.take(number, pages)
-            return window, at, flags, count, pages * page_size
-        ledger.take(number, 1)
-        return window, at, flags, count, page_size
+        if not overflow:
+            ledger.take(number, 1)
+            return window, at, flags, count, page_size
+        pages = overflow + 1
+        length = pages * page_size
+        if number + pages > high_water or length > _LARGEST_PAGE:
+            raise corrupt(number, f"says it is {pages} pages long")
+        ledger.take(number, pages)
+        if at + length > len(window.data):
+            base = number * page_size
+            window, at = _Window(self.read_at(base, length), base), 0
+        return window, at, flags, count, length
 
-    def _read(self, number: int, pages: int) -> _Window:
-        """Read these pages, and as many more as going in order has earned."""
-        last = self._window
-        in_order = last.first <= number <= last.end + _GAP_PAGES
-        ahead = min(2 * last.ahead, _LARGEST_READ // self._page_size) if in_order else 1
-        count = min(max(pages, ahead), self.meta.high_water - number)
-        data = self.read_at(number * self._page_size, count * self._page_size)
-        self._window = _Window(number, number + count, data, ahead)
-        return self._window
+    def _read_window(self, index: int) -> _Window:
+        """Read a window and keep it, in place of the one kept longest."""
+        base = index * self._pages_per_window * self._page_size
+        size = min(self._pages_per_window * self._page_size, self.meta.high_water * self._page_size - base)
+        window = self._windows[index] = _Window(self.read_at(base, size), base)
+        if len(self._windows) > _WINDOWS:
+            del self._windows[next(iter(self._windows))]
+        return window
 
     def _read_meta(self) -> Meta:
         first = self._meta_at(0, 0)

@@ -54,6 +54,7 @@ _CREDENTIALS = _Meaning(
 _SETTINGS = _Meaning(ConfigError, "check the store's location and the AWS configuration (AWS_* variables, ~/.aws)")
 _INSTALLATION = _Meaning(StoreError, "boto3 and botocore do not fit together or with this program; reinstall them")
 _PLAIN = _Meaning(StoreError)
+_NOWHERE = _Meaning(StoreError, "check the endpoint: an S3 server says what it did not find")
 _DENIED = _Meaning(StoreError)  # its hint names the permission, which depends on the operation
 _FULL = _Meaning(StoreError, "make room in the bucket, or raise its quota")
 _REGION = _Meaning(StoreError, "name the bucket's own region: region=…")
@@ -253,6 +254,8 @@ def _meaning_of_class(lineage: Sequence[type]) -> _Meaning | None:
 
 
 def _meaning_of_status(status: int) -> _Meaning:
+    if status == HTTPStatus.NOT_FOUND:
+        return _NOWHERE
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _DENIED
     if status == HTTPStatus.INSUFFICIENT_STORAGE:

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import os
 import uuid
 
 import pytest
 from s3_fault_proxy import fault_proxy
 from s3_gateway import gateway
 
-from clusterguard.toolchain import from_environment
-
 
 @pytest.fixture(scope="session")
-def versitygw():
+def versitygw(toolchain):
     """The S3 server's program."""
-    return from_environment(os.environ).ensure("versitygw")["versitygw"]
+    return toolchain.ensure("versitygw")["versitygw"]
 
 
 @pytest.fixture(scope="session")

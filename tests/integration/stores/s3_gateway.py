@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clusterguard.process import spawn
+from clusterguard.process import spawn, tail
 from clusterguard.stores.s3 import S3Credentials, S3Store
 
 if TYPE_CHECKING:
@@ -49,16 +49,17 @@ def gateway(program, directory, *, tls=None):
     (data / BUCKET).mkdir(parents=True)
     port = free_port()
     flags = ["--cert", tls[0], "--key", tls[1]] if tls else []
-    child = spawn(
+    log = directory / "versitygw.log"
+    server = spawn(
         [program, "--port", f"127.0.0.1:{port}", "--quiet", *flags, "posix", data],
-        log=directory / "versitygw.log",
+        log=log,
         env={"ROOT_ACCESS_KEY": CREDENTIALS.access_key, "ROOT_SECRET_KEY": CREDENTIALS.secret_key},
     )
     try:
-        _wait_for(port, child)
+        _wait_for(port, server, log)
         yield Gateway(endpoint=f"{'https' if tls else 'http'}://127.0.0.1:{port}", directory=data)
     finally:
-        child.stop()
+        server.stop(grace_seconds=10)
 
 
 def free_port():
@@ -67,10 +68,10 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def _wait_for(port, child):
+def _wait_for(port, server, log):
     for _ in range(600):
-        assert child.poll() is None, child.ending()
+        assert server.alive(), tail(log)
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
-    raise AssertionError(child.ending())
+    raise AssertionError(tail(log))

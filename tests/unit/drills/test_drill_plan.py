@@ -35,8 +35,8 @@ def test_what_the_file_does_not_write_down_is_in_the_plan(examples):
     drill = load_drill(examples["etcd-pods"])
 
     assert [line.text for line in plan_lines(drill) if line.implied] == [
-        "write the first marker: the restore must bring it back",
         "capture the baseline: namespaces shop",
+        "write the first marker: the restore must bring it back",
         "write the second marker: the restore must lose it",
         "delete the first marker",
         "look at verify once: with nothing red the drill is vacuous, and fails",

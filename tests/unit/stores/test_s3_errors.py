@@ -69,8 +69,8 @@ def test_the_table_has_no_class_that_is_gone():
     ("code", "status", "kind", "hint"),
     [
         ("NoSuchKey", 404, ObjectNotFoundError, None),
-        ("404", 404, StoreError, None),
-        ("Unheard", 404, StoreError, None),
+        ("404", 404, StoreError, "check the endpoint"),
+        ("Unheard", 404, StoreError, "check the endpoint"),
         ("NoSuchBucket", 404, StoreError, "create the bucket"),
         ("AccessDenied", 403, StoreError, "allow these credentials s3:PutObject on s3://b/k"),
         ("403", 403, StoreError, "s3:PutObject"),
