@@ -45,8 +45,8 @@ _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
 # etcd reuses free pages in no order, but mostly near the end of the file as it was then: a few MiB of what was
 # read last hold most of the next pages.
-_WINDOW = 64 * 1024
-_WINDOWS = 256
+_WINDOW = 128 * 1024
+_WINDOWS = 128
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
 _HINT = "the snapshot cannot be restored; use another one"

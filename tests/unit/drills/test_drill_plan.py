@@ -87,7 +87,7 @@ def test_cleanup_runs_the_last_step_first(examples):
 def test_a_drill_without_canary_or_proof_says_so(minimal, load):
     drill = load(minimal.replace("  clusters:", "  canary: false\n  prove: false\n  clusters:"))
 
-    assert texts(drill, "backup")[0] == "no markers: the file turns the canary off"
+    assert texts(drill, "backup")[1] == "no markers: the file turns the canary off"
     assert texts(drill, "fault")[1:] == ["verify need not be red now: the file says prove: false, and the report will"]
     assert not any("marker" in text for text in texts(drill, "verify"))
 
@@ -134,9 +134,9 @@ setup
     wait until every Pod in namespace shop is ready
 
 backup
+  · capture the baseline: everything that is not system-owned
   · write the first marker: the restore must bring it back
     save an etcd snapshot as `before` in the run's own store, checked while it is written
-  · capture the baseline: everything that is not system-owned
   · write the second marker: the restore must lose it
 
 fault
