@@ -5,8 +5,9 @@ order of its keys within it and against its parent, and, through a `PageLedger`,
 it. So walking every bucket is the structural check, and there is no second pass. Corrupt input raises
 `SnapshotCorruptError` with the page and the problem; loops, depth and sizes are bounded by the file.
 
-Pages are read with ``pread`` through a small cache: memory stays constant, and a file that shrinks or a disk
-that fails is an error instead of the SIGBUS that a memory map would give.
+Pages are read with ``pread``, many at a time where the file is read in order and one by one where it is not (etcd
+reuses free pages in no order): memory stays constant, and a file that shrinks or a disk that fails is an error
+instead of the SIGBUS that a memory map would give.
 
 The format (little-endian) follows bbolt's ``internal/common``: page header of 16 bytes (number, flags, count,
 overflow), leaf elements (flags, position, key size, value size), branch elements (position, key size, page),
@@ -43,10 +44,8 @@ _NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is
 _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
-# etcd reuses free pages in no order, but mostly near the end of the file as it was then: a few MiB of what was
-# read last hold most of the next pages.
-_WINDOW = 128 * 1024
-_WINDOWS = 128
+_LARGEST_READ = 256 * 1024
+_GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
 _HINT = "the snapshot cannot be restored; use another one"
@@ -137,13 +136,6 @@ class Split(NamedTuple):
     before: Iterator[Leaf]
 
 
-class _Window(NamedTuple):
-    """Bytes of the file, and where in it they begin."""
-
-    data: bytes
-    base: int
-
-
 class PageLedger:
     """Which pages were met: everything is met once, and nothing that is free."""
 
@@ -199,8 +191,9 @@ class BoltFile:
         self.size = size - DIGEST_SIZE if size % 512 == DIGEST_SIZE else size
         self.meta = self._read_meta()
         self._page_size = self.meta.page_size
-        self._pages_per_window = max(1, _WINDOW // self._page_size)
-        self._windows: dict[int, _Window] = {}
+        self._data = b""  # the pages read last: from _first up to, not including, _end
+        self._first = self._end = 0
+        self._ahead = 1  # how many pages going in order has earned
 
     def ledger(self) -> PageLedger:
         """Return a new ledger, with the two meta pages and the free list's pages noted.
@@ -211,10 +204,10 @@ class BoltFile:
         ledger = PageLedger(self.meta.high_water)
         ledger.take(0, _META_PAGES)
         if self.meta.freelist is not None:
-            window, at, flags, count, length = self._page(self.meta.freelist, ledger)
+            at, flags, count, length = self._page(self.meta.freelist, ledger)
             if flags != _FREELIST:
                 raise corrupt(self.meta.freelist, f"is no free list: flags {flags:#x}")
-            free = _free_pages(self.meta.freelist, window.data[at : at + length], count)
+            free = _free_pages(self.meta.freelist, self._data[at : at + length], count)
             ledger.listed_free = len(free)
             for page in free:
                 if not _META_PAGES <= page < self.meta.high_water:
@@ -325,49 +318,47 @@ class BoltFile:
 
     def _node(self, reference: _Reference, ledger: PageLedger) -> Leaf | list[_Reference]:
         number = reference[0]
-        window, at, flags, count, length = self._page(number, ledger)
+        at, flags, count, length = self._page(number, ledger)
         if flags == _LEAF:
-            leaf = _leaf(number, window.data, at, at + length, count, base=window.base)
+            leaf = _leaf(number, self._data, at, at + length, count, base=self._first * self._page_size)
             if leaf.keys:
                 _require_order(reference, leaf.keys[0], leaf.keys[-1])
             return leaf
         if flags == _BRANCH:
-            return _children(window.data[at : at + length], count, reference)
+            return _children(self._data[at : at + length], count, reference)
         raise corrupt(number, f"is neither branch nor leaf: flags {flags:#x}")
 
-    def _page(self, number: int, ledger: PageLedger) -> tuple[_Window, int, int, int, int]:
-        """Return a window on the page, where it starts there, its flags, count, and length in bytes."""
+    def _page(self, number: int, ledger: PageLedger) -> tuple[int, int, int, int]:
+        """Return where the page starts in the bytes read last, its flags, count, and length in bytes."""
         high_water = self.meta.high_water
         if not _META_PAGES <= number < high_water:
             raise corrupt(number, f"is referred to, but the pages are 2 to {high_water - 1}")
-        index = number // self._pages_per_window
-        window = self._windows.get(index) or self._read_window(index)
+        if not self._first <= number < self._end:
+            self._read(number, 1)
         page_size = self._page_size
-        at = number * page_size - window.base
-        own, flags, count, overflow = _HEADER.unpack_from(window.data, at)
+        at = (number - self._first) * page_size
+        own, flags, count, overflow = _HEADER.unpack_from(self._data, at)
         if own != number:
             raise corrupt(number, f"says it is page {own}")
         if not overflow:
             ledger.take(number, 1)
-            return window, at, flags, count, page_size
+            return at, flags, count, page_size
         pages = overflow + 1
-        length = pages * page_size
-        if number + pages > high_water or length > _LARGEST_PAGE:
+        if number + pages > high_water or pages * page_size > _LARGEST_PAGE:
             raise corrupt(number, f"says it is {pages} pages long")
         ledger.take(number, pages)
-        if at + length > len(window.data):
-            base = number * page_size
-            window, at = _Window(self.read_at(base, length), base), 0
-        return window, at, flags, count, length
+        if number + pages > self._end:
+            self._read(number, pages)
+            at = 0
+        return at, flags, count, pages * page_size
 
-    def _read_window(self, index: int) -> _Window:
-        """Read a window and keep it, in place of the one kept longest."""
-        base = index * self._pages_per_window * self._page_size
-        size = min(self._pages_per_window * self._page_size, self.meta.high_water * self._page_size - base)
-        window = self._windows[index] = _Window(self.read_at(base, size), base)
-        if len(self._windows) > _WINDOWS:
-            del self._windows[next(iter(self._windows))]
-        return window
+    def _read(self, number: int, pages: int) -> None:
+        """Read these pages, and as many more as going in order has earned."""
+        in_order = self._first <= number <= self._end + _GAP_PAGES
+        self._ahead = min(2 * self._ahead, _LARGEST_READ // self._page_size) if in_order else 1
+        count = min(max(pages, self._ahead), self.meta.high_water - number)
+        self._data = self.read_at(number * self._page_size, count * self._page_size)
+        self._first, self._end = number, number + count
 
     def _read_meta(self) -> Meta:
         first = self._meta_at(0, 0)
