@@ -301,14 +301,17 @@ class _Recent:
         if keys[0] >= self._pivot and keys[-1] < self._ceiling:
             counted: range | list[int] = range(len(keys))
         else:
+            _check_shape(leaf)
             counted = [i for i, key in enumerate(keys) if self._pivot <= key < self._ceiling]
-        _check_shape(leaf)
+        if leaf.nested:
+            raise _has_bucket(leaf)
         _feed(leaf, counted, self._feed)
         live = 0
         for index in counted:
-            value, end = values[index], ends[index]
+            revision, value, end = keys[index], values[index], ends[index]
             if (
-                len(keys[index]) == _PUT_SIZE
+                len(revision) == _PUT_SIZE
+                and revision[8] == _SEPARATOR
                 and value + 1 < end
                 and data[value] == _KEY_FIELD
                 and data[value + 1] <= _SHORT
@@ -316,7 +319,8 @@ class _Recent:
             ):
                 live += 1
                 continue
-            if len(keys[index]) == _PUT_SIZE:
+            _check_key(leaf, revision)
+            if len(revision) == _PUT_SIZE:
                 key, first = _key_and_whether_first(leaf, index)
                 live += first
             else:
@@ -345,14 +349,16 @@ class _Compacted:
         keys, values, ends, data, superseded = leaf.keys, leaf.values, leaf.ends, leaf.data, self._superseded
         if not keys or keys[0] >= self._pivot:
             return
-        _check_shape(leaf)
+        if leaf.nested:
+            raise _has_bucket(leaf)
         mine = len(keys) if keys[-1] < self._pivot else sum(key < self._pivot for key in keys)
         puts, newest = 0, self._newest
         counted: list[int] = []
         for index in range(mine):
-            if len(keys[index]) != _PUT_SIZE:
-                continue
-            value, end = values[index], ends[index]
+            revision, value, end = keys[index], values[index], ends[index]
+            if len(revision) != _PUT_SIZE or revision[8] != _SEPARATOR:
+                _check_key(leaf, revision)
+                continue  # a deletion
             if (
                 value + 1 < end
                 and data[value] == _KEY_FIELD
@@ -362,7 +368,7 @@ class _Compacted:
                 key = data[value + 2 : value + 2 + size]
             else:
                 key = _user_key(leaf, index)
-            if newest is not None and newest.get(key) != keys[index]:
+            if newest is not None and newest.get(key) != revision:
                 continue
             puts += 1
             if key not in superseded:
@@ -408,13 +414,20 @@ def _feed(leaf: Leaf, indices: Sequence[int], feed: Feed) -> None:
 def _check_shape(leaf: Leaf) -> None:
     """Refuse keys that are no revisions."""
     if leaf.nested:
-        raise corrupt(leaf.page, "has a bucket among the records of changes")
+        raise _has_bucket(leaf)
     for key in leaf.keys:
-        size = len(key)
-        if size != _PUT_SIZE and (size != _DELETION_SIZE or key[17] != _DELETED):
-            raise corrupt(leaf.page, f"has a key that is no revision: {key[:40].hex()}")
-        if key[8] != _SEPARATOR:
-            raise corrupt(leaf.page, f"has a key that is no revision: {key.hex()}")
+        _check_key(leaf, key)
+
+
+def _check_key(leaf: Leaf, key: bytes) -> None:
+    size = len(key)
+    fits = size == _PUT_SIZE or (size == _DELETION_SIZE and key[17] == _DELETED)
+    if not fits or key[8] != _SEPARATOR:
+        raise corrupt(leaf.page, f"has a key that is no revision: {key[:40].hex()}")
+
+
+def _has_bucket(leaf: Leaf) -> SnapshotCorruptError:
+    return corrupt(leaf.page, "has a bucket among the records of changes")
 
 
 def _parse_main(key: bytes) -> int:

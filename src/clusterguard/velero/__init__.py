@@ -1,0 +1,1 @@
+"""Velero: back up, verify in the bucket, restore."""
