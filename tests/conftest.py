@@ -17,21 +17,40 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+# What tests with the mark `programs` may ask for.
+PROGRAMS = (
+    "etcd",
+    "etcdctl",
+    "etcdutl",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok",
+    "versitygw",
+)
 
-@pytest.fixture(scope="session")
-def toolchain(request: pytest.FixtureRequest) -> Toolchain:
-    """The real programs; what is missing is downloaded or compiled, and said so on the terminal meanwhile."""
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Get the real programs before the first test: compiling them is no part of any test's time limit."""
+    config = session.config
+    wanted = any(item.get_closest_marker("programs") for item in session.items)
+    if not wanted or config.option.collectonly or hasattr(config, "workerinput"):
+        return
     from clusterguard.toolchain import from_environment
 
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    capture = request.config.pluginmanager.getplugin("capturemanager")
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        from_environment(os.environ, progress=ProgressLines(reporter.write_line)).ensure(*PROGRAMS)
 
-    def say(line: str) -> None:
-        if reporter is not None and capture is not None:
-            with capture.global_and_fixture_disabled():
-                reporter.write_line(line)
 
-    return from_environment(os.environ, progress=ProgressLines(say))
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """The real programs."""
+    from clusterguard.toolchain import from_environment
+
+    return from_environment(os.environ)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ A kept child must die with its parent even when the parent is killed with SIGKIL
 Linux the kernel does that (prctl PR_SET_PDEATHSIG), with two traps. The signal is tied to the *thread* that
 forked, not to the process, so children are forked by one thread that lives as long as the process. And a
 ``preexec_fn`` may deadlock in a threaded parent, so a tiny launcher sets the option in the child and then
-executes the program.
+executes the program. The launcher also waits at a gate until the child is written down: a parent that is killed
+before that leaves a closed gate, and no program that nobody knows of.
 """
 
 from __future__ import annotations
@@ -26,17 +27,21 @@ import psutil
 from clusterguard.errors import ProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Completed", "ProcessRecord", "run", "spawn", "stream_lines", "tail"]
 
 _LAUNCHER = """
-import ctypes, os, signal, sys
-parent = int(sys.argv[1])
-ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-if os.getppid() != parent:  # the parent died before the option was set
+import os, sys
+parent, gate = int(sys.argv[1]), int(sys.argv[2])
+if parent:
+    import ctypes, signal
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # the parent died before the option was set
+        os._exit(125)
+if gate and not os.read(gate, 1):  # the parent died before it had written us down
     os._exit(125)
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[3], sys.argv[3:])
 """
 _TAIL_BYTES = 4096
 _KILL_SECONDS = 10.0
@@ -58,6 +63,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str | None = None,
+    dies_with_us: bool = False,
 ) -> Completed:
     """Run a program to its end.
 
@@ -67,6 +73,8 @@ def run(
         env: Variables to set beside the inherited ones.
         cwd: Working directory, by default ours.
         stdin: What to feed it; by default nothing.
+        dies_with_us: Let the kernel end it when this process is killed, for programs that change something.
+            The program must then be named by its path.
 
     Raises:
         ProgramError: It is missing, took too long, or ended with anything but 0.
@@ -74,9 +82,11 @@ def run(
     words = [str(word) for word in argv]
     name = Path(words[0]).name
     began = time.monotonic()
+    if dies_with_us:
+        _require_program(words[0])
     try:
         done = subprocess.run(
-            words,
+            _launched(words, dies_with_us=True) if dies_with_us else words,
             check=False,
             capture_output=True,
             text=True,
@@ -106,7 +116,19 @@ class ProcessRecord:
     """A process, told apart from a later one with the same number by when it started."""
 
     pid: int
-    started: float  # seconds since the epoch, as the kernel tells it
+    started: float  # seconds since the machine booted: unlike the time of day, nobody ever sets that back
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessRecord:
+        """Return the record of the process that has a number now.
+
+        Raises:
+            ProgramError: There is none.
+        """
+        try:
+            return cls(pid=pid, started=_started(pid))
+        except (OSError, psutil.NoSuchProcess) as error:
+            raise ProgramError(f"there is no process {pid}") from error
 
     def alive(self) -> bool:
         """Return whether that very process still runs."""
@@ -137,16 +159,23 @@ class ProcessRecord:
                 return child
             del _children[self.pid]
             return None
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1
-            if same and process.status() != psutil.STATUS_ZOMBIE:
+            if _started(self.pid) == self.started and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
 
 # Our own children: whoever forked a process must also collect its end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _started(pid: int) -> float:
+    """Return when a process was started; psutil tells the time of day, which shifts when the clock is set."""
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 in proc(5); the name before ")" may hold anything
 
 
 def _gone(process: psutil.Process | subprocess.Popen[bytes], seconds: float) -> bool:
@@ -164,6 +193,7 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     outlive_us: bool = False,
+    write_down: Callable[[ProcessRecord], object] = lambda _: None,
 ) -> ProcessRecord:
     """Start a program and return at once; its record says which process it is.
 
@@ -173,22 +203,23 @@ def spawn(
         env: Variables to set beside the inherited ones.
         cwd: Working directory, by default ours.
         outlive_us: Keep it when this process ends (``clusterguard cluster up``); otherwise it dies with us.
+        write_down: Called with its record before the program begins, so that what outlives us is always known to
+            somebody.
 
     Raises:
         ProgramError: There is no such program.
     """
     words = [str(word) for word in argv]
-    if not os.access(words[0], os.X_OK):
-        raise ProgramError(f"{words[0]}: no such program", hint="clusterguard toolchain install")
-    command = words
-    if not outlive_us and sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *words]
+    _require_program(words[0])
+    gate, opener = os.pipe()
+    command = _launched(words, dies_with_us=not outlive_us, gate=gate)
 
     def start() -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we decide the order of the end.
             return subprocess.Popen(
                 command,
+                pass_fds=(gate,),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -197,9 +228,17 @@ def spawn(
                 start_new_session=True,
             )
 
-    process = _forking_thread().submit(start).result()
-    _children[process.pid] = process
-    return ProcessRecord(pid=process.pid, started=psutil.Process(process.pid).create_time())
+    try:
+        process = _forking_thread().submit(start).result()
+        _children[process.pid] = process
+        record = ProcessRecord.of(process.pid)
+        write_down(record)
+        with contextlib.suppress(BrokenPipeError):  # it was killed already
+            os.write(opener, b"!")
+    finally:
+        os.close(gate)
+        os.close(opener)
+    return record
 
 
 def stream_lines(
@@ -256,6 +295,16 @@ def tail(log: Path, *, lines: int = 12) -> str:
     except FileNotFoundError:
         return "(no log was written)"
     return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
+
+
+def _require_program(path: str) -> None:
+    if not os.access(path, os.X_OK):
+        raise ProgramError(f"{path}: no such program", hint="clusterguard toolchain install")
+
+
+def _launched(words: Sequence[str], *, dies_with_us: bool, gate: int = 0) -> list[str]:
+    parent = os.getpid() if dies_with_us and sys.platform == "linux" else 0
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(parent), str(gate), *words]
 
 
 def _ending(code: int) -> str:

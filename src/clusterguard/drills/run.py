@@ -35,6 +35,7 @@ __all__ = ["DrillSettings", "Run", "TakenSnapshot"]
 
 DEFAULT_WAIT = timedelta(minutes=2)
 DEFAULT_DRILL_TIMEOUT = timedelta(minutes=30)
+_CREATED = ("embedded", "kind")  # words for clusters that a run creates; any other word names somebody's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class DrillSettings:
         keep: When to leave created clusters running for a look: ``never``, ``on-failure`` or ``always``.
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
         longest_wait: The most that any check may take, whatever the file says; None for what the file says.
-        evidence: Folder for the journal, the result and the inventory of each run; None for none.
+        evidence: Folder for the journal and the result of each run; None for none.
         open: Opens a cluster by its word; tests and fixtures may hand out one that already runs.
     """
 
@@ -87,6 +88,7 @@ class Run:
     # When the restore of a cluster began, UTC: a status that is not newer proves nothing.
     restored_at: dict[str, datetime] = field(default_factory=dict)
     keep_clusters: bool = False
+    _created: set[str] = field(default_factory=set)
     _stores: dict[str | None, ObjectStore] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
     _folder: Path | None = None
@@ -140,10 +142,23 @@ class Run:
         spec = self.drill.spec.effective_clusters[name]
         word = self.word_of(spec)
         self.require_allowed(word)
-        cluster = self.settings.open(word) if self.settings.open else self._open(word)
-        # A cluster that is handed out belongs to whoever hands it out.
-        self.clusters[name] = cluster if self.settings.open else self._entered(cluster)
+        if self.settings.open is not None:
+            self.clusters[name] = self.settings.open(word)
+        elif word in _CREATED:
+            self.clusters[name] = self._entered(self._open(word))
+            self._created.add(name)
+        else:
+            self.clusters[name] = self._open(word)
+            self._stack.callback(self.clusters[name].api.close)  # it was there before the drill, and stays
         return self.clusters[name]
+
+    def owns(self, name: str) -> bool:
+        """Return whether this run created a cluster, so that it goes as a whole, with all that is in it."""
+        return name in self._created
+
+    def creates(self, name: str) -> bool:
+        """Return whether a cluster of the drill is one that this run creates, or will."""
+        return self.settings.open is None and self.word_of(self.drill.spec.effective_clusters[name]) in _CREATED
 
     def require_allowed(self, word: str) -> None:
         """Refuse to go near an existing cluster that was not allowed by name.
@@ -182,16 +197,15 @@ class Run:
 
     def close_cluster(self, name: str) -> None:
         """Delete a cluster that this run created."""
+        self._created.discard(name)
         self.clusters.pop(name).close()
 
     def close(self) -> None:
-        """Give everything back; a failure of one does not keep the others from it.
+        """Give everything back, but for clusters to be kept; a failure of one does not keep the others from it.
 
         Raises:
             ClusterGuardError: Something could not be given back.
         """
-        if self.keep_clusters:
-            return
         self._stack.close()
 
     def word_of(self, spec: ClusterSpec) -> str:

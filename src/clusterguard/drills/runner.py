@@ -136,13 +136,12 @@ class _Execution:
 
     def run(self) -> DrillResult:
         started, began = self.now(), time.monotonic()
-        timeout = self.drill.spec.timeout or DEFAULT_DRILL_TIMEOUT
         run = Run(
             drill=self.drill,
             run_id=secrets.token_hex(4),
             settings=self.settings,
             tell=self.tell,
-            deadline=began + timeout.total_seconds(),
+            deadline=float("inf"),
         )
         self._run = run
         self.tell(DrillStarted(drill=self.drill.id, run_id=run.run_id, description=self.drill.spec.description))
@@ -215,6 +214,9 @@ class _Execution:
             controls=self.drill.spec.evidence.controls,
         )
 
+    def _timeout_seconds(self) -> float:
+        return (self.drill.spec.timeout or DEFAULT_DRILL_TIMEOUT).total_seconds()
+
     def _why_proven(self, rto: RecoveryTime | None) -> str:
         red = f"{self.red[0]} of {self.red[1]} checks were red after the fault and all hold now" if self.red else ""
         return f"{red}; recovered in {format_duration(rto.total)}" if rto else red
@@ -238,6 +240,8 @@ class _Execution:
                 if spec.start_in == "setup":
                     self._open(run, name)
             phase.detail = "; ".join(self.descriptions.values())
+        # Getting programs and starting clusters is no part of what spec.timeout limits.
+        run.deadline = time.monotonic() + self._timeout_seconds()
 
     def _open(self, run: Run, name: str) -> None:
         def open_it() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,14 @@ import pytest
 from rich.console import Console
 
 from clusterguard.drills.load import load_drills
-from clusterguard.drills.run import DrillSettings
+from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.values import selects
 from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ConfigError, InvalidDrillError
 from clusterguard.model.durations import parse_duration
+from clusterguard.model.progress import ProgressSink, ignore_progress
+from clusterguard.terminal.console import progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = ["DrillFile", "DrillItem", "DrillNotProvenError", "Session", "settings
 
 _VERDICT = "clusterguard.verdict"
 _COLUMNS = 110
+_CLEANUP_SECONDS = 600
 
 
 class DrillNotProvenError(Exception):
@@ -68,6 +71,10 @@ class DrillItem(pytest.Item):
         if cluster != "embedded":
             # Two drills must not break and restore the same cluster at once.
             self.add_marker(pytest.mark.xdist_group(cluster))
+        if self.config.pluginmanager.hasplugin("timeout"):
+            # pytest-timeout would kill the cleanup, too. The drill has a time limit of its own, which does not.
+            limit = drill.spec.timeout or DEFAULT_DRILL_TIMEOUT
+            self.add_marker(pytest.mark.timeout(limit.total_seconds() + _CLEANUP_SECONDS))
 
     def runtest(self) -> None:
         """Run the drill.
@@ -134,6 +141,28 @@ class Session:
         self._config = config
         self._ran = 0
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Get the programs before the first drill: compiling them is no part of anybody's time limit."""
+        drills = [item.drill for item in session.items if isinstance(item, DrillItem)]
+        default = settings_from(self._config).cluster
+        if not session.config.option.collectonly and any(needs_embedded(drill, default) for drill in drills):
+            from clusterguard.clusters.embedded import PROGRAMS
+            from clusterguard.toolchain import from_environment
+
+            with self._progress() as progress:
+                from_environment(os.environ, progress=progress).ensure(*PROGRAMS)
+
+    @contextmanager
+    def _progress(self) -> Iterator[ProgressSink]:
+        if hasattr(self._config, "workerinput"):
+            yield ignore_progress
+            return
+        manager = self._config.pluginmanager.getplugin("capturemanager")
+        with manager.global_and_fixture_disabled() if manager else nullcontext():
+            with progress_sink(Console(file=sys.stdout, highlight=False)) as progress:
+                yield progress
+
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED)."""
         if report.when == "call" and (_VERDICT, "ERROR") in report.user_properties:
@@ -166,6 +195,14 @@ class Session:
             reporter = self._config.pluginmanager.getplugin("terminalreporter")
             if reporter:
                 reporter.write_line(f"drills: {self._ran} came to a verdict, --drill-min asks for {least}", red=True)
+
+
+def needs_embedded(drill: Drill, default: str) -> bool:
+    """Return whether a drill starts an embedded cluster."""
+    return any(
+        spec.embedded is not None or (default == "embedded" and not (spec.existing or spec.kind))
+        for spec in drill.spec.effective_clusters.values()
+    )
 
 
 def settings_from(config: pytest.Config) -> DrillSettings:

@@ -8,7 +8,6 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Self
 
-import psutil
 from platformdirs import user_state_path
 
 from clusterguard.clusters.base import EtcdAccess
@@ -16,7 +15,7 @@ from clusterguard.clusters.certificates import Authority, write_key_pair
 from clusterguard.clusters.embedded import simulator
 from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, kubeconfig_text
 from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
-from clusterguard.clusters.embedded.programs import Programs, free_ports, listening
+from clusterguard.clusters.embedded.programs import Programs, free_ports, listening, require_free
 from clusterguard.clusters.embedded.records import (
     ClusterRecord,
     Ports,
@@ -67,15 +66,14 @@ class EmbeddedCluster:
         name: Lower-case letters, digits and dashes; by default a random one.
         toolchain: Where the programs come from, by default found or built as needed.
         home: Folder that it lives under.
-        outlive_us: Keep it running when this process ends, until `EmbeddedCluster.attach` and `close`.
-            Otherwise the kernel ends its programs with us, however we end.
+        outlive_us: Keep it running when this process ends, until it is deleted. Otherwise the kernel ends its
+            programs with us, however we end.
         api_port: Port of the API server; by default a free one.
         progress: Told of toolchain work.
     """
 
     provider = "embedded"
     simulated_pods = True
-    created_by_us = True
     context: str | None = None
 
     def __init__(
@@ -97,13 +95,18 @@ class EmbeddedCluster:
         self._progress = progress
         self._programs: Programs | None = None
         self._api: KubeClient | None = None
+        self.created_by_us = True
 
     @classmethod
     def attach(cls, name: str, *, home: Path | None = None) -> Self:
-        """Return a running cluster that ``outlive_us`` kept; an interrupted restore in it is rolled back first.
+        """Return a cluster that ``outlive_us`` kept; to `close` it leaves it running.
+
+        An interrupted restore in it is rolled back first, and programs that ended are started again.
 
         Raises:
-            ClusterError: There is no such cluster, or nothing of it runs.
+            ClusterError: There is no such cluster.
+            ProvisioningError: One of its programs cannot be started again.
+            WaitTimeoutError: Likewise.
         """
         cluster = cls(name, home=home, outlive_us=True)
         record = read_record(cluster._layout.folder)
@@ -112,14 +115,8 @@ class EmbeddedCluster:
                 f"no embedded cluster {name!r} under {cluster._home}", hint=f"clusterguard cluster up {name}"
             )
         cluster._programs = Programs(cluster._layout, record, outlive_us=True)
-        control_plane = cluster.control_plane
-        with contextlib.suppress(ClusterError), control_plane.exclusive():
-            control_plane.recover()  # unless another process is restoring right now: then nothing is left over
-        if not cluster.record.running():
-            raise ClusterError(
-                f"nothing of cluster {name!r} runs any more",
-                hint=f"clusterguard cluster down {name}, then up again",
-            )
+        cluster.created_by_us = False
+        cluster._recover()
         return cluster
 
     @staticmethod
@@ -178,24 +175,30 @@ class EmbeddedCluster:
         Raises:
             ConfigError: The name is taken.
             ToolchainError: A program could not be had.
-            ProvisioningError: A program ended at once; everything is gone again.
+            ProvisioningError: ``api_port`` is taken, or a program ended at once; everything is gone again.
             WaitTimeoutError: It did not become ready; everything is gone again.
         """
         sweep(self._home)
+        if self._api_port is not None:
+            require_free(self._api_port)
         programs = self._paths_of_programs()
         self._claim_folder()
         try:
             self._create(programs)
         except BaseException:
-            self.close()
+            self.delete()
             raise
         return self
 
     def close(self) -> None:
-        """Delete the cluster: its processes and its folder. Safe to repeat."""
-        if self._api is not None:
-            self._api.close()
-            self._api = None
+        """Let go of it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
+        if self.created_by_us:
+            self.delete()
+        self._close_client()
+
+    def delete(self) -> None:
+        """End its processes and remove its folder. Safe to repeat."""
+        self._close_client()
         discard(self._layout.folder, read_record(self._layout.folder))
         self._programs = None
 
@@ -206,6 +209,20 @@ class EmbeddedCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _close_client(self) -> None:
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+    def _recover(self) -> None:
+        control_plane = self.control_plane
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(control_plane.exclusive())
+            except ClusterError:
+                return  # another process is restoring right now, so nothing is left over
+            control_plane.recover()
 
     def _paths_of_programs(self) -> dict[str, str]:
         toolchain = self._toolchain
@@ -243,16 +260,17 @@ class EmbeddedCluster:
                 self._programs.stop(*PROGRAMS, grace_seconds=0)
                 for log in self._layout.logs.iterdir():
                     log.unlink()
+        if self._outlive_us:
+            self._running().give_away()
         self._progress(Progress(task=f"starting cluster {self.name}", finished=True))
 
     def _begin(self, programs: Mapping[str, str]) -> Programs:
         client, peer, api = free_ports(3)
         ports = Ports(etcd_client=client, etcd_peer=peer, api=self._api_port or api)
-        me = ProcessRecord(pid=os.getpid(), started=psutil.Process().create_time())
         record = ClusterRecord(
             name=self.name,
             created=time.time(),
-            owner=None if self._outlive_us else me,
+            owner=ProcessRecord.of(os.getpid()),  # until it is ready nobody could want to keep it
             ports=ports,
             programs=programs,
         )

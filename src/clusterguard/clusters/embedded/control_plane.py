@@ -38,6 +38,7 @@ _GRACE_SECONDS = 3.0
 _ETCD_GRACE_SECONDS = 10.0
 # etcdutl writes the database and a small WAL; the margin is for the WAL, snapshots and rounding.
 _MARGIN_BYTES = 128 * 1024 * 1024
+_IN_ORDER = ("etcd", "kube-apiserver", *CONTROLLERS)
 _LEADER_LEASES = ("kube-controller-manager", "kube-scheduler")
 
 
@@ -73,6 +74,7 @@ class EmbeddedControlPlane:
                 hint="wait for it to end",
             ) from error
         try:
+            self._programs.refresh()
             yield
         finally:
             lock.release()
@@ -84,9 +86,12 @@ class EmbeddedControlPlane:
             return "an interrupted restore was rolled back: the state before it is live again"
         if self._prepared.exists():
             shutil.rmtree(self._prepared)
-        if self._live.exists() and not self._programs.running("etcd"):
+        stopped = [name for name in _IN_ORDER if not self._programs.running(name)]
+        if stopped and self._live.exists():
             self._start_all()
-            return "an interrupted restore had only stopped the control plane: it was started again"
+            return (
+                f"{', '.join(stopped)} did not run, after an interrupted restore or a restart of the machine: started"
+            )
         return None
 
     def check(self, *, needed_bytes: int) -> None:
@@ -128,7 +133,8 @@ class EmbeddedControlPlane:
             "--mark-compacted",
         ]
         try:
-            run(argv, timeout_seconds=_RESTORE_SECONDS)
+            # If we are killed it must not go on writing where the next restore writes.
+            run(argv, timeout_seconds=_RESTORE_SECONDS, dies_with_us=True)
         except ProgramError:
             shutil.rmtree(self._prepared, ignore_errors=True)
             raise

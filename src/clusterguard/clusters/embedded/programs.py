@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.embedded.commands import Layout, argv_of
-from clusterguard.clusters.embedded.records import ClusterRecord, write_record
-from clusterguard.errors import ProvisioningError, WaitTimeoutError
+from clusterguard.clusters.embedded.records import ClusterRecord, read_record, write_record
+from clusterguard.errors import ClusterError, ConfigError, ProvisioningError, WaitTimeoutError
 from clusterguard.process import spawn, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Programs"]
+    from clusterguard.process import ProcessRecord
+
+__all__ = ["Programs", "free_ports", "listening", "require_free"]
 
 _POLL_SECONDS = 0.03
 _PORT_TAKEN = "address already in use"
@@ -37,9 +40,13 @@ class Programs:
             if self.running(name):
                 continue
             argv = argv_of(name, programs=self.record.programs, layout=self.layout, ports=self.record.ports)
-            process = spawn(argv, log=self.log(name), outlive_us=self.outlive_us, cwd=self.layout.folder)
-            self.record = self.record.with_process(name, process)
-            write_record(self.layout.folder, self.record)
+            spawn(
+                argv,
+                log=self.log(name),
+                outlive_us=self.outlive_us,
+                cwd=self.layout.folder,
+                write_down=partial(self._write_down, name),
+            )
 
     def stop(self, *names: str, grace_seconds: float) -> None:
         """Ask all of them to end, then kill those left after the grace; returns once all are gone."""
@@ -53,6 +60,22 @@ class Programs:
     def running(self, name: str) -> bool:
         """Return whether a program runs."""
         return name in self.record.processes and self.record.processes[name].alive()
+
+    def refresh(self) -> None:
+        """Read again what runs in the cluster: another process may have restarted it since.
+
+        Raises:
+            ClusterError: It was taken down.
+        """
+        record = read_record(self.layout.folder)
+        if record is None:
+            raise ClusterError(f"cluster {self.record.name!r} was taken down meanwhile")
+        self.record = record
+
+    def give_away(self) -> None:
+        """Let the cluster belong to nobody, so that it stays when this process ends."""
+        self.record = replace(self.record, owner=None)
+        write_record(self.layout.folder, self.record)
 
     def log(self, name: str) -> Path:
         """Return the log of a program."""
@@ -82,6 +105,10 @@ class Programs:
         """Return whether a program ended because somebody else has its port."""
         return not self.running(name) and _PORT_TAKEN in tail(self.log(name), lines=50)
 
+    def _write_down(self, name: str, process: ProcessRecord) -> None:
+        self.record = self.record.with_process(name, process)
+        write_record(self.layout.folder, self.record)
+
     def _died(self, name: str) -> ProvisioningError:
         hint = None
         if self.port_was_taken(name):
@@ -96,6 +123,26 @@ def listening(port: int) -> str | None:
     except OSError as error:
         return f"port {port}: {error}"
     return None
+
+
+def require_free(port: int) -> None:
+    """Refuse a loopback port that cannot be listened on.
+
+    Raises:
+        ConfigError: It is no port number.
+        ProvisioningError: It is taken, or this user may not have it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the programs do: remains of a connection
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OverflowError as error:
+            raise ConfigError(f"{port} is no port number", hint="choose one between 1024 and 65535") from error
+        except OSError as error:
+            raise ProvisioningError(
+                f"port {port} cannot be had on 127.0.0.1: {error.strerror}",
+                hint="name another port, or leave it out: then a free one is chosen",
+            ) from error
 
 
 def free_ports(count: int) -> list[int]:

@@ -44,7 +44,7 @@ class ClusterRecord:
     Attributes:
         name: Also the name of its folder.
         created: Seconds since the epoch.
-        owner: The process that it must not outlive, or None for one started with ``clusterguard cluster up``.
+        owner: The process that it must not outlive, or None once ``clusterguard cluster up`` has started it.
         ports: Where it listens.
         programs: Path of each program, as it was found when the cluster was created.
         processes: What runs in it now, by program name.
@@ -84,25 +84,25 @@ def read_record(folder: Path) -> ClusterRecord | None:
     """Read the record of a cluster, or None where there is none."""
     try:
         data = json.loads((folder / _FILE).read_text())
-    except FileNotFoundError:
+        return ClusterRecord(
+            name=data["name"],
+            created=data["created"],
+            owner=ProcessRecord(**data["owner"]) if data["owner"] else None,
+            ports=Ports(**data["ports"]),
+            programs=data["programs"],
+            processes={name: ProcessRecord(**process) for name, process in data["processes"].items()},
+        )
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{folder / _FILE} is not a cluster record: {error}", hint=f"look at {folder} and remove it"
+            f"{folder / _FILE} is not a cluster record: {error!r}", hint=f"look at {folder} and remove it"
         ) from error
-    return ClusterRecord(
-        name=data["name"],
-        created=data["created"],
-        owner=ProcessRecord(**data["owner"]) if data["owner"] else None,
-        ports=Ports(**data["ports"]),
-        programs=data["programs"],
-        processes={name: ProcessRecord(**process) for name, process in data["processes"].items()},
-    )
 
 
 def records(home: Path) -> Iterator[tuple[Path, ClusterRecord]]:
     """Yield the clusters under ``home``, in the order of their names."""
-    for folder in sorted(home.iterdir()) if home.is_dir() else ():
+    for folder in _folders(home):
         record = read_record(folder)
         if record is not None:
             yield folder, record
@@ -111,21 +111,33 @@ def records(home: Path) -> Iterator[tuple[Path, ClusterRecord]]:
 def sweep(home: Path, *, now: float | None = None) -> list[str]:
     """Remove what dead runs left behind under ``home``; return the names of their clusters."""
     swept = []
-    for folder in sorted(home.iterdir()) if home.is_dir() else ():
+    for folder in _folders(home):
         record = read_record(folder)
-        if record is None:
-            age = (time.time() if now is None else now) - folder.stat().st_mtime
-            if age < _CREATION_SECONDS:
-                continue
-        elif not record.orphaned():
+        if not (_abandoned(folder, time.time() if now is None else now) if record is None else record.orphaned()):
             continue
         discard(folder, record)
         swept.append(folder.name)
     return swept
 
 
+def _folders(home: Path) -> list[Path]:
+    return sorted(path for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+
+
+def _abandoned(folder: Path, now: float) -> bool:
+    """Return whether a folder without a record is too old to belong to a cluster that is being created."""
+    try:
+        return now - folder.stat().st_mtime > _CREATION_SECONDS
+    except FileNotFoundError:
+        return False  # another process swept it meanwhile
+
+
 def discard(folder: Path, record: ClusterRecord | None) -> None:
     """End every process of a cluster and remove its folder: the state goes too, so nobody needs a graceful end."""
-    for process in (record.processes if record else {}).values():
-        process.stop(grace_seconds=_KILL_GRACE_SECONDS)
+    processes = list((record.processes if record else {}).values())
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _KILL_GRACE_SECONDS
+    for process in processes:
+        process.stop(grace_seconds=max(0.0, deadline - time.monotonic()))
     shutil.rmtree(folder, ignore_errors=True)
