@@ -26,7 +26,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterguard.process import run, spawn
+from clusterguard.process import run, spawn, tail
 from clusterguard.toolchain import from_environment
 
 VERIFY = """
@@ -58,7 +58,7 @@ class Etcd:
                 return
             self.connection.close()
             time.sleep(0.05)
-        raise SystemExit(self.child.ending())
+        raise SystemExit(tail(folder / "etcd.log"))
 
     def ask(self, path: str, body: dict[str, object]) -> dict:
         self.connection.request("POST", f"/v3/{path}", json.dumps(body))
@@ -128,7 +128,7 @@ def build(programs: dict[str, Path], folder: Path, megabytes: int, value_size: i
         run([programs["etcdctl"], "--endpoints", endpoint, "snapshot", "save", path], timeout_seconds=600)
         return path
     finally:
-        etcd.child.stop()
+        etcd.child.stop(grace_seconds=10)
 
 
 @dataclass

@@ -35,14 +35,16 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Get the real programs before the first test: compiling them is no part of any test's time limit."""
     config = session.config
     wanted = any(item.get_closest_marker("programs") for item in session.items)
-    if not wanted or config.option.collectonly or hasattr(config, "workerinput"):
+    if not wanted or config.option.collectonly:
         return
     from clusterguard.toolchain import from_environment
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
+    # A worker of pytest-xdist has nowhere to say anything; it waits for the one that installs.
+    say = reporter.write_line if reporter is not None else lambda _: None
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        from_environment(os.environ, progress=ProgressLines(reporter.write_line)).ensure(*PROGRAMS)
+        from_environment(os.environ, progress=ProgressLines(say)).ensure(*PROGRAMS)
 
 
 @pytest.fixture(scope="session")

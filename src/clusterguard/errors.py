@@ -23,6 +23,12 @@
     │   ├── EtcdUnavailableError          retryable
     │   └── EtcdAuthError                 the member refused our identity
     ├── RestoreError                      .rolled_back tells whether the old state is back
+    ├── VeleroError                       Velero refused or could not do what was asked
+    │   ├── VeleroNotInstalledError       the cluster has no Velero; the message names what is missing
+    │   ├── VeleroUnavailableError        retryable: its objects are there, but no server answers
+    │   ├── LocationUnavailableError      retryable: a storage location that Velero cannot use now
+    │   ├── BackupFailedError             .phase it ended in
+    │   └── RestoreFailedError            .phase it ended in
     ├── WaitTimeoutError                  .what was waited for, .last_seen
     ├── DrillError
     │   └── StepFailedError               .step
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from clusterguard.model.report import ValidationReport
 
 __all__ = [
+    "BackupFailedError",
     "ChecksumMismatchError",
     "ClusterError",
     "ClusterGuardError",
@@ -50,6 +57,7 @@ __all__ = [
     "EtcdError",
     "EtcdUnavailableError",
     "InvalidDrillError",
+    "LocationUnavailableError",
     "NotAllowedError",
     "ObjectExistsError",
     "ObjectNotFoundError",
@@ -57,6 +65,7 @@ __all__ = [
     "ProvisioningError",
     "ResourceNotFoundError",
     "RestoreError",
+    "RestoreFailedError",
     "RestoreValidationError",
     "SnapshotCorruptError",
     "SnapshotError",
@@ -65,6 +74,9 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "ToolchainError",
+    "VeleroError",
+    "VeleroNotInstalledError",
+    "VeleroUnavailableError",
     "WaitTimeoutError",
 ]
 
@@ -183,6 +195,42 @@ class RestoreError(ClusterGuardError):
     def __init__(self, message: str, *, rolled_back: bool, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.rolled_back = rolled_back
+
+
+class VeleroError(ClusterGuardError):
+    """Velero refused or could not do what was asked."""
+
+
+class VeleroNotInstalledError(VeleroError):
+    """The cluster has no Velero, or not all of it."""
+
+
+class VeleroUnavailableError(VeleroError):
+    """Velero's objects are in the cluster, but no server answers for them."""
+
+    retryable = True
+
+
+class LocationUnavailableError(VeleroError):
+    """A storage location cannot be used now; the message has Velero's own reason."""
+
+    retryable = True
+
+
+class BackupFailedError(VeleroError):
+    """A backup ended in anything but plain success; ``phase`` is what Velero calls it."""
+
+    def __init__(self, message: str, *, phase: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.phase = phase
+
+
+class RestoreFailedError(VeleroError):
+    """A restore ended in anything but plain success; ``phase`` is what Velero calls it."""
+
+    def __init__(self, message: str, *, phase: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.phase = phase
 
 
 class WaitTimeoutError(ClusterGuardError):

@@ -39,8 +39,10 @@ if parent:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # the parent died before the option was set
         os._exit(125)
-if gate and not os.read(gate, 1):  # the parent died before it had written us down
-    os._exit(125)
+if gate:
+    if not os.read(gate, 1):  # the parent died before it had written us down
+        os._exit(125)
+    os.close(gate)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 _TAIL_BYTES = 4096

@@ -24,12 +24,13 @@ from clusterguard.etcd import mvcc
 from clusterguard.etcd.boltdb import BoltFile
 from clusterguard.etcd.hashkv import hash_kv
 from clusterguard.etcd.verification import check_structure, open_database, verify_file
-from clusterguard.process import spawn
-from clusterguard.toolchain import from_environment
+from clusterguard.process import spawn, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from clusterguard.toolchain import Toolchain
 
 pytestmark = pytest.mark.programs
 
@@ -37,8 +38,8 @@ TRAILER = 32
 
 
 @pytest.fixture(scope="session")
-def programs() -> dict[str, Path]:
-    return from_environment(os.environ).ensure("etcd", "etcdctl", "etcdutl")
+def programs(toolchain: Toolchain) -> dict[str, Path]:
+    return toolchain.ensure("etcd", "etcdctl", "etcdutl")
 
 
 def b64(text: bytes) -> str:
@@ -124,12 +125,12 @@ def running(programs: dict[str, Path], data: Path) -> Iterator[Etcd]:
             with contextlib.suppress(OSError, AssertionError):
                 etcd.revision()
                 break
-            assert child.poll() is None, child.ending()
-            assert time.monotonic() < deadline, child.ending()
+            assert child.alive(), tail(log)
+            assert time.monotonic() < deadline, tail(log)
             time.sleep(0.05)
         yield etcd
     finally:
-        child.stop()
+        child.stop(grace_seconds=10)
 
 
 def nothing(_: Etcd) -> None:

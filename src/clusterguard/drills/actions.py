@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.drills import schema
 from clusterguard.drills.canary import RUN_LABEL
-from clusterguard.drills.run import TakenSnapshot
+from clusterguard.drills.run import DEFAULT_WAIT, TakenSnapshot
 from clusterguard.errors import (
     ConflictError,
     DrillError,
@@ -71,27 +71,49 @@ _LATER = (
 def _apply(action: schema.Apply, run: Run, step: LoadedStep) -> str:
     cluster = run.cluster_of(step)
     for manifest in step.objects:
-        labelled = _bearing(manifest, run.run_id)
-        if not cluster.created_by_us and step.phase == "setup":
-            _refuse_to_take_over(cluster.api, labelled, run.run_id)
-        cluster.api.apply(labelled if step.phase == "setup" else dict(manifest))
+        if not run.owns(step.cluster) and step.phase == "setup":
+            _refuse_to_take_over(cluster.api, manifest, run.run_id)
+        # Whatever a later phase makes of an object of setup, it stays one; the objects of others get no label.
+        ours = _who(manifest) in _made_by_setup(run, step.cluster)
+        cluster.api.apply(_bearing(manifest, run.run_id) if ours else dict(manifest))
     return f"{len(step.objects)} object(s) applied"
 
 
-def remove_applied(run: Run, cluster: str) -> None:
-    """Remove from a cluster what this run's setup applied to it, last first, and nothing that lacks its label."""
+def _made_by_setup(run: Run, cluster: str) -> set[tuple[str, ...]]:
+    steps = (step for step in run.drill.phase("setup") if step.cluster == cluster)
+    return {_who(manifest) for step in steps for manifest in step.objects}
+
+
+def _who(manifest: Any) -> tuple[str, ...]:  # noqa: ANN401 - a manifest from YAML
+    metadata = manifest["metadata"]
+    group = manifest["apiVersion"].rpartition("/")[0]
+    return group, manifest["kind"], metadata.get("namespace") or "default", metadata["name"]
+
+
+def remove_applied(run: Run, cluster: str) -> str | None:
+    """Remove from a cluster what this run's setup applied to it, last first, and nothing that lacks its label.
+
+    Returns once it is gone, so that the next drill may use the same names; None where there was nothing to remove.
+
+    Raises:
+        WaitTimeoutError: Something stays, held by a finalizer.
+        ClusterGuardError: The cluster refused it.
+    """
     api = run.clusters[cluster].api
+    doomed: list[tuple[ApiResource, Any]] = []
     for step in reversed(run.drill.phase("setup")):
-        if step.cluster != cluster:
-            continue
-        for manifest in reversed(step.objects):
-            resource = api.resource_of(manifest)
-            metadata = manifest["metadata"]
-            namespace = metadata.get("namespace", "default") if resource.namespaced else None
+        for manifest in reversed(step.objects) if step.cluster == cluster else ():
             with suppress(ResourceNotFoundError):
-                found = api.get(resource, metadata["name"], namespace)
-                if found["metadata"].get("labels", {}).get(RUN_LABEL) == run.run_id:
-                    api.delete(resource, metadata["name"], namespace, uid=found["metadata"]["uid"])
+                resource = api.resource_of(manifest)
+                found = _named(api, resource, manifest)
+                if _labels(found).get(RUN_LABEL) == run.run_id:
+                    metadata = found["metadata"]
+                    doomed.append((resource, found))
+                    api.delete(resource, metadata["name"], metadata.get("namespace"), uid=metadata["uid"])
+    if not doomed:
+        return None
+    _wait_until_gone(api, doomed, seconds=DEFAULT_WAIT.total_seconds())
+    return f"{len(doomed)} object(s) removed"
 
 
 @perform.register(schema.Delete)
@@ -101,7 +123,7 @@ def _delete(action: schema.Delete, run: Run, step: LoadedStep) -> str:
     for kind in action.all_kinds:
         resource = api.resource(kind)
         selected = list(_selected(api, resource, action))
-        if not selected:
+        if not selected and step.phase != "cleanup":
             raise DrillError(
                 f"`delete` selects no {kind} {_where(action)}: a fault that breaks nothing proves nothing",
                 hint="correct the selection, or build what it selects in setup",
@@ -153,7 +175,7 @@ def _delete_cluster(action: schema.DeleteCluster, run: Run, step: LoadedStep) ->
     cluster = run.clusters.get(action.name)
     if cluster is None:
         raise DrillError(f"cluster `{action.name}` is not running at this point of the drill")
-    if not cluster.created_by_us:
+    if not run.owns(action.name):
         raise NotAllowedError(
             f"cluster `{action.name}` was not created by this run; clusterguard never deletes such a cluster"
         )
@@ -223,24 +245,36 @@ def _taken(run: Run, name: str) -> TakenSnapshot:
 
 def _bearing(manifest: Any, run_id: str) -> dict[str, Any]:  # noqa: ANN401 - a manifest from YAML
     metadata = dict(manifest["metadata"])
-    metadata["labels"] = {**metadata.get("labels", {}), RUN_LABEL: run_id}
+    metadata["labels"] = {**_labels(manifest), RUN_LABEL: run_id}
     return {**manifest, "metadata": metadata}
 
 
-def _refuse_to_take_over(api: KubeClient, manifest: dict[str, Any], run_id: str) -> None:
+def _refuse_to_take_over(api: KubeClient, manifest: Any, run_id: str) -> None:  # noqa: ANN401 - a manifest from YAML
     """Keep a drill from adopting somebody's object, which its cleanup would then delete."""
     resource = api.resource_of(manifest)
-    metadata = manifest["metadata"]
-    namespace = metadata.get("namespace", "default") if resource.namespaced else None
     try:
-        existing = api.get(resource, metadata["name"], namespace)
+        existing = _named(api, resource, manifest)
     except ResourceNotFoundError:
         return
-    if existing["metadata"].get("labels", {}).get(RUN_LABEL) != run_id:
+    if _labels(existing).get(RUN_LABEL) != run_id:
         raise ConflictError(
-            f"{resource.kind} {metadata['name']} exists already, and not from this run: setup does not take it over",
+            f"{resource.kind} {existing['metadata']['name']} exists already, and not from this run: "
+            "setup does not take it over",
             hint="let the drill use names of its own, or leave the object out of setup",
         )
+
+
+def _named(api: KubeClient, resource: ApiResource, manifest: Any) -> Any:  # noqa: ANN401 - an object of any kind
+    """Return the object that a manifest names, as it is in the cluster."""
+    metadata = manifest["metadata"]
+    return api.get(
+        resource, metadata["name"], (metadata.get("namespace") or "default") if resource.namespaced else None
+    )
+
+
+def _labels(item: Any) -> dict[str, str]:  # noqa: ANN401 - an object of any kind
+    labels: dict[str, str] = item["metadata"].get("labels") or {}
+    return labels
 
 
 def _selected(api: KubeClient, resource: ApiResource, action: Any) -> Iterator[Any]:  # noqa: ANN401 - Delete or Scale

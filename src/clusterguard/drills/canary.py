@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["CANARY_LABEL", "RUN_LABEL", "Canaries", "CanaryFindings"]
+__all__ = ["CANARY_LABEL", "NO_CLUSTER", "RUN_LABEL", "Canaries", "CanaryFindings"]
 
 RUN_LABEL = "clusterguard.dev/run"
 CANARY_LABEL = "clusterguard.dev/canary"
@@ -40,6 +40,9 @@ class CanaryFindings:
 
     problems: tuple[str, ...]
     newest: datetime | None
+
+
+NO_CLUSTER = CanaryFindings(problems=("the cluster that the markers must be back in does not run",), newest=None)
 
 
 @dataclass(slots=True)

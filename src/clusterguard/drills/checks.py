@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.schema import Action
     from clusterguard.model.report import ValidationReport
 
-__all__ = ["look", "watch_all"]
+__all__ = ["look", "watch_all", "watch_together"]
 
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 1.0
 _MOST_AT_ONCE = 8
@@ -80,11 +80,37 @@ def watch_all(
         ClusterGuardError: One cannot be looked at.
     """
     with ThreadPoolExecutor(max_workers=min(len(steps), _MOST_AT_ONCE), thread_name_prefix="check") as pool:
-        return list(pool.map(lambda step: _watch(run, step, sleep), steps))
+        return list(pool.map(lambda step: _watch(run, step, time.monotonic() + run.wait_of(step), sleep), steps))
 
 
-def _watch(run: Run, step: LoadedStep, sleep: Callable[[float], object]) -> CheckResult:
-    deadline = time.monotonic() + run.wait_of(step)
+def watch_together(
+    run: Run,
+    steps: Sequence[LoadedStep],
+    *,
+    sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one
+) -> list[CheckResult]:
+    """Watch all checks until they hold together, or until the time of one that does not is over.
+
+    Each comes to hold at its own time, and one that held may be red again meanwhile. That their status is newer
+    than the restore is shown by the watch; the last look only asks whether they still hold.
+
+    Raises:
+        ClusterGuardError: One cannot be looked at.
+    """
+    deadlines = [time.monotonic() + run.wait_of(step) for step in steps]
+    results = watch_all(run, steps, sleep=sleep)
+    while all(result.ok for result in results):
+        again = [look(run, step, fresh=False) for step in steps]
+        red = [index for index, result in enumerate(again) if not result.ok]
+        if not red:
+            break
+        for index in red:
+            over = time.monotonic() >= deadlines[index]
+            results[index] = again[index] if over else _watch(run, steps[index], deadlines[index], sleep)
+    return results
+
+
+def _watch(run: Run, step: LoadedStep, deadline: float, sleep: Callable[[float], object]) -> CheckResult:
     since = run.restored_at.get(step.cluster)
     stable = step.action.stable_for if isinstance(step.action, schema.Ready) else None
     pause = _FIRST_RETRY_SECONDS
@@ -212,7 +238,7 @@ def _limit(asked: object) -> int | None:
     if isinstance(asked, Comparison):
         if asked.operator == "<=" or (asked.operator == "==" and asked.value == 0):
             return asked.value
-        if asked.operator == "<":
+        if asked.operator == "<" and asked.value > 0:
             return asked.value - 1
     return None
 

@@ -148,8 +148,9 @@ class Run:
             self.clusters[name] = self._entered(self._open(word))
             self._created.add(name)
         else:
-            self.clusters[name] = self._open(word)
-            self._stack.callback(self.clusters[name].api.close)  # it was there before the drill, and stays
+            cluster = self._open(word)
+            self._stack.callback(cluster.api.close)  # it was there before the drill, and stays
+            self.clusters[name] = cluster
         return self.clusters[name]
 
     def owns(self, name: str) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clusterguard.drills import checks
 from clusterguard.drills.actions import perform, remove_applied, unsupported
-from clusterguard.drills.canary import Canaries
+from clusterguard.drills.canary import NO_CLUSTER, Canaries
 from clusterguard.drills.diagnostics import collect
 from clusterguard.drills.events import (
     DrillEvent,
@@ -27,11 +28,13 @@ from clusterguard.drills.events import (
 )
 from clusterguard.drills.journal import Journal
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, Run
-from clusterguard.drills.schema import Canary, VerifyBackup
+from clusterguard.drills.schema import Canary, DeleteCluster, EtcdRestore, EtcdSnapshot, VerifyBackup
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
 from clusterguard.errors import (
     ClusterGuardError,
     DrillError,
+    NotAllowedError,
+    ObjectNotFoundError,
     ResourceNotFoundError,
     RestoreError,
     SnapshotError,
@@ -78,7 +81,8 @@ class DrillRunner:
     def run(self, drill: Drill) -> DrillResult:
         """Run a drill to its end, cleanup included, and return what it showed.
 
-        A drill that fails or cannot tell is a result, not an exception. Ctrl-C cleans up and is raised again.
+        A drill that fails or cannot tell is a result, not an exception. Ctrl-C cleans up, tells the result, and
+        is raised again; so is what nobody expected.
         """
         tell = self._tell
         if self._settings.evidence is not None:
@@ -130,6 +134,8 @@ class _Execution:
     restore_seconds: float = 0.0
     verify_seconds: float | None = None
     rpo: float | None = None
+    touched: bool = False  # whether any cluster was opened: before that there is nothing to clean up
+    interrupted: bool = False
     _run: Run | None = None
 
     # ---- the whole ---------------------------------------------------------------------------------------
@@ -151,15 +157,22 @@ class _Execution:
             pass
         except ClusterGuardError as error:
             self.outcome.worsen(Verdict.ERROR, error.message, error.hint)
+        except BaseException as error:
+            self.outcome.worsen(Verdict.ERROR, _what_broke_in(error))
+            self.interrupted = True
+            raise
         finally:
-            self._end(run)
-        result = self._result(run, started, time.monotonic() - began)
-        self.tell(DrillFinished(result=result))
+            try:
+                self._end(run)
+            finally:
+                result = self._result(run, started, time.monotonic() - began)
+                self.tell(DrillFinished(result=result))
         return result
 
     def _go(self, run: Run) -> None:
         self._require_support(run)
         self._provision(run)
+        self._require_reach(run)
         self._steps(run, "setup")
         self._backup(run)
         self._fault(run)
@@ -171,21 +184,33 @@ class _Execution:
 
     def _end(self, run: Run) -> None:
         """Collect what explains a red drill, then clean up, whatever happened before."""
-        for canaries in run.canaries.values():
-            canaries.stop_ticking()
-        if self.outcome.verdict is not Verdict.PASS:
-            self.diagnostics = collect(run)
-        failed = self.outcome.verdict is not Verdict.PASS
+        if not self.touched:
+            return
+        run.deadline = math.inf  # the drill's own time may be over; cleanup takes what it needs
+        try:
+            for canaries in run.canaries.values():
+                canaries.stop_ticking()
+            if self.outcome.verdict is not Verdict.PASS and not self.interrupted:
+                self.diagnostics = collect(run)
+        finally:
+            self._clean_up(run)
+
+    def _clean_up(self, run: Run) -> None:
+        failed = self.outcome.verdict is not Verdict.PASS and not self.interrupted
         run.keep_clusters = self.settings.keep == "always" or (self.settings.keep == "on-failure" and failed)
-        with self._phase("cleanup") as phase:
-            for step in reversed(self.drill.phase("cleanup")):
-                self._cleanup(step.title, partial(perform, step.action, run, step), step.location)
-            if not run.keep_clusters:
-                self._remove_own_objects(run)
-            self._cleanup("give everything back", run.close)
-            if run.keep_clusters:
-                kept = ", ".join(f"{cluster.name} ({cluster.kubeconfig})" for cluster in run.clusters.values())
-                phase.detail = f"kept: {kept}"
+        with self._phase("cleanup") as phase, ExitStack() as stack:
+            # Last in, first out; each runs whatever becomes of the others, a second Ctrl-C included.
+            stack.callback(self._cleanup, phase, "give everything back", run.close)
+            stack.callback(self._remove_own_objects, phase, run)
+            for step in self.drill.phase("cleanup"):
+                stack.callback(self._cleanup_step, phase, run, step)
+            kept = [
+                f"{run.clusters[name].name} ({run.clusters[name].kubeconfig})"
+                for name in run.clusters
+                if run.owns(name)
+            ]
+            if run.keep_clusters and kept:
+                phase.detail = f"kept: {', '.join(kept)}"
                 self.tell(Note(text=phase.detail))
 
     def _result(self, run: Run, started: datetime, seconds: float) -> DrillResult:
@@ -218,8 +243,13 @@ class _Execution:
         return (self.drill.spec.timeout or DEFAULT_DRILL_TIMEOUT).total_seconds()
 
     def _why_proven(self, rto: RecoveryTime | None) -> str:
-        red = f"{self.red[0]} of {self.red[1]} checks were red after the fault and all hold now" if self.red else ""
-        return f"{red}; recovered in {format_duration(rto.total)}" if rto else red
+        if self.red is None or rto is None:
+            return ""
+        number, checked = self.red
+        red = f"{number} of {checked} checks were red after the fault and all hold now"
+        if not number:
+            red = "all checks hold, but none of them was red after the fault (prove: false)"
+        return f"{red}; recovered in {format_duration(rto.total)}"
 
     # ---- the phases --------------------------------------------------------------------------------------
 
@@ -228,13 +258,35 @@ class _Execution:
         for step in self.drill.steps:
             if reason := unsupported(step.spec):
                 raise DrillError(f"{step.location}: {reason}", hint="nothing was touched")
+            if isinstance(step.action, DeleteCluster) and not run.creates(step.action.name):
+                raise NotAllowedError(
+                    f"{step.location}: cluster `{step.action.name}` is not created by this run, and clusterguard "
+                    "never deletes such a cluster; nothing was touched"
+                )
         for spec in self.drill.spec.effective_clusters.values():
             word = run.word_of(spec)
             run.require_allowed(word)
             if word == "kind":
                 raise DrillError("kind clusters cannot be created by this version yet", hint="use embedded")
 
+    def _require_reach(self, run: Run) -> None:
+        """Find out what the clusters at hand do not let us do, before setup touches them."""
+        for step in self.drill.steps:
+            cluster = run.clusters.get(step.cluster)
+            if cluster is None:
+                continue  # it starts later
+            hidden = (isinstance(step.action, EtcdSnapshot) and cluster.etcd is None) or (
+                isinstance(step.action, EtcdRestore) and cluster.control_plane is None
+            )
+            if hidden:
+                raise DrillError(
+                    f"{step.location}: cluster `{step.cluster}` ({cluster.provider} {cluster.name}) does not let us "
+                    f"reach its etcd and control plane, which `{step.verb}` needs; nothing was touched",
+                    hint="run this drill on an embedded cluster",
+                )
+
     def _provision(self, run: Run) -> None:
+        self.touched = True
         with self._phase("provision") as phase:
             for name, spec in self.drill.spec.effective_clusters.items():
                 if spec.start_in == "setup":
@@ -340,7 +392,6 @@ class _Execution:
         began = time.monotonic()
         with self._phase("restore"):
             for step in self.drill.phase("restore"):
-                run.restored_at.setdefault(step.cluster, self.now())
                 self._perform(run, step)
         self.restore_seconds = time.monotonic() - began
 
@@ -348,18 +399,19 @@ class _Execution:
         steps = self.drill.phase("verify")
         began = time.monotonic()
         with self._phase("verify") as phase:
-            results = checks.watch_all(run, steps)
-            if all(result.ok for result in results):
-                # Each held at its own time; recovery means that they hold together.
-                again = [checks.look(run, step, fresh=True) for step in steps]
-                results = [now if not now.ok else before for before, now in zip(results, again, strict=True)]
-            self._record_checks(steps, results, began)
+            self._require_time(run, "verify")
+            results = checks.watch_together(run, steps)
             held = all(result.ok for result in results)
+            if not held and time.monotonic() >= run.deadline:
+                self.outcome.worsen(
+                    Verdict.ERROR, "the drill's time was over before all of verify held", "raise spec.timeout"
+                )
+            self._record_checks(steps, results, began)
             trusted = self._ask_canaries(run)
             if held and trusted:
                 self.verify_seconds = max(0.0, max(result.since for result in results) - began)
             else:
-                phase.verdict = Verdict.FAIL
+                phase.verdict = self.outcome.verdict
 
     def _record_checks(self, steps: Sequence[LoadedStep], results: Sequence[CheckResult], began: float) -> None:
         for step, result in zip(steps, results, strict=True):
@@ -378,10 +430,10 @@ class _Execution:
         """Let the markers tell whether the restore did it, and how much was lost."""
         trusted = True
         for name, canaries in run.canaries.items():
-            target = self._restored_cluster(run, name)
+            target = run.clusters.get(self._restored_cluster(run, name))
             began = time.monotonic()
             etcd = run.etcd_restores
-            findings = canaries.look(run.clusters[target].api, etcd_restored=etcd)
+            findings = canaries.look(target.api, etcd_restored=etcd) if target is not None else NO_CLUSTER
             ok = not findings.problems
             summary = "; ".join(findings.problems) or (
                 "the marker from before the backup is back" + (", the one from after it is gone" if etcd else "")
@@ -407,24 +459,21 @@ class _Execution:
                 f"recovery took {format_duration(taken)}, more than the {objectives.rto.total_seconds():g} s promised",
                 "the table shows which phase took it",
             )
-        if objectives.rpo is not None and self.verify_seconds is not None:
-            if self.rpo is None:
-                self.outcome.worsen(Verdict.ERROR, "rpo is promised, but without canaries nothing measures it")
-            elif self.rpo > objectives.rpo.total_seconds():
-                self.outcome.worsen(
-                    Verdict.FAIL,
-                    f"{format_duration(self.rpo)} of changes were lost, more than the "
-                    f"{objectives.rpo.total_seconds():g} s promised",
-                    "back up more often",
-                )
+        if objectives.rpo and self.rpo is not None and self.rpo > objectives.rpo.total_seconds():
+            self.outcome.worsen(
+                Verdict.FAIL,
+                f"{format_duration(self.rpo)} of changes were lost, more than the "
+                f"{objectives.rpo.total_seconds():g} s promised",
+                "back up more often",
+            )
 
-    def _remove_own_objects(self, run: Run) -> None:
+    def _remove_own_objects(self, phase: _OpenPhase, run: Run) -> None:
         for name, cluster in run.clusters.items():
-            if cluster.created_by_us and self.settings.open is None:
-                continue  # it goes as a whole
+            if run.owns(name):
+                continue  # it goes as a whole, or is kept as a whole
             if name in run.canaries:
-                self._cleanup("remove canaries", partial(run.canaries[name].remove_all, cluster.api))
-            self._cleanup("remove what setup made", partial(remove_applied, run, name))
+                self._cleanup(phase, "remove canaries", partial(run.canaries[name].remove_all, cluster.api))
+            self._cleanup(phase, "remove what setup made", partial(remove_applied, run, name))
 
     # ---- steps and phases --------------------------------------------------------------------------------
 
@@ -452,9 +501,8 @@ class _Execution:
     ) -> None:
         self.tell(StepStarted(phase=phase, title=title))
         began = time.monotonic()
-        if self._run is not None and began > self._run.deadline:
-            self.outcome.worsen(Verdict.ERROR, f"the drill's time was over before {title}", "raise spec.timeout")
-            raise _StopError
+        if self._run is not None:
+            self._require_time(self._run, title)
         try:
             detail = act()
         except ClusterGuardError as error:
@@ -465,13 +513,29 @@ class _Execution:
             raise _StopError from error
         self._tell_step(phase, title, Verdict.PASS, time.monotonic() - began, detail, location)
 
-    def _cleanup(self, title: str, act: Callable[[], object], location: str = "") -> None:
+    def _require_time(self, run: Run, title: str) -> None:
+        if time.monotonic() > run.deadline:
+            self.outcome.worsen(Verdict.ERROR, f"the drill's time was over before {title}", "raise spec.timeout")
+            raise _StopError
+
+    def _cleanup_step(self, phase: _OpenPhase, run: Run, step: LoadedStep) -> None:
+        if step.cluster not in run.clusters:
+            self.tell(Note(text=f"{step.title}: cluster `{step.cluster}` is not there, so nothing of it is cleaned up"))
+            return
+        self._cleanup(phase, step.title, partial(perform, step.action, run, step), step.location)
+
+    def _cleanup(self, phase: _OpenPhase, title: str, act: Callable[[], object], location: str = "") -> None:
+        """Do one thing of the cleanup; where it fails the others still follow, and the drill is no PASS any more."""
         began = time.monotonic()
         try:
-            act()
+            detail = act()
         except ClusterGuardError as error:
+            phase.verdict = Verdict.ERROR
             self._tell_step("cleanup", title, Verdict.ERROR, time.monotonic() - began, error.message, location)
             self.outcome.worsen(Verdict.ERROR, f"cleanup: {title}: {error.message}", error.hint)
+        else:
+            if isinstance(detail, str):
+                self._tell_step("cleanup", title, Verdict.PASS, time.monotonic() - began, detail, location)
 
     def _tell_step(self, phase: str, title: str, verdict: Verdict, seconds: float, detail: str, location: str) -> None:
         result = StepResult(
@@ -506,6 +570,9 @@ class _OpenPhase:
 
 def _verdict_of(error: ClusterGuardError, preferred: Verdict | None) -> Verdict:
     """A restore or a backup that is proven bad fails the drill; what could not be tried is an error."""
-    if preferred is Verdict.FAIL and isinstance(error, (RestoreError, SnapshotError, WaitTimeoutError)):
-        return Verdict.FAIL
-    return Verdict.ERROR
+    proven_bad = (RestoreError, SnapshotError, ObjectNotFoundError, WaitTimeoutError)
+    return Verdict.FAIL if preferred is Verdict.FAIL and isinstance(error, proven_bad) else Verdict.ERROR
+
+
+def _what_broke_in(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"unexpected {type(error).__name__}: {error}"

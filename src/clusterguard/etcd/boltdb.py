@@ -23,7 +23,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from clusterguard.errors import SnapshotCorruptError
+from clusterguard.errors import SnapshotCorruptError, SnapshotError
 from clusterguard.etcd.integrity import DIGEST_SIZE
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ _Reference: TypeAlias = "tuple[int, bytes | None, bytes | None]"  # page, least 
 def corrupt(page: int, problem: str) -> SnapshotCorruptError:
     """Return the error for one page."""
     return SnapshotCorruptError(f"page {page}: {problem}", hint=_HINT)
+
+
+def unreadable(error: OSError) -> SnapshotError:
+    """Return the error for bytes that the system does not give."""
+    return SnapshotError(f"cannot be read: {error.strerror}", hint="check the path, its permissions and the disk")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,14 +303,21 @@ class BoltFile:
 
         Raises:
             SnapshotCorruptError: It ends before them.
+            SnapshotError: They cannot be read.
         """
-        data = os.pread(self._descriptor, size, offset)
+        data = self._pread(size, offset)
         while len(data) < size:
-            more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            more = self._pread(size - len(data), offset + len(data))
             if not more:
-                raise SnapshotCorruptError(f"the file ends at byte {offset + len(data)}", hint=_HINT)
+                raise SnapshotCorruptError(f"the file ends before byte {offset + size}", hint=_HINT)
             data += more
         return data
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise unreadable(error) from error
 
     def _walk(self, pending: list[_Reference], ledger: PageLedger) -> Iterator[Leaf]:
         while pending:
@@ -381,7 +393,7 @@ class BoltFile:
 
     def _meta_at(self, offset: int, number: int) -> Meta | None:
         """Return the meta page there if it is valid."""
-        data = os.pread(self._descriptor, _HEADER.size + _META.size + _U64.size, offset)
+        data = self._pread(_HEADER.size + _META.size + _U64.size, offset)
         if len(data) < _HEADER.size + _META.size + _U64.size:
             return None
         own, flags, _, _ = _HEADER.unpack_from(data, 0)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -22,6 +26,9 @@ __all__ = ["EtcdGateway", "LiveHash", "MemberStatus"]
 _TIMEOUT_SECONDS = 10.0
 # etcd names its gateway /v3 since 3.4, the oldest version whose snapshots carry what we check.
 _API_PATH = "/v3/"
+_DEFAULT_PORT = 2379
+_ALERT_SECONDS = 1.0
+_EXPIRED = "invalid auth token"
 _ALL_KEYS = "AA=="  # one zero byte in base64: as key and end it means "from the first key to the last"
 # gRPC status codes, as the gateway repeats them in its JSON errors.
 _UNAUTHENTICATED, _PERMISSION_DENIED, _UNAVAILABLE, _OUT_OF_RANGE = 16, 7, 14, 11
@@ -79,9 +86,7 @@ class EtcdGateway:
     def __init__(self, access: EtcdAccess, endpoint: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         self.endpoint = endpoint
         self._access = access
-        url = urlsplit(endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ConfigError(f"{endpoint!r} is no etcd endpoint", hint="write it like https://127.0.0.1:2379")
+        protocol, host, port = _parts(endpoint)
         session = requests.Session()
         # With its environment trusted, requests lets REQUESTS_CA_BUNDLE override the CA given here.
         session.trust_env = False
@@ -91,14 +96,13 @@ class EtcdGateway:
             session.cert = (str(access.cert), str(access.key))
         self._session = session
         self._client = Etcd3Client(
-            host=url.hostname,
-            port=url.port or 2379,
-            protocol=url.scheme,
+            host=host,
+            port=port,
+            protocol=protocol,
             timeout=timeout_seconds,
             api_path=_API_PATH,
             session=session,
         )
-        self._authenticated = access.username is None
 
     def status(self) -> MemberStatus:
         """Ask the member how it is.
@@ -143,7 +147,14 @@ class EtcdGateway:
         Raises:
             EtcdError: That revision is compacted away.
         """
-        body = {"key": _ALL_KEYS, "range_end": _ALL_KEYS, "revision": str(revision), "count_only": True}
+        # Serializable: what this member holds at that revision, without asking a quorum that may be lost.
+        body = {
+            "key": _ALL_KEYS,
+            "range_end": _ALL_KEYS,
+            "revision": str(revision),
+            "count_only": True,
+            "serializable": True,
+        }
         return int(self._post("kv/range", body).get("count", 0))
 
     def alarms(self) -> tuple[str, ...]:
@@ -154,8 +165,8 @@ class EtcdGateway:
         )
 
     def member_name(self, member_id: str) -> str:
-        """Return the name of a member, or ``""`` when the cluster does not know it."""
-        for member in self._post("cluster/member/list", {})["members"]:
+        """Return the name of a member as this one knows it, or ``""`` when it does not."""
+        for member in self._post("cluster/member/list", {"linearizable": False}).get("members", ()):
             if f"{int(member['ID']):x}" == member_id:
                 return str(member.get("name", ""))
         return ""
@@ -182,9 +193,12 @@ class EtcdGateway:
         self.close()
 
     def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        if not self._authenticated:
-            self._session.headers["Authorization"] = self.token() or ""
-            self._authenticated = True
+        if self._access.username is None:
+            return self._send(path, body)
+        if "Authorization" in self._session.headers:
+            with contextlib.suppress(_TokenExpiredError):
+                return self._send(path, body)
+        self._session.headers["Authorization"] = self.token() or ""
         return self._send(path, body)
 
     def _send(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
@@ -193,31 +207,53 @@ class EtcdGateway:
         except exceptions.ConnectionTimeoutError as error:
             raise EtcdUnavailableError(f"{self.endpoint}: no answer in time", hint=_REACH_HINT) from error
         except exceptions.ConnectionFailedError as error:
-            raise self._connection_error(error) from error
+            raise self._connection_error(error.__context__ or error) from error
         except exceptions.Etcd3Exception as error:
             raise self._etcd_error(error) from error
+        except requests.JSONDecodeError as error:
+            raise EtcdError(f"{self.endpoint}: its answer to {path} is no JSON", hint=_REACH_HINT) from error
         except requests.RequestException as error:
             raise EtcdUnavailableError(f"{self.endpoint}: {error}", hint=_REACH_HINT) from error
         except OSError as error:
             # requests raises a bare OSError when a certificate file cannot be read.
             raise ConfigError(f"{self.endpoint}: {error}", hint="check the certificate files") from error
-        if not isinstance(answer, dict):
-            raise EtcdError(f"{self.endpoint}: {path} answered {type(answer).__name__}, not an object")
+        if not isinstance(answer, dict) or "header" not in answer:
+            raise EtcdError(f"{self.endpoint}: its answer to {path} is not etcd's", hint=_REACH_HINT)
         return answer
 
-    def _connection_error(self, error: Exception) -> EtcdError:
-        text = str(error)
-        if "SSL" in text or "certificate" in text.lower():
+    def _connection_error(self, error: BaseException) -> EtcdError:
+        reason = _innermost(str(error))
+        if isinstance(error, requests.exceptions.SSLError):
             return EtcdAuthError(
-                f"{self.endpoint}: TLS failed: {_innermost(text)}",
+                f"{self.endpoint}: TLS failed: {self._alert() or reason}",
                 hint="check the CA, and that the client certificate is signed by etcd's own CA",
             )
-        return EtcdUnavailableError(f"{self.endpoint}: {_innermost(text)}", hint=_REACH_HINT)
+        return EtcdUnavailableError(f"{self.endpoint}: {reason}", hint=_REACH_HINT)
+
+    def _alert(self) -> str | None:
+        """Connect once more and only listen: behind a request the member's reason to refuse us gets lost."""
+        _, host, port = _parts(self.endpoint)
+        try:
+            context = ssl.create_default_context(cafile=self._access.ca)
+            if self._access.cert is not None:
+                context.load_cert_chain(self._access.cert, self._access.key)
+            with (
+                socket.create_connection((host, port), timeout=_ALERT_SECONDS) as connection,
+                context.wrap_socket(connection, server_hostname=host) as secured,
+            ):
+                secured.recv(1)
+        except ssl.SSLError as error:
+            return error.reason and error.reason.replace("_", " ").lower()
+        except OSError:
+            return None
+        return None
 
     def _etcd_error(self, error: exceptions.Etcd3Exception) -> EtcdError:
         detail = getattr(error, "detail_text", None) or str(error)
         code, message = _decode_error(detail)
         text = f"{self.endpoint}: {message}"
+        if _EXPIRED in message:
+            return _TokenExpiredError(text, hint="save again; etcd's --auth-token-ttl says how long a token holds")
         if code in (_UNAUTHENTICATED, _PERMISSION_DENIED) or "auth" in message.lower():
             return EtcdAuthError(
                 text,
@@ -230,7 +266,27 @@ class EtcdGateway:
         return EtcdError(text)
 
 
+class _TokenExpiredError(EtcdAuthError):
+    """The token was given out by this member, or by its leader, and has run out since."""
+
+
+_ENDPOINT_HINT = "write it like https://127.0.0.1:2379"
 _REACH_HINT = "is etcd running there, and is this the client port?"
+
+
+def _parts(endpoint: str) -> tuple[str, str, int]:
+    try:
+        url = urlsplit(endpoint)
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise ConfigError(f"{endpoint!r} is no etcd endpoint: {error}", hint=_ENDPOINT_HINT) from error
+    if url.scheme not in ("http", "https") or not host or url.path.strip("/") or "@" in url.netloc:
+        raise ConfigError(f"{_without_user(endpoint)!r} is no etcd endpoint", hint=_ENDPOINT_HINT)
+    return url.scheme, host, port or _DEFAULT_PORT
+
+
+def _without_user(endpoint: str) -> str:
+    return re.sub(r"//.*@", "//…@", endpoint)
 
 
 def _decode_error(detail: str) -> tuple[int, str]:

@@ -441,9 +441,13 @@ def _parse_main(key: bytes) -> int:
 
 def _user_key(leaf: Leaf, index: int) -> bytes:
     data, value, end = leaf.data, leaf.values[index], leaf.ends[index]
-    if value + 1 < end and data[value] == _KEY_FIELD and (size := data[value + 1]) <= _SHORT:
-        if value + 2 + size <= end:
-            return data[value + 2 : value + 2 + size]
+    if (
+        value + 1 < end
+        and data[value] == _KEY_FIELD
+        and (size := data[value + 1]) <= _SHORT
+        and value + 2 + size <= end
+    ):
+        return data[value + 2 : value + 2 + size]
     return _key_and_whether_first(leaf, index)[0]
 
 

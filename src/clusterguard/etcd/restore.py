@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import ClusterGuardError, EtcdError, RestoreError
+from clusterguard.errors import ClusterGuardError, EtcdError, ProvisioningError, RestoreError, WaitTimeoutError
 from clusterguard.etcd.gateway import EtcdGateway
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class _Restore:
 
     def run(self) -> RestoreResult:
         with self._control_plane.exclusive():
-            self._control_plane.recover()
+            self._recover()
             before = self._live_revision()
             command = self._prepare(before)
             try:
@@ -129,6 +130,11 @@ class _Restore:
                 command=command,
                 warnings=self._alarms(),
             )
+
+    def _recover(self) -> None:
+        """Clear up after a restore that was killed. A cluster that cannot serve is no obstacle, but the reason."""
+        with contextlib.suppress(ProvisioningError, WaitTimeoutError):
+            self._control_plane.recover()
 
     def _prepare(self, live_revision: int | None) -> str:
         bump = bump_for(snapshot_revision=self._snapshot.revision, live_revision=live_revision)
@@ -167,17 +173,17 @@ class _Restore:
         """Bring the old state back; a failure of that is told together with what led to it."""
         try:
             self._step("roll back", self._control_plane.roll_back)
-        except ClusterGuardError as second:
+        except (ClusterGuardError, OSError) as second:
             raise RestoreError(
-                f"the restore failed: {error}\nand going back failed too: {second}",
+                f"the restore failed: {_said(error)}\nand going back failed too: {_said(second)}",
                 rolled_back=False,
                 hint="the old data directory is kept; look at the logs named above and start etcd on it",
             ) from error
-        if isinstance(error, ClusterGuardError):
+        if isinstance(error, Exception):
             raise RestoreError(
-                f"the restore failed: {error.message}\nThe state before it is back and serving.",
+                f"the restore failed: {_said(error)}\nThe state before it is back and serving.",
                 rolled_back=True,
-                hint=error.hint,
+                hint=getattr(error, "hint", None),
             ) from error
 
     def _step(self, name: str, act: Callable[[], object]) -> None:
@@ -198,8 +204,16 @@ class _Restore:
             return gateway.status().revision
 
     def _alarms(self) -> tuple[str, ...]:
-        with EtcdGateway(self._access, self._access.endpoints[0]) as gateway:
-            return tuple(
-                f"alarm {alarm} came back with the snapshot; etcdctl alarm disarm once its cause is gone"
-                for alarm in gateway.alarms()
-            )
+        try:
+            with EtcdGateway(self._access, self._access.endpoints[0]) as gateway:
+                alarms = gateway.alarms()
+        except EtcdError as error:  # the restore is done; this must not make it look undone
+            return (f"alarms could not be asked for: {error.message}",)
+        return tuple(
+            f"alarm {alarm} came back with the snapshot; etcdctl alarm disarm once its cause is gone"
+            for alarm in alarms
+        )
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.restore import RestoreResult, RestoreStep
     from clusterguard.etcd.verification import FileEvidence
     from clusterguard.etcd.wire import SnapshotFrames
-    from clusterguard.stores.base import ObjectStore, ObjectWriter
+    from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
 
 __all__ = ["EtcdSnapshotter"]
 
@@ -52,6 +53,7 @@ _LARGEST_RECORD = 64 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contents:
     revision: int
+    current_revision: int  # the one a member started from the file is at: a compaction may have left no record of it
     storage_version: str | None
 
 
@@ -64,7 +66,8 @@ class EtcdSnapshotter:
         snapshotter.restore(snapshot.name, cluster)
 
     A snapshot is two objects: ``NAME.db``, the bytes exactly as etcd sent them, so that ``etcdutl`` reads them
-    too, and ``NAME.json``, the record of what they are. It exists once its record does.
+    too, and ``NAME.json``, the record of what they are. It exists once its record does. Bytes that a killed save
+    left without a record are no snapshot; they are replaced by the next save of that name.
 
     Args:
         store: Where snapshots rest.
@@ -111,46 +114,36 @@ class EtcdSnapshotter:
         """
         taken = self._now()
         name = _checked(name or f"etcd-{taken:%Y%m%dT%H%M%SZ}")
-        if self._exists(name):
+        if self._has(name + _RECORD):
             raise ObjectExistsError(f"{self._store.url} has a snapshot {name!r} already", hint="choose another name")
+        leftover = self._has(name + _DATABASE)
+        # Whoever left it may still be at work: its bytes are let be until our record has made the name ours.
+        key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
         with self._member() as (gateway, member):
+            integrity, contents = self._receive(key, gateway, member)
             try:
-                integrity, contents = self._receive(name + _DATABASE, gateway, member)
-                total_keys, hashed = self._measure(name, gateway, contents.revision)
-                record = Snapshot(
-                    name=name,
-                    key=name + _DATABASE,
-                    taken=taken,
-                    revision=contents.revision,
-                    total_keys=total_keys,
-                    size=integrity.size,
-                    sha256=integrity.sha256,
-                    etcd_version=member.version,
-                    storage_version=contents.storage_version,
-                    cluster_id=member.cluster_id,
-                    member_id=member.member_id,
-                    member_name=gateway.member_name(member.member_id),
-                    endpoint=member.endpoint,
-                    hash_kv=hashed.hash,
-                    hash_revision=hashed.hash_revision,
-                    compact_revision=hashed.compact_revision,
-                )
+                record = self._describe(name, key, taken, gateway, member, integrity, contents)
                 with self._store.put(name + _RECORD) as writer:
                     writer.write(record.to_json().encode())
-            except ClusterGuardError:
+            except BaseException:
                 # Bytes without a record are no snapshot, and nobody would ever remove them.
-                self._store.delete(name + _DATABASE)
+                self._store.delete(key)
                 raise
+        if leftover:
+            self._store.delete(name + _DATABASE)
         return record
 
     def list(self) -> tuple[Snapshot, ...]:
         """Return the snapshots in the store, oldest first.
 
+        Other people's objects in the store are passed over if no snapshot could have their name.
+
         Raises:
             SnapshotCorruptError: A record cannot be read.
         """
         names = [info.key.removesuffix(_RECORD) for info in self._store.list() if info.key.endswith(_RECORD)]
-        return tuple(sorted((self.find(name) for name in names), key=lambda snapshot: snapshot.taken))
+        ours = [self.find(name) for name in names if _NAME.fullmatch(name)]
+        return tuple(sorted(ours, key=lambda snapshot: snapshot.taken))
 
     def find(self, name: str) -> Snapshot:
         """Return the record of one snapshot.
@@ -161,19 +154,25 @@ class EtcdSnapshotter:
         """
         try:
             with self._store.get(_checked(name) + _RECORD) as reader:
-                text = b"".join(iter(lambda: reader.read(_LARGEST_RECORD), b""))
+                text = _first_bytes(reader, _LARGEST_RECORD + 1)
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError(
                 f"{self._store.url} has no snapshot {name!r}", hint="clusterguard etcd list shows what it has"
             ) from error
         if len(text) > _LARGEST_RECORD:
-            raise SnapshotCorruptError(f"{name}{_RECORD} is {len(text):,} bytes: not a snapshot record")
-        return Snapshot.from_json(text.decode(errors="replace"))
+            raise SnapshotCorruptError(f"{name}{_RECORD} is larger than any record of a snapshot")
+        try:
+            return Snapshot.from_json(text.decode(errors="replace"))
+        except SnapshotCorruptError as error:
+            raise SnapshotCorruptError(f"{name}{_RECORD}: {error.message}", hint=error.hint) from error
 
     def delete(self, name: str) -> None:
         """Remove a snapshot, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
-        self._store.delete(_checked(name) + _RECORD)
-        self._store.delete(name + _DATABASE)
+        key = _checked(name) + _DATABASE
+        with suppress(ObjectNotFoundError, SnapshotCorruptError):  # half deleted before, or damaged
+            key = self.find(name).key
+        self._store.delete(name + _RECORD)
+        self._store.delete(key)
 
     def verify(self, name: str) -> VerifyReport:
         """Read a snapshot back and prove it: digest, trailer, database structure, record, and the live HashKV.
@@ -186,7 +185,7 @@ class EtcdSnapshotter:
         snapshot = self.find(name)
         checks: list[CheckOutcome] = []
         try:
-            with local_copy(self._store, name + _DATABASE, scratch=self._scratch) as path:
+            with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
                 evidence = self._evidence(path, snapshot)
         except (SnapshotError, ObjectNotFoundError) as error:
             checks.append(CheckOutcome(name="bytes", ok=False, detail=error.message))
@@ -237,20 +236,18 @@ class EtcdSnapshotter:
                 hint="managed clusters such as EKS hide them: back up and restore with Velero there",
             )
         snapshot = self.find(name)
-        with local_copy(self._store, name + _DATABASE, scratch=self._scratch) as path:
+        with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
             began = time.monotonic()
             self._evidence(path, snapshot)
             watch(RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began))
             return restore_control_plane(cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch)
 
-    def _exists(self, name: str) -> bool:
-        for suffix in (_RECORD, _DATABASE):
-            try:
-                self._store.stat(name + suffix)
-            except ObjectNotFoundError:
-                continue
-            return True
-        return False
+    def _has(self, key: str) -> bool:
+        try:
+            self._store.stat(key)
+        except ObjectNotFoundError:
+            return False
+        return True
 
     @contextmanager
     def _member(self) -> Iterator[tuple[EtcdGateway, MemberStatus]]:
@@ -259,6 +256,8 @@ class EtcdSnapshotter:
 
         access = self._reachable()
         endpoints = (self._endpoint,) if self._endpoint else access.endpoints
+        if not endpoints:
+            raise ConfigError("no etcd to save from: the list of endpoints is empty", hint="name at least one")
         with ExitStack() as stack:
             candidates: list[tuple[EtcdGateway, MemberStatus]] = []
             failures: list[ClusterGuardError] = []
@@ -315,14 +314,44 @@ class EtcdSnapshotter:
         self._progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
         return checker.finish()
 
-    def _measure(self, name: str, gateway: EtcdGateway, revision: int) -> tuple[int, HashKV | LiveHash]:
+    def _describe(
+        self,
+        name: str,
+        key: str,
+        taken: datetime,
+        gateway: EtcdGateway,
+        member: MemberStatus,
+        integrity: Integrity,
+        contents: _Contents,
+    ) -> Snapshot:
+        total_keys, hashed = self._measure(key, gateway, contents.current_revision)
+        return Snapshot(
+            name=name,
+            key=key,
+            taken=taken,
+            revision=contents.revision,
+            total_keys=total_keys,
+            size=integrity.size,
+            sha256=integrity.sha256,
+            etcd_version=member.version,
+            storage_version=contents.storage_version,
+            cluster_id=member.cluster_id,
+            member_id=member.member_id,
+            member_name=gateway.member_name(member.member_id),
+            endpoint=member.endpoint,
+            hash_kv=hashed.hash,
+            hash_revision=hashed.hash_revision,
+            compact_revision=hashed.compact_revision,
+        )
+
+    def _measure(self, key: str, gateway: EtcdGateway, revision: int) -> tuple[int, HashKV | LiveHash]:
         """Count and hash the live keys: etcd does both in a moment; walking the file is the slow way."""
         try:
             return gateway.count_keys(revision), gateway.hash_kv(revision)
         except EtcdError:  # compacted already, or a user who may save but not read
             from clusterguard.etcd.verification import verify_file
 
-            with local_copy(self._store, name + _DATABASE, scratch=self._scratch) as path:
+            with local_copy(self._store, key, scratch=self._scratch) as path:
                 structure = verify_file(path, progress=self._progress).structure
             return structure.total_keys, structure.hash_kv
 
@@ -343,7 +372,7 @@ class EtcdSnapshotter:
         for endpoint in self._access.endpoints:
             try:
                 with EtcdGateway(self._access, endpoint) as gateway:
-                    live = gateway.hash_kv(evidence.structure.revision)
+                    live = gateway.hash_kv(file_hash.hash_revision)
             except EtcdError as error:
                 told.append(error.message)
                 continue
@@ -354,7 +383,7 @@ class EtcdSnapshotter:
                 return CheckOutcome(
                     name="live HashKV",
                     ok=False,
-                    detail=f"{endpoint} has {live.hash} at revision {evidence.structure.revision}, "
+                    detail=f"{endpoint} has {live.hash} at revision {file_hash.hash_revision}, "
                     f"the file {file_hash.hash}: they do not hold the same data",
                 )
             asked += 1
@@ -363,7 +392,7 @@ class EtcdSnapshotter:
         return CheckOutcome(
             name="live HashKV",
             ok=True,
-            detail=f"{file_hash.hash} at revision {evidence.structure.revision}, as on {asked} member(s)",
+            detail=f"{file_hash.hash} at revision {file_hash.hash_revision}, as on {asked} member(s)",
         )
 
     def _reachable(self) -> EtcdAccess:
@@ -375,12 +404,18 @@ class EtcdSnapshotter:
 def _contents(path: Path) -> _Contents:
     """Read the revision and the small buckets of a snapshot: a few pages, whatever its size."""
     from clusterguard.etcd import mvcc
+    from clusterguard.etcd.hashkv import current_revision
     from clusterguard.etcd.verification import open_database
 
     with open_database(path) as database:
         buckets = database.buckets(database.ledger())
         facts = mvcc.read_facts(database, buckets, database.ledger())
-        return _Contents(revision=mvcc.last_revision(database, buckets), storage_version=facts.storage_version)
+        revision = mvcc.last_revision(database, buckets)
+        return _Contents(
+            revision=revision,
+            current_revision=current_revision(revision, facts.compacted),
+            storage_version=facts.storage_version,
+        )
 
 
 def _record_check(snapshot: Snapshot, evidence: FileEvidence) -> CheckOutcome:
@@ -394,6 +429,13 @@ def _record_check(snapshot: Snapshot, evidence: FileEvidence) -> CheckOutcome:
              if found[what] != recorded[what]]  # fmt: skip
     seen = ", ".join(f"{what} {value}" for what, value in found.items())
     return CheckOutcome(name="record", ok=not wrong, detail="; ".join(wrong) or seen)
+
+
+def _first_bytes(reader: ByteReader, size: int) -> bytes:
+    text = b""
+    while len(text) < size and (piece := reader.read(size - len(text))):
+        text += piece
+    return text
 
 
 def _checked(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.errors import StoreError
@@ -39,7 +39,10 @@ class Spool:
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
-        self._file = TemporaryFile(dir=self._scratch, buffering=0)
+        try:
+            self._file = TemporaryFile(dir=self._scratch, buffering=0)
+        except OSError as error:
+            raise self._scratch_error(error) from error
         self._thread = threading.Thread(target=self._follow, name="clusterguard-upload", daemon=True)
         self._thread.start()
         return self
@@ -68,10 +71,7 @@ class Spool:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            raise StoreError(
-                f"the scratch file in {self._scratch or 'the temporary folder'}: {error}",
-                hint="make room there, or name another folder with TMPDIR",
-            ) from error
+            raise self._scratch_error(error) from error
         with self._changed:
             self._written += len(data)
             self._changed.notify()
@@ -87,6 +87,12 @@ class Spool:
         if self._failure is not None:
             raise self._failure
 
+    def _scratch_error(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"the scratch file in {self._scratch or gettempdir()}: {error.strerror or error}",
+            hint="make room there, or name another folder with TMPDIR",
+        )
+
     def _end(self, failure: BaseException | None) -> None:
         with self._changed:
             self._ended = True
@@ -94,18 +100,17 @@ class Spool:
             self._changed.notify()
 
     def _await_more(self, done: int) -> int:
-        """Return up to where the follower may read: no further than ``done`` once there is nothing more to do."""
+        """Return how many bytes the follower may take next: none once there is nothing more to do."""
         with self._changed:
             self._changed.wait_for(lambda: self._written > done or self._ended)
-            return done if self._failure is not None else self._written
+            return 0 if self._failure is not None else min(_PIECE, self._written - done)
 
     def _follow(self) -> None:
         done = 0
         try:
-            while (end := self._await_more(done)) > done:
-                while done < end:
-                    piece = os.pread(self._file.fileno(), min(_PIECE, end - done), done)
-                    self._follower.write(piece)
-                    done += len(piece)
+            while size := self._await_more(done):
+                piece = os.pread(self._file.fileno(), size, done)
+                self._follower.write(piece)
+                done += len(piece)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever writes or finishes
             self._failure = error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from clusterguard.errors import ClusterGuardError, SnapshotCorruptError, SnapshotError
 from clusterguard.etcd import mvcc
-from clusterguard.etcd.boltdb import BoltFile
+from clusterguard.etcd.boltdb import BoltFile, unreadable
 from clusterguard.etcd.hashkv import HashKV, KeyspaceHasher, current_revision
 from clusterguard.etcd.integrity import Integrity, TrailerChecker, require_snapshot_size
 from clusterguard.model.progress import Progress, ignore_progress
@@ -121,7 +121,9 @@ def verify_file(
                 stop.set()
                 raise
     if isinstance(structure, SnapshotError):
-        raise _at(path, structure, detail=" (the sha256 trailer is right, so etcd sent it so)") from structure
+        sent_so = isinstance(structure, SnapshotCorruptError)
+        detail = " (the sha256 trailer is right, so etcd sent it so)" if sent_so else ""
+        raise _at(path, structure, detail=detail) from structure
     if expected_sha256 is not None and integrity.sha256 != expected_sha256.lower():
         raise SnapshotCorruptError(
             f"{path}: the object's sha256 is {integrity.sha256}, but {expected_sha256.lower()} was recorded",
@@ -196,20 +198,22 @@ def open_database(path: Path) -> Iterator[BoltFile]:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     try:
-        with path.open("rb", buffering=0) as file:
-            yield file.fileno()
+        file = path.open("rb", buffering=0)
     except OSError as error:
-        raise SnapshotError(
-            f"{path}: cannot be read: {error.strerror}", hint="check the path, its permissions and the disk"
-        ) from error
+        raise _at(path, unreadable(error)) from error
+    with file:
+        yield file.fileno()
 
 
 def _check_trailer(descriptor: int, stop: Event) -> Integrity:
     checker = TrailerChecker()
     buffer = bytearray(min(_PIECE, os.fstat(descriptor).st_size))
     view = memoryview(buffer)
-    while not stop.is_set() and (count := os.preadv(descriptor, [buffer], checker.size)):
-        checker.update(view[:count])
+    try:
+        while not stop.is_set() and (count := os.preadv(descriptor, [buffer], checker.size)):
+            checker.update(view[:count])
+    except OSError as error:
+        raise unreadable(error) from error
     return checker.finish()
 
 

@@ -20,7 +20,8 @@ __all__ = ["SnapshotFrames"]
 _PREFIX = 5
 _REMAINING, _BLOB, _VERSION = 0x10, 0x1A, 0x22
 _VARINT_CONTINUES = 0x80
-_LENGTH_DELIMITED = 2
+_VARINT, _LENGTH_DELIMITED = 0, 2
+_FIXED_SIZES = {1: 8, 5: 4}
 # A member whose read of its own database failed goes on sending empty blobs for ever.
 _MAX_EMPTY = 64
 _MAX_MESSAGE = 64 * 1024 * 1024
@@ -95,22 +96,23 @@ class SnapshotFrames:
     def _message(self, view: memoryview, at: int, end: int) -> None:
         remaining, size = 0, 0
         while at < end:
-            tag = view[at]
-            value, at = _varint(view, at + 1, end)
-            if tag == _REMAINING:
-                remaining = value
-            elif tag & 7 == _LENGTH_DELIMITED:
-                if at + value > end:
-                    raise SnapshotIncompleteError("the member's stream is not an etcd snapshot: a broken message")
-                if tag == _BLOB:
-                    size = value
-                    with view[at : at + value] as blob:
-                        self._take(blob)
-                elif tag == _VERSION:
-                    self.version = bytes(view[at : at + value]).decode(errors="replace")
-                at += value
-            elif tag & 7:
-                raise SnapshotIncompleteError(f"the member's stream is not an etcd snapshot: field tag {tag}")
+            tag, at = _varint(view, at, end)
+            kind = tag & 7
+            if kind == _VARINT:
+                value, at = _varint(view, at, end)
+                if tag == _REMAINING:
+                    remaining = value
+                continue
+            length, at = _varint(view, at, end) if kind == _LENGTH_DELIMITED else (_FIXED_SIZES.get(kind, end), at)
+            if at + length > end:
+                raise SnapshotIncompleteError("the member's stream is not an etcd snapshot: a broken message")
+            if tag == _BLOB:
+                size += length
+                with view[at : at + length] as blob:
+                    self._take(blob)
+            elif tag == _VERSION:
+                self.version = bytes(view[at : at + length]).decode(errors="replace")
+            at += length
         self.remaining = remaining
         self.received += size
         self._empty = 0 if size else self._empty + 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from clusterguard.clusters.base import Cluster
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from clusterguard.validate import RestoreValidator
 
 __all__ = ["drill_cluster", "etcd_snapshotter", "restore_validator"]
+
+VERDICT = "clusterguard.verdict"  # the property of a report that tells how a drill ended
 
 _SUFFIX = ".drill.yaml"
 
@@ -60,11 +62,80 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("drill_evidence", "see --drill-evidence")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker; with ``--drill-plan`` nothing runs."""
-    config.addinivalue_line("markers", "drill(**labels): a drill file, with its labels")
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """See to it that nothing runs with ``--drill-plan``, before pytest-xdist decides how to run it."""
     if config.getoption("--drill-plan"):
         config.option.collectonly = True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Describe the marker, and look at what the options say.
+
+    Raises:
+        pytest.UsageError: A value cannot be read.
+    """
+    config.addinivalue_line("markers", "drill(**labels): a drill file, with its labels")
+    _check_options(config)
+    least = config.getoption("--drill-min")
+    if least is not None and not config.option.collectonly and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Minimum(config, least), "clusterguard-minimum")
+
+
+def _check_options(config: pytest.Config) -> None:
+    """Read the options that have a grammar of their own: a slip in them is told before anything is collected."""
+    if selector := config.getoption("--drill-selector"):
+        from clusterguard.drills.values import check_selector
+
+        _read("--drill-selector", selector, check_selector)
+    if longest := config.getoption("--drill-longest-wait"):
+        from clusterguard.model.durations import parse_duration
+
+        _read("--drill-longest-wait", longest, parse_duration)
+
+
+def _read(option: str, text: str, read: Callable[[str], object]) -> None:
+    try:
+        read(text)
+    except ValueError as error:
+        raise pytest.UsageError(f"{option}: {error}") from error
+
+
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED)."""
+    return ("error", "E", "ERROR") if _verdict(report) == "ERROR" else None
+
+
+def _verdict(report: pytest.CollectReport | pytest.TestReport) -> object:
+    """Return how a drill ended, or None for anything else. With pytest-xdist only reports come here."""
+    return dict(report.user_properties).get(VERDICT) if report.when == "call" else None
+
+
+class _Minimum:
+    """Goes red when fewer drills came to a verdict than were asked for."""
+
+    def __init__(self, config: pytest.Config, least: int) -> None:
+        self._config = config
+        self._least = least
+        self._ran = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count the drills."""
+        self._ran += _verdict(report) is not None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Decide."""
+        if self._ran >= self._least:
+            return
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say so."""
+        if self._ran < self._least:
+            text = f"drills: {self._ran} came to a verdict, --drill-min asks for {self._least}"
+            terminalreporter.write_line(text, red=True)
 
 
 def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Collector | None:
@@ -88,11 +159,20 @@ def config_plugin(config: pytest.Config) -> object | None:
 def drill_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Give the cluster that ``--drill-cluster`` names, by default an embedded one of this session."""
     from clusterguard.clusters import open_cluster
-    from clusterguard.pytest_plugin.items import settings_from
+    from clusterguard.pytest_plugin.items import settings_from, shown_progress
 
     settings = settings_from(request.config)
-    with open_cluster(settings.cluster, kubeconfig=settings.kubeconfig) as cluster:
+    with shown_progress(request.config) as progress:
+        cluster = open_cluster(settings.cluster, kubeconfig=settings.kubeconfig, progress=progress)
+        if settings.cluster == "embedded":
+            cluster.__enter__()
+    try:
         yield cluster
+    finally:
+        if settings.cluster == "embedded":
+            cluster.close()
+        else:
+            cluster.api.close()  # it was there before these tests, and stays
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.values import selects
 from clusterguard.drills.verdict import DrillResult, Verdict
-from clusterguard.errors import ConfigError, InvalidDrillError
+from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
 from clusterguard.model.durations import parse_duration
 from clusterguard.model.progress import ProgressSink, ignore_progress
+from clusterguard.pytest_plugin import VERDICT
 from clusterguard.terminal.console import progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
     from clusterguard.drills.load import Drill
 
-__all__ = ["DrillFile", "DrillItem", "DrillNotProvenError", "Session", "settings_from"]
+__all__ = ["DrillFile", "DrillItem", "DrillNotProvenError", "Session", "settings_from", "shown_progress"]
 
-_VERDICT = "clusterguard.verdict"
 _COLUMNS = 110
 _CLEANUP_SECONDS = 600
 
@@ -52,7 +52,7 @@ class DrillFile(pytest.File):
         try:
             drills = load_drills(self.path, environ=os.environ, root=self.config.rootpath)
         except InvalidDrillError as error:
-            raise self.CollectError(str(error) + (f"\n  → {error.hint}" if error.hint else "")) from None
+            raise self.CollectError(_with_hint(error)) from None
         wanted = self.config.getoption("--drill-selector") or ""
         for drill in drills:
             if selects(wanted, drill.metadata.labels):
@@ -100,7 +100,7 @@ class DrillItem(pytest.Item):
         return self.path, line - 1, f"drill: {self.drill.id}"
 
     def _record(self, result: DrillResult) -> None:
-        self.user_properties.append((_VERDICT, str(result.verdict)))
+        self.user_properties.append((VERDICT, str(result.verdict)))
         self.user_properties.append(("clusterguard.run_id", result.run_id))
         if result.rto is not None:
             self.user_properties.append(("clusterguard.rto_seconds", round(result.rto.total, 3)))
@@ -139,40 +139,25 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._ran = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Get the programs before the first drill: compiling them is no part of anybody's time limit."""
+        """Get the programs before the first drill: compiling them is no part of anybody's time limit.
+
+        Raises:
+            pytest.UsageError: They cannot be had.
+        """
         drills = [item.drill for item in session.items if isinstance(item, DrillItem)]
         default = settings_from(self._config).cluster
         if not session.config.option.collectonly and any(needs_embedded(drill, default) for drill in drills):
             from clusterguard.clusters.embedded import PROGRAMS
             from clusterguard.toolchain import from_environment
 
-            with self._progress() as progress:
-                from_environment(os.environ, progress=progress).ensure(*PROGRAMS)
-
-    @contextmanager
-    def _progress(self) -> Iterator[ProgressSink]:
-        if hasattr(self._config, "workerinput"):
-            yield ignore_progress
-            return
-        manager = self._config.pluginmanager.getplugin("capturemanager")
-        with manager.global_and_fixture_disabled() if manager else nullcontext():
-            with progress_sink(Console(file=sys.stdout, highlight=False)) as progress:
-                yield progress
-
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED)."""
-        if report.when == "call" and (_VERDICT, "ERROR") in report.user_properties:
-            return "error", "E", "ERROR"
-        return None
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the drills that came to a verdict."""
-        if report.when == "call" and any(name == _VERDICT for name, _ in report.user_properties):
-            self._ran += 1
+            try:
+                with shown_progress(self._config) as progress:
+                    from_environment(os.environ, progress=progress).ensure(*PROGRAMS)
+            except ClusterGuardError as error:
+                raise pytest.UsageError(_with_hint(error)) from error
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """Say what will run where, or with ``--drill-plan`` print what would be done."""
@@ -187,14 +172,17 @@ class Session:
         evidence = f", evidence in {settings.evidence}" if settings.evidence else ""
         return [f"drills: {len(drills)}, on {settings.cluster} where they name no cluster{evidence}"]
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Go red when fewer drills ran than were asked for."""
-        least = self._config.getoption("--drill-min")
-        if least is not None and self._ran < least and not hasattr(self._config, "workerinput"):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            reporter = self._config.pluginmanager.getplugin("terminalreporter")
-            if reporter:
-                reporter.write_line(f"drills: {self._ran} came to a verdict, --drill-min asks for {least}", red=True)
+
+@contextmanager
+def shown_progress(config: pytest.Config) -> Iterator[ProgressSink]:
+    """Give a sink that shows progress past pytest's capture; workers of pytest-xdist have nowhere to show it."""
+    if hasattr(config, "workerinput"):
+        yield ignore_progress
+        return
+    manager = config.pluginmanager.getplugin("capturemanager")
+    uncaptured = manager.global_and_fixture_disabled() if manager else nullcontext()
+    with uncaptured, progress_sink(Console(file=sys.stdout, highlight=False)) as progress:
+        yield progress
 
 
 def needs_embedded(drill: Drill, default: str) -> bool:
@@ -231,6 +219,10 @@ def settings_from(config: pytest.Config) -> DrillSettings:
         )
     except (ValueError, ConfigError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _with_hint(error: ClusterGuardError) -> str:
+    return f"{error.message}\n  → {error.hint}" if error.hint else error.message
 
 
 def _as_text(result: DrillResult, drill: Drill) -> str:

@@ -19,6 +19,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -210,7 +211,7 @@ class S3Store:
         return ObjectInfo(
             key=key,
             size=_field(head, "ContentLength", place=place),
-            modified=_field(head, "LastModified", place=place),
+            modified=_utc(_field(head, "LastModified", place=place)),
         )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -232,7 +233,7 @@ class S3Store:
             for entry in page.get("Contents", ()):
                 key = entry["Key"][len(self._full("")) :]
                 if key_problem(key) is None:
-                    yield ObjectInfo(key=key, size=entry["Size"], modified=entry["LastModified"])
+                    yield ObjectInfo(key=key, size=entry["Size"], modified=_utc(entry["LastModified"]))
 
     def delete(self, key: str) -> None:
         """Remove an object; removing one that is not there is no error."""
@@ -558,6 +559,10 @@ def _telling(place: str) -> Iterator[None]:
         yield
     except _BOTO_ERRORS as error:
         raise _meaning_of(error, place=place) from error
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)  # botocore gives the machine's own time zone
 
 
 def _field(response: Mapping[str, Any], name: str, *, place: str) -> Any:  # noqa: ANN401 - botocore types it

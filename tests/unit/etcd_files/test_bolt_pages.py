@@ -66,6 +66,12 @@ def test_the_second_meta_page_holds_when_the_first_is_damaged(page_size: int) ->
     assert check(patched(image, 20, b"\xff")).total_keys == 5
 
 
+def test_a_meta_page_with_a_wrong_checksum_does_not_count() -> None:
+    image = etcd_image(puts(5))
+    root_of_the_first = HEADER.size + 16
+    assert check(patched(image, root_of_the_first, struct.pack("<Q", 99))).total_keys == 5
+
+
 def test_the_meta_page_with_the_higher_transaction_holds() -> None:
     image = etcd_image(puts(5))
     # The older one refers to a root that does not exist.
@@ -171,6 +177,15 @@ def test_one_leaf_under_two_keys_is_found() -> None:
     refused(image, "page 3: more than one reference leads here")
 
 
+def test_a_long_page_over_one_met_before_is_found() -> None:
+    rows = puts(2)
+    database = Database()
+    low, high = database.allocate(), database.leaf(rows[:1])
+    database.pages[low] = leaf_bytes(low, rows[1:], overflow=1)
+    root = database.branch([(rows[0][0], high), (rows[1][0], low)])
+    refused(database.finish({b"key": struct.pack("<QQ", root, 0)}), "page 2: shares pages with another one")
+
+
 def test_a_chain_of_branches_as_long_as_the_file_needs_no_stack() -> None:
     database = Database()
     node = database.leaf(puts(1))
@@ -210,17 +225,18 @@ def test_pages_that_nothing_refers_to_are_free_where_no_list_is_kept() -> None:
     assert check(database.finish({b"key": bucket})).free_pages == 2
 
 
-def test_nested_buckets_are_walked() -> None:
-    def image(inner: int | None = None) -> bytes:
+def test_nested_buckets_are_walked_to_the_innermost() -> None:
+    def image(innermost: int | None = None) -> bytes:
         database = Database()
         key = database.bucket(puts(1))
-        lowest = database.leaf([(b"a", b"1")])
-        nested = database.leaf([(b"inner", struct.pack("<QQ", inner or lowest, 0))], flags=1)
-        return database.finish({b"key": key, b"other": struct.pack("<QQ", nested, 0)})
+        node = innermost or database.leaf([(b"a", b"1")])
+        for name in (b"third", b"second"):
+            node = database.leaf([(name, struct.pack("<QQ", node, 0))], flags=1)
+        return database.finish({b"key": key, b"other": struct.pack("<QQ", node, 0)})
 
     assert check(image()).free_pages == 0
-    refused(image(inner=2), "page 2: more than one reference leads here")
-    refused(image(inner=4), "page 4: more than one reference leads here")
+    refused(image(innermost=2), "page 2: more than one reference leads here")
+    refused(image(innermost=3), "page 3: more than one reference leads here")
 
 
 def test_inline_buckets_are_checked() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 from bolt_pages import HEADER, etcd_image, key_value, revision_key, with_trailer
 
 from clusterguard.errors import SnapshotCorruptError, SnapshotError, SnapshotIncompleteError
-from clusterguard.etcd.verification import open_database, verify_file
+from clusterguard.etcd.verification import check_structure, open_database, verify_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +67,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert caught.value.hint
     with pytest.raises(SnapshotError, match="cannot be read: Is a directory"):
         verify_file(tmp_path)
+
+
+def test_a_disk_that_fails_while_reading(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for call in ("preadv", "pread"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(SnapshotError, match=r"snapshot\.db: cannot be read: Input/output error"):
+                verify_file(snapshot)
+
+
+def test_a_file_that_shrinks_while_it_is_read(snapshot: Path) -> None:
+    with open_database(snapshot) as db:
+        os.truncate(snapshot, 4096 * 3)
+        with pytest.raises(SnapshotCorruptError, match="the file ends before byte"):
+            check_structure(db)
 
 
 def test_progress_ends_with_the_whole_file(snapshot: Path) -> None:

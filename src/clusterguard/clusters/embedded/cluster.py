@@ -104,7 +104,7 @@ class EmbeddedCluster:
         An interrupted restore in it is rolled back first, and programs that ended are started again.
 
         Raises:
-            ClusterError: There is no such cluster.
+            ClusterError: There is no such cluster, or the process that it belonged to is gone.
             ProvisioningError: One of its programs cannot be started again.
             WaitTimeoutError: Likewise.
         """
@@ -116,7 +116,12 @@ class EmbeddedCluster:
             )
         cluster._programs = Programs(cluster._layout, record, outlive_us=True)
         cluster.created_by_us = False
-        cluster._recover()
+        if record.orphaned():
+            raise ClusterError(
+                f"cluster {name!r} went with the process that it belonged to", hint=f"clusterguard cluster up {name}"
+            )
+        if record.owner is None:  # otherwise its owner is at work on it
+            cluster._recover()
         return cluster
 
     @staticmethod

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.embedded.records import Ports
 
-__all__ = ["CONTROLLERS", "MEMBER_NAME", "Layout", "argv_of", "kubeconfig_text"]
+__all__ = ["CONTROLLERS", "MEMBER_NAME", "VELERO_NAMESPACE", "Layout", "argv_of", "kubeconfig_text"]
 
 MEMBER_NAME = "clusterguard"
+VELERO_NAMESPACE = "velero"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler", "kwok")
 _SERVICE_CIDR = "10.96.0.0/16"
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -59,6 +60,16 @@ class Layout:
         """The administrator's kubeconfig."""
         return self.folder / "kubeconfig"
 
+    @property
+    def velero_plugins(self) -> Path:
+        """Velero's plugins, and nothing else: Velero runs every program in it."""
+        return self.folder / "velero-plugins"
+
+    @property
+    def velero_scratch(self) -> Path:
+        """Temporary files of the Velero server, credentials among them."""
+        return self.folder / "velero-scratch"
+
     def kubeconfig_of(self, user: str) -> Path:
         """Return the kubeconfig of a component."""
         return self.pki / f"{user}.kubeconfig"
@@ -72,6 +83,7 @@ def argv_of(name: str, *, programs: Mapping[str, str], layout: Layout, ports: Po
         "kube-controller-manager": _controller_manager,
         "kube-scheduler": _scheduler,
         "kwok": _kwok,
+        "velero": _velero,
     }[name](layout, ports)
     return [programs[name], *arguments]
 
@@ -166,6 +178,27 @@ def _scheduler(layout: Layout, _: Ports) -> list[str]:
         "--kube-api-qps=200",
         "--kube-api-burst=400",
         *_LEADER_ELECTION,
+    ]
+
+
+def _velero(layout: Layout, _: Ports) -> list[str]:
+    return [
+        # "server" comes first: the plugins are started with what follows it.
+        "server",
+        f"--kubeconfig={layout.kubeconfig}",
+        f"--namespace={VELERO_NAMESPACE}",
+        f"--plugin-dir={layout.velero_plugins}",
+        "--metrics-address=127.0.0.1:0",
+        "--profiler-address=",
+        # A location is looked at, and its backups are seen, within a second and not within a minute.
+        "--backup-sync-period=1s",
+        "--store-validation-frequency=1s",
+        "--resource-timeout=1m",
+        "--terminating-resource-timeout=1m",
+        "--item-operation-sync-frequency=1s",
+        "--log-level=info",
+        "--client-qps=5000",
+        "--client-burst=5000",
     ]
 
 

@@ -89,9 +89,7 @@ class EmbeddedControlPlane:
         stopped = [name for name in _IN_ORDER if not self._programs.running(name)]
         if stopped and self._live.exists():
             self._start_all()
-            return (
-                f"{', '.join(stopped)} did not run, after an interrupted restore or a restart of the machine: started"
-            )
+            return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
         return None
 
     def check(self, *, needed_bytes: int) -> None:

@@ -14,7 +14,7 @@ from clusterguard.errors import ClusterError, ConfigError, ProvisioningError, Wa
 from clusterguard.process import spawn, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from clusterguard.process import ProcessRecord
@@ -34,7 +34,12 @@ class Programs:
     outlive_us: bool
     sleep: Callable[[float], None] = field(default=time.sleep)  # noqa: TID251 - the real one; tests pass their own
 
-    def start(self, *names: str) -> None:
+    def add_program(self, name: str, path: str) -> None:
+        """Make a program known that the cluster does not always run."""
+        self.record = replace(self.record, programs={**self.record.programs, name: path})
+        write_record(self.layout.folder, self.record)
+
+    def start(self, *names: str, env: Mapping[str, str] | None = None) -> None:
         """Start programs that do not run already."""
         for name in names:
             if self.running(name):
@@ -45,6 +50,7 @@ class Programs:
                 log=self.log(name),
                 outlive_us=self.outlive_us,
                 cwd=self.layout.folder,
+                env=env,
                 write_down=partial(self._write_down, name),
             )
 

@@ -1,0 +1,353 @@
+"""Storage locations: where backups rest, and whether Velero can use them now."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.errors import (
+    ConfigError,
+    ConflictError,
+    LocationUnavailableError,
+    ResourceNotFoundError,
+    VeleroError,
+    WaitTimeoutError,
+)
+from clusterguard.model.backup import (
+    Backup,
+    BackupRepository,
+    BackupStorageLocation,
+    LocationPhase,
+    VolumeSnapshotLocation,
+)
+from clusterguard.model.backup_options import go_duration, parse_go_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from clusterguard.clusters.kube import Json
+    from clusterguard.velero.resources import VeleroObjects
+
+__all__ = ["LocationSpec", "Locations", "cloud_credentials"]
+
+_OWNED = {"app.kubernetes.io/managed-by": "clusterguard"}
+_CREDENTIALS_KEY = "cloud"
+_LOCATION_LABEL = "velero.io/storage-location"
+_SERVERS_PERIOD = "1m0s"
+
+
+def cloud_credentials(access_key: str, secret_key: str, *, session_token: str = "") -> str:
+    """Return static keys as the AWS plugin reads them: the ``[default]`` profile of a credentials file."""
+    lines = ["[default]", f"aws_access_key_id={access_key}", f"aws_secret_access_key={secret_key}"]
+    if session_token:
+        lines.append(f"aws_session_token={session_token}")
+    if any("\n" in line or "\r" in line for line in lines):
+        raise ConfigError("a key holds a line break", hint="strip what was read from a file")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationSpec:
+    """A storage location to be.
+
+    Attributes:
+        bucket: The bucket; it must exist.
+        prefix: The part of it that is Velero's alone.
+        provider: The plugin that reaches it.
+        config: The plugin's settings, such as ``region``, ``s3Url``, ``s3ForcePathStyle``, ``publicUrl``.
+        credentials: Text of a credentials file, kept in a Secret of the location's own; None for those of the
+            server, or of ``credential``.
+        credential: An existing Secret of Velero's namespace and the key in it.
+        ca: PEM certificates that the object store is trusted by.
+        default: Whether backups that name no location go here.
+        read_only: Whether nothing may be written or deleted.
+        sync_period: How often Velero looks for backups made elsewhere; it looks once a minute at most.
+        validation_frequency: How often Velero looks whether it can use the location.
+    """
+
+    bucket: str
+    prefix: str = ""
+    provider: str = "aws"
+    config: Mapping[str, str] = field(default_factory=dict)
+    credentials: str | None = field(default=None, repr=False)
+    credential: tuple[str, str] | None = None
+    ca: str = ""
+    default: bool = False
+    read_only: bool = False
+    sync_period: timedelta | None = None
+    validation_frequency: timedelta | None = None
+
+    def to_spec(self, *, name: str) -> Json:
+        """Return the spec of a BackupStorageLocation.
+
+        Raises:
+            ConfigError: Credentials are given twice, or there is no bucket.
+        """
+        if not self.bucket:
+            raise ConfigError(f"location {name} names no bucket")
+        if self.credentials is not None and self.credential is not None:
+            raise ConfigError(f"location {name} has credentials twice: as text and as a Secret")
+        storage: Json = {"bucket": self.bucket}
+        storage |= {"prefix": self.prefix.strip("/")} if self.prefix.strip("/") else {}
+        storage |= {"caCert": base64.b64encode(self.ca.encode()).decode()} if self.ca else {}
+        spec: Json = {"provider": self.provider, "objectStorage": storage}
+        spec |= {"config": dict(self.config)} if self.config else {}
+        spec |= {"default": True} if self.default else {}
+        spec |= {"accessMode": "ReadOnly"} if self.read_only else {}
+        spec |= {"backupSyncPeriod": go_duration(self.sync_period)} if self.sync_period is not None else {}
+        frequency = self.validation_frequency
+        spec |= {"validationFrequency": go_duration(frequency)} if frequency is not None else {}
+        secret = self.credential or ((secret_name(name), _CREDENTIALS_KEY) if self.credentials is not None else None)
+        spec |= {"credential": {"name": secret[0], "key": secret[1]}} if secret else {}
+        return spec
+
+
+def secret_name(location: str) -> str:
+    """Return the name of the Secret that is made for a location's credentials."""
+    return f"{location}-credentials"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locations:
+    """The storage locations of one Velero server."""
+
+    objects: VeleroObjects
+
+    def list(self) -> Sequence[BackupStorageLocation]:
+        """Return all of them, oldest first."""
+        return self.objects.list(BackupStorageLocation)
+
+    def get(self, name: str = "") -> BackupStorageLocation:
+        """Return one, by default the default one.
+
+        Raises:
+            ResourceNotFoundError: There is none of that name, or none is the default.
+        """
+        if name:
+            return self.objects.get(BackupStorageLocation, name)
+        # As the server chooses: the one marked as default, else the one of that name.
+        every = self.list()
+        found = next((each for each in every if each.default), None)
+        found = found or next((each for each in every if each.name == "default"), None)
+        if found is None:
+            have = ", ".join(each.name for each in every)
+            raise ResourceNotFoundError(
+                "no storage location is the default one",
+                hint=f"name one of {have}" if have else "clusterguard velero location create",
+            )
+        return found
+
+    def create(
+        self, name: str, spec: LocationSpec, *, wait: bool = True, timeout_seconds: float = 60
+    ) -> BackupStorageLocation:
+        """Create a location, with a Secret for its credentials where they are given; return it Available.
+
+        Args:
+            name: Its name.
+            spec: What it is.
+            wait: Whether to wait until Velero has looked.
+            timeout_seconds: How long Velero may take to look.
+
+        Raises:
+            ConfigError: The request contradicts itself; nothing was made.
+            ConflictError: The name is taken; nothing was made.
+            LocationUnavailableError: Velero cannot use it; it is there, and the message says why.
+            WaitTimeoutError: Velero did not look in time.
+        """
+        new = BackupStorageLocation.new(
+            namespace=self.objects.namespace, name=name, spec=spec.to_spec(name=name), labels=_OWNED
+        )
+        if self.objects.find(BackupStorageLocation, name) is not None:
+            raise ConflictError(
+                f"there is a storage location {name} already",
+                hint=f"clusterguard velero location delete {name}, or choose another name",
+            )
+        if spec.credentials is not None:
+            self._put_secret(name, spec.credentials)
+        if spec.default:
+            self._unmark_default()
+        made = self.objects.create(new)
+        return self.require_available(name, timeout_seconds=timeout_seconds) if wait else made
+
+    def require_available(
+        self, name: str = "", *, timeout_seconds: float = 60, fresh: bool = False
+    ) -> BackupStorageLocation:
+        """Return a location once it is Available; where it is not, or not yet, Velero is made to look now.
+
+        Args:
+            name: The location, by default the default one.
+            timeout_seconds: How long Velero may take to look.
+            fresh: Do not believe an earlier look, which may be a minute old.
+
+        Raises:
+            LocationUnavailableError: Velero cannot use it; the message says why.
+            WaitTimeoutError: Velero did not look in time.
+        """
+        location = self.get(name)
+        if location.phase == LocationPhase.AVAILABLE and not fresh:
+            return location
+        seen = self.validate(location, timeout_seconds=timeout_seconds)
+        if seen.phase != LocationPhase.AVAILABLE:
+            raise LocationUnavailableError(
+                f"storage location {seen.name} is {seen.phase}: {seen.message or 'no reason is given'}",
+                hint="are its bucket, region, address and credentials right, and does its server answer?",
+            )
+        return seen
+
+    def validate(self, location: BackupStorageLocation, *, timeout_seconds: float = 60) -> BackupStorageLocation:
+        """Make Velero look at a location now, and return what it found.
+
+        Velero looks on its own every minute, and at once when the spec changes. So the spec is changed, in the one
+        field where that means nothing (how often to look), and put back afterwards; the time of the last look is
+        removed first, since it is what tells that there was a new one.
+
+        Raises:
+            WaitTimeoutError: Velero did not look in time; no server may be running.
+        """
+        before = location.spec.get("validationFrequency")
+        self._set_frequency(location, _nudged(before), forget=True)
+        try:
+            seen = self.objects.wait(
+                BackupStorageLocation,
+                location.name,
+                until=lambda now: now is None or now.last_validated is not None,
+                what=f"Velero to look at storage location {location.name}",
+                timeout_seconds=timeout_seconds,
+            )
+        except WaitTimeoutError as error:
+            raise WaitTimeoutError(
+                error.what,
+                seconds=error.seconds,
+                last_seen=error.last_seen,
+                hint="is its server running? clusterguard velero status",
+            ) from error
+        finally:
+            self._set_frequency(location, before, forget=False)
+        if seen is None:
+            raise VeleroError(f"storage location {location.name} was deleted while it was waited for")
+        return seen
+
+    def set_default(self, name: str) -> BackupStorageLocation:
+        """Make a location the default one, and no other.
+
+        Raises:
+            ResourceNotFoundError: There is no such location.
+        """
+        self.get(name)
+        self._unmark_default(but=name)
+        return self.objects.patch(BackupStorageLocation, name, {"spec": {"default": True}})
+
+    def set_read_only(self, name: str, *, read_only: bool) -> BackupStorageLocation:
+        """Forbid or allow Velero to write to a location and to delete from it.
+
+        Raises:
+            ResourceNotFoundError: There is no such location.
+        """
+        mode = "ReadOnly" if read_only else "ReadWrite"
+        return self.objects.patch(BackupStorageLocation, name, {"spec": {"accessMode": mode}})
+
+    def delete(self, name: str) -> Sequence[str]:
+        """Delete a location with the Backup objects that rest in it; the bucket keeps everything.
+
+        A Backup object without its location is of no use, and Velero's own command line deletes both.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            ResourceNotFoundError: There is no such location.
+        """
+        location = self.objects.get(BackupStorageLocation, name)
+        self.objects.delete(location)
+        deleted = [f"{location.kind} {name}"]
+        for kind in (Backup, BackupRepository):
+            for each in self.objects.list(kind, labels={_LOCATION_LABEL: name}):
+                self.objects.delete(each)
+                deleted.append(f"{each.kind} {each.name}")
+        if self._delete_secret(location):
+            deleted.append(f"Secret {secret_name(name)}")
+        return deleted
+
+    def snapshot_locations(self) -> Sequence[VolumeSnapshotLocation]:
+        """Return where native volume snapshots can go."""
+        return self.objects.list(VolumeSnapshotLocation)
+
+    def create_snapshot_location(
+        self, name: str, *, provider: str, config: Mapping[str, str] | None = None
+    ) -> VolumeSnapshotLocation:
+        """Create a place for native volume snapshots.
+
+        Raises:
+            ConflictError: The name is taken.
+        """
+        spec = {"provider": provider} | ({"config": dict(config)} if config else {})
+        return self.objects.create(
+            VolumeSnapshotLocation.new(namespace=self.objects.namespace, name=name, spec=spec, labels=_OWNED)
+        )
+
+    def _set_frequency(self, location: BackupStorageLocation, value: str | None, *, forget: bool) -> None:
+        patch: dict[str, Any] = {"spec": {"validationFrequency": value}}
+        if forget:
+            patch["status"] = {"lastValidationTime": None}
+        self.objects.patch(BackupStorageLocation, location.name, patch)
+
+    def _unmark_default(self, *, but: str = "") -> None:
+        for each in self.list():
+            if each.default and each.name != but:
+                self.objects.patch(BackupStorageLocation, each.name, {"spec": {"default": False}})
+
+    def _put_secret(self, location: str, credentials: str) -> None:
+        name, api = secret_name(location), self.objects.api
+        secrets = api.resource("Secret", api_version="v1")
+        try:
+            there = api.get(secrets, name, self.objects.namespace)
+        except ResourceNotFoundError:
+            there = None
+        if there is not None and not _made_by_us(there):
+            raise ConflictError(
+                f"there is a Secret {name} already, in namespace {self.objects.namespace}, and not of our making",
+                hint="name it as the location's credential, or choose another name for the location",
+            )
+        api.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "Opaque",
+                "metadata": {"name": name, "namespace": self.objects.namespace, "labels": dict(_OWNED)},
+                "data": {_CREDENTIALS_KEY: base64.b64encode(credentials.encode()).decode()},
+            }
+        )
+
+    def _delete_secret(self, location: BackupStorageLocation) -> bool:
+        """Delete the Secret that was made for a location; one that somebody else made stays."""
+        name, api = secret_name(location.name), self.objects.api
+        if location.credential is None or location.credential[0] != name:
+            return False
+        secrets = api.resource("Secret", api_version="v1")
+        try:
+            if not _made_by_us(api.get(secrets, name, self.objects.namespace)):
+                return False
+            api.delete(secrets, name, self.objects.namespace)
+        except ResourceNotFoundError:
+            return False
+        return True
+
+
+def _made_by_us(manifest: Json) -> bool:
+    labels = manifest["metadata"].get("labels") or {}
+    return all(labels.get(key) == value for key, value in _OWNED.items())
+
+
+def _nudged(frequency: str | None) -> str:
+    """Return a frequency that differs from this one and means the same."""
+    if frequency is None:
+        return _SERVERS_PERIOD
+    try:
+        period = parse_go_duration(frequency)
+    except ValueError:
+        return _SERVERS_PERIOD
+    from datetime import timedelta
+
+    return go_duration(period + timedelta(milliseconds=1))

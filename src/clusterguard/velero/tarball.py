@@ -1,0 +1,575 @@
+"""Reads a backup's tarball as a stream, in bounded memory, and never unpacks anything to disk.
+
+What a backup holds comes from a bucket, and whoever can write there could have written anything: a member may
+be a link, lead out of its folder, or unpack to a petabyte. Everything that Velero never writes is refused, and
+every size has a limit.
+
+Why not `tarfile`: it takes 60 µs for each member, and a backup has two for each object. Velero (Go's
+``archive/tar``) writes plain ustar headers, with a pax header before names that do not fit, and this is all that
+is read here; ``docs/explanation/velero-bucket.md`` has the figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from clusterguard.errors import VeleroError
+from clusterguard.velero.layout import VERSION_PATH, ItemPath, parse_item_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from clusterguard.stores.base import ByteReader
+
+__all__ = [
+    "Claim",
+    "DamagedError",
+    "Flaw",
+    "Inspection",
+    "Limits",
+    "Member",
+    "StoredObject",
+    "inflated",
+    "members",
+    "read_document",
+]
+
+_BLOCK = 512
+_ZEROS = bytes(_BLOCK)
+_READ = 1 << 18  # bytes of compressed input at a time
+_INFLATE = 1 << 20  # bytes of output at a time, whatever the input claims
+_FREE_OUTPUT = 64 << 20  # bytes that may come of any input: small backups of uniform objects compress extremely well
+_GZIP_ONLY = 31  # wbits: a gzip header is required, its checksum and length are verified
+_UNSAFE_PARTS = frozenset({"", ".", ".."})
+_FILE, _PAX = b"0", b"x"
+_LONGEST_PAX = 64 << 10
+_KINDS_OF_MEMBERS: Final = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"5": "a directory",
+    b"6": "a named pipe",
+    b"g": "a header for all that follows",
+}
+
+
+class DamagedError(VeleroError):
+    """A stored file is not whole and intact, or nothing that Velero would have written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much is read before a file counts as a bomb.
+
+    Attributes:
+        members: Files in a tarball; each object has two.
+        member_bytes: Of one file in a tarball. etcd takes requests of 1.5 MiB by default.
+        total_bytes: That a tarball may unpack to.
+        ratio: Unpacked bytes for each packed byte, beyond the first 64 MiB. Backups have about 10.
+        document_bytes: That one of the other files may unpack to.
+    """
+
+    members: int = 4_000_000
+    member_bytes: int = 32 << 20
+    total_bytes: int = 64 << 30
+    ratio: int = 200
+    document_bytes: int = 256 << 20
+
+
+class Member(NamedTuple):
+    """One file in a tarball."""
+
+    path: str
+    data: bytes
+
+
+class Flaw(NamedTuple):
+    """Something wrong with one object of a backup."""
+
+    subject: str
+    detail: str
+
+
+class StoredObject(NamedTuple):
+    """One object of a backup.
+
+    Attributes:
+        path: Where it is in the tarball.
+        item: The object, decoded.
+        data: Its JSON as stored.
+    """
+
+    path: ItemPath
+    item: dict[str, Any]
+    data: bytes
+
+
+class Claim(NamedTuple):
+    """A PersistentVolumeClaim in a backup.
+
+    Attributes:
+        namespace: Its namespace.
+        name: Its name.
+        volume: The volume it was bound to, ``""`` if none.
+    """
+
+    namespace: str
+    name: str
+    volume: str
+
+
+# ---- gzip ------------------------------------------------------------------------------------------------
+
+
+def inflated(stream: ByteReader, *, limits: Limits, most_bytes: int) -> Iterator[bytes]:
+    """Yield the unpacked bytes of a gzip stream, in pieces of at most 1 MiB.
+
+    Args:
+        stream: Read to its end.
+        limits: For the ratio.
+        most_bytes: That it may unpack to.
+
+    Raises:
+        DamagedError: It is no gzip stream, is cut off, fails its checksum, is followed by other bytes, or unpacks
+            to more than allowed.
+        StoreError: The store does.
+    """
+    unpacker = zlib.decompressobj(_GZIP_ONLY)
+    taken = made = 0
+    while packed := stream.read(_READ):
+        taken += len(packed)
+        while packed and not unpacker.eof:
+            piece = _inflate(unpacker, packed, made)
+            packed = unpacker.unconsumed_tail
+            made += len(piece)
+            _refuse_bomb(made, taken, limits.ratio, most_bytes)
+            if piece:
+                yield piece
+            elif not packed:
+                break
+        if unpacker.unused_data:
+            raise DamagedError(f"{len(unpacker.unused_data)} or more bytes follow the end of the gzip stream")
+    if not unpacker.eof:
+        raise DamagedError(f"the gzip stream is cut off after {taken} bytes" if taken else "it is empty: 0 bytes")
+
+
+def _inflate(unpacker: zlib._Decompress, packed: bytes, made: int) -> bytes:
+    try:
+        return unpacker.decompress(packed, _INFLATE)
+    except zlib.error as error:
+        raise DamagedError(f"the gzip stream is damaged after {made} unpacked bytes: {_zlib_reason(error)}") from error
+
+
+def _zlib_reason(error: zlib.error) -> str:
+    return str(error).rpartition(": ")[2]  # "Error -3 while decompressing data: incorrect data check"
+
+
+def _refuse_bomb(made: int, taken: int, ratio: int, most_bytes: int) -> None:
+    if made > most_bytes:
+        raise DamagedError(f"it unpacks to more than {most_bytes} bytes, the limit")
+    if made > _FREE_OUTPUT and made > taken * ratio:
+        raise DamagedError(f"{taken} bytes of it unpack to {made}, more than {ratio} times as many: a compression bomb")
+
+
+def read_document(stream: ByteReader, *, limits: Limits = Limits(), packed: bool = True) -> Any:  # noqa: ANN401, B008 - any JSON; immutable
+    """Return the JSON document that a stream holds.
+
+    Raises:
+        DamagedError: It is no such document, or larger than allowed.
+        StoreError: The store does.
+    """
+    most = limits.document_bytes
+    pieces = inflated(stream, limits=limits, most_bytes=most) if packed else _plain(stream, most)
+    text = b"".join(pieces)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise DamagedError(f"it is no JSON: {error}" if text else "it is empty: 0 bytes") from error
+
+
+def _plain(stream: ByteReader, most_bytes: int) -> Iterator[bytes]:
+    size = 0
+    while piece := stream.read(_READ):
+        size += len(piece)
+        if size > most_bytes:
+            raise DamagedError(f"it has more than {most_bytes} bytes, the limit")
+        yield piece
+
+
+# ---- tar -------------------------------------------------------------------------------------------------
+
+
+def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
+    """Yield the files of a tarball in order, each as a whole.
+
+    Args:
+        pieces: The unpacked bytes; taken to their end.
+        limits: For the number and size of members.
+
+    Raises:
+        DamagedError: It is cut off, damaged, has a member that is no plain file or leads elsewhere, or is larger
+            than allowed.
+    """
+    source = _Pieces(pieces)
+    count = 0
+    long_name: str | None = None
+    while (header := source.take(_BLOCK)) != _ZEROS:
+        if not header:
+            raise DamagedError("the tarball is cut off: it has no end mark")
+        path, size, kind = _read_header(header, source)
+        if kind == _PAX and long_name is None:
+            long_name = _pax_path(size, source)
+            continue
+        if long_name is not None:
+            path, long_name = long_name, None
+        if kind != _FILE:
+            what = _KINDS_OF_MEMBERS.get(kind, f"of type {kind!r}")
+            raise DamagedError(f"{_shown(path)}: it is {what}, and Velero writes only files")
+        count += 1
+        if count > limits.members:
+            raise DamagedError(f"it has more than {limits.members} files, the limit")
+        if size > limits.member_bytes:
+            raise DamagedError(f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}")
+        if not _UNSAFE_PARTS.isdisjoint(path.split("/")):
+            raise DamagedError(f"{_shown(path)}: the path leads out of the tarball or is not in its plain form")
+        yield Member(path, source.body(size))
+    _require_end(source)
+
+
+def _read_header(header: bytes, source: _Pieces) -> tuple[str, int, bytes]:
+    """Return path, size and kind."""
+    # adler32 begins as a plain sum of bytes: 1 plus the sum, modulo 65521, which 256 bytes cannot exceed.
+    total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
+    recorded = header[148:156]
+    try:
+        # The checksum is computed as if its own field held spaces.
+        if total - sum(recorded) + 256 != _octal(recorded) or header[257:265] != b"ustar\x0000":
+            raise ValueError  # noqa: TRY301 - the same outcome as a number that cannot be read
+        size = _octal(header[124:136])
+    except ValueError:
+        raise DamagedError(f"no file header at unpacked byte {source.taken - _BLOCK}") from None
+    name = header[:100].rstrip(b"\0")
+    if header[345]:  # what did not fit into the first field
+        name = header[345:500].partition(b"\0")[0] + b"/" + name
+    return _text(name), size, header[156:157]
+
+
+def _octal(digits: bytes) -> int:
+    stripped = digits.strip(b" \0")
+    if not stripped.isdigit():  # int would take signs and underscores, too
+        raise ValueError
+    return int(stripped, 8)
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"the name {name[:80]!r} is no UTF-8") from error
+
+
+def _pax_path(size: int, source: _Pieces) -> str | None:
+    """Return the path that a pax header sets: records of ``<length> <keyword>=<value>\\n``."""
+    where = f"the pax header before unpacked byte {source.taken}"
+    if size > _LONGEST_PAX:
+        raise DamagedError(f"{where} has {size} bytes")
+    path = None
+    rest = source.body(size)
+    while rest:
+        length, space, _ = rest.partition(b" ")
+        if not space or not length.isdigit() or not len(length) < int(length) <= len(rest):
+            raise DamagedError(f"{where} is damaged")
+        keyword, equals, value = rest[len(length) + 1 : int(length)].partition(b"=")
+        if not equals or not value.endswith(b"\n"):
+            raise DamagedError(f"{where} is damaged")
+        if keyword == b"path":
+            path = _text(value[:-1])
+        elif keyword not in _HARMLESS_PAX:
+            raise DamagedError(f"{where} sets {keyword[:40].decode(errors='replace')!r}, which Velero does not")
+        rest = rest[int(length) :]
+    return path
+
+
+_HARMLESS_PAX = frozenset({b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname"})
+
+
+def _require_end(source: _Pieces) -> None:
+    if source.take(_BLOCK) != _ZEROS:
+        raise DamagedError("the tarball is cut off inside its end mark")
+    while rest := source.take(_BLOCK):  # tar pads to records of 10 KiB, Velero does not
+        if rest.strip(b"\0"):
+            raise DamagedError("other bytes follow the end of the tarball")
+
+
+def _shown(path: str) -> str:
+    return repr(path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…")
+
+
+_LONGEST_SHOWN = 200
+
+
+class _Pieces:
+    """Bytes that come in pieces of any size, taken by the number."""
+
+    __slots__ = ("_at", "_piece", "_pieces", "_start")
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._piece = b""
+        self._at = 0
+        self._start = 0  # how many bytes were in the pieces before this one
+
+    @property
+    def taken(self) -> int:
+        """How many bytes were taken so far."""
+        return self._start + self._at
+
+    def body(self, size: int) -> bytes:
+        """Take a member's content, with the padding to whole blocks behind it."""
+        padded = -(-size // _BLOCK) * _BLOCK
+        data = self.take(padded)
+        if len(data) < padded:
+            raise DamagedError(f"the tarball is cut off inside a file, at unpacked byte {self.taken}")
+        return data[:size]
+
+    def take(self, size: int) -> bytes:
+        """Take the next bytes; fewer of them only at the end."""
+        end = self._at + size
+        if end <= len(self._piece):
+            data = self._piece[self._at : end]
+            self._at = end
+            return data
+        found = [self._piece[self._at :]]
+        missing = size - len(found[0])
+        self._at = len(self._piece)
+        while missing:
+            following = next(self._pieces, None)
+            if following is None:
+                break
+            self._start += len(self._piece)
+            self._piece = following
+            self._at = min(missing, len(following))
+            found.append(following[: self._at])
+            missing -= self._at
+        return b"".join(found)
+
+
+# ---- objects ---------------------------------------------------------------------------------------------
+
+_PLAIN, _PREFERRED = 1, 2
+_Key = tuple[str, str, str]  # resource, namespace, name
+_CLAIMS = "persistentvolumeclaims"
+_DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+
+
+class Inspection:
+    """One pass over a tarball, and what is wrong with the objects in it.
+
+    Each object is stored twice, one copy right behind the other, so only the last one is held to be compared;
+    where copies are apart, their digests are kept.
+
+    Attributes:
+        version: What ``metadata/version`` holds, or None.
+        kinds: Group and kind of each resource, as its objects tell.
+        copies: Copies that are not equal, missing, or there more than once.
+        identities: Files that are no object, or another one than their path says.
+        strangers: Files that Velero does not write.
+        claims: The volume claims.
+        files: How many there are.
+    """
+
+    def __init__(self, *, limits: Limits) -> None:
+        self._limits = limits
+        self._seen: dict[_Key, int] = {}
+        self._others: set[tuple[str, str, str, str]] = set()
+        self._apart: dict[_Key, bytes] = {}
+        self._last: tuple[_Key, bytes] | None = None
+        self._definitions: dict[tuple[str, str], str] = {}
+        self.version: str | None = None
+        self.kinds: dict[str, tuple[str, str]] = {}
+        self.copies: list[Flaw] = []
+        self.identities: list[Flaw] = []
+        self.strangers: list[Flaw] = []
+        self.claims: list[Claim] = []
+        self.files = 0
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    @property
+    def flaws(self) -> list[Flaw]:
+        """All that is wrong."""
+        return [*self.strangers, *self.copies, *self.identities]
+
+    def keys(self) -> Iterable[_Key]:
+        """Return resource, namespace and name of each object."""
+        return self._seen.keys()
+
+    def objects(self, pieces: Iterable[bytes]) -> Iterator[StoredObject]:
+        """Yield each object once; the flaws are complete when this has ended.
+
+        Raises:
+            DamagedError: The tarball is not whole and intact.
+        """
+        for member in members(pieces, limits=self._limits):
+            self.files += 1
+            path = parse_item_path(member.path)
+            if path is None:
+                self._take_other_file(member)
+            elif self._is_first_copy(path, member.data) and (item := self._decoded(path, member)) is not None:
+                yield StoredObject(path, item, member.data)
+        self._judge_apart()
+        self._judge_kinds()
+
+    def _take_other_file(self, member: Member) -> None:
+        if member.path != VERSION_PATH:
+            self.strangers.append(Flaw(_shown(member.path), "Velero writes no such file"))
+        elif self.version is not None:
+            self.strangers.append(Flaw(_shown(member.path), "it is there more than once"))
+        else:
+            self.version = member.data[:40].decode(errors="replace").strip()
+
+    def _is_first_copy(self, path: ItemPath, data: bytes) -> bool:
+        key = (path.resource, path.namespace, path.name)
+        if path.version and not path.preferred:
+            return self._is_new_version(path)
+        copy = _PREFERRED if path.preferred else _PLAIN
+        before = self._seen.get(key, 0)
+        self._seen[key] = before | copy
+        if not before:
+            self._remember(key, data)
+            return True
+        if before & copy:
+            self.copies.append(Flaw(_named(path), "it is stored more than once under the same path"))
+        elif self._differs(key, data):
+            self.copies.append(Flaw(_named(path), "its two copies are not equal"))
+        return False
+
+    def _is_new_version(self, path: ItemPath) -> bool:
+        """Note an object in a version that the server did not prefer; restores may choose to read it."""
+        known = (path.resource, path.version, path.namespace, path.name)
+        if known in self._others:
+            self.copies.append(Flaw(_named(path), "it is stored more than once under the same path"))
+        self._others.add(known)
+        self._seen.setdefault((path.resource, path.namespace, path.name), 0)
+        return False
+
+    def _remember(self, key: _Key, data: bytes) -> None:
+        if self._last is not None:
+            self._apart[self._last[0]] = _digest(self._last[1])
+        self._last = (key, data)
+
+    def _differs(self, key: _Key, data: bytes) -> bool:
+        if self._last is not None and self._last[0] == key:
+            first, self._last = self._last[1], None
+            return first != data
+        return self._apart.pop(key) != _digest(data)
+
+    def _decoded(self, path: ItemPath, member: Member) -> dict[str, Any] | None:
+        try:
+            item = orjson.loads(member.data)
+        except orjson.JSONDecodeError as error:
+            self.identities.append(Flaw(_named(path), f"it is no JSON: {error}"))
+            return None
+        problem = _identity_problem(path, item)
+        if problem:
+            self.identities.append(Flaw(_named(path), problem))
+            return None
+        self._learn(path, item)
+        return item  # type: ignore[no-any-return]  # orjson returns Any; _identity_problem saw that it is a dict
+
+    def _learn(self, path: ItemPath, item: dict[str, Any]) -> None:
+        kind = (path.group, item["kind"])
+        if self.kinds.setdefault(path.resource, kind) != kind:
+            detail = f"its kind is {kind[1]}, but others in {path.resource} are of {self.kinds[path.resource][1]}"
+            self.identities.append(Flaw(_named(path), detail))
+        if path.resource == _CLAIMS:
+            volume = (item.get("spec") or {}).get("volumeName") or ""
+            self.claims.append(Claim(path.namespace, path.name, str(volume)))
+        elif path.resource == _DEFINITIONS:
+            spec = item.get("spec") or {}
+            names = spec.get("names") or {}
+            self._definitions[str(spec.get("group")), str(names.get("plural"))] = str(names.get("kind"))
+
+    def _judge_apart(self) -> None:
+        for (resource, namespace, name), copies in self._seen.items():
+            if copies == _PLAIN | _PREFERRED:
+                continue
+            subject = _named(ItemPath(resource, "", False, namespace, name))
+            self.copies.append(Flaw(subject, _MISSING_COPY[copies]))
+
+    def _judge_kinds(self) -> None:
+        for resource, (group, kind) in self.kinds.items():
+            plural = resource.partition(".")[0]
+            defined = self._definitions.get((group, plural))
+            expected = plural_of(kind) if group in _OWN_GROUPS else None
+            if (defined is not None and defined != kind) or (defined is None and expected not in {None, plural}):
+                self.identities.append(Flaw(resource, f"the objects in it are of kind {kind}"))
+
+
+_MISSING_COPY = {
+    _PLAIN: "it has no copy in its preferred version",
+    _PREFERRED: "it has no copy outside the folder of its version, which is the one that restores read",
+    0: "it is stored only in a version that the server did not prefer; restores read it only if told so",
+}
+# Groups of Kubernetes itself whose plurals follow the rule; kinds of other groups may have any plural.
+_OWN_GROUPS = frozenset(
+    {
+        "",
+        "admissionregistration.k8s.io",
+        "apps",
+        "autoscaling",
+        "batch",
+        "networking.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "scheduling.k8s.io",
+        "storage.k8s.io",
+    }
+)
+
+
+def plural_of(kind: str) -> str:
+    """Return the plural that Kubernetes gives to a kind of its own."""
+    name = kind.lower()
+    if name == "endpoints":
+        return name
+    if name.endswith("y") and name[-2:-1] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith(("s", "x", "ch", "sh")) else f"{name}s"
+
+
+def _identity_problem(path: ItemPath, item: object) -> str | None:
+    if not isinstance(item, dict):
+        return "it is no JSON object"
+    metadata, kind, api_version = item.get("metadata"), item.get("kind"), item.get("apiVersion")
+    if not isinstance(metadata, dict) or not isinstance(kind, str) or not kind or not isinstance(api_version, str):
+        return "it lacks apiVersion, kind or metadata"
+    found = (metadata.get("namespace") or "", metadata.get("name"))
+    if found != (path.namespace, path.name):
+        return f"the object in it is {_where(str(found[0]), str(found[1]))}"
+    group, _, version = api_version.rpartition("/")
+    if group != path.group:
+        return f"the object in it is of {_where(api_version, kind)}"
+    # Velero may turn a definition back into its older version, and leaves it under the newer one.
+    if path.version and version != path.version and path.resource != _DEFINITIONS:
+        return f"the object in it is of version {version}"
+    return None
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _named(path: ItemPath) -> str:
+    return f"{path.resource} {_where(path.namespace, path.name)}"
+
+
+def _where(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}" if namespace else name

@@ -1,0 +1,104 @@
+"""A TCP proxy in front of etcd that lets the gateway's calls pass and harms the snapshot stream."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from contextlib import contextmanager
+
+_PREFACE = b"PRI * HTTP/2"  # how an HTTP/2 connection begins, and no other does
+_PIECE = 64 * 1024
+
+
+class Proxy:
+    """Set one of the faults before connecting; it then holds for every HTTP/2 connection.
+
+    Attributes:
+        cut_after: Close the connection once this many bytes went to the client.
+        stall_after: Send nothing more after so many bytes, but keep the connection.
+        harm: Called with (bytes so far, piece); what it returns is sent instead.
+        sent: Bytes that went to the client over the latest HTTP/2 connection.
+    """
+
+    def __init__(self, port):
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open = []
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.reset()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def reset(self):
+        self.cut_after = self.stall_after = None
+        self.harm = lambda _, piece: piece
+        self.sent = bytearray()
+
+    def close(self):
+        self._listener.close()
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._open += [client, server]
+            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client, server):
+        with contextlib.suppress(OSError):
+            first = client.recv(_PIECE)
+            harmed = first.startswith(_PREFACE)
+            server.sendall(first)
+            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+            self._send_back(server, client) if harmed else _pump(server, client)
+        for each in (client, server):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _send_back(self, server, client):
+        self.sent = sent = bytearray()
+        while piece := server.recv(_PIECE):
+            piece = self.harm(len(sent), piece)
+            if self.stall_after is not None:
+                piece = piece[: max(0, self.stall_after - len(sent))]
+            if self.cut_after is not None:
+                piece = piece[: max(0, self.cut_after - len(sent))]
+            sent += piece
+            client.sendall(piece)
+            if self.cut_after is not None and len(sent) >= self.cut_after:
+                return
+
+
+def _pump(source, target):
+    with contextlib.suppress(OSError):
+        while piece := source.recv(_PIECE):
+            target.sendall(piece)
+
+
+@contextmanager
+def proxy(port):
+    """Run a proxy in front of a port on this machine."""
+    running = Proxy(port)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def end_of_stream(sent):
+    """Return where the frame that ends the call ends: everything before it is needed."""
+    at, end = 0, 0
+    while at + 9 <= len(sent):
+        length, kind, flags = int.from_bytes(sent[at : at + 3], "big"), sent[at + 3], sent[at + 4]
+        at += 9 + length
+        if kind == 1 and flags & 1:  # HEADERS with END_STREAM: gRPC's trailers
+            end = at
+    assert end, "the stream was not whole"
+    return end

@@ -1,0 +1,120 @@
+"""Which cluster a word or a name means, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from clusterguard.clusters import EmbeddedCluster, EtcdAccess, ExistingCluster, open_cluster
+from clusterguard.clusters.base import Cluster
+from clusterguard.clusters.embedded.records import ClusterRecord, Ports, write_record
+from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
+from clusterguard.process import ProcessRecord
+from clusterguard.toolchain import Toolchain
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: here}}]
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: here, user: {}}]
+"""
+
+
+@pytest.mark.parametrize("word", ["", "kind", "context", "context:", "kubeconfig:", "docker:x", ":x"])
+def test_a_word_that_names_no_cluster_is_refused(word):
+    with pytest.raises(ConfigError, match="names no cluster") as raised:
+        open_cluster(word)
+    assert "embedded:NAME" in raised.value.hint
+
+
+def test_words_name_clusters(tmp_path):
+    file = tmp_path / "kubeconfig"
+    etcd = EtcdAccess(endpoints=("https://127.0.0.1:2379",))
+    context = open_cluster("context:prod", kubeconfig=file, etcd=etcd)
+    assert (context.provider, context.name, context.context) == ("existing", "prod", "prod")
+    assert (context.kubeconfig, context.etcd, context.control_plane) == (file, etcd, None)
+    assert open_cluster(f"kubeconfig:{file}").kubeconfig == file
+    assert open_cluster("embedded").provider == "embedded"
+
+
+@pytest.mark.parametrize("cluster", [EmbeddedCluster(), ExistingCluster()], ids=["embedded", "existing"])
+def test_every_provider_is_a_cluster(cluster):
+    # isinstance() would ask for the properties, and those of a cluster that does not run raise.
+    wanted = {name for name in vars(Cluster) if not name.startswith("_")}
+    assert wanted <= {*dir(type(cluster)), *vars(cluster)}
+
+
+def test_an_existing_cluster_is_never_ours(tmp_path):
+    cluster = ExistingCluster(kubeconfig=tmp_path / "none")
+    assert not cluster.created_by_us
+    with pytest.raises(ConfigError, match="no kubeconfig at"):
+        cluster.api  # noqa: B018 - looking is the test
+
+
+def test_an_existing_cluster_opens_its_client_once_and_closes_it(tmp_path):
+    file = tmp_path / "kubeconfig"
+    file.write_text(KUBECONFIG)
+    with ExistingCluster(kubeconfig=file) as cluster:
+        assert cluster.api is cluster.api
+    cluster.close()
+    assert file.exists()
+
+
+@pytest.mark.parametrize("name", ["", "-x", "Upper", "under_score", "a/b", "..", "a" * 41, "ä", "a b"])
+def test_names_that_are_no_folder_and_no_context_are_refused(name, tmp_path):
+    with pytest.raises(ConfigError, match="cannot name a cluster"):
+        EmbeddedCluster(name, home=tmp_path)
+    with pytest.raises(ConfigError, match="cannot name a cluster"):
+        EmbeddedCluster.attach(name, home=tmp_path)
+
+
+def test_names_are_random_and_different_by_default():
+    assert EmbeddedCluster().name != EmbeddedCluster().name
+
+
+def test_nothing_can_be_asked_of_a_cluster_that_does_not_run(tmp_path):
+    cluster = EmbeddedCluster("idle", home=tmp_path)
+    for name in ("record", "etcd", "control_plane"):
+        with pytest.raises(ClusterError, match="cluster 'idle' is not running"):
+            getattr(cluster, name)
+    cluster.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_never_started_cannot_be_attached_to(tmp_path):
+    with pytest.raises(ClusterError, match="no embedded cluster 'x' under") as raised:
+        EmbeddedCluster.attach("x", home=tmp_path)
+    assert raised.value.hint == "clusterguard cluster up x"
+
+
+def test_a_cluster_whose_owner_is_gone_cannot_be_attached_to(tmp_path):
+    owner = ProcessRecord(pid=os.getpid(), started=-1.0)
+    ports = Ports(etcd_client=1, etcd_peer=2, api=3)
+    (tmp_path / "x").mkdir()
+    write_record(tmp_path / "x", ClusterRecord(name="x", created=0, owner=owner, ports=ports, programs={}))
+    with pytest.raises(ClusterError, match="went with the process that it belonged to"):
+        EmbeddedCluster.attach("x", home=tmp_path)
+
+
+class NoPrograms(Toolchain):
+    def ensure(self, *names):
+        raise AssertionError("the toolchain was asked before the cheap checks")
+
+
+def test_a_taken_api_port_is_told_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ProvisioningError, match=f"port {port} cannot be had on 127.0.0.1: Address already in use"):
+            EmbeddedCluster(api_port=port, home=tmp_path, toolchain=NoPrograms()).start()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_beyond_all_ports_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="70000 is no port number"):
+        EmbeddedCluster(api_port=70_000, home=tmp_path, toolchain=NoPrograms()).start()

@@ -1,0 +1,305 @@
+"""Stopping, swapping and going back, with a fault after every single thing that is done to disk or processes."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from clusterguard.clusters.embedded import control_plane as module
+from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout
+from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
+from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundError
+
+ALL = ("etcd", "kube-apiserver", *CONTROLLERS)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the process runs after it."""
+
+
+class Faults:
+    """Counts what is done, and kills after the chosen one; ``None`` lets everything happen."""
+
+    def __init__(self):
+        self.after = None
+        self.done = 0
+
+    def happened(self):
+        self.done += 1
+        if self.done == self.after:
+            raise Killed
+
+    def kill_after(self, number):
+        self.after, self.done = number, 0
+
+
+class Machine:
+    """The programs that run, whoever started them, and what etcd was started on."""
+
+    def __init__(self, layout, faults):
+        self.layout = layout
+        self.faults = faults
+        self.running_now = set(ALL)
+        self.deleted_leases = []
+
+    def state(self):
+        return (self.layout.data / "member" / "db").read_text()
+
+    def kill_one(self, name):
+        self.running_now.discard(name)
+
+
+class FakePrograms:
+    """What one process knows of the machine."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.layout = machine.layout
+        ports = SimpleNamespace(etcd_client=1, etcd_peer=2, api=3)
+        self.record = SimpleNamespace(name="c", ports=ports, programs={"etcdutl": "/opt/etcdutl"})
+        self.refreshed = 0
+
+    def refresh(self):
+        self.refreshed += 1
+
+    def running(self, name):
+        return name in self.machine.running_now
+
+    def start(self, *names):
+        for name in names:
+            if name == "etcd":
+                assert (self.layout.data / "member" / "db").is_file(), "etcd was started on half a data directory"
+            if name not in self.machine.running_now:
+                self.machine.running_now.add(name)
+                self.machine.faults.happened()
+
+    def stop(self, *names, grace_seconds):
+        for name in names:
+            if name in self.machine.running_now:
+                self.machine.running_now.discard(name)
+                self.machine.faults.happened()
+
+    def wait(self, name, what, ready, *, seconds):
+        assert self.running(name)
+
+
+class FakeApi:
+    def __init__(self, machine):
+        self.machine = machine
+
+    def resource(self, kind):
+        return kind
+
+    def delete(self, resource, name, namespace):
+        if name == "kube-scheduler":
+            raise ResourceNotFoundError("no such lease")
+        self.machine.deleted_leases.append(name)
+
+
+@pytest.fixture
+def faults():
+    return Faults()
+
+
+@pytest.fixture
+def machine(tmp_path, faults):
+    machine = Machine(Layout(folder=tmp_path), faults)
+    write_data(machine.layout.data, "old")
+    return machine
+
+
+@pytest.fixture(autouse=True)
+def primitives(monkeypatch, faults):
+    """Let every rename, deletion and run of etcdutl be a place to be killed at."""
+    rename, rmtree = Path.rename, shutil.rmtree
+
+    def killing_rename(self, target):
+        rename(self, target)
+        faults.happened()
+
+    def killing_rmtree(path, ignore_errors=False):
+        for file in sorted(Path(path).rglob("*")):
+            if file.is_file():
+                file.unlink()
+                faults.happened()
+        rmtree(path, ignore_errors=ignore_errors)
+        faults.happened()
+
+    def etcdutl(argv, *, timeout_seconds, dies_with_us):
+        assert dies_with_us
+        target = Path(next(word.removeprefix("--data-dir=") for word in argv if word.startswith("--data-dir=")))
+        (target / "member").mkdir(parents=True)
+        faults.happened()
+        write_data(target, "new")
+        faults.happened()
+
+    monkeypatch.setattr(module, "run", etcdutl)
+    monkeypatch.setattr(Path, "rename", killing_rename)
+    monkeypatch.setattr(module.shutil, "rmtree", killing_rmtree)
+
+
+def write_data(folder, text):
+    (folder / "member").mkdir(parents=True, exist_ok=True)
+    (folder / "member" / "db").write_text(text)
+    (folder / "member" / "wal").write_text(text)
+
+
+def process(machine):
+    return EmbeddedControlPlane(programs=FakePrograms(machine), api=lambda: FakeApi(machine))
+
+
+def restore(machine):
+    control_plane = process(machine)
+    control_plane.prepare(Path("s.db"), bump_revision=10)
+    control_plane.stop()
+    control_plane.swap_in()
+    control_plane.start_etcd()
+    control_plane.start_api()
+    control_plane.start_controllers()
+    return control_plane.commit()
+
+
+def roll_back(machine):
+    control_plane = process(machine)
+    control_plane.prepare(Path("s.db"), bump_revision=10)
+    control_plane.stop()
+    control_plane.swap_in()
+    control_plane.start_etcd()
+    control_plane.roll_back()
+
+
+def killed_at_every_step(machine, faults, work):
+    """Yield once for each thing that ``work`` does, right after being killed there."""
+    for number in itertools.count(1):
+        reset(machine)
+        faults.kill_after(number)
+        try:
+            work(machine)
+        except Killed:
+            faults.kill_after(None)
+            yield number
+        else:
+            assert number > 10, "so few steps that something is not counted"
+            return
+
+
+def reset(machine):
+    machine.faults.kill_after(None)
+    for folder in machine.layout.folder.glob("etcd*"):
+        shutil.rmtree(folder)
+    write_data(machine.layout.data, "old")
+    write_data(machine.layout.data.with_name("etcd.kept"), "older")  # of an earlier restore
+    machine.running_now = set(ALL)
+
+
+def assert_serving(machine, *states):
+    assert machine.running_now == set(ALL)
+    assert machine.state() in states
+    names = {path.name for path in machine.layout.folder.glob("etcd*")}
+    assert names <= {"etcd", "etcd.kept"}, "something of the interrupted restore is left over"
+
+
+def test_a_whole_restore(machine):
+    kept = restore(machine)
+    assert_serving(machine, "new")
+    assert (Path(kept) / "member" / "db").read_text() == "old"
+
+
+@pytest.mark.parametrize("work", [restore, roll_back])
+def test_a_kill_at_any_step_is_recovered_from(machine, faults, work):
+    for _ in killed_at_every_step(machine, faults, work):
+        process(machine).recover()
+        assert_serving(machine, "old", "new")
+
+
+def test_a_kill_at_any_step_of_the_recovery_is_recovered_from(machine, faults):
+    for number in killed_at_every_step(machine, faults, restore):
+        for second in range(1, 40):
+            reset(machine)
+            faults.kill_after(number)
+            with suppress(Killed):
+                restore(machine)
+            faults.kill_after(second)
+            with suppress(Killed):
+                process(machine).recover()
+            done = faults.done < second
+            faults.kill_after(None)
+            process(machine).recover()
+            assert_serving(machine, "old", "new")
+            if done:
+                break
+
+
+def test_only_before_the_proof_is_the_old_state_brought_back(machine, faults):
+    for _ in killed_at_every_step(machine, faults, restore):
+        swapped = machine.layout.data.with_name("etcd.before").exists()
+        committed = machine.layout.data.exists() and machine.state() == "new" and not swapped
+        process(machine).recover()
+        assert machine.state() == ("new" if committed else "old")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_program_that_ended_is_started_again(machine, name):
+    machine.kill_one(name)
+    assert name in process(machine).recover()
+    assert_serving(machine, "old")
+
+
+def test_nothing_to_recover_is_told_and_touches_nothing(machine):
+    assert process(machine).recover() is None
+    assert machine.deleted_leases == []
+
+
+def test_leases_of_leaders_that_we_stopped_are_not_waited_for(machine):
+    restore(machine)
+    assert machine.deleted_leases == ["kube-controller-manager"]  # the snapshot held no lease of the scheduler
+
+
+def test_a_refused_snapshot_leaves_nothing_behind(machine, monkeypatch):
+    def refuse(argv, **_):
+        (machine.layout.data.with_name("etcd.prepared") / "member").mkdir(parents=True)
+        raise ProgramError("etcdutl: exit code 1: snapshot missing hash")
+
+    monkeypatch.setattr(module, "run", refuse)
+    with pytest.raises(ProgramError, match="missing hash"):
+        process(machine).prepare(Path("s.db"), bump_revision=10)
+    assert_serving(machine, "old")
+
+
+def test_the_command_raises_the_revision_and_marks_it_compacted(machine):
+    command = process(machine).prepare(Path("s.db"), bump_revision=1_000_050).split()
+    assert command[:4] == ["/opt/etcdutl", "snapshot", "restore", "s.db"]
+    assert {"--bump-revision=1000050", "--mark-compacted", "--name=clusterguard"} <= set(command)
+    assert "--initial-cluster=clusterguard=https://127.0.0.1:2" in command
+
+
+def test_room_is_checked_with_numbers(machine, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
+    with pytest.raises(ClusterError, match="1,000 are free") as raised:
+        process(machine).check(needed_bytes=5_000)
+    assert "make room" in raised.value.hint
+
+
+def test_what_is_no_data_directory_is_refused(machine):
+    shutil.rmtree(machine.layout.data / "member")
+    with pytest.raises(ClusterError, match="not an etcd data directory"):
+        process(machine).check(needed_bytes=0)
+
+
+def test_two_restores_at_once_are_refused(machine):
+    first, second = process(machine), process(machine)
+    with first.exclusive(), pytest.raises(ClusterError, match="another process is restoring cluster 'c' right now"):
+        second.exclusive().__enter__()
+    with second.exclusive():
+        pass
+
+
+def test_whoever_restores_looks_first_what_runs_now(machine):
+    programs = FakePrograms(machine)
+    with EmbeddedControlPlane(programs=programs, api=lambda: None).exclusive():
+        assert programs.refreshed == 1

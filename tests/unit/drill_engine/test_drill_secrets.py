@@ -1,0 +1,70 @@
+"""Values of Secrets are nobody's business: not the terminal's, not the journal's, not the result's."""
+
+import base64
+import io
+import json
+from datetime import timedelta
+
+import pytest
+import yaml
+from rich.console import Console
+
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
+from clusterguard.terminal import DrillView
+
+OLD, NEW = "correct-horse-battery", "staple-of-tomorrow"
+FORMS = [form for value in (OLD, NEW) for form in (value, base64.b64encode(value.encode()).decode())]
+
+
+@pytest.fixture
+def leaking(spec, cluster):
+    """A drill in which everything about a Secret goes wrong at once."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "login", "namespace": "shop"},
+        "stringData": {"password": OLD},
+    }
+    spec["setup"][0]["apply"] = {"file": "shop.yaml"}
+    spec["fault"].append(
+        {"delete": {"kind": "Secret", "namespace": "shop", "name": "login"}},
+    )
+
+    def changed(api):
+        api.item("Secret", "login")["data"]["password"] = FORMS[3]
+
+    cluster.restored = changed
+    spec["verify"].append({
+        "assert": {
+            "resource": {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "login", "namespace": "shop"},
+                "data": {"password": "${env.PASSWORD}", "user": "${env.PASSWORD}"},
+            },
+        },
+    })  # fmt: skip
+    return spec, secret
+
+
+def test_a_changed_secret_is_told_without_its_values(leaking, cluster, tmp_path):
+    spec, secret = leaking
+    manifests = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, secret]
+    manifests.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "shop"}})
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump_all(manifests))
+    file = tmp_path / "small.drill.yaml"
+    document = {"apiVersion": "clusterguard.dev/v1alpha1", "kind": "Drill", "metadata": {"name": "small"}, "spec": spec}
+    file.write_text(yaml.safe_dump(document))
+    (drill,) = load_drills(file, environ={"PASSWORD": FORMS[1]})
+    console = Console(record=True, width=100, file=io.StringIO())
+    settings = DrillSettings(open=lambda _: cluster, evidence=tmp_path / "evidence", longest_wait=timedelta(0))
+    result = DrillRunner(settings=settings, tell=DrillView(console)).run(drill)
+    shown = console.export_text()
+    assert result.verdict is Verdict.FAIL
+    for what in ("Secret shop/login", "data.password"):
+        assert what in result.diff.replace("\n", " ")
+    assert "differs" in result.diff  # the assertion, too, tells that something does, and not what
+    written = [file.read_text() for file in (tmp_path / "evidence").rglob("*") if file.is_file()]
+    for text in (json.dumps(result.to_dict()), shown, repr(result), *written):
+        for form in FORMS:
+            assert form not in text

@@ -1,0 +1,234 @@
+"""The order of a restore and its ways back, on a control plane that only writes down what is asked of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.errors import ClusterError, EtcdUnavailableError, ProgramError, ProvisioningError, RestoreError
+from clusterguard.etcd import restore as module
+from clusterguard.etcd.restore import BLIND_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
+from clusterguard.model.snapshot import Snapshot
+
+STEPS = ["recover", "check", "prepare", "stop", "swap_in", "start_etcd", "start_api", "start_controllers", "commit"]
+BEFORE_STOP = STEPS[: STEPS.index("stop")]
+AFTER_STOP = STEPS[STEPS.index("stop") : STEPS.index("commit")]
+
+SNAPSHOT = Snapshot(
+    name="s",
+    key="s.db",
+    taken=datetime(2030, 1, 31, tzinfo=UTC),
+    revision=100,
+    total_keys=1,
+    size=5000,
+    etcd_version="3.7.3",
+    storage_version="3.7.0",
+    cluster_id="a",
+    member_id="b",
+    member_name="m",
+    sha256="0" * 64,
+    hash_kv=1,
+    hash_revision=100,
+    compact_revision=-1,
+    endpoint="https://127.0.0.1:2379",
+)
+
+
+class ControlPlane:
+    def __init__(self, *, fail=None, error=None, roll_back_error=None):
+        self.calls = []
+        self.fail, self.error, self.roll_back_error = fail, error or ClusterError(f"{fail} failed"), roll_back_error
+        self.locked = False
+        self.bump = None
+        self.needed = None
+
+    def _do(self, name):
+        assert self.locked, f"{name} outside of the lock"
+        self.calls.append(name)
+        if name == self.fail:
+            raise self.error
+
+    @contextmanager
+    def exclusive(self):
+        self.locked = True
+        yield
+        self.locked = False
+
+    def recover(self):
+        self._do("recover")
+
+    def check(self, *, needed_bytes):
+        self.needed = needed_bytes
+        self._do("check")
+
+    def prepare(self, snapshot, *, bump_revision):
+        self.bump = bump_revision
+        self._do("prepare")
+        return "etcdutl snapshot restore …"
+
+    def stop(self):
+        self._do("stop")
+
+    def swap_in(self):
+        self._do("swap_in")
+
+    def start_etcd(self):
+        self._do("start_etcd")
+
+    def start_api(self):
+        self._do("start_api")
+
+    def start_controllers(self):
+        self._do("start_controllers")
+
+    def roll_back(self):
+        self.calls.append("roll_back")
+        if self.roll_back_error:
+            raise self.roll_back_error
+
+    def commit(self):
+        self._do("commit")
+        return "/data/etcd.kept"
+
+
+class Gateway:
+    """Answers with the revisions of a list, one after the other; None is a member that does not answer."""
+
+    revisions: ClassVar[list] = []
+    alarm_answer: object = ()
+
+    def __init__(self, access, endpoint):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def status(self):
+        revision = self.revisions.pop(0)
+        if revision is None:
+            raise EtcdUnavailableError("nobody there")
+        return type("Status", (), {"revision": revision})
+
+    def alarms(self):
+        if isinstance(self.alarm_answer, Exception):
+            raise self.alarm_answer
+        return self.alarm_answer
+
+
+@pytest.fixture(autouse=True)
+def gateway(monkeypatch):
+    monkeypatch.setattr(module, "EtcdGateway", Gateway)
+    monkeypatch.setattr(Gateway, "revisions", [150, 2_000_000])
+    monkeypatch.setattr(Gateway, "alarm_answer", ())
+    return Gateway
+
+
+def restored(control_plane, **options):
+    access = EtcdAccess(endpoints=("https://127.0.0.1:2379",))
+    return restore_control_plane(control_plane, access, snapshot=SNAPSHOT, file=Path("s.db"), **options)
+
+
+def test_everything_is_checked_and_built_before_anything_stops():
+    control_plane = ControlPlane()
+    result = restored(control_plane)
+    assert control_plane.calls == STEPS
+    assert control_plane.needed == SNAPSHOT.size
+    assert (result.revision_before, result.revision_after) == (150, 2_000_000)
+    assert (result.kept, result.command) == ("/data/etcd.kept", "etcdutl snapshot restore …")
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize("step", [step for step in BEFORE_STOP if step != "recover"])
+def test_a_failure_before_the_stop_touches_nothing(step):
+    control_plane = ControlPlane(fail=step, error=ProgramError("etcdutl: exit code 1", hint="look at it"))
+    with pytest.raises(RestoreError, match="Nothing was touched") as raised:
+        restored(control_plane)
+    assert raised.value.rolled_back
+    assert raised.value.hint == "look at it"
+    assert control_plane.calls == STEPS[: STEPS.index(step) + 1]
+
+
+@pytest.mark.parametrize("error", [ClusterError("it broke"), OSError(28, "No space left")], ids=["ours", "system"])
+@pytest.mark.parametrize("step", AFTER_STOP)
+def test_a_failure_after_the_stop_brings_the_old_state_back(step, error):
+    control_plane = ControlPlane(fail=step, error=error)
+    with pytest.raises(RestoreError, match="The state before it is back and serving") as raised:
+        restored(control_plane)
+    assert raised.value.rolled_back
+    assert raised.value.__cause__ is error
+    assert control_plane.calls == [*STEPS[: STEPS.index(step) + 1], "roll_back"]
+
+
+@pytest.mark.parametrize("error", [ProvisioningError("etcd ended"), OSError(5, "Input/output error")])
+def test_a_failed_way_back_is_told_together_with_what_led_to_it(error):
+    control_plane = ControlPlane(fail="start_api", roll_back_error=error)
+    with pytest.raises(RestoreError, match="start_api failed\nand going back failed too") as raised:
+        restored(control_plane)
+    assert not raised.value.rolled_back
+    assert str(error) in raised.value.message
+
+
+def test_ctrl_c_brings_the_old_state_back_and_stays_ctrl_c():
+    control_plane = ControlPlane(fail="start_etcd", error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        restored(control_plane)
+    assert control_plane.calls[-1] == "roll_back"
+
+
+def test_a_revision_that_went_back_is_a_failure(gateway):
+    gateway.revisions = [150, 150]
+    control_plane = ControlPlane()
+    with pytest.raises(RestoreError, match="came back at revision 150"):
+        restored(control_plane)
+    assert control_plane.calls[-1] == "roll_back"
+
+
+def test_a_lost_etcd_is_no_obstacle(gateway):
+    gateway.revisions = [None, 2_000_000_000]
+    control_plane = ControlPlane(fail="recover", error=ProvisioningError("etcd ended right after its start"))
+    result = restored(control_plane)
+    assert result.revision_before is None
+    assert control_plane.bump == BLIND_BUMP
+
+
+def test_alarms_of_the_snapshot_are_warnings(gateway):
+    gateway.alarm_answer = ("NOSPACE on 8e9e",)
+    (warning,) = restored(ControlPlane()).warnings
+    assert "NOSPACE on 8e9e came back with the snapshot" in warning
+
+
+def test_alarms_that_cannot_be_asked_do_not_undo_a_restore(gateway):
+    gateway.alarm_answer = EtcdUnavailableError("busy")
+    control_plane = ControlPlane()
+    (warning,) = restored(control_plane).warnings
+    assert "busy" in warning
+    assert control_plane.calls[-1] == "commit"
+
+
+def test_each_step_is_told_with_its_time():
+    clock = iter(range(100))
+    told = []
+    result = restored(ControlPlane(), watch=told.append, clock=lambda: float(next(clock)))
+    assert tuple(told) == result.steps
+    assert {step.seconds for step in told} == {1.0}
+    assert [step.name for step in told][:3] == [
+        "check the control plane",
+        "build the new data directory",
+        "stop the control plane",
+    ]
+
+
+@given(snapshot=st.integers(0, 2**40), live=st.integers(0, 2**40), late_writes=st.integers(0, REVISION_MARGIN - 1))
+def test_no_watcher_ever_sees_the_revision_go_back(snapshot, live, late_writes):
+    bump = bump_for(snapshot_revision=snapshot, live_revision=live)
+    assert snapshot + bump > live + late_writes

@@ -1,0 +1,366 @@
+"""``pytest drills/``: what is collected, what runs, and what people and machines read afterwards."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET  # noqa: S405 - our own report
+from datetime import timedelta
+
+import pytest
+
+from clusterguard.clusters import EmbeddedCluster
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.validate import RestoreValidator
+
+
+@pytest.fixture
+def three(drill, canned):
+    """One drill of each verdict."""
+    drill("green")
+    drill("red", "FAIL", "weekly")
+    drill("unknown", "ERROR")
+
+
+# ---- verdicts --------------------------------------------------------------------------------------------
+
+
+def test_a_drill_that_is_proven_passes(pytester, drill, canned):
+    drill("green")
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_not_proven_is_failed_and_could_not_tell_is_an_error(pytester, three):
+    result = pytester.runpytest("-v", "-rA")
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.re_match_lines_random([
+        r"green\.drill\.yaml::green PASSED.*",
+        r"red\.drill\.yaml::red FAILED.*",
+        r"unknown\.drill\.yaml::unknown ERROR.*",
+        r"FAILED red\.drill\.yaml::red.*",
+        r"ERROR unknown\.drill\.yaml::unknown.*",
+    ])  # fmt: skip
+
+
+def test_a_red_drill_shows_its_result_and_its_lines_in_place_of_a_traceback(pytester, drill, canned):
+    drill("red", "FAIL")
+    output = pytester.runpytest().stdout
+    output.fnmatch_lines(
+        ["*FAIL*red*not recovered*", "*→ look at the cluster*", "*what is not as it was*", "*red.drill.yaml:17:5*", "*17 |   - restored: {}*"]
+    )  # fmt: skip
+    output.no_fnmatch_line("*Traceback*")
+    output.no_fnmatch_line("*DrillNotProvenError*runtest*")
+
+
+def test_a_bug_of_ours_is_shown_as_one(pytester, drill, canned):
+    drill("green", **{"verdict: PASS": "raises: yes"})
+    pytester.runpytest().stdout.fnmatch_lines(["*ZeroDivisionError*"])
+
+
+# ---- choosing --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (["-k", "green"], {"green"}),
+        (["-k", "tier=weekly"], {"red"}),
+        (["-m", "drill(tier='nightly')"], {"green", "unknown"}),
+        (["-m", "drill"], {"green", "red", "unknown"}),
+        (["-m", "not drill"], set()),
+        (["--drill-selector", "tier=nightly"], {"green", "unknown"}),
+        (["--drill-selector", "tier in (weekly,monthly)"], {"red"}),
+        (["--drill-selector", "tier!=nightly"], {"red"}),
+        (["red.drill.yaml"], {"red"}),
+        (["red.drill.yaml::red"], {"red"}),
+    ],
+)
+def test_drills_are_chosen_as_tests_are(pytester, three, options, chosen):
+    result = pytester.runpytest("--collect-only", "-q", "--strict-markers", *options)
+    assert {line.rpartition("::")[2] for line in result.outlines if "::" in line} == chosen
+
+
+def test_a_matrix_is_one_item_for_each_combination(pytester, drill, canned):
+    drill("green", **{"spec:\n": 'spec:\n  matrix: {k8s: ["1.35", "1.36"]}\n'})
+    result = pytester.runpytest("-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*::green[[]k8s=1.35[]] PASSED*", "*::green[[]k8s=1.36[]] PASSED*"])
+
+
+def test_other_yaml_is_left_alone(pytester, canned):
+    (pytester.path / "drill.yaml").write_text("kind: Drill")
+    assert pytester.runpytest().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+# ---- slips -----------------------------------------------------------------------------------------------
+
+
+def test_an_invalid_file_is_an_error_of_the_collection_with_its_place(pytester, drill, canned):
+    drill("green")
+    path = drill("bad", **{"selector: app=web": "selektor: app=web"})
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*{path}:13:46: *unknown key `selektor`; did you mean `selector`?*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--drill-selector", "tier=="], "*--drill-selector: 'tier==*"),
+        (["--drill-selector", "a b"], "*--drill-selector: 'a b' is no label requirement*"),
+        (["--drill-longest-wait", "10"], "*--drill-longest-wait: *"),
+        (["--drill-keep", "sometimes"], "*invalid choice*"),
+        (["--drill-min", "many"], "*invalid int*"),
+    ],
+)
+def test_a_slip_in_an_option_is_told_at_once(pytester, three, options, told):
+    result = pytester.runpytest(*options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told])
+
+
+def test_programs_that_cannot_be_had_are_told_in_words(pytester, drill, canned, monkeypatch):
+    from clusterguard.errors import ToolchainError
+
+    def nothing(*_, **__):
+        raise ToolchainError("etcd: neither on PATH nor to be downloaded", hint="clusterguard toolchain install")
+
+    monkeypatch.setattr("clusterguard.toolchain.from_environment", nothing)
+    drill("green", **{"context: nowhere": "embedded: {}"})
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*etcd: neither on PATH*", "*→ clusterguard toolchain install*"])
+
+
+# ---- options ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_decided_by_options(pytester, drill, canned):
+    drill("green")
+    pytester.runpytest(
+        "--drill-cluster=context:staging", "--drill-allow-context=stag*", "--drill-allow-context=test",
+        "--drill-kubeconfig=kube", "--drill-evidence=proof", "--drill-keep=on-failure", "--drill-omit-restore",
+        "--drill-longest-wait=10s",
+    )  # fmt: skip
+    (settings,) = canned
+    assert settings.cluster == "context:staging"
+    assert settings.allowed_contexts == ("stag*", "test")
+    assert (str(settings.kubeconfig), str(settings.evidence)) == ("kube", "proof")
+    assert (settings.keep, settings.omit_restore) == ("on-failure", True)
+    assert settings.longest_wait == timedelta(seconds=10)
+
+
+def test_what_is_decided_by_nobody(pytester, drill, canned):
+    drill("green")
+    pytester.runpytest()
+    (settings,) = canned
+    assert (settings.cluster, settings.allowed_contexts, settings.kubeconfig) == ("embedded", (), None)
+    assert (settings.keep, settings.omit_restore, settings.evidence) == ("never", False, None)
+
+
+def test_the_command_line_goes_before_the_environment_and_that_before_the_ini_file(
+    pytester, drill, canned, monkeypatch
+):
+    drill("green")
+    pytester.makeini("[pytest]\ndrill_cluster = context:ini\ndrill_allow_context = ini-*\ndrill_evidence = ini-proof")
+    pytester.runpytest()
+    monkeypatch.setenv("CLUSTERGUARD_DRILL_CLUSTER", "context:env")
+    monkeypatch.setenv("CLUSTERGUARD_DRILL_EVIDENCE", "env-proof")
+    pytester.runpytest()
+    pytester.runpytest("--drill-cluster=context:option", "--drill-evidence=proof", "--drill-allow-context=stag*")
+    assert [settings.cluster for settings in canned] == ["context:ini", "context:env", "context:option"]
+    assert [str(settings.evidence) for settings in canned] == ["ini-proof", "env-proof", "proof"]
+    assert [settings.allowed_contexts for settings in canned] == [("ini-*",), ("ini-*",), ("stag*",)]
+
+
+def test_a_drill_may_take_longer_than_other_tests(pytester, drill, canned):
+    """pytest-timeout would kill the cleanup, too."""
+    drill("green")
+    pytester.makeconftest("def pytest_collection_modifyitems(items):\n    print(*items[0].iter_markers('timeout'))")
+    result = pytester.runpytest("--timeout=1", "-s")
+    result.stdout.fnmatch_lines(["*Mark(name='timeout', args=(2400.0,)*"])
+
+
+@pytest.mark.parametrize(("least", "code"), [("1", 0), ("2", 1)])
+def test_fewer_drills_than_asked_for_are_no_success(pytester, drill, canned, least, code):
+    drill("green")
+    result = pytester.runpytest("--drill-min", least)
+    assert result.ret == code
+    told = "*drills: 1 came to a verdict, --drill-min asks for 2*"
+    (result.stdout.fnmatch_lines if code else result.stdout.no_fnmatch_line)([told] if code else told)
+
+
+def test_no_drill_at_all_is_fewer_than_asked_for(pytester):
+    pytester.makepyfile("def test_something(): pass")
+    result = pytester.runpytest("--drill-min", "1")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*drills: 0 came to a verdict*"])
+
+
+def test_the_plan_runs_nothing(pytester, three, canned):
+    result = pytester.runpytest("--drill-plan", "--drill-min", "3")
+    assert result.ret == pytest.ExitCode.OK
+    assert canned == []
+    result.stdout.fnmatch_lines(["drill green *", "*context nowhere, which exists*", "  ! *Pod*", "drill red *"])
+
+
+def test_collecting_needs_no_cluster_and_no_programs(pytester, drill, canned, monkeypatch):
+    monkeypatch.setattr("clusterguard.toolchain.from_environment", lambda *_, **__: pytest.fail("looked for programs"))
+    drill("green", **{"context: nowhere": "embedded: {}"})
+    result = pytester.runpytest("--collect-only")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*DrillFile green.drill.yaml*", "*DrillItem green*"])
+
+
+# ---- for machines ----------------------------------------------------------------------------------------
+
+
+def test_the_junit_report_has_verdict_and_times(pytester, three):
+    pytester.runpytest("--junitxml=report.xml")
+    cases = ET.parse(pytester.path / "report.xml").iter("testcase")  # noqa: S314 - our own report
+    properties = {
+        case.get("name"): {item.get("name"): item.get("value") for item in case.iter("property")} for case in cases
+    }
+    assert properties["green"] == {
+        "clusterguard.verdict": "PASS",
+        "clusterguard.run_id": "ab12cd34",
+        "clusterguard.rto_seconds": "8.75",
+        "clusterguard.rpo_seconds": "0.5",
+        "clusterguard.phase.restore_seconds": "7.25",
+    }
+    assert properties["red"]["clusterguard.verdict"] == "FAIL"
+    assert "clusterguard.rto_seconds" not in properties["red"]
+
+
+def test_workers_of_xdist_run_drills(pytester, drill, canned_everywhere):
+    drill("green")
+    drill("red", "FAIL")
+    drill("unknown", "ERROR")
+    result = pytester.runpytest_subprocess("-n", "2", "--drill-min", "4", "--junitxml=report.xml")
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["*FAIL*red*not recovered*", "*drills: 3 came to a verdict, --drill-min asks for 4*", "ERROR unknown.drill.yaml::unknown*"]
+    )  # fmt: skip
+    assert (pytester.path / "report.xml").read_text().count('"clusterguard.verdict"') == 3
+
+
+def test_the_plan_needs_no_workers(pytester, drill, canned_everywhere):
+    drill("green")
+    result = pytester.runpytest_subprocess("-n", "2", "--drill-plan")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["drill green *"])
+
+
+# ---- the plugin itself -----------------------------------------------------------------------------------
+
+
+def test_without_drills_nothing_of_clusterguard_is_imported_but_the_plugin(pytester):
+    pytester.makepyfile(
+        """
+        import json, sys
+
+        def test_modules():
+            heavy = "boto3 botocore etcd3gw google_crc32c kubernetes pycurl requests pydantic rich yaml typer".split()
+            ours = [name for name in sys.modules if name.startswith("clusterguard.")]
+            print(json.dumps([sorted(set(heavy) & set(sys.modules)), ours]))
+        """
+    )
+    result = pytester.runpytest_subprocess("-s", "-p", "no:cacheprovider")
+    (line,) = [line for line in result.outlines if line.startswith("[[") or "[[" in line]
+    heavy, ours = json.loads(line[line.index("[[") :].rstrip("."))
+    assert heavy == []
+    assert ours == ["clusterguard.pytest_plugin"]
+
+
+def test_the_plugin_can_be_switched_off(pytester, drill):
+    drill("green")
+    result = pytester.runpytest_subprocess("-p", "no:clusterguard", ".")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_every_option_is_in_the_help(pytester):
+    result = pytester.runpytest("--help")
+    result.stdout.fnmatch_lines(
+        ["*disaster-recovery drills (clusterguard):*", "*--drill-cluster=WORD*", "*--drill-min=N*"]
+    )
+    pytester.runpytest("--markers").stdout.fnmatch_lines(["@pytest.mark.drill(*): a drill file, with its labels"])
+
+
+def test_it_says_what_will_run_where(pytester, three):
+    result = pytester.runpytest("--drill-evidence=proof", "--drill-cluster=context:staging")
+    result.stdout.fnmatch_lines(["drills: 3, on context:staging where they name no cluster, evidence in proof"])
+
+
+def test_drills_on_one_cluster_are_one_group_of_xdist(pytester, drill, canned):
+    drill("green")
+    pytester.makeconftest("def pytest_collection_modifyitems(items):\n    print(*items[0].iter_markers('xdist_group'))")
+    result = pytester.runpytest("-s", "--drill-cluster=embedded:mine")
+    result.stdout.fnmatch_lines(["*xdist_group*embedded:mine*"])
+
+
+# ---- fixtures --------------------------------------------------------------------------------------------
+
+
+class GivenCluster:
+    """What `open_cluster` gives, with a memory of what was done to it."""
+
+    done = ()
+    etcd = None
+
+    def __enter__(self):
+        GivenCluster.done += ("created",)
+        return self
+
+    @property
+    def api(self):
+        class Api:
+            def close(self):
+                GivenCluster.done += ("connections closed",)
+
+        return Api()
+
+    def close(self):
+        GivenCluster.done += ("deleted",)
+
+
+USES = """
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.validate import RestoreValidator
+
+def test_one(drill_cluster, etcd_snapshotter, restore_validator):
+    assert isinstance(etcd_snapshotter, EtcdSnapshotter)
+    assert isinstance(restore_validator, RestoreValidator)
+
+def test_two(drill_cluster, restore_validator):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "done"),
+    [
+        ([], ("created", "deleted")),
+        (["--drill-cluster=embedded:mine"], ("connections closed",)),
+        (["--drill-cluster=context:staging"], ("connections closed",)),
+    ],
+)
+def test_tests_get_a_cluster_of_their_session_which_is_deleted_only_if_it_was_created(
+    pytester, canned, monkeypatch, options, done
+):
+    opened = []
+
+    def open_cluster(word, **_):
+        opened.append(word)
+        return GivenCluster()
+
+    GivenCluster.done = ()
+    monkeypatch.setattr("clusterguard.clusters.open_cluster", open_cluster)
+    pytester.makepyfile(USES)
+    pytester.runpytest(*options).assert_outcomes(passed=2)
+    assert len(opened) == 1
+    assert tuple(what for what in GivenCluster.done if what != "connections closed" or "created" not in done) == done

@@ -1,0 +1,74 @@
+"""The errors: one tree, as it is drawn, and each of them travels whole between processes."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from clusterguard import errors
+from clusterguard.model.report import ValidationReport
+
+CLASSES = [getattr(errors, name) for name in errors.__all__]
+IDS = [error.__name__ for error in CLASSES]
+
+
+def drawn():
+    """Return the name of each error's parent as the module's docstring draws it."""
+    parents, descent = {}, []
+    for line in errors.__doc__.splitlines():
+        if found := re.match(r"    ([│├└─ ]*)(\w+Error)\b", line):
+            depth = len(found[1]) // 4
+            parents[found[2]] = descent[depth - 1] if depth else None
+            descent[depth:] = [found[2]]
+    return parents
+
+
+def example(kind):
+    """Return an error that bears everything its class can bear."""
+    if kind is errors.RestoreValidationError:
+        return kind(ValidationReport(compared=0))
+    values = {"seconds": 5, "rolled_back": True, "exit_code": 1}
+    named = [one.name for one in inspect.signature(kind).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    return kind("what was seen", **{name: values.get(name, f"some {name}") for name in named})
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
+    root = errors.ClusterGuardError
+    assert drawn() == {kind.__name__: None if kind is root else kind.__base__.__name__ for kind in CLASSES}
+
+
+def test_every_error_of_the_module_is_exported():
+    defined = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert defined == set(errors.__all__)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=IDS)
+def test_every_error_says_what_was_seen_and_what_to_do(kind):
+    error = example(kind)
+    assert str(error) == error.message
+    assert error.message
+    assert error.hint is not None or kind is errors.RestoreValidationError  # its report is all there is to say
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=IDS)
+def test_every_error_travels_whole_between_processes(kind):
+    error = example(kind)
+    twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(twin) is kind
+    assert (str(twin), vars(twin)) == (str(error), vars(error))
+
+
+def test_trying_again_may_help_exactly_where_somebody_did_not_answer():
+    silent = {kind for kind in CLASSES if kind.__name__.endswith(("UnavailableError", "UnreachableError"))}
+    assert {kind for kind in CLASSES if kind.retryable} == silent
+
+
+def test_a_timeout_tells_what_was_waited_for_and_seen():
+    error = errors.WaitTimeoutError("etcd starts", seconds=2.5, last_seen="port closed")
+    assert str(error) == "etcd starts: not within 2.5 s; last seen: port closed"
