@@ -256,9 +256,8 @@ def _(action: s.EtcdSnapshot) -> str:
 @_words.register
 def _(action: s.VeleroBackup) -> str:
     what = f"namespaces {', '.join(action.namespaces)}" if action.namespaces else "all namespaces"
-    labels = f", objects {action.selector}" if action.selector else ""
     where = f"storage {action.storage}" if action.storage else "Velero's default location"
-    return f"make a Velero backup `{action.name}` of {what}{labels} in {where}"
+    return f"make a Velero backup `{action.name}` of {what}{_only(action)} in {where}"
 
 
 @_words.register
@@ -332,7 +331,18 @@ def _(action: s.EtcdRestore) -> str:
 @_words.register
 def _(action: s.VeleroRestore) -> str:
     where = f" from storage {action.storage}" if action.storage else ""
-    return f"restore Velero backup `{action.from_}`{where}, and wait until it is complete"
+    only = f", only namespaces {', '.join(action.namespaces)}" if action.namespaces else ""
+    renamed = "".join(f", {old} as {new}" for old, new in action.namespace_mapping.items())
+    update = ", changing what is there already" if action.existing_resources == "update" else ""
+    return (
+        f"restore Velero backup `{action.from_}`{where}{only}{_only(action)}{renamed}{update}, "
+        "and wait until it is complete"
+    )
+
+
+def _only(action: s.VeleroBackup | s.VeleroRestore) -> str:
+    kinds = f", only kinds {', '.join(action.kinds)}" if action.kinds else ""
+    return kinds + (f", only objects {action.selector}" if action.selector else "")
 
 
 @_words.register

@@ -361,8 +361,12 @@ class VeleroBackup(Model):
     """What later steps call it."""
     namespaces: tuple[Label, ...] = ()
     """What to back up; all namespaces when left out."""
+    kinds: tuple[Kind, ...] = ()
+    """Only these kinds, cluster-scoped ones among them; all kinds when left out."""
     selector: Selector | SkipJsonSchema[None] = None
     """Only objects with these labels."""
+    cluster_scoped: bool | SkipJsonSchema[None] = None
+    """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need."""
     storage: Label | SkipJsonSchema[None] = None
     """A name from spec.storage; Velero's default location when left out."""
 
@@ -531,6 +535,16 @@ class VeleroRestore(Model):
     """The name of a veleroBackup of the backup phase."""
     storage: Label | SkipJsonSchema[None] = None
     """The storage to restore from; the one that it was made in when left out."""
+    namespaces: tuple[Label, ...] = ()
+    """What to restore; all namespaces of the backup when left out."""
+    kinds: tuple[Kind, ...] = ()
+    """Only these kinds; all kinds when left out."""
+    selector: Selector | SkipJsonSchema[None] = None
+    """Only objects with these labels."""
+    namespace_mapping: dict[Label, Label] = Field(default_factory=dict)
+    """Old and new name of namespaces; what is verified is expected under the new one."""
+    existing_resources: Literal["none", "update"] = "none"
+    """`update`: objects that are there already are changed to what the backup has."""
 
 
 class Restored(Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +225,8 @@ class Locations:
                 hint="is its server running? clusterguard velero status",
             ) from error
         finally:
-            self._set_frequency(location, before, forget=False)
+            with suppress(ResourceNotFoundError):  # it was deleted meanwhile, which is told below
+                self._set_frequency(location, before, forget=False)
         if seen is None:
             raise VeleroError(f"storage location {location.name} was deleted while it was waited for")
         return seen

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ByteReader
 
 __all__ = [
+    "BackupCorruptError",
     "Claim",
-    "DamagedError",
     "Flaw",
     "Inspection",
     "Limits",
@@ -47,7 +47,9 @@ _FREE_OUTPUT = 64 << 20  # bytes that may come of any input: small backups of un
 _GZIP_ONLY = 31  # wbits: a gzip header is required, its checksum and length are verified
 _UNSAFE_PARTS = frozenset({"", ".", ".."})
 _FILE, _PAX = b"0", b"x"
+_LONGEST_SHOWN = 300
 _LONGEST_PAX = 64 << 10
+_DIGITS = 6  # of the length of a pax record
 _KINDS_OF_MEMBERS: Final = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -59,8 +61,8 @@ _KINDS_OF_MEMBERS: Final = {
 }
 
 
-class DamagedError(VeleroError):
-    """A stored file is not whole and intact, or nothing that Velero would have written."""
+class BackupCorruptError(VeleroError):
+    """A stored file is not whole and intact, or nothing that Velero would have written; do not restore it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,7 @@ def inflated(stream: ByteReader, *, limits: Limits, most_bytes: int) -> Iterator
         most_bytes: That it may unpack to.
 
     Raises:
-        DamagedError: It is no gzip stream, is cut off, fails its checksum, is followed by other bytes, or unpacks
+        BackupCorruptError: It is no gzip stream, is cut off, fails its checksum, is followed by other bytes, or unpacks
             to more than allowed.
         StoreError: The store does.
     """
@@ -154,34 +156,34 @@ def inflated(stream: ByteReader, *, limits: Limits, most_bytes: int) -> Iterator
             elif not packed:
                 break
         if unpacker.unused_data:
-            raise DamagedError(f"{len(unpacker.unused_data)} or more bytes follow the end of the gzip stream")
+            raise BackupCorruptError(f"{len(unpacker.unused_data)} or more bytes follow the end of the gzip stream")
     if not unpacker.eof:
-        raise DamagedError(f"the gzip stream is cut off after {taken} bytes" if taken else "it is empty: 0 bytes")
+        raise BackupCorruptError(f"the gzip stream is cut off after {taken} bytes" if taken else "it is empty: 0 bytes")
 
 
 def _inflate(unpacker: zlib._Decompress, packed: bytes, made: int) -> bytes:
     try:
         return unpacker.decompress(packed, _INFLATE)
     except zlib.error as error:
-        raise DamagedError(f"the gzip stream is damaged after {made} unpacked bytes: {_zlib_reason(error)}") from error
-
-
-def _zlib_reason(error: zlib.error) -> str:
-    return str(error).rpartition(": ")[2]  # "Error -3 while decompressing data: incorrect data check"
+        raise BackupCorruptError(
+            f"the gzip stream is damaged after {made} unpacked bytes: {_zlib_reason(error)}"
+        ) from error
 
 
 def _refuse_bomb(made: int, taken: int, ratio: int, most_bytes: int) -> None:
     if made > most_bytes:
-        raise DamagedError(f"it unpacks to more than {most_bytes} bytes, the limit")
+        raise BackupCorruptError(f"it unpacks to more than {most_bytes} bytes, the limit")
     if made > _FREE_OUTPUT and made > taken * ratio:
-        raise DamagedError(f"{taken} bytes of it unpack to {made}, more than {ratio} times as many: a compression bomb")
+        raise BackupCorruptError(
+            f"{taken} bytes of it unpack to {made}, more than {ratio} times as many: a compression bomb"
+        )
 
 
-def read_document(stream: ByteReader, *, limits: Limits = Limits(), packed: bool = True) -> Any:  # noqa: ANN401, B008 - any JSON; immutable
+def read_document(stream: ByteReader, *, limits: Limits = Limits(), packed: bool = True) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON document that a stream holds.
 
     Raises:
-        DamagedError: It is no such document, or larger than allowed.
+        BackupCorruptError: It is no such document, or larger than allowed.
         StoreError: The store does.
     """
     most = limits.document_bytes
@@ -190,7 +192,7 @@ def read_document(stream: ByteReader, *, limits: Limits = Limits(), packed: bool
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise DamagedError(f"it is no JSON: {error}" if text else "it is empty: 0 bytes") from error
+        raise BackupCorruptError(f"it is no JSON: {error}" if text else "it is empty: 0 bytes") from error
 
 
 def _plain(stream: ByteReader, most_bytes: int) -> Iterator[bytes]:
@@ -198,7 +200,7 @@ def _plain(stream: ByteReader, most_bytes: int) -> Iterator[bytes]:
     while piece := stream.read(_READ):
         size += len(piece)
         if size > most_bytes:
-            raise DamagedError(f"it has more than {most_bytes} bytes, the limit")
+            raise BackupCorruptError(f"it has more than {most_bytes} bytes, the limit")
         yield piece
 
 
@@ -213,7 +215,7 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
         limits: For the number and size of members.
 
     Raises:
-        DamagedError: It is cut off, damaged, has a member that is no plain file or leads elsewhere, or is larger
+        BackupCorruptError: It is cut off, damaged, has a member that is no plain file or leads elsewhere, or is larger
             than allowed.
     """
     source = _Pieces(pieces)
@@ -221,7 +223,7 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
     long_name: str | None = None
     while (header := source.take(_BLOCK)) != _ZEROS:
         if not header:
-            raise DamagedError("the tarball is cut off: it has no end mark")
+            raise BackupCorruptError("the tarball is cut off: it has no end mark")
         path, size, kind = _read_header(header, source)
         if kind == _PAX and long_name is None:
             long_name = _pax_path(size, source)
@@ -230,14 +232,14 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
             path, long_name = long_name, None
         if kind != _FILE:
             what = _KINDS_OF_MEMBERS.get(kind, f"of type {kind!r}")
-            raise DamagedError(f"{_shown(path)}: it is {what}, and Velero writes only files")
+            raise BackupCorruptError(f"{_shown(path)}: it is {what}, and Velero writes only files")
         count += 1
         if count > limits.members:
-            raise DamagedError(f"it has more than {limits.members} files, the limit")
+            raise BackupCorruptError(f"it has more than {limits.members} files, the limit")
         if size > limits.member_bytes:
-            raise DamagedError(f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}")
+            raise BackupCorruptError(f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}")
         if not _UNSAFE_PARTS.isdisjoint(path.split("/")):
-            raise DamagedError(f"{_shown(path)}: the path leads out of the tarball or is not in its plain form")
+            raise BackupCorruptError(f"{_shown(path)}: the path leads out of the tarball or is not in its plain form")
         yield Member(path, source.body(size))
     _require_end(source)
 
@@ -253,8 +255,8 @@ def _read_header(header: bytes, source: _Pieces) -> tuple[str, int, bytes]:
             raise ValueError  # noqa: TRY301 - the same outcome as a number that cannot be read
         size = _octal(header[124:136])
     except ValueError:
-        raise DamagedError(f"no file header at unpacked byte {source.taken - _BLOCK}") from None
-    name = header[:100].rstrip(b"\0")
+        raise BackupCorruptError(f"no file header at unpacked byte {source.taken - _BLOCK}") from None
+    name = header[:100].partition(b"\0")[0]
     if header[345]:  # what did not fit into the first field
         name = header[345:500].partition(b"\0")[0] + b"/" + name
     return _text(name), size, header[156:157]
@@ -271,27 +273,27 @@ def _text(name: bytes) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError as error:
-        raise DamagedError(f"the name {name[:80]!r} is no UTF-8") from error
+        raise BackupCorruptError(f"the name {name[:80]!r} is no UTF-8") from error
 
 
 def _pax_path(size: int, source: _Pieces) -> str | None:
-    """Return the path that a pax header sets: records of ``<length> <keyword>=<value>\\n``."""
+    """Return the path that a pax header sets: lines of ``<length> <keyword>=<value>``."""
     where = f"the pax header before unpacked byte {source.taken}"
     if size > _LONGEST_PAX:
-        raise DamagedError(f"{where} has {size} bytes")
+        raise BackupCorruptError(f"{where} has {size} bytes")
     path = None
     rest = source.body(size)
     while rest:
         length, space, _ = rest.partition(b" ")
-        if not space or not length.isdigit() or not len(length) < int(length) <= len(rest):
-            raise DamagedError(f"{where} is damaged")
+        if not space or not length.isdigit() or len(length) > _DIGITS or not len(length) < int(length) <= len(rest):
+            raise BackupCorruptError(f"{where} is damaged")
         keyword, equals, value = rest[len(length) + 1 : int(length)].partition(b"=")
         if not equals or not value.endswith(b"\n"):
-            raise DamagedError(f"{where} is damaged")
+            raise BackupCorruptError(f"{where} is damaged")
         if keyword == b"path":
             path = _text(value[:-1])
         elif keyword not in _HARMLESS_PAX:
-            raise DamagedError(f"{where} sets {keyword[:40].decode(errors='replace')!r}, which Velero does not")
+            raise BackupCorruptError(f"{where} sets {keyword[:40].decode(errors='replace')!r}, which Velero does not")
         rest = rest[int(length) :]
     return path
 
@@ -301,17 +303,16 @@ _HARMLESS_PAX = frozenset({b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname
 
 def _require_end(source: _Pieces) -> None:
     if source.take(_BLOCK) != _ZEROS:
-        raise DamagedError("the tarball is cut off inside its end mark")
+        raise BackupCorruptError("the tarball is cut off inside its end mark")
     while rest := source.take(_BLOCK):  # tar pads to records of 10 KiB, Velero does not
         if rest.strip(b"\0"):
-            raise DamagedError("other bytes follow the end of the tarball")
+            raise BackupCorruptError("other bytes follow the end of the tarball")
 
 
 def _shown(path: str) -> str:
-    return repr(path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…")
-
-
-_LONGEST_SHOWN = 200
+    # Names come from whoever wrote the bucket, and end in somebody's terminal.
+    short = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
+    return short if short.isprintable() else repr(short)
 
 
 class _Pieces:
@@ -335,7 +336,7 @@ class _Pieces:
         padded = -(-size // _BLOCK) * _BLOCK
         data = self.take(padded)
         if len(data) < padded:
-            raise DamagedError(f"the tarball is cut off inside a file, at unpacked byte {self.taken}")
+            raise BackupCorruptError(f"the tarball is cut off inside a file, at unpacked byte {self.taken}")
         return data[:size]
 
     def take(self, size: int) -> bytes:
@@ -415,7 +416,7 @@ class Inspection:
         """Yield each object once; the flaws are complete when this has ended.
 
         Raises:
-            DamagedError: The tarball is not whole and intact.
+            BackupCorruptError: The tarball is not whole and intact.
         """
         for member in members(pieces, limits=self._limits):
             self.files += 1
@@ -553,13 +554,13 @@ def _identity_problem(path: ItemPath, item: object) -> str | None:
         return "it lacks apiVersion, kind or metadata"
     found = (metadata.get("namespace") or "", metadata.get("name"))
     if found != (path.namespace, path.name):
-        return f"the object in it is {_where(str(found[0]), str(found[1]))}"
+        return f"the object in it is {_shown(_where(str(found[0]), str(found[1])))}"
     group, _, version = api_version.rpartition("/")
     if group != path.group:
-        return f"the object in it is of {_where(api_version, kind)}"
+        return f"the object in it is of {_shown(f'{api_version}/{kind}')}"
     # Velero may turn a definition back into its older version, and leaves it under the newer one.
     if path.version and version != path.version and path.resource != _DEFINITIONS:
-        return f"the object in it is of version {version}"
+        return f"the object in it is of version {_shown(version)}"
     return None
 
 
@@ -568,7 +569,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _named(path: ItemPath) -> str:
-    return f"{path.resource} {_where(path.namespace, path.name)}"
+    return _shown(f"{path.resource} {_where(path.namespace, path.name)}")
 
 
 def _where(namespace: str, name: str) -> str:

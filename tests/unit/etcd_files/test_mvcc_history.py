@@ -128,14 +128,16 @@ def test_a_compaction_that_left_no_record_sets_the_revision() -> None:
     assert (found.revision, found.hash_kv.hash_revision, found.hash_kv.compact_revision) == (0, 77, 77)
 
 
-@pytest.mark.parametrize("revision", [0, 1, 5])
-def test_a_revision_that_is_not_there_is_refused(revision: int) -> None:
+@pytest.mark.parametrize(("revision", "compacted"), [(0, 2), (1, 2), (5, 2), (0, 0), (-1, 0)])
+def test_a_revision_that_is_not_there_is_refused(revision: int, compacted: int) -> None:
     history = History()
     for _ in range(3):
         history.transaction([b"a"])
     with (
-        opened(stored_image(history.changes, 2, 2, 3)) as db,
-        pytest.raises(ConfigError, match=f"revision {revision} cannot be hashed: the file holds 2 to 4"),
+        opened(stored_image(history.changes, compacted, compacted, 3)) as db,
+        pytest.raises(
+            ConfigError, match=f"revision {revision} cannot be hashed: the file holds {max(1, compacted)} to 4"
+        ),
     ):
         hash_kv(db, revision=revision)
 

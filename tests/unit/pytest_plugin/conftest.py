@@ -2,6 +2,12 @@
 
 import pytest
 
+# pytester forgets what was imported inside of it, and PyYAML's C part cannot be imported twice.
+import clusterguard.clusters
+import clusterguard.etcd
+import clusterguard.pytest_plugin.items
+import clusterguard.validate  # noqa: F401 - see above
+
 CANNED = '''
 from datetime import UTC, datetime
 

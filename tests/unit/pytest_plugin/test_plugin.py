@@ -1,16 +1,10 @@
 """``pytest drills/``: what is collected, what runs, and what people and machines read afterwards."""
 
 import json
-import subprocess
-import sys
-import xml.etree.ElementTree as ET  # noqa: S405 - our own report
+import xml.etree.ElementTree as ET
 from datetime import timedelta
 
 import pytest
-
-from clusterguard.clusters import EmbeddedCluster
-from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.validate import RestoreValidator
 
 
 @pytest.fixture
@@ -47,9 +41,8 @@ def test_not_proven_is_failed_and_could_not_tell_is_an_error(pytester, three):
 def test_a_red_drill_shows_its_result_and_its_lines_in_place_of_a_traceback(pytester, drill, canned):
     drill("red", "FAIL")
     output = pytester.runpytest().stdout
-    output.fnmatch_lines(
-        ["*FAIL*red*not recovered*", "*→ look at the cluster*", "*what is not as it was*", "*red.drill.yaml:17:5*", "*17 |   - restored: {}*"]
-    )  # fmt: skip
+    output.fnmatch_lines(["*FAIL*red*not recovered*", "*→ look at the cluster*", "*what is not as it was*"])
+    output.fnmatch_lines(["*red.drill.yaml:17:5*", "*17 |   - restored: {}*"])
     output.no_fnmatch_line("*Traceback*")
     output.no_fnmatch_line("*DrillNotProvenError*runtest*")
 
@@ -243,9 +236,8 @@ def test_workers_of_xdist_run_drills(pytester, drill, canned_everywhere):
     result = pytester.runpytest_subprocess("-n", "2", "--drill-min", "4", "--junitxml=report.xml")
     result.assert_outcomes(passed=1, failed=1, errors=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(
-        ["*FAIL*red*not recovered*", "*drills: 3 came to a verdict, --drill-min asks for 4*", "ERROR unknown.drill.yaml::unknown*"]
-    )  # fmt: skip
+    result.stdout.fnmatch_lines(["*FAIL*red*not recovered*", "*drills: 3 came to a verdict, --drill-min asks for 4*"])
+    result.stdout.fnmatch_lines(["ERROR unknown.drill.yaml::unknown*"])
     assert (pytester.path / "report.xml").read_text().count('"clusterguard.verdict"') == 3
 
 

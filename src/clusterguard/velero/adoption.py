@@ -1,0 +1,122 @@
+"""Backups that rest in a bucket and that a server does not know yet: the objects that make it know them.
+
+A server does this itself once a minute ("backup sync"). What it keeps, drops and refuses is done likewise here:
+only phases that are final, no hooks, the name of the location as it is in this cluster.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from clusterguard.errors import VeleroError
+from clusterguard.model.backup import Backup, BackupPhase, PodVolumeBackup, valid_label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["adopted", "read_documents", "to_volume_backup"]
+
+_LARGEST_DOCUMENT = 64 << 20  # bytes; etcd refuses objects above a few MiB, lists of volumes are a little longer
+_BACKUP_UID = "velero.io/backup-uid"
+_LOCATION = "velero.io/storage-location"
+_FINAL = (BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED, BackupPhase.FAILED)
+
+
+def read_documents(store: ObjectStore, name: str) -> tuple[Any, Sequence[Any]]:
+    """Return a backup's own document, and those of its pod volume backups.
+
+    Raises:
+        ObjectNotFoundError: The bucket has no such backup.
+        VeleroError: A document is damaged or absurdly long.
+    """
+    folder = f"backups/{name}"
+    document = _json(_read(store, f"{folder}/velero-backup.json"), f"{folder}/velero-backup.json")
+    key = f"{folder}/{name}-podvolumebackups.json.gz"
+    if not any(info.key == key for info in store.list(key)):
+        return document, ()  # backups without volumes before Velero 1.4 have none
+    return document, _json(_unpacked(_read(store, key), key), key) or ()
+
+
+def adopted(document: object, *, name: str, namespace: str, location: str) -> Backup:
+    """Return the Backup object to create for a document of the bucket.
+
+    Args:
+        document: What ``velero-backup.json`` holds.
+        name: The folder that it was found in.
+        namespace: The server's.
+        location: What the location is called in this cluster.
+
+    Raises:
+        VeleroError: It is no backup, that of another name, or an unfinished one.
+    """
+    if not isinstance(document, dict) or document.get("kind") != Backup.kind:
+        raise VeleroError(f"backups/{name}/velero-backup.json is no Backup", hint="verify the bucket")
+    source = Backup(document)
+    if source.name != name:
+        raise VeleroError(
+            f"backups/{name}/velero-backup.json is that of backup {source.name!r}",
+            hint="somebody copied or renamed a part of the bucket; a backup cannot be renamed",
+        )
+    if source.phase not in _FINAL:
+        raise VeleroError(
+            f"the bucket has {source}: it is not finished", hint="its server may still write it; try again later"
+        )
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {**source.labels, _LOCATION: valid_label(location)},
+        "annotations": dict(source.annotations),
+    }
+    if owners := source.metadata.get("ownerReferences"):
+        metadata["ownerReferences"] = list(owners)
+    spec = {key: value for key, value in source.spec.items() if key != "hooks"}
+    return Backup({**document, "metadata": metadata, "spec": {**spec, "storageLocation": location}})
+
+
+def to_volume_backup(document: Mapping[str, Any], *, backup: Backup, location: str) -> PodVolumeBackup:
+    """Return the PodVolumeBackup to create for a document of the bucket, belonging to a Backup of this cluster."""
+    source = PodVolumeBackup(document)
+    labels = {**source.labels} | ({_BACKUP_UID: backup.uid} if _BACKUP_UID in source.labels else {})
+    owners = [
+        {**owner, "uid": backup.uid} if (owner.get("kind"), owner.get("name")) == (Backup.kind, backup.name) else owner
+        for owner in source.metadata.get("ownerReferences") or ()
+    ]
+    metadata: dict[str, Any] = {"name": source.name, "namespace": backup.namespace, "labels": labels}
+    metadata |= {"annotations": dict(source.annotations)} if source.annotations else {}
+    metadata |= {"ownerReferences": owners} if owners else {}
+    return PodVolumeBackup(
+        {**document, "metadata": metadata, "spec": {**source.spec, "backupStorageLocation": location}}
+    )
+
+
+def _read(store: ObjectStore, key: str) -> bytes:
+    with store.get(key) as reader:
+        data = bytearray()
+        while chunk := reader.read(1 << 20):
+            data += chunk
+            if len(data) > _LARGEST_DOCUMENT:
+                raise VeleroError(f"{key} is longer than {_LARGEST_DOCUMENT:,} bytes", hint="verify the bucket")
+    return bytes(data)
+
+
+def _unpacked(data: bytes, key: str) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(data, _LARGEST_DOCUMENT)
+    except zlib.error as error:
+        raise VeleroError(f"{key} is damaged: {error}", hint="verify the bucket") from error
+    if not unpacker.eof:
+        raise VeleroError(f"{key} is cut short, or unpacks to an absurd length", hint="verify the bucket")
+    return unpacked
+
+
+def _json(data: bytes, key: str) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise VeleroError(f"{key} is no JSON: {error}", hint="verify the bucket") from error

@@ -1,0 +1,805 @@
+"""`VeleroClient`: everything a Velero server can be asked for, and an honest answer to what came of it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from clusterguard.errors import (
+    BackupFailedError,
+    ClusterGuardError,
+    ConfigError,
+    ObjectNotFoundError,
+    ResourceNotFoundError,
+    RestoreFailedError,
+    StoreError,
+    VeleroError,
+    VeleroNotInstalledError,
+    VeleroUnavailableError,
+    WaitTimeoutError,
+)
+from clusterguard.model.backup import (
+    Backup,
+    BackupPhase,
+    BackupStorageLocation,
+    DataDownload,
+    DataUpload,
+    DeleteBackupRequest,
+    DownloadKind,
+    PodVolumeBackup,
+    PodVolumeRestore,
+    RequestPhase,
+    Restore,
+    RestorePhase,
+    Schedule,
+    SchedulePhase,
+    ServerPlugin,
+    ServerStatusRequest,
+    VolumeTransfer,
+    valid_label,
+)
+from clusterguard.model.backup_options import BackupOptions, RestoreOptions
+from clusterguard.model.progress import ignore_progress
+from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
+from clusterguard.velero.describe import Description, describe_backup, describe_restore
+from clusterguard.velero.downloads import Downloads
+from clusterguard.velero.locations import Locations
+from clusterguard.velero.outcome import (
+    DEFAULT_POLICY,
+    BackupOutcome,
+    Policy,
+    RestoreOutcome,
+    judge_backup,
+    judge_restore,
+    parse_resource_list,
+    parse_results,
+)
+from clusterguard.velero.phases import Follower, far, task_of
+from clusterguard.velero.resources import VeleroObjects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from typing import IO
+
+    from clusterguard.clusters.kube import Json, KubeClient
+    from clusterguard.model.progress import ProgressSink
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["ServerStatus", "VeleroClient"]
+
+_Run = TypeVar("_Run", Backup, Restore)
+
+_LONGEST_SECONDS = 4 * 3600.0  # as long as Velero's own limit for the files of one volume
+_SILENCE_SECONDS = 30.0
+_PROBE_SECONDS = 15.0
+_BACKUP_NAME = "velero.io/backup-name"
+_BACKUP_UID = "velero.io/backup-uid"
+_RESTORE_NAME = "velero.io/restore-name"
+_SCHEDULE_NAME = "velero.io/schedule-name"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatus:
+    """A Velero server that answered.
+
+    Attributes:
+        version: Such as ``v1.18.3``.
+        plugins: What it can reach and do.
+        seconds: How long the answer took.
+    """
+
+    version: str
+    plugins: tuple[ServerPlugin, ...]
+    seconds: float
+
+    def has(self, kind: str) -> bool:
+        """Return whether there is a plugin of a kind: ``ObjectStore``, ``VolumeSnapshotter``."""
+        return any(plugin.kind == kind for plugin in self.plugins)
+
+
+class VeleroClient:
+    """Speaks to the Velero server of one cluster, through its custom resources.
+
+        velero = VeleroClient(api=cluster.api)
+        backup = velero.back_up("nightly", BackupOptions(included_namespaces=("shop",)))
+        velero.outcome(backup).raise_for_findings()
+
+    Args:
+        api: The cluster.
+        namespace: The one that the server works in.
+        ca: PEM file that the bucket's server is trusted by when logs and results are read, beside what the
+            location says.
+        insecure: Trust any certificate of the bucket's server.
+        request_seconds: How long the server may take to answer what it answers at once when it lives.
+        silence_seconds: How long a backup or restore may not move before the server is asked whether it lives.
+        progress: Told how far backups and restores are.
+        clock: Seconds that only grow.
+        now: The time, for names.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: KubeClient,
+        namespace: str = "velero",
+        ca: Path | None = None,
+        insecure: bool = False,
+        request_seconds: float = 30.0,
+        silence_seconds: float = _SILENCE_SECONDS,
+        progress: ProgressSink = ignore_progress,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self.objects = VeleroObjects(api=api, namespace=namespace)
+        self.locations = Locations(objects=self.objects)
+        self._downloads = Downloads(objects=self.objects, ca=ca, insecure=insecure, timeout_seconds=request_seconds)
+        self._request_seconds = request_seconds
+        self._silence_seconds = silence_seconds
+        self._progress = progress
+        self._clock = clock
+        self._now = now
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that the server works in."""
+        return self.objects.namespace
+
+    # ---- the server --------------------------------------------------------------------------------------
+
+    def installed(self) -> bool:
+        """Return whether the cluster knows all of Velero's kinds; that no server may run is another matter."""
+        return not self.objects.missing_definitions()
+
+    def require_installed(self) -> None:
+        """Return when the cluster knows all of Velero's kinds.
+
+        Raises:
+            VeleroNotInstalledError: It does not; the message names what is missing.
+        """
+        missing = self.objects.missing_definitions()
+        if missing:
+            shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")  # noqa: PLR2004 - enough to know which
+            raise VeleroNotInstalledError(
+                f"{self.objects.api.server} has no Velero, or an old one: no definition {shown}",
+                hint="clusterguard velero install, or velero install",
+            )
+
+    def status(self, *, timeout_seconds: float | None = None) -> ServerStatus:
+        """Ask the server what it is; also the way to know that it lives.
+
+        Args:
+            timeout_seconds: How long it may take; a living one takes a fraction of a second.
+
+        Raises:
+            VeleroNotInstalledError: The cluster knows no Velero.
+            VeleroUnavailableError: No server answers.
+        """
+        seconds = self._request_seconds if timeout_seconds is None else timeout_seconds
+        began = self._clock()
+        request = self.objects.create(ServerStatusRequest.new(namespace=self.namespace, generate_name="clusterguard-"))
+        try:
+            answered = self.objects.wait(
+                ServerStatusRequest,
+                request.name,
+                until=lambda seen: seen is None or seen.phase == RequestPhase.PROCESSED,
+                what="Velero's server to answer",
+                timeout_seconds=seconds,
+            )
+        except WaitTimeoutError as error:
+            raise VeleroUnavailableError(
+                f"no Velero server answers in namespace {self.namespace}: nothing within {seconds:g} s",
+                hint=f"kubectl -n {self.namespace} get deploy,pods; kubectl -n {self.namespace} logs deploy/velero",
+            ) from error
+        finally:
+            self.objects.delete(request)
+        if answered is None:
+            raise VeleroError("the question to Velero's server was deleted by somebody else", hint="ask again")
+        return ServerStatus(version=answered.server_version, plugins=answered.plugins, seconds=self._clock() - began)
+
+    # ---- backups -----------------------------------------------------------------------------------------
+
+    def backups(self) -> Sequence[Backup]:
+        """Return the backups that the server knows, oldest first."""
+        return self.objects.list(Backup)
+
+    def backup(self, name: str) -> Backup:
+        """Return a backup that the server knows.
+
+        Raises:
+            ResourceNotFoundError: There is none; one that a bucket has may not be known yet: see `adopt`.
+        """
+        return self.objects.get(Backup, name)
+
+    def back_up(
+        self,
+        name: str,
+        options: BackupOptions | None = None,
+        *,
+        from_schedule: str = "",
+        wait: bool = True,
+        timeout_seconds: float = _LONGEST_SECONDS,
+    ) -> Backup:
+        """Make a backup, once its location is available: the server refuses it for good otherwise.
+
+        With ``wait=False`` it has only been asked for: `wait` follows it, and `outcome` judges it.
+
+        Args:
+            name: Its name; unique in the server and in the bucket.
+            options: What it is asked for.
+            from_schedule: A schedule whose options it takes, in place of ``options``.
+            wait: Whether to wait until it has completed.
+            timeout_seconds: How long to wait.
+
+        Raises:
+            ConfigError: The options contradict themselves; nothing was asked of the server.
+            LocationUnavailableError: Its location cannot be used; nothing was created.
+            ConflictError: The name is taken.
+            BackupFailedError: It ended in another phase than Completed.
+            WaitTimeoutError: It did not end in time; it goes on.
+            VeleroUnavailableError: The server died meanwhile; when it comes back it calls the backup Failed.
+        """
+        wanted = self._backup_options(options, from_schedule)
+        spec = wanted.to_spec()
+        location = self.locations.require_available(wanted.storage_location, timeout_seconds=self._request_seconds)
+        if location.read_only:
+            raise ConfigError(
+                f"storage location {location.name} is read-only",
+                hint=f"name another one, or: clusterguard velero location set {location.name} --read-write",
+            )
+        backup = self.objects.create(
+            Backup.new(
+                namespace=self.namespace,
+                name=name,
+                # Every server fills this in; a Backup read back before that would not say what it means.
+                spec={"includedNamespaces": ["*"], **spec, "storageLocation": location.name},
+                labels=wanted.labels,
+                annotations=wanted.annotations,
+            )
+        )
+        if not wait:
+            return backup
+        done = self.wait(backup, timeout_seconds=timeout_seconds)
+        if not done.phase.succeeded:
+            raise BackupFailedError(
+                f"backup {name} ended as {done.phase}: {_why(done)}",
+                phase=str(done.phase),
+                hint=f"clusterguard velero backup logs {name}; clusterguard velero backup describe {name}",
+            )
+        return done
+
+    def _backup_options(self, options: BackupOptions | None, schedule: str) -> BackupOptions:
+        if not schedule:
+            return options or BackupOptions()
+        if options is not None:
+            raise ConfigError("a backup from a schedule takes its options: give either, not both")
+        template = self.schedule(schedule).options
+        return replace(template, labels={**template.labels, _SCHEDULE_NAME: schedule})
+
+    def adopt(self, name: str, *, store: ObjectStore, location: str = "") -> Backup:
+        """Make the server know a backup that rests in its bucket, now instead of at its next look.
+
+        A server looks into the bucket once a minute, and for the first time before its location is validated, so
+        a new one takes a minute to see a backup. This creates the same objects that it would create then:
+        the Backup as its ``velero-backup.json`` says, for this location and without hooks, and the
+        PodVolumeBackups. It is safe to repeat, and safe when the server comes first.
+
+        Args:
+            name: The backup.
+            store: The bucket below the location's prefix, as `open_store` opens it.
+            location: The location that it is, by default the default one.
+
+        Raises:
+            ObjectNotFoundError: The bucket has no such backup.
+            VeleroError: What it has is unfinished or damaged, or the server knows another one of this name.
+        """
+        target = self.locations.get(location)
+        document, volumes = read_documents(store, name)
+        wanted = adopted(document, name=name, namespace=self.namespace, location=target.name)
+        wanted = self._without_stale_owners(wanted)
+        there = self.objects.find(Backup, name)
+        if there is not None:
+            return _same(there, wanted)
+        with suppress(ClusterGuardError):
+            made = self.objects.create(wanted)
+            for each in volumes:
+                self.objects.create(to_volume_backup(each, backup=made, location=target.name))
+            return made
+        return _same(self.backup(name), wanted)
+
+    def _without_stale_owners(self, backup: Backup) -> Backup:
+        """Drop references to schedules that this cluster does not have: the garbage collector would delete it."""
+        owners = backup.metadata.get("ownerReferences") or ()
+        kept = [owner for owner in owners if self._owner_is_here(owner)]
+        metadata = {key: value for key, value in backup.metadata.items() if key != "ownerReferences"}
+        metadata |= {"ownerReferences": kept} if kept else {}
+        return Backup({**backup.manifest, "metadata": metadata})
+
+    def _owner_is_here(self, owner: Json) -> bool:
+        if owner.get("kind") != Schedule.kind:
+            return False
+        schedule = self.objects.find(Schedule, str(owner.get("name", "")))
+        return schedule is not None and schedule.uid == owner.get("uid")
+
+    def delete_backup(self, name: str, *, timeout_seconds: float = 600) -> None:
+        """Delete a backup with all that the bucket and the providers of snapshots have of it, and its restores.
+
+        Deleting the Backup object (``kubectl delete backup``) is no way to do that: the server creates it again
+        from what the bucket has.
+
+        Raises:
+            ResourceNotFoundError: There is no such backup.
+            VeleroError: The server could not; the message has its reasons, and what is left is still listed.
+            WaitTimeoutError: It did not end in time.
+            VeleroUnavailableError: No server answers.
+        """
+        backup = self.backup(name)
+        request = self.objects.create(
+            DeleteBackupRequest.new(
+                namespace=self.namespace,
+                generate_name=f"{name}-",
+                spec={"backupName": name},
+                labels={_BACKUP_NAME: valid_label(name), _BACKUP_UID: backup.uid},
+            )
+        )
+        last = request
+
+        def answered(seen: DeleteBackupRequest | None) -> bool:
+            nonlocal last
+            last = seen or last
+            return seen is None or seen.phase == RequestPhase.PROCESSED
+
+        self._patiently(
+            partial(
+                self.objects.wait,
+                DeleteBackupRequest,
+                request.name,
+                until=answered,
+                what=f"backup {name} to be deleted",
+            ),
+            timeout_seconds=timeout_seconds,
+            moving=lambda: False,
+            last_seen=lambda: str(last),
+        )
+        # The request goes with the backup: then it was never seen as processed.
+        left = self.objects.find(Backup, name)
+        if last.errors or (left is not None and left.uid == backup.uid):
+            with suppress(ResourceNotFoundError):
+                self.objects.delete(last)
+            reasons = "; ".join(last.errors) or "no reason is given"
+            raise VeleroError(
+                f"backup {name} could not be deleted: {reasons}",
+                hint="put right what it says and delete it again; until then the bucket may hold a part of it",
+            )
+
+    # ---- restores ----------------------------------------------------------------------------------------
+
+    def restores(self) -> Sequence[Restore]:
+        """Return the restores that the server knows, oldest first."""
+        return self.objects.list(Restore)
+
+    def get_restore(self, name: str) -> Restore:
+        """Return a restore that the server knows.
+
+        Raises:
+            ResourceNotFoundError: There is none.
+        """
+        return self.objects.get(Restore, name)
+
+    def restore(
+        self,
+        backup: str = "",
+        options: RestoreOptions | None = None,
+        *,
+        schedule: str = "",
+        name: str = "",
+        wait: bool = True,
+        timeout_seconds: float = _LONGEST_SECONDS,
+    ) -> Restore:
+        """Restore a backup, or the latest one of a schedule, once its location is available.
+
+        That it completes says little: objects that exist are left as they are, and a restore of nothing
+        completes, too. `outcome` judges it, `RestoreValidator` compares objects.
+
+        Args:
+            backup: The backup.
+            options: What is asked for.
+            schedule: A schedule whose latest completed backup is restored, in place of ``backup``.
+            name: Of the restore; by default that of the backup or schedule, and the time.
+            wait: Whether to wait until it has completed.
+            timeout_seconds: How long to wait.
+
+        Raises:
+            ConfigError: The options contradict themselves, or not exactly one source is named.
+            ResourceNotFoundError: The server does not know the backup; see `adopt`.
+            VeleroError: The backup has nothing to restore.
+            LocationUnavailableError: The location of the backup cannot be used; nothing was created.
+            ConflictError: The name is taken.
+            RestoreFailedError: It ended in another phase than Completed.
+            WaitTimeoutError: It did not end in time; it goes on.
+            VeleroUnavailableError: The server died meanwhile; when it comes back it calls the restore Failed.
+        """
+        if bool(backup) == bool(schedule):
+            raise ConfigError("a restore needs a source: either a backup or a schedule")
+        wanted = options or RestoreOptions()
+        spec = wanted.to_spec()
+        source = self._restorable(backup) if backup else self._latest_of(schedule)
+        self.locations.require_available(source.storage_location, timeout_seconds=self._request_seconds)
+        restore = self.objects.create(
+            Restore.new(
+                namespace=self.namespace,
+                name=name or f"{(backup or schedule)[:200]}-{self._now():%Y%m%d%H%M%S}",
+                spec={"includedNamespaces": ["*"], **spec, "backupName": source.name},
+                labels=wanted.labels,
+                annotations=wanted.annotations,
+            )
+        )
+        if not wait:
+            return restore
+        done = self.wait(restore, timeout_seconds=timeout_seconds)
+        if not done.phase.succeeded:
+            raise RestoreFailedError(
+                f"restore {done.name} ended as {done.phase}: {_why(done)}",
+                phase=str(done.phase),
+                hint=f"clusterguard velero restore logs {done.name}; clusterguard velero restore describe {done.name}",
+            )
+        return done
+
+    def _restorable(self, name: str) -> Backup:
+        found = self.backup(name)
+        if not found.phase.has_contents:
+            # Velero would try, and fail at a file that is not there.
+            raise VeleroError(
+                f"there is nothing to restore from {found}",
+                hint=f"{_why(found)}" if found.phase.final else "wait until it has completed",
+            )
+        return found
+
+    def _latest_of(self, schedule: str) -> Backup:
+        done = [
+            each
+            for each in self.objects.list(Backup, labels={_SCHEDULE_NAME: schedule})
+            if each.phase == BackupPhase.COMPLETED
+        ]
+        if not done:
+            raise ResourceNotFoundError(
+                f"schedule {schedule} has no completed backup",
+                hint=f"clusterguard velero backup create NAME --from-schedule {schedule}",
+            )
+        return max(done, key=lambda each: (each.started is not None, each.started))
+
+    def delete_restore(self, name: str, *, timeout_seconds: float = 120) -> None:
+        """Delete the record of a restore, and its log and results in the bucket; what it restored stays.
+
+        Raises:
+            ResourceNotFoundError: There is no such restore.
+            WaitTimeoutError: It did not end in time: the server removes the files before the object may go.
+            VeleroUnavailableError: No server answers.
+        """
+        restore = self.get_restore(name)
+        self.objects.delete(restore)
+        self._patiently(
+            partial(
+                self.objects.wait,
+                Restore,
+                name,
+                until=lambda seen: seen is None or seen.uid != restore.uid,
+                what=f"restore {name} to be deleted",
+            ),
+            timeout_seconds=timeout_seconds,
+            moving=lambda: False,
+            last_seen=lambda: "it waits for the server to remove its files",
+        )
+
+    # ---- schedules ---------------------------------------------------------------------------------------
+
+    def schedules(self) -> Sequence[Schedule]:
+        """Return the schedules, oldest first."""
+        return self.objects.list(Schedule)
+
+    def schedule(self, name: str) -> Schedule:
+        """Return a schedule.
+
+        Raises:
+            ResourceNotFoundError: There is none.
+        """
+        return self.objects.get(Schedule, name)
+
+    def create_schedule(
+        self,
+        name: str,
+        cron: str,
+        options: BackupOptions | None = None,
+        *,
+        paused: bool = False,
+        skip_immediately: bool | None = None,
+        own_backups: bool = False,
+    ) -> Schedule:
+        """Create a schedule, and return it once the server has accepted it.
+
+        Args:
+            name: Its name; its backups are called that and the time.
+            cron: When: five fields in UTC, or ``@every 6h``.
+            options: What its backups are asked for.
+            paused: Make no backups yet.
+            skip_immediately: Whether the first backup waits for its time; by default as the server is set.
+            own_backups: Delete the Backup objects with the schedule.
+
+        Raises:
+            ConfigError: The options contradict themselves, or the server does not accept it; it is deleted again.
+            ConflictError: The name is taken.
+            VeleroUnavailableError: No server answers; the schedule is there.
+        """
+        wanted = options or BackupOptions()
+        template = wanted.to_spec()
+        template |= {"metadata": {"labels": dict(wanted.labels)}} if wanted.labels else {}
+        spec: Json = {"schedule": cron, "template": template}
+        spec |= {"paused": True} if paused else {}
+        spec |= {"skipImmediately": skip_immediately} if skip_immediately is not None else {}
+        spec |= {"useOwnerReferencesInBackup": True} if own_backups else {}
+        made = self.objects.create(
+            Schedule.new(
+                namespace=self.namespace, name=name, spec=spec, labels=wanted.labels, annotations=wanted.annotations
+            )
+        )
+        if paused:
+            return made  # the server does not look at a paused one
+        return self._accepted(made)
+
+    def _accepted(self, made: Schedule) -> Schedule:
+        try:
+            seen = self.objects.wait(
+                Schedule,
+                made.name,
+                until=lambda now: now is None or now.phase != SchedulePhase.NEW,
+                what=f"Velero to accept schedule {made.name}",
+                timeout_seconds=self._request_seconds,
+            )
+        except WaitTimeoutError as error:
+            raise VeleroUnavailableError(
+                f"no Velero server has looked at schedule {made.name} within {error.seconds:g} s",
+                hint="it is there, and begins to work when a server does: clusterguard velero status",
+            ) from error
+        if seen is None:
+            raise VeleroError(f"schedule {made.name} was deleted while it was waited for")
+        if seen.phase == SchedulePhase.FAILED_VALIDATION:
+            self.objects.delete(seen)
+            raise ConfigError(
+                f"Velero does not accept schedule {made.name}: {'; '.join(seen.validation_errors)}",
+                hint="write five cron fields in UTC, such as '0 3 * * *', or '@every 6h'",
+            )
+        return seen
+
+    def pause_schedule(self, name: str) -> Schedule:
+        """Let a schedule make no backups.
+
+        Raises:
+            ResourceNotFoundError: There is no such schedule.
+        """
+        return self.objects.patch(Schedule, name, {"spec": {"paused": True}})
+
+    def unpause_schedule(self, name: str) -> Schedule:
+        """Let a schedule make backups again.
+
+        Raises:
+            ResourceNotFoundError: There is no such schedule.
+        """
+        return self.objects.patch(Schedule, name, {"spec": {"paused": False}})
+
+    def delete_schedule(self, name: str) -> None:
+        """Delete a schedule; its backups stay, unless it was made to own them.
+
+        Raises:
+            ResourceNotFoundError: There is no such schedule.
+        """
+        self.objects.delete(self.schedule(name))
+
+    # ---- waiting -----------------------------------------------------------------------------------------
+
+    def wait(self, run: _Run, *, timeout_seconds: float = _LONGEST_SECONDS) -> _Run:
+        """Follow a backup or restore, and return it in its last phase, whichever that is.
+
+        While it does not move, the server is asked now and then whether it lives: one that died leaves the phase
+        as it is for ever.
+
+        Args:
+            run: As `back_up` or `restore` returned it.
+            timeout_seconds: How long to wait.
+
+        Raises:
+            WaitTimeoutError: It did not end in time; the last phase and progress are told.
+            VeleroUnavailableError: It does not move, and the server does not answer.
+            VeleroError: It was deleted meanwhile.
+        """
+        follower = Follower(run=run, sink=self._progress)
+        try:
+            self._patiently(
+                partial(
+                    self.objects.wait,
+                    type(run),
+                    run.name,
+                    until=follower.ended,
+                    what=f"{task_of(run)} to end",
+                ),
+                timeout_seconds=timeout_seconds,
+                moving=lambda: not follower.still(),
+                last_seen=lambda: far(follower.run),
+            )
+        except ClusterGuardError:
+            follower.give_up()
+            raise
+        last = follower.run
+        assert isinstance(last, type(run))  # noqa: S101 - for the type checker: it follows one object
+        return last
+
+    def _patiently(
+        self,
+        wait: Callable[..., object],
+        *,
+        timeout_seconds: float,
+        moving: Callable[[], bool],
+        last_seen: Callable[[], str],
+    ) -> None:
+        """Wait in spells; after one in which nothing moved, make sure that the server lives."""
+        deadline = self._clock() + timeout_seconds
+        while True:
+            left = deadline - self._clock()
+            try:
+                wait(timeout_seconds=max(0.0, min(left, self._silence_seconds)))
+            except WaitTimeoutError as error:
+                if self._clock() >= deadline:
+                    raise WaitTimeoutError(
+                        error.what,
+                        seconds=timeout_seconds,
+                        last_seen=last_seen(),
+                        hint="it goes on without us; clusterguard velero status tells whether the server lives",
+                    ) from error
+                if not moving():
+                    self._require_server(error.what, last_seen())
+            else:
+                return
+
+    def _require_server(self, what: str, last_seen: str) -> None:
+        try:
+            self.status(timeout_seconds=min(self._request_seconds, _PROBE_SECONDS))
+        except VeleroUnavailableError as error:
+            raise VeleroUnavailableError(
+                f"waiting for {what}: it does not move ({last_seen}), and {error.message}", hint=error.hint
+            ) from error
+
+    # ---- what came of it ---------------------------------------------------------------------------------
+
+    def outcome(self, run: _Run, *, policy: Policy = DEFAULT_POLICY) -> BackupOutcome | RestoreOutcome:
+        """Judge a backup or a restore by everything that Velero tells about it.
+
+        Args:
+            run: In its last phase.
+            policy: Which findings are tolerated.
+        """
+        return (
+            self.backup_outcome(run, policy=policy)
+            if isinstance(run, Backup)
+            else self.restore_outcome(run, policy=policy)
+        )
+
+    def backup_outcome(self, backup: Backup, *, policy: Policy = DEFAULT_POLICY) -> BackupOutcome:
+        """Judge a backup: phase, messages, hooks, operations, volumes."""
+        missing: list[str] = []
+        messages = ()
+        if backup.warnings or backup.errors or backup.phase == BackupPhase.PARTIALLY_FAILED:
+            messages = parse_results(self._evidence(DownloadKind.BACKUP_RESULTS, backup.name, missing))
+        labels = {_BACKUP_NAME: valid_label(backup.name)}
+        return judge_backup(
+            backup,
+            messages=messages,
+            volumes=self._volumes(labels, PodVolumeBackup, DataUpload),
+            missing_evidence=missing,
+            policy=policy,
+        )
+
+    def restore_outcome(self, restore: Restore, *, policy: Policy = DEFAULT_POLICY) -> RestoreOutcome:
+        """Judge a restore: phase, messages, what was done with each object, hooks, operations, volumes."""
+        missing: list[str] = []
+        messages, items = (), ()
+        ran = restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}
+        if ran and (restore.warnings or restore.errors):
+            messages = parse_results(self._evidence(DownloadKind.RESTORE_RESULTS, restore.name, missing))
+        if ran:
+            items = parse_resource_list(self._evidence(DownloadKind.RESTORE_RESOURCE_LIST, restore.name, missing))
+        labels = {_RESTORE_NAME: valid_label(restore.name)}
+        return judge_restore(
+            restore,
+            messages=messages,
+            items=items,
+            volumes=self._volumes(labels, PodVolumeRestore, DataDownload),
+            missing_evidence=missing,
+            policy=policy,
+        )
+
+    def _evidence(self, kind: DownloadKind, name: str, missing: list[str]) -> object:
+        """Return a file, or an empty one after noting why there is none: that is a finding, not an error."""
+        try:
+            return self._downloads.document(kind, name)
+        except (StoreError, VeleroError, WaitTimeoutError, ResourceNotFoundError) as error:
+            missing.append(error.message)
+            return {}
+
+    def _volumes(self, labels: dict[str, str], *kinds: type[VolumeTransfer]) -> Sequence[VolumeTransfer]:
+        return [each for kind in kinds for each in self.objects.list(kind, labels=labels)]
+
+    def logs(self, run: Backup | Restore) -> Iterator[str]:
+        """Yield the lines of a log.
+
+        Raises:
+            ObjectNotFoundError: The bucket has none: Velero writes logs on best effort.
+            WaitTimeoutError: The server does not answer.
+            StoreUnavailableError: The bucket did not answer, or the file ended early.
+        """
+        return self._downloads.text(_kind(run, DownloadKind.BACKUP_LOG, DownloadKind.RESTORE_LOG), run.name)
+
+    def results(self, run: Backup | Restore) -> Any:  # noqa: ANN401 - JSON as Velero wrote it
+        """Return the results file: errors and warnings; as `logs` otherwise."""
+        kind = _kind(run, DownloadKind.BACKUP_RESULTS, DownloadKind.RESTORE_RESULTS)
+        return self._downloads.document(kind, run.name)
+
+    def resource_list(self, run: Backup | Restore) -> Any:  # noqa: ANN401 - JSON as Velero wrote it
+        """Return the resource list: entries by ``apps/v1/Deployment``; as `logs` otherwise."""
+        kind = _kind(run, DownloadKind.BACKUP_RESOURCE_LIST, DownloadKind.RESTORE_RESOURCE_LIST)
+        return self._downloads.document(kind, run.name)
+
+    def volume_infos(self, run: Backup | Restore) -> Any:  # noqa: ANN401 - JSON as Velero wrote it
+        """Return what became of each volume; as `logs` otherwise."""
+        kind = _kind(run, DownloadKind.BACKUP_VOLUME_INFOS, DownloadKind.RESTORE_VOLUME_INFO)
+        return self._downloads.document(kind, run.name)
+
+    def contents(self, backup: str) -> AbstractContextManager[IO[bytes]]:
+        """Open the tarball of a backup, as gzip, for reading once; as `logs` otherwise."""
+        return self._downloads.open(DownloadKind.BACKUP_CONTENTS, backup)
+
+    def describe(self, run: Backup | Restore) -> Description:
+        """Return everything worth knowing about a backup or restore; what cannot be read is said to be so."""
+        if isinstance(run, Backup):
+            outcome = self.backup_outcome(run)
+            infos = self._described(DownloadKind.BACKUP_VOLUME_INFOS, run) if run.phase.has_contents else None
+            items = self._described(DownloadKind.BACKUP_RESOURCE_LIST, run) if run.phase.has_contents else None
+            return describe_backup(outcome, resource_list=items, volume_infos=infos)
+        judged = self.restore_outcome(run)
+        infos = self._described(DownloadKind.RESTORE_VOLUME_INFO, run) if judged.items else None
+        return describe_restore(judged, volume_infos=infos)
+
+    def _described(self, kind: DownloadKind, run: Backup | Restore) -> object:
+        try:
+            return self._downloads.document(kind, run.name)
+        except ObjectNotFoundError:
+            return None
+        except (StoreError, VeleroError, WaitTimeoutError) as error:
+            return {"unreadable": error.message}
+
+
+def _why(run: Backup | Restore) -> str:
+    counted = f"{run.errors} errors, {run.warnings} warnings"
+    return "; ".join(run.validation_errors) or run.failure_reason or counted
+
+
+def _kind(run: Backup | Restore, of_backup: DownloadKind, of_restore: DownloadKind) -> DownloadKind:
+    return of_backup if isinstance(run, Backup) else of_restore
+
+
+def _same(there: Backup, wanted: Backup) -> Backup:
+    """Return the backup that is there when it is the one that rests in the bucket."""
+    if (there.started, there.storage_location) != (wanted.started, wanted.storage_location):
+        raise VeleroError(
+            f"the server knows another backup {there.name}: begun {there.started} in {there.storage_location}, "
+            f"while that in the bucket was begun {wanted.started}",
+            hint="delete or rename one of them",
+        )
+    return there

@@ -1,0 +1,260 @@
+"""Digest manifests: what the bytes of a backup were when it was made, written down where Velero does not write.
+
+Velero stores no checksum and no signature of a backup, so whoever can write to the bucket can change what will
+be restored, and nobody would see a bit that rots. A manifest records size and SHA-256 of every object of a
+backup; compared later, it finds what was changed, lost or added. It must rest elsewhere than under Velero's own
+prefix: Velero calls a location with folders it does not know unavailable, and whoever can change the backup could
+change the manifest, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+
+import orjson
+
+from clusterguard.errors import ConfigError, ObjectNotFoundError, StoreError
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.stores.base import CHUNK_BYTES
+from clusterguard.velero.layout import BackupLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from clusterguard.stores.base import ByteReader, ObjectStore
+
+__all__ = [
+    "DigestManifest",
+    "HashingReader",
+    "ObjectDigest",
+    "load_manifest",
+    "manifest_key",
+    "record_manifest",
+]
+
+_FORMAT: Final = 1
+_KIND: Final = "clusterguard-backup-manifest"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DAMAGED = "the manifest was changed or damaged; the backup itself may be intact"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDigest:
+    """What one object's bytes were.
+
+    Attributes:
+        size: Bytes.
+        sha256: Of all of them, in lower-case hexadecimal.
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestManifest:
+    """What the objects of one backup were at one moment.
+
+    Attributes:
+        backup: Its name.
+        recorded: When, in UTC.
+        store: Where the objects were; a copy elsewhere may be compared as well.
+        objects: By their keys under the storage location's prefix.
+
+    Raises:
+        ConfigError: ``recorded`` is not in UTC.
+    """
+
+    backup: str
+    recorded: datetime
+    store: str
+    objects: Mapping[str, ObjectDigest] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.recorded.utcoffset() != timedelta(0):
+            raise ConfigError(f"recorded: {self.recorded.isoformat()} is not in UTC", hint="use a datetime in UTC")
+
+    def differences(self, found: Mapping[str, ObjectDigest]) -> Iterator[tuple[str, str]]:
+        """Yield key and difference of every object that is not as it was, in the order of their keys."""
+        for key in sorted(self.objects.keys() | found.keys()):
+            then, now = self.objects.get(key), found.get(key)
+            if now is None:
+                yield key, "it was there when the manifest was recorded, and is gone"
+            elif then is None:
+                yield key, "it was not there when the manifest was recorded"
+            elif then.size != now.size:
+                yield key, f"it has {now.size} bytes, and had {then.size}"
+            elif then.sha256 != now.sha256:
+                yield key, f"its bytes were changed: sha256 {now.sha256}, and was {then.sha256}"
+
+    def to_json(self) -> bytes:
+        """Return the manifest as a JSON object, which ends with a digest of itself."""
+        document = {
+            "kind": _KIND,
+            "format": _FORMAT,
+            "backup": self.backup,
+            "recorded": self.recorded.isoformat(),
+            "store": self.store,
+            "objects": {key: {"size": one.size, "sha256": one.sha256} for key, one in sorted(self.objects.items())},
+        }
+        document["digest"] = _digest(document)
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Self:
+        """Read a manifest.
+
+        Raises:
+            StoreError: It is none, is damaged, or a later release wrote it.
+        """
+        try:
+            return cls._read(_document(text))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _wrong(f"{type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            backup=BackupLayout(document["backup"]).name,
+            recorded=datetime.fromisoformat(document["recorded"]).astimezone(UTC),
+            store=str(document["store"]),
+            objects=MappingProxyType({str(key): _object(value) for key, value in document["objects"].items()}),
+        )
+
+
+class HashingReader:
+    """Passes a stream on and keeps its size and SHA-256."""
+
+    __slots__ = ("_hash", "_size", "_stream")
+
+    def __init__(self, stream: ByteReader) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def read(self, size: int = CHUNK_BYTES, /) -> bytes:
+        """Return the next bytes; see `ByteReader.read`."""
+        data = self._stream.read(size)
+        self._hash.update(data)
+        self._size += len(data)
+        return data
+
+    def finish(self) -> ObjectDigest:
+        """Read what nobody has read yet, and return the digest of all."""
+        while self.read():
+            pass
+        return ObjectDigest(self._size, self._hash.hexdigest())
+
+
+def manifest_key(backup: str) -> str:
+    """Return where the manifest of a backup is kept."""
+    return f"clusterguard/manifests/{BackupLayout(backup).name}.json"
+
+
+def record_manifest(
+    store: ObjectStore,
+    backup: str,
+    *,
+    into: ObjectStore,
+    now: datetime,
+    overwrite: bool = False,
+    progress: ProgressSink = ignore_progress,
+) -> DigestManifest:
+    """Read every object of a backup and keep their digests in another store, whole or not at all.
+
+    To be done when Velero calls the backup Completed: until then it may still write its files again.
+
+    Args:
+        store: Opened at the prefix of the storage location.
+        backup: Name of the backup.
+        into: Where the manifest is kept, under `manifest_key`; not under Velero's own prefix.
+        now: In UTC.
+        overwrite: Whether to replace the manifest of an earlier backup of that name.
+        progress: Told the bytes read.
+
+    Raises:
+        ConfigError: ``into`` is inside the storage location, or no backup can have that name.
+        ObjectNotFoundError: There is no such backup.
+        ObjectExistsError: It has a manifest already.
+        StoreError: A store cannot do it.
+    """
+    layout = BackupLayout(backup)
+    _refuse_inside(into, store)
+    with into.put(manifest_key(backup), overwrite=overwrite) as writer:
+        objects = _digests(store, layout, progress)
+        manifest = DigestManifest(backup=backup, recorded=now, store=store.url, objects=objects)
+        writer.write(manifest.to_json())
+    return manifest
+
+
+def load_manifest(store: ObjectStore, backup: str) -> DigestManifest:
+    """Return the manifest that was recorded of a backup.
+
+    Raises:
+        ObjectNotFoundError: None was.
+        StoreError: It is damaged, is of another backup, or cannot be read.
+    """
+    with store.get(manifest_key(backup)) as stream:
+        manifest = DigestManifest.from_json(b"".join(iter(lambda: stream.read(CHUNK_BYTES), b"")))
+    if manifest.backup != backup:
+        raise _wrong(f"it is that of backup {manifest.backup!r}, not {backup!r}")
+    return manifest
+
+
+def _digests(store: ObjectStore, layout: BackupLayout, progress: ProgressSink) -> dict[str, ObjectDigest]:
+    found = list(store.list(layout.folder))
+    if not found:
+        raise ObjectNotFoundError(f"{store.url}: there is no backup {layout.name!r}")
+    task, total, done = f"recording the digests of {layout.name}", sum(one.size for one in found), 0
+    objects = {}
+    for one in found:
+        with store.get(one.key) as stream:
+            objects[one.key] = HashingReader(stream).finish()
+        done += objects[one.key].size
+        progress(Progress(task=task, done=done, total=total, unit="bytes"))
+    progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
+    return objects
+
+
+def _refuse_inside(inner: ObjectStore, outer: ObjectStore) -> None:
+    there, here = urlsplit(inner.url), urlsplit(outer.url)
+    same_place = (there.scheme, there.netloc, there.query) == (here.scheme, here.netloc, here.query)
+    below = f"{there.path.rstrip('/')}/".startswith(f"{here.path.rstrip('/')}/")
+    # Every store in memory has the same URL, and each is another one.
+    if inner is outer or (same_place and below and there.scheme != "memory"):
+        raise ConfigError(
+            f"{inner.url} is inside Velero's storage location {outer.url}, which takes no folders of others",
+            hint="keep manifests under another prefix; best in another bucket, with other credentials",
+        )
+
+
+def _document(text: bytes | str) -> Mapping[str, Any]:
+    document = orjson.loads(text)
+    if not isinstance(document, dict) or document.get("kind") != _KIND:
+        raise ValueError("it is no digest manifest")
+    if document.get("format") != _FORMAT:
+        raise ValueError(f"its format is {document.get('format')!r}; this release reads {_FORMAT}")
+    if document.pop("digest", None) != _digest(document):
+        raise ValueError("its own digest does not match")
+    return document
+
+
+def _object(value: Mapping[str, Any]) -> ObjectDigest:
+    size, sha256 = value["size"], value["sha256"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0 or not _SHA256.fullmatch(sha256):
+        raise ValueError("a digest in it is none")
+    return ObjectDigest(size, sha256)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _wrong(problem: str) -> StoreError:
+    return StoreError(f"the digest manifest cannot be read: {problem}", hint=_DAMAGED)

@@ -1,0 +1,438 @@
+"""Saving snapshots of a real member into a store, and proving them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from etcd_member import free_port, member
+from etcd_proxy import end_of_stream
+
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.errors import (
+    ConfigError,
+    EtcdAuthError,
+    EtcdUnavailableError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    SnapshotCorruptError,
+    SnapshotIncompleteError,
+    StoreError,
+)
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.process import run
+from clusterguard.stores import LocalStore
+from clusterguard.stores.memory import MemoryStore
+
+pytestmark = pytest.mark.programs
+
+NOW = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path):
+    return LocalStore(tmp_path / "store") if request.param == "local" else MemoryStore()
+
+
+@pytest.fixture
+def local(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+def keys(store):
+    return [info.key for info in store.list()]
+
+
+def read(store, key):
+    with store.get(key) as reader:
+        return reader.read()
+
+
+def outcomes(report):
+    return {check.name: check.ok for check in report.checks}
+
+
+# ---- save
+
+
+def test_a_saved_snapshot_is_described_and_proven(plain, store):
+    told = []
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access, now=lambda: NOW, progress=told.append)
+    snapshot = snapshotter.save()
+    assert snapshot.name == "etcd-20300131T120000Z"
+    assert keys(store) == [f"{snapshot.name}.db", f"{snapshot.name}.json"]
+    assert snapshot.revision == plain.revision()
+    assert (snapshot.total_keys, snapshot.member_name, snapshot.endpoint) == (30, "m1", plain.endpoint)
+    assert snapshot.size == store.stat(snapshot.key).size
+    assert snapshot.etcd_version.startswith("3.")
+    assert snapshot.hash_kv == plain.hash_kv(snapshot.revision)
+    assert (told[-1].done, told[-1].total, told[-1].finished) == (snapshot.size, snapshot.size, True)
+    assert [snapshot] == list(snapshotter.list())
+    report = snapshotter.verify(snapshot.name)
+    assert outcomes(report) == {"bytes": True, "structure": True, "record": True, "live HashKV": True}
+    report.raise_for_findings()
+
+
+def test_etcdutl_reads_what_was_saved(plain, local, toolchain):
+    snapshot = EtcdSnapshotter(store=local, access=plain.access).save("s")
+    etcdutl = toolchain.ensure("etcdutl")["etcdutl"]
+    path = local.local_path(snapshot.key)
+    status = json.loads(run([etcdutl, "snapshot", "status", path, "-w", "json"], timeout_seconds=30).stdout)
+    assert (status["revision"], status["totalKey"]) == (snapshot.revision, snapshot.total_keys)
+
+
+def test_a_member_with_client_certificates_is_saved(secured, local):
+    snapshotter = EtcdSnapshotter(store=local, access=secured.access)
+    assert snapshotter.verify(snapshotter.save("s").name).ok
+
+
+def test_an_empty_etcd_is_saved(etcd_program, tmp_path, local):
+    with member(etcd_program, tmp_path / "etcd") as empty:
+        snapshotter = EtcdSnapshotter(store=local, access=empty.access)
+        snapshot = snapshotter.save("s")
+        assert (snapshot.revision, snapshot.total_keys) == (0, 0)
+        assert outcomes(snapshotter.verify("s"))["record"]
+
+
+def test_a_deletion_compacted_right_away_is_saved_and_proven(etcd_program, tmp_path, local):
+    with member(etcd_program, tmp_path / "etcd") as etcd:
+        etcd.put("/a")
+        etcd.put("/b")
+        etcd.compact(etcd.delete("/b"))
+        etcd.ask("maintenance/defragment", {})
+        snapshotter = EtcdSnapshotter(store=local, access=etcd.access)
+        snapshot = snapshotter.save("s")
+        assert (snapshot.total_keys, snapshot.hash_revision) == (1, etcd.revision())
+        assert all(outcomes(snapshotter.verify("s")).values())
+
+
+def test_a_snapshot_saved_while_others_write_is_proven(plain, local):
+    stop = threading.Event()
+
+    def write():
+        for index in itertools.count():
+            if stop.is_set():
+                return
+            plain.put(f"/registry/leases/l{index % 50:02}", value=b"y" * 300)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        snapshotter = EtcdSnapshotter(store=local, access=plain.access)
+        reports = [snapshotter.verify(snapshotter.save(f"s{number}").name) for number in range(5)]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert all(outcomes(report).values() == {True} or all(outcomes(report).values()) for report in reports)
+    assert len({report.snapshot.revision for report in reports}) == 5
+
+
+def test_a_dead_member_is_passed_over(plain, local):
+    dead = f"http://127.0.0.1:{free_port()}"
+    access = replace(plain.access, endpoints=(dead, plain.endpoint))
+    assert EtcdSnapshotter(store=local, access=access).save("s").endpoint == plain.endpoint
+
+
+def test_a_chosen_member_is_not_replaced_by_another(plain, local):
+    dead = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(EtcdUnavailableError, match=dead):
+        EtcdSnapshotter(store=local, access=plain.access, endpoint=dead).save("s")
+    assert keys(local) == []
+
+
+def test_without_any_endpoint_there_is_a_word_for_it(local):
+    with pytest.raises(ConfigError, match="list of endpoints is empty"):
+        EtcdSnapshotter(store=local, access=EtcdAccess(endpoints=())).save("s")
+    with pytest.raises(ConfigError, match="no etcd to save from"):
+        EtcdSnapshotter(store=local).save("s")
+
+
+@pytest.mark.parametrize("name", ["", ".x", "a/b", "../x", "a" * 129, "ä", "a~b"])
+def test_names_that_are_no_keys_are_refused(plain, local, name):
+    with pytest.raises(ConfigError, match="cannot name a snapshot"):
+        EtcdSnapshotter(store=local, access=plain.access).find(name)
+
+
+def test_a_member_that_lost_its_quorum_is_still_saved(etcd_program, tmp_path, local):
+    with member(etcd_program, tmp_path / "etcd") as etcd:
+        etcd.put("/registry/pods/default/web")
+        etcd.ask("cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{free_port()}"]})  # it never comes
+        snapshotter = EtcdSnapshotter(store=local, access=etcd.access)
+        snapshot = snapshotter.save("s")
+        assert (snapshot.total_keys, snapshot.member_name) == (1, "m1")
+        assert outcomes(snapshotter.verify("s"))["live HashKV"]
+
+
+# ---- names and leftovers
+
+
+def test_a_taken_name_is_refused_and_what_has_it_stays(plain, store):
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access)
+    first = snapshotter.save("nightly")
+    with pytest.raises(ObjectExistsError, match="'nightly'"):
+        snapshotter.save("nightly")
+    assert snapshotter.find("nightly") == first
+    assert snapshotter.verify("nightly").ok
+
+
+def test_bytes_that_a_killed_save_left_are_no_snapshot_and_in_nobodys_way(plain, store):
+    with store.put("nightly.db") as writer:
+        writer.write(b"a few bytes")
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access)
+    assert snapshotter.list() == ()
+    with pytest.raises(ObjectNotFoundError):
+        snapshotter.find("nightly")
+    snapshot = snapshotter.save("nightly")
+    assert snapshotter.verify("nightly").ok
+    assert keys(store) == [snapshot.key, "nightly.json"] or keys(store) == ["nightly.json", snapshot.key]
+    snapshotter.delete("nightly")
+    assert keys(store) == []
+
+
+@pytest.mark.parametrize("first_began_first", [True, False])
+def test_of_two_saves_under_one_name_one_wins_and_is_whole(plain, first_began_first):
+    class Slow(MemoryStore):
+        """Lets somebody else save under the same name before the first bytes, or before the record."""
+
+        def __init__(self):
+            super().__init__()
+            self.rival = None
+
+        @contextlib.contextmanager
+        def put(self, key, *, overwrite=False):
+            with super().put(key, overwrite=overwrite) as writer:
+                yield writer
+                suffix = ".json" if first_began_first else ".db"
+                rival, self.rival = (self.rival, None) if key.endswith(suffix) else (None, self.rival)
+                if rival is not None:
+                    rival()
+
+    store = Slow()
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access)
+    store.rival = lambda: snapshotter.save("nightly")
+    with pytest.raises(ObjectExistsError):
+        snapshotter.save("nightly")
+    assert snapshotter.verify("nightly").ok
+    assert len(keys(store)) == 2
+
+
+def test_a_deleted_snapshot_is_gone_and_deleting_again_is_no_error(plain, store):
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access)
+    snapshotter.save("s")
+    snapshotter.delete("s")
+    snapshotter.delete("s")
+    assert keys(store) == []
+
+
+def test_snapshots_are_listed_oldest_first_and_other_objects_are_passed_over(plain, local):
+    times = iter([datetime(2030, 1, 2, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)])
+    snapshotter = EtcdSnapshotter(store=local, access=plain.access, now=lambda: next(times))
+    snapshotter.save("later")
+    snapshotter.save("earlier")
+    for key in ("notes.txt", "elsewhere/notes.json"):
+        with local.put(key) as writer:
+            writer.write(b"{}")
+    assert [each.name for each in snapshotter.list()] == ["earlier", "later"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"format": 99}', b"x" * 100_000])
+def test_a_record_that_cannot_be_read_is_named(local, text):
+    with local.put("s.json") as writer:
+        writer.write(text)
+    with pytest.raises(SnapshotCorruptError, match=r"s\.json"):
+        EtcdSnapshotter(store=local).list()
+
+
+# ---- harm on the way
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.95, 1.0])
+def test_a_cut_stream_leaves_nothing(plain, store, faulty, part):
+    snapshotter = EtcdSnapshotter(store=store, access=faulty.access)
+    snapshotter.save("probe")
+    snapshotter.delete("probe")
+    faulty.cut_after = int(end_of_stream(faulty.sent) * part) - 90
+    with pytest.raises((SnapshotIncompleteError, EtcdUnavailableError)):
+        snapshotter.save("s")
+    assert keys(store) == []
+    faulty.reset()
+    assert snapshotter.save("s").total_keys == 30
+
+
+def test_a_changed_byte_leaves_nothing(store, faulty):
+    def harm(_, piece):
+        return piece.replace(b"THE-MARKER-BYTES", b"THE-MARKER-BITES")
+
+    faulty.harm = harm
+    with pytest.raises(SnapshotCorruptError, match="the trailer says"):
+        EtcdSnapshotter(store=store, access=faulty.access).save("s")
+    assert keys(store) == []
+
+
+class Failing(MemoryStore):
+    """A store that takes some bytes of one kind of object and then fails."""
+
+    def __init__(self, suffix, error):
+        super().__init__()
+        self.suffix, self.error = suffix, error
+
+    @contextlib.contextmanager
+    def put(self, key, *, overwrite=False):
+        with super().put(key, overwrite=overwrite) as writer:
+            if key.endswith(self.suffix):
+                writer.write = self._fail
+            yield writer
+
+    def _fail(self, _):
+        raise self.error
+
+
+@pytest.mark.parametrize("suffix", [".db", ".json"])
+@pytest.mark.parametrize("error", [StoreError("the bucket is full"), KeyboardInterrupt()], ids=["store", "ctrl-c"])
+def test_a_store_that_fails_in_the_middle_is_left_empty(plain, suffix, error):
+    class Writer:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def write(self, data):
+            raise error
+
+    class Store(MemoryStore):
+        @contextlib.contextmanager
+        def put(self, key, *, overwrite=False):
+            with super().put(key, overwrite=overwrite) as writer:
+                yield Writer(writer) if key.endswith(suffix) else writer
+
+    store = Store()
+    with pytest.raises(type(error)) as raised:
+        EtcdSnapshotter(store=store, access=plain.access).save("s")
+    assert raised.value is error
+    assert keys(store) == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(plain, tmp_path):
+    code = """
+        import resource, signal, sys
+        from pathlib import Path
+        from clusterguard.clusters.base import EtcdAccess
+        from clusterguard.errors import StoreError
+        from clusterguard.etcd import EtcdSnapshotter
+        from clusterguard.stores import LocalStore
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        store = LocalStore(Path(sys.argv[2]))
+        try:
+            EtcdSnapshotter(store=store, access=EtcdAccess(endpoints=(sys.argv[1],))).save("s")
+        except StoreError as error:
+            print(error.message, "->", error.hint)
+    """
+    said = python(code, plain.endpoint, tmp_path / "store").communicate(timeout=60)[0]
+    assert "File too large -> make room" in said
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+def test_no_room_for_the_spool_is_told(plain, tmp_path):
+    with pytest.raises(StoreError, match="nowhere"):
+        EtcdSnapshotter(store=MemoryStore(), access=plain.access, scratch=tmp_path / "nowhere").save("s")
+
+
+def test_a_wrong_identity_is_told_before_anything_is_written(secured, store):
+    with pytest.raises(EtcdAuthError):
+        EtcdSnapshotter(store=store, access=replace(secured.access, cert=None, key=None)).save("s")
+    assert keys(store) == []
+
+
+# ---- killed
+
+
+def python(code, *arguments, **options):
+    import textwrap
+
+    argv = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, **options)
+
+
+SAVING = """
+    import itertools, sys
+    from pathlib import Path
+    from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.etcd import EtcdSnapshotter
+    from clusterguard.stores import LocalStore
+    snapshotter = EtcdSnapshotter(store=LocalStore(Path(sys.argv[2])), access=EtcdAccess(endpoints=(sys.argv[1],)))
+    print("ready", flush=True)
+    for number in itertools.count():
+        snapshotter.save(f"{sys.argv[3]}-{number}")
+"""
+
+
+def test_a_save_killed_at_any_moment_leaves_whole_snapshots_only(plain, local, tmp_path):
+    chance = random.Random(3)  # noqa: S311 - moments, not secrets
+    snapshotter = EtcdSnapshotter(store=local, access=plain.access)
+    for round_ in range(6):
+        process = python(SAVING, plain.endpoint, tmp_path / "store", f"r{round_}")
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0, 0.25))
+        process.kill()
+        process.communicate()
+        for snapshot in snapshotter.list():
+            assert outcomes(snapshotter.verify(snapshot.name))["bytes"]
+    assert snapshotter.list()
+    # The very names that a kill may have hit are free.
+    taken = {snapshot.name for snapshot in snapshotter.list()}
+    for round_ in range(6):
+        number = next(number for number in itertools.count() if f"r{round_}-{number}" not in taken)
+        assert snapshotter.verify(snapshotter.save(f"r{round_}-{number}").name).ok
+
+
+KILLED_AT = """
+    import os, signal, sys
+    from pathlib import Path
+    from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.etcd import EtcdSnapshotter
+    from clusterguard.stores import LocalStore
+    left = int(sys.argv[3])
+    def counted(name):
+        real = getattr(os, name)
+        def call(*arguments, **options):
+            global left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+        setattr(os, name, call)
+    for name in ("link", "replace", "fsync", "open", "mkdir", "unlink"):
+        counted(name)
+    snapshotter = EtcdSnapshotter(store=LocalStore(Path(sys.argv[2])), access=EtcdAccess(endpoints=(sys.argv[1],)))
+    snapshotter.save("s")
+"""
+
+
+def test_a_save_killed_between_any_two_system_calls_leaves_nothing_or_all(plain, tmp_path):
+    seen = set()
+    for number in range(40):
+        folder = tmp_path / str(number)
+        process = python(KILLED_AT, plain.endpoint, folder, number)
+        process.communicate(timeout=60)
+        snapshotter = EtcdSnapshotter(store=LocalStore(folder), access=plain.access)
+        there = [snapshot.name for snapshot in snapshotter.list()]
+        seen.add((process.returncode, *there))
+        if there:
+            assert outcomes(snapshotter.verify("s"))["bytes"]
+        else:
+            snapshotter.save("s")
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0, "it never came to its end"
+    assert (-signal.SIGKILL,) in seen
