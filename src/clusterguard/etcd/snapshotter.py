@@ -377,7 +377,10 @@ class EtcdSnapshotter:
                 told.append(error.message)
                 continue
             if live.compact_revision != file_hash.compact_revision:
-                told.append(f"{endpoint}: compacted to {live.compact_revision} since, so hashes do not compare")
+                told.append(
+                    f"{endpoint}: its hash is of compaction {live.compact_revision}, the file's of "
+                    f"{file_hash.compact_revision}, and such hashes do not compare"
+                )
                 continue
             if live.hash != file_hash.hash:
                 return CheckOutcome(

@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from clusterguard.errors import (
     BackupFailedError,
     ClusterGuardError,
     ConfigError,
+    ConflictError,
     ObjectNotFoundError,
     ResourceNotFoundError,
     RestoreFailedError,
@@ -25,7 +26,6 @@ from clusterguard.errors import (
 from clusterguard.model.backup import (
     Backup,
     BackupPhase,
-    BackupStorageLocation,
     DataDownload,
     DataUpload,
     DeleteBackupRequest,
@@ -51,7 +51,9 @@ from clusterguard.velero.locations import Locations
 from clusterguard.velero.outcome import (
     DEFAULT_POLICY,
     BackupOutcome,
+    Message,
     Policy,
+    RestoredItem,
     RestoreOutcome,
     judge_backup,
     judge_restore,
@@ -306,15 +308,17 @@ class VeleroClient:
         document, volumes = read_documents(store, name)
         wanted = adopted(document, name=name, namespace=self.namespace, location=target.name)
         wanted = self._without_stale_owners(wanted)
-        there = self.objects.find(Backup, name)
-        if there is not None:
-            return _same(there, wanted)
-        with suppress(ClusterGuardError):
-            made = self.objects.create(wanted)
-            for each in volumes:
+        made = self.objects.find(Backup, name)
+        if made is None:
+            try:
+                made = self.objects.create(wanted)
+            except ConflictError:
+                made = self.backup(name)  # the server came first
+        _require_same(made, wanted)
+        for each in volumes:
+            with suppress(ConflictError):  # likewise, or left by a run that was killed here
                 self.objects.create(to_volume_backup(each, backup=made, location=target.name))
-            return made
-        return _same(self.backup(name), wanted)
+        return made
 
     def _without_stale_owners(self, backup: Backup) -> Backup:
         """Drop references to schedules that this cluster does not have: the garbage collector would delete it."""
@@ -678,23 +682,26 @@ class VeleroClient:
 
     # ---- what came of it ---------------------------------------------------------------------------------
 
-    def outcome(self, run: _Run, *, policy: Policy = DEFAULT_POLICY) -> BackupOutcome | RestoreOutcome:
-        """Judge a backup or a restore by everything that Velero tells about it.
+    @overload
+    def outcome(self, run: Backup, *, policy: Policy = ...) -> BackupOutcome: ...
+    @overload
+    def outcome(self, run: Restore, *, policy: Policy = ...) -> RestoreOutcome: ...
+    def outcome(self, run: Backup | Restore, *, policy: Policy = DEFAULT_POLICY) -> BackupOutcome | RestoreOutcome:
+        """Judge a backup or a restore in its last phase by everything that Velero tells about it.
+
+        What cannot be read is a finding, not an error.
 
         Args:
-            run: In its last phase.
+            run: As `wait` returned it.
             policy: Which findings are tolerated.
         """
-        return (
-            self.backup_outcome(run, policy=policy)
-            if isinstance(run, Backup)
-            else self.restore_outcome(run, policy=policy)
-        )
+        if isinstance(run, Backup):
+            return self._backup_outcome(run, policy)
+        return self._restore_outcome(run, policy)
 
-    def backup_outcome(self, backup: Backup, *, policy: Policy = DEFAULT_POLICY) -> BackupOutcome:
-        """Judge a backup: phase, messages, hooks, operations, volumes."""
+    def _backup_outcome(self, backup: Backup, policy: Policy) -> BackupOutcome:
         missing: list[str] = []
-        messages = ()
+        messages: Sequence[Message] = ()
         if backup.warnings or backup.errors or backup.phase == BackupPhase.PARTIALLY_FAILED:
             messages = parse_results(self._evidence(DownloadKind.BACKUP_RESULTS, backup.name, missing))
         labels = {_BACKUP_NAME: valid_label(backup.name)}
@@ -706,10 +713,10 @@ class VeleroClient:
             policy=policy,
         )
 
-    def restore_outcome(self, restore: Restore, *, policy: Policy = DEFAULT_POLICY) -> RestoreOutcome:
-        """Judge a restore: phase, messages, what was done with each object, hooks, operations, volumes."""
+    def _restore_outcome(self, restore: Restore, policy: Policy) -> RestoreOutcome:
         missing: list[str] = []
-        messages, items = (), ()
+        messages: Sequence[Message] = ()
+        items: Sequence[RestoredItem] = ()
         ran = restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}
         if ran and (restore.warnings or restore.errors):
             messages = parse_results(self._evidence(DownloadKind.RESTORE_RESULTS, restore.name, missing))
@@ -768,11 +775,11 @@ class VeleroClient:
     def describe(self, run: Backup | Restore) -> Description:
         """Return everything worth knowing about a backup or restore; what cannot be read is said to be so."""
         if isinstance(run, Backup):
-            outcome = self.backup_outcome(run)
+            outcome = self.outcome(run)
             infos = self._described(DownloadKind.BACKUP_VOLUME_INFOS, run) if run.phase.has_contents else None
             items = self._described(DownloadKind.BACKUP_RESOURCE_LIST, run) if run.phase.has_contents else None
             return describe_backup(outcome, resource_list=items, volume_infos=infos)
-        judged = self.restore_outcome(run)
+        judged = self.outcome(run)
         infos = self._described(DownloadKind.RESTORE_VOLUME_INFO, run) if judged.items else None
         return describe_restore(judged, volume_infos=infos)
 
@@ -794,12 +801,11 @@ def _kind(run: Backup | Restore, of_backup: DownloadKind, of_restore: DownloadKi
     return of_backup if isinstance(run, Backup) else of_restore
 
 
-def _same(there: Backup, wanted: Backup) -> Backup:
-    """Return the backup that is there when it is the one that rests in the bucket."""
+def _require_same(there: Backup, wanted: Backup) -> None:
+    """Return when the backup that is there is the one that rests in the bucket."""
     if (there.started, there.storage_location) != (wanted.started, wanted.storage_location):
         raise VeleroError(
             f"the server knows another backup {there.name}: begun {there.started} in {there.storage_location}, "
             f"while that in the bucket was begun {wanted.started}",
             hint="delete or rename one of them",
         )
-    return there

@@ -86,9 +86,9 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     [
         (b"", "damaged"),
         (b"hello", "gzip"),
-        (gzip.compress(b"hello"), "damaged"),
-        (gzip.compress(b"{}\n"), "it is not an inventory"),
-        (gzip.compress(b'{"format":"clusterguard-inventory","version":2}\n'), "format version 2"),
+        (gzip.compress(b"hello", mtime=0), "damaged"),
+        (gzip.compress(b"{}\n", mtime=0), "it is not an inventory"),
+        (gzip.compress(b'{"format":"clusterguard-inventory","version":2}\n', mtime=0), "format version 2"),
     ],
 )
 def test_what_is_no_inventory_is_refused_with_what_was_seen(tmp_path, content, seen):
