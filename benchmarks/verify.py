@@ -168,7 +168,9 @@ def compare(programs: dict[str, Path], path: Path, rounds: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabytes", type=int, default=800, help="size of each database (default 800)")
+    parser.add_argument(
+        "--megabytes", type=int, default=800, help="size of each (default 800; below a few hundred, start-up decides)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each program (default 5)")
     parser.add_argument("--folder", type=Path, help="where the databases are built (default: a temporary folder)")
     options = parser.parse_args()

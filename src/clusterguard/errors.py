@@ -27,6 +27,7 @@
     │   ├── VeleroNotInstalledError       the cluster has no Velero; the message names what is missing
     │   ├── VeleroUnavailableError        retryable: its objects are there, but no server answers
     │   ├── LocationUnavailableError      retryable: a storage location that Velero cannot use now
+    │   ├── BackupCorruptError            a stored file is not whole and intact
     │   ├── BackupFailedError             .phase it ended in
     │   └── RestoreFailedError            .phase it ended in
     ├── WaitTimeoutError                  .what was waited for, .last_seen
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from clusterguard.model.report import ValidationReport
 
 __all__ = [
+    "BackupCorruptError",
     "BackupFailedError",
     "ChecksumMismatchError",
     "ClusterError",
@@ -215,6 +217,10 @@ class LocationUnavailableError(VeleroError):
     """A storage location cannot be used now; the message has Velero's own reason."""
 
     retryable = True
+
+
+class BackupCorruptError(VeleroError):
+    """A stored file is not whole and intact, or nothing that Velero would have written; do not restore it."""
 
 
 class BackupFailedError(VeleroError):

@@ -47,6 +47,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 _TAIL_BYTES = 4096
 _KILL_SECONDS = 10.0
+_ZOMBIE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +182,19 @@ def _started(pid: int) -> float:
 
 
 def _gone(process: psutil.Process | subprocess.Popen[bytes], seconds: float) -> bool:
-    try:
-        process.wait(seconds)
-    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-        return False
-    return True
+    deadline = time.monotonic() + seconds
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            process.wait(min(left, _ZOMBIE_SECONDS))
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            # A process that ended stays there as a zombie until its parent, maybe not we, collects it.
+            if isinstance(process, psutil.Process) and process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            if not left:
+                return False
+        else:
+            return True
 
 
 def spawn(
@@ -288,11 +297,11 @@ def stream_lines(
         raise ProgramError(f"{name}: {_ending(code)}: {output}", exit_code=code, output=output)
 
 
-def tail(log: Path, *, lines: int = 12) -> str:
-    """Return the last lines of a log file, or a remark when there is none."""
+def tail(log: Path, *, lines: int = 12, start: int = 0) -> str:
+    """Return the last lines of a log file, none from before the byte ``start``, or a remark when there are none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            file.seek(max(start, log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return "(no log was written)"

@@ -262,6 +262,22 @@ def test_a_snapshot_says_what_etcd_and_etcdutl_say(
         assert offline["hash"] == of_file[revision].hash
 
 
+def test_a_member_that_compacted_after_the_snapshot_can_still_be_compared(
+    programs: dict[str, Path], tmp_path: Path
+) -> None:
+    with running(programs, tmp_path / "data") as etcd:
+        compacted_then_changed(etcd)
+        path = etcd.save(tmp_path / "snapshot.db")
+        saved_at = etcd.revision()
+        etcd.compact(saved_at - 1)  # a deletion after the first compaction goes
+        etcd.put("/registry/pods/default/p000", "/registry/pods/default/p033", value="after the snapshot")
+        live = etcd.hash_kv(saved_at)
+    with open_database(path) as db:
+        assert hash_kv(db).hash != live[0]
+        answer = hash_kv(db, revision=saved_at, compacted=live[1])
+    assert (answer.hash, answer.compact_revision, answer.hash_revision) == live
+
+
 def test_live_keys_are_what_a_client_gets(programs: dict[str, Path], tmp_path: Path) -> None:
     with running(programs, tmp_path / "data") as etcd:
         compacted_then_changed(etcd)

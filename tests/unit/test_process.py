@@ -194,6 +194,17 @@ def test_what_is_gone_can_be_stopped_again(started):
     record.stop(grace_seconds=0)
 
 
+def test_a_program_whose_parent_does_not_collect_it_is_gone_all_the_same():
+    parent = Killed("import subprocess; print(json.dumps(subprocess.Popen(['/bin/sleep', '1000']).pid), flush=True)")
+    record = ProcessRecord.of(parent.said)
+    began = time.monotonic()
+    record.stop(grace_seconds=5)
+    assert time.monotonic() - began < 2
+    assert psutil.Process(record.pid).status() == psutil.STATUS_ZOMBIE
+    assert not record.alive()
+    parent.kill()
+
+
 def test_another_process_with_the_same_number_is_left_alone(started):
     running = started(SLEEP)
     earlier = ProcessRecord(pid=running.pid, started=running.started - 100)
@@ -304,6 +315,7 @@ def test_the_end_of_a_log(tmp_path):
     log = tmp_path / "log"
     log.write_text("\n".join(f"line {number}" for number in range(10_000)))
     assert tail(log, lines=2) == "line 9998\nline 9999"
+    assert tail(log, start=log.stat().st_size - 4) == "9999"
 
 
 def test_an_empty_log_and_none_are_told_apart(tmp_path):

@@ -58,6 +58,7 @@ def main() -> None:
         if error.hint:
             err.print(f"  → {error.hint}", style="yellow", markup=False, soft_wrap=True)
         sys.exit(_COULD_NOT_TELL)
-    except KeyboardInterrupt:
-        err.print("interrupted; everything that was started has been given back", style="yellow")
-        sys.exit(_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # what the command line library makes of Ctrl-C
+            err.print("interrupted; what was started has been given back", style="yellow")
+        raise

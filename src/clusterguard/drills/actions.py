@@ -49,21 +49,15 @@ def unsupported(step: Step) -> str | None:
     action = step.action
     if type(action) in _LATER:
         return f"`{step.verb}` is part of the format, but this version cannot run it yet"
-    if isinstance(action, schema.VerifyBackup) and action.contains:
-        return "`contains` of `verifyBackup` is part of the format, but this version cannot check it yet"
     return None
 
 
 _LATER = (
     schema.Exec,
     schema.Http,
-    schema.VeleroBackup,
-    schema.VeleroRestore,
     schema.StopNode,
     schema.StartNode,
     schema.LoseEtcd,
-    schema.BlockStorage,
-    schema.UnblockStorage,
 )
 
 
@@ -193,8 +187,34 @@ def _snapshot(action: schema.EtcdSnapshot, run: Run, step: LoadedStep) -> str:
     return f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
 
 
+@perform.register(schema.VeleroBackup)
+def _velero_backup(action: schema.VeleroBackup, run: Run, step: LoadedStep) -> str:
+    run.cluster_of(step)
+    return run.velero.back_up(action, step)
+
+
+@perform.register(schema.VeleroRestore)
+def _velero_restore(action: schema.VeleroRestore, run: Run, step: LoadedStep) -> str:
+    run.cluster_of(step)
+    return run.velero.restore(action, step)
+
+
+@perform.register(schema.BlockStorage)
+def _block(action: schema.BlockStorage, run: Run, step: LoadedStep) -> str:
+    run.storages.block(action.name)
+    return f"storage `{action.name}` is cut off"
+
+
+@perform.register(schema.UnblockStorage)
+def _unblock(action: schema.UnblockStorage, run: Run, step: LoadedStep) -> str:
+    run.storages.unblock(action.name)
+    return f"storage `{action.name}` is reachable"
+
+
 @perform.register(schema.CopyBackup)
 def _copy(action: schema.CopyBackup, run: Run, step: LoadedStep) -> str:
+    if action.backup not in run.snapshots:
+        return run.velero.copy(action)
     taken = _taken(run, action.backup)
     source, target = run.store(action.from_), run.store(action.to)
     digest = copy_object(source, taken.record.key, target)
@@ -209,7 +229,11 @@ def _copy(action: schema.CopyBackup, run: Run, step: LoadedStep) -> str:
 
 @perform.register(schema.VerifyBackup)
 def _verify(action: schema.VerifyBackup, run: Run, step: LoadedStep) -> str:
+    if action.backup not in run.snapshots:
+        return run.velero.verify(action)
     taken = _taken(run, action.backup)
+    if action.contains:
+        raise DrillError("`contains` is for Velero backups: an etcd snapshot always holds the whole cluster")
     storage = action.storage if action.storage is not None else taken.storages[0]
     cluster = taken.cluster if taken.cluster in run.clusters else None
     report = run.snapshotter(cluster, storage).verify(taken.record.name)

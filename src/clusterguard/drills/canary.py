@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterguard.errors import ClusterError, ResourceNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from clusterguard.clusters.kube import KubeClient
 
@@ -51,6 +51,8 @@ class Canaries:
 
     namespace: str
     run_id: str
+    # What the scope selects by: a marker without these labels would not be restored with it.
+    labels: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     _uids: dict[str, str] = field(default_factory=dict)
     _written: dict[str, datetime] = field(default_factory=dict)
@@ -79,15 +81,17 @@ class Canaries:
         with suppress(ResourceNotFoundError):
             api.delete(api.resource("ConfigMap"), self._name(_BEFORE), self.namespace)
 
-    def look(self, api: KubeClient, *, etcd_restored: bool) -> CanaryFindings:
-        """See which markers a restored cluster has.
+    def look(self, api: KubeClient, *, etcd_restored: bool, namespace: str = "") -> CanaryFindings:
+        """See which markers a restored cluster has, in their namespace or in the one it was renamed to.
 
         Raises:
             ClusterError: The cluster could not be asked.
         """
         found = {
             item["metadata"]["name"]: item["metadata"]["uid"]
-            for item in api.list(api.resource("ConfigMap"), self.namespace, label_selector=f"{RUN_LABEL}={self.run_id}")
+            for item in api.list(
+                api.resource("ConfigMap"), namespace or self.namespace, label_selector=f"{RUN_LABEL}={self.run_id}"
+            )
         }
         present = {marker: found[self._name(marker)] for marker in self._written if self._name(marker) in found}
         problems = []
@@ -127,7 +131,7 @@ class Canaries:
             "metadata": {
                 "name": self._name(marker),
                 "namespace": self.namespace,
-                "labels": {RUN_LABEL: self.run_id, CANARY_LABEL: marker},
+                "labels": {**self.labels, RUN_LABEL: self.run_id, CANARY_LABEL: marker},
             },
             "data": {"written": at.isoformat()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from clusterguard.errors import (
 )
 from clusterguard.model.report import FindingKind
 from clusterguard.validate.readiness import Selection, wait_ready
-from clusterguard.validate.rules import ETCD_RESTORE, SAME_CLUSTER
+from clusterguard.validate.rules import ETCD_RESTORE, SAME_CLUSTER, VELERO_RESTORE
 from clusterguard.validate.validator import RestoreValidator, Tolerance
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _Look:
     seconds: float
     stable_seconds: float
     fresh_since: datetime | None
+    clock: Callable[[], float] = time.monotonic
 
 
 def look(run: Run, step: LoadedStep, *, fresh: bool) -> CheckResult:
@@ -79,8 +81,16 @@ def watch_all(
     Raises:
         ClusterGuardError: One cannot be looked at.
     """
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=min(len(steps), _MOST_AT_ONCE), thread_name_prefix="check") as pool:
-        return list(pool.map(lambda step: _watch(run, step, time.monotonic() + run.wait_of(step), sleep), steps))
+        watches = [
+            pool.submit(_watch, run, step, time.monotonic() + run.wait_of(step), sleep, stop=stop) for step in steps
+        ]
+        try:
+            return [watch.result() for watch in watches]
+        finally:
+            # Leaving the pool waits for its threads: after Ctrl-C nobody wants to wait out a check.
+            stop.set()
 
 
 def watch_together(
@@ -110,16 +120,27 @@ def watch_together(
     return results
 
 
-def _watch(run: Run, step: LoadedStep, deadline: float, sleep: Callable[[float], object]) -> CheckResult:
+def _watch(
+    run: Run,
+    step: LoadedStep,
+    deadline: float,
+    sleep: Callable[[float], object],
+    *,
+    stop: threading.Event | None = None,
+) -> CheckResult:
+    def clock() -> float:
+        """Tell the time; once nobody waits for this watch any more, it is over."""
+        return float("inf") if stop is not None and stop.is_set() else time.monotonic()
+
     since = run.restored_at.get(step.cluster)
     stable = step.action.stable_for if isinstance(step.action, schema.Ready) else None
     pause = _FIRST_RETRY_SECONDS
     while True:
-        left = max(0.0, deadline - time.monotonic())
-        result = _look(run, step, _Look(left, stable.total_seconds() if stable else 0.0, since))
-        if result.ok or time.monotonic() >= deadline:
+        left = max(0.0, deadline - clock())
+        result = _look(run, step, _Look(left, stable.total_seconds() if stable else 0.0, since, clock))
+        if result.ok or clock() >= deadline:
             return result
-        sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        sleep(min(pause, max(0.0, deadline - clock())))
         pause = min(pause * 1.5, _LONGEST_RETRY_SECONDS)
 
 
@@ -144,7 +165,7 @@ def _check(action: Action, run: Run, step: LoadedStep, how: _Look) -> CheckResul
 @_check.register(schema.Restored)
 def _restored(action: schema.Restored, run: Run, step: LoadedStep, how: _Look) -> CheckResult:
     baseline = run.baseline_for(step)
-    profile = ETCD_RESTORE if run.etcd_restores else SAME_CLUSTER
+    profile = ETCD_RESTORE if run.etcd_restores else VELERO_RESTORE if run.velero_restores else SAME_CLUSTER
     report = RestoreValidator(api=run.cluster_of(step).api).validate(
         baseline,
         profile=profile,
@@ -178,6 +199,7 @@ def _ready(action: schema.Ready, run: Run, step: LoadedStep, how: _Look) -> Chec
             count=action.count,
             stable_seconds=how.stable_seconds,
             fresh_since=how.fresh_since,
+            clock=how.clock,
         )
     except WaitTimeoutError as error:
         return CheckResult(ok=False, summary=f"{selection}: {error.last_seen}")

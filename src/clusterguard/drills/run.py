@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING
 
 from clusterguard.clusters.opening import open_cluster
 from clusterguard.drills import schema
+from clusterguard.drills.storages import Storages
 from clusterguard.errors import DrillError, NotAllowedError
 from clusterguard.etcd.snapshotter import EtcdSnapshotter
 from clusterguard.model.inventory import Scope
-from clusterguard.stores import open_store
+from clusterguard.validate.renaming import in_other_namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.drills.canary import Canaries
     from clusterguard.drills.events import EventSink
     from clusterguard.drills.load import Drill, LoadedStep
-    from clusterguard.drills.schema import ClusterSpec, StorageSpec
+    from clusterguard.drills.schema import ClusterSpec
+    from clusterguard.drills.velero_actions import VeleroSide
     from clusterguard.model.inventory import Inventory
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.stores.base import ObjectStore
@@ -89,7 +91,8 @@ class Run:
     restored_at: dict[str, datetime] = field(default_factory=dict)
     keep_clusters: bool = False
     _created: set[str] = field(default_factory=set)
-    _stores: dict[str | None, ObjectStore] = field(default_factory=dict)
+    _storages: Storages | None = None
+    _velero: VeleroSide | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _folder: Path | None = None
 
@@ -120,11 +123,24 @@ class Run:
         """Whether the drill restores etcd itself: then objects come back under their own UIDs."""
         return any(isinstance(step.action, schema.EtcdRestore) for step in self.drill.phase("restore"))
 
+    @property
+    def velero_restores(self) -> bool:
+        """Whether the drill restores a Velero backup: then objects are new, under their old names."""
+        return any(isinstance(step.action, schema.VeleroRestore) for step in self.drill.phase("restore"))
+
+    @property
+    def namespace_mapping(self) -> Mapping[str, str]:
+        """Old and new names of namespaces that the restore renames."""
+        mapping: dict[str, str] = {}
+        for step in self.drill.phase("restore"):
+            if isinstance(step.action, schema.VeleroRestore):
+                mapping |= step.action.namespace_mapping
+        return mapping
+
     def baseline_for(self, step: LoadedStep) -> Inventory:
         """Return what must be there: the baseline of the step's cluster, or of the one that was backed up."""
-        if step.cluster in self.baselines:
-            return self.baselines[step.cluster]
-        return self.baselines[self.drill.default_cluster]
+        name = step.cluster if step.cluster in self.baselines else self.drill.default_cluster
+        return in_other_namespaces(self.baselines[name], self.namespace_mapping)
 
     def wait_of(self, step: LoadedStep) -> float:
         """Return how many seconds a step may take."""
@@ -178,10 +194,24 @@ class Run:
 
     def store(self, name: str | None) -> ObjectStore:
         """Return a storage of the drill by its name, or the run's own temporary one."""
-        if name not in self._stores:
-            location = self._location(self.drill.spec.storage[name]) if name else str(self.folder / "snapshots")
-            self._stores[name] = open_store(location)
-        return self._stores[name]
+        return self.storages.store(name)
+
+    @property
+    def storages(self) -> Storages:
+        """The storages of the drill."""
+        if self._storages is None:
+            self._storages = Storages(self.drill, self.folder, self.tell)
+            self._stack.callback(self._storages.close)
+        return self._storages
+
+    @property
+    def velero(self) -> VeleroSide:
+        """Velero in the clusters of the drill."""
+        if self._velero is None:
+            from clusterguard.drills.velero_actions import VeleroSide
+
+            self._velero = VeleroSide(self)
+        return self._velero
 
     def snapshotter(self, cluster: str | None, storage: str | None) -> EtcdSnapshotter:
         """Return a snapshotter between a cluster's etcd and a storage."""
@@ -237,13 +267,3 @@ class Run:
     def _leave(self, cluster: Cluster) -> None:
         if not self.keep_clusters:
             cluster.close()
-
-    def _location(self, spec: StorageSpec) -> str:
-        if spec.directory is not None:
-            return str((self.drill.path.parent / spec.directory.path).resolve())
-        assert spec.s3 is not None  # noqa: S101 - the schema lets one of the two through
-        query = [
-            f"{key}={value}" for key, value in (("region", spec.s3.region), ("endpoint", spec.s3.endpoint)) if value
-        ]
-        prefix = f"/{spec.s3.prefix}" if spec.s3.prefix else ""
-        return f"s3://{spec.s3.bucket}{prefix}" + (f"?{'&'.join(query)}" if query else "")

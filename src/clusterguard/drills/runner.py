@@ -29,14 +29,18 @@ from clusterguard.drills.events import (
 from clusterguard.drills.journal import Journal
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, Run
 from clusterguard.drills.schema import Canary, DeleteCluster, EtcdRestore, EtcdSnapshot, VerifyBackup
+from clusterguard.drills.values import equalities
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
 from clusterguard.errors import (
+    BackupCorruptError,
+    BackupFailedError,
     ClusterGuardError,
     DrillError,
     NotAllowedError,
     ObjectNotFoundError,
     ResourceNotFoundError,
     RestoreError,
+    RestoreFailedError,
     SnapshotError,
     WaitTimeoutError,
 )
@@ -177,7 +181,11 @@ class _Execution:
         self._backup(run)
         self._fault(run)
         self._require_red(run)
-        if not self.settings.omit_restore:
+        if self.settings.omit_restore:
+            with self._phase("restore") as phase:
+                phase.detail = "left out, as asked"
+                self.tell(Note(text=phase.detail))
+        else:
             self._restore(run)
         self._verify(run)
         self._weigh_objectives()
@@ -326,7 +334,12 @@ class _Execution:
         if canary is False:
             return
         cluster = run.clusters[self.drill.default_cluster]
-        canaries = Canaries(namespace=self._canary_namespace(run), run_id=run.run_id, now=self.now)
+        canaries = Canaries(
+            namespace=self._canary_namespace(run),
+            run_id=run.run_id,
+            labels=equalities(run.scope.selector),
+            now=self.now,
+        )
         run.canaries[self.drill.default_cluster] = canaries
         canaries.write_before_backup(cluster.api)
         if isinstance(canary, Canary):
@@ -429,11 +442,14 @@ class _Execution:
     def _ask_canaries(self, run: Run) -> bool:
         """Let the markers tell whether the restore did it, and how much was lost."""
         trusted = True
-        for name, canaries in run.canaries.items():
-            target = run.clusters.get(self._restored_cluster(run, name))
+        for canaries in run.canaries.values():
+            target = run.clusters.get(self._restored_cluster())
             began = time.monotonic()
             etcd = run.etcd_restores
-            findings = canaries.look(target.api, etcd_restored=etcd) if target is not None else NO_CLUSTER
+            renamed = run.namespace_mapping.get(canaries.namespace, "")
+            findings = (
+                canaries.look(target.api, etcd_restored=etcd, namespace=renamed) if target is not None else NO_CLUSTER
+            )
             ok = not findings.problems
             summary = "; ".join(findings.problems) or (
                 "the marker from before the backup is back" + (", the one from after it is gone" if etcd else "")
@@ -443,12 +459,13 @@ class _Execution:
             if not ok:
                 trusted = False
                 self.outcome.worsen(Verdict.FAIL, f"not proven: {summary}")
-            if findings.newest is not None and self.faulted is not None:
+            # Without a restore the markers that are there were never lost, and tell nothing.
+            if ok and findings.newest is not None and self.faulted is not None:
                 self.rpo = (self.faulted - findings.newest).total_seconds()
         return trusted
 
-    def _restored_cluster(self, run: Run, name: str) -> str:
-        return name if name in run.clusters else self.drill.phase("restore")[-1].cluster
+    def _restored_cluster(self) -> str:
+        return self.drill.phase("restore")[-1].cluster
 
     def _weigh_objectives(self) -> None:
         objectives = self.drill.spec.objectives
@@ -570,7 +587,15 @@ class _OpenPhase:
 
 def _verdict_of(error: ClusterGuardError, preferred: Verdict | None) -> Verdict:
     """A restore or a backup that is proven bad fails the drill; what could not be tried is an error."""
-    proven_bad = (RestoreError, SnapshotError, ObjectNotFoundError, WaitTimeoutError)
+    proven_bad = (
+        RestoreError,
+        SnapshotError,
+        ObjectNotFoundError,
+        WaitTimeoutError,
+        BackupCorruptError,
+        BackupFailedError,
+        RestoreFailedError,
+    )
     return Verdict.FAIL if preferred is Verdict.FAIL and isinstance(error, proven_bad) else Verdict.ERROR
 
 

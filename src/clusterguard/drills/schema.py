@@ -78,6 +78,7 @@ __all__ = [
     "Ready",
     "RestoreStep",
     "Restored",
+    "S3Storage",
     "Scale",
     "ScopeSpec",
     "SetupStep",

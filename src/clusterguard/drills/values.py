@@ -32,6 +32,7 @@ __all__ = [
     "check_selector",
     "did_you_mean",
     "duration_text",
+    "equalities",
     "expand_matrix",
     "matrix_id",
     "read_duration",
@@ -222,6 +223,12 @@ def selects(selector: str, labels: Mapping[str, str]) -> bool:
         return True
     requirements = _COMMA_OUTSIDE_PARENTHESES.split(check_selector(selector))
     return all(_requirement_holds(requirement.strip(), labels) for requirement in requirements)
+
+
+def equalities(selector: str) -> dict[str, str]:
+    """Return the labels that a selector asks for by ``key=value``: what a new object needs to be selected."""
+    found = (re.fullmatch(r"([^\s=!]+)\s*==?\s*(.*)", part.strip()) for part in selector.split(",") if part)
+    return {match[1]: match[2] for match in found if match}
 
 
 def _requirement_holds(requirement: str, labels: Mapping[str, str]) -> bool:

@@ -44,7 +44,7 @@ _NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is
 _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
-_LARGEST_READ = 256 * 1024
+_LARGEST_READ = 128 * 1024
 _GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024

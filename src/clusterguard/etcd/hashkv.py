@@ -6,7 +6,7 @@ So a snapshot and a live member can be compared without a restore. The only user
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -73,21 +73,32 @@ class KeyspaceHasher:
         )
 
 
-def hash_kv(db: BoltFile, *, revision: int | None = None) -> HashKV:
+def hash_kv(db: BoltFile, *, revision: int | None = None, compacted: int | None = None) -> HashKV:
     """Compute HashKV of a database file.
 
     Args:
         db: The file.
         revision: Of which revision; by default the file's own.
+        compacted: The compaction of the member to compare with, if it has compacted since the file was saved; by
+            default the file's own.
 
     Raises:
-        ConfigError: The file does not hold that revision any more, or not yet.
+        ConfigError: The file does not hold that revision any more, or not yet, or is compacted further.
         SnapshotCorruptError: A page or a record is broken.
     """
     ledger = db.ledger()
     buckets = db.buckets(ledger)
     facts = mvcc.read_facts(db, buckets, ledger)
     current = current_revision(mvcc.last_revision(db, buckets), facts.compacted)
+    if compacted is not None and compacted != facts.compacted:
+        if not facts.compacted < compacted <= current:
+            raise ConfigError(
+                f"compaction {compacted} cannot be presupposed: the file is compacted at {facts.compacted} "
+                f"and ends at {current}",
+                hint="compare with a member whose compaction is in that range",
+            )
+        # What a compaction would delete does not count, whether it has been deleted or not.
+        facts = replace(facts, scheduled_compaction=compacted)
     wanted = current if revision is None else revision
     if not facts.compacted <= wanted <= current or wanted < 1:
         raise ConfigError(

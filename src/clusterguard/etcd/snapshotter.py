@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -239,8 +239,12 @@ class EtcdSnapshotter:
         with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
             began = time.monotonic()
             self._evidence(path, snapshot)
-            watch(RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began))
-            return restore_control_plane(cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch)
+            verified = RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began)
+            watch(verified)
+            result = restore_control_plane(
+                cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch
+            )
+            return replace(result, steps=(verified, *result.steps))
 
     def _has(self, key: str) -> bool:
         try:

@@ -8,7 +8,7 @@ Velero 1.18.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
@@ -210,7 +210,7 @@ class DownloadKind(StrEnum):
 # ---- the objects -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class VeleroObject:
     """One object of Velero's, as a typed view of its manifest.
 
@@ -222,7 +222,7 @@ class VeleroObject:
     plural: ClassVar[str]
     version: ClassVar[str] = "v1"
 
-    manifest: Manifest = field(repr=False)
+    manifest: Manifest
 
     @classmethod
     def new(
@@ -302,6 +302,9 @@ class VeleroObject:
     def __str__(self) -> str:
         phase = self.status.get("phase")
         return f"{self.kind} {self.name}" + (f" ({phase})" if phase else "")
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -656,9 +659,9 @@ class ServerStatusRequest(VeleroObject):
 
     @property
     def plugins(self) -> tuple[ServerPlugin, ...]:
-        """The plugins it found, in the order of their names."""
+        """The plugins it found, in the order of their names; the server itself tells some of them twice."""
         found = self.status.get("plugins") or ()
-        return tuple(sorted(ServerPlugin(name=_text(each, "name"), kind=_text(each, "kind")) for each in found))
+        return tuple(sorted({ServerPlugin(name=_text(each, "name"), kind=_text(each, "kind")) for each in found}))
 
 
 class BackupRepository(VeleroObject):

@@ -20,7 +20,7 @@ from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillErro
 from clusterguard.model.durations import parse_duration
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.pytest_plugin import VERDICT
-from clusterguard.terminal.console import progress_sink
+from clusterguard.terminal.console import console_on, progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class _Uncaptured:
 
     def __enter__(self) -> DrillView:
         self._uncaptured.__enter__()
-        return DrillView(Console(file=sys.stdout, highlight=False), narrate=self._narrate)
+        # What explains a red drill comes with pytest's own list of failures.
+        return DrillView(console_on(sys.stdout), narrate=self._narrate, explain=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -181,7 +182,7 @@ def shown_progress(config: pytest.Config) -> Iterator[ProgressSink]:
         return
     manager = config.pluginmanager.getplugin("capturemanager")
     uncaptured = manager.global_and_fixture_disabled() if manager else nullcontext()
-    with uncaptured, progress_sink(Console(file=sys.stdout, highlight=False)) as progress:
+    with uncaptured, progress_sink(console_on(sys.stdout)) as progress:
         yield progress
 
 
@@ -226,13 +227,16 @@ def _with_hint(error: ClusterGuardError) -> str:
 
 
 def _as_text(result: DrillResult, drill: Drill) -> str:
-    """Return the result as plain text, with the lines of the steps that went wrong."""
+    """Return the result as plain text, with the lines of the steps that went wrong.
+
+    The first line is what pytest's summary shows.
+    """
     console = Console(width=_COLUMNS, highlight=False, no_color=True, force_terminal=False)
     with console.capture() as captured:
+        console.print(f"{result.verdict}: {result.reason}", markup=False, soft_wrap=True)
         console.print(result_view(result))
         wrong = {step.location for step in result.steps if step.verdict is not Verdict.PASS and step.location}
         for step in drill.steps:
             if step.location in wrong:
-                console.print(f"\n{step.location}", markup=False)
-                console.print(step.source, markup=False)
+                console.print(f"\n{step.location}\n{step.source}", markup=False, soft_wrap=True)
     return captured.get()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
 
     from clusterguard.model.progress import Progress, ProgressSink
 
-__all__ = ["ProgressLines", "amount", "err", "out", "progress_sink"]
+__all__ = ["ProgressLines", "amount", "console_on", "err", "out", "progress_sink"]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_WIDTH_OF_LOGS = 120
+
+
+def console_on(file: IO[str] | None = None, *, stderr: bool = False) -> Console:
+    """Return a console; where there is no terminal to ask, and no COLUMNS, lines are as long as logs show them."""
+    console = Console(file=file, stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_LOGS
+    return console
+
+
+out = console_on()
+err = console_on(stderr=True)
 
 _SECONDS_BETWEEN_LINES = 15.0
 _BYTES_IN_MIB = 1024 * 1024

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.console import Group
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -22,16 +23,15 @@ from clusterguard.drills.events import (
 )
 from clusterguard.drills.verdict import Verdict
 from clusterguard.model.durations import format_duration
-from clusterguard.model.progress import Progress
+from clusterguard.model.progress import Progress as Moment
 from clusterguard.terminal.console import ProgressLines, amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console, RenderableType
-    from rich.status import Status
 
-    from clusterguard.drills.verdict import DrillResult, PhaseResult
+    from clusterguard.drills.verdict import DrillResult, PhaseResult, StepResult
 
 __all__ = ["DrillView", "result_view"]
 
@@ -39,6 +39,8 @@ _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "yellow"}
 _MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.ERROR: "!"}
 _DIFF_STYLES = {"+++": "bold green", "---": "bold red", "@@": "cyan", "+": "green", "-": "red"}
 _MOST_DIFF_LINES = 200
+_TITLE, _SECONDS = 22, 6  # the width of these columns, where nothing in them is longer
+_WIDE = 90  # from here on a step and what was seen of it are side by side
 
 
 class DrillView:
@@ -47,80 +49,115 @@ class DrillView:
     Args:
         console: Where to.
         narrate: Whether to show steps as they happen; the table at the end always comes.
+        explain: Whether to show the diff and the events that explain a red drill.
     """
 
-    def __init__(self, console: Console, *, narrate: bool = True) -> None:
+    def __init__(self, console: Console, *, narrate: bool = True, explain: bool = True) -> None:
         self._console = console
         self._narrate = narrate
+        self._explain = explain
         self._lines = ProgressLines(lambda line: self._say(f"  · {line}", style="dim"))
-        self._status: Status | None = None
+        self._heading = ""
         self._doing = ""
+        self._spinner: Progress | None = None
 
     def __call__(self, event: DrillEvent) -> None:
         """Take one event."""
         match event:
             case DrillFinished(result=result):
                 self._spin(None)
-                self._console.print(result_view(result))
+                self._console.print(result_view(result, explain=self._explain))
             case _ if not self._narrate:
                 pass
             case DrillStarted(drill=drill, description=description):
-                self._console.print(f"\n[bold]{escape(drill)}[/bold]  {escape(description)}", soft_wrap=True)
+                self._say("")
+                title = Text.assemble((drill, "bold"), "  ", description)
+                self._console.print(title, soft_wrap=not self._console.is_terminal)
             case PhaseStarted(phase=phase):
-                self._say(phase, style="bold blue")
+                self._heading = phase
                 self._spin(phase)
             case StepStarted(title=title):
                 self._spin(title)
             case StepFinished(result=step):
-                mark = f"[{_STYLES[step.verdict]}]{_MARKS[step.verdict]}[/]"
-                detail = escape(step.detail.replace("\n", " "))
-                self._console.print(
-                    f"  {mark} {escape(step.title)}  [dim]{format_duration(step.seconds)}[/dim]  {detail}",
-                    soft_wrap=True,
-                )
+                self._begin_phase()
+                self._show_step(step)
             case PhaseFinished():
                 self._spin(None)
             case Note(text=text):
-                self._say(f"  · {text}", style="dim")
-            case Progress() as moment:
+                self._note(text)
+            case Moment() as moment:
                 self._show(moment)
 
-    def _show(self, moment: Progress) -> None:
-        if self._status is None:
+    def _begin_phase(self) -> None:
+        """Write the heading of a phase, once there is something to tell of it."""
+        if self._heading:
+            self._say(self._heading, style="bold blue")
+            self._heading = ""
+
+    def _show_step(self, step: StepResult) -> None:
+        mark = Text(f"  {_MARKS[step.verdict]}", style=_STYLES[step.verdict])
+        style = "dim" if step.verdict is Verdict.PASS else _STYLES[step.verdict]
+        seconds = format_duration(step.seconds)
+        if not self._console.is_terminal:
+            line = f"{mark} {step.title:<{_TITLE}} {seconds:>{_SECONDS}}  {' '.join(step.detail.split())}"
+            self._say(line.rstrip())
+            return
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(min_width=_TITLE, no_wrap=True)
+        grid.add_column(min_width=_SECONDS, justify="right", no_wrap=True)
+        wide = self._console.width >= _WIDE
+        grid.add_row(mark, Text(step.title), Text(seconds, style="dim"), Text(step.detail, style=style) if wide else "")
+        self._console.print(grid)
+        if step.detail and not wide:
+            self._console.print(Padding(Text(step.detail, style=style), (0, 0, 0, 6)))
+
+    def _note(self, text: str) -> None:
+        self._begin_phase()
+        if self._console.is_terminal:
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row(Text("  ·", style="dim"), Text(text, style="dim"))
+            self._console.print(grid)
+        else:
+            self._say(f"  · {text}")
+
+    def _show(self, moment: Moment) -> None:
+        if self._spinner is None:
+            self._begin_phase()
             self._lines(moment)
         elif moment.finished:
             if moment.note:
-                self._say(f"  · {moment.task}: {moment.note}", style="dim")
+                self._note(f"{moment.task}: {moment.note}")
             self._spin(self._doing)
         else:
-            self._status.update(f"{escape(moment.task)}  [dim]{escape(amount(moment))}  {escape(moment.note)}[/dim]")
+            far = "  ".join(filter(None, [moment.task, amount(moment), moment.note]))
+            self._spinner.update(self._spinner.task_ids[0], description=far)
 
     def _say(self, line: str, style: str = "") -> None:
         self._console.print(line, markup=False, style=style or None, soft_wrap=True)
 
     def _spin(self, text: str | None) -> None:
-        if not self._console.is_terminal:
-            return
+        """Show what runs right now, and for how long it has; None ends that."""
+        if self._spinner is not None:
+            if text is not None and text == self._doing:
+                self._spinner.update(self._spinner.task_ids[0], description=text)
+                return
+            self._spinner.stop()
+            self._spinner = None
         self._doing = text or ""
-        if text is None:
-            if self._status is not None:
-                self._status.stop()
-                self._status = None
-        elif self._status is None:
-            self._status = self._console.status(escape(text))
-            self._status.start()
-        else:
-            self._status.update(escape(text))
+        if text is not None and self._console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            self._spinner = Progress(*columns, console=self._console, transient=True)
+            self._spinner.add_task(text, total=None)
+            self._spinner.start()
 
 
-def result_view(result: DrillResult) -> RenderableType:
+def result_view(result: DrillResult, *, explain: bool = True) -> RenderableType:
     """Return the table of a result, and for a red one the diff and the events that explain it."""
-    from rich.console import Group
-
-    return Group(*_parts(result))
+    return Group(*_summary(result), *(_explanation(result) if explain else ()))
 
 
-def _parts(result: DrillResult) -> Iterator[RenderableType]:
+def _summary(result: DrillResult) -> Iterator[RenderableType]:
     yield Text()
     yield _table(result)
     style = _STYLES[result.verdict]
@@ -133,6 +170,10 @@ def _parts(result: DrillResult) -> Iterator[RenderableType]:
         yield Text(f"  differences that named rules explain: {rules}", style="dim")
     if any("simulated" in description for description in result.clusters.values()):
         yield Text("  pods were simulated: no container ran in this drill", style="dim")
+
+
+def _explanation(result: DrillResult) -> Iterator[RenderableType]:
+    style = _STYLES[result.verdict]
     if result.diff:
         yield Panel(_coloured(result.diff), title="what is not as it was", title_align="left", border_style=style)
     for title, text in result.diagnostics:

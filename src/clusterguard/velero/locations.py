@@ -210,6 +210,14 @@ class Locations:
         before = location.spec.get("validationFrequency")
         self._set_frequency(location, _nudged(before), forget=True)
         try:
+            self._await_look(location, timeout_seconds=timeout_seconds)
+        finally:
+            with suppress(ResourceNotFoundError):  # it was deleted meanwhile, which is told as well
+                self._set_frequency(location, before, forget=False)
+        return self.get(location.name)
+
+    def _await_look(self, location: BackupStorageLocation, *, timeout_seconds: float) -> None:
+        try:
             seen = self.objects.wait(
                 BackupStorageLocation,
                 location.name,
@@ -224,12 +232,8 @@ class Locations:
                 last_seen=error.last_seen,
                 hint="is its server running? clusterguard velero status",
             ) from error
-        finally:
-            with suppress(ResourceNotFoundError):  # it was deleted meanwhile, which is told below
-                self._set_frequency(location, before, forget=False)
         if seen is None:
             raise VeleroError(f"storage location {location.name} was deleted while it was waited for")
-        return seen
 
     def set_default(self, name: str) -> BackupStorageLocation:
         """Make a location the default one, and no other.

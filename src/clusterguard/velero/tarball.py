@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from clusterguard.errors import VeleroError
+from clusterguard.errors import BackupCorruptError
 from clusterguard.velero.layout import VERSION_PATH, ItemPath, parse_item_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from clusterguard.stores.base import ByteReader
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "BackupCorruptError",
     "Claim",
     "Flaw",
@@ -61,10 +62,6 @@ _KINDS_OF_MEMBERS: Final = {
 }
 
 
-class BackupCorruptError(VeleroError):
-    """A stored file is not whole and intact, or nothing that Velero would have written; do not restore it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much is read before a file counts as a bomb.
@@ -82,6 +79,9 @@ class Limits:
     total_bytes: int = 64 << 30
     ratio: int = 200
     document_bytes: int = 256 << 20
+
+
+DEFAULT_LIMITS: Final = Limits()
 
 
 class Member(NamedTuple):
@@ -165,9 +165,9 @@ def _inflate(unpacker: zlib._Decompress, packed: bytes, made: int) -> bytes:
     try:
         return unpacker.decompress(packed, _INFLATE)
     except zlib.error as error:
-        raise BackupCorruptError(
-            f"the gzip stream is damaged after {made} unpacked bytes: {_zlib_reason(error)}"
-        ) from error
+        # The library's text is "Error -3 while decompressing data: incorrect data check".
+        reason = str(error).rpartition(": ")[2]
+        raise BackupCorruptError(f"the gzip stream is damaged after {made} unpacked bytes: {reason}") from error
 
 
 def _refuse_bomb(made: int, taken: int, ratio: int, most_bytes: int) -> None:
@@ -179,7 +179,7 @@ def _refuse_bomb(made: int, taken: int, ratio: int, most_bytes: int) -> None:
         )
 
 
-def read_document(stream: ByteReader, *, limits: Limits = Limits(), packed: bool = True) -> Any:  # noqa: ANN401 - any JSON
+def read_document(stream: ByteReader, *, limits: Limits = DEFAULT_LIMITS, packed: bool = True) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON document that a stream holds.
 
     Raises:
@@ -408,9 +408,9 @@ class Inspection:
         """All that is wrong."""
         return [*self.strangers, *self.copies, *self.identities]
 
-    def keys(self) -> Iterable[_Key]:
-        """Return resource, namespace and name of each object."""
-        return self._seen.keys()
+    def __iter__(self) -> Iterator[_Key]:
+        """Yield resource, namespace and name of each object."""
+        return iter(self._seen)
 
     def objects(self, pieces: Iterable[bytes]) -> Iterator[StoredObject]:
         """Yield each object once; the flaws are complete when this has ended.
@@ -491,11 +491,11 @@ class Inspection:
             detail = f"its kind is {kind[1]}, but others in {path.resource} are of {self.kinds[path.resource][1]}"
             self.identities.append(Flaw(_named(path), detail))
         if path.resource == _CLAIMS:
-            volume = (item.get("spec") or {}).get("volumeName") or ""
+            volume = _part(item, "spec").get("volumeName") or ""
             self.claims.append(Claim(path.namespace, path.name, str(volume)))
         elif path.resource == _DEFINITIONS:
-            spec = item.get("spec") or {}
-            names = spec.get("names") or {}
+            spec = _part(item, "spec")
+            names = _part(spec, "names")
             self._definitions[str(spec.get("group")), str(names.get("plural"))] = str(names.get("kind"))
 
     def _judge_apart(self) -> None:
@@ -562,6 +562,11 @@ def _identity_problem(path: ItemPath, item: object) -> str | None:
     if path.version and version != path.version and path.resource != _DEFINITIONS:
         return f"the object in it is of version {_shown(version)}"
     return None
+
+
+def _part(item: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = item.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _digest(data: bytes) -> bytes:

@@ -11,8 +11,6 @@ from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.drills.events import DrillFinished, Note
 from clusterguard.errors import ClusterError, ClusterUnreachableError, EtcdUnavailableError
 
-VELERO = {"backup": [{"veleroBackup": {"name": "before"}}], "restore": [{"veleroRestore": {"from": "before"}}]}
-
 
 def steps(result, phase="cleanup"):
     return [(step.title, step.verdict) for step in result.steps if step.phase == phase]
@@ -34,7 +32,6 @@ def applied(name, **more):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (VELERO, "`veleroBackup` is part of the format"),
         ({"fault": [{"loseEtcd": {}}]}, "`loseEtcd` is part of the format"),
         ({"verify": [{"http": {"service": "web", "namespace": "shop", "port": 80}}]}, "`http` is part of the format"),
         ({"cleanup": [{"startNode": {"name": "n1"}}]}, "`startNode` is part of the format"),

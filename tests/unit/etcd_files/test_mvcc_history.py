@@ -94,6 +94,31 @@ def test_during_a_compaction(history: History, scheduled: int, finished: int, da
     agree(history, stored, stored_image(stored, finished, scheduled, 2), scheduled)
 
 
+@settings(deadline=None)
+@given(histories(), st.integers(1, 30), st.integers(1, 30))
+def test_a_file_hashes_like_a_member_that_has_compacted_since(history: History, first: int, second: int) -> None:
+    file_at, member_at = sorted((min(first, history.main), min(second, history.main)))
+    in_file = history.after_compaction(file_at, keep_deletion_at_it=True)
+    in_member = history.after_compaction(member_at, keep_deletion_at_it=True)
+    with opened(stored_image(in_file, file_at, file_at, 3)) as db:
+        for revision in range(member_at, history.main + 1):
+            expected = google_crc32c.value(history.hashed(in_member, compacted=member_at, revision=revision))
+            answer = hash_kv(db, revision=revision, compacted=member_at)
+            assert (answer.hash, answer.compact_revision) == (expected, member_at)
+
+
+@pytest.mark.parametrize("compacted", [-1, 0, 1, 5])
+def test_a_compaction_the_file_cannot_presuppose_is_refused(compacted: int) -> None:
+    history = History()
+    for _ in range(3):
+        history.transaction([b"a"])
+    with (
+        opened(stored_image(history.changes, 2, 2, 3)) as db,
+        pytest.raises(ConfigError, match=f"compaction {compacted} cannot be presupposed: the file is compacted at 2"),
+    ):
+        hash_kv(db, compacted=compacted)
+
+
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_two_checksums_combine_to_that_of_both_strings(first: bytes, second: bytes) -> None:
     whole = google_crc32c.value(first + second)

@@ -99,3 +99,9 @@ def canned_everywhere(pytester, monkeypatch):
     """Make up the runs of drills in other processes, too."""
     monkeypatch.delenv("KUBECONFIG", raising=False)
     pytester.makeconftest(CANNED + "\nfrom clusterguard.drills.runner import DrillRunner\nDrillRunner.run = canned\n")
+
+
+@pytest.fixture(autouse=True)
+def _without_hypothesis(pytester, monkeypatch):
+    """Hypothesis imports all of itself at the end of each pytest run: a second for each test here."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")

@@ -25,6 +25,7 @@ from clusterguard.clusters.embedded.records import (
     sweep,
     write_record,
 )
+from clusterguard.clusters.embedded.velero_server import VeleroServer
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
@@ -95,6 +96,7 @@ class EmbeddedCluster:
         self._progress = progress
         self._programs: Programs | None = None
         self._api: KubeClient | None = None
+        self._velero: VeleroServer | None = None
         self.created_by_us = True
 
     @classmethod
@@ -166,6 +168,13 @@ class EmbeddedCluster:
         return EmbeddedControlPlane(programs=self._running(), api=lambda: self.api)
 
     @property
+    def velero_server(self) -> VeleroServer:
+        """A Velero server beside it, which is started on demand."""
+        if self._velero is None:
+            self._velero = VeleroServer(self._running(), self._tools().ensure, progress=self._progress)
+        return self._velero
+
+    @property
     def api(self) -> KubeClient:
         """The administrator's client of the API server."""
         if self._api is None:
@@ -204,6 +213,9 @@ class EmbeddedCluster:
     def delete(self) -> None:
         """End its processes and remove its folder. Safe to repeat."""
         self._close_client()
+        if self._velero is not None:
+            self._velero.stop()  # it holds a port that other clusters wait for
+            self._velero = None
         discard(self._layout.folder, read_record(self._layout.folder))
         self._programs = None
 
@@ -230,12 +242,14 @@ class EmbeddedCluster:
             control_plane.recover()
 
     def _paths_of_programs(self) -> dict[str, str]:
-        toolchain = self._toolchain
-        if toolchain is None:
+        return {name: str(path) for name, path in self._tools().ensure(*PROGRAMS).items()}
+
+    def _tools(self) -> Toolchain:
+        if self._toolchain is None:
             from clusterguard.toolchain import from_environment
 
-            toolchain = from_environment(os.environ, progress=self._progress)
-        return {name: str(path) for name, path in toolchain.ensure(*PROGRAMS).items()}
+            self._toolchain = from_environment(os.environ, progress=self._progress)
+        return self._toolchain
 
     def _claim_folder(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)

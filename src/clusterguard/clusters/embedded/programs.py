@@ -32,6 +32,7 @@ class Programs:
     layout: Layout
     record: ClusterRecord
     outlive_us: bool
+    log_starts: dict[str, int] = field(default_factory=dict)
     sleep: Callable[[float], None] = field(default=time.sleep)  # noqa: TID251 - the real one; tests pass their own
 
     def add_program(self, name: str, path: str) -> None:
@@ -44,6 +45,8 @@ class Programs:
         for name in names:
             if self.running(name):
                 continue
+            # What an earlier run of it said would only mislead whoever reads why this one ended.
+            self.log_starts[name] = self.log(name).stat().st_size if self.log(name).exists() else 0
             argv = argv_of(name, programs=self.record.programs, layout=self.layout, ports=self.record.ports)
             spawn(
                 argv,
@@ -103,13 +106,17 @@ class Programs:
                     what,
                     seconds=seconds,
                     last_seen=reason,
-                    hint=f"the end of its log:\n{tail(self.log(name))}",
+                    hint=f"the end of its log:\n{self.last_words(name)}",
                 )
             self.sleep(_POLL_SECONDS)
 
     def port_was_taken(self, name: str) -> bool:
         """Return whether a program ended because somebody else has its port."""
-        return not self.running(name) and _PORT_TAKEN in tail(self.log(name), lines=50)
+        return not self.running(name) and _PORT_TAKEN in self.last_words(name, lines=50)
+
+    def last_words(self, name: str, *, lines: int = 12) -> str:
+        """Return the end of a program's log since we last started it."""
+        return tail(self.log(name), lines=lines, start=self.log_starts.get(name, 0))
 
     def _write_down(self, name: str, process: ProcessRecord) -> None:
         self.record = self.record.with_process(name, process)
@@ -119,7 +126,7 @@ class Programs:
         hint = None
         if self.port_was_taken(name):
             hint = "another program took its port; name a free one or let clusterguard choose"
-        return ProvisioningError(f"{name} ended right after its start:\n{tail(self.log(name))}", hint=hint)
+        return ProvisioningError(f"{name} ended right after its start:\n{self.last_words(name)}", hint=hint)
 
 
 def listening(port: int) -> str | None:

@@ -23,7 +23,7 @@ from clusterguard.model.progress import Progress, ignore_progress
 from clusterguard.process import tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from clusterguard.clusters.embedded.programs import Programs
     from clusterguard.model.progress import ProgressSink
@@ -32,6 +32,8 @@ __all__ = ["VELERO_PROGRAMS", "VeleroServer"]
 
 VELERO_PROGRAMS = ("velero", "velero-plugin-for-aws")
 _PORT = 8080
+# Without credentials the plugin would ask the metadata service of a cloud machine, and wait for it.
+_NO_METADATA_SERVICE = {"AWS_EC2_METADATA_DISABLED": "true"}
 _LOCK = Path(tempfile.gettempdir()) / f"clusterguard-velero-{os.getuid()}.lock"
 _WAIT_SECONDS = 900.0
 _START_SECONDS = 60.0
@@ -44,7 +46,7 @@ class VeleroServer:
 
     Args:
         programs: The cluster's programs; the server becomes one of them and goes with them.
-        paths: Path of velero and of its plugin.
+        find: Gives the paths of programs by their names, as `Toolchain.ensure` does.
         progress: Told when another server has to be waited for.
         sleep: Waits between two looks.
     """
@@ -55,15 +57,22 @@ class VeleroServer:
     def __init__(
         self,
         programs: Programs,
-        paths: dict[str, str],
+        find: Callable[..., Mapping[str, Path]],
         *,
         progress: ProgressSink = ignore_progress,
         sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
     ) -> None:
         self._programs = programs
-        self._paths = paths
+        self._find = find
+        self._paths: dict[str, Path] = {}
         self._progress = progress
         self._sleep = sleep
+
+    def program(self, name: str) -> Path:
+        """Return the path of one of its programs, which is got when it is missing."""
+        if not self._paths:
+            self._paths = dict(self._find(*VELERO_PROGRAMS))
+        return self._paths[name]
 
     def running(self) -> bool:
         """Return whether this cluster's server runs."""
@@ -84,8 +93,10 @@ class VeleroServer:
         self._lay_out_plugins()
         log = self._programs.log("velero")
         log.unlink(missing_ok=True)
-        self._programs.add_program("velero", self._paths["velero"])
-        self._programs.start("velero", env={"TMPDIR": str(layout.velero_scratch), "VELERO_NAMESPACE": "velero"})
+        self._programs.add_program("velero", str(self.program("velero")))
+        self._programs.start(
+            "velero", env={"TMPDIR": str(layout.velero_scratch), "VELERO_NAMESPACE": "velero", **_NO_METADATA_SERVICE}
+        )
         try:
             self._programs.wait("velero", "the Velero server starts", self._why_not_yet, seconds=_START_SECONDS)
         except (ProvisioningError, WaitTimeoutError):
@@ -129,7 +140,7 @@ class VeleroServer:
         folder.mkdir(exist_ok=True)
         target = folder / "velero-plugin-for-aws"
         if not target.exists():
-            source = self._paths["velero-plugin-for-aws"]
+            source = self.program("velero-plugin-for-aws")
             try:
                 os.link(source, target)
             except OSError:  # another file system

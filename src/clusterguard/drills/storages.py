@@ -1,0 +1,133 @@
+"""The storages of a run: opened when first used, throwaway servers among them, and cut off when a drill says so."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from clusterguard.errors import DrillError
+from clusterguard.stores import open_store
+from clusterguard.velero.locations import LocationSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clusterguard.drills.load import Drill
+    from clusterguard.drills.schema import S3Storage
+    from clusterguard.model.progress import ProgressSink
+    from clusterguard.stores import ObjectStore
+    from clusterguard.stores.local_s3 import LocalS3Server
+
+__all__ = ["Storages"]
+
+_LOCAL = "local"
+_OWN_BUCKET = "clusterguard-drill"
+
+
+class Storages:
+    """Gives each storage of a drill as a store, and as a location for Velero.
+
+    Args:
+        drill: The drill, whose files relative paths start from.
+        folder: A folder of the run, for throwaway storages.
+        progress: Told of programs that have to be had.
+    """
+
+    def __init__(self, drill: Drill, folder: Path, progress: ProgressSink) -> None:
+        self._drill = drill
+        self._folder = folder
+        self._progress = progress
+        self._stores: dict[str | None, ObjectStore] = {}
+        self._servers: dict[str | None, LocalS3Server] = {}
+        self._stack = ExitStack()
+
+    def store(self, name: str | None) -> ObjectStore:
+        """Return a storage by its name; None is the run's own folder, for etcd snapshots."""
+        if name not in self._stores:
+            self._stores[name] = self._open(name)
+        return self._stores[name]
+
+    def for_velero(self, name: str | None) -> ObjectStore:
+        """Return the bucket of a Velero location; None is a throwaway one of this run."""
+        if name is not None:
+            return self.store(name)
+        server = self._server(None, _OWN_BUCKET)
+        return server.store(_OWN_BUCKET)
+
+    def velero_location(self, name: str | None) -> LocationSpec:
+        """Return a storage as Velero is told of it.
+
+        Raises:
+            DrillError: It is no bucket.
+        """
+        if name is None:
+            return self._local_location(None, bucket=_OWN_BUCKET, prefix="")
+        spec = self._drill.spec.storage[name].s3
+        if spec is None:
+            raise DrillError(f"storage `{name}` is a directory, and Velero needs a bucket", hint="use s3")
+        if spec.endpoint == _LOCAL:
+            return self._local_location(name, bucket=spec.bucket, prefix=spec.prefix or "")
+        config = {"region": spec.region or "us-east-1"}
+        if spec.endpoint:
+            config |= {"s3Url": spec.endpoint, "s3ForcePathStyle": "true"}
+        return LocationSpec(bucket=spec.bucket, prefix=spec.prefix or "", config=config)
+
+    def block(self, name: str) -> None:
+        """Make a storage unreachable for everybody.
+
+        Raises:
+            DrillError: It is not one of this run's own servers.
+        """
+        self._own_server(name).stop()
+
+    def unblock(self, name: str) -> None:
+        """Make a blocked storage reachable again."""
+        self._own_server(name).start()
+
+    def close(self) -> None:
+        """Stop the throwaway servers."""
+        self._stack.close()
+
+    def _open(self, name: str | None) -> ObjectStore:
+        if name is None:
+            return open_store(str(self._folder / "snapshots"))
+        spec = self._drill.spec.storage[name]
+        if spec.directory is not None:
+            return open_store(str((self._drill.path.parent / spec.directory.path).resolve()))
+        assert spec.s3 is not None  # noqa: S101 - the schema lets one of the two through
+        if spec.s3.endpoint == _LOCAL:
+            return self._server(name, spec.s3.bucket).store(spec.s3.bucket, spec.s3.prefix or "")
+        return open_store(_s3_location(spec.s3))
+
+    def _local_location(self, name: str | None, *, bucket: str, prefix: str) -> LocationSpec:
+        server = self._server(name, bucket)
+        config = {"region": server.region, "s3ForcePathStyle": "true", "s3Url": server.endpoint}
+        return LocationSpec(bucket=bucket, prefix=prefix, config=config, credentials=server.credentials_file())
+
+    def _server(self, name: str | None, bucket: str) -> LocalS3Server:
+        """Return the throwaway server of a storage: each has its own, so that one can be cut off alone."""
+        if name not in self._servers:
+            from clusterguard.stores.local_s3 import LocalS3Server
+            from clusterguard.toolchain import from_environment
+
+            program = from_environment(os.environ, progress=self._progress).ensure("versitygw")["versitygw"]
+            server = LocalS3Server(program=program, folder=self._folder / f"s3-{name or 'own'}")
+            server.create_bucket(bucket)
+            self._servers[name] = self._stack.enter_context(server)
+        return self._servers[name]
+
+    def _own_server(self, name: str) -> LocalS3Server:
+        self.store(name)
+        if name not in self._servers:
+            raise DrillError(
+                f"storage `{name}` cannot be cut off: only throwaway servers (`endpoint: local`) can",
+                hint="cut it off by hand around the drill, or use a local one",
+            )
+        return self._servers[name]
+
+
+def _s3_location(spec: S3Storage) -> str:
+    query = [f"{key}={value}" for key, value in (("region", spec.region), ("endpoint", spec.endpoint)) if value]
+    prefix = f"/{spec.prefix}" if spec.prefix else ""
+    return f"s3://{spec.bucket}{prefix}" + (f"?{'&'.join(query)}" if query else "")

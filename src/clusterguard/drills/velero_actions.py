@@ -1,0 +1,168 @@
+"""The Velero actions of drills: a client for each cluster, a location for each storage, and what the steps do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.embedded import EmbeddedCluster
+from clusterguard.errors import DrillError
+from clusterguard.model.backup_options import BackupOptions, LabelSelector, RestoreOptions
+from clusterguard.stores.transfer import copy_object
+from clusterguard.velero.bucket import verify_backup
+from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.install import InstallOptions, install
+from clusterguard.velero.manifest import load_manifest, record_manifest
+
+if TYPE_CHECKING:
+    from clusterguard.drills import schema
+    from clusterguard.drills.load import LoadedStep
+    from clusterguard.drills.run import Run
+
+__all__ = ["TakenBackup", "VeleroSide"]
+
+_OWN_LOCATION = "clusterguard-drill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBackup:
+    """A Velero backup of this run: its name on the server, and the storages that have it, first the original."""
+
+    name: str
+    cluster: str
+    storages: tuple[str | None, ...]
+
+
+@dataclass(slots=True)
+class VeleroSide:
+    """Velero in the clusters of one run."""
+
+    run: Run
+    backups: dict[str, TakenBackup] = field(default_factory=dict)
+    _clients: dict[str, VeleroClient] = field(default_factory=dict)
+    _locations: set[tuple[str, str | None]] = field(default_factory=set)
+
+    def back_up(self, action: schema.VeleroBackup, step: LoadedStep) -> str:
+        """Back up, judge the outcome, and write down the digests of what lies in the bucket."""
+        client = self._client(step.cluster)
+        name = f"{action.name}-{self.run.run_id}"
+        done = client.back_up(
+            name,
+            BackupOptions(
+                included_namespaces=action.namespaces,
+                included_resources=tuple(kind.lower() for kind in _plurals(client, action.kinds)),
+                label_selector=LabelSelector.parse(action.selector) if action.selector else None,
+                include_cluster_resources=action.cluster_scoped,
+                storage_location=self._location(step.cluster, action.storage),
+            ),
+            timeout_seconds=self.run.wait_of(step),
+        )
+        client.outcome(done).raise_for_findings()
+        self.backups[action.name] = TakenBackup(name=name, cluster=step.cluster, storages=(action.storage,))
+        where = self.run.storages.for_velero(action.storage)
+        record_manifest(where, name, into=self.run.store(None), now=datetime.now(UTC))
+        return f"{done.progress.done} object(s) in backup {name}"
+
+    def copy(self, action: schema.CopyBackup) -> str:
+        """Copy every object of a backup to another storage."""
+        taken = self._taken(action.backup)
+        source, target = self.run.storages.for_velero(action.from_), self.run.storages.for_velero(action.to)
+        keys = [info.key for info in source.list(f"backups/{taken.name}/")]
+        if not keys:
+            raise DrillError(f"storage `{action.from_}` has no backup {taken.name}")
+        for key in keys:
+            copy_object(source, key, target)
+        self.backups[action.backup] = TakenBackup(
+            name=taken.name, cluster=taken.cluster, storages=(*taken.storages, action.to)
+        )
+        return f"{len(keys)} file(s) copied to `{action.to}`"
+
+    def verify(self, action: schema.VerifyBackup) -> str:
+        """Read a backup back from its bucket, without asking the server."""
+        taken = self._taken(action.backup)
+        storages = [action.storage if action.storage is not None else taken.storages[0]]
+        storages += [action.same_as] if action.same_as is not None else []
+        manifest = load_manifest(self.run.store(None), taken.name)
+        inventory = self.run.baselines.get(taken.cluster) if action.contains == "scope" else None
+        said = ""
+        for storage in storages:
+            # Each copy is compared with the digests of the original, and so they are equal to each other.
+            report = verify_backup(
+                self.run.storages.for_velero(storage),
+                taken.name,
+                now=datetime.now(UTC),
+                inventory=inventory,
+                manifest=manifest,
+            )
+            report.raise_for_findings()
+            said = said or f"{report.objects} object(s), {len(report.checks)} checks hold"
+        return said + (f", `{action.same_as}` holds the same" if action.same_as is not None else "")
+
+    def restore(self, action: schema.VeleroRestore, step: LoadedStep) -> str:
+        """Restore a backup into a cluster that may never have seen it, and judge the outcome."""
+        taken = self._taken(action.from_)
+        storage = action.storage if action.storage is not None else taken.storages[0]
+        client = self._client(step.cluster)
+        location = self._location(step.cluster, storage)
+        client.locations.require_available(location, fresh=True)
+        client.adopt(taken.name, store=self.run.storages.for_velero(storage), location=location)
+        done = client.restore(
+            taken.name,
+            RestoreOptions(
+                included_namespaces=action.namespaces,
+                included_resources=tuple(kind.lower() for kind in _plurals(client, action.kinds)),
+                label_selector=LabelSelector.parse(action.selector) if action.selector else None,
+                namespace_mapping=action.namespace_mapping or None,
+                existing_resource_policy="update" if action.existing_resources == "update" else "",
+            ),
+            timeout_seconds=self.run.wait_of(step),
+        )
+        outcome = client.outcome(done)
+        outcome.raise_for_findings()
+        counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
+        tolerated = f"; tolerated: {len(outcome.tolerated)}" if outcome.tolerated else ""
+        return f"{counts or 'nothing'}{tolerated}"
+
+    def _taken(self, name: str) -> TakenBackup:
+        try:
+            return self.backups[name]
+        except KeyError as error:
+            raise DrillError(f"no Velero backup `{name}` was made in this run") from error
+
+    def _client(self, cluster: str) -> VeleroClient:
+        """Return the client of a cluster's Velero; an embedded cluster gets a server first."""
+        running = self.run.clusters.get(cluster)
+        if running is None:
+            raise DrillError(f"cluster `{cluster}` is not running at this point of the drill")
+        if cluster not in self._clients:
+            client = VeleroClient(api=running.api)
+            if isinstance(running, EmbeddedCluster) and not client.installed():
+                self._install(client, running)
+            client.require_installed()
+            self._clients[cluster] = client
+        if isinstance(running, EmbeddedCluster):
+            running.velero_server.start()
+        return self._clients[cluster]
+
+    def _install(self, client: VeleroClient, cluster: EmbeddedCluster) -> None:
+        velero = cluster.velero_server.program("velero")
+        # The server runs beside the cluster; restores take settings from its Deployment all the same.
+        install(InstallOptions(replicas=0), api=client.objects.api, velero=velero, progress=self.run.tell)
+
+    def _location(self, cluster: str, storage: str | None) -> str:
+        """Return the name of a storage as a location of a cluster's Velero, which is made when first used."""
+        own = isinstance(self.run.clusters[cluster], EmbeddedCluster)
+        if storage is None and not own:
+            return ""  # Velero's default location
+        name = storage or _OWN_LOCATION
+        if (cluster, storage) not in self._locations:
+            self._clients[cluster].locations.create(name, self.run.storages.velero_location(storage))
+            self._locations.add((cluster, storage))
+        return name
+
+
+def _plurals(client: VeleroClient, kinds: tuple[str, ...]) -> list[str]:
+    """Return kinds as Velero writes resources: plural, with their group."""
+    found = [client.objects.api.resource(kind) for kind in kinds]
+    return [f"{one.plural}.{one.group}" if one.group else one.plural for one in found]

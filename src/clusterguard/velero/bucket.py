@@ -1,0 +1,351 @@
+"""Is this backup whole, intact and complete? Asked of the bucket alone; no cluster and no Velero server is needed.
+
+Velero says ``Completed`` when it has written its files. Whether they can be read back, agree with each other and
+hold what was asked for is asked here, in one pass over each file. What Velero itself wrote down as failed, skipped
+or doubtful is told with the object's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
+
+from clusterguard.errors import ConfigError, ObjectNotFoundError
+from clusterguard.model.inventory import Inventory, ObjectRef
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.velero.bucket_checks import judge
+from clusterguard.velero.bucket_evidence import (
+    Evidence,
+    Unreadable,
+    read_backup,
+    read_messages,
+    read_records,
+    read_resource_list,
+    repositories,
+)
+from clusterguard.velero.bucket_report import STRICT, Answer, BackupVerifyReport, BucketPolicy, count_of, report_of
+from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout, RestoreLayout
+from clusterguard.velero.manifest import HashingReader
+from clusterguard.velero.tarball import DEFAULT_LIMITS, BackupCorruptError, Inspection, Limits, inflated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from clusterguard.model.inventory import Scope
+    from clusterguard.stores.base import ByteReader, ObjectStore
+    from clusterguard.velero.manifest import DigestManifest, ObjectDigest
+    from clusterguard.velero.tarball import StoredObject
+
+__all__ = ["as_inventory", "objects_in_backup", "verify_backup", "verify_deleted"]
+
+_T = TypeVar("_T")
+_SOURCE_VERSION: Final = "velero.io/source-cluster-k8s-gitversion"
+
+
+def verify_backup(
+    store: ObjectStore,
+    name: str,
+    *,
+    now: datetime,
+    policy: BucketPolicy = STRICT,
+    inventory: Inventory | None = None,
+    manifest: DigestManifest | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: ProgressSink = ignore_progress,
+) -> BackupVerifyReport:
+    """Read a whole backup back from its bucket, and judge it.
+
+    Nothing is unpacked to disk, and the memory needed does not grow with the size of the objects.
+
+    Args:
+        store: Opened at the prefix of the storage location.
+        name: Of the backup.
+        now: In UTC; decides whether the backup has expired.
+        policy: What counts against it.
+        inventory: What must be in it, captured from the cluster when it was made.
+        manifest: What its bytes were when it was made (see `clusterguard.velero.manifest`).
+        limits: When a file counts as a bomb.
+        progress: Told the bytes read.
+
+    Raises:
+        ConfigError: No backup can have that name.
+        ObjectNotFoundError: There is no such backup.
+        StoreError: The store cannot be read; whether the backup is intact is not known.
+    """
+    layout = BackupLayout(name)
+    reading = _Reading(store, layout, limits=limits, hashing=manifest is not None, progress=progress)
+    evidence = reading.evidence(with_uids=inventory is not None)
+    answers = judge(evidence, now=now, policy=policy, inventory=inventory, manifest=manifest)
+    return report_of(name, store.url, answers, objects=len(evidence.inspection))
+
+
+def verify_deleted(store: ObjectStore, name: str, *, restores: Iterable[str] = ()) -> BackupVerifyReport:
+    """Check that nothing of a deleted backup, nor of its restores, is left in the bucket.
+
+    Args:
+        store: Opened at the prefix of the storage location.
+        name: Of the backup.
+        restores: Names of restores that were made from it; Velero deletes them with it.
+
+    Raises:
+        ConfigError: No backup or restore can have that name.
+        StoreError: The store cannot be read.
+    """
+    layouts = {f"backup {name}": BackupLayout(name).folder}
+    layouts |= {f"restore {restore}": RestoreLayout(restore).folder for restore in restores}
+    answers = []
+    for subject, folder in layouts.items():
+        left = tuple((one.key, f"{one.size} bytes are still there") for one in store.list(folder))
+        answers.append(Answer(f"{subject} is gone", f"nothing under {folder}", left))
+    return report_of(name, store.url, answers, verdicts=("gone", "NOT GONE"))
+
+
+def objects_in_backup(
+    store: ObjectStore,
+    name: str,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[tuple[ObjectRef, bytes]]:
+    """Yield each object of a backup once, as JSON with sorted keys and without ``managedFields``.
+
+    This is the form that inventories keep objects in.
+
+    Raises:
+        ConfigError: No backup can have that name.
+        ObjectNotFoundError: There is no such backup, or it has no tarball.
+        BackupCorruptError: The tarball is not intact, which may be seen only after the last object.
+        StoreError: The store cannot be read.
+    """
+    inspection = Inspection(limits=limits)
+    key = BackupLayout(name).key(BackupFile.CONTENTS)
+    with store.get(key) as stream:
+        try:
+            for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
+                yield _reference(stored), _canonical(stored.item)
+        except BackupCorruptError as error:
+            raise BackupCorruptError(f"{store.url}: {key}: {error.message}", hint=error.hint) from error
+    if inspection.flaws:
+        first, flaws = inspection.flaws[0], count_of(len(inspection.flaws), "flaw")
+        raise BackupCorruptError(
+            f"{store.url}: {key}: {flaws}; the first: {first.subject}: {first.detail}",
+            hint="verify the backup to see all of them",
+        )
+
+
+def as_inventory(
+    store: ObjectStore,
+    name: str,
+    scope: Scope,
+    *,
+    leave_out: Callable[[ObjectRef, Mapping[str, Any]], str | None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Inventory:
+    """Return what a backup holds of a scope as an inventory, to be compared with one captured from a cluster.
+
+    Args:
+        store: Opened at the prefix of the storage location.
+        name: Of the backup.
+        scope: Which objects. Kinds are matched as written, ``Deployment`` or ``Deployment.apps``.
+        leave_out: Returns the name of the rule that leaves an object out, or None; for what is system-owned, and
+            for the selector of the scope.
+        limits: When the tarball counts as a bomb.
+
+    Raises:
+        ConfigError: The scope has a selector, and there is no ``leave_out`` that could apply it.
+        ObjectNotFoundError: There is no such backup, or it has no tarball.
+        BackupCorruptError: The backup is not intact.
+        StoreError: The store cannot be read.
+    """
+    if scope.selector and leave_out is None:
+        raise ConfigError(
+            f"the selector {scope.selector!r} cannot be applied to a backup by itself",
+            hint="pass leave_out, which sees each object's labels",
+        )
+    layout = BackupLayout(name)
+    with store.get(layout.key(BackupFile.METADATA)) as stream:
+        backup = read_backup(stream, limits)
+    if backup.started is None:
+        raise BackupCorruptError(f"{store.url}: {name}: {BackupFile.METADATA} does not tell when it was begun")
+    objects: dict[ObjectRef, bytes] = {}
+    left_out: Counter[str] = Counter()
+    for ref, data in objects_in_backup(store, name, limits=limits):
+        if not _in_scope(ref, scope):
+            continue
+        rule = leave_out(ref, orjson.loads(data)) if leave_out is not None else None
+        if rule is None:
+            objects[ref] = data
+        else:
+            left_out[rule] += 1
+    return Inventory(
+        taken=backup.started,
+        server_version=backup.annotations.get(_SOURCE_VERSION, ""),
+        scope=scope,
+        objects=objects,
+        left_out=dict(sorted(left_out.items())),
+    )
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """Reads the files of one backup, each once."""
+
+    def __init__(
+        self, store: ObjectStore, layout: BackupLayout, *, limits: Limits, hashing: bool, progress: ProgressSink
+    ) -> None:
+        self._store = store
+        self._layout = layout
+        self._limits = limits
+        self._hashing = hashing
+        self._progress = progress
+        self._sizes = {one.key: one.size for one in store.list(layout.folder)}
+        if not self._sizes:
+            raise ObjectNotFoundError(f"{store.url}: there is no backup {layout.name!r}", hint=_others(store))
+        self._digests: dict[str, ObjectDigest] = {}
+        self._done = 0
+
+    def evidence(self, *, with_uids: bool) -> Evidence:
+        """Read everything."""
+        backup = self._document(BackupFile.METADATA, read_backup)
+        volumes = self._document(BackupFile.VOLUME_INFO, read_records)
+        pod_volumes = self._document(BackupFile.POD_VOLUME_BACKUPS, read_records)
+        resource_list = self._document(BackupFile.RESOURCE_LIST, read_resource_list)
+        messages = self._document(BackupFile.RESULTS, read_messages)
+        snapshots = self._document(BackupFile.VOLUME_SNAPSHOTS, read_records)
+        operations = self._document(BackupFile.ITEM_OPERATIONS, read_records)
+        inspection, uids, problem = self._tarball(with_uids=with_uids)
+        needed = repositories(pod_volumes, volumes)
+        missing = [key for key in needed if not self._exists(key)]
+        self._hash_the_rest()
+        self._tell(finished=True)
+        return Evidence(
+            layout=self._layout,
+            sizes=self._sizes,
+            backup=backup,
+            volumes=volumes,
+            pod_volumes=pod_volumes,
+            resource_list=resource_list,
+            messages=messages,
+            snapshots=snapshots,
+            operations=operations,
+            inspection=inspection,
+            tarball_problem=problem,
+            uids=uids,
+            missing_repositories=missing,
+            repositories=len(needed),
+            digests=self._digests,
+        )
+
+    def _document(self, file: BackupFile, read: Callable[[ByteReader, Limits], _T]) -> _T | Unreadable:
+        key = self._layout.key(file)
+        if key not in self._sizes:
+            return Unreadable("it is missing")
+        try:
+            with self._opened(key) as stream:
+                return read(stream, self._limits)
+        except BackupCorruptError as error:
+            return Unreadable(error.message)
+        except ObjectNotFoundError:
+            return Unreadable("it was listed, and is gone")
+
+    def _tarball(self, *, with_uids: bool) -> tuple[Inspection, dict[ObjectRef, str], str]:
+        inspection = Inspection(limits=self._limits)
+        uids: dict[ObjectRef, str] = {}
+
+        def read(stream: ByteReader, limits: Limits) -> str:
+            pieces = inflated(stream, limits=limits, most_bytes=limits.total_bytes)
+            for stored in inspection.objects(pieces):
+                if with_uids:
+                    uids[_reference(stored)] = str(stored.item["metadata"].get("uid", ""))
+            return ""
+
+        outcome = self._document(BackupFile.CONTENTS, read)
+        return inspection, uids, outcome.reason if isinstance(outcome, Unreadable) else ""
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._store.stat(key)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def _hash_the_rest(self) -> None:
+        for key in self._sizes.keys() - self._digests.keys() if self._hashing else ():
+            try:
+                with self._opened(key):
+                    pass
+            except ObjectNotFoundError:
+                continue  # it is gone since it was listed, which the comparison tells
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[ByteReader]:
+        with self._store.get(key) as stream:
+            metered = _Metered(stream, self._count)
+            if not self._hashing:
+                yield metered
+                return
+            hashing = HashingReader(metered)
+            try:
+                yield hashing
+            except BackupCorruptError:
+                self._digests[key] = hashing.finish()  # what was not worth reading still has a digest
+                raise
+            self._digests[key] = hashing.finish()
+
+    def _count(self, size: int) -> None:
+        self._done += size
+        self._tell()
+
+    def _tell(self, *, finished: bool = False) -> None:
+        task, total = f"verifying {self._layout.name}", sum(self._sizes.values())
+        self._progress(Progress(task=task, done=self._done, total=total, unit="bytes", finished=finished))
+
+
+class _Metered:
+    """Passes a stream on and tells how much of it."""
+
+    __slots__ = ("_stream", "_tell")
+
+    def __init__(self, stream: ByteReader, tell: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._tell = tell
+
+    def read(self, size: int = 1 << 20, /) -> bytes:
+        data = self._stream.read(size)
+        self._tell(len(data))
+        return data
+
+
+def _others(store: ObjectStore) -> str:
+    names = sorted({one.key.removeprefix(BACKUPS).partition("/")[0] for one in store.list(BACKUPS)})
+    shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")  # noqa: PLR2004 - what fits into a line or two
+    return f"there are {shown}" if names else "there is none at all: is the store opened at the location's prefix?"
+
+
+def _in_scope(ref: ObjectRef, scope: Scope) -> bool:
+    if scope.kinds and not {ref.kind, ref.full_kind} & set(scope.kinds):
+        return False
+    if any(fnmatchcase(name, glob) for glob in scope.exclude for name in {ref.kind, ref.full_kind}):
+        return False
+    if not scope.namespaces:
+        return True
+    namespace = ref.name if ref.full_kind == "Namespace" else ref.namespace
+    if not namespace:
+        return bool(scope.kinds)
+    return any(fnmatchcase(namespace, glob) for glob in scope.namespaces)
+
+
+def _reference(stored: StoredObject) -> ObjectRef:
+    path = stored.path
+    return ObjectRef(stored.item["kind"], path.namespace, path.name, path.group)
+
+
+def _canonical(item: dict[str, Any]) -> bytes:
+    item["metadata"].pop("managedFields", None)
+    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)

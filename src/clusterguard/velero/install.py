@@ -1,0 +1,563 @@
+"""Installing, upgrading and removing Velero.
+
+What to install is what ``velero install`` of the toolchain's own Velero renders, so it is never behind or ahead of
+it; only how it reaches the cluster is ours: definitions first, server-side apply (an upgrade is the same again), and
+removal of exactly what was made.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from clusterguard.errors import (
+    ClusterError,
+    ConfigError,
+    ConflictError,
+    NotAllowedError,
+    ResourceNotFoundError,
+    ToolchainError,
+    VeleroUnavailableError,
+    WaitTimeoutError,
+)
+from clusterguard.model.backup import (
+    BackupStorageLocation,
+    DataDownload,
+    DataUpload,
+    PodVolumeBackup,
+    PodVolumeRestore,
+    Restore,
+    VeleroObject,
+)
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.model.readiness import readiness
+from clusterguard.process import run
+from clusterguard.retrying import RetryPolicy
+from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.resources import DEFINITIONS, KINDS, definition_of, resource_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from clusterguard.clusters.kube import ApiResource, Json, KubeClient
+
+__all__ = ["InstallOptions", "Installed", "Uninstalled", "install", "render", "uninstall"]
+
+_RENDER_SECONDS = 60.0
+_FINALIZERS: Mapping[type[VeleroObject], str] = {
+    Restore: "restores.velero.io/external-resources-finalizer",
+    PodVolumeBackup: "velero.io/pod-volume-finalizer",
+    PodVolumeRestore: "velero.io/pod-volume-finalizer",
+    DataUpload: "velero.io/data-upload-download-finalizer",
+    DataDownload: "velero.io/data-upload-download-finalizer",
+}
+_COMPONENT = {"component": "velero"}  # what `velero install` puts on everything it makes
+_WORKLOADS = ("Deployment", "DaemonSet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallOptions:
+    """What to install.
+
+    Attributes:
+        namespace: Where the server works.
+        image: Of the server; by default the one of the rendering program's own version.
+        plugins: Images of plugins, such as ``velero/velero-plugin-for-aws:v1.14.3``.
+        provider: Of the first location: ``aws``.
+        bucket: Of the first location; empty for none.
+        prefix: Of the first location.
+        location_config: Settings of the first location.
+        snapshot_location_config: Settings of the first place for native volume snapshots.
+        volume_snapshots: Whether to make such a place.
+        credentials: Text of a credentials file, for the server as a whole; None where it has a role of its own.
+        ca: PEM certificates that the object store is trusted by.
+        node_agent: Run the node agent, which file-system backups and data movers need.
+        default_volumes_to_fs_backup: Back pod volumes up by their files unless a pod says otherwise.
+        features: Such as ``EnableCSI``.
+        service_account_annotations: Such as ``eks.amazonaws.com/role-arn``.
+        server_args: Further arguments of the server, such as ``--client-qps=500``.
+        replicas: 1, or 0 where the server runs elsewhere (its Deployment must exist all the same: restores take
+            settings from it).
+        resources: Requests and limits of the server's container; by default Velero's own.
+        definitions_only: Only the CustomResourceDefinitions.
+    """
+
+    namespace: str = "velero"
+    image: str = ""
+    plugins: tuple[str, ...] = ()
+    provider: str = ""
+    bucket: str = ""
+    prefix: str = ""
+    location_config: Mapping[str, str] = field(default_factory=dict)
+    snapshot_location_config: Mapping[str, str] = field(default_factory=dict)
+    volume_snapshots: bool = False
+    credentials: str | None = field(default=None, repr=False)
+    ca: str = ""
+    node_agent: bool = False
+    default_volumes_to_fs_backup: bool = False
+    features: tuple[str, ...] = ()
+    service_account_annotations: Mapping[str, str] = field(default_factory=dict)
+    server_args: tuple[str, ...] = ()
+    replicas: int = 1
+    resources: Mapping[str, Any] | None = None
+    definitions_only: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if self.bucket and not self.provider:
+            yield "a bucket needs its provider"
+        if self.volume_snapshots and not self.provider:
+            yield "volume snapshots need their provider"
+        if self.bucket and not self.plugins and self.replicas:
+            yield "a location needs the plugin that reaches it: Velero has none built in"
+        if self.replicas not in {0, 1}:
+            yield f"{self.replicas} replicas: two servers in one namespace disturb each other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What was applied.
+
+    Attributes:
+        objects: Kind and name, in order.
+    """
+
+    objects: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uninstalled:
+    """What was removed.
+
+    Attributes:
+        objects: Kind and name, in order.
+        finalizers: Objects whose finalizer was taken off because no server did what it waits for: their files are
+            still in the bucket.
+        kept: What was left, with the reason.
+    """
+
+    objects: Sequence[str]
+    finalizers: Sequence[str] = ()
+    kept: Sequence[str] = ()
+
+
+def render(options: InstallOptions, *, velero: Path) -> Sequence[Json]:
+    """Return the objects to apply, in order.
+
+    Args:
+        options: What to install.
+        velero: The program.
+
+    Raises:
+        ConfigError: The options contradict themselves.
+        ProgramError: The program refused them.
+    """
+    problems = tuple(options.problems())
+    if problems:
+        raise ConfigError("; ".join(problems))
+    with TemporaryDirectory(prefix="clusterguard-velero-") as folder:
+        said = run([velero, *_argv(options, Path(folder))], timeout_seconds=_RENDER_SECONDS)
+    try:
+        items = orjson.loads(said.stdout)["items"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ToolchainError(
+            f"{velero.name} install --dry-run printed no list of objects", hint="is it Velero's program?"
+        ) from error
+    return [_adjusted(_cleaned(item), options) for item in items]
+
+
+def _argv(options: InstallOptions, folder: Path) -> Iterator[str]:
+    # It renders without a cluster, but not without a kubeconfig.
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(json.dumps(_NOWHERE))
+    yield from ("--kubeconfig", str(kubeconfig), "--namespace", options.namespace)
+    yield from ("install", "--dry-run", "--output", "json")
+    if options.definitions_only:
+        yield "--crds-only"
+        return
+    yield from (f"--image={options.image}",) if options.image else ()
+    yield from (f"--plugins={image}" for image in options.plugins)
+    yield from (f"--provider={options.provider}",) if options.provider else ()
+    yield from _location_argv(options, folder)
+    yield f"--use-volume-snapshots={str(options.volume_snapshots).lower()}"
+    if options.volume_snapshots and options.snapshot_location_config:
+        yield f"--snapshot-location-config={_pairs(options.snapshot_location_config)}"
+    yield from _credentials_argv(options, folder)
+    yield from ("--use-node-agent",) if options.node_agent else ()
+    yield from ("--default-volumes-to-fs-backup",) if options.default_volumes_to_fs_backup else ()
+    yield from (f"--features={','.join(options.features)}",) if options.features else ()
+    if options.service_account_annotations:
+        yield f"--sa-annotations={_pairs(options.service_account_annotations)}"
+
+
+def _location_argv(options: InstallOptions, folder: Path) -> Iterator[str]:
+    if not options.bucket:
+        yield "--no-default-backup-location"
+        return
+    yield f"--bucket={options.bucket}"
+    yield from (f"--prefix={options.prefix}",) if options.prefix else ()
+    if options.location_config:
+        yield f"--backup-location-config={_pairs(options.location_config)}"
+    if options.ca:
+        file = folder / "ca.pem"
+        file.write_text(options.ca)
+        yield f"--cacert={file}"
+
+
+def _credentials_argv(options: InstallOptions, folder: Path) -> Iterator[str]:
+    if options.credentials is None:
+        yield "--no-secret"
+        return
+    file = folder / "credentials"
+    file.touch(mode=0o600)
+    file.write_text(options.credentials)
+    yield f"--secret-file={file}"
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    wrong = [key for key, value in values.items() if "," in f"{key}{value}" or "=" in key]
+    if wrong:
+        raise ConfigError(
+            f"{wrong[0]}: velero install takes no comma in a setting, nor = in its name",
+            hint="install without it, then change the object",
+        )
+    return ",".join(f"{key}={value}" for key, value in values.items())
+
+
+_NOWHERE = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "current-context": "nowhere",
+    "contexts": [{"name": "nowhere", "context": {"cluster": "nowhere", "user": "nobody"}}],
+    "clusters": [{"name": "nowhere", "cluster": {"server": "http://127.0.0.1:1"}}],
+    "users": [{"name": "nobody", "user": {}}],
+}
+
+
+def _cleaned(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Drop the fields that Go writes because it has no way to leave them out."""
+    if isinstance(value, dict):
+        return {key: _cleaned(item) for key, item in value.items() if not (key == "creationTimestamp" and item is None)}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    return value
+
+
+def _adjusted(item: Json, options: InstallOptions) -> Json:
+    if item.get("kind") != "Deployment":
+        return item
+    item["spec"]["replicas"] = options.replicas
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    container["args"] = [*container["args"], *options.server_args]
+    if options.resources is not None:
+        container["resources"] = dict(options.resources)
+    return item
+
+
+# ---- to the cluster ----------------------------------------------------------------------------------------
+
+
+def install(
+    options: InstallOptions,
+    *,
+    api: KubeClient,
+    velero: Path,
+    wait_seconds: float | None = 300,
+    retry: RetryPolicy | None = None,
+    progress: ProgressSink = ignore_progress,
+) -> Installed:
+    """Install Velero, or bring an installed one to this version and these options.
+
+    Args:
+        options: What to install.
+        api: The cluster.
+        velero: The program that renders it, of the version to install.
+        wait_seconds: How long its pods may take to be ready; None not to wait for them.
+        retry: How to wait for the API server to serve new definitions.
+        progress: Told of each object.
+
+    Raises:
+        ConfigError: The options contradict themselves; nothing was touched.
+        ProgramError: The program refused them; nothing was touched.
+        WaitTimeoutError: A definition was not accepted, or the pods did not become ready, in time.
+    """
+    manifests = render(options, velero=velero)
+    definitions = [each for each in manifests if each["kind"] == DEFINITIONS.kind]
+    others = [each for each in manifests if each["kind"] != DEFINITIONS.kind]
+    # Discovery lags a little behind a definition that is established.
+    patience = retry or RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
+    task = "installing Velero"
+    for done, each in enumerate(definitions):
+        progress(Progress(task=task, done=done, total=len(manifests), unit="objects", note=_named(each)))
+        api.apply(each)
+    for each in definitions:
+        _wait_ready(api, DEFINITIONS, each, seconds=60)
+    for done, each in enumerate(others, start=len(definitions)):
+        progress(Progress(task=task, done=done, total=len(manifests), unit="objects", note=_named(each)))
+        patience.run(lambda each=each: api.apply(each), retryable=_not_served_yet)  # type: ignore[misc] # bound now
+    if wait_seconds is not None and options.replicas:
+        for each in others:
+            if each["kind"] in _WORKLOADS:
+                progress(Progress(task=task, done=len(manifests), unit="objects", note=f"{_named(each)} to be ready"))
+                _wait_ready(api, api.resource_of(each), each, seconds=wait_seconds)
+    progress(Progress(task=task, finished=True))
+    return Installed(objects=[_named(each) for each in manifests])
+
+
+def _not_served_yet(error: BaseException) -> bool:
+    return isinstance(error, ResourceNotFoundError)
+
+
+def _wait_ready(api: KubeClient, resource: ApiResource, manifest: Json, *, seconds: float) -> None:
+    api.wait_for(
+        resource,
+        manifest["metadata"]["name"],
+        manifest["metadata"].get("namespace"),
+        until=lambda seen: seen is not None and bool(readiness({**_typed(manifest), **seen})),
+        what=f"{_named(manifest)} to be ready",
+        timeout_seconds=seconds,
+    )
+
+
+def _typed(manifest: Json) -> Json:
+    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"]}
+
+
+def _named(manifest: Json) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+# ---- and out of it -----------------------------------------------------------------------------------------
+
+
+def uninstall(
+    *,
+    api: KubeClient,
+    namespace: str = "velero",
+    grace_seconds: float = 30,
+    timeout_seconds: float = 300,
+    dry_run: bool = False,
+    progress: ProgressSink = ignore_progress,
+) -> Uninstalled:
+    """Remove what `install` (or ``velero install``) made, with all of Velero's objects; buckets keep the backups.
+
+    Restores and volume transfers hold finalizers, which only a running server takes off; it removes the logs and
+    results of restores from the bucket then. Where none answers, or it takes longer than the grace, the finalizers
+    of these objects are taken off here, and the result tells which.
+
+    Args:
+        api: The cluster.
+        namespace: Where the server works.
+        grace_seconds: How long a running server may take for its finalizers.
+        timeout_seconds: How long the API server may take to delete everything.
+        dry_run: Only tell what would be removed.
+        progress: Told of what is being removed.
+
+    Raises:
+        NotAllowedError: The definitions serve another Velero, too; nothing was touched.
+        WaitTimeoutError: The API server did not delete everything in time; calling again goes on.
+    """
+    removal = _Removal(api=api, namespace=namespace, progress=progress)
+    removal.refuse_when_shared()
+    if dry_run:
+        return Uninstalled(objects=removal.planned())
+    removal.delete_guarded(grace_seconds=grace_seconds)
+    removal.delete_workloads(timeout_seconds=timeout_seconds)
+    removal.free_guarded()
+    removal.delete_namespace(timeout_seconds=timeout_seconds)
+    removal.delete_cluster_objects(timeout_seconds=timeout_seconds)
+    progress(Progress(task=_REMOVING, finished=True))
+    return Uninstalled(objects=removal.removed, finalizers=removal.finalizers, kept=removal.kept)
+
+
+_REMOVING = "removing Velero"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Removal:
+    api: KubeClient
+    namespace: str
+    progress: ProgressSink
+    removed: list[str] = field(default_factory=list)
+    finalizers: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def refuse_when_shared(self) -> None:
+        """Definitions belong to the whole cluster: without them every Velero in it loses its objects."""
+        with suppress(ResourceNotFoundError):
+            others = {
+                item["metadata"]["namespace"]
+                for item in self.api.list(resource_of(BackupStorageLocation), metadata_only=True)
+            } - {self.namespace}
+            if others:
+                raise NotAllowedError(
+                    f"another Velero works in namespace {', '.join(sorted(others))}, with the same definitions",
+                    hint="uninstall that one first, or delete only this namespace",
+                )
+
+    def planned(self) -> Sequence[str]:
+        """Return what would be removed."""
+        namespace = self._namespace_object()
+        inside = [f"{resource.kind} {name}" for resource, name in self._labelled_inside()]
+        return [
+            *(str(each) for kind in _FINALIZERS for each in self._objects(kind)),
+            *([_named(namespace)] if namespace and _is_ours(namespace) else inside),
+            *(f"{resource.kind} {name}" for resource, name in self._cluster_objects()),
+        ]
+
+    def delete_guarded(self, *, grace_seconds: float) -> None:
+        """Delete what has finalizers while there may still be a server for them."""
+        guarded = self._guarded()
+        if not guarded or not self._server_answers():
+            return
+        self._tell(f"{len(guarded)} objects with finalizers")
+        for each in guarded:
+            self._delete(resource_of(type(each)), each.name)
+        for each in guarded:
+            if self._gone(resource_of(type(each)), each.name, seconds=grace_seconds):
+                self.removed.append(f"{each.kind} {each.name}")
+
+    def delete_workloads(self, *, timeout_seconds: float) -> None:
+        """Delete the server before finalizers are taken off: it would put them back."""
+        if self._namespace_object() is None:
+            return
+        found = [(resource, name) for resource, name in self._labelled_inside() if resource.kind in _WORKLOADS]
+        for resource, name in found:
+            self._tell(f"{resource.kind} {name}")
+            with suppress(ResourceNotFoundError):
+                self.api.delete(resource, name, self.namespace, propagation="Foreground")  # its pods first
+        for resource, name in found:
+            self._wait_gone(resource, name, seconds=timeout_seconds)
+            self.removed.append(f"{resource.kind} {name}")
+
+    def free_guarded(self) -> None:
+        """Take the finalizers off what is left; nobody else will."""
+        for each in self._guarded():
+            self._delete(resource_of(type(each)), each.name)
+            self._take_finalizer_off(each)
+            self.removed.append(f"{each.kind} {each.name}")
+
+    def _guarded(self) -> Sequence[VeleroObject]:
+        return [each for kind in _FINALIZERS for each in self._objects(kind)]
+
+    def delete_namespace(self, *, timeout_seconds: float) -> None:
+        """Delete the namespace, or what was made in it when the namespace is not of our making."""
+        namespace = self._namespace_object()
+        if namespace is None:
+            return
+        if not _is_ours(namespace):
+            for resource, name in self._labelled_inside():
+                self._delete(resource, name)
+                self.removed.append(f"{resource.kind} {name}")
+            self.kept.append(f"Namespace {self.namespace}: Velero's installer did not make it")
+            return
+        self._tell(f"namespace {self.namespace}")
+        resource = self.api.resource_of(namespace)
+        self._delete(resource, self.namespace, inside=False)
+        self._wait_gone(resource, self.namespace, seconds=timeout_seconds, inside=False)
+        self.removed.append(_named(namespace))
+
+    def delete_cluster_objects(self, *, timeout_seconds: float) -> None:
+        """Delete the definitions and the role binding."""
+        found = list(self._cluster_objects())
+        for resource, name in found:
+            self._tell(f"{resource.kind} {name}")
+            self._delete(resource, name, inside=False)
+        for resource, name in found:
+            self._wait_gone(resource, name, seconds=timeout_seconds, inside=False)
+            self.removed.append(f"{resource.kind} {name}")
+
+    def _objects(self, kind: type[VeleroObject]) -> Sequence[VeleroObject]:
+        try:
+            return [kind({"kind": kind.kind, **item}) for item in self.api.list(resource_of(kind), self.namespace)]
+        except ResourceNotFoundError:
+            return []
+
+    def _namespace_object(self) -> Json | None:
+        try:
+            return self.api.get(self.api.resource("Namespace", api_version="v1"), self.namespace)
+        except ResourceNotFoundError:
+            return None
+
+    def _labelled_inside(self) -> Iterator[tuple[ApiResource, str]]:
+        for kind, version in (
+            ("Deployment", "apps/v1"),
+            ("DaemonSet", "apps/v1"),
+            ("ServiceAccount", "v1"),
+            ("Secret", "v1"),
+        ):
+            resource = self.api.resource(kind, api_version=version)
+            for item in self.api.list(resource, self.namespace, label_selector=_LABELLED, metadata_only=True):
+                yield resource, item["metadata"]["name"]
+
+    def _cluster_objects(self) -> Iterator[tuple[ApiResource, str]]:
+        bindings = self.api.resource("ClusterRoleBinding", api_version="rbac.authorization.k8s.io/v1")
+        for item in self.api.list(bindings, label_selector=_LABELLED):
+            if any(subject.get("namespace") == self.namespace for subject in item.get("subjects") or ()):
+                yield bindings, item["metadata"]["name"]
+        known = {definition_of(kind) for kind in KINDS}
+        for item in self.api.list(DEFINITIONS, metadata_only=True):
+            name = item["metadata"]["name"]
+            if name in known:
+                yield DEFINITIONS, name
+
+    def _server_answers(self) -> bool:
+        try:
+            VeleroClient(api=self.api, namespace=self.namespace).status(timeout_seconds=5)
+        except (VeleroUnavailableError, ClusterError):
+            return False
+        return True
+
+    def _take_finalizer_off(self, guarded: VeleroObject) -> None:
+        """Take Velero's own finalizer off one of Velero's own objects; anybody else's stays."""
+        resource = resource_of(type(guarded))
+        try:
+            now = self.api.get(resource, guarded.name, self.namespace)
+            found = now["metadata"].get("finalizers") or []
+            left = [each for each in found if each != _FINALIZERS[type(guarded)]]
+            if left != found:
+                patch = {"metadata": {"finalizers": left, "resourceVersion": now["metadata"]["resourceVersion"]}}
+                self.api.patch(resource, guarded.name, self.namespace, patch=patch)
+                self.finalizers.append(f"{guarded.kind} {guarded.name}")
+        except ResourceNotFoundError:
+            return
+        except ConflictError:
+            self._take_finalizer_off(guarded)
+
+    def _delete(self, resource: ApiResource, name: str, *, inside: bool = True) -> None:
+        with suppress(ResourceNotFoundError):
+            self.api.delete(resource, name, self.namespace if inside else None)
+
+    def _gone(self, resource: ApiResource, name: str, *, seconds: float) -> bool:
+        try:
+            self._wait_gone(resource, name, seconds=seconds)
+        except WaitTimeoutError:
+            return False
+        return True
+
+    def _wait_gone(self, resource: ApiResource, name: str, *, seconds: float, inside: bool = True) -> None:
+        self.api.wait_for(
+            resource,
+            name,
+            self.namespace if inside else None,
+            until=lambda seen: seen is None,
+            what=f"{resource.kind} {name} to be gone",
+            timeout_seconds=seconds,
+        )
+
+    def _tell(self, note: str) -> None:
+        self.progress(Progress(task=_REMOVING, note=note))
+
+
+_LABELLED = ",".join(f"{key}={value}" for key, value in _COMPONENT.items())
+
+
+def _is_ours(manifest: Json) -> bool:
+    labels = manifest["metadata"].get("labels") or {}
+    return all(labels.get(key) == value for key, value in _COMPONENT.items())
