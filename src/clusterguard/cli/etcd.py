@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.etcd.restore import RestoreStep
-    from clusterguard.model.progress import ProgressSink
 
 __all__ = ["app"]
 
@@ -76,6 +75,7 @@ def save(
 def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
     """Show the snapshots in the store, oldest first."""
     from rich.table import Table
+    from rich.text import Text
 
     from clusterguard.terminal import out
 
@@ -95,7 +95,7 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
             snapshot.etcd_version,
             snapshot.sha256[:12],
         )
-    out.print(table if snapshots else f"no snapshots in {store}")
+    out.print(table if snapshots else Text(f"no snapshots in {store}"))
 
 
 @app.command()
@@ -135,23 +135,25 @@ def restore(
     """Put a snapshot in the place of a cluster's state; on any failure the old state comes back."""
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.model.durations import format_duration
+    from clusterguard.model.progress import ignore_progress
     from clusterguard.stores import open_store
-    from clusterguard.terminal import err, out, progress_sink
+    from clusterguard.terminal import err, out
 
     def told(step: RestoreStep) -> None:
         out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
 
-    with progress_sink() as progress:
-        target = opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress)
-    snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd)
-    snapshot = snapshotter.find(name)
-    if not yes:
-        err.print(
-            f"Everything in {cluster} goes back to {snapshot.taken:%Y-%m-%d %H:%M:%S} UTC; later changes are lost.",
-            style="yellow",
-        )
-        typer.confirm("Restore?", abort=True, err=True)
-    result = snapshotter.restore(name, target, watch=told)
+    # No bars here: they and the steps would write over each other.
+    with opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as target:
+        snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd)
+        snapshot = snapshotter.find(name)
+        if not yes:
+            err.print(
+                f"Everything in {cluster} goes back to {snapshot.taken:%Y-%m-%d %H:%M:%S} UTC; later changes are lost.",
+                style="yellow",
+                markup=False,
+            )
+            typer.confirm("Restore?", abort=True, err=True)
+        result = snapshotter.restore(name, target, watch=told)
     out.print(
         f"restored {name}: revision {result.snapshot.revision}, raised to {result.revision_after}\n"
         f"the state before it is kept in {result.kept}",
@@ -189,9 +191,6 @@ def _snapshotter(store: str, access: EtcdAccess | None, cluster: str) -> Iterato
 
     with progress_sink() as progress:
         if access is None and cluster:
-            access = _etcd_of(cluster, progress)
+            with opened(cluster, kubeconfig=None, progress=progress) as target:
+                access = target.etcd
         yield EtcdSnapshotter(store=open_store(store), access=access, progress=progress)
-
-
-def _etcd_of(cluster: str, progress: ProgressSink) -> EtcdAccess | None:
-    return opened(cluster, kubeconfig=None, etcd=None, progress=progress).etcd

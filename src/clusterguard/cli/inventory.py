@@ -46,7 +46,7 @@ def capture(
     )
     with (
         progress_sink() as progress,
-        opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress) as target,
+        opened(cluster, kubeconfig=kubeconfig, progress=progress) as target,
     ):
         inventory = RestoreValidator(api=target.api).capture(scope, progress=progress)
     save_inventory(inventory, file)
@@ -74,7 +74,7 @@ def compare(
     inventory = load_inventory(file)
     with (
         progress_sink() as progress,
-        opened(cluster, kubeconfig=kubeconfig, etcd=None, progress=progress) as target,
+        opened(cluster, kubeconfig=kubeconfig, progress=progress) as target,
     ):
         report = RestoreValidator(api=target.api).validate(
             inventory, profile=profile, ignore=tuple(ignore or ()), progress=progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clusterguard.clusters.base import Cluster
     from clusterguard.model.progress import ProgressSink
 
@@ -90,8 +93,13 @@ def etcd_access(
     )
 
 
-def opened(word: str, *, kubeconfig: Path | None, etcd: EtcdAccess | None, progress: ProgressSink) -> Cluster:
-    """Return the cluster that a word names; a throwaway one is refused, since nobody else could use it."""
+@contextmanager
+def opened(word: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Iterator[Cluster]:
+    """Give the cluster that a word names, and only let go of it afterwards: whatever it is, it was there before.
+
+    Raises:
+        ConfigError: It names a throwaway cluster, which nobody else could use.
+    """
     from clusterguard.clusters import open_cluster
 
     if word == "embedded":
@@ -99,4 +107,8 @@ def opened(word: str, *, kubeconfig: Path | None, etcd: EtcdAccess | None, progr
             "a new throwaway cluster has nothing to look at",
             hint="clusterguard cluster up NAME, then --cluster embedded:NAME",
         )
-    return open_cluster(word, kubeconfig=kubeconfig, etcd=etcd, progress=progress)
+    cluster = open_cluster(word, kubeconfig=kubeconfig, progress=progress)
+    try:
+        yield cluster
+    finally:
+        cluster.api.close()

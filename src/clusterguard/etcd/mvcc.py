@@ -200,7 +200,7 @@ def scan(
 
     The rule of what counts is etcd's own (server/storage/mvcc/hash.go and Keep in key_index.go): after the
     compaction every record up to the revision; before it the newest of each key that is live at the revision.
-    If no key at all is live there, every record before it counts. A deletion at the compaction itself never
+    If no key at all is live there, all that the compaction leaves counts. A deletion at the compaction itself never
     does.
 
     Records after the compaction are read first, since they tell which earlier ones are superseded; the keys
@@ -246,7 +246,7 @@ def scan(
 
     live = recent.live + compacted.puts
     if live == 0 and compacted.records:
-        _feed_all_puts(db, bucket, pivot, feed_compacted)
+        _feed_all_that_is_left(db, bucket, pivot, feed_compacted, newest)
     return Keyspace(records=recent.records + compacted.records, live_keys=live)
 
 
@@ -389,16 +389,23 @@ def _newest_of_each_key(db: BoltFile, bucket: Bucket, pivot: bytes) -> dict[byte
     return newest
 
 
-def _feed_all_puts(db: BoltFile, bucket: Bucket, pivot: bytes, feed: Feed) -> None:
-    """Feed what is left up to the compaction except deletions at it."""
+def _feed_all_that_is_left(
+    db: BoltFile, bucket: Bucket, pivot: bytes, feed: Feed, newest: dict[bytes, bytes] | None
+) -> None:
+    """Feed what a finished compaction leaves, except deletions at it."""
     parts = db.split(bucket, pivot, db.ledger())
     at_compaction = _U64.pack(_U64.unpack(pivot)[0] - 1)
     for leaf in chain(parts.before, (parts.boundary,)):
-        counted = [
-            index
-            for index, key in enumerate(leaf.keys)
-            if key < pivot and not (len(key) == _DELETION_SIZE and key.startswith(at_compaction))
-        ]
+        counted = []
+        for index, revision in enumerate(leaf.keys):
+            if revision >= pivot:
+                break
+            if newest is not None:
+                left = len(revision) == _PUT_SIZE and newest.get(_user_key(leaf, index)) == revision
+            else:
+                left = len(revision) == _PUT_SIZE or not revision.startswith(at_compaction)
+            if left:
+                counted.append(index)
         _feed(leaf, counted, feed)
 
 

@@ -381,6 +381,12 @@ SAME_CLUSTER = Profile(
         _NEW_IDENTITY,
     ),
 )
+_NO_NAME_PATTERN = VolatileRule(
+    name="name pattern",
+    reason="Velero restores names, and drops the pattern that a name was once generated from",
+    paths=("metadata.generateName",),
+    when=lambda difference: difference.after is ABSENT,
+)
 VELERO_RESTORE = Profile(
     name="velero-restore",
     identity="name",
@@ -390,6 +396,7 @@ VELERO_RESTORE = Profile(
         _SERVICE_ADDRESSES,
         _VOLUME_BINDING,
         _VELERO_LABELS,
+        _NO_NAME_PATTERN,
         _TOKENS,
         _TOKEN_SECRETS,
     ),

@@ -130,9 +130,8 @@ def _with_shape_of_results(document: object) -> Mapping[str, Any]:
     """Return a results document that can be read without surprises."""
     if not isinstance(document, dict):
         raise BackupCorruptError("it is no JSON object")
-    for part in (document.get("errors"), document.get("warnings")):
-        if part is not None and not _is_messages(part):
-            raise BackupCorruptError("its errors and warnings are no lists of texts")
+    if not all(_is_messages(document.get(part)) for part in ("errors", "warnings")):
+        raise BackupCorruptError("its errors and warnings are no lists of texts")
     return document
 
 

@@ -162,7 +162,8 @@ class BackupVerifyReport:
     def _lines(self) -> Iterator[str]:
         failed = any(check.ok is False for check in self.checks)
         good, bad = self.verdicts
-        yield f"{self.name}: {good if self.ok else bad if failed else 'NOT PROVEN'} ({count_of(self.objects, 'object')}, {self.store})"
+        verdict = good if self.ok else bad if failed else "NOT PROVEN"
+        yield f"{self.name}: {verdict} ({count_of(self.objects, 'object')}, {self.store})"
         width = max((len(check.name) for check in self.checks), default=0)
         marks = {True: "ok", False: "FAILED", None: "not asked"}
         for check in self.checks:

@@ -222,7 +222,7 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
     count = 0
     long_name: str | None = None
     while (header := source.take(_BLOCK)) != _ZEROS:
-        if not header:
+        if len(header) < _BLOCK:
             raise BackupCorruptError("the tarball is cut off: it has no end mark")
         path, size, kind = _read_header(header, source)
         if kind == _PAX and long_name is None:

@@ -44,7 +44,7 @@ def workloads():
         *({"kind": "ConfigMap", **meta(f"settings-{number:02}"), "data": {"n": str(number)}} for number in range(16)),
         *({"kind": "Secret", **meta(f"login-{number:02}"), "stringData": {"p": str(number)}} for number in range(8)),
         {"kind": "ConfigMap", **meta("a-" + "very-" * 40 + "long-name"), "data": {"n": "long"}},
-        {"kind": "ConfigMap", **meta("unicode"), "data": {"text": "schön – 日本語 <&>"}},
+        {"kind": "ConfigMap", **meta("unicode"), "data": {"text": "schön, 日本語 <&>"}},
         {"kind": "ConfigMap", **meta("left-out", labels={"velero.io/exclude-from-backup": "true"})},
         {"kind": "ServiceAccount", **meta("clerk")},
         {"kind": "Service", **meta("web"), "spec": {"selector": labels, "ports": [{"port": 80}]}},

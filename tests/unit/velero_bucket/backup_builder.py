@@ -1,4 +1,4 @@
-"""Builds what Velero writes for one backup, and breaks it on request. The tarball is written by the standard library."""
+"""Builds what Velero writes for one backup, and breaks it on request; the standard library writes the tarball."""
 
 from __future__ import annotations
 
@@ -116,11 +116,8 @@ class BackupBuilder:
                 "progress": {"totalItems": count, "itemsBackedUp": count},
             },
         }
+        self.status = self.metadata["status"]
         self.raw = {}  # bytes of whole files, in place of the built ones; None leaves a file out
-
-    @property
-    def status(self):
-        return self.metadata["status"]
 
     def replace(self, path, data):
         """Give a member of the tarball another content."""

@@ -1,0 +1,107 @@
+"""A backup as an inventory: what the validator compares with the cluster."""
+
+import json
+
+import pytest
+from backup_builder import METADATA, NAME, BackupBuilder, thing, usual_objects
+
+from clusterguard.errors import ConfigError, ObjectNotFoundError
+from clusterguard.model.inventory import Scope
+from clusterguard.model.report import FindingKind
+from clusterguard.stores.memory import MemoryStore
+from clusterguard.validate.capture import canonical, reference
+from clusterguard.validate.rules import ETCD_RESTORE
+from clusterguard.validate.validator import Tolerance, judge
+from clusterguard.velero.bucket import as_inventory
+from clusterguard.velero.tarball import BackupCorruptError
+
+
+def names(inventory):
+    return sorted(f"{ref.kind} {ref.name}" for ref in inventory.objects)
+
+
+EVERYTHING = Scope()
+
+
+def inventory(scope=EVERYTHING, builder=None, **options):
+    return as_inventory((builder or BackupBuilder()).store(), NAME, scope, **options)
+
+
+def judged(before, after):
+    return judge(before, after, profile=ETCD_RESTORE, tolerate=Tolerance(), digest_key=b"key")
+
+
+def test_it_tells_when_and_of_which_cluster_the_backup_was_made():
+    found = inventory()
+    assert found.taken.isoformat() == "2030-01-01T00:00:00+00:00"
+    assert found.server_version == "v1.36.3"
+    assert len(found) == 7
+
+
+def test_objects_are_kept_as_a_capture_keeps_them():
+    items = [json.loads(json.dumps(item)) for _, item in usual_objects()]
+    assert dict(inventory().objects) == {reference(item): canonical(item) for item in items}
+
+
+def test_a_backup_is_judged_like_a_cluster():
+    before = inventory()
+    assert judged(before, inventory()).ok
+    objects = [each for each in usual_objects() if each[0] != "secrets"]
+    objects[1][1]["data"]["color"] = "red"
+    report = judged(before, inventory(builder=BackupBuilder(objects)))
+    assert [(finding.kind, finding.ref.name) for finding in report.findings] == [
+        (FindingKind.CHANGED, "settings"),
+        (FindingKind.MISSING, "login"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (
+            Scope(namespaces=("shop",)),
+            ["ConfigMap settings", "Deployment web", "Mouse jerry", "Namespace shop", "Secret login"],
+        ),
+        (Scope(namespaces=("s*",), kinds=("Secret",)), ["Secret login"]),
+        (Scope(namespaces=("other",)), []),
+        (Scope(kinds=("Deployment", "Mouse.example.com")), ["Deployment web", "Mouse jerry"]),
+        (Scope(kinds=("Mouse.example.org",)), []),
+        (Scope(namespaces=("shop",), kinds=("ClusterRole.rbac.authorization.k8s.io",)), ["ClusterRole a:b"]),
+        (
+            Scope(exclude=("*.k8s.io", "Secret", "Deployment.apps")),
+            ["ConfigMap settings", "Mouse jerry", "Namespace shop"],
+        ),
+    ],
+)
+def test_only_the_scope_is_in_it(scope, expected):
+    assert names(inventory(scope)) == expected
+
+
+def test_what_is_left_out_is_counted_by_its_rule():
+    found = inventory(leave_out=lambda ref, item: "a rule" if item.get("data") else None)
+    assert found.left_out == {"a rule": 2}
+    assert len(found) == 5
+
+
+def test_a_selector_is_not_passed_over_in_silence():
+    with pytest.raises(ConfigError, match="selector 'app=web'"):
+        inventory(Scope(selector="app=web"))
+    assert names(inventory(Scope(selector="x"), leave_out=lambda ref, item: None if ref.kind == "Mouse" else "x")) == [
+        "Mouse jerry"
+    ]
+
+
+def test_what_is_missing_or_damaged_is_an_error():
+    with pytest.raises(ObjectNotFoundError):
+        as_inventory(MemoryStore(), NAME, Scope())
+    builder = BackupBuilder()
+    builder.raw[METADATA] = b"{}"
+    with pytest.raises(BackupCorruptError):
+        inventory(builder=builder)
+    builder = BackupBuilder([*usual_objects(), ("pods", thing("Service", "odd"))])
+    with pytest.raises(BackupCorruptError):
+        inventory(builder=builder)
+    builder = BackupBuilder()
+    builder.status["startTimestamp"] = None
+    with pytest.raises(BackupCorruptError, match="when it was begun"):
+        inventory(builder=builder)
