@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,7 +108,5 @@ def opened(word: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Ite
             hint="clusterguard cluster up NAME, then --cluster embedded:NAME",
         )
     cluster = open_cluster(word, kubeconfig=kubeconfig, progress=progress)
-    try:
+    with closing(cluster.api):
         yield cluster
-    finally:
-        cluster.api.close()

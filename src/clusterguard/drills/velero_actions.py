@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clusterguard.clusters.embedded import EmbeddedCluster
 from clusterguard.errors import DrillError
+from clusterguard.model.backup import Backup
 from clusterguard.model.backup_options import BackupOptions, LabelSelector, RestoreOptions
 from clusterguard.stores.transfer import copy_object
 from clusterguard.velero.bucket import verify_backup
@@ -106,6 +107,10 @@ class VeleroSide:
         client = self._client(step.cluster)
         location = self._location(step.cluster, storage)
         client.locations.require_available(location, fresh=True)
+        known = client.objects.find(Backup, taken.name)
+        if known is not None and known.storage_location != location:
+            # A name means one location to a server. This forgets the object and leaves the files where they are.
+            client.objects.delete(known)
         client.adopt(taken.name, store=self.run.storages.for_velero(storage), location=location)
         done = client.restore(
             taken.name,

@@ -122,11 +122,13 @@ class Keyspace:
 
     Attributes:
         records: Changes that are kept, deletions included.
-        live_keys: Keys that a client would see.
+        live_keys: Live keys, as etcdutl counts them.
+        nameless: How many of them are the empty key of a restore with ``--bump-revision``, which no client sees.
     """
 
     records: int
     live_keys: int
+    nameless: int = 0
 
 
 def read_facts(db: BoltFile, buckets: dict[bytes, Bucket], ledger: PageLedger) -> StoreFacts:
@@ -226,7 +228,7 @@ def scan(
         for leaf in db.leaves(bucket, ledger):
             on_leaf()
             recent.read(leaf)
-        return Keyspace(records=recent.records, live_keys=recent.live)
+        return Keyspace(records=recent.records, live_keys=recent.live, nameless=recent.nameless)
 
     pivot = _U64.pack(facts.compacted + 1)
     superseded: set[bytes] = set()
@@ -247,7 +249,11 @@ def scan(
     live = recent.live + compacted.puts
     if live == 0 and compacted.records:
         _feed_all_that_is_left(db, bucket, pivot, feed_compacted, newest)
-    return Keyspace(records=recent.records + compacted.records, live_keys=live)
+    return Keyspace(
+        records=recent.records + compacted.records,
+        live_keys=live,
+        nameless=recent.nameless + compacted.nameless,
+    )
 
 
 def live_keys(db: BoltFile, *, prefix: bytes = b"/registry/") -> Iterator[LiveKey]:
@@ -283,7 +289,7 @@ def live_keys(db: BoltFile, *, prefix: bytes = b"/registry/") -> Iterator[LiveKe
 class _Recent:
     """Reads the records after the compaction."""
 
-    __slots__ = ("_ceiling", "_feed", "_pivot", "_superseded", "live", "records")
+    __slots__ = ("_ceiling", "_feed", "_pivot", "_superseded", "live", "nameless", "records")
 
     def __init__(self, *, pivot: bytes, ceiling: bytes, feed: Feed, superseded: set[bytes] | None) -> None:
         self._pivot = pivot
@@ -291,6 +297,7 @@ class _Recent:
         self._feed = feed
         self._superseded = superseded
         self.live = 0
+        self.nameless = 0
         self.records = 0
 
     def read(self, leaf: Leaf) -> None:
@@ -323,6 +330,7 @@ class _Recent:
             if len(revision) == _PUT_SIZE:
                 key, first = _key_and_whether_first(leaf, index)
                 live += first
+                self.nameless += not key
             else:
                 key, first = _user_key(leaf, index), False
                 live -= 1
@@ -335,7 +343,7 @@ class _Recent:
 class _Compacted:
     """Reads the records up to the compaction."""
 
-    __slots__ = ("_feed", "_newest", "_pivot", "_superseded", "puts", "records")
+    __slots__ = ("_feed", "_newest", "_pivot", "_superseded", "nameless", "puts", "records")
 
     def __init__(self, *, pivot: bytes, feed: Feed, superseded: set[bytes], newest: dict[bytes, bytes] | None) -> None:
         self._pivot = pivot
@@ -343,6 +351,7 @@ class _Compacted:
         self._superseded = superseded
         self._newest = newest
         self.puts = 0
+        self.nameless = 0
         self.records = 0
 
     def read(self, leaf: Leaf) -> None:
@@ -368,6 +377,7 @@ class _Compacted:
                 key = data[value + 2 : value + 2 + size]
             else:
                 key = _user_key(leaf, index)
+                self.nameless += not key
             if newest is not None and newest.get(key) != revision:
                 continue
             puts += 1

@@ -41,6 +41,7 @@ class Structure:
     Attributes:
         revision: Main revision of the newest record, as ``etcdutl snapshot status`` tells it; 0 if none.
         total_keys: Live keys at that revision, as etcdutl counts them.
+        client_keys: Those of them that a client sees: without the empty key that ``--bump-revision`` adds.
         records: Changes kept, deletions included.
         hash_kv: HashKV at the revision a member started from this file would be at.
         facts: What the small buckets say.
@@ -51,6 +52,7 @@ class Structure:
 
     revision: int
     total_keys: int
+    client_keys: int
     records: int
     hash_kv: HashKV
     facts: StoreFacts
@@ -174,6 +176,7 @@ def check_structure(db: BoltFile, *, task: str = "", progress: ProgressSink = ig
     return Structure(
         revision=revision,
         total_keys=keyspace.live_keys,
+        client_keys=keyspace.live_keys - keyspace.nameless,
         records=keyspace.records,
         hash_kv=hasher.finish(compacted=facts.compacted, revision=current),
         facts=facts,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from clusterguard.errors import ConfigError, ObjectNotFoundError
+from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.velero.bucket_checks import judge
@@ -30,7 +30,7 @@ from clusterguard.velero.bucket_evidence import (
 from clusterguard.velero.bucket_report import STRICT, Answer, BackupVerifyReport, BucketPolicy, count_of, report_of
 from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout, RestoreLayout
 from clusterguard.velero.manifest import HashingReader
-from clusterguard.velero.tarball import DEFAULT_LIMITS, BackupCorruptError, Inspection, Limits, inflated
+from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

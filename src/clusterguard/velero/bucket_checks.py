@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from clusterguard.model.backup import BackupPhase, PodVolumeBackup, TransferPhase
-from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.bucket_evidence import Unreadable, part_of, post_operation_items, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from clusterguard.model.backup import Backup
@@ -176,16 +175,23 @@ def _resource_list(evidence: Evidence) -> Answer:
     if evidence.tarball_problem:
         return _not_whole(check)
     stored = _stored(evidence.inspection)
-    flaws = [(str(ref), "it is in the resource list, and not in the tarball") for ref in sorted(listed - stored.keys())]
-    explained = []
+    flaws, explained = [], []
     late = post_operation_items(evidence.operations)
-    for ref in sorted(stored.keys() - listed):
-        detail = "it is in the tarball, and not in the resource list"
-        if stored[ref] in late:
-            explained.append(Explanation("added when operations ended", str(ref), detail))
-        else:
-            flaws.append((str(ref), detail))
-    return Answer(check, f"names the same {count_of(len(listed), 'object')}", tuple(flaws), tuple(explained))
+    for full_kind in sorted(listed.keys() | stored.keys()):
+        resource, names = stored.get(full_kind, ("", ()))
+        told = listed.get(full_kind, frozenset())
+        flaws += [(f"{full_kind} {name}", _ONLY_LISTED) for name in sorted(told.difference(names))]
+        for name in sorted(set(names) - told):
+            if (resource, name) in late:
+                explained.append(Explanation("added when operations ended", f"{full_kind} {name}", _ONLY_STORED))
+            else:
+                flaws.append((f"{full_kind} {name}", _ONLY_STORED))
+    number = sum(map(len, listed.values()))
+    return Answer(check, f"names the same {count_of(number, 'object')}", tuple(flaws), tuple(explained))
+
+
+_ONLY_LISTED = "it is in the resource list, and not in the tarball"
+_ONLY_STORED = "it is in the tarball, and not in the resource list"
 
 
 def _object_count(evidence: Evidence) -> Answer:
@@ -195,8 +201,9 @@ def _object_count(evidence: Evidence) -> Answer:
     if evidence.tarball_problem:
         return _not_whole(check)
     late = post_operation_items(evidence.operations)
-    found = sum(key not in late for key in evidence.inspection)
-    added = len(evidence.inspection) - found
+    stored = evidence.inspection.names()
+    added = sum(name in stored.get(resource, ()) for resource, name in late)
+    found = len(evidence.inspection) - added
     done, total = backup.progress.done, backup.progress.total
     if not evidence.inspection:
         return Answer(check, "", ((backup.name, "it holds no object at all: did its filters match any?"),))
@@ -386,13 +393,13 @@ def _manifest(evidence: Evidence, manifest: DigestManifest | None) -> Answer:
     return Answer(check, f"no byte was changed since {manifest.recorded.isoformat()}", flaws)
 
 
-def _stored(inspection: Inspection) -> dict[ObjectRef, tuple[str, str, str]]:
-    """Return the objects of a tarball, with their places in it."""
+def _stored(inspection: Inspection) -> dict[str, tuple[str, Collection[str]]]:
+    """Return resource and names of what is in a tarball, by kind with its group."""
     found = {}
-    for resource, namespace, name in inspection:
+    for resource, names in inspection.names().items():
         # Where no object of a resource could be read its kind is unknown, and "paths" tells why.
         group, kind = inspection.kinds.get(resource, (resource.partition(".")[2], resource))
-        found[ObjectRef(kind, namespace, name, group)] = (resource, namespace, name)
+        found[f"{kind}.{group}" if group else kind] = (resource, names)
     return found
 
 

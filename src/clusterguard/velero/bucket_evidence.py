@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from clusterguard.errors import BackupCorruptError
 from clusterguard.model.backup import Backup
-from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.layout import repository_key
 from clusterguard.velero.outcome import parse_results
-from clusterguard.velero.tarball import BackupCorruptError, read_document
+from clusterguard.velero.tarball import read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class Evidence:
     layout: BackupLayout
     sizes: Mapping[str, int]
     backup: Backup | Unreadable
-    resource_list: frozenset[ObjectRef] | Unreadable
+    resource_list: Mapping[str, frozenset[str]] | Unreadable
     messages: Sequence[Message] | Unreadable
     volumes: Records | Unreadable
     pod_volumes: Records | Unreadable
@@ -96,8 +96,8 @@ def read_records(stream: ByteReader, limits: Limits) -> Records:
     return document
 
 
-def read_resource_list(stream: ByteReader, limits: Limits) -> frozenset[ObjectRef]:
-    """Read which objects Velero says that it stored.
+def read_resource_list(stream: ByteReader, limits: Limits) -> Mapping[str, frozenset[str]]:
+    """Read which objects Velero says that it stored: ``namespace/name``, by kind with its group.
 
     Raises:
         BackupCorruptError: It is no such list.
@@ -114,16 +114,23 @@ def read_messages(stream: ByteReader, limits: Limits) -> Sequence[Message]:
     return parse_results(_with_shape_of_results(read_document(stream, limits=limits)))
 
 
-def _resource_list(document: object) -> frozenset[ObjectRef]:
+def _resource_list(document: object) -> Mapping[str, frozenset[str]]:
     if not isinstance(document, dict) or not all(isinstance(names, list) for names in document.values()):
         raise BackupCorruptError("it is no list of names by kind")
-    return frozenset(_listed(full_kind, str(text)) for full_kind, names in document.items() for text in names)
+    found: dict[str, frozenset[str]] = {}
+    for api_kind, names in document.items():
+        if not all(isinstance(name, str) for name in names):
+            raise BackupCorruptError(f"the names of {api_kind} are no texts")
+        full_kind = _full_kind(api_kind)  # in whichever version
+        found[full_kind] = found.get(full_kind, frozenset()) | frozenset(names)
+    return found
 
 
-def _listed(full_kind: str, text: str) -> ObjectRef:
-    api_version, _, kind = full_kind.rpartition("/")
-    namespace, _, name = text.rpartition("/")
-    return ObjectRef(kind, namespace, name, api_version.rpartition("/")[0])
+def _full_kind(api_kind: str) -> str:
+    """Return ``Deployment.apps`` for ``apps/v1/Deployment``."""
+    api_version, _, kind = api_kind.rpartition("/")
+    group = api_version.rpartition("/")[0]
+    return f"{kind}.{group}" if group else kind
 
 
 def _with_shape_of_results(document: object) -> Mapping[str, Any]:
@@ -158,16 +165,17 @@ def repositories(pod_volumes: Records | Unreadable, volumes: Records | Unreadabl
     return sorted(keys)
 
 
-def post_operation_items(operations: Records | Unreadable) -> frozenset[tuple[str, str, str]]:
-    """Return resource, namespace and name of what is stored once the operations have ended."""
+def post_operation_items(operations: Records | Unreadable) -> frozenset[tuple[str, str]]:
+    """Return resource and ``namespace/name`` of what is stored once the operations have ended."""
     named = set()
     for record in records_in(operations):
         items = part_of(record, "spec").get("postOperationItems")
         for item in items if isinstance(items, list) else ():
             if isinstance(item, dict):
-                group = text_of(item, "Group")
-                resource = text_of(item, "Resource") + (f".{group}" if group else "")
-                named.add((resource, text_of(item, "Namespace"), text_of(item, "Name")))
+                resource, group = text_of(item, "Resource"), text_of(item, "Group")
+                words = (text_of(item, "Namespace"), text_of(item, "Name"))
+                full_name = "/".join(word for word in words if word)
+                named.add((f"{resource}.{group}" if group else resource, full_name))
     return frozenset(named)
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from clusterguard.errors import BackupCorruptError
 from clusterguard.model.snapshot import CheckOutcome
-from clusterguard.velero.tarball import BackupCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerStatus", "VeleroClient"]
 
-_Run = TypeVar("_Run", Backup, Restore)
+_Run = TypeVar("_Run", bound=Backup | Restore)
 
 _LONGEST_SECONDS = 4 * 3600.0  # as long as Velero's own limit for the files of one volume
 _SILENCE_SECONDS = 30.0

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["InstallOptions", "Installed", "Uninstalled", "install", "render", "uninstall"]
 
 _RENDER_SECONDS = 60.0
+_PROBE_SECONDS = 5.0
 _FINALIZERS: Mapping[type[VeleroObject], str] = {
     Restore: "restores.velero.io/external-resources-finalizer",
     PodVolumeBackup: "velero.io/pod-volume-finalizer",
@@ -414,7 +415,7 @@ class _Removal:
     def delete_guarded(self, *, grace_seconds: float) -> None:
         """Delete what has finalizers while there may still be a server for them."""
         guarded = self._guarded()
-        if not guarded or not self._server_answers():
+        if not guarded or not self._server_answers(within=min(grace_seconds, _PROBE_SECONDS)):
             return
         self._tell(f"{len(guarded)} objects with finalizers")
         for each in guarded:
@@ -507,9 +508,9 @@ class _Removal:
             if name in known:
                 yield DEFINITIONS, name
 
-    def _server_answers(self) -> bool:
+    def _server_answers(self, *, within: float) -> bool:
         try:
-            VeleroClient(api=self.api, namespace=self.namespace).status(timeout_seconds=5)
+            VeleroClient(api=self.api, namespace=self.namespace).status(timeout_seconds=within)
         except (VeleroUnavailableError, ClusterError):
             return False
         return True

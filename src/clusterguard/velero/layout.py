@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKUPS",
     "FORMAT_MAJOR",
+    "ITEMS",
     "MANDATORY",
+    "PREFERRED",
     "TOP_LEVEL",
     "VERSION_PATH",
     "BackupFile",
@@ -39,7 +41,9 @@ FORMAT_MAJOR: Final = 1
 """The major format version that is understood here; Velero 1.18 writes 1.1.0."""
 
 VERSION_PATH: Final = "metadata/version"
-_ITEMS, _CLUSTER, _NAMESPACES, _PREFERRED = "resources", "cluster", "namespaces", "-preferredversion"
+ITEMS: Final = "resources"
+PREFERRED: Final = "-preferredversion"
+_CLUSTER, _NAMESPACES = "cluster", "namespaces"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -166,6 +170,11 @@ class ItemPath(NamedTuple):
         """The API group, ``""`` for the core group."""
         return self.resource.partition(".")[2]
 
+    @property
+    def full_name(self) -> str:
+        """``namespace/name``, or the name alone, as resource lists write it."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
 
 def parse_item_path(path: str) -> ItemPath | None:
     """Read ``resources/<resource.group>[/<version>]/{namespaces/<namespace>|cluster}/<name>.json``.
@@ -176,7 +185,7 @@ def parse_item_path(path: str) -> ItemPath | None:
     if not path.endswith(".json"):
         return None
     parts = path.split("/")
-    if parts[0] != _ITEMS or len(parts) < 4:  # noqa: PLR2004 - the shortest form has four
+    if parts[0] != ITEMS or len(parts) < 4:  # noqa: PLR2004 - the shortest form has four
         return None
     count, scope, namespace, name = len(parts), parts[-3], parts[-2], parts[-1][:-5]
     # A namespace may be called "cluster", so the form with a namespace is looked for first.
@@ -206,8 +215,8 @@ def repository_key(uploader: str, namespace: str) -> str:
 def _item(resource: str, version: list[str], namespace: str, name: str) -> ItemPath:
     if not version:
         return ItemPath(resource, "", False, namespace, name)
-    preferred = version[0].endswith(_PREFERRED)
-    return ItemPath(resource, version[0].removesuffix(_PREFERRED), preferred, namespace, name)
+    preferred = version[0].endswith(PREFERRED)
+    return ItemPath(resource, version[0].removesuffix(PREFERRED), preferred, namespace, name)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from clusterguard.errors import BackupCorruptError
-from clusterguard.velero.layout import VERSION_PATH, ItemPath, parse_item_path
+from clusterguard.velero.layout import ITEMS, PREFERRED, VERSION_PATH, ItemPath, parse_item_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from clusterguard.stores.base import ByteReader
 
 __all__ = [
     "DEFAULT_LIMITS",
-    "BackupCorruptError",
     "Claim",
     "Flaw",
     "Inspection",
@@ -248,25 +247,15 @@ def _read_header(header: bytes, source: _Pieces) -> tuple[str, int, bytes]:
     """Return path, size and kind."""
     # adler32 begins as a plain sum of bytes: 1 plus the sum, modulo 65521, which 256 bytes cannot exceed.
     total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
-    recorded = header[148:156]
-    try:
-        # The checksum is computed as if its own field held spaces.
-        if total - sum(recorded) + 256 != _octal(recorded) or header[257:265] != b"ustar\x0000":
-            raise ValueError  # noqa: TRY301 - the same outcome as a number that cannot be read
-        size = _octal(header[124:136])
-    except ValueError:
-        raise BackupCorruptError(f"no file header at unpacked byte {source.taken - _BLOCK}") from None
+    recorded, size = header[148:156], header[124:135]
+    total += 256 - sum(recorded)  # the checksum is computed as if its own field held spaces
+    written_so = recorded == b"%06o\0 " % total and header[257:265] == b"ustar\x0000" and header[135] in b"\0 "
+    if not written_so or not size.isdigit() or b"8" in size or b"9" in size:  # int would take signs and underscores
+        raise BackupCorruptError(f"no file header at unpacked byte {source.taken - _BLOCK}")
     name = header[:100].partition(b"\0")[0]
     if header[345]:  # what did not fit into the first field
         name = header[345:500].partition(b"\0")[0] + b"/" + name
-    return _text(name), size, header[156:157]
-
-
-def _octal(digits: bytes) -> int:
-    stripped = digits.strip(b" \0")
-    if not stripped.isdigit():  # int would take signs and underscores, too
-        raise ValueError
-    return int(stripped, 8)
+    return _text(name), int(size, 8), header[156:157]
 
 
 def _text(name: bytes) -> str:
@@ -364,9 +353,25 @@ class _Pieces:
 # ---- objects ---------------------------------------------------------------------------------------------
 
 _PLAIN, _PREFERRED = 1, 2
-_Key = tuple[str, str, str]  # resource, namespace, name
+_Key = tuple[str, str]  # resource, and namespace/name
 _CLAIMS = "persistentvolumeclaims"
 _DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+
+
+class _Copy(NamedTuple):
+    """The first copy of an object.
+
+    Attributes:
+        key: Which object.
+        data: Its JSON.
+        version: That the JSON tells, ``""`` where it could not be read.
+        twin: The path of the second copy.
+    """
+
+    key: _Key
+    data: bytes
+    version: str
+    twin: str
 
 
 class Inspection:
@@ -387,10 +392,10 @@ class Inspection:
 
     def __init__(self, *, limits: Limits) -> None:
         self._limits = limits
-        self._seen: dict[_Key, int] = {}
-        self._others: set[tuple[str, str, str, str]] = set()
-        self._apart: dict[_Key, bytes] = {}
-        self._last: tuple[_Key, bytes] | None = None
+        self._seen: dict[str, dict[str, int]] = {}
+        self._others: set[tuple[str, str, str]] = set()
+        self._apart: dict[_Key, tuple[bytes, str]] = {}  # digest and version
+        self._last: _Copy | None = None
         self._definitions: dict[tuple[str, str], str] = {}
         self.version: str | None = None
         self.kinds: dict[str, tuple[str, str]] = {}
@@ -401,16 +406,16 @@ class Inspection:
         self.files = 0
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return sum(map(len, self._seen.values()))
 
     @property
     def flaws(self) -> list[Flaw]:
         """All that is wrong."""
         return [*self.strangers, *self.copies, *self.identities]
 
-    def __iter__(self) -> Iterator[_Key]:
-        """Yield resource, namespace and name of each object."""
-        return iter(self._seen)
+    def names(self) -> Mapping[str, Collection[str]]:
+        """Return ``namespace/name`` of each object, by resource."""
+        return self._seen
 
     def objects(self, pieces: Iterable[bytes]) -> Iterator[StoredObject]:
         """Yield each object once; the flaws are complete when this has ended.
@@ -420,13 +425,25 @@ class Inspection:
         """
         for member in members(pieces, limits=self._limits):
             self.files += 1
+            if self._is_equal_twin(member):
+                continue
             path = parse_item_path(member.path)
             if path is None:
                 self._take_other_file(member)
-            elif self._is_first_copy(path, member.data) and (item := self._decoded(path, member)) is not None:
+            elif self._is_first_copy(path, member) and (item := self._decoded(path, member)) is not None:
                 yield StoredObject(path, item, member.data)
         self._judge_apart()
         self._judge_kinds()
+
+    def _is_equal_twin(self, member: Member) -> bool:
+        """Take the second copy where it is right behind the first one and equal, as nearly all are."""
+        last = self._last
+        if last is None or member.path != last.twin or member.data != last.data:
+            return False
+        resource, name = last.key
+        self._seen[resource][name] = _PLAIN | _PREFERRED
+        self._last = None
+        return True
 
     def _take_other_file(self, member: Member) -> None:
         if member.path != VERSION_PATH:
@@ -436,54 +453,72 @@ class Inspection:
         else:
             self.version = member.data[:40].decode(errors="replace").strip()
 
-    def _is_first_copy(self, path: ItemPath, data: bytes) -> bool:
-        key = (path.resource, path.namespace, path.name)
+    def _is_first_copy(self, path: ItemPath, member: Member) -> bool:
         if path.version and not path.preferred:
-            return self._is_new_version(path)
+            self._take_other_version(path, member)
+            return False
+        key = (path.resource, path.full_name)
+        names = self._seen.setdefault(path.resource, {})
         copy = _PREFERRED if path.preferred else _PLAIN
-        before = self._seen.get(key, 0)
-        self._seen[key] = before | copy
+        before = names.get(key[1], 0)
+        names[key[1]] = before | copy
         if not before:
-            self._remember(key, data)
+            self._set_last_apart()
+            self._last = _Copy(key, member.data, "", "")
             return True
         if before & copy:
-            self.copies.append(Flaw(_named(path), "it is stored more than once under the same path"))
-        elif self._differs(key, data):
+            self.copies.append(Flaw(_named(path), _TWICE))
+        else:
+            self._compare(key, path, member)
+        return False
+
+    def _compare(self, key: _Key, path: ItemPath, member: Member) -> None:
+        if self._last is not None and self._last.key == key:
+            digest, version = _digest(self._last.data), self._last.version
+            self._last = None
+        else:
+            digest, version = self._apart.pop(key)
+        if digest != _digest(member.data):
             self.copies.append(Flaw(_named(path), "its two copies are not equal"))
-        return False
+        elif path.preferred and version and version != path.version and path.resource != _DEFINITIONS:
+            detail = f"it is of version {_shown(version)}, and is stored as {_shown(path.version)}"
+            self.identities.append(Flaw(_named(path), detail))
 
-    def _is_new_version(self, path: ItemPath) -> bool:
-        """Note an object in a version that the server did not prefer; restores may choose to read it."""
-        known = (path.resource, path.version, path.namespace, path.name)
-        if known in self._others:
-            self.copies.append(Flaw(_named(path), "it is stored more than once under the same path"))
-        self._others.add(known)
-        self._seen.setdefault((path.resource, path.namespace, path.name), 0)
-        return False
-
-    def _remember(self, key: _Key, data: bytes) -> None:
+    def _set_last_apart(self) -> None:
+        """Keep only the digest of a copy whose twin did not follow."""
         if self._last is not None:
-            self._apart[self._last[0]] = _digest(self._last[1])
-        self._last = (key, data)
+            self._apart[self._last.key] = (_digest(self._last.data), self._last.version)
+            self._last = None
 
-    def _differs(self, key: _Key, data: bytes) -> bool:
-        if self._last is not None and self._last[0] == key:
-            first, self._last = self._last[1], None
-            return first != data
-        return self._apart.pop(key) != _digest(data)
+    def _take_other_version(self, path: ItemPath, member: Member) -> None:
+        """Note an object in a version that the server did not prefer; restores may choose to read it."""
+        known = (path.resource, path.version, path.full_name)
+        if known in self._others:
+            self.copies.append(Flaw(_named(path), _TWICE))
+        self._others.add(known)
+        self._seen.setdefault(path.resource, {}).setdefault(path.full_name, 0)
+        self._decode(path, member)
 
     def _decoded(self, path: ItemPath, member: Member) -> dict[str, Any] | None:
+        item = self._decode(path, member)
+        if item is not None:
+            self._learn(path, item)
+            version = item["apiVersion"].rpartition("/")[2]
+            twin = "" if path.version else _twin_of(member.path, path, version)
+            self._last = _Copy((path.resource, path.full_name), member.data, version, twin)
+        return item
+
+    def _decode(self, path: ItemPath, member: Member) -> dict[str, Any] | None:
         try:
             item = orjson.loads(member.data)
         except orjson.JSONDecodeError as error:
             self.identities.append(Flaw(_named(path), f"it is no JSON: {error}"))
             return None
         problem = _identity_problem(path, item)
-        if problem:
-            self.identities.append(Flaw(_named(path), problem))
-            return None
-        self._learn(path, item)
-        return item  # type: ignore[no-any-return]  # orjson returns Any; _identity_problem saw that it is a dict
+        if problem is None:
+            return item  # type: ignore[no-any-return]  # orjson returns Any; _identity_problem saw that it is a dict
+        self.identities.append(Flaw(_named(path), problem))
+        return None
 
     def _learn(self, path: ItemPath, item: dict[str, Any]) -> None:
         kind = (path.group, item["kind"])
@@ -499,11 +534,10 @@ class Inspection:
             self._definitions[str(spec.get("group")), str(names.get("plural"))] = str(names.get("kind"))
 
     def _judge_apart(self) -> None:
-        for (resource, namespace, name), copies in self._seen.items():
-            if copies == _PLAIN | _PREFERRED:
-                continue
-            subject = _named(ItemPath(resource, "", False, namespace, name))
-            self.copies.append(Flaw(subject, _MISSING_COPY[copies]))
+        for resource, names in self._seen.items():
+            for name, copies in names.items():
+                if copies != _PLAIN | _PREFERRED:
+                    self.copies.append(Flaw(_shown(f"{resource} {name}"), _MISSING_COPY[copies]))
 
     def _judge_kinds(self) -> None:
         for resource, (group, kind) in self.kinds.items():
@@ -514,6 +548,7 @@ class Inspection:
                 self.identities.append(Flaw(resource, f"the objects in it are of kind {kind}"))
 
 
+_TWICE = "it is stored more than once under the same path"
 _MISSING_COPY = {
     _PLAIN: "it has no copy in its preferred version",
     _PREFERRED: "it has no copy outside the folder of its version, which is the one that restores read",
@@ -569,12 +604,18 @@ def _part(item: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _twin_of(first: str, path: ItemPath, version: str) -> str:
+    """Return the path of the second copy of an object, given that of the first one."""
+    at = len(ITEMS) + 1 + len(path.resource)
+    return f"{first[:at]}/{version}{PREFERRED}{first[at:]}"
+
+
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _named(path: ItemPath) -> str:
-    return _shown(f"{path.resource} {_where(path.namespace, path.name)}")
+    return _shown(f"{path.resource} {path.full_name}")
 
 
 def _where(namespace: str, name: str) -> str:

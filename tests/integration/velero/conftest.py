@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from velero_server import LOCK, PROGRAMS, Server
+from velero_server import LOCK, OTHER_LOCK, PROGRAMS, Server
 
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.stores.local_s3 import LocalS3Server
@@ -45,9 +45,9 @@ def installed(cluster, velero_programs):
 def server(cluster, installed, velero_programs, tmp_path_factory):
     """Velero's server, the only one of this machine; whoever kills it starts it again."""
     running = Server(programs=velero_programs, kubeconfig=cluster.kubeconfig, folder=tmp_path_factory.mktemp("velero"))
-    with LOCK:
+    with LOCK, OTHER_LOCK:
         try:
-            yield running.start()
+            yield running.start().wait_until_it_works()
         finally:
             running.stop()
 

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from clusterguard.clusters.embedded import velero_server
+from clusterguard.clusters.embedded.programs import listening
 from clusterguard.process import ProcessRecord, spawn, tail
 
-# The server binds *:8080 whatever it is told, so one at a time on this machine.
-LOCK = FileLock(Path(tempfile.gettempdir()) / "clusterguard-test-velero.lock")
+PORT = 8080  # it binds *:8080 whatever it is told, so one at a time on this machine
+LOCK = FileLock(Path(tempfile.gettempdir()) / "clusterguard-test-velero.lock")  # against other tests
+OTHER_LOCK = FileLock(velero_server._LOCK)  # against drills
 PROGRAMS = ("velero", "velero-plugin-for-aws", "versitygw")
 
 
@@ -54,12 +57,13 @@ class Server:
     def log(self):
         return self.folder / "velero.log"
 
-    def wait_for_log(self, text, *, seconds=30):
+    def wait_until_it_works(self, *, seconds=30):
         deadline = time.monotonic() + seconds
-        while text not in (self.log.read_text(errors="replace") if self.log.exists() else ""):
+        while listening(PORT) is not None:
             assert self.process.alive(), tail(self.log, lines=30)
             assert time.monotonic() < deadline, tail(self.log, lines=30)
             time.sleep(0.02)
+        return self
 
     def kill(self):
         """End it with SIGKILL, and the plugins that it started with it."""

@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -84,8 +85,8 @@ class FakePrograms:
                 self.machine.running_now.discard(name)
                 self.machine.faults.happened()
 
-    def wait(self, name, what, ready, *, seconds):
-        assert self.running(name)
+    def wait(self, name, what, ready, *, seconds, needs=()):
+        assert all(self.running(each) for each in (name, *needs))
 
 
 class FakeApi:
@@ -139,6 +140,7 @@ def primitives(monkeypatch, faults):
         faults.happened()
 
     monkeypatch.setattr(module, "run", etcdutl)
+    monkeypatch.setattr(module.ssl, "create_default_context", lambda **_: Mock())
     monkeypatch.setattr(Path, "rename", killing_rename)
     monkeypatch.setattr(module.shutil, "rmtree", killing_rmtree)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from backup_builder import METADATA, NAME, BackupBuilder, thing, usual_objects
 
-from clusterguard.errors import ConfigError, ObjectNotFoundError
+from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError
 from clusterguard.model.inventory import Scope
 from clusterguard.model.report import FindingKind
 from clusterguard.stores.memory import MemoryStore
@@ -13,7 +13,6 @@ from clusterguard.validate.capture import canonical, reference
 from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.validator import Tolerance, judge
 from clusterguard.velero.bucket import as_inventory
-from clusterguard.velero.tarball import BackupCorruptError
 
 
 def names(inventory):

@@ -12,10 +12,10 @@ from backup_builder import CONTENTS, NAME, NOW, BackupBuilder, paths, put, tar, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clusterguard.errors import BackupCorruptError
 from clusterguard.velero.bucket import objects_in_backup, verify_backup
 from clusterguard.velero.layout import parse_item_path
 from clusterguard.velero.tarball import (
-    BackupCorruptError,
     Inspection,
     Limits,
     inflated,

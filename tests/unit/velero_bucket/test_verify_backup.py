@@ -23,12 +23,11 @@ from backup_builder import (
     usual_objects,
 )
 
-from clusterguard.errors import ConfigError, ObjectNotFoundError, StoreUnavailableError
+from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError, StoreUnavailableError
 from clusterguard.model.inventory import Inventory, ObjectRef, Scope
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.bucket import verify_backup, verify_deleted
 from clusterguard.velero.bucket_report import RULES, BucketPolicy
-from clusterguard.velero.tarball import BackupCorruptError
 
 CONFIG_MAP = "resources/configmaps/namespaces/shop/settings.json"
 SECOND_COPY = "resources/configmaps/v1-preferredversion/namespaces/shop/settings.json"
@@ -226,8 +225,10 @@ def test_a_copy_that_is_missing_is_found(builder, left_out, detail):
 
 def test_an_object_in_a_version_of_no_preference_alone_is_found(builder):
     builder.members = [member for member in builder.members if member[0] not in {CONFIG_MAP, SECOND_COPY}]
-    builder.members.append(("resources/configmaps/v2/namespaces/shop/settings.json", b"{}"))
-    assert "both copies" in failed(verify(builder))
+    other = thing("ConfigMap", "settings", api_version="v2")
+    builder.members.append(("resources/configmaps/v2/namespaces/shop/settings.json", json.dumps(other).encode()))
+    detail = "it is stored only in a version that the server did not prefer; restores read it only if told so"
+    assert ("both copies", "configmaps shop/settings", detail) in told(verify(builder))
 
 
 def test_further_versions_of_an_object_are_no_finding(builder):
@@ -290,6 +291,23 @@ def test_custom_objects_must_be_of_the_kind_that_their_definition_names():
 def test_custom_objects_without_a_definition_may_have_any_plural():
     objects = [each for each in usual_objects() if not each[0].startswith("customresource")]
     assert verify(BackupBuilder(objects)).ok
+
+
+def test_an_object_under_a_version_that_is_not_its_own_is_found(builder):
+    wrong = SECOND_COPY.replace("v1-", "v2-")
+    builder.members = [(wrong if path == SECOND_COPY else path, data) for path, data in builder.members]
+    detail = "it is of version v1, and is stored as v2"
+    assert told(verify(builder)) == [("paths", "configmaps shop/settings", detail)]
+    builder.members.sort(key=lambda member: "preferredversion" not in member[0])
+    assert failed(verify(builder)) == ["paths"]
+    builder.members.sort(key=lambda member: "preferredversion" in member[0])
+    assert failed(verify(builder)) == ["paths"]
+
+
+def test_a_further_version_must_be_the_object_that_its_path_names(builder):
+    path = "resources/deployments.apps/v1beta1/namespaces/shop/web.json"
+    builder.members.append((path, json.dumps(thing("Deployment", "web", api_version="apps/v1")).encode()))
+    assert told(verify(builder)) == [("paths", "deployments.apps shop/web", "the object in it is of version v1")]
 
 
 def test_a_definition_may_be_stored_in_its_older_version_under_the_newer_one(builder):

@@ -15,7 +15,7 @@ from clusterguard.clusters.certificates import Authority, write_key_pair
 from clusterguard.clusters.embedded import simulator
 from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, kubeconfig_text
 from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
-from clusterguard.clusters.embedded.programs import Programs, free_ports, listening, require_free
+from clusterguard.clusters.embedded.programs import Programs, free_ports, require_free
 from clusterguard.clusters.embedded.records import (
     ClusterRecord,
     Ports,
@@ -277,6 +277,7 @@ class EmbeddedCluster:
                 if not taken or self._api_port is not None or attempt == _PORT_ATTEMPTS - 1:
                     raise
                 self._programs.stop(*PROGRAMS, grace_seconds=0)
+                self._close_client()  # it speaks to the old port
                 for log in self._layout.logs.iterdir():
                     log.unlink()
         if self._outlive_us:
@@ -299,9 +300,8 @@ class EmbeddedCluster:
 
     def _bring_up(self, programs: Programs) -> None:
         programs.start("etcd", "kube-apiserver")
-        port = programs.record.ports.etcd_client
-        programs.wait("etcd", "etcd starts", lambda: listening(port), seconds=_START_SECONDS)
         control_plane = self.control_plane
+        control_plane.start_etcd()
         control_plane.wait_until_api_answers()
         self._prepare_simulation()
         programs.start(*CONTROLLERS)

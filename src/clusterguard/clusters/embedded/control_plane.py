@@ -11,6 +11,7 @@ The data directory is only ever renamed, and what its neighbours are called tell
 from __future__ import annotations
 
 import shutil
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from clusterguard.clusters.base import EtcdLayout
 from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
-from clusterguard.clusters.embedded.programs import Programs, listening
+from clusterguard.clusters.embedded.programs import Programs, listening, serving
 from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundError
 from clusterguard.process import run
 
@@ -151,8 +152,11 @@ class EmbeddedControlPlane:
     def start_etcd(self) -> None:
         """Start etcd and wait until it accepts clients."""
         self._programs.start("etcd")
+        pki = self._programs.layout.pki
+        context = ssl.create_default_context(cafile=pki / "etcd-ca.crt")
+        context.load_cert_chain(pki / "clusterguard-etcd-client.crt", pki / "clusterguard-etcd-client.key")
         port = self._programs.record.ports.etcd_client
-        self._programs.wait("etcd", "etcd starts", lambda: listening(port), seconds=_ETCD_SECONDS)
+        self._programs.wait("etcd", "etcd starts", lambda: serving(port, context=context), seconds=_ETCD_SECONDS)
 
     def start_api(self) -> None:
         """Start the API server and wait until it is ready."""
@@ -206,7 +210,7 @@ class EmbeddedControlPlane:
             # A closed port is the usual answer at first; asking the socket costs far less than a refused request.
             return listening(port) or _refusal(self._api(), path)
 
-        self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS)
+        self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS, needs=("etcd",))
 
     def _start_all(self) -> None:
         self.start_etcd()

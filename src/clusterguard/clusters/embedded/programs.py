@@ -14,12 +14,13 @@ from clusterguard.errors import ClusterError, ConfigError, ProvisioningError, Wa
 from clusterguard.process import spawn, tail
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from clusterguard.process import ProcessRecord
 
-__all__ = ["Programs", "free_ports", "listening", "require_free"]
+__all__ = ["Programs", "free_ports", "listening", "require_free", "serving"]
 
 _POLL_SECONDS = 0.03
 _PORT_TAKEN = "address already in use"
@@ -90,17 +91,33 @@ class Programs:
         """Return the log of a program."""
         return self.layout.logs / f"{name}.log"
 
-    def wait(self, name: str, what: str, ready: Callable[[], str | None], *, seconds: float) -> None:
+    def wait(
+        self,
+        name: str,
+        what: str,
+        ready: Callable[[], str | None],
+        *,
+        seconds: float,
+        needs: tuple[str, ...] = (),
+    ) -> None:
         """Wait until ``ready`` returns None; what it returns before that is why not.
 
+        Args:
+            name: The program that is waited for.
+            what: What it is expected to do.
+            ready: Asked again and again.
+            seconds: For how long.
+            needs: Programs without which it never gets ready.
+
         Raises:
-            ProvisioningError: The program ended.
+            ProvisioningError: One of the programs ended.
             WaitTimeoutError: It is still not ready.
         """
         deadline = time.monotonic() + seconds
         while (reason := ready()) is not None:
-            if not self.running(name):
-                raise self._died(name)
+            for each in (*needs, name):
+                if not self.running(each):
+                    raise self._died(each)
             if time.monotonic() > deadline:
                 raise WaitTimeoutError(
                     what,
@@ -133,6 +150,19 @@ def listening(port: int) -> str | None:
     """Return None once something accepts connections on a loopback port, else why not."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError as error:
+        return f"port {port}: {error}"
+    return None
+
+
+def serving(port: int, *, context: ssl.SSLContext) -> str | None:
+    """Return None once a server with a certificate that ``context`` trusts has a loopback port, else why not.
+
+    Whoever else took the port meanwhile has no such certificate.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            context.wrap_socket(connection, server_hostname="127.0.0.1").close()
     except OSError as error:
         return f"port {port}: {error}"
     return None

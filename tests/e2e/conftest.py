@@ -1,0 +1,38 @@
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from clusterguard import process
+from clusterguard.clusters import EmbeddedCluster
+from clusterguard.errors import ProgramError
+
+ROOT = Path(__file__).parents[2]
+
+
+class Ended(NamedTuple):
+    code: int
+    output: str
+
+
+@pytest.fixture(scope="module")
+def own_cluster(toolchain, tmp_path_factory):
+    """A cluster that may be restored."""
+    with EmbeddedCluster(toolchain=toolchain, home=tmp_path_factory.mktemp("clusters")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run a Python module in a process of its own, with nobody's clusters around it."""
+
+    def python(*arguments):
+        env = {"XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "110", "PYTEST_ADDOPTS": ""}
+        try:
+            done = process.run([sys.executable, "-m", *arguments], timeout_seconds=150, env=env, cwd=ROOT)
+        except ProgramError as error:
+            return Ended(error.exit_code, str(error))
+        return Ended(0, done.stdout + done.stderr)
+
+    return python

@@ -1,0 +1,82 @@
+"""Each drill that we ship is green as it is, and red without its restore: so green means something."""
+
+import base64
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.stores import LocalStore
+
+pytestmark = pytest.mark.programs
+
+FOLDER = Path(__file__).parents[2] / "drills"
+SHIPPED = [drill for path in sorted(FOLDER.glob("*.drill.yaml")) for drill in load_drills(path)]
+ETCD = [drill for drill in SHIPPED if drill.metadata.labels.get("backup") == "etcd"]
+PASSWORD = "only-for-drills"
+
+
+@pytest.fixture
+def run(own_cluster, tmp_path):
+    def run(drill, **settings):
+        defaults = {"open": lambda _: own_cluster, "evidence": tmp_path / "evidence"}
+        result = DrillRunner(settings=DrillSettings(**(defaults | settings))).run(drill)
+        written = "".join(file.read_text() for file in (tmp_path / "evidence").rglob("*") if file.is_file())
+        assert PASSWORD not in written
+        assert base64.b64encode(PASSWORD.encode()).decode() not in written
+        return result
+
+    return run
+
+
+def test_there_are_drills():
+    names = {drill.name for drill in ETCD}
+    assert names >= {"deleted-pods", "deleted-namespace", "deleted-workloads", "changed-objects"}
+
+
+@pytest.mark.parametrize("drill", ETCD, ids=lambda drill: drill.id)
+def test_it_is_green_and_nothing_stays_of_it(run, own_cluster, drill):
+    result = run(drill)
+    assert result.verdict is Verdict.PASS, result
+    assert result.red_after_fault[0] >= 1
+    assert 0 < result.rto.restore < result.rto.total
+    assert 0 <= result.rpo < 60
+    details = " ".join(step.detail for step in result.steps)
+    assert "has renewed its Lease since" in details or "have renewed" in details
+    assert "the marker from before the backup is back, the one from after it is gone" in details
+    names = {item["metadata"]["name"] for item in own_cluster.api.list(own_cluster.api.resource("Namespace"))}
+    assert names == {"default", "kube-node-lease", "kube-public", "kube-system"}
+
+
+@pytest.mark.parametrize("drill", ETCD, ids=lambda drill: drill.id)
+def test_without_its_restore_it_is_red(run, drill):
+    result = run(drill, omit_restore=True, longest_wait=timedelta(seconds=1))
+    assert result.verdict is Verdict.FAIL, result
+    red = {step.title for step in result.steps if step.phase == "verify" and step.verdict is Verdict.FAIL}
+    assert {"restored", "canaries"} <= red
+    assert result.rto is None
+    assert result.diff
+
+
+def test_with_an_older_snapshot_it_is_red(run, own_cluster, tmp_path, monkeypatch):
+    """Somebody restores the wrong snapshot: an intact one, of the same cluster, but from before there was a shop."""
+    older = EtcdSnapshotter(store=LocalStore(tmp_path / "older"), access=own_cluster.etcd)
+    older.save("older")
+    restore = EtcdSnapshotter.restore
+    monkeypatch.setattr(EtcdSnapshotter, "restore", lambda _, __, cluster: restore(older, "older", cluster))
+    result = run(next(drill for drill in ETCD if drill.name == "changed-objects"), longest_wait=timedelta(seconds=1))
+    assert result.verdict is Verdict.FAIL, result
+    assert "missing" in result.reason
+    assert "is not back" in next(step.detail for step in result.steps if step.title == "canaries")
+
+
+def test_pytest_runs_a_drill_on_a_cluster_of_its_own(python, tmp_path):
+    report = tmp_path / "report.xml"
+    ended = python("pytest", "drills/deleted-pods.drill.yaml", f"--junitxml={report}", "-p", "no:cacheprovider")
+    assert ended.code == 0, ended.output
+    for words in ("1 passed", "recovery time", "PASS  deleted-pods", "pods were simulated"):
+        assert words in ended.output
+    assert '"clusterguard.rto_seconds"' in report.read_text()
+    assert list((tmp_path / "state" / "clusterguard" / "clusters").iterdir()) == []

@@ -1,0 +1,281 @@
+"""Exit codes, errors in words, help: what holds for every command."""
+
+import io
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from clusterguard import __version__
+from clusterguard.cli.main import app
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.errors import ClusterUnreachableError
+
+ROOT = Path(__file__).parents[3]
+
+
+def commands():
+    """Every command and group of commands, as words."""
+    group = typer.main.get_command(app)
+    waiting = [([], group)]
+    while waiting:
+        words, command = waiting.pop()
+        yield words
+        waiting += [([*words, name], inner) for name, inner in getattr(command, "commands", {}).items()]
+
+
+@pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_has_help(cli, words, option):
+    code, out, _ = cli(*words, option)
+    assert code == 0
+    assert "Usage: clusterguard" in out
+    assert len(out.split()) > 20  # and it says what the command is for
+
+
+def test_the_version(cli):
+    assert cli("--version") == (0, f"clusterguard {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["drill", "plan", "--bogus", "x"], ["etcd", "verify"], ["drill", "run"]]
+)
+def test_wrong_usage_is_no_verdict(cli, arguments):
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage: clusterguard" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told", "hint"),
+    [
+        (["drill", "run", "/nowhere.drill.yaml"], "/nowhere.drill.yaml: no such file", ""),
+        (["drill", "run", "{tmp}"], "no drill in {tmp}", "drill files end in .drill.yaml"),
+        (["drill", "plan", "{tmp}"], "no drill in {tmp}", "drill files end in .drill.yaml"),
+        (["drill", "run", "drills", "--selector", "a=b=c"], "--selector: 'a=b=c' is no label requirement", ""),
+        (["drill", "run", "drills", "--selector", "tier=none"], "no drill in drills", "see --selector"),
+        (["etcd", "save", "--store", "{tmp}"], "no etcd to save from", "endpoint"),
+        (["etcd", "save", "--store", "{tmp}", "--endpoints", "http://127.0.0.1:1"], "http://127.0.0.1:1: ", "etcd"),
+        (["etcd", "save", "--store", "s3://"], "names no bucket", "s3://bucket/prefix"),
+        (["etcd", "verify", "x", "--store", "{tmp}"], "has no snapshot 'x'", "clusterguard etcd list"),
+        (["etcd", "restore", "x", "--store", "{tmp}", "--cluster", "embedded"], "throwaway", "clusterguard cluster up"),
+        (["etcd", "save", "--store", "{tmp}", "--cluster", "nothing"], "'nothing' names no cluster", "embedded:NAME"),
+        (["etcd", "save", "--store", "{tmp}", "--endpoints", "a", "--cert", "{tmp}/no"], "no such file: {tmp}/no", ""),
+        (["etcd", "save", "--store", "{tmp}", "--endpoints", "a", "--user", "root"], "no password", "--password-file"),
+        (["inventory", "compare", "{tmp}/none", "--cluster", "context:x"], "{tmp}/none: there is no such file", ""),
+        (["inventory", "capture", "{tmp}/new", "--cluster", "kubeconfig:{tmp}/none"], "no kubeconfig at", "KUBECONFIG"),
+        (["cluster", "down", "nothing"], "no embedded cluster 'nothing'", "clusterguard cluster list"),
+        (["cluster", "up", "No_Name"], "'No_Name' cannot name a cluster", "lower-case letters"),
+    ],
+)  # fmt: skip
+def test_errors_are_words_and_a_next_step(cli, tmp_path, monkeypatch, arguments, told, hint):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    code, out, err = cli(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert told.format(tmp=tmp_path) in err
+    assert hint in err
+    assert not hint or "\n  → " in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_has_a_code_of_its_own(cli, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clusterguard.drills.runner.DrillRunner.run", interrupted)
+    code, _, err = cli("drill", "run", ROOT / "drills")
+    assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
+
+
+def test_a_bug_is_not_hidden(cli, monkeypatch):
+    def bug(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("clusterguard.drills.runner.DrillRunner.run", bug)
+    with pytest.raises(ZeroDivisionError):
+        cli("drill", "run", ROOT / "drills")
+
+
+# ---- drills ----------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_the_published_one(cli):
+    published = (ROOT / "docs/reference/drill-v1alpha1.schema.json").read_text()
+    assert cli("drill", "schema") == (0, published, "")
+
+
+def test_the_plan_of_a_folder(cli):
+    code, out, err = cli("drill", "plan", ROOT / "drills")
+    assert (code, err) == (0, "")
+    for path in (ROOT / "drills").glob("*.drill.yaml"):
+        assert f"drill {path.name.removesuffix('.drill.yaml')} " in out
+    assert "! delete" in out
+
+
+class Verdicts:
+    """Gives each drill that runs the next of some verdicts."""
+
+    def __init__(self, *words):
+        self.words = iter(words)
+        self.ran = []
+
+    def run(self, drill):
+        from clusterguard.drills import Verdict
+
+        self.ran.append((drill.id, self.settings))
+        return type("Result", (), {"verdict": Verdict(next(self.words))})
+
+
+@pytest.fixture
+def verdicts(monkeypatch):
+    def verdicts(*words):
+        made = Verdicts(*words)
+
+        def runner(*, settings, tell):
+            made.settings = settings
+            return made
+
+        monkeypatch.setattr("clusterguard.drills.runner.DrillRunner", runner)
+        return made
+
+    return verdicts
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("PASS PASS", 0), ("PASS FAIL", 1), ("FAIL PASS", 1), ("ERROR PASS", 2), ("FAIL ERROR", 2), ("ERROR FAIL", 2)],
+)
+def test_the_exit_code_is_the_worst_verdict(cli, verdicts, words, code):
+    files = [ROOT / "drills" / name for name in ("deleted-pods.drill.yaml", "deleted-namespace.drill.yaml")]
+    ran = verdicts(*words.split())
+    assert cli("drill", "run", *files).code == code
+    assert [drill for drill, _ in ran.ran] == ["deleted-pods", "deleted-namespace"]
+
+
+def test_a_folder_stands_for_the_drills_in_it(cli, verdicts):
+    ran = verdicts(*itertools.repeat("PASS", 100))
+    assert cli("drill", "run", ROOT / "drills", "--selector", "backup=etcd").code == 0
+    names = {path.name.removesuffix(".drill.yaml") for path in (ROOT / "drills").glob("*.drill.yaml")}
+    assert {drill for drill, _ in ran.ran} <= names
+    assert len(ran.ran) >= 4
+
+
+def test_a_slip_in_the_last_file_keeps_the_first_from_running(cli, verdicts, tmp_path):
+    bad = tmp_path / "bad.drill.yaml"
+    bad.write_text("kind: Drill\nspek: {}\n")
+    ran = verdicts()
+    code, _, err = cli("drill", "run", ROOT / "drills", bad)
+    assert (code, ran.ran) == (2, [])
+    assert f"{bad}:2:1: unknown key `spek`; did you mean `spec`?" in err
+
+
+def test_what_is_decided_by_options(cli, verdicts, tmp_path):
+    ran = verdicts("PASS")
+    options = "--cluster context:staging --allow-context stag* --allow-context test --keep always --omit-restore"
+    paths = ["--kubeconfig", tmp_path / "kube", "--evidence", tmp_path / "proof"]
+    cli("drill", "run", ROOT / "drills/deleted-pods.drill.yaml", *options.split(), *paths)
+    ((_, settings),) = ran.ran
+    assert (settings.cluster, settings.allowed_contexts) == ("context:staging", ("stag*", "test"))
+    assert (settings.kubeconfig, settings.evidence) == (tmp_path / "kube", tmp_path / "proof")
+    assert (settings.keep, settings.omit_restore) == ("always", True)
+
+
+def test_the_environment_may_decide_too(cli, verdicts, monkeypatch):
+    ran = verdicts("PASS")
+    monkeypatch.setenv("CLUSTERGUARD_DRILL_CLUSTER", "context:env")
+    monkeypatch.setenv("KUBECONFIG", "/kube")
+    cli("drill", "run", ROOT / "drills/deleted-pods.drill.yaml")
+    ((_, settings),) = ran.ran
+    assert (settings.cluster, settings.kubeconfig) == ("context:env", Path("/kube"))
+
+
+# ---- other nouns -----------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_is_told_as_such(cli, tmp_path):
+    assert cli("etcd", "list", "--store", tmp_path / "[a]") == (0, f"no snapshots in {tmp_path}/[a]\n", "")
+    assert json.loads(cli("etcd", "list", "--store", tmp_path, "--json").out) == []
+
+
+def test_no_clusters_are_told_as_such(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert cli("cluster", "list") == (0, "no embedded clusters\n", "")
+    assert json.loads(cli("cluster", "list", "--json").out) == []
+
+
+class Given:
+    """A cluster that was there before."""
+
+    etcd = EtcdAccess(endpoints=("http://127.0.0.1:1",))
+    closed = False
+
+    def __init__(self):
+        self.api = self
+
+    def close(self):
+        self.closed = True
+
+    def server_time(self):
+        raise ClusterUnreachableError("connection refused")
+
+
+def test_a_cluster_that_was_looked_at_is_not_taken_down(cli, tmp_path, monkeypatch):
+    """Its connections are closed; it is not left by its own `with`, which deletes what it created."""
+    cluster = Given()
+    monkeypatch.setattr("clusterguard.clusters.open_cluster", lambda *_, **__: cluster)
+    assert cli("inventory", "capture", tmp_path / "inventory", "--cluster", "embedded:mine").code == 2
+    assert cluster.closed
+    assert cli("etcd", "save", "--store", tmp_path, "--cluster", "embedded:mine").code == 2
+
+
+def test_a_restore_asks_first(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterguard.clusters.open_cluster", lambda *_, **__: Given())
+    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody answers
+    code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine")
+    assert code == 1
+    assert "Everything in embedded:mine goes back to 2030-01-01 00:00:00 UTC" in err
+    assert not Asked.restored
+    code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine", "--yes")
+    assert (code, Asked.restored) == (0, True)
+    assert "restored before: revision 7, raised to 1007" in out
+    assert "warning: alarm NOSPACE came back" in err
+
+
+class Asked:
+    restored = False
+
+    def __init__(self, **_):
+        pass
+
+    def find(self, name):
+        from datetime import UTC, datetime
+
+        return type("Snapshot", (), {"taken": datetime(2030, 1, 1, tzinfo=UTC)})
+
+    def restore(self, name, target, *, watch):
+        from types import SimpleNamespace
+
+        Asked.restored = True
+        watch(SimpleNamespace(name="start etcd", seconds=1))
+        return SimpleNamespace(
+            snapshot=SimpleNamespace(revision=7),
+            revision_after=1007,
+            kept="/old",
+            warnings=("alarm NOSPACE came back",),
+        )
+
+
+def test_a_password_is_never_shown(cli, tmp_path):
+    secret = tmp_path / "password"
+    secret.write_text("correct-horse-battery\n")
+    code, out, err = cli(
+        "etcd", "save", "--store", tmp_path, "--endpoints", "http://127.0.0.1:1", "--user", "root",
+        "--password-file", secret,
+    )  # fmt: skip
+    assert code == 2
+    assert "correct-horse" not in out + err
