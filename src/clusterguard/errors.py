@@ -93,6 +93,10 @@ class ClusterGuardError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is copied by calling its class with its args, which keyword-only parameters do not survive.
+        return _revived, (type(self), self.args, self.__dict__.copy())
+
 
 class ConfigError(ClusterGuardError):
     """The request is wrong; nothing was touched."""
@@ -267,3 +271,9 @@ class RestoreValidationError(ClusterGuardError):
     def __init__(self, report: ValidationReport) -> None:
         super().__init__(report.to_text())
         self.report = report
+
+
+def _revived(kind: type[ClusterGuardError], args: tuple[object, ...], state: dict[str, object]) -> ClusterGuardError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error

@@ -720,8 +720,15 @@ def _backup_options(given: dict[str, Any]) -> dict[str, Any]:
         for word in ("include", "exclude")
         for what in ("namespaces", "resources", "cluster_scoped_resources", "namespace_scoped_resources")
     }
-    same = ("include_cluster_resources", "storage_location", "snapshot_volumes", "snapshot_move_data", "data_mover")
-    same += ("default_volumes_to_fs_backup", "parallel_files_upload")
+    same = (
+        "include_cluster_resources",
+        "storage_location",
+        "snapshot_volumes",
+        "snapshot_move_data",
+        "data_mover",
+        "default_volumes_to_fs_backup",
+        "parallel_files_upload",
+    )
     ordered = _pairs(given["ordered_resources"], "--ordered-resources")
     return {
         **several,

@@ -50,7 +50,7 @@ class DrillSettings:
         kubeconfig: The file that ``context:`` clusters are looked for in, by default ``~/.kube/config``.
         keep: When to leave created clusters running for a look: ``never``, ``on-failure`` or ``always``.
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
-        longest_wait: The most that any check may take, whatever the file says; None for what the file says.
+        longest_wait: The most that any check of ``verify`` may take; None for what the file says.
         evidence: Folder for the journal and the result of each run; None for none.
         open: Opens a cluster by its word; tests and fixtures may hand out one that already runs.
     """
@@ -145,7 +145,7 @@ class Run:
     def wait_of(self, step: LoadedStep) -> float:
         """Return how many seconds a step may take."""
         wait = step.timeout or DEFAULT_WAIT
-        if self.settings.longest_wait is not None:
+        if self.settings.longest_wait is not None and step.phase == "verify":
             wait = min(wait, self.settings.longest_wait)
         return max(0.0, min(wait.total_seconds(), self.deadline - time.monotonic()))
 

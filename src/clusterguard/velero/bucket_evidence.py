@@ -14,6 +14,7 @@ from clusterguard.velero.tarball import read_document
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from clusterguard.model.inventory import ObjectRef
     from clusterguard.stores.base import ByteReader
     from clusterguard.velero.layout import BackupLayout
     from clusterguard.velero.manifest import ObjectDigest

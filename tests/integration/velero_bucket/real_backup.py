@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 from filelock import FileLock
 
+from clusterguard.errors import ResourceNotFoundError
 from clusterguard.process import run, spawn, tail
 from clusterguard.stores.s3 import S3Credentials, S3Store
 
@@ -128,6 +129,24 @@ def mouse_definition():
     }
 
 
+def apply_workloads(api):
+    """Apply all of the above, and wait until its pods are there."""
+    api.apply(mouse_definition())
+    for item in workloads():
+        if item["kind"] == "Mouse":
+            _apply_patiently(api, item, namespace=NAMESPACE)
+        else:
+            api.apply(item, namespace=NAMESPACE)
+    api.wait_for(
+        api.resource("Deployment"),
+        "web",
+        NAMESPACE,
+        until=lambda found: found is not None and found.get("status", {}).get("availableReplicas") == 2,
+        what="the pods run",
+        timeout_seconds=60,
+    )
+
+
 @dataclass(frozen=True)
 class VeleroLab:
     """A cluster whose Velero server runs."""
@@ -212,15 +231,15 @@ def _install(cluster, program, endpoint, credentials):
 
 def _apply_patiently(api, item, **where):
     """Apply an object of a kind that was defined a moment ago."""
-    for _ in range(100):
+    for left in reversed(range(100)):
         try:
             api.resources(refresh=True)
             return api.apply(item, **where)
-        except Exception as error:
-            if "no kind" not in str(error) and "not found" not in str(error):
+        except ResourceNotFoundError:
+            if not left:
                 raise
             time.sleep(0.1)
-    raise AssertionError(item["kind"])
+    raise AssertionError
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def test_without_compaction(history: History, leaf_rows: int) -> None:
     agree(history, history.changes, stored_image(history.changes, 0, 0, leaf_rows), 0)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(histories(), st.integers(1, 30), st.booleans(), st.integers(1, 4))
 def test_after_a_compaction(history: History, compacted: int, keep_deletion: bool, leaf_rows: int) -> None:
     compacted = min(compacted, history.main)
@@ -89,7 +89,7 @@ def test_after_a_compaction(history: History, compacted: int, keep_deletion: boo
     agree(history, stored, stored_image(stored, compacted, compacted, leaf_rows), compacted)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(histories(), st.integers(1, 30), st.integers(0, 30), st.data())
 def test_during_a_compaction(history: History, scheduled: int, finished: int, data: st.DataObject) -> None:
     """It deletes superseded records in order, so any first part of them may be gone already."""
