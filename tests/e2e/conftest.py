@@ -1,12 +1,12 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from clusterguard import process
 from clusterguard.clusters import EmbeddedCluster
-from clusterguard.errors import ProgramError
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,11 +28,9 @@ def python(tmp_path):
     """Run a Python module in a process of its own, with nobody's clusters around it."""
 
     def python(*arguments):
-        env = {"XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "110", "PYTEST_ADDOPTS": ""}
-        try:
-            done = process.run([sys.executable, "-m", *arguments], timeout_seconds=150, env=env, cwd=ROOT)
-        except ProgramError as error:
-            return Ended(error.exit_code, str(error))
-        return Ended(0, done.stdout + done.stderr)
+        env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "110", "PYTEST_ADDOPTS": ""}
+        words = [sys.executable, "-m", *arguments]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=150, env=env, cwd=ROOT)
+        return Ended(done.returncode, done.stdout + done.stderr)
 
     return python

@@ -75,7 +75,6 @@ def save(
 def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
     """Show the snapshots in the store, oldest first."""
     from rich.table import Table
-    from rich.text import Text
 
     from clusterguard.terminal import out
 
@@ -83,6 +82,9 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
         snapshots = snapshotter.list()
     if as_json:
         typer.echo(json.dumps([json.loads(snapshot.to_json()) for snapshot in snapshots], indent=2))
+        return
+    if not snapshots:
+        out.print(f"no snapshots in {store}", markup=False, soft_wrap=True)
         return
     table = Table("name", "taken (UTC)", "revision", "keys", "bytes", "etcd", "sha256", box=None, pad_edge=False)
     for snapshot in snapshots:
@@ -95,7 +97,7 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
             snapshot.etcd_version,
             snapshot.sha256[:12],
         )
-    out.print(table if snapshots else Text(f"no snapshots in {store}"))
+    out.print(table)
 
 
 @app.command()

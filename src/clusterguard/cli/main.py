@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli import cluster, drill, etcd, inventory, toolchain
+from clusterguard.cli import cluster, drill, etcd, inventory, toolchain, velero
 from clusterguard.errors import ClusterGuardError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(drill.app)
 app.add_typer(etcd.app)
+app.add_typer(velero.app)
 app.add_typer(inventory.app)
 app.add_typer(cluster.app)
 app.add_typer(toolchain.app)

@@ -6,12 +6,14 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import singledispatch
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.drills import schema
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.drills.run import DEFAULT_WAIT, TakenSnapshot
 from clusterguard.errors import (
+    ClusterError,
     ConflictError,
     DrillError,
     NotAllowedError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["perform", "remove_applied", "unsupported"]
 
 _POLL_SECONDS = 0.1
+_MOST_TOLD = 5
 
 
 @singledispatch
@@ -333,13 +336,13 @@ def _wait_until_gone(
                 raise WaitTimeoutError(
                     f"{resource.kind} {metadata['name']} goes",
                     seconds=seconds,
-                    last_seen=_what_holds_it(now),
+                    last_seen=_what_holds_it(api, now),
                     hint="see who owns the finalizer; kubectl get -o yaml shows all of it",
                 )
             sleep(_POLL_SECONDS)
 
 
-def _what_holds_it(item: Any) -> str:  # noqa: ANN401 - an object of any kind
+def _what_holds_it(api: KubeClient, item: Any) -> str:  # noqa: ANN401 - an object of any kind
     conditions = [
         condition.get("message", "")
         for condition in item.get("status", {}).get("conditions", ())
@@ -347,7 +350,20 @@ def _what_holds_it(item: Any) -> str:  # noqa: ANN401 - an object of any kind
     ]
     finalizers = item["metadata"].get("finalizers", []) + item.get("spec", {}).get("finalizers", [])
     held = f"finalizers {', '.join(finalizers)}" if finalizers else "no finalizers"
-    return "; ".join([f"{item.get('kind')} is being deleted, with {held}", *conditions])
+    inside = _held_inside(api, item["metadata"]["name"]) if item.get("kind") == "Namespace" else ()
+    return "; ".join([f"{item.get('kind')} is being deleted, with {held}", *conditions, *islice(inside, _MOST_TOLD)])
+
+
+def _held_inside(api: KubeClient, namespace: str) -> Iterator[str]:
+    """Yield what in a namespace has finalizers; the namespace itself tells of it only after five seconds or more."""
+    for resource in api.resources():
+        if not resource.namespaced or "list" not in resource.verbs:
+            continue
+        with suppress(ClusterError):  # an aggregated API that is down must not hide what the others know
+            for item in api.list(resource, namespace, metadata_only=True):
+                metadata = item["metadata"]
+                if metadata.get("finalizers"):
+                    yield f"{resource.kind} {metadata['name']} in it has finalizers {', '.join(metadata['finalizers'])}"
 
 
 def _where(action: Any) -> str:  # noqa: ANN401 - Delete or Scale

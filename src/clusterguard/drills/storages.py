@@ -11,6 +11,7 @@ from clusterguard.stores import open_store
 from clusterguard.velero.locations import LocationSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from clusterguard.drills.load import Drill
@@ -41,6 +42,7 @@ class Storages:
         self._stores: dict[str | None, ObjectStore] = {}
         self._servers: dict[str | None, LocalS3Server] = {}
         self._stack = ExitStack()
+        self._first = ExitStack()
 
     def store(self, name: str | None) -> ObjectStore:
         """Return a storage by its name; None is the run's own folder, for etcd snapshots."""
@@ -85,9 +87,14 @@ class Storages:
         """Make a blocked storage reachable again."""
         self._own_server(name).start()
 
+    def before_close(self, act: Callable[[], object]) -> None:
+        """Do something at the end, while the throwaway servers still serve; what was asked last comes first."""
+        self._first.callback(act)
+
     def close(self) -> None:
-        """Stop the throwaway servers."""
-        self._stack.close()
+        """Do what was to be done before, whatever comes of it, and stop the throwaway servers."""
+        with self._stack:
+            self._first.close()
 
     def _open(self, name: str | None) -> ObjectStore:
         if name is None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from clusterguard.clusters.embedded import EmbeddedCluster
-from clusterguard.errors import DrillError
-from clusterguard.model.backup import Backup
+from clusterguard.drills.canary import RUN_LABEL
+from clusterguard.errors import DrillError, ResourceNotFoundError
+from clusterguard.model.backup import Backup, BackupStorageLocation
 from clusterguard.model.backup_options import BackupOptions, LabelSelector, RestoreOptions
+from clusterguard.stores import open_store
 from clusterguard.stores.transfer import copy_object
 from clusterguard.velero.bucket import verify_backup
 from clusterguard.velero.client import VeleroClient
@@ -20,10 +24,12 @@ if TYPE_CHECKING:
     from clusterguard.drills import schema
     from clusterguard.drills.load import LoadedStep
     from clusterguard.drills.run import Run
+    from clusterguard.stores import ObjectStore
 
 __all__ = ["TakenBackup", "VeleroSide"]
 
 _OWN_LOCATION = "clusterguard-drill"
+_NAMESPACE_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +48,14 @@ class VeleroSide:
     run: Run
     backups: dict[str, TakenBackup] = field(default_factory=dict)
     _clients: dict[str, VeleroClient] = field(default_factory=dict)
-    _locations: set[tuple[str, str | None]] = field(default_factory=set)
+    _locations: dict[tuple[str, str | None], str] = field(default_factory=dict)
 
     def back_up(self, action: schema.VeleroBackup, step: LoadedStep) -> str:
         """Back up, judge the outcome, and write down the digests of what lies in the bucket."""
         client = self._client(step.cluster)
         name = f"{action.name}-{self.run.run_id}"
+        # Known before it is made: where that fails, something of it may have to be cleaned up.
+        self.backups[action.name] = TakenBackup(name=name, cluster=step.cluster, storages=(action.storage,))
         done = client.back_up(
             name,
             BackupOptions(
@@ -60,15 +68,14 @@ class VeleroSide:
             timeout_seconds=self.run.wait_of(step),
         )
         client.outcome(done).raise_for_findings()
-        self.backups[action.name] = TakenBackup(name=name, cluster=step.cluster, storages=(action.storage,))
-        where = self.run.storages.for_velero(action.storage)
+        where = self._bucket(step.cluster, action.storage)
         record_manifest(where, name, into=self.run.store(None), now=datetime.now(UTC))
         return f"{done.progress.done} object(s) in backup {name}"
 
     def copy(self, action: schema.CopyBackup) -> str:
         """Copy every object of a backup to another storage."""
         taken = self._taken(action.backup)
-        source, target = self.run.storages.for_velero(action.from_), self.run.storages.for_velero(action.to)
+        source, target = self._bucket(taken.cluster, action.from_), self._bucket(taken.cluster, action.to)
         keys = [info.key for info in source.list(f"backups/{taken.name}/")]
         if not keys:
             raise DrillError(f"storage `{action.from_}` has no backup {taken.name}")
@@ -90,7 +97,7 @@ class VeleroSide:
         for storage in storages:
             # Each copy is compared with the digests of the original, and so they are equal to each other.
             report = verify_backup(
-                self.run.storages.for_velero(storage),
+                self._bucket(taken.cluster, storage),
                 taken.name,
                 now=datetime.now(UTC),
                 inventory=inventory,
@@ -111,7 +118,7 @@ class VeleroSide:
         if known is not None and known.storage_location != location:
             # A name means one location to a server. This forgets the object and leaves the files where they are.
             client.objects.delete(known)
-        client.adopt(taken.name, store=self.run.storages.for_velero(storage), location=location)
+        client.adopt(taken.name, store=self._bucket(step.cluster, storage), location=location)
         done = client.restore(
             taken.name,
             RestoreOptions(
@@ -146,6 +153,8 @@ class VeleroSide:
                 self._install(client, running)
             client.require_installed()
             self._clients[cluster] = client
+            if not self.run.owns(cluster):
+                self.run.storages.before_close(partial(self._tidy, cluster))
         if isinstance(running, EmbeddedCluster):
             running.velero_server.start()
         return self._clients[cluster]
@@ -157,14 +166,76 @@ class VeleroSide:
 
     def _location(self, cluster: str, storage: str | None) -> str:
         """Return the name of a storage as a location of a cluster's Velero, which is made when first used."""
-        own = isinstance(self.run.clusters[cluster], EmbeddedCluster)
-        if storage is None and not own:
-            return ""  # Velero's default location
-        name = storage or _OWN_LOCATION
+        if self._is_default(cluster, storage):
+            return ""
+        # A location of that name may be there: somebody's, or of a run at the same time.
+        name = f"{storage or _OWN_LOCATION}-{self.run.run_id}"
         if (cluster, storage) not in self._locations:
+            self._locations[cluster, storage] = name  # known before it is made, to be cleaned up either way
             self._clients[cluster].locations.create(name, self.run.storages.velero_location(storage))
-            self._locations.add((cluster, storage))
         return name
+
+    def _is_default(self, cluster: str, storage: str | None) -> bool:
+        """Return whether a step means Velero's default location; on embedded clusters there is none."""
+        return storage is None and cluster in self._clients and not self._is_embedded(cluster)
+
+    def _is_embedded(self, cluster: str) -> bool:
+        return isinstance(self.run.clusters.get(cluster), EmbeddedCluster)
+
+    def _bucket(self, cluster: str, storage: str | None) -> ObjectStore:
+        """Return where the backups of a storage rest, as somebody other than the server sees it."""
+        if not self._is_default(cluster, storage):
+            return self.run.storages.for_velero(storage)
+        return open_store(_bucket_location(self._clients[cluster].locations.get()))
+
+    def _tidy(self, cluster: str) -> None:
+        """Leave nothing in a cluster that stays, and in its buckets: backups, restores, locations, namespaces."""
+        client = self._client(cluster)
+        for taken in [each for each in self.backups.values() if each.cluster == cluster]:
+            known = client.objects.find(Backup, taken.name)
+            if known is not None:
+                client.locations.require_available(known.storage_location, fresh=True)
+                client.delete_backup(taken.name)
+            for storage in taken.storages:
+                _remove_copy(self._bucket(cluster, storage), taken.name)
+        for (owner, _), name in self._locations.items():
+            if owner == cluster and client.objects.find(BackupStorageLocation, name) is not None:
+                client.locations.delete(name)
+        for name in self.run.namespace_mapping.values():
+            _remove_own_namespace(client, name, run_id=self.run.run_id)
+
+
+def _bucket_location(location: BackupStorageLocation) -> str:
+    """Return a location of Velero's as `open_store` takes it; credentials are those of whoever runs the drill."""
+    if location.provider.removeprefix("velero.io/") != "aws":
+        raise DrillError(
+            f"Velero's default location {location.name} is of provider {location.provider}, and only S3 can be read",
+            hint="name a storage with s3 in the drill",
+        )
+    settings = {"region": location.config.get("region"), "endpoint": location.config.get("s3Url")}
+    settings["pathStyle"] = location.config.get("s3ForcePathStyle")
+    query = urlencode({key: value for key, value in settings.items() if value})
+    path = f"{location.bucket}/{location.prefix}".rstrip("/")
+    return f"s3://{path}" + (f"?{query}" if query else "")
+
+
+def _remove_copy(store: ObjectStore, backup: str) -> None:
+    for key in [info.key for info in store.list(f"backups/{backup}/")]:
+        store.delete(key)
+
+
+def _remove_own_namespace(client: VeleroClient, name: str, *, run_id: str) -> None:
+    """Delete a namespace that only the restore made, and wait: the next run may want the same name."""
+    api = client.objects.api
+    resource = api.resource("Namespace")
+    try:
+        found = api.get(resource, name)
+    except ResourceNotFoundError:
+        return
+    if found["metadata"].get("labels", {}).get(RUN_LABEL) == run_id:
+        api.delete(resource, name, uid=found["metadata"]["uid"])
+        what = f"namespace {name} goes"
+        api.wait_for(resource, name, until=lambda seen: seen is None, what=what, timeout_seconds=_NAMESPACE_SECONDS)
 
 
 def _plurals(client: VeleroClient, kinds: tuple[str, ...]) -> list[str]:

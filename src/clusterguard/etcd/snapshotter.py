@@ -121,14 +121,10 @@ class EtcdSnapshotter:
         key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
         with self._member() as (gateway, member):
             integrity, contents = self._receive(key, gateway, member)
-            try:
+            with self._removed_on_failure(key):
                 record = self._describe(name, key, taken, gateway, member, integrity, contents)
                 with self._store.put(name + _RECORD) as writer:
                     writer.write(record.to_json().encode())
-            except BaseException:
-                # Bytes without a record are no snapshot, and nobody would ever remove them.
-                self._store.delete(key)
-                raise
         if leftover:
             self._store.delete(name + _DATABASE)
         return record
@@ -247,6 +243,15 @@ class EtcdSnapshotter:
             )
             return replace(result, steps=(verified, *result.steps))
 
+    @contextmanager
+    def _removed_on_failure(self, key: str) -> Iterator[None]:
+        """Remove bytes that got no record: they are no snapshot, and nobody else would ever remove them."""
+        try:
+            yield
+        except BaseException:
+            self._store.delete(key)
+            raise
+
     def _has(self, key: str) -> bool:
         try:
             self._store.stat(key)
@@ -282,7 +287,8 @@ class EtcdSnapshotter:
         if isinstance(self._store, LocalStore):
             with self._store.put(key) as file:
                 integrity = self._stream(gateway, member, file, task=f"saving {key}")
-            return integrity, _contents(self._store.local_path(key))
+            with self._removed_on_failure(key):
+                return integrity, _contents(self._store.local_path(key))
         with self._store.put(key) as writer, Spool(writer, scratch=self._scratch) as spool:
             integrity = self._stream(gateway, member, spool, task=f"saving {key}")
             spool.finish()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
 from clusterguard.model.backup_options import BackupOptions, RestoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "Backup",
@@ -660,7 +660,8 @@ class ServerStatusRequest(VeleroObject):
     @property
     def plugins(self) -> tuple[ServerPlugin, ...]:
         """The plugins it found, in the order of their names; the server itself tells some of them twice."""
-        found = self.status.get("plugins") or ()
+        found = self.status.get("plugins")
+        found = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
         return tuple(sorted({ServerPlugin(name=_text(each, "name"), kind=_text(each, "kind")) for each in found}))
 
 
@@ -798,8 +799,8 @@ def _text(holder: Manifest, key: str) -> str:
 
 
 def _texts(holder: Manifest, key: str) -> tuple[str, ...]:
-    value: Iterable[object] = holder.get(key) or ()
-    return tuple(str(each) for each in value)
+    value = holder.get(key)
+    return tuple(str(each) for each in value) if isinstance(value, list) else ()
 
 
 def _number(holder: Manifest, key: str) -> int:

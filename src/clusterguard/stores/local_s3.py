@@ -88,13 +88,15 @@ class LocalS3Server:
         """Start serving, on the same port as before if it was stopped.
 
         Raises:
-            ProvisioningError: The server ended at once.
+            ProvisioningError: The server ended at once, or somebody took the port while it was stopped.
             WaitTimeoutError: It does not answer.
         """
         if self._process is not None and self._process.alive():
             return self
         buckets = self._folder / _BUCKET_FOLDERS
         buckets.mkdir(parents=True, exist_ok=True)
+        if _listens(self._port):  # whoever that is would pass for this server
+            raise ProvisioningError(f"port {self._port} of the S3 server was taken by another program meanwhile")
         log = self._folder / "versitygw.log"
         argv: list[str | Path] = [self._program, "--port", f"127.0.0.1:{self._port}", "posix", buckets]
         # Keys on a command line can be read by everybody on the machine; the environment cannot.

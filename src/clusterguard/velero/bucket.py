@@ -123,18 +123,12 @@ def objects_in_backup(
     """
     inspection = Inspection(limits=limits)
     key = BackupLayout(name).key(BackupFile.CONTENTS)
-    with store.get(key) as stream:
-        try:
-            for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
-                yield _reference(stored), _canonical(stored.item)
-        except BackupCorruptError as error:
-            raise BackupCorruptError(f"{store.url}: {key}: {error.message}", hint=error.hint) from error
-    if inspection.flaws:
-        first, flaws = inspection.flaws[0], count_of(len(inspection.flaws), "flaw")
-        raise BackupCorruptError(
-            f"{store.url}: {key}: {flaws}; the first: {first.subject}: {first.detail}",
-            hint="verify the backup to see all of them",
-        )
+    with _naming(store, key), store.get(key) as stream:
+        for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
+            yield _reference(stored), _canonical(stored.item)
+        if inspection.flaws:
+            first, flaws = inspection.flaws[0], count_of(len(inspection.flaws), "flaw")
+            raise BackupCorruptError(f"{flaws}; the first: {first.subject}: {first.detail}")
 
 
 def as_inventory(
@@ -166,11 +160,12 @@ def as_inventory(
             f"the selector {scope.selector!r} cannot be applied to a backup by itself",
             hint="pass leave_out, which sees each object's labels",
         )
-    layout = BackupLayout(name)
-    with store.get(layout.key(BackupFile.METADATA)) as stream:
+    key = BackupLayout(name).key(BackupFile.METADATA)
+    with _naming(store, key), store.get(key) as stream:
         backup = read_backup(stream, limits)
-    if backup.started is None:
-        raise BackupCorruptError(f"{store.url}: {name}: {BackupFile.METADATA} does not tell when it was begun")
+        taken = backup.started
+        if taken is None:
+            raise BackupCorruptError("it does not tell when the backup was begun")
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
     for ref, data in objects_in_backup(store, name, limits=limits):
@@ -182,7 +177,7 @@ def as_inventory(
         else:
             left_out[rule] += 1
     return Inventory(
-        taken=backup.started,
+        taken=taken,
         server_version=backup.annotations.get(_SOURCE_VERSION, ""),
         scope=scope,
         objects=objects,
@@ -320,6 +315,16 @@ class _Metered:
         data = self._stream.read(size)
         self._tell(len(data))
         return data
+
+
+@contextmanager
+def _naming(store: ObjectStore, key: str) -> Iterator[None]:
+    """Name the file in errors about its bytes."""
+    try:
+        yield
+    except BackupCorruptError as error:
+        hint = error.hint or "verify the backup to see everything that is wrong with it"
+        raise BackupCorruptError(f"{store.url}: {key}: {error.message}", hint=hint) from error
 
 
 def _others(store: ObjectStore) -> str:

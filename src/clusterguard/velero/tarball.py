@@ -217,45 +217,74 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
         BackupCorruptError: It is cut off, damaged, has a member that is no plain file or leads elsewhere, or is larger
             than allowed.
     """
-    source = _Pieces(pieces)
+    source = iter(pieces)
+    piece, at, before = b"", 0, 0  # what was unpacked, where in it we are, and how much came before it
     count = 0
     long_name: str | None = None
-    while (header := source.take(_BLOCK)) != _ZEROS:
-        if len(header) < _BLOCK:
-            raise BackupCorruptError("the tarball is cut off: it has no end mark")
-        path, size, kind = _read_header(header, source)
+    while True:
+        if len(piece) < at + _BLOCK:
+            piece, at, before = _more(source, piece[at:], _BLOCK), 0, before + at
+        header = piece[at : at + _BLOCK]
+        if header == _ZEROS:
+            break
+        path, size, kind = _read_header(header, before + at)
+        if size > limits.member_bytes:
+            raise BackupCorruptError(f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}")
+        end = at + _BLOCK - (-size // _BLOCK) * _BLOCK
+        if len(piece) < end:
+            piece, at, before, end = _more(source, piece[at:], end - at), 0, before + at, end - at
+        data = piece[at + _BLOCK : at + _BLOCK + size]
+        at = end
         if kind == _PAX and long_name is None:
-            long_name = _pax_path(size, source)
+            long_name = _pax_path(data, before + at)
             continue
         if long_name is not None:
             path, long_name = long_name, None
-        if kind != _FILE:
-            what = _KINDS_OF_MEMBERS.get(kind, f"of type {kind!r}")
-            raise BackupCorruptError(f"{_shown(path)}: it is {what}, and Velero writes only files")
+        if (problem := _member_problem(path, kind)) is not None:
+            raise BackupCorruptError(f"{_shown(path)}: {problem}")
         count += 1
         if count > limits.members:
             raise BackupCorruptError(f"it has more than {limits.members} files, the limit")
-        if size > limits.member_bytes:
-            raise BackupCorruptError(f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}")
-        if not _UNSAFE_PARTS.isdisjoint(path.split("/")):
-            raise BackupCorruptError(f"{_shown(path)}: the path leads out of the tarball or is not in its plain form")
-        yield Member(path, source.body(size))
-    _require_end(source)
+        yield Member(path, data)
+    _require_end(source, piece[at:])
 
 
-def _read_header(header: bytes, source: _Pieces) -> tuple[str, int, bytes]:
+def _member_problem(path: str, kind: bytes) -> str | None:
+    if kind != _FILE:
+        return f"it is {_KINDS_OF_MEMBERS.get(kind, f'of type {kind!r}')}, and Velero writes only files"
+    if not _UNSAFE_PARTS.isdisjoint(path.split("/")):
+        return "the path leads out of the tarball or is not in its plain form"
+    return None
+
+
+def _more(source: Iterator[bytes], rest: bytes, size: int) -> bytes:
+    """Return the rest of a piece and what follows it, at least that many bytes."""
+    found, length = [rest], len(rest)
+    while length < size:
+        following = next(source, None)
+        if following is None:
+            raise BackupCorruptError("the tarball is cut off: it has no end mark")
+        found.append(following)
+        length += len(following)
+    return b"".join(found)
+
+
+def _read_header(header: bytes, place: int) -> tuple[str, int, bytes]:
     """Return path, size and kind."""
     # adler32 begins as a plain sum of bytes: 1 plus the sum, modulo 65521, which 256 bytes cannot exceed.
     total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
-    recorded, size = header[148:156], header[124:135]
-    total += 256 - sum(recorded)  # the checksum is computed as if its own field held spaces
-    written_so = recorded == b"%06o\0 " % total and header[257:265] == b"ustar\x0000" and header[135] in b"\0 "
-    if not written_so or not size.isdigit() or b"8" in size or b"9" in size:  # int would take signs and underscores
-        raise BackupCorruptError(f"no file header at unpacked byte {source.taken - _BLOCK}")
+    total += 256 - sum(header[148:156])  # the checksum is computed as if its own field held spaces
+    if header[257:265] != b"ustar\x0000" or _octal(header[148:154]) != total or (size := _octal(header[124:135])) < 0:
+        raise BackupCorruptError(f"no file header at unpacked byte {place}")
     name = header[:100].partition(b"\0")[0]
     if header[345]:  # what did not fit into the first field
         name = header[345:500].partition(b"\0")[0] + b"/" + name
-    return _text(name), int(size, 8), header[156:157]
+    return _text(name), size, header[156:157]
+
+
+def _octal(digits: bytes) -> int:
+    """Return a number, or -1 for what is none; int alone would take signs, spaces and underscores."""
+    return int(digits, 8) if digits.isdigit() and b"8" not in digits and b"9" not in digits else -1
 
 
 def _text(name: bytes) -> str:
@@ -265,13 +294,13 @@ def _text(name: bytes) -> str:
         raise BackupCorruptError(f"the name {name[:80]!r} is no UTF-8") from error
 
 
-def _pax_path(size: int, source: _Pieces) -> str | None:
+def _pax_path(records: bytes, place: int) -> str | None:
     """Return the path that a pax header sets: lines of ``<length> <keyword>=<value>``."""
-    where = f"the pax header before unpacked byte {source.taken}"
-    if size > _LONGEST_PAX:
-        raise BackupCorruptError(f"{where} has {size} bytes")
+    where = f"the pax header before unpacked byte {place}"
+    if len(records) > _LONGEST_PAX:
+        raise BackupCorruptError(f"{where} has {len(records)} bytes")
     path = None
-    rest = source.body(size)
+    rest = records
     while rest:
         length, space, _ = rest.partition(b" ")
         if not space or not length.isdigit() or len(length) > _DIGITS or not len(length) < int(length) <= len(rest):
@@ -290,64 +319,25 @@ def _pax_path(size: int, source: _Pieces) -> str | None:
 _HARMLESS_PAX = frozenset({b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname"})
 
 
-def _require_end(source: _Pieces) -> None:
-    if source.take(_BLOCK) != _ZEROS:
-        raise BackupCorruptError("the tarball is cut off inside its end mark")
-    while rest := source.take(_BLOCK):  # tar pads to records of 10 KiB, Velero does not
+def _require_end(source: Iterator[bytes], rest: bytes) -> None:
+    """Check the end mark, two blocks of zeros; tar pads it to a record of 10 KiB, Velero does not."""
+    size = 0
+    while True:
         if rest.strip(b"\0"):
             raise BackupCorruptError("other bytes follow the end of the tarball")
+        size += len(rest)
+        following = next(source, None)
+        if following is None:
+            break
+        rest = following
+    if size < 2 * _BLOCK or size % _BLOCK:
+        raise BackupCorruptError("the tarball is cut off inside its end mark")
 
 
 def _shown(path: str) -> str:
     # Names come from whoever wrote the bucket, and end in somebody's terminal.
     short = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
     return short if short.isprintable() else repr(short)
-
-
-class _Pieces:
-    """Bytes that come in pieces of any size, taken by the number."""
-
-    __slots__ = ("_at", "_piece", "_pieces", "_start")
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._piece = b""
-        self._at = 0
-        self._start = 0  # how many bytes were in the pieces before this one
-
-    @property
-    def taken(self) -> int:
-        """How many bytes were taken so far."""
-        return self._start + self._at
-
-    def body(self, size: int) -> bytes:
-        """Take a member's content, with the padding to whole blocks behind it."""
-        padded = -(-size // _BLOCK) * _BLOCK
-        data = self.take(padded)
-        if len(data) < padded:
-            raise BackupCorruptError(f"the tarball is cut off inside a file, at unpacked byte {self.taken}")
-        return data[:size]
-
-    def take(self, size: int) -> bytes:
-        """Take the next bytes; fewer of them only at the end."""
-        end = self._at + size
-        if end <= len(self._piece):
-            data = self._piece[self._at : end]
-            self._at = end
-            return data
-        found = [self._piece[self._at :]]
-        missing = size - len(found[0])
-        self._at = len(self._piece)
-        while missing:
-            following = next(self._pieces, None)
-            if following is None:
-                break
-            self._start += len(self._piece)
-            self._piece = following
-            self._at = min(missing, len(following))
-            found.append(following[: self._at])
-            missing -= self._at
-        return b"".join(found)
 
 
 # ---- objects ---------------------------------------------------------------------------------------------
@@ -464,7 +454,6 @@ class Inspection:
         names[key[1]] = before | copy
         if not before:
             self._set_last_apart()
-            self._last = _Copy(key, member.data, "", "")
             return True
         if before & copy:
             self.copies.append(Flaw(_named(path), _TWICE))
@@ -501,11 +490,12 @@ class Inspection:
 
     def _decoded(self, path: ItemPath, member: Member) -> dict[str, Any] | None:
         item = self._decode(path, member)
+        version = twin = ""
         if item is not None:
             self._learn(path, item)
             version = item["apiVersion"].rpartition("/")[2]
             twin = "" if path.version else _twin_of(member.path, path, version)
-            self._last = _Copy((path.resource, path.full_name), member.data, version, twin)
+        self._last = _Copy((path.resource, path.full_name), member.data, version, twin)
         return item
 
     def _decode(self, path: ItemPath, member: Member) -> dict[str, Any] | None:

@@ -1,14 +1,14 @@
 """The command line against a cluster that stays between commands."""
 
 import json
+import os
+import subprocess
 import sys
 from typing import NamedTuple
 
 import pytest
 
-from clusterguard import process
 from clusterguard.clusters import EmbeddedCluster
-from clusterguard.errors import ProgramError
 
 pytestmark = pytest.mark.programs
 
@@ -31,16 +31,11 @@ def cli(home):
 
     def cli(*arguments):
         words = [sys.executable, "-m", "clusterguard", *map(str, arguments)]
-        env = {"XDG_STATE_HOME": str(home), "COLUMNS": "160"}
-        try:
-            done = process.run(words, timeout_seconds=120, env=env)
-        except ProgramError as error:
-            ended = Ended(error.exit_code, error.output)
-        else:
-            ended = Ended(0, done.stdout)
-        assert "Traceback" not in ended.output
-        assert PASSWORD not in ended.output
-        return ended
+        env = {**os.environ, "XDG_STATE_HOME": str(home), "COLUMNS": "160"}
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120, env=env)
+        assert "Traceback" not in done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+        return Ended(done.returncode, done.stdout or done.stderr)
 
     return cli
 

@@ -315,7 +315,7 @@ MOMENTS = {
     "start the controllers": "old",
     "rename to etcd.kept": "restored",
 }
-QUICK = {"build the new data directory", "stop the control plane", "rename to etcd.before", "start the API server"}
+QUICK = {"build the new data directory", "rename to etcd.before", "start the API server"}
 
 
 @pytest.fixture(scope="module")

@@ -307,6 +307,16 @@ def test_a_store_that_fails_in_the_middle_is_left_empty(plain, suffix, error):
     assert keys(store) == []
 
 
+def test_whole_bytes_that_are_no_database_are_not_kept(plain, store, monkeypatch):
+    def broken(_):
+        raise SnapshotCorruptError("page 3 is no page")
+
+    monkeypatch.setattr("clusterguard.etcd.snapshotter._contents", broken)
+    with pytest.raises(SnapshotCorruptError, match="page 3"):
+        EtcdSnapshotter(store=store, access=plain.access).save("s")
+    assert keys(store) == []
+
+
 def test_a_full_disk_is_told_and_leaves_nothing(plain, tmp_path):
     code = """
         import resource, signal, sys
@@ -518,7 +528,7 @@ def test_another_cluster_is_a_finding(saved, local, etcd_program, tmp_path):
             other.put("/registry/pods/default/else")
         report = EtcdSnapshotter(store=local, access=other.access).verify("a")
     assert (outcomes(report)["bytes"], outcomes(report)["live HashKV"], report.ok) == (True, False, False)
-    assert "do not hold the same data" in report.checks[-1].detail
+    assert "not the same data" in report.checks[-1].detail
 
 
 def test_an_unknown_name_is_told(saved):
@@ -530,14 +540,15 @@ def test_an_unknown_name_is_told(saved):
 
 
 MEASURED = """
-    import resource, sys
+    import sys
     from pathlib import Path
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.stores import LocalStore
     snapshotter = EtcdSnapshotter(store=LocalStore(Path(sys.argv[2])), access=EtcdAccess(endpoints=(sys.argv[1],)))
     snapshotter.save("s")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not ru_maxrss: across fork and exec that one keeps the peak of whoever started this process.
+    print(next(line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmHWM")))
 """
 
 
@@ -549,9 +560,9 @@ def test_memory_does_not_grow_with_the_snapshot(etcd_program, tmp_path):
             return int(said) / 1024, (tmp_path / name / "s.db").stat().st_size / 1e6
 
         small_mib, _ = peak("small")
-        for number in range(60):
+        for number in range(40):
             etcd.put(f"/big/{number}", value=random.Random(number).randbytes(1_000_000))  # noqa: S311 - ballast
         large_mib, megabytes = peak("large")
-    assert megabytes > 60
+    assert megabytes > 40
     assert large_mib < small_mib + 20
     assert large_mib < 100

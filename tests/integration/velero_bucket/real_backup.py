@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import tempfile
 import time
@@ -25,8 +26,12 @@ BUCKET, PREFIX = "velero", "cluster-a"
 NAMESPACE = "shop"
 CREDENTIALS = S3Credentials(access_key="test-access", secret_key="test-secret")
 PROGRAMS = ("velero", "velero-plugin-for-aws", "versitygw")
-# The server binds *:8080 whatever it is told, so one at a time on this machine.
-SERVER_LOCK = Path(tempfile.gettempdir()) / "clusterguard-test-velero.lock"
+# The server binds *:8080 whatever it is told, so one at a time on this machine: no other test's, and none of the
+# embedded clusters of this user.
+SERVER_LOCKS = [
+    Path(tempfile.gettempdir()) / name
+    for name in ("clusterguard-test-velero.lock", f"clusterguard-velero-{os.getuid()}.lock")
+]
 
 
 def meta(name, **fields):
@@ -175,21 +180,18 @@ class VeleroLab:
 @contextmanager
 def velero_lab(cluster, programs, folder):
     """Run an S3 server and Velero's server beside a cluster until the block ends."""
-    with FileLock(SERVER_LOCK, timeout=1200), _s3_server(programs["versitygw"], folder) as (endpoint, directory):
+    with contextlib.ExitStack() as stack:
+        for lock in SERVER_LOCKS:
+            stack.enter_context(FileLock(lock, timeout=1200))
+        endpoint, directory = stack.enter_context(_s3_server(programs["versitygw"], folder))
         credentials = folder / "credentials"
         keys = (CREDENTIALS.access_key, CREDENTIALS.secret_key)
         credentials.write_text("[default]\naws_access_key_id={}\naws_secret_access_key={}\n".format(*keys))
         _install(cluster, programs["velero"], endpoint, credentials)
-        with _velero_server(cluster, programs, credentials, folder):
-            store = S3Store(
-                bucket=BUCKET,
-                prefix=PREFIX,
-                endpoint=endpoint,
-                region="us-east-1",
-                path_style=True,
-                credentials=CREDENTIALS,
-            )
-            yield VeleroLab(api=cluster.api, store=store, directory=directory / PREFIX)
+        stack.enter_context(_velero_server(cluster, programs, credentials, folder))
+        settings = {"endpoint": endpoint, "region": "us-east-1", "path_style": True, "credentials": CREDENTIALS}
+        store = S3Store(bucket=BUCKET, prefix=PREFIX, **settings)
+        yield VeleroLab(api=cluster.api, store=store, directory=directory / PREFIX)
 
 
 @contextmanager

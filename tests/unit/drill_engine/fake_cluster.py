@@ -87,7 +87,7 @@ class FakeApi:
             except KeyError:
                 raise ResourceNotFoundError(f"no {resource.kind} {name}") from None
 
-    def list_pages(self, resource, namespace=None, *, label_selector="", field_selector="", page_size=500):
+    def list_pages(self, resource, namespace=None, *, label_selector="", field_selector="", page_size=500, **_):
         self._call("list", resource)
         with self._lock:
             found = [copy.deepcopy(item) for (kind, _, _), item in self.objects.items() if kind == resource.kind]

@@ -102,5 +102,5 @@ def test_what_is_missing_or_damaged_is_an_error():
         inventory(builder=builder)
     builder = BackupBuilder()
     builder.status["startTimestamp"] = None
-    with pytest.raises(BackupCorruptError, match="when it was begun"):
+    with pytest.raises(BackupCorruptError, match=r"velero-backup.json: it does not tell when the backup was begun"):
         inventory(builder=builder)

@@ -1,0 +1,275 @@
+"""What a run came to is decided from evidence: each way of failing quietly has a finding of its own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterguard.errors import BackupFailedError, RestoreFailedError
+from clusterguard.model.backup import Backup, BackupPhase, DataDownload, PodVolumeRestore, Restore, RestorePhase
+from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.outcome import (
+    Message,
+    Policy,
+    RestoredItem,
+    Rule,
+    judge_backup,
+    judge_restore,
+    parse_resource_list,
+    parse_results,
+)
+
+DIFFERENT = (
+    "could not restore, {} already exists. Warning: the in-cluster version is different than the backed-up version"
+)
+
+
+def backup(phase="Completed", *, done=3, total=3, **status):
+    progress = {"itemsBackedUp": done, "totalItems": total}
+    return Backup({"metadata": {"name": "b"}, "status": {"phase": phase, "progress": progress, **status}})
+
+
+def restore(phase="Completed", *, done=3, total=3, **status):
+    progress = {"itemsRestored": done, "totalItems": total}
+    return Restore({"metadata": {"name": "r"}, "status": {"phase": phase, "progress": progress, **status}})
+
+
+def item(action="created", name="web", kind="ConfigMap", namespace="shop"):
+    return RestoredItem(ref=ObjectRef(kind=kind, namespace=namespace, name=name), action=action)
+
+
+def warning(text, namespace="shop"):
+    return Message(severity="warning", namespace=namespace, text=text)
+
+
+def rules(outcome):
+    return [finding.rule for finding in outcome.findings]
+
+
+# ---- phases ----------------------------------------------------------------------------------------------
+
+
+def test_a_clean_backup_and_a_clean_restore_have_no_findings():
+    assert judge_backup(backup()).ok
+    assert judge_restore(restore(), items=[item()]).ok
+
+
+@given(phase=st.sampled_from(list(BackupPhase)) | st.text(max_size=8))
+def test_only_a_completed_backup_can_be_fine(phase):
+    assert judge_backup(backup(phase)).ok == (phase == "Completed")
+
+
+@given(phase=st.sampled_from(list(RestorePhase)) | st.text(max_size=8))
+def test_only_a_completed_restore_can_be_fine(phase):
+    assert judge_restore(restore(phase), items=[item()]).ok == (phase == "Completed")
+
+
+@pytest.mark.parametrize(
+    ("phase", "rule"),
+    [
+        ("PartiallyFailed", Rule.PARTIALLY_FAILED),
+        ("Failed", Rule.FAILED),
+        ("FailedValidation", Rule.FAILED),
+        ("InProgress", Rule.NOT_FINAL),
+        ("Deleting", Rule.NOT_FINAL),
+        ("Shining", Rule.UNKNOWN_PHASE),
+    ],
+)
+def test_phases_have_their_findings(phase, rule):
+    assert rules(judge_backup(backup(phase))) == [rule]
+
+
+def test_the_reason_of_a_failure_is_told():
+    outcome = judge_backup(backup("Failed", failureReason="the server restarted"))
+    with pytest.raises(BackupFailedError, match="the server restarted") as caught:
+        outcome.raise_for_findings()
+    assert caught.value.phase == "Failed"
+    assert "logs b" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "backup can't be created because BackupStorageLocation default is in Unavailable status.",
+        "The BSL default is unavailable, cannot retrieve the backup",
+    ],
+)
+def test_an_unavailable_location_is_recognised(error):
+    assert rules(judge_backup(backup("FailedValidation", validationErrors=[error]))) == [Rule.LOCATION_UNAVAILABLE]
+    assert rules(judge_restore(restore("FailedValidation", validationErrors=[error]))) == [Rule.LOCATION_UNAVAILABLE]
+
+
+def test_other_refusals_are_told_each():
+    outcome = judge_backup(backup("FailedValidation", validationErrors=["one", "two"]))
+    assert [(each.rule, each.detail) for each in outcome.findings] == [
+        (Rule.VALIDATION, "one"),
+        (Rule.VALIDATION, "two"),
+    ]
+
+
+# ---- messages --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("worded", ["ConfigMap:web", 'ConfigMap "web"'])
+def test_an_object_that_exists_and_differs_is_named(worded):
+    outcome = judge_restore(restore(warnings=1), messages=[warning(DIFFERENT.format(worded))], items=[item()])
+    assert [(each.rule, each.ref) for each in outcome.findings] == [
+        (Rule.EXISTS_DIFFERENT, ObjectRef(kind="ConfigMap", namespace="shop", name="web"))
+    ]
+
+
+def test_the_certificate_that_every_namespace_has_is_tolerated_by_name():
+    message = warning(DIFFERENT.format("ConfigMap:kube-root-ca.crt"))
+    failed = item("failed", "kube-root-ca.crt")
+    outcome = judge_restore(restore(warnings=1), messages=[message], items=[item(), failed])
+    assert outcome.ok
+    assert [each.rule for each in outcome.tolerated] == [Rule.ROOT_CA_EXISTS]
+    assert "kube-root-ca.crt" in outcome.to_text()
+    strict = Policy(tolerated=frozenset())
+    assert not judge_restore(restore(warnings=1), messages=[message], items=[item()], policy=strict).ok
+
+
+def test_a_secret_of_that_name_is_not_tolerated():
+    message = warning(DIFFERENT.format("Secret:kube-root-ca.crt"))
+    assert rules(judge_restore(restore(warnings=1), messages=[message], items=[item()])) == [Rule.EXISTS_DIFFERENT]
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ("error restoring pods/shop/web: no", ObjectRef(kind="pods", namespace="shop", name="web")),
+        (
+            "error restoring clusterroles.rbac.authorization.k8s.io/reader: no",
+            ObjectRef(kind="clusterroles.rbac.authorization.k8s.io", namespace="", name="reader"),
+        ),
+    ],
+)
+def test_the_object_of_an_error_is_named(text, ref):
+    message = Message(severity="error", namespace=ref.namespace, text=text)
+    outcome = judge_restore(restore("PartiallyFailed", errors=1), messages=[message], items=[item()])
+    assert [(each.rule, each.ref) for each in outcome.findings][1:] == [(Rule.ERROR, ref)]
+
+
+def test_a_missing_deployment_of_the_server_has_its_name():
+    text = 'error getting restic restore helper: deployments.apps "velero" not found'
+    message = Message(severity="error", namespace="shop", text=text)
+    outcome = judge_restore(restore("PartiallyFailed", errors=1), messages=[message], items=[item()])
+    assert Rule.SERVER_NOT_DEPLOYED in rules(outcome)
+
+
+def test_messages_that_are_counted_but_not_told_are_missed():
+    outcome = judge_backup(backup(warnings=2), messages=[warning("one")])
+    assert rules(outcome) == [Rule.WARNING, Rule.WARNING]
+    assert "1 more warning" in outcome.findings[1].detail
+
+
+def test_a_results_file_is_read_errors_first():
+    document = {
+        "warnings": {"namespaces": {"b": ["w2"], "a": ["w1"]}},
+        "errors": {"velero": ["e1"], "cluster": ["e2"], "namespaces": {"a": ["e3"]}},
+    }
+    assert [(each.severity, each.namespace, each.text) for each in parse_results(document)] == [
+        ("error", "", "e1"),
+        ("error", "", "e2"),
+        ("error", "a", "e3"),
+        ("warning", "a", "w1"),
+        ("warning", "b", "w2"),
+    ]
+    assert parse_results({"errors": {}, "warnings": {}}) == ()
+    assert parse_results([])[0].severity == "error"
+
+
+# ---- objects ---------------------------------------------------------------------------------------------
+
+
+def test_a_resource_list_is_read():
+    document = {
+        "apps/v1/Deployment": ["shop/web(created)"],
+        "v1/Namespace": ["shop(skipped)"],
+        "rbac.authorization.k8s.io/v1/ClusterRole": ["system:odd(name)(failed)"],
+        "v1/Pod": ["shop/plain"],
+    }
+    found = {(str(each.ref), each.action) for each in parse_resource_list(document)}
+    assert found == {
+        ("Deployment.apps shop/web", "created"),
+        ("Namespace shop", "skipped"),
+        ("ClusterRole.rbac.authorization.k8s.io system:odd(name)", "failed"),
+        ("Pod shop/plain", ""),
+    }
+    assert parse_resource_list(None) == ()
+
+
+def test_an_object_that_the_list_calls_failed_is_a_finding():
+    outcome = judge_restore(restore(), items=[item(), item("failed", "db")])
+    assert [(each.rule, each.ref.name) for each in outcome.findings] == [(Rule.ITEM_FAILED, "db")]
+
+
+@pytest.mark.parametrize("items", [[item("skipped")], [item("skipped"), item("failed", "db")]])
+def test_a_restore_that_created_and_updated_nothing_did_nothing(items):
+    assert Rule.NOTHING_RESTORED in rules(judge_restore(restore(), items=items))
+
+
+def test_one_update_is_something():
+    assert judge_restore(restore(), items=[item("skipped"), item("updated", "db")]).ok
+
+
+def test_a_restore_of_no_objects_did_nothing():
+    assert rules(judge_restore(restore(done=0, total=0))) == [Rule.NOTHING_RESTORED]
+
+
+def test_without_the_list_it_is_unknown_whether_anything_was_done():
+    outcome = judge_restore(restore(), missing_evidence=["resource list of restore r: 404"])
+    assert rules(outcome) == [Rule.EVIDENCE_MISSING]
+    with pytest.raises(RestoreFailedError, match="404"):
+        outcome.raise_for_findings()
+
+
+def test_a_backup_without_objects_is_a_finding():
+    assert rules(judge_backup(backup(done=0, total=0))) == [Rule.NOTHING_BACKED_UP]
+
+
+def test_a_completed_backup_that_lacks_objects_is_a_finding():
+    assert rules(judge_backup(backup(done=2, total=3))) == [Rule.ITEMS_LEFT_OUT]
+
+
+# ---- volumes, hooks, operations --------------------------------------------------------------------------
+
+
+def volume(kind, phase, **status):
+    spec = {"pod": {"namespace": "shop", "name": "db"}, "volume": "data"}
+    return kind({"spec": spec, "status": {"phase": phase, **status}})
+
+
+@pytest.mark.parametrize("kind", [PodVolumeRestore, DataDownload])
+@pytest.mark.parametrize("phase", ["", "New", "Accepted", "Prepared", "InProgress", "Canceling", "Shining"])
+def test_a_restore_that_ended_before_its_volumes_did_is_noticed(kind, phase):
+    outcome = judge_restore(restore(), items=[item()], volumes=[volume(kind, phase)])
+    assert rules(outcome) == [Rule.VOLUME_UNFINISHED]
+    assert "shop/db:data" in outcome.findings[0].detail
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Canceled"])
+def test_a_failed_volume_is_told_with_its_reason(phase):
+    volumes = [volume(PodVolumeRestore, phase, message="no space")]
+    outcome = judge_restore(restore(), items=[item()], volumes=volumes)
+    assert rules(outcome) == [Rule.VOLUME_FAILED]
+    assert "no space" in outcome.findings[0].detail
+
+
+def test_a_completed_volume_must_be_whole():
+    half = volume(PodVolumeRestore, "Completed", progress={"totalBytes": 10, "bytesDone": 5})
+    whole = volume(PodVolumeRestore, "Completed", progress={"totalBytes": 10, "bytesDone": 10})
+    assert rules(judge_restore(restore(), items=[item()], volumes=[half])) == [Rule.VOLUME_UNFINISHED]
+    assert judge_restore(restore(), items=[item()], volumes=[whole]).ok
+
+
+def test_hooks_and_operations_that_failed_are_findings():
+    status = {"hookStatus": {"hooksAttempted": 3, "hooksFailed": 1}, "backupItemOperationsFailed": 2}
+    assert rules(judge_backup(backup(**status))) == [Rule.HOOK_FAILED, Rule.OPERATION_FAILED]
+
+
+def test_an_outcome_is_data_and_text():
+    outcome = judge_restore(restore(), items=[item("skipped"), item("failed", "db")])
+    document = outcome.to_dict()
+    assert document["actions"] == {"skipped": 1, "failed": 1}
+    assert document["findings"][0]["object"] == {"kind": "ConfigMap", "namespace": "shop", "name": "db"}
+    assert outcome.to_text().splitlines()[0] == "r: Completed, 1 item-failed, 1 nothing-restored"
