@@ -256,7 +256,9 @@ def test_a_spawned_program_does_not_outlive_its_parent(tmp_path):
 
 def test_it_lives_on_when_the_thread_that_asked_for_it_ends(started):
     records = []
-    thread = threading.Thread(target=lambda: records.append(started(SLEEP)))
+    # By then the kernel was told whose death to follow; a thread that ends before that is not noticed.
+    settled = {"write_down": lambda _: time.sleep(0.3)}
+    thread = threading.Thread(target=lambda: records.append(started(SLEEP, **settled)))
     thread.start()
     thread.join()
     time.sleep(0.1)

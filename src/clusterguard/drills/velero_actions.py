@@ -167,7 +167,7 @@ class VeleroSide:
     def _location(self, cluster: str, storage: str | None) -> str:
         """Return the name of a storage as a location of a cluster's Velero, which is made when first used."""
         if self._is_default(cluster, storage):
-            return ""
+            return self._clients[cluster].locations.get().name
         # A location of that name may be there: somebody's, or of a run at the same time.
         name = f"{storage or _OWN_LOCATION}-{self.run.run_id}"
         if (cluster, storage) not in self._locations:

@@ -15,7 +15,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -39,7 +39,7 @@ from clusterguard.model.backup import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import urllib3
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Downloads"]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 _LARGEST_DOCUMENT = 1 << 29  # bytes; the resource list of a million objects takes a tenth of this
@@ -212,7 +214,7 @@ def _opened(url: str, *, what: str, tls: ssl.SSLContext | None) -> Iterator[urll
     pool = _pool(url, tls)
     try:
         try:
-            response = pool.request(
+            response = _quietly(pool.request, tls)(
                 "GET",
                 url,
                 preload_content=False,
@@ -234,6 +236,23 @@ def _opened(url: str, *, what: str, tls: ssl.SSLContext | None) -> Iterator[urll
         pool.clear()
 
 
+def _quietly(request: Callable[_P, _R], tls: ssl.SSLContext | None) -> Callable[_P, _R]:
+    """Return a request that does not warn of what its user asked for: to trust any certificate."""
+    if tls is None or tls.verify_mode is not ssl.CERT_NONE:
+        return request
+
+    def quiet(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        import warnings
+
+        import urllib3
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+            return request(*args, **kwargs)
+
+    return quiet
+
+
 def _pool(url: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
     from urllib.request import getproxies, proxy_bypass
 
@@ -248,9 +267,7 @@ def _pool(url: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
 
 
 def _unreachable(error: Exception, where: str) -> StoreError:
-    cause: BaseException = error
-    while isinstance(reason := getattr(cause, "reason", None) or cause.__cause__, BaseException):
-        cause = reason
+    cause = _root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
             f"{where}: its certificate is not trusted: {cause.verify_message}",
@@ -261,6 +278,13 @@ def _unreachable(error: Exception, where: str) -> StoreError:
         hint="the signed URL has the location's address; inside a cluster that may be one which only pods reach: "
         "set publicUrl in the location's config",
     )
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    # urllib3 wraps in three ways: by reason, by the last argument, by chaining.
+    wrapped = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
+    inner = next((part for part in wrapped if isinstance(part, BaseException)), None)
+    return error if inner is None else _root_cause(inner)
 
 
 def _refused(response: urllib3.BaseHTTPResponse, where: str) -> StoreError:

@@ -511,9 +511,11 @@ class Inspection:
         return None
 
     def _learn(self, path: ItemPath, item: dict[str, Any]) -> None:
-        kind = (path.group, item["kind"])
-        if self.kinds.setdefault(path.resource, kind) != kind:
-            detail = f"its kind is {kind[1]}, but others in {path.resource} are of {self.kinds[path.resource][1]}"
+        kind, known = item["kind"], self.kinds.get(path.resource)
+        if known is None:
+            self.kinds[path.resource] = (path.group, kind)
+        elif known[1] != kind:
+            detail = f"its kind is {_shown(kind)}, but others in {path.resource} are of {_shown(known[1])}"
             self.identities.append(Flaw(_named(path), detail))
         if path.resource == _CLAIMS:
             volume = _part(item, "spec").get("volumeName") or ""

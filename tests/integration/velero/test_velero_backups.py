@@ -179,10 +179,7 @@ def test_a_backup_in_the_bucket_is_known_at_once(velero, shop, api, s3):
     assert (found.phase, found.started, found.progress) == (backup.phase, backup.started, backup.progress)
     assert found.labels["velero.io/storage-location"] == "default"
     assert velero.adopt(backup.name, store=store).uid == found.uid
-    api.delete(api.resource("Namespace"), shop)
-    api.wait_for(
-        api.resource("Namespace"), shop, until=lambda seen: seen is None, what="it to be gone", timeout_seconds=30
-    )
+    api.delete(api.resource("ConfigMap"), "settings-2", shop)
     velero.outcome(velero.restore(backup.name)).raise_for_findings()
     with pytest.raises(ObjectNotFoundError):
         velero.adopt("nobody-made-this", store=store)

@@ -49,7 +49,8 @@ class Server:
                 *self.flags,
             ],
             log=self.log,
-            env={"TMPDIR": str(scratch), "VELERO_NAMESPACE": "velero"},
+            # A bucket that is down is told at its first refusal, and not after seconds of trying again.
+            env={"TMPDIR": str(scratch), "VELERO_NAMESPACE": "velero", "AWS_MAX_ATTEMPTS": "1"},
         )
         return self
 

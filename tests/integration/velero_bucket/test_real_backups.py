@@ -19,7 +19,8 @@ from clusterguard.velero.bucket_report import BucketPolicy
 from clusterguard.velero.layout import MANDATORY, BackupFile, BackupLayout
 from clusterguard.velero.manifest import load_manifest, record_manifest
 
-pytestmark = pytest.mark.programs
+# Another server of Velero's on this machine is waited for.
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1500)]
 
 NO_DATA = BucketPolicy(volumes_without_data=(f"{NAMESPACE}/orders",))
 

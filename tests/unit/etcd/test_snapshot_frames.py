@@ -84,6 +84,12 @@ def test_the_progress_is_what_the_member_says():
     assert (frames.received, frames.remaining) == (10, 90)
 
 
+def test_a_stream_that_ends_between_two_messages_is_incomplete():
+    frames, _ = received(response(b"x" * 10, remaining=90))
+    with pytest.raises(SnapshotIncompleteError, match="90 bytes still to come, after 10"):
+        frames.finish()
+
+
 def test_nothing_at_all_is_incomplete():
     frames, _ = received()
     with pytest.raises(SnapshotIncompleteError, match="without sending anything"):

@@ -1,0 +1,193 @@
+"""Who has the one port of all Velero servers: real processes and locks, with a small program in Velero's place."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+from filelock import FileLock
+
+from clusterguard import process
+from clusterguard.clusters.embedded import velero_server as module
+from clusterguard.clusters.embedded.commands import Layout
+from clusterguard.clusters.embedded.programs import Programs, free_ports, listening
+from clusterguard.clusters.embedded.records import ClusterRecord, Ports, read_record
+from clusterguard.clusters.embedded.velero_server import VeleroServer
+from clusterguard.errors import ProvisioningError, WaitTimeoutError
+
+LISTENS = """
+import socket
+server = socket.create_server(("127.0.0.1", PORT))
+while True:
+    server.accept()[0].close()
+"""
+
+
+@pytest.fixture
+def port(monkeypatch, tmp_path):
+    """A port and a lock of this test's own, in place of the machine's."""
+    (port,) = free_ports(1)
+    monkeypatch.setattr(module, "_PORT", port)
+    monkeypatch.setattr(module, "_LOCK", tmp_path / "velero.lock")
+    monkeypatch.setattr(VeleroServer, "_lock", None)
+    monkeypatch.setattr(VeleroServer, "_holder", None)
+    return port
+
+
+@pytest.fixture
+def make(port, tmp_path):
+    made = []
+
+    def make(name, text=LISTENS, **settings):
+        layout = Layout(folder=tmp_path / name)
+        layout.logs.mkdir(parents=True)
+        layout.pki.mkdir()
+        velero, plugin = layout.folder / "a-velero", layout.folder / "velero-plugin-for-aws"
+        for path in (velero, plugin):
+            path.write_text(f"#!{sys.executable}\n{text.replace('PORT', str(port))}")
+            path.chmod(0o755)
+        record = ClusterRecord(
+            name=name, created=time.time(), owner=None, ports=Ports(etcd_client=1, etcd_peer=2, api=3), programs={}
+        )
+        programs = Programs(layout, record, outlive_us=False)
+        paths = {"velero": velero, "velero-plugin-for-aws": plugin}
+        made.append(VeleroServer(programs, lambda *_: paths, **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+def holds_lock():
+    lock = FileLock(module._LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        return True
+    lock.release()
+    return False
+
+
+def test_a_server_runs_until_it_is_stopped_and_holds_the_lock_as_long(make, port):
+    server = make("one")
+    assert not server.running()
+    server.start()
+    assert server.running()
+    assert listening(port) is None
+    assert holds_lock()
+    server.stop()
+    assert not server.running()
+    assert not holds_lock()
+
+
+def test_starting_it_twice_starts_it_once(make, tmp_path):
+    server = make("one")
+    server.start()
+    first = read_record(tmp_path / "one").processes["velero"]
+    server.start()
+    assert read_record(tmp_path / "one").processes["velero"] == first
+
+
+def test_stopping_one_that_never_ran_is_nothing(make):
+    make("one").stop()
+    assert not holds_lock()
+
+
+def test_another_cluster_of_this_process_takes_the_port_over_and_gives_it_back(make, port):
+    one, two = make("one"), make("two")
+    one.start()
+    two.start()
+    assert (one.running(), two.running()) == (False, True)
+    one.start()
+    assert (one.running(), two.running()) == (True, False)
+    two.stop()  # it has nothing any more, so it must not let go of what the other one holds
+    assert holds_lock()
+    assert listening(port) is None
+
+
+def test_the_plugin_is_laid_out_alone(make, tmp_path):
+    """Velero runs every program of its folder of plugins."""
+    make("one").start()
+    folder = Layout(folder=tmp_path / "one").velero_plugins
+    assert [path.name for path in folder.iterdir()] == ["velero-plugin-for-aws"]
+
+
+def test_its_scratch_folder_is_nobody_elses(make, tmp_path):
+    make("one").start()
+    assert Layout(folder=tmp_path / "one").velero_scratch.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_port_that_another_program_has_is_told_and_nothing_is_held(make, port):
+    server = make("one")
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ProvisioningError, match="taken by another") as seen:
+        server.start()
+    assert str(port) in seen.value.message
+    assert seen.value.hint
+    assert not server.running()
+    assert not holds_lock()
+    server.start()  # once the port is free
+
+
+def test_a_server_that_ends_at_once_is_told_and_lets_go(make):
+    server = make("one", "import sys; print('unknown flag'); sys.exit(1)")
+    with pytest.raises(ProvisioningError, match="velero ended right after its start:\nunknown flag"):
+        server.start()
+    assert not holds_lock()
+
+
+def test_a_server_that_never_listens_is_ended_in_time(make, monkeypatch):
+    monkeypatch.setattr(module, "_START_SECONDS", 0.3)
+    server = make("one", "import time; time.sleep(600)")
+    with pytest.raises(WaitTimeoutError, match="the Velero server starts"):
+        server.start()
+    assert not server.running()
+    assert not holds_lock()
+
+
+OTHER = """
+    import sys, time
+    from filelock import FileLock
+    with FileLock(sys.argv[1]):
+        print("has it", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def elsewhere(port, tmp_path):
+    """Another process that holds the lock."""
+    said = tmp_path / "said"
+    other = process.spawn([sys.executable, "-c", textwrap.dedent(OTHER), module._LOCK], log=said)
+    while "has it" not in said.read_text():
+        assert other.alive(), said.read_text()
+        time.sleep(0.01)
+    yield other
+    other.stop(grace_seconds=0)
+
+
+def test_another_process_is_waited_for_and_that_is_told(make, elsewhere):
+    told = []
+    server = make("one", progress=told.append)
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    while not told:
+        time.sleep(0.01)
+    assert "waiting for another Velero server" in told[0].task
+    assert not server.running()
+    elsewhere.stop(grace_seconds=0)
+    starting.join(timeout=20)
+    assert server.running()
+
+
+def test_another_process_that_keeps_the_port_is_told_in_time(make, elsewhere, monkeypatch):
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.1)
+    server = make("one")
+    with pytest.raises(WaitTimeoutError, match="another run of clusterguard holds it"):
+        server.start()
+    assert elsewhere.alive()
+    assert VeleroServer._holder is None

@@ -1,0 +1,288 @@
+"""Velero drills on a cluster and a Velero server in memory: what each answer of the server comes to."""
+
+import copy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from fake_cluster import FakeCluster
+
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict
+from clusterguard.drills import velero_actions as module
+from clusterguard.drills.storages import Storages
+from clusterguard.drills.velero_actions import VeleroSide
+from clusterguard.errors import BackupFailedError, DrillError, RestoreFailedError, VeleroNotInstalledError
+from clusterguard.model.backup import Backup, BackupStorageLocation
+from clusterguard.stores.memory import MemoryStore
+
+
+class FakeVelero:
+    """The part of `VeleroClient` that drills use; what a test wants to go wrong is set on `Server`."""
+
+    def __init__(self, *, api):
+        self.server = Server.of(api)
+        self.objects = SimpleNamespace(api=api, find=self._find, delete=self._delete)
+        self.locations = SimpleNamespace(
+            create=self._create_location,
+            delete=lambda name: self._tell("delete location", name) or self.server.locations.pop(name),
+            require_available=lambda name, fresh=False: self._tell("look at", name),
+            get=lambda: self.server.default,
+        )
+
+    def installed(self):
+        return self.server.installed
+
+    def require_installed(self):
+        if not self.server.installed:
+            raise VeleroNotInstalledError("Velero is not installed")
+
+    def back_up(self, name, options, *, timeout_seconds):
+        self._tell("back up", name)
+        self.server.options.append(options)
+        self.server.backups[name] = SimpleNamespace(
+            kind="Backup", name=name, storage_location=options.storage_location, progress=SimpleNamespace(done=3)
+        )
+        Server.saved[name] = copy.deepcopy(dict(self.objects.api.objects))
+        with Server.buckets["backups"].put(f"backups/{name}/{name}.tar.gz") as stream:
+            stream.write(b"objects")
+        return self.server.backups[name]
+
+    def restore(self, name, options, *, timeout_seconds):
+        self._tell("restore", name)
+        self.server.options.append(options)
+        self.objects.api.objects |= copy.deepcopy(Server.saved[name])
+        return SimpleNamespace(kind="Restore")
+
+    def adopt(self, name, *, store, location):
+        self._tell("adopt", location)
+        list(store.list(f"backups/{name}/"))
+        self.server.backups[name] = SimpleNamespace(kind="Backup", name=name, storage_location=location)
+
+    def delete_backup(self, name):
+        self._tell("delete backup", name)
+        del self.server.backups[name]
+
+    def outcome(self, run):
+        def judge():
+            if run.kind in self.server.findings:
+                raise self.server.findings[run.kind]
+
+        return SimpleNamespace(raise_for_findings=judge, actions={"created": 3}, tolerated=())
+
+    def _create_location(self, name, spec):
+        self._tell("create location", name)
+        self.server.locations[name] = spec
+
+    def _find(self, kind, name):
+        return (self.server.backups if kind is Backup else self.server.locations).get(name)
+
+    def _delete(self, known):
+        self._tell("forget", known.name)
+        self.server.backups.pop(known.name)
+
+    def _tell(self, what, name):
+        self.server.calls.append((what, name))
+
+
+class Server:
+    """What a Velero server knows; one for each cluster."""
+
+    buckets, saved, servers = {}, {}, {}
+
+    def __init__(self):
+        self.installed = True
+        self.backups, self.locations, self.findings = {}, {}, {}
+        self.calls, self.options = [], []
+        self.default = None
+
+    @classmethod
+    def of(cls, api):
+        return cls.servers.setdefault(id(api), cls())
+
+    def did(self, what):
+        return [name for done, name in self.calls if done == what]
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch):
+    monkeypatch.setattr(module, "VeleroClient", FakeVelero)
+    for name in ("buckets", "saved", "servers"):
+        monkeypatch.setattr(Server, name, {"backups": MemoryStore()} if name == "buckets" else {})
+    monkeypatch.setattr(Storages, "for_velero", lambda _, name: Server.buckets.setdefault(name, MemoryStore()))
+    monkeypatch.setattr(Storages, "velero_location", lambda _, name: f"where {name} is")
+    monkeypatch.setattr(module, "record_manifest", lambda *_, **__: None)
+
+
+@pytest.fixture
+def server(api):
+    return Server.of(api)
+
+
+@pytest.fixture
+def spec(spec):
+    """A Velero drill that passes as it is, to be changed."""
+    storage = {name: {"s3": {"bucket": f"drill-{name}", "endpoint": "local"}} for name in ("backups", "copies")}
+    return spec | {
+        "storage": storage,
+        "backup": [{"veleroBackup": {"name": "shop", "namespaces": ["shop"], "storage": "backups"}}],
+        "restore": [{"veleroRestore": {"from": "shop"}}],
+    }
+
+
+def test_it_is_green_when_all_comes_back(run, spec, server):
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert server.did("back up") == server.did("restore") == [f"shop-{result.run_id}"]
+    assert "3 created" in [step.detail for step in result.steps]
+
+
+def test_what_speaks_against_a_restore_fails_the_drill(run, spec, server):
+    server.findings["Restore"] = RestoreFailedError("restore shop: differs: ConfigMap shop/web", phase="Completed")
+    result = run(spec)
+    assert result.verdict is Verdict.FAIL
+    assert "differs: ConfigMap shop/web" in result.reason
+
+
+def test_what_speaks_against_a_backup_stops_the_drill_before_its_fault(run, spec, server, api):
+    server.findings["Backup"] = BackupFailedError("backup shop: warning: no such plugin", phase="Completed")
+    result = run(spec)
+    assert result.verdict is Verdict.ERROR
+    assert "no such plugin" in result.reason
+    assert "fault" not in {phase.name for phase in result.phases}
+    assert server.backups == {}, "the backup of a drill that stopped stays"
+
+
+def test_a_location_is_made_once_for_each_storage(run, spec, server):
+    spec["backup"].append({"veleroBackup": {"name": "again", "storage": "backups"}})
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert server.did("create location") == [f"backups-{result.run_id}"]
+    assert {options.storage_location for options in server.options[:2]} == {f"backups-{result.run_id}"}
+
+
+def test_a_location_of_somebody_with_the_name_of_the_storage_is_left_alone(run, spec, server):
+    server.locations["backups"] = "somebody's"
+    assert run(spec).verdict is Verdict.PASS
+    assert server.locations == {"backups": "somebody's"}
+
+
+def test_nothing_stays_in_a_cluster_that_stays(run, spec, server):
+    result = run(spec)
+    assert server.backups == server.locations == {}
+    assert [info.key for info in Server.buckets["backups"].list()] == []
+    # While its location is there, and known to be usable: a server refuses to delete from one that is not.
+    order = [what for what, _ in server.calls][-3:]
+    assert order == ["look at", "delete backup", "delete location"]
+    assert server.did("delete backup") == [f"shop-{result.run_id}"]
+
+
+def test_copies_are_removed_and_what_else_is_in_the_bucket_stays(run, spec, server):
+    store = Server.buckets["copies"] = MemoryStore()
+    with store.put("backups/weekly/weekly.tar.gz") as stream:
+        stream.write(b"somebody's")
+    spec["backup"].append({"copyBackup": {"backup": "shop", "from": "backups", "to": "copies"}})
+    spec["restore"][0]["veleroRestore"]["storage"] = "copies"
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert [info.key for info in store.list()] == ["backups/weekly/weekly.tar.gz"]
+
+
+def test_a_backup_known_from_another_location_is_forgotten_first_and_its_files_stay(run, spec, server):
+    spec["backup"].append({"copyBackup": {"backup": "shop", "from": "backups", "to": "copies"}})
+    spec["restore"][0]["veleroRestore"]["storage"] = "copies"
+    result = run(spec)
+    name = f"shop-{result.run_id}"
+    doings = [(what, each) for what, each in server.calls if what in {"forget", "adopt", "delete backup"}]
+    assert doings == [("forget", name), ("adopt", f"copies-{result.run_id}"), ("delete backup", name)]
+
+
+def test_copying_a_backup_that_a_storage_does_not_have_is_an_error(run, spec):
+    spec["backup"].append({"copyBackup": {"backup": "shop", "from": "copies", "to": "backups"}})
+    result = run(spec)
+    assert result.verdict is Verdict.ERROR
+    assert "storage `copies` has no backup shop-" in result.reason
+
+
+def test_a_backup_that_this_run_did_not_make_is_unknown(spec, load):
+    side = VeleroSide(SimpleNamespace(drill=load(spec)))
+    with pytest.raises(DrillError, match="no Velero backup `weekly` was made in this run"):
+        side.restore(SimpleNamespace(from_="weekly"), None)
+
+
+def test_a_cluster_of_somebody_gets_no_velero_from_a_drill(run, spec, server):
+    server.installed = False
+    result = run(spec)
+    assert result.verdict is Verdict.ERROR
+    assert "Velero is not installed" in result.reason
+    assert server.calls == []
+
+
+def test_selectors_kinds_and_mappings_are_handed_on(run, spec, server):
+    spec["backup"][0]["veleroBackup"] |= {"kinds": ["ConfigMap", "Deployment"], "selector": "tier=data"}
+    spec["restore"][0]["veleroRestore"] |= {"existingResources": "update", "namespaces": ["shop"], "kinds": ["Secret"]}
+    run(spec)
+    backup, restore = server.options
+    assert backup.included_resources == ("configmaps", "deployments.apps")
+    assert backup.label_selector is not None
+    assert restore.included_resources == ("secrets",)
+    assert restore.included_namespaces == ("shop",)
+    assert restore.existing_resource_policy == "update"
+
+
+# ---- Velero's default location
+
+
+def location(**spec):
+    defaults = {"provider": "aws", "objectStorage": {"bucket": "company", "prefix": "velero"}}
+    return BackupStorageLocation.new(namespace="velero", name="default", spec=defaults | spec)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "s3://company/velero"),
+        ({"objectStorage": {"bucket": "company"}, "provider": "velero.io/aws"}, "s3://company"),
+        ({"config": {"region": "eu-central-1"}}, "s3://company/velero?region=eu-central-1"),
+        (
+            {"config": {"s3Url": "https://s3.example.com", "s3ForcePathStyle": "true"}},
+            "s3://company/velero?endpoint=https%3A%2F%2Fs3.example.com&pathStyle=true",
+        ),
+    ],
+)
+def test_without_a_storage_the_bucket_of_the_default_location_is_read(run, spec, server, monkeypatch, given, url):
+    locations = []
+
+    def open_it(text):
+        locations.append(text)
+        return Server.buckets["backups"]
+
+    monkeypatch.setattr(module, "open_store", open_it)
+    server.default = location(**given)
+    del spec["backup"][0]["veleroBackup"]["storage"]
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert set(locations) == {url}
+    assert server.did("create location") == server.did("delete location") == []
+    assert server.options[0].storage_location == "default"
+    assert server.did("forget") == [], "the server knows it from there already"
+
+
+def test_a_default_location_that_is_no_s3_is_told(run, spec, server):
+    server.default = location(provider="azure")
+    del spec["backup"][0]["veleroBackup"]["storage"]
+    result = run(spec)
+    assert result.verdict is Verdict.ERROR
+    assert "of provider azure, and only S3 can be read" in result.reason
+
+
+# ---- clusters of the run
+
+
+def test_in_a_cluster_that_goes_anyway_nothing_is_tidied(load, spec, monkeypatch):
+    cluster = FakeCluster()
+    monkeypatch.setattr("clusterguard.drills.run.open_cluster", lambda *_, **__: cluster)
+    settings = DrillSettings(cluster="embedded")
+    result = DrillRunner(settings=replace(settings)).run(load(spec))
+    assert result.verdict is Verdict.PASS, result
+    assert Server.of(cluster.api).did("delete backup") == []
+    assert not cluster.running
