@@ -41,11 +41,14 @@ def main() -> None:
     asked = parser.parse_args()
     toolchain = from_environment(os.environ)
     programs = toolchain.ensure("velero", "versitygw")
-    with tempfile.TemporaryDirectory() as folder, EmbeddedCluster(toolchain=toolchain) as cluster:
-        with LocalS3Server(program=programs["versitygw"], folder=Path(folder)) as s3:
-            client = prepared(cluster, s3, programs["velero"])
-            fill(cluster.api, asked.objects)
-            compare(cluster, client, programs["velero"], asked)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedCluster(toolchain=toolchain) as cluster,
+        LocalS3Server(program=programs["versitygw"], folder=Path(folder)) as s3,
+    ):
+        client = prepared(cluster, s3, programs["velero"])
+        fill(cluster.api, asked.objects)
+        compare(cluster, client, programs["velero"], asked)
 
 
 def prepared(cluster, s3, velero):
