@@ -111,6 +111,8 @@ class Etcd:
                 keys += per_transaction
             if sys.stdout.isatty():
                 print(f"\rfilling: {size / 1e6:.0f} of {megabytes} MB", end="", flush=True)
+        if sys.stdout.isatty():
+            print()
         return keys
 
 
@@ -172,7 +174,7 @@ def main() -> None:
                 runs["Python's start"].append(measure([*ours, "only-start"]))
         finally:
             etcd.process.stop(grace_seconds=0)
-    print(f"\r{size / 1e6:.0f} MB, {keys:,} keys of {options.value_bytes} bytes, {options.runs} runs, whole processes")
+    print(f"{size / 1e6:.0f} MB, {keys:,} keys of {options.value_bytes} bytes, {options.runs} runs, whole processes")
     for name, each in runs.items():
         show(name, each)
     pairs = list(zip(runs["EtcdSnapshotter.save"], runs["etcdctl snapshot save"], strict=True))

@@ -26,6 +26,8 @@ PROGRAMS = (
     "kube-controller-manager",
     "kube-scheduler",
     "kwok",
+    "velero",
+    "velero-plugin-for-aws",
     "versitygw",
 )
 

@@ -1,9 +1,9 @@
 """Prove that Kubernetes backups restore.
 
-Three classes carry the library: `EtcdSnapshotter` saves, verifies and restores etcd snapshots,
-`RestoreValidator` shows from evidence whether a restored cluster is what it was, and `open_cluster` gives
-the clusters they work on. Importing this package loads none of the SDKs underneath: a name is imported from
-its module when it is first used.
+Three classes carry the library: `EtcdSnapshotter` saves, verifies and restores etcd snapshots, `VeleroClient`
+speaks to a Velero server, and `RestoreValidator` shows from evidence whether a restored cluster is what it was.
+`open_cluster` gives the clusters they work on. Importing this package loads none of the SDKs underneath: a name
+is imported from its module when it is first used.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillRunner, Verdict, load_drill
     from clusterguard.errors import ClusterGuardError, RestoreValidationError
     from clusterguard.etcd import EtcdSnapshotter
+    from clusterguard.model.backup_options import BackupOptions, RestoreOptions
     from clusterguard.model.inventory import Inventory, Scope
     from clusterguard.model.report import Finding, ValidationReport
     from clusterguard.model.snapshot import Snapshot, VerifyReport
     from clusterguard.stores import ObjectStore, open_store
     from clusterguard.validate import RestoreValidator
+    from clusterguard.velero.client import VeleroClient
 
 __all__ = [
+    "BackupOptions",
     "Cluster",
     "ClusterGuardError",
     "Drill",
@@ -33,11 +36,13 @@ __all__ = [
     "Finding",
     "Inventory",
     "ObjectStore",
+    "RestoreOptions",
     "RestoreValidationError",
     "RestoreValidator",
     "Scope",
     "Snapshot",
     "ValidationReport",
+    "VeleroClient",
     "Verdict",
     "VerifyReport",
     "load_drill",
@@ -46,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BackupOptions": "model.backup_options",
     "Cluster": "clusters",
     "ClusterGuardError": "errors",
     "Drill": "drills",
@@ -56,11 +62,13 @@ _HOMES = {
     "Finding": "model.report",
     "Inventory": "model.inventory",
     "ObjectStore": "stores",
+    "RestoreOptions": "model.backup_options",
     "RestoreValidationError": "errors",
     "RestoreValidator": "validate",
     "Scope": "model.inventory",
     "Snapshot": "model.snapshot",
     "ValidationReport": "model.report",
+    "VeleroClient": "velero.client",
     "Verdict": "drills",
     "VerifyReport": "model.snapshot",
     "load_drill": "drills",
