@@ -28,7 +28,7 @@ from clusterguard.drills.events import (
 )
 from clusterguard.drills.journal import Journal
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, Run
-from clusterguard.drills.schema import Canary, DeleteCluster, EtcdRestore, EtcdSnapshot, VerifyBackup
+from clusterguard.drills.schema import Canary, DeleteCluster, EtcdRestore, EtcdSnapshot, VeleroBackup, VerifyBackup
 from clusterguard.drills.values import equalities
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
 from clusterguard.errors import (
@@ -321,6 +321,8 @@ class _Execution:
 
     def _backup(self, run: Run) -> None:
         with self._phase("backup"):
+            for name in {step.cluster for step in self.drill.phase("backup") if isinstance(step.action, VeleroBackup)}:
+                run.velero.prepare(name)
             # Before the backup, not after it: what moves meanwhile is then newer in the backup, never older.
             self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
             self._write_canaries(run)

@@ -28,7 +28,7 @@ def parse_duration(text: str) -> timedelta:
 
 def format_duration(seconds: float) -> str:
     """Write seconds for people: ``0.4s``, ``12.3s``, ``4m05s``, ``1h02m``."""
-    if seconds < 60:  # noqa: PLR2004 - a minute
+    if round(seconds, 1) < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:  # noqa: PLR2004 - an hour

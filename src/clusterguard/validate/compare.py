@@ -183,12 +183,27 @@ def compare(
         pairs = _replaced_pods({ref: before[ref] for ref in missing}, {ref: after[ref] for ref in extra})
         missing, extra = missing - pairs.keys(), extra - set(pairs.values())
         suppressed += [Suppression(rule=_ADDED_BY_CONTROLLER, ref=ref, path="metadata.name") for ref in pairs]
+    if profile.loses_finished_work:
+        finished = {ref for ref in missing if _is_finished(ref, before[ref])}
+        missing = missing - finished
+        suppressed += [Suppression(rule=FINISHED_WORK, ref=ref, path="status") for ref in finished]
     findings += [Finding(kind=FindingKind.MISSING, ref=ref) for ref in missing]
     findings += [Finding(kind=FindingKind.EXTRA, ref=ref) for ref in extra]
     return Comparison(
         findings=tuple(sorted(findings, key=lambda finding: finding.ref)),
         suppressed=tuple(sorted(suppressed, key=lambda item: (item.ref, item.path))),
     )
+
+
+FINISHED_WORK = "finished work"
+"""Velero restores neither Jobs that are done nor pods that have ended: there is nothing left for them to do."""
+
+
+def _is_finished(ref: ObjectRef, data: bytes) -> bool:
+    status = orjson.loads(data).get("status") or {}
+    if ref.full_kind == "Job.batch":
+        return bool(status.get("completionTime"))
+    return ref.full_kind == "Pod" and status.get("phase") in {"Succeeded", "Failed"}
 
 
 # ---- values ----------------------------------------------------------------------------------------------

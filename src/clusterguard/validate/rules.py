@@ -114,12 +114,14 @@ class Profile:
         identity: ``uid``: the very same objects; ``name``: objects of the same name.
         rules: The first one that explains a difference is the one that is recorded.
         replaceable_pods: Whether a pod that its controller named may be another one of the same controller.
+        loses_finished_work: Whether Jobs that are done and pods that have ended may stay away.
     """
 
     name: str
     identity: Identity
     rules: tuple[VolatileRule, ...]
     replaceable_pods: bool = False
+    loses_finished_work: bool = False
 
     def explain(self, difference: Difference) -> str | None:
         """Return the name of the rule that explains a difference, or None."""
@@ -391,6 +393,7 @@ VELERO_RESTORE = Profile(
     name="velero-restore",
     identity="name",
     replaceable_pods=True,
+    loses_finished_work=True,
     rules=(
         *SAME_CLUSTER.rules,
         _SERVICE_ADDRESSES,

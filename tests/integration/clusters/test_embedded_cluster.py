@@ -303,6 +303,8 @@ def starting(half, tmp_path):
         process.kill()
         process.wait()
         process.stderr.close()
+    EmbeddedCluster.sweep(home=tmp_path / "home")  # what was to outlive the process does
+    assert processes_in(tmp_path) == {}
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(starting):

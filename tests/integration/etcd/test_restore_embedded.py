@@ -19,6 +19,7 @@ from clusterguard.clusters.embedded.records import read_record, write_record
 from clusterguard.errors import (
     ClusterError,
     ConflictError,
+    ProgramError,
     ProvisioningError,
     ResourceNotFoundError,
     RestoreError,
@@ -370,18 +371,12 @@ def test_attaching_during_a_restore_leaves_it_alone(kept):
     assert not (cluster.folder / "etcd.prepared").exists()
 
 
-def test_a_program_that_cannot_be_started_again_is_told(kept, tmp_path):
+def test_a_program_that_ended_is_started_again_or_named(kept, tmp_path):
     cluster = EmbeddedCluster.attach("kept", home=kept)
-    world = World(cluster, tmp_path / "store")
-    undo = world.with_program("kwok", script(tmp_path / "kwok", "exit 1"))
-    cluster.record.processes["kwok"].stop(grace_seconds=0)
-    attached = EmbeddedCluster.attach("kept", home=kept)
-    undo()
-    assert attached.record.name == "kept"
-    undo_etcd = world.with_program("etcd", tmp_path / "gone")
-    for process in read_record(cluster.folder).processes.values():
+    undo = World(cluster, tmp_path / "store").with_program("etcd", tmp_path / "gone")
+    for process in cluster.record.processes.values():
         process.stop(grace_seconds=0)
-    with pytest.raises(Exception, match="no such program"):
+    with pytest.raises(ProgramError, match=f"{tmp_path / 'gone'}: no such program"):
         EmbeddedCluster.attach("kept", home=kept)
-    undo_etcd()
+    undo()
     assert sorted(EmbeddedCluster.attach("kept", home=kept).record.running()) == RUNNING

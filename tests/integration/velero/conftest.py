@@ -41,7 +41,7 @@ def installed(cluster, velero_programs):
     return install(InstallOptions(replicas=0), api=cluster.api, velero=velero_programs["velero"], wait_seconds=None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(cluster, installed, velero_programs, tmp_path_factory):
     """Velero's server, the only one of this machine; whoever kills it starts it again."""
     running = Server(programs=velero_programs, kubeconfig=cluster.kubeconfig, folder=tmp_path_factory.mktemp("velero"))
@@ -64,11 +64,14 @@ def location_spec(s3):
     return spec
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def velero(server, api, location_spec):
     """A client whose default location is available."""
     client = VeleroClient(api=api, request_seconds=20, silence_seconds=5)
-    client.locations.create("default", location_spec(default=True))
+    if "default" in {location.name for location in client.locations.list()}:
+        client.locations.require_available("default", fresh=True)
+    else:
+        client.locations.create("default", location_spec(default=True))
     return client
 
 

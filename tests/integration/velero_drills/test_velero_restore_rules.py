@@ -13,7 +13,7 @@ from clusterguard.validate import RestoreValidator, Selection
 from clusterguard.velero import LocationSpec
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
-pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MANIFESTS = Path(__file__).with_name("rich-namespace.yaml")
 SPACE = "rich"

@@ -1,5 +1,6 @@
 """Nothing is touched that nobody allowed, and nothing stays that a drill made, however it ends."""
 
+import threading
 import time
 from datetime import timedelta
 
@@ -93,7 +94,7 @@ def test_objects_of_others_that_a_fault_changes_are_not_marked_as_ours(run, spec
 
 
 def broken_setup(spec, cluster):
-    spec["setup"].append({"ready": {"kind": "Pod", "namespace": "shop"}})
+    spec["setup"].append({"ready": {"kind": "Pod", "namespace": "shop"}, "timeout": "100ms"})
 
 
 def broken_backup(spec, cluster):
@@ -171,6 +172,25 @@ def test_a_cleanup_that_fails_turns_a_pass_into_an_error(run, spec, cluster):
     assert (result.verdict, result.phases[-1].verdict) == (Verdict.ERROR, Verdict.ERROR)
     assert result.reason.startswith("cleanup: scale:")
     assert ("make first", Verdict.PASS) in steps(result)  # the others follow all the same
+
+
+def test_cleanup_has_time_of_its_own_when_the_drills_is_over(run, spec, api):
+    metadata = {"name": "slow", "namespace": "elsewhere", "finalizers": ["example.com/hold"]}
+    slow = api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    waited = []
+    api.after["delete", "ConfigMap"] = lambda _: (
+        waited.append(
+            threading.Timer(0.15, lambda: api.objects.pop(("ConfigMap", "elsewhere", slow["metadata"]["name"]), None))
+        )
+        or waited[-1].start()
+    )
+    spec["timeout"] = "1ms"
+    spec["cleanup"] = [{"delete": {"kind": "ConfigMap", "namespace": "elsewhere", "name": "slow"}}]
+    result = run(spec)
+    assert "the drill's time was over" in result.reason
+    assert ("delete", Verdict.PASS) in steps(result)
+    for timer in waited:
+        timer.join()
 
 
 def test_cleanup_has_nothing_to_delete_where_nothing_is(run, spec):

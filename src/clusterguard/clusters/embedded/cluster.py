@@ -107,6 +107,7 @@ class EmbeddedCluster:
 
         Raises:
             ClusterError: There is no such cluster, or the process that it belonged to is gone.
+            ProgramError: One of its programs is not there any more.
             ProvisioningError: One of its programs cannot be started again.
             WaitTimeoutError: Likewise.
         """
