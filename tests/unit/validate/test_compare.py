@@ -394,3 +394,31 @@ def test_the_name_and_labels_of_a_secret_are_told():
 def test_references_read_as_people_write_them():
     assert str(ObjectRef("Deployment", "shop", "web", "apps")) == "Deployment.apps shop/web"
     assert str(ObjectRef("Namespace", "", "shop")) == "Namespace shop"
+
+
+FINISHED = [
+    make("Job", "migrate", api="batch/v1", status={"completionTime": "2026-01-01T00:00:00Z"}),
+    make("Pod", "migrate-x1", status={"phase": "Succeeded"}),
+    make("Pod", "migrate-x0", status={"phase": "Failed"}),
+]
+
+
+@pytest.mark.parametrize("item", FINISHED, ids=lambda item: item["metadata"]["name"])
+def test_finished_work_may_stay_away_after_a_velero_restore_alone(item):
+    comparison = findings([item], [], VELERO_RESTORE)
+    assert not comparison.findings
+    assert [suppressed.rule for suppressed in comparison.suppressed] == ["finished work"]
+    assert kinds(findings([item], [], ETCD_RESTORE)) == [("missing", item["metadata"]["name"])]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        make("Job", "migrate", api="batch/v1", status={"active": 1}),
+        make("Pod", "web-1", status={"phase": "Running"}),
+        make("ConfigMap", "c", status={"phase": "Succeeded"}),
+    ],
+    ids=lambda item: item["kind"],
+)
+def test_unfinished_work_may_not(item):
+    assert kinds(findings([item], [], VELERO_RESTORE)) == [("missing", item["metadata"]["name"])]
