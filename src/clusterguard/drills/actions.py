@@ -21,6 +21,7 @@ from clusterguard.errors import (
     SnapshotCorruptError,
     WaitTimeoutError,
 )
+from clusterguard.retrying import RetryPolicy
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["perform", "remove_applied", "unsupported"]
 
 _POLL_SECONDS = 0.1
+# Discovery tells of a definition a little after it is established.
+_DISCOVERY = RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
 _MOST_TOLD = 5
 
 
@@ -68,12 +71,17 @@ _LATER = (
 def _apply(action: schema.Apply, run: Run, step: LoadedStep) -> str:
     cluster = run.cluster_of(step)
     for manifest in step.objects:
-        if not run.owns(step.cluster) and step.phase == "setup":
-            _refuse_to_take_over(cluster.api, manifest, run.run_id)
         # Whatever a later phase makes of an object of setup, it stays one; the objects of others get no label.
         ours = _who(manifest) in _made_by_setup(run, step.cluster)
+        _DISCOVERY.run(lambda: cluster.api.resource_of(dict(manifest)), retryable=_is_not_served_yet)  # noqa: B023 - run now
+        if not run.owns(step.cluster) and step.phase == "setup":
+            _refuse_to_take_over(cluster.api, manifest, run.run_id)
         cluster.api.apply(_bearing(manifest, run.run_id) if ours else dict(manifest))
     return f"{len(step.objects)} object(s) applied"
+
+
+def _is_not_served_yet(error: BaseException) -> bool:
+    return isinstance(error, ResourceNotFoundError)
 
 
 def _made_by_setup(run: Run, cluster: str) -> set[tuple[str, ...]]:

@@ -72,14 +72,6 @@ def names(shared_cluster):
     return names
 
 
-def test_without_a_restore_a_drill_is_red_and_leaves_nothing(run, spec, names, namespace):
-    result = run(spec)
-    assert result.verdict is Verdict.FAIL, result
-    assert "not recovered: restored" in result.reason
-    assert f"missing: ConfigMap {namespace}/web" in result.diff
-    assert namespace not in names("Namespace")
-
-
 def test_a_namespace_stuck_in_terminating_is_told_with_the_finalizer_that_holds_it(run, spec, names, namespace):
     held = config_map("held", namespace, finalizers=["example.com/hold"])
     spec["setup"][0]["apply"]["manifest"].append(held)

@@ -197,6 +197,10 @@ def _velero(layout: Layout, _: Ports) -> list[str]:
         "--terminating-resource-timeout=1m",
         "--item-operation-sync-frequency=1s",
         "--log-level=info",
+        # A restore into a namespace that it has just made meets the default service account, which a controller
+        # makes meanwhile; the cache may not have it yet, and then the restore warns of an object that is fine.
+        "--disable-informer-cache=true",
+        # With the default of 100 requests a second, and two for each object, a restore makes 50 objects a second.
         "--client-qps=5000",
         "--client-burst=5000",
     ]
