@@ -41,9 +41,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     from clusterguard.toolchain import from_environment
 
-    reporter = config.pluginmanager.getplugin("terminalreporter")
-    # A worker of pytest-xdist has nowhere to say anything; it waits for the one that installs.
-    say = reporter.write_line if reporter is not None else lambda _: None
+    def say(line: str) -> None:
+        # A worker of pytest-xdist has nowhere to say anything; it waits for the one that installs.
+        if not hasattr(config, "workerinput"):
+            print(line, flush=True)  # noqa: T201 - on the terminal, past pytest's own buffer
+
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         from_environment(os.environ, progress=ProgressLines(say)).ensure(*PROGRAMS)

@@ -560,7 +560,7 @@ class Restored(Model):
     ignore: tuple[FieldPath, ...] = ()
     """Fields that may differ, beside the volatile ones that are known anyway."""
     identity: Literal["name", "uid"] = "name"
-    """`uid`: an object that was made anew under its old name counts as changed."""
+    """`uid`: an object made anew under its old name counts as changed. Left out: `uid` after an etcd restore."""
 
 
 class Assert(Model):
