@@ -62,8 +62,10 @@ def run(
         omit_restore=omit_restore,
         evidence=evidence,
     )
+    drills = _chosen(files, selector)
+    _get_programs(drills, cluster)
     runner = DrillRunner(settings=settings, tell=DrillView(out))
-    results = [runner.run(drill) for drill in _chosen(files, selector)]
+    results = [runner.run(drill) for drill in drills]
     raise typer.Exit(_exit_code(results))
 
 
@@ -82,6 +84,18 @@ def schema() -> None:
     from clusterguard.drills.schema import drill_schema_text
 
     typer.echo(drill_schema_text(), nl=False)
+
+
+def _get_programs(drills: list[Drill], cluster: str) -> None:
+    """Get what the drills need before the first one runs: compiling it is no part of any drill's time limit."""
+    from clusterguard.drills.programs import programs_for
+    from clusterguard.terminal import progress_sink
+    from clusterguard.toolchain import from_environment
+
+    needed = programs_for(drills, default_cluster=cluster)
+    if needed:
+        with progress_sink() as progress:
+            from_environment(os.environ, progress=progress).ensure(*needed)
 
 
 def _chosen(files: list[Path], selector: str) -> list[Drill]:

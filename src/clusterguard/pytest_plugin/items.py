@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from clusterguard.drills.load import load_drills
+from clusterguard.drills.programs import programs_for
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.values import selects
@@ -150,13 +151,13 @@ class Session:
         """
         drills = [item.drill for item in session.items if isinstance(item, DrillItem)]
         default = settings_from(self._config).cluster
-        if not session.config.option.collectonly and any(needs_embedded(drill, default) for drill in drills):
-            from clusterguard.clusters.embedded import PROGRAMS
+        needed = programs_for(drills, default_cluster=default)
+        if needed and not session.config.option.collectonly:
             from clusterguard.toolchain import from_environment
 
             try:
                 with shown_progress(self._config) as progress:
-                    from_environment(os.environ, progress=progress).ensure(*PROGRAMS)
+                    from_environment(os.environ, progress=progress).ensure(*needed)
             except ClusterGuardError as error:
                 raise pytest.UsageError(_with_hint(error)) from error
 
@@ -184,14 +185,6 @@ def shown_progress(config: pytest.Config) -> Iterator[ProgressSink]:
     uncaptured = manager.global_and_fixture_disabled() if manager else nullcontext()
     with uncaptured, progress_sink(console_on(sys.stdout)) as progress:
         yield progress
-
-
-def needs_embedded(drill: Drill, default: str) -> bool:
-    """Return whether a drill starts an embedded cluster."""
-    return any(
-        spec.embedded is not None or (default == "embedded" and not (spec.existing or spec.kind))
-        for spec in drill.spec.effective_clusters.values()
-    )
 
 
 def settings_from(config: pytest.Config) -> DrillSettings:
