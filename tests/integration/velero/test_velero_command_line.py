@@ -10,7 +10,7 @@ from velero_names import unique
 
 from clusterguard.cli.velero import app
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
 
 @pytest.fixture

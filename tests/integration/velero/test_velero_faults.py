@@ -22,7 +22,7 @@ from clusterguard.model.backup_options import BackupOptions
 from clusterguard.velero import VeleroClient
 from clusterguard.velero.outcome import Rule
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
 
 @pytest.fixture

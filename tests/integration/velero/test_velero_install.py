@@ -11,7 +11,7 @@ from clusterguard.velero import InstallOptions, VeleroClient
 from clusterguard.velero.install import install, uninstall
 from clusterguard.velero.resources import resource_of
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
