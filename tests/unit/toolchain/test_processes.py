@@ -53,10 +53,17 @@ def install(tmp_path, fake_go):
         process.stdout.close()
 
 
+def everything_said_by(process):
+    """Return its output after "ready"; communicate() with a time limit would lose what came in the same piece."""
+    said = process.stdout.read()
+    process.wait(30)
+    return said
+
+
 def test_two_at_once_build_once_and_the_second_says_that_it_waits(install, fake_go):
     (fake_go / "slow").write_text("1")
     first, second = install(), install()
-    said = [process.communicate(timeout=30)[0] for process in (first, second)]
+    said = [everything_said_by(process) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0]
     assert times_built(fake_go) == 1
     assert sum("another clusterguard process is installing it; waiting" in text for text in said) == 1
@@ -78,7 +85,7 @@ def test_a_killed_download_leaves_no_half_program_and_the_next_goes_on(install, 
     site.requests.clear()
     site.seconds_per_chunk = 0
     heir = install(site=site, asset=asset)
-    said, _ = heir.communicate(timeout=30)
+    said = everything_said_by(heir)
     assert heir.returncode == 0, said
     if got:
         assert site.requests[0][1] == f"bytes={got}-"
@@ -98,7 +105,7 @@ def test_a_killed_build_leaves_no_half_program_and_the_next_succeeds(install, fa
         assert program.read_text() == '#!/bin/sh\necho "Version: 3.7.3"\n'
     (fake_go / "slow").unlink()
     heir = install()
-    said, _ = heir.communicate(timeout=30)
+    said = everything_said_by(heir)
     assert heir.returncode == 0
     assert 'echo "Version: 3.7.3"' in said
 
@@ -106,6 +113,6 @@ def test_a_killed_build_leaves_no_half_program_and_the_next_succeeds(install, fa
 def test_what_a_dead_installer_left_in_the_scratch_directory_is_swept(install, fake_go, tmp_path):
     script(tmp_path / "cache" / "scratch" / "etcd" / "module" / "bin" / "etcd", "half of")
     process = install()
-    process.communicate(timeout=30)
+    everything_said_by(process)
     assert process.returncode == 0
     assert list((tmp_path / "cache" / "scratch").iterdir()) == []
