@@ -35,7 +35,7 @@ class RealBackups:
     everything: Inventory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real(toolchain, tmp_path_factory):
     """Real backups, made once: of a namespace, of everything, of nothing, and with file-system backup asked for."""
     specs = {
