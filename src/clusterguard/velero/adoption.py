@@ -13,6 +13,7 @@ import orjson
 
 from clusterguard.errors import VeleroError
 from clusterguard.model.backup import Backup, BackupPhase, PodVolumeBackup, valid_label
+from clusterguard.velero.layout import FORMAT_MAJOR, format_major
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def adopted(document: object, *, name: str, namespace: str, location: str) -> Ba
         location: What the location is called in this cluster.
 
     Raises:
-        VeleroError: It is no backup, that of another name, or an unfinished one.
+        VeleroError: It is no backup, that of another name, one of a future format, or an unfinished one.
     """
     if not isinstance(document, dict) or document.get("kind") != Backup.kind:
         raise VeleroError(f"backups/{name}/velero-backup.json is no Backup", hint="verify the bucket")
@@ -61,6 +62,11 @@ def adopted(document: object, *, name: str, namespace: str, location: str) -> Ba
         raise VeleroError(
             f"backups/{name}/velero-backup.json is that of backup {source.name!r}",
             hint="somebody copied or renamed a part of the bucket; a backup cannot be renamed",
+        )
+    if (major := format_major(source.format_version)) is not None and major > FORMAT_MAJOR:
+        raise VeleroError(
+            f"backup {name!r} is of format {source.format_version}, and {FORMAT_MAJOR}.x is what is understood here",
+            hint="a newer Velero wrote it: restore it with a server and a clusterguard of that version",
         )
     if source.phase not in _FINAL:
         raise VeleroError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clusterguard.errors import (
     ConfigError,
@@ -170,7 +170,8 @@ class Locations:
         if spec.default:
             self._unmark_default()
         made = self.objects.create(new)
-        return self.require_available(name, timeout_seconds=timeout_seconds) if wait else made
+        # Velero looks at a new location at once, so there is no need to make it.
+        return _checked(self._await_look(made, timeout_seconds=timeout_seconds)) if wait else made
 
     def require_available(
         self, name: str = "", *, timeout_seconds: float = 60, fresh: bool = False
@@ -189,13 +190,7 @@ class Locations:
         location = self.get(name)
         if location.phase == LocationPhase.AVAILABLE and not fresh:
             return location
-        seen = self.validate(location, timeout_seconds=timeout_seconds)
-        if seen.phase != LocationPhase.AVAILABLE:
-            raise LocationUnavailableError(
-                f"storage location {seen.name} is {seen.phase}: {seen.message or 'no reason is given'}",
-                hint="are its bucket, region, address and credentials right, and does its server answer?",
-            )
-        return seen
+        return _checked(self.validate(location, timeout_seconds=timeout_seconds))
 
     def validate(self, location: BackupStorageLocation, *, timeout_seconds: float = 60) -> BackupStorageLocation:
         """Make Velero look at a location now, and return what it found.
@@ -204,19 +199,23 @@ class Locations:
         field where that means nothing (how often to look), and put back afterwards; the time of the last look is
         removed first, since it is what tells that there was a new one.
 
+        Putting it back makes Velero look again, and that is waited for too. At each look the server writes the
+        location's credentials to a file anew, in place: a backup that began meanwhile could find the file empty, and
+        would fail for want of credentials.
+
         Raises:
             WaitTimeoutError: Velero did not look in time; no server may be running.
         """
         before = location.spec.get("validationFrequency")
-        self._set_frequency(location, _nudged(before), forget=True)
+        self._set_frequency(location, _nudged(before))
         try:
             self._await_look(location, timeout_seconds=timeout_seconds)
         finally:
             with suppress(ResourceNotFoundError):  # it was deleted meanwhile, which is told as well
-                self._set_frequency(location, before, forget=False)
-        return self.get(location.name)
+                self._set_frequency(location, before)
+        return self._await_look(location, timeout_seconds=timeout_seconds)
 
-    def _await_look(self, location: BackupStorageLocation, *, timeout_seconds: float) -> None:
+    def _await_look(self, location: BackupStorageLocation, *, timeout_seconds: float) -> BackupStorageLocation:
         try:
             seen = self.objects.wait(
                 BackupStorageLocation,
@@ -234,6 +233,7 @@ class Locations:
             ) from error
         if seen is None:
             raise VeleroError(f"storage location {location.name} was deleted while it was waited for")
+        return seen
 
     def set_default(self, name: str) -> BackupStorageLocation:
         """Make a location the default one, and no other.
@@ -293,10 +293,8 @@ class Locations:
             VolumeSnapshotLocation.new(namespace=self.objects.namespace, name=name, spec=spec, labels=_OWNED)
         )
 
-    def _set_frequency(self, location: BackupStorageLocation, value: str | None, *, forget: bool) -> None:
-        patch: dict[str, Any] = {"spec": {"validationFrequency": value}}
-        if forget:
-            patch["status"] = {"lastValidationTime": None}
+    def _set_frequency(self, location: BackupStorageLocation, value: str | None) -> None:
+        patch = {"spec": {"validationFrequency": value}, "status": {"lastValidationTime": None}}
         self.objects.patch(BackupStorageLocation, location.name, patch)
 
     def _unmark_default(self, *, but: str = "") -> None:
@@ -344,6 +342,20 @@ class Locations:
 def _made_by_us(manifest: Json) -> bool:
     labels = manifest["metadata"].get("labels") or {}
     return all(labels.get(key) == value for key, value in _OWNED.items())
+
+
+def _checked(seen: BackupStorageLocation) -> BackupStorageLocation:
+    """Return a location that Velero found Available.
+
+    Raises:
+        LocationUnavailableError: It did not.
+    """
+    if seen.phase != LocationPhase.AVAILABLE:
+        raise LocationUnavailableError(
+            f"storage location {seen.name} is {seen.phase}: {seen.message or 'no reason is given'}",
+            hint="are its bucket, region, address and credentials right, and does its server answer?",
+        )
+    return seen
 
 
 def _nudged(frequency: str | None) -> str:

@@ -58,6 +58,17 @@ def test_other_phases_are_refused(phase):
         adopt(document(phase))
 
 
+@pytest.mark.parametrize(("version", "understood"), [("1.1.0", True), ("1.9.0", True), ("", True), ("2.0.0", False)])
+def test_a_future_format_is_refused(version, understood):
+    source = document()
+    source["status"]["formatVersion"] = version
+    if understood:
+        assert adopt(source).phase == "Completed"
+    else:
+        with pytest.raises(VeleroError, match=r"of format 2\.0\.0"):
+            adopt(source)
+
+
 @pytest.mark.parametrize("source", [[], None, {"kind": "Restore"}])
 def test_what_is_no_backup_is_refused(source):
     with pytest.raises(VeleroError, match="no Backup"):

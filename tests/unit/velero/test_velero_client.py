@@ -135,8 +135,9 @@ def test_nothing_is_created_while_the_location_is_unavailable():
         {"metadata": {"name": "main"}, "spec": {"default": True}, "status": {"phase": "Unavailable", "message": "no"}}
     )
     objects = Objects(down)
-    looked = BackupStorageLocation({"status": {"phase": "Unavailable", "lastValidationTime": "2026-01-02T03:04:05Z"}})
-    objects.script = [[looked]]
+    status = {"phase": "Unavailable", "lastValidationTime": "2026-01-02T03:04:05Z", "message": "no"}
+    looked = BackupStorageLocation({"metadata": {"name": "main"}, "status": status})
+    objects.script = [[looked], [looked]]  # Velero is made to look, and looks again when that is taken back
     with pytest.raises(LocationUnavailableError, match="main is Unavailable: no"):
         client(objects).back_up("b")
     assert not objects.created
