@@ -1,0 +1,184 @@
+"""``clusterguard velero backup``: make, show and delete backups."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clusterguard.cli.options import ClusterOption, KubeconfigOption
+from clusterguard.cli.velero.options import (
+    AnnotationsOption,
+    ClusterResourcesOption,
+    CsiTimeoutOption,
+    DataMoverOption,
+    DownloadCaOption,
+    ExcludeClusterScopedOption,
+    ExcludeNamespaceScopedOption,
+    ExcludeNamespacesOption,
+    ExcludeResourcesOption,
+    FsBackupOption,
+    IncludeClusterScopedOption,
+    IncludeNamespaceScopedOption,
+    IncludeNamespacesOption,
+    IncludeResourcesOption,
+    InsecureOption,
+    JsonOption,
+    LabelsOption,
+    LocationOption,
+    MoveDataOption,
+    NameArgument,
+    NamespaceOption,
+    NewNameArgument,
+    OperationTimeoutOption,
+    OrderedOption,
+    OrSelectorsOption,
+    ParallelOption,
+    PoliciesOption,
+    SelectorOption,
+    SnapshotLocationsOption,
+    SnapshotVolumesOption,
+    TimeoutOption,
+    TtlOption,
+    WaitOption,
+    YesOption,
+)
+from clusterguard.cli.velero.shared import (
+    NOTHING,
+    backup_options,
+    confirm,
+    finish,
+    made_options,
+    print_lines,
+    show,
+    stamp,
+    tell,
+    velero_client,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer(name="backup", help="Backups.", no_args_is_help=True)
+
+
+@app.command("create")
+def create_backup(
+    name: NewNameArgument,
+    cluster: ClusterOption,
+    kubeconfig: KubeconfigOption = None,
+    namespace: NamespaceOption = "velero",
+    from_schedule: Annotated[str, typer.Option(help="Take the options of this schedule.")] = "",
+    include_namespaces: IncludeNamespacesOption = None,
+    exclude_namespaces: ExcludeNamespacesOption = None,
+    include_resources: IncludeResourcesOption = None,
+    exclude_resources: ExcludeResourcesOption = None,
+    include_cluster_resources: ClusterResourcesOption = None,
+    include_cluster_scoped_resources: IncludeClusterScopedOption = None,
+    exclude_cluster_scoped_resources: ExcludeClusterScopedOption = None,
+    include_namespace_scoped_resources: IncludeNamespaceScopedOption = None,
+    exclude_namespace_scoped_resources: ExcludeNamespaceScopedOption = None,
+    selector: SelectorOption = "",
+    or_selector: OrSelectorsOption = None,
+    label: LabelsOption = None,
+    annotation: AnnotationsOption = None,
+    ttl: TtlOption = "",
+    storage_location: LocationOption = "",
+    volume_snapshot_locations: SnapshotLocationsOption = None,
+    snapshot_volumes: SnapshotVolumesOption = None,
+    snapshot_move_data: MoveDataOption = None,
+    data_mover: DataMoverOption = "",
+    default_volumes_to_fs_backup: FsBackupOption = None,
+    ordered_resources: OrderedOption = None,
+    resource_policies: PoliciesOption = "",
+    csi_snapshot_timeout: CsiTimeoutOption = "",
+    item_operation_timeout: OperationTimeoutOption = "",
+    parallel_files_upload: ParallelOption = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = "4h",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a backup. Exit code 1: it failed, partially failed, or has findings."""
+    options = backup_options(locals())
+    if from_schedule and any(value not in NOTHING for value in options.values()):
+        from clusterguard.errors import ConfigError
+
+        raise ConfigError("a backup from a schedule takes its options: give either, not both")
+    with velero_client(cluster, kubeconfig, namespace) as velero:
+        backup = velero.back_up(
+            name, None if from_schedule else made_options(options), from_schedule=from_schedule, wait=False
+        )
+        finish(velero, backup, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@app.command("list")
+def list_backups(
+    cluster: ClusterOption,
+    kubeconfig: KubeconfigOption = None,
+    namespace: NamespaceOption = "velero",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the backups that the server knows, oldest first."""
+    with velero_client(cluster, kubeconfig, namespace) as velero:
+        found = velero.backups()
+    rows = [
+        (
+            each.name,
+            str(each.phase),
+            str(each.errors),
+            str(each.warnings),
+            f"{each.progress.done:,}",
+            stamp(each.started),
+            stamp(each.expires),
+            each.storage_location,
+        )
+        for each in found
+    ]
+    columns = ("name", "phase", "errors", "warnings", "objects", "started (UTC)", "expires (UTC)", "location")
+    show(found, columns, rows, as_json=as_json)
+
+
+@app.command("describe")
+def describe_backup(
+    name: NameArgument,
+    cluster: ClusterOption,
+    kubeconfig: KubeconfigOption = None,
+    namespace: NamespaceOption = "velero",
+    ca: DownloadCaOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell everything about a backup, and judge it. Exit code 1: it has findings."""
+    with velero_client(cluster, kubeconfig, namespace, ca=ca, insecure=insecure) as velero:
+        tell(velero, velero.backup(name), as_json=as_json)
+
+
+@app.command("logs")
+def backup_logs(
+    name: NameArgument,
+    cluster: ClusterOption,
+    kubeconfig: KubeconfigOption = None,
+    namespace: NamespaceOption = "velero",
+    ca: DownloadCaOption = None,
+    insecure: InsecureOption = False,
+) -> None:
+    """Print the log of a backup."""
+    with velero_client(cluster, kubeconfig, namespace, ca=ca, insecure=insecure) as velero:
+        print_lines(velero.logs(velero.backup(name)))
+
+
+@app.command("delete")
+def delete_backup(
+    name: NameArgument,
+    cluster: ClusterOption,
+    kubeconfig: KubeconfigOption = None,
+    namespace: NamespaceOption = "velero",
+    yes: YesOption = False,
+) -> None:
+    """Delete a backup for good: in the bucket, its snapshots, and the records of its restores."""
+    from clusterguard.terminal import out
+
+    with velero_client(cluster, kubeconfig, namespace) as velero:
+        velero.backup(name)
+        confirm(f"Backup {name} goes for good, from the bucket, too.", yes=yes)
+        velero.delete_backup(name)
+    out.print(f"backup {name} is deleted", markup=False)
