@@ -90,4 +90,13 @@ def shop(api, request):
                 "data": {"number": str(number)},
             }
         )
+    # A controller makes it a moment later; what a backup holds must not depend on which was faster.
+    api.wait_for(
+        api.resource("ConfigMap"),
+        "kube-root-ca.crt",
+        name,
+        until=lambda seen: seen is not None,
+        what="the namespace's own certificate",
+        timeout_seconds=30,
+    )
     return name

@@ -164,6 +164,7 @@ def test_objects_lost_and_changed_after_the_restore_are_found(run, drill, around
     assert "guessed" not in result.diff
 
 
+@pytest.mark.slow
 def test_a_changed_rule_of_a_cluster_role_is_found(run, drill, around, api):
     rules = [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list", "delete"]}]
 
