@@ -33,8 +33,8 @@ from pathlib import Path
 
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, argv_of
-from clusterguard.clusters.embedded.programs import listening
 from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.sockets import listening
 from clusterguard.stores import LocalStore
 from clusterguard.toolchain import from_environment
 

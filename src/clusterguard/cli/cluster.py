@@ -1,27 +1,63 @@
-"""``clusterguard cluster``: embedded clusters that stay until they are taken down."""
+"""``clusterguard cluster``: clusters that stay until they are taken down."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+if TYPE_CHECKING:
+    from clusterguard.clusters.embedded import ClusterRecord
+    from clusterguard.clusters.kind import KindRecord
+
 __all__ = ["app"]
 
-app = typer.Typer(name="cluster", help="Embedded clusters: real control planes, simulated pods.", no_args_is_help=True)
+app = typer.Typer(
+    name="cluster",
+    help="Clusters: embedded ones (real control planes, simulated pods), and those of kind, in Docker.",
+    no_args_is_help=True,
+)
 
 _Name = Annotated[str, typer.Argument(help="The cluster's name.")]
+_Provider = Annotated[
+    Literal["embedded", "kind"],
+    typer.Option(help="embedded needs nothing installed; kind needs Docker, and runs real pods."),
+]
+
+_Config = Annotated[Path | None, typer.Option(help="Configuration file of kind, kind only.")]
 
 
 @app.command()
 def up(
     name: _Name = "local",
-    api_port: Annotated[int | None, typer.Option(help="Port of the API server; by default a free one.")] = None,
+    provider: _Provider = "embedded",
+    api_port: Annotated[
+        int | None, typer.Option(help="Port of the API server, embedded only; by default a free one.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Node image, kind only.", envvar="CLUSTERGUARD_KIND_IMAGE", show_envvar=True)
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Kubernetes version it must have, kind only.")] = None,
+    workers: Annotated[int, typer.Option(min=0, max=20, help="Worker nodes, kind only.")] = 0,
+    config: _Config = None,
+    load_image: Annotated[
+        list[str] | None, typer.Option(help="Image of Docker to copy into the nodes, kind only; may be repeated.")
+    ] = None,
 ) -> None:
     """Start a cluster that stays until `clusterguard cluster down`."""
+    if provider == "kind":
+        _refuse(api_port is not None, "--api-port", "embedded")
+        _kind_up(name, image=image, version=version, workers=workers, config=config, images=load_image or [])
+        return
+    _refuse(bool(version or workers or config or load_image), "--version, --workers, --config and --load-image", "kind")
+    _embedded_up(name, api_port=api_port)
+
+
+def _embedded_up(name: str, *, api_port: int | None) -> None:
     from clusterguard.clusters import EmbeddedCluster
     from clusterguard.terminal import out, progress_sink
 
@@ -36,39 +72,97 @@ def up(
     )
 
 
+def _kind_up(
+    name: str, *, image: str | None, version: str | None, workers: int, config: Path | None, images: list[str]
+) -> None:
+    from clusterguard.clusters import KindCluster
+    from clusterguard.terminal import out, progress_sink
+
+    with progress_sink() as progress:
+        cluster = KindCluster(
+            name, image=image, version=version, workers=workers, config=config, progress=progress
+        ).start()
+        try:
+            for each in images:
+                cluster.load_image(each)
+            cluster.keep()  # not before: until now it goes with this process, however that ends
+        except BaseException:
+            cluster.delete()
+            raise
+    out.print(
+        f"{name} is up: Kubernetes {cluster.api.server_version()}, in Docker\n"
+        f"  export KUBECONFIG={cluster.kubeconfig}\n"
+        f"Drills on it: --drill-cluster kind:{name} --drill-allow-context {cluster.context}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 @app.command()
-def down(name: _Name = "local") -> None:
-    """End a cluster and remove everything of it."""
-    from clusterguard.clusters import EmbeddedCluster
+def down(name: _Name = "local", provider: _Provider = "embedded") -> None:
+    """End a cluster that `clusterguard` started, and remove everything of it."""
+    from clusterguard.clusters import EmbeddedCluster, KindCluster
     from clusterguard.errors import ConfigError
     from clusterguard.terminal import out
 
-    if name not in {record.name for record in EmbeddedCluster.known()}:
-        raise ConfigError(f"there is no embedded cluster {name!r}", hint="clusterguard cluster list")
-    EmbeddedCluster(name, outlive_us=True).close()
+    known: list[ClusterRecord] | list[KindRecord]
+    known = KindCluster.known() if provider == "kind" else EmbeddedCluster.known()
+    if name not in {record.name for record in known}:
+        started = " that clusterguard created" if provider == "kind" else ""
+        raise ConfigError(f"there is no {provider} cluster {name!r}{started}", hint="clusterguard cluster list")
+    if provider == "kind":
+        KindCluster(name).delete()
+    else:
+        EmbeddedCluster(name, outlive_us=True).close()
     out.print(f"{name} is gone", markup=False)
 
 
 @app.command("list")
 def list_clusters(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the embedded clusters of this user."""
+    """Show the clusters of this user."""
     from rich.table import Table
 
-    from clusterguard.clusters import EmbeddedCluster
+    from clusterguard.clusters import EmbeddedCluster, KindCluster
     from clusterguard.terminal import out
 
     EmbeddedCluster.sweep()
-    records = EmbeddedCluster.known()
+    KindCluster.sweep()
+    embedded, kind = EmbeddedCluster.known(), KindCluster.known()
     if as_json:
-        typer.echo(json.dumps([asdict(record) for record in records], indent=2))
+        shown = [{"provider": "embedded", **asdict(record)} for record in embedded]
+        typer.echo(json.dumps([*shown, *({"provider": "kind", **asdict(record)} for record in kind)], indent=2))
         return
-    table = Table("name", "since (UTC)", "API server", "running", "owner", box=None, pad_edge=False)
-    for record in records:
-        table.add_row(
-            record.name,
-            f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S}",
-            f"https://127.0.0.1:{record.ports.api}",
-            ", ".join(record.running()) or "nothing",
-            f"process {record.owner.pid}" if record.owner else "stays until down",
-        )
-    out.print(table if records else "no embedded clusters")
+    table = Table("name", "provider", "since (UTC)", "running", "owner", box=None, pad_edge=False)
+    for record in embedded:
+        running = ", ".join(record.running()) or "nothing"
+        where = f"https://127.0.0.1:{record.ports.api}: {running}"
+        table.add_row(record.name, "embedded", _since(record), where, _owner(record))
+    for each in kind:
+        nodes = ", ".join(node.name for node in KindCluster(each.name).nodes if node.running) or "nothing"
+        table.add_row(each.name, "kind", _since(each), nodes, _owner(each))
+    out.print(table if embedded or kind else "no clusters")
+
+
+@app.command()
+def sweep() -> None:
+    """Remove what dead runs left behind; starting a cluster does that, too."""
+    from clusterguard.clusters import EmbeddedCluster, KindCluster
+    from clusterguard.terminal import out
+
+    swept = [*EmbeddedCluster.sweep(), *KindCluster.sweep()]
+    out.print("\n".join(f"{name} is gone" for name in swept) or "nothing was left behind", markup=False)
+
+
+def _refuse(given: bool, options: str, provider: str) -> None:
+    from clusterguard.errors import ConfigError
+
+    if given:
+        raise ConfigError(f"{options}: only for {provider} clusters", hint=f"--provider {provider}, or leave it out")
+
+
+def _since(record: ClusterRecord | KindRecord) -> str:
+    return f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _owner(record: ClusterRecord | KindRecord) -> str:
+    return f"process {record.owner.pid}" if record.owner else "stays until down"

@@ -22,7 +22,8 @@ _Cluster = Annotated[
     str,
     typer.Option(
         "--cluster",
-        help="Cluster of drills that name none: embedded, embedded:NAME, context:NAME, kubeconfig:PATH.",
+        help="Cluster of drills that name none: "
+        "embedded, embedded:NAME, kind, kind:NAME, context:NAME, kubeconfig:PATH.",
         envvar="CLUSTERGUARD_DRILL_CLUSTER",
     ),
 ]
@@ -50,7 +51,7 @@ def run(
     ] = False,
     selector: Annotated[str, typer.Option(help="Run only drills with these labels, such as tier=nightly.")] = "",
 ) -> None:
-    """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell."""
+    """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
     from clusterguard.drills import DrillRunner, DrillSettings
     from clusterguard.terminal import DrillView, out
 
@@ -65,8 +66,11 @@ def run(
     drills = _chosen(files, selector)
     _get_programs(drills, cluster)
     runner = DrillRunner(settings=settings, tell=DrillView(out))
-    results = [runner.run(drill) for drill in drills]
-    raise typer.Exit(_exit_code(results))
+    not_run = _not_run(drills, cluster)
+    results = [runner.run(drill) for drill in drills if drill.id not in not_run]
+    for name, reason in not_run.items():
+        out.print(f"NOT RUN {name}: {reason}", markup=False, soft_wrap=True)
+    raise typer.Exit(_COULD_NOT_TELL if not_run else _exit_code(results))
 
 
 @app.command()
@@ -88,14 +92,23 @@ def schema() -> None:
 
 def _get_programs(drills: list[Drill], cluster: str) -> None:
     """Get what the drills need before the first one runs: compiling it is no part of any drill's time limit."""
-    from clusterguard.drills.programs import programs_for
+    from clusterguard.drills.programs import programs_for, require_docker_for
     from clusterguard.terminal import progress_sink
     from clusterguard.toolchain import from_environment
 
+    require_docker_for(drills, default_cluster=cluster)
     needed = programs_for(drills, default_cluster=cluster)
     if needed:
         with progress_sink() as progress:
             from_environment(os.environ, progress=progress).ensure(*needed)
+
+
+def _not_run(drills: list[Drill], cluster: str) -> dict[str, str]:
+    """Return the drills that the cluster cannot show anything about, with the reason."""
+    from clusterguard.drills.needs import why_not_run
+
+    reasons = {drill.id: why_not_run(drill, default_cluster=cluster) for drill in drills}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _chosen(files: list[Path], selector: str) -> list[Drill]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,12 +27,13 @@ from clusterguard.cli.options import (
     etcd_access,
     opened,
 )
+from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.clusters.base import Cluster, EtcdAccess
+    from clusterguard.clusters.kubeadm import KubeadmControlPlane
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.etcd.restore import RestoreStep
 
@@ -39,26 +45,96 @@ app = typer.Typer(name="etcd", help="etcd snapshots.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(help="The snapshot's name.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_NodeShell = Annotated[
+    str,
+    typer.Option(
+        "--node-shell",
+        help="How to become root on the control-plane node of kubeadm: local, docker:NAME or ssh:[USER@]HOST.",
+        envvar="CLUSTERGUARD_NODE_SHELL",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reach:
+    """The options that reach etcd: by its endpoints and certificates, or by the node that has both."""
+
+    endpoints: EndpointsOption = ""
+    ca: CaOption = None
+    cert: CertOption = None
+    key: KeyOption = None
+    user: UserOption = None
+    password_file: PasswordFileOption = None
+    node_shell: _NodeShell = ""
+
+    def control_plane(self, cluster: Cluster | None = None) -> KubeadmControlPlane:
+        """Return the control plane of the node that was named."""
+        from clusterguard.clusters.kubeadm import KubeadmControlPlane
+        from clusterguard.clusters.node_shell import open_node_shell
+        from clusterguard.toolchain import from_environment
+
+        def api() -> Any:  # noqa: ANN401 - None here means "never asked": only etcd's address is looked up
+            return cluster.api if cluster else None
+
+        def etcdutl() -> Path:
+            return from_environment(os.environ).ensure("etcdutl")["etcdutl"]
+
+        return KubeadmControlPlane(shell=open_node_shell(self.node_shell), api=api, etcdutl=etcdutl)
+
+    def access(self, stack: ExitStack) -> EtcdAccess | None:
+        """Return how to reach etcd; what is copied from the node goes with the stack."""
+        from clusterguard.clusters.kubeadm import etcd_access as access_of_node
+        from clusterguard.clusters.node_shell import open_node_shell
+
+        if self.ca or self.cert or self.user or not self.node_shell:
+            return etcd_access(
+                endpoints=self.endpoints,
+                ca=self.ca,
+                cert=self.cert,
+                key=self.key,
+                user=self.user,
+                password_file=self.password_file,
+                environ=dict(os.environ),
+            )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clusterguard-etcd-")))
+        endpoint = self.endpoints.partition(",")[0] or self.control_plane().client_url
+        return access_of_node(open_node_shell(self.node_shell), folder=folder / "pki", endpoint=endpoint)
+
+
+def _reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that reach etcd, as its parameter ``reach``."""
+    shared = [
+        each.replace(kind=Parameter.KEYWORD_ONLY) for each in signature(_Reach, eval_str=True).parameters.values()
+    ]
+    own = [
+        each.replace(kind=Parameter.KEYWORD_ONLY)
+        for each in signature(command, eval_str=True).parameters.values()
+        if each.name != "reach"
+    ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401 - typer has checked them against the signature
+        reach = _Reach(**{each.name: given.pop(each.name) for each in shared})
+        command(reach=reach, **given)
+
+    run.__signature__ = signature(command).replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in [*own, *shared]}
+    return run
 
 
 @app.command()
+@_reaching
 def save(
     store: StoreOption,
+    reach: _Reach,
     name: Annotated[str | None, typer.Argument(help="What to call it; by default etcd- and the time.")] = None,
-    endpoints: EndpointsOption = "",
-    ca: CaOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    user: UserOption = None,
-    password_file: PasswordFileOption = None,
     cluster: ClusterOption = "",
     as_json: _Json = False,
 ) -> None:
     """Save a snapshot of one member into the store, checked while it is written."""
     from clusterguard.terminal import out
 
-    access = _access(endpoints, ca, cert, key, user, password_file)
-    with _snapshotter(store, access, cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
         snapshot = snapshotter.save(name)
     if as_json:
         typer.echo(snapshot.to_json(), nl=False)
@@ -101,21 +177,16 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
 
 
 @app.command()
+@_reaching
 def verify(
     name: _Name,
     store: StoreOption,
-    endpoints: EndpointsOption = "",
-    ca: CaOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    user: UserOption = None,
-    password_file: PasswordFileOption = None,
+    reach: _Reach,
     cluster: ClusterOption = "",
     as_json: _Json = False,
 ) -> None:
     """Read a snapshot back and prove it. Exit code 1: it is not intact."""
-    access = _access(endpoints, ca, cert, key, user, password_file)
-    with _snapshotter(store, access, cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
         report = snapshotter.verify(name)
     if as_json:
         checks = [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in report.checks]
@@ -127,11 +198,17 @@ def verify(
 
 
 @app.command()
+@_reaching
 def restore(
     name: _Name,
     store: StoreOption,
     cluster: ClusterOption,
+    reach: _Reach,
     kubeconfig: KubeconfigOption = None,
+    data_dir: Annotated[
+        str, typer.Option(help="Restore into this directory of the node instead of the live one.", metavar="PATH")
+    ] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Print every command in order, and touch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Put a snapshot in the place of a cluster's state; on any failure the old state comes back."""
@@ -145,9 +222,13 @@ def restore(
         out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
 
     # No bars here: they and the steps would write over each other.
-    with opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as target:
+    with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
+        target = _reached(named, reach, stack, data_dir=data_dir)
         snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd)
         snapshot = snapshotter.find(name)
+        if plan:
+            typer.echo(snapshotter.plan_restore(name, target).to_text())
+            return
         if not yes:
             err.print(
                 f"Everything in {cluster} goes back to {snapshot.taken:%Y-%m-%d %H:%M:%S} UTC; later changes are lost.",
@@ -163,26 +244,47 @@ def restore(
         soft_wrap=True,
     )
     for warning in result.warnings:
-        err.print(f"warning: {warning}", style="yellow", markup=False)
+        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
 
 
-def _access(
-    endpoints: str,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
-    user: str | None,
-    password: Path | None,
-) -> EtcdAccess | None:
-    return etcd_access(
-        endpoints=endpoints,
-        ca=ca,
-        cert=cert,
-        key=key,
-        user=user,
-        password_file=password,
-        environ=dict(os.environ),
-    )
+@app.command()
+@_reaching
+def recover(cluster: ClusterOption, reach: _Reach, kubeconfig: KubeconfigOption = None) -> None:
+    """Roll back a restore that was killed; every restore does so first, too."""
+    from clusterguard.model.progress import ignore_progress
+    from clusterguard.terminal import out
+
+    with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
+        control_plane = _reached(named, reach, stack).control_plane
+        if control_plane is None:
+            raise ConfigError(
+                f"nobody said how to reach the control-plane node of {cluster}", hint="name it: --node-shell ssh:HOST"
+            )
+        with control_plane.exclusive():
+            done = control_plane.recover()
+    out.print(done or "no restore was interrupted: nothing to do", markup=False, soft_wrap=True)
+
+
+def _reached(cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str = "") -> Cluster:
+    """Return the cluster as the options say that its etcd and its control plane are reached."""
+    from clusterguard.clusters.existing import ExistingCluster
+    from clusterguard.clusters.kubeadm import KubeadmControlPlane
+
+    if not reach.node_shell and not data_dir:
+        return cluster
+    control_plane = reach.control_plane(cluster) if reach.node_shell else cluster.control_plane
+    if data_dir:
+        if not isinstance(control_plane, KubeadmControlPlane):
+            raise ConfigError(
+                "--data-dir is for control planes of kubeadm", hint="name the node, too: --node-shell ssh:HOST"
+            )
+        control_plane = control_plane.into(data_dir)
+    reached = ExistingCluster(kubeconfig=cluster.kubeconfig, context=cluster.context, etcd=cluster.etcd)
+    reached.name = cluster.name
+    reached.etcd = reach.access(stack) or cluster.etcd
+    reached.control_plane = control_plane
+    stack.callback(reached.close)
+    return reached
 
 
 @contextmanager

@@ -37,7 +37,9 @@ StoreOption = Annotated[
 ]
 ClusterOption = Annotated[
     str,
-    typer.Option("--cluster", help="embedded:NAME, context:NAME or kubeconfig:PATH.", envvar="CLUSTERGUARD_CLUSTER"),
+    typer.Option(
+        "--cluster", help="embedded:NAME, kind:NAME, context:NAME or kubeconfig:PATH.", envvar="CLUSTERGUARD_CLUSTER"
+    ),
 ]
 KubeconfigOption = Annotated[
     Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
@@ -102,10 +104,10 @@ def opened(word: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Ite
     """
     from clusterguard.clusters import open_cluster
 
-    if word == "embedded":
+    if word in ("embedded", "kind"):
         raise ConfigError(
             "a new throwaway cluster has nothing to look at",
-            hint="clusterguard cluster up NAME, then --cluster embedded:NAME",
+            hint=f"clusterguard cluster up NAME --provider {word}, then --cluster {word}:NAME",
         )
     cluster = open_cluster(word, kubeconfig=kubeconfig, progress=progress)
     with closing(cluster.api):

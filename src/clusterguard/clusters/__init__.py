@@ -1,4 +1,4 @@
-"""Where Kubernetes runs: embedded child processes, or any cluster that a kubeconfig reaches."""
+"""Where Kubernetes runs: embedded child processes, containers of kind, or any cluster that a kubeconfig reaches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.base import Cluster, ControlPlane, EtcdAccess, EtcdLayout
     from clusterguard.clusters.embedded import EmbeddedCluster
     from clusterguard.clusters.existing import ExistingCluster
+    from clusterguard.clusters.kind import KindCluster
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.clusters.opening import open_cluster
 
@@ -19,6 +20,7 @@ __all__ = [
     "EtcdAccess",
     "EtcdLayout",
     "ExistingCluster",
+    "KindCluster",
     "KubeClient",
     "open_cluster",
 ]
@@ -30,6 +32,7 @@ _HOMES = {
     "EtcdAccess": "base",
     "EtcdLayout": "base",
     "ExistingCluster": "existing",
+    "KindCluster": "kind",
     "KubeClient": "kube",
     "open_cluster": "opening",
 }

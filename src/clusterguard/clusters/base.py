@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["Cluster", "ControlPlane", "EtcdAccess", "EtcdLayout"]
+__all__ = ["Cluster", "ControlPlane", "EtcdAccess", "EtcdLayout", "RunbookLine", "RunbookStep", "WithRunbook"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +79,12 @@ class ControlPlane(Protocol):
     def recover(self) -> str | None:
         """Bring back the old state if an earlier restore was killed half-way; return what was done, or None."""
 
-    def check(self, *, needed_bytes: int) -> None:
+    def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
         """Look at everything a restore needs: programs, permissions, free space. Touches nothing.
+
+        Args:
+            needed_bytes: Size of the snapshot.
+            etcd_version: The version of etcd that it was saved from, or ``""`` if unknown.
 
         Raises:
             ClusterError: Something is missing; the message says what.
@@ -121,6 +125,40 @@ class ControlPlane(Protocol):
 
     def commit(self) -> str:
         """Give up the way back: return where the old data directory is kept."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what somebody should look at after a restore, such as containers that nobody knows any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunbookLine:
+    """One command line, as a person would type it at this machine, and why."""
+
+    why: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunbookStep:
+    """The command lines of one step, in order."""
+
+    name: str
+    lines: tuple[RunbookLine, ...]
+
+
+@runtime_checkable
+class WithRunbook(Protocol):
+    """A control plane whose restore is made of commands alone, which can be shown before they run."""
+
+    def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
+        """Return every command of a restore, in order; nothing is touched.
+
+        Raises:
+            ClusterError: A restore is not possible.
+        """
+
+    def way_back(self) -> tuple[RunbookLine, ...]:
+        """Return the commands that undo a restore at any point before its last step."""
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
@@ -33,6 +33,7 @@ from clusterguard.errors import (
     ResourceNotFoundError,
     WaitTimeoutError,
 )
+from clusterguard.retrying import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ __all__ = [
     "ApiReadiness",
     "ApiResource",
     "ApiResponse",
+    "Connection",
     "Json",
     "KubeClient",
     "Page",
@@ -56,11 +58,14 @@ Json: TypeAlias = dict[str, Any]
 Patch: TypeAlias = Literal["merge", "json", "strategic"]
 
 FIELD_MANAGER = "clusterguard"
+# Discovery tells of a definition a little after it is established.
+_UNTIL_SERVED = RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
 _THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is busy or starting
 _POOL_SIZE = 32
 _LOOPBACK = {"localhost"}
+_IN_A_PATH = "/?&=%:@!$'()*+,;~-._"  # what RFC 3986 lets stand in a path or a query; the rest is encoded
 _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,"
@@ -169,6 +174,31 @@ class Page:
     last: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What it takes to reach the API server by another protocol than plain requests, as the same user.
+
+    Attributes:
+        server: Its URL.
+        headers: Those that say who we are; never shown.
+        ca: PEM file of the authority that we trust, or None for those that the system trusts.
+        cert: PEM file of our client certificate.
+        key: PEM file of its key.
+        verify: Whether the server must have a trusted certificate at all.
+        server_name: Name that its certificate must have, where that is not its host's.
+        proxy: URL of the proxy on the way.
+    """
+
+    server: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    verify: bool = True
+    server_name: str | None = None
+    proxy: str | None = None
+
+
 class WatchEvent(NamedTuple):
     """One change: ``ADDED``, ``MODIFIED``, ``DELETED``, or ``BOOKMARK`` (only its resourceVersion counts)."""
 
@@ -185,9 +215,11 @@ class KubeClient:
         server: str,
         pool: urllib3.PoolManager,
         auth_headers: Callable[[], Mapping[str, str]] = dict,
-        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+        connection: Connection | None = None,
+        sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
     ) -> None:
         self.server = server.rstrip("/")
+        self._connection = connection or Connection(server=self.server)
         self._pool = pool
         self._auth_headers = auth_headers
         self._sleep = sleep
@@ -223,7 +255,16 @@ class KubeClient:
             settings = configuration.auth_settings().get("BearerToken")
             return {"Authorization": settings["value"]} if settings and settings["value"] else {}
 
-        return cls(server=configuration.host, pool=pool, auth_headers=auth_headers)
+        connection = Connection(
+            server=configuration.host.rstrip("/"),
+            ca=configuration.ssl_ca_cert,
+            cert=configuration.cert_file,
+            key=configuration.key_file,
+            verify=configuration.verify_ssl,
+            server_name=getattr(configuration, "tls_server_name", None),
+            proxy=configuration.proxy,
+        )
+        return cls(server=configuration.host, pool=pool, auth_headers=auth_headers, connection=connection)
 
     def __enter__(self) -> Self:
         return self
@@ -236,6 +277,11 @@ class KubeClient:
         self._pool.clear()
 
     # ---- the server --------------------------------------------------------------------------------------
+
+    def connection(self) -> Connection:
+        """Return how the API server is reached, with credentials that are good now."""
+        with self._auth_lock:
+            return replace(self._connection, headers=dict(self._auth_headers()))
 
     def server_version(self) -> str:
         """Return the version of the API server, such as ``v1.36.3``."""
@@ -311,6 +357,16 @@ class KubeClient:
         if missing:
             raise ConfigError(f"a manifest without {' and '.join(missing)}: {_brief(manifest)}")
         return self.resource(str(manifest["kind"]), api_version=str(manifest["apiVersion"]))
+
+    def await_kind(self, manifest: Json) -> ApiResource:
+        """Find the kind of a manifest, waiting some seconds for one whose definition was made a moment ago.
+
+        Raises:
+            ConfigError: It lacks ``apiVersion`` or ``kind``.
+            ResourceNotFoundError: The cluster still has no such kind.
+        """
+        patience = replace(_UNTIL_SERVED, sleep=self._sleep)
+        return patience.run(lambda: self.resource_of(manifest), retryable=_is_not_served_yet)
 
     def _discovery(self, *, refresh: bool = False) -> _Discovery:
         with self._discovery_lock:
@@ -524,6 +580,35 @@ class KubeClient:
         path = self.resource("Pod", api_version="v1").path(namespace, name, "log")
         query = {"tailLines": tail_lines, "container": container}
         return self.request("GET", path, query=query, accept="*/*").body.decode(errors="replace")
+
+    def ask_service(
+        self, namespace: str, name: str, *, port: int, path: str = "/", timeout_seconds: float = 10
+    ) -> ApiResponse:
+        """Ask a Service over HTTP through the API server, which needs no way into the cluster's network.
+
+        Any answer of the Service is an answer here, errors and redirects included. In HTML the API server turns
+        links into links through itself; everything else arrives as it was sent.
+
+        Args:
+            namespace: Its namespace.
+            name: The Service.
+            port: Its port, as its spec has it.
+            path: What to ask for, with the query if there is one.
+            timeout_seconds: How long it may stay silent.
+
+        Raises:
+            ResourceNotFoundError: There is no such Service.
+            ClusterUnreachableError: No endpoint of it answers; the API server says why.
+            ClusterError: The API server refused us.
+        """
+        service = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/http:{quote(name, safe='')}:{port}"
+        proxied = f"{service}/proxy{quote(path, safe=_IN_A_PATH)}"
+        response = self._send("GET", proxied, query=None, accept="*/*", read_seconds=timeout_seconds)
+        body = self._read(response, "GET", proxied)
+        if response.status >= HTTPStatus.BAD_REQUEST and _is_status(body):
+            raise _status_error(response.status, body, f"GET {self.server}{proxied}")
+        headers = {key.lower(): value for key, value in response.headers.items()}
+        return ApiResponse(status=response.status, headers=headers, body=body)
 
     # ---- writing -----------------------------------------------------------------------------------------
 
@@ -785,6 +870,10 @@ class KubeClient:
             response.close()  # an abandoned watch leaves a connection that nobody else can use
 
 
+def _is_not_served_yet(error: BaseException) -> bool:
+    return isinstance(error, ResourceNotFoundError)
+
+
 # ---- kubeconfig ------------------------------------------------------------------------------------------
 
 
@@ -994,6 +1083,15 @@ def _explanation(body: bytes, decoded: Json | None) -> tuple[str, str]:
     if isinstance(decoded, dict) and decoded.get("kind") == "Status":
         return str(decoded.get("message") or "no message"), str(decoded.get("reason") or "")
     return body[:2000].decode(errors="replace").strip() or "no message", ""
+
+
+def _is_status(body: bytes) -> bool:
+    """Return whether an answer is the API server's own word, not that of whom it asked for us."""
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(decoded, dict) and (decoded.get("kind"), decoded.get("apiVersion")) == ("Status", "v1")
 
 
 def _transport_error(error: Exception, what: str) -> ClusterGuardError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clusterguard.clusters.embedded import EmbeddedCluster
 from clusterguard.clusters.existing import ExistingCluster
+from clusterguard.clusters.kind import KindCluster
 from clusterguard.errors import ConfigError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
@@ -29,21 +30,28 @@ def open_cluster(
 
     Args:
         word: ``embedded`` for a new throwaway cluster, ``embedded:NAME`` for one that ``clusterguard cluster up``
-            started, ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
+            started, ``kind`` for a new throwaway cluster in Docker, ``kind:NAME`` for a kind cluster that is there,
+            ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
         kubeconfig: The file that ``context:`` looks in, by default ``~/.kube/config``.
         etcd: How to reach the etcd of a ``context:`` or ``kubeconfig:`` cluster.
-        toolchain: Where an embedded cluster's programs come from.
+        toolchain: Where the programs of a cluster come from.
         progress: Told of toolchain work.
 
     Raises:
         ConfigError: The word names no cluster.
+        ClusterError: There is no cluster ``embedded:NAME`` or ``kind:NAME``.
+        ProvisioningError: Docker does not answer for ``kind:NAME``.
     """
-    provider, _, rest = word.partition(":")
+    provider, colon, rest = word.partition(":")
     match provider, bool(rest):
-        case "embedded", False:
+        case "embedded", False if not colon:
             return EmbeddedCluster(toolchain=toolchain, progress=progress)
         case "embedded", True:
             return EmbeddedCluster.attach(rest)
+        case "kind", False if not colon:
+            return KindCluster(toolchain=toolchain, progress=progress)
+        case "kind", True:
+            return KindCluster.attach(rest, toolchain=toolchain, progress=progress)
         case "context", True:
             return ExistingCluster(kubeconfig=kubeconfig, context=rest, etcd=etcd)
         case "kubeconfig", True:
@@ -51,5 +59,5 @@ def open_cluster(
         case _:
             raise ConfigError(
                 f"{word!r} names no cluster",
-                hint="write embedded, embedded:NAME, context:NAME or kubeconfig:PATH",
+                hint="write embedded, embedded:NAME, kind, kind:NAME, context:NAME or kubeconfig:PATH",
             )

@@ -7,17 +7,33 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import ClusterGuardError, EtcdError, ProvisioningError, RestoreError, WaitTimeoutError
+from clusterguard.clusters.base import WithRunbook
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    EtcdError,
+    ProvisioningError,
+    RestoreError,
+    WaitTimeoutError,
+)
 from clusterguard.etcd.gateway import EtcdGateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from clusterguard.clusters.base import ControlPlane, EtcdAccess
+    from clusterguard.clusters.base import ControlPlane, EtcdAccess, RunbookLine, RunbookStep
     from clusterguard.model.snapshot import Snapshot
 
-__all__ = ["REVISION_MARGIN", "RestoreResult", "RestoreStep", "bump_for", "restore_control_plane"]
+__all__ = [
+    "REVISION_MARGIN",
+    "RestorePlan",
+    "RestoreResult",
+    "RestoreStep",
+    "bump_for",
+    "plan_restore",
+    "restore_control_plane",
+]
 
 # Watchers and caches outside etcd compare revisions: after a restore they must only ever see larger ones, even
 # if writes went on between our look at the live revision and the stop. 1,000 writes a second for 16 minutes.
@@ -57,6 +73,42 @@ class RestoreResult:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlan:
+    """What a restore would do, command by command; nothing was touched.
+
+    Attributes:
+        snapshot: What would be restored.
+        steps: The commands of each step.
+        way_back: What undoes them, at any point before the last step.
+        fetch: What must be fetched first, in words, or ``""``.
+    """
+
+    snapshot: Snapshot
+    steps: tuple[RunbookStep, ...]
+    way_back: tuple[RunbookLine, ...]
+    fetch: str = ""
+
+    def to_text(self) -> str:
+        """Return it as a runbook: shell lines, each under a comment that says why."""
+        taken = f"{self.snapshot.taken:%Y-%m-%d %H:%M:%S} UTC"
+        lines = [
+            f"# Restore of snapshot {self.snapshot.name}: revision {self.snapshot.revision}, taken {taken}.",
+            "# Checked: the snapshot is intact, and the node has what is needed. Nothing was touched.",
+            "# Do each line once, in this order, and stop at the first that fails: the way back is at the end.",
+        ]
+        if self.fetch:
+            lines += ["", f"# 0. fetch {self.fetch}"]
+        for number, step in enumerate(self.steps, start=1):
+            lines += ["", f"# {number}. {step.name}", *_typed(step.lines)]
+        return "\n".join([*lines, "", "# The way back, from anywhere above", *_typed(self.way_back, quiet=True)])
+
+
+def _typed(lines: tuple[RunbookLine, ...], *, quiet: bool = False) -> list[str]:
+    mark = "# " if quiet else ""
+    return [text for each in lines for text in (f"# {each.why}:", f"{mark}{each.line}")]
+
+
 def bump_for(*, snapshot_revision: int, live_revision: int | None) -> int:
     """Return by how much to raise the restored revision, so that no watcher ever sees it go back."""
     if live_revision is None:
@@ -92,6 +144,26 @@ def restore_control_plane(
     return _Restore(control_plane, access, snapshot, file, watch, clock).run()
 
 
+def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: Snapshot, file: Path) -> RestorePlan:
+    """Check everything that a restore would check, and return the commands that it would run.
+
+    Raises:
+        ClusterError: A restore is not possible, or this control plane is not restored by commands.
+    """
+    if not isinstance(control_plane, WithRunbook):
+        raise ClusterError(
+            "this cluster's restore is not made of commands, so there is no plan to show",
+            hint="an embedded cluster is restored within clusterguard; plans are for kubeadm control planes",
+        )
+    control_plane.check(needed_bytes=snapshot.size, etcd_version=snapshot.etcd_version)
+    bump = bump_for(snapshot_revision=snapshot.revision, live_revision=_live_revision(access))
+    return RestorePlan(
+        snapshot=snapshot,
+        steps=control_plane.runbook(file, bump_revision=bump),
+        way_back=control_plane.way_back(),
+    )
+
+
 class _Restore:
     def __init__(
         self,
@@ -113,7 +185,7 @@ class _Restore:
     def run(self) -> RestoreResult:
         with self._control_plane.exclusive():
             self._recover()
-            before = self._live_revision()
+            before = _live_revision(self._access)
             command = self._prepare(before)
             try:
                 after = self._switch(before)
@@ -128,7 +200,7 @@ class _Restore:
                 revision_after=after,
                 kept=kept,
                 command=command,
-                warnings=self._alarms(),
+                warnings=(*self._alarms(), *self._control_plane.warnings()),
             )
 
     def _recover(self) -> None:
@@ -145,7 +217,7 @@ class _Restore:
             command = self._control_plane.prepare(self._file, bump_revision=bump)
 
         try:
-            self._step("check the control plane", lambda: self._control_plane.check(needed_bytes=self._snapshot.size))
+            self._step("check the control plane", self._check)
             self._step("build the new data directory", build)
         except ClusterGuardError as error:
             raise RestoreError(
@@ -155,11 +227,14 @@ class _Restore:
             ) from error
         return command
 
+    def _check(self) -> None:
+        self._control_plane.check(needed_bytes=self._snapshot.size, etcd_version=self._snapshot.etcd_version)
+
     def _switch(self, before: int | None) -> int:
         self._step("stop the control plane", self._control_plane.stop)
         self._step("swap the data directory", self._control_plane.swap_in)
         self._step("start etcd", self._control_plane.start_etcd)
-        after = self._status_revision()
+        after = _status_revision(self._access)
         if before is not None and after <= before:
             raise RestoreError(
                 f"etcd came back at revision {after}, not beyond the {before} that watchers have seen",
@@ -193,16 +268,6 @@ class _Restore:
         self._steps.append(step)
         self._watch(step)
 
-    def _live_revision(self) -> int | None:
-        try:
-            return self._status_revision()
-        except EtcdError:
-            return None  # a lost etcd is why people restore
-
-    def _status_revision(self) -> int:
-        with EtcdGateway(self._access, self._access.endpoints[0]) as gateway:
-            return gateway.status().revision
-
     def _alarms(self) -> tuple[str, ...]:
         try:
             with EtcdGateway(self._access, self._access.endpoints[0]) as gateway:
@@ -213,6 +278,18 @@ class _Restore:
             f"alarm {alarm} came back with the snapshot; etcdctl alarm disarm once its cause is gone"
             for alarm in alarms
         )
+
+
+def _live_revision(access: EtcdAccess) -> int | None:
+    try:
+        return _status_revision(access)
+    except EtcdError:
+        return None  # a lost etcd is why people restore
+
+
+def _status_revision(access: EtcdAccess) -> int:
+    with EtcdGateway(access, access.endpoints[0]) as gateway:
+        return gateway.status().revision
 
 
 def _said(error: BaseException) -> str:

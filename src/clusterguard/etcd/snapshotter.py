@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from clusterguard.errors import (
@@ -29,13 +30,12 @@ from clusterguard.stores.transfer import local_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from clusterguard.clusters.base import Cluster, EtcdAccess
+    from clusterguard.clusters.base import Cluster, ControlPlane, EtcdAccess
     from clusterguard.etcd.gateway import EtcdGateway, LiveHash, MemberStatus
     from clusterguard.etcd.hashkv import HashKV
     from clusterguard.etcd.integrity import Integrity
-    from clusterguard.etcd.restore import RestoreResult, RestoreStep
+    from clusterguard.etcd.restore import RestorePlan, RestoreResult, RestoreStep
     from clusterguard.etcd.verification import FileEvidence
     from clusterguard.etcd.wire import SnapshotFrames
     from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
@@ -45,6 +45,7 @@ __all__ = ["EtcdSnapshotter"]
 _DATABASE, _RECORD = ".db", ".json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _BATCH_BYTES = 1024 * 1024
+_CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
 _PROGRESS_SECONDS = 0.2
 # A record is a few hundred bytes; a larger object under that name is not one of ours.
 _LARGEST_RECORD = 64 * 1024
@@ -227,21 +228,38 @@ class EtcdSnapshotter:
         """
         from clusterguard.etcd.restore import RestoreStep, restore_control_plane
 
-        if cluster.etcd is None or cluster.control_plane is None:
-            raise ClusterError(
-                f"cluster {cluster.name!r} gives no access to its etcd and control plane",
-                hint="managed clusters such as EKS hide them: back up and restore with Velero there",
-            )
+        control_plane, access = _restorable(cluster)
         snapshot = self.find(name)
         with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
             began = time.monotonic()
             self._evidence(path, snapshot)
             verified = RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began)
             watch(verified)
-            result = restore_control_plane(
-                cluster.control_plane, cluster.etcd, snapshot=snapshot, file=path, watch=watch
-            )
+            result = restore_control_plane(control_plane, access, snapshot=snapshot, file=path, watch=watch)
             return replace(result, steps=(verified, *result.steps))
+
+    def plan_restore(self, name: str, cluster: Cluster) -> RestorePlan:
+        """Return every command that `restore` would run, after the same checks; nothing is touched.
+
+        Args:
+            name: The snapshot.
+            cluster: What would be restored.
+
+        Raises:
+            ClusterError: The provider hides etcd or the control plane, or a restore is not possible.
+            SnapshotError: The snapshot is not intact.
+        """
+        from clusterguard.etcd.restore import plan_restore
+
+        control_plane, access = _restorable(cluster)
+        snapshot = self.find(name)
+        with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
+            self._evidence(path, snapshot)
+        if isinstance(self._store, LocalStore):
+            return plan_restore(control_plane, access, snapshot=snapshot, file=path)
+        fetched = PurePath(snapshot.key).name
+        plan = plan_restore(control_plane, access, snapshot=snapshot, file=Path(fetched))
+        return replace(plan, fetch=f"object {snapshot.key} of {self._store.url}, as {fetched} in this folder")
 
     @contextmanager
     def _removed_on_failure(self, key: str) -> Iterator[None]:
@@ -405,6 +423,29 @@ class EtcdSnapshotter:
         if self._access is None:
             raise ConfigError("no etcd to save from", hint="name its endpoint and certificates")
         return self._access
+
+
+def _restorable(cluster: Cluster) -> tuple[ControlPlane, EtcdAccess]:
+    control_plane, access = cluster.control_plane, cluster.etcd
+    if control_plane is None or access is None:
+        seen, hint = _why_hidden(cluster)
+        raise ClusterError(f"cluster {cluster.name!r} gives no access to its etcd and control plane{seen}", hint=hint)
+    return control_plane, access
+
+
+def _why_hidden(cluster: Cluster) -> tuple[str, str]:
+    """Tell a managed control plane, which nobody can restore, from one whose node was not named."""
+    velero = "back up and restore it with Velero"
+    ssh = "name its control-plane node: clusterguard etcd restore --node-shell ssh:HOST"
+    try:
+        nodes = list(cluster.api.list(cluster.api.resource("Node"), label_selector=_CONTROL_PLANE_LABEL))
+        version = cluster.api.server_version()
+    except ClusterGuardError as error:
+        return f", and its API cannot be asked ({error.message})", f"{ssh}; or, if it is managed (EKS), {velero}"
+    if not nodes:
+        return f": it shows no control-plane node ({version}), so its provider runs etcd and hides it", velero
+    names = ", ".join(node["metadata"]["name"] for node in nodes)
+    return f": nobody said how to reach its control-plane node {names}", ssh
 
 
 def _contents(path: Path) -> _Contents:

@@ -1,9 +1,11 @@
 """Waits until workloads are ready, by watching, and proves that what says so is alive.
 
 A restore of etcd brings ``.status`` back as well: a pod looks Running before any node has seen it again. So,
-with ``fresh_since``, a status counts only once whoever writes it has given a sign of life after that moment:
-for pods the Lease of their node, for what kube-controller-manager looks after its leader Lease. What has no
-such Lease (custom resources) must at least stay ready for a while.
+with ``fresh_since``, a status counts only once it is shown to be newer than that moment. For pods the kubelet of
+their node is asked what its runtime runs right now (`clusterguard.clusters.node_view`); where that is not allowed,
+or pods are simulated, the Lease of the node must have been renewed since, and the evidence says so. For what
+kube-controller-manager looks after it is its leader Lease. What has no such Lease (custom resources) must at least
+stay ready for a while.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from clusterguard.clusters.node_view import view_node
 from clusterguard.errors import (
+    ClusterError,
     ClusterGuardError,
     ClusterUnreachableError,
     ConfigError,
@@ -25,7 +29,7 @@ from clusterguard.errors import (
 from clusterguard.model.readiness import readiness, service_readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from clusterguard.clusters.kube import ApiResource, KubeClient
     from clusterguard.model.readiness import Readiness
@@ -37,6 +41,8 @@ _Object: TypeAlias = "Mapping[str, Any]"
 _WINDOW_SECONDS = 1.0  # how long one watch lasts before the leases and the clock are looked at again
 _SHORTEST_WINDOW = 0.05
 _RETRY_SECONDS = 0.2
+_ASK_AGAIN_SECONDS = 0.3  # how soon a kubelet is asked again what it runs
+_SIMULATED = frozenset({"clusterguard.dev/simulated", "kwok.x-k8s.io/node"})  # annotations of nodes without a kubelet
 _MOST_TOLD = 5  # objects in an error message
 _TELLABLE_SKEW = timedelta(seconds=1)  # the Date header tells whole seconds
 _CONTROLLER_MANAGER = "kube-system/kube-controller-manager"
@@ -238,7 +244,10 @@ class _Wait:
         try:
             if self._stale and self.freshness is not None:
                 # Only a sign of life is lacking. No change of the objects is lost: their watch resumes later.
-                self.freshness.watch(self.api, seconds)
+                if self.freshness.asks_kubelets:
+                    self._watch_objects(min(seconds, _ASK_AGAIN_SECONDS))  # what lags is the status itself
+                else:
+                    self.freshness.watch(self.api, seconds)
                 return self._stale
             return self._watch_objects(seconds)
         except (ClusterUnreachableError, ConflictError) as error:
@@ -344,6 +353,9 @@ class _Freshness:
     since: datetime
     nodes: bool
     controllers: bool
+    _unasked: dict[str, str] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)
+    _simulated: dict[str, bool] = field(default_factory=dict)
     _first: dict[str, datetime] = field(default_factory=dict)
     _fresh: dict[str, datetime] = field(default_factory=dict)
     _lease_version: str = ""
@@ -353,22 +365,67 @@ class _Freshness:
         return self.nodes or self.controllers
 
     @property
+    def asks_kubelets(self) -> bool:
+        """Whether a kubelet was asked in the last look."""
+        return bool(self._asked)
+
+    @property
     def words(self) -> str:
         if self.nodes:
-            return "each pod's node has renewed its Lease since"
+            return "; ".join(self._words_for_pods()) or "no pod is on a node"
         if self.controllers:
             return "kube-controller-manager has renewed its Lease since"
         return "nobody's sign of life: it rests on the stable time alone"
+
+    def _words_for_pods(self) -> Iterator[str]:
+        if self._asked:
+            yield "the kubelet of each pod's node runs its containers now"
+        reasons = sorted({reason for reason in self._unasked.values() if reason})
+        if self._unasked:
+            told = f" (its kubelet was not asked: {'; '.join(reasons)})" if reasons else ""
+            yield f"each pod's node has renewed its Lease since{told}"
 
     def seen(self) -> dict[str, datetime]:
         return dict(sorted(self._fresh.items()))
 
     def complaint(self, api: KubeClient, objects: Collection[_Object]) -> str:
         """Return whose sign of life is lacking, or ``""``."""
+        self._asked.clear()
+        if self.nodes and (trouble := self._ask_kubelets(api, objects)):
+            return trouble
         wanted = self._wanted(objects)
         lacking = [why for lease in sorted(wanted) if (why := self._look(api, lease))]
         self._fresh = {lease: moment for lease, moment in self._fresh.items() if lease in wanted}
         return _few(lacking)
+
+    def _ask_kubelets(self, api: KubeClient, pods: Collection[_Object]) -> str:
+        """Return what pods are not what their nodes run, or ``""``; nodes that cannot be asked are put down."""
+        found: list[str] = []
+        self._unasked.clear()
+        for node, there in sorted(_by_node(pods).items()):
+            if self._is_simulated(api, node):
+                self._unasked[node] = ""
+                continue
+            self._asked.add(node)
+            try:
+                view = view_node(api, node)
+            except (ClusterUnreachableError, ResourceNotFoundError) as error:
+                found.append(f"node {node} does not tell what it runs: {error.message}")
+            except ClusterError as error:  # we may not ask: its Lease must do
+                self._asked.discard(node)
+                self._unasked[node] = error.message
+            else:
+                found += [f"{_key(pod['metadata'])}: {why}" for pod in there if (why := view.trouble(pod))]
+        return _few(found)
+
+    def _is_simulated(self, api: KubeClient, node: str) -> bool:
+        if node not in self._simulated:
+            try:
+                metadata = api.get(api.resource("Node"), node)["metadata"]
+            except ResourceNotFoundError:
+                return False  # asking its kubelet will tell
+            self._simulated[node] = bool(_SIMULATED & set(metadata.get("annotations") or {}))
+        return self._simulated[node]
 
     def watch(self, api: KubeClient, seconds: float) -> None:
         """Wait for a while, or until a Lease that is waited for changes."""
@@ -395,9 +452,7 @@ class _Freshness:
 
     def _wanted(self, objects: Collection[_Object]) -> set[str]:
         if self.nodes:
-            running = [item for item in objects if item.get("status", {}).get("phase") != "Succeeded"]
-            nodes = {(item.get("spec") or {}).get("nodeName") for item in running} - {None, ""}
-            return {f"kube-node-lease/{node}" for node in nodes}
+            return {f"kube-node-lease/{node}" for node in _by_node(objects) if node not in self._asked}
         return {_CONTROLLER_MANAGER} if self.controllers else set()
 
     def _look(self, api: KubeClient, lease: str) -> str:
@@ -416,6 +471,16 @@ class _Freshness:
             self._fresh[lease] = renewed
             return ""
         return f"stale: Lease {lease} was last renewed {renewed:%H:%M:%S}, before {self.since:%H:%M:%S}"
+
+
+def _by_node(pods: Collection[_Object]) -> dict[str, list[_Object]]:
+    """Return the pods that should be running, by node."""
+    found: dict[str, list[_Object]] = {}
+    for pod in pods:
+        node = (pod.get("spec") or {}).get("nodeName")
+        if node and pod.get("status", {}).get("phase") != "Succeeded":
+            found.setdefault(str(node), []).append(pod)
+    return found
 
 
 def _freshness(

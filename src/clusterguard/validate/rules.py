@@ -352,6 +352,13 @@ _VELERO_LABELS = VolatileRule(
     reason="Velero marks what it has restored",
     paths=("metadata.labels[velero.io/backup-name]", "metadata.labels[velero.io/restore-name]"),
 )
+_VELERO_WAIT = VolatileRule(
+    name="velero init container",
+    reason="Velero lets a Pod wait until the files of its volumes are back",
+    paths=("spec.initContainers[name=restore-wait]",),
+    kinds=("Pod",),
+    when=lambda difference: difference.before is ABSENT,
+)
 _TOKENS = VolatileRule(
     name="issued tokens",
     reason="tokens are issued for the uid of a service account",
@@ -399,6 +406,7 @@ VELERO_RESTORE = Profile(
         _SERVICE_ADDRESSES,
         _VOLUME_BINDING,
         _VELERO_LABELS,
+        _VELERO_WAIT,
         _NO_NAME_PATTERN,
         _TOKENS,
         _TOKEN_SECRETS,

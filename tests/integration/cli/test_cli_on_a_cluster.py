@@ -56,7 +56,7 @@ def lab(cli, home, toolchain):
     yield cluster
     cluster.api.close()
     assert cli("cluster", "down", "lab") == (0, "lab is gone\n")
-    assert cli("cluster", "list") == (0, "no embedded clusters\n")
+    assert cli("cluster", "list") == (0, "no clusters\n")
 
 
 def test_a_cluster_that_stays_is_listed(cli, lab):

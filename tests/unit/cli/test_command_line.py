@@ -156,9 +156,11 @@ def test_the_exit_code_is_the_worst_verdict(cli, verdicts, words, code):
     assert [drill for drill, _ in ran.ran] == ["deleted-pods", "deleted-namespace"]
 
 
-def test_a_folder_stands_for_the_drills_in_it(cli, verdicts):
+def test_a_folder_stands_for_the_drills_in_it(cli, verdicts, monkeypatch):
+    monkeypatch.setattr("clusterguard.clusters.kind.Docker.require", lambda _: None)  # on kind all of them can be run
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.ensure", lambda *_: {})
     ran = verdicts(*itertools.repeat("PASS", 100))
-    assert cli("drill", "run", ROOT / "drills", "--selector", "backup=etcd").code == 0
+    assert cli("drill", "run", ROOT / "drills", "--selector", "backup=etcd", "--cluster", "kind").code == 0
     names = {path.name.removesuffix(".drill.yaml") for path in (ROOT / "drills").glob("*.drill.yaml")}
     assert {drill for drill, _ in ran.ran} <= names
     assert len(ran.ran) >= 4
@@ -203,7 +205,7 @@ def test_an_empty_store_is_told_as_such(cli, tmp_path):
 
 def test_no_clusters_are_told_as_such(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert cli("cluster", "list") == (0, "no embedded clusters\n", "")
+    assert cli("cluster", "list") == (0, "no clusters\n", "")
     assert json.loads(cli("cluster", "list", "--json").out) == []
 
 

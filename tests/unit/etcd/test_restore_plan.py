@@ -48,6 +48,7 @@ class ControlPlane:
         self.locked = False
         self.bump = None
         self.needed = None
+        self.told = ()
 
     def _do(self, name):
         assert self.locked, f"{name} outside of the lock"
@@ -64,7 +65,7 @@ class ControlPlane:
     def recover(self):
         self._do("recover")
 
-    def check(self, *, needed_bytes):
+    def check(self, *, needed_bytes, etcd_version=""):
         self.needed = needed_bytes
         self._do("check")
 
@@ -96,6 +97,9 @@ class ControlPlane:
     def commit(self):
         self._do("commit")
         return "/data/etcd.kept"
+
+    def warnings(self):
+        return self.told
 
 
 class Gateway:
@@ -232,3 +236,9 @@ def test_each_step_is_told_with_its_time():
 def test_no_watcher_ever_sees_the_revision_go_back(snapshot, live, late_writes):
     bump = bump_for(snapshot_revision=snapshot, live_revision=live)
     assert snapshot + bump > live + late_writes
+
+
+def test_what_the_control_plane_has_to_tell_is_told_with_the_result():
+    control_plane = ControlPlane()
+    control_plane.told = ("shop/web-2 on n1 runs, but the restored state does not know it",)
+    assert restored(control_plane).warnings == control_plane.told

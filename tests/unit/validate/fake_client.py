@@ -3,9 +3,10 @@
 import copy
 from collections import Counter
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 from clusterguard.clusters.kube import ApiResource, Page, WatchEvent
-from clusterguard.errors import ClusterUnreachableError, ResourceNotFoundError
+from clusterguard.errors import ClusterError, ClusterUnreachableError, ResourceNotFoundError
 
 VERBS = frozenset({"create", "delete", "get", "list", "patch", "update", "watch"})
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -61,6 +62,23 @@ class FakeClient:
         self.script = []  # what the next watches yield: a list of events, or an error
         self.watched = []
         self.now = NOW
+        self.kubelets = {}  # node → what its kubelet answers: pods that run, or an error
+
+    def request(self, method, path, *, query=None, timeout_seconds=None):
+        """The two questions to a kubelet, which nobody here may ask unless the test says what it answers."""
+        node, _, question = path.removeprefix("/api/v1/nodes/").partition("/proxy/")
+        answer = self.kubelets.get(node, ClusterError(f'403 Forbidden: cannot get resource "nodes/proxy" of {node}'))
+        if isinstance(answer, Exception):
+            raise answer
+        if question == "runningpods/":
+            items = [{"metadata": {"namespace": each["namespace"], "name": each["name"], "uid": each["uid"]},
+                      "spec": {"containers": [{"name": name} for name in each["containers"]]}}
+                     for each in answer]  # fmt: skip
+            return SimpleNamespace(json=lambda: {"items": items})
+        pods = [{"podRef": {"uid": each["uid"]},
+                 "containers": [{"name": name, "startTime": created} for name, created in each["containers"].items()]}
+                for each in answer]  # fmt: skip
+        return SimpleNamespace(json=lambda: {"pods": pods})
 
     def server_time(self):
         return self.now

@@ -422,3 +422,15 @@ def test_finished_work_may_stay_away_after_a_velero_restore_alone(item):
 )
 def test_unfinished_work_may_not(item):
     assert kinds(findings([item], [], VELERO_RESTORE)) == [("missing", item["metadata"]["name"])]
+
+
+def test_the_container_that_velero_lets_a_pod_wait_in_is_explained_and_no_other_one():
+    waits = {"name": "restore-wait", "image": "velero/velero", "args": ["u-1"]}
+    before = make("Pod", "web", spec={"containers": [{"name": "web"}]})
+    after = make("Pod", "web", spec={"containers": [{"name": "web"}], "initContainers": [waits]})
+    assert changes(before, after, VELERO_RESTORE) == {}
+    assert list(changes(before, after, ETCD_RESTORE)) != []
+    other = make("Pod", "web", spec={"containers": [{"name": "web"}], "initContainers": [waits, {"name": "miner"}]})
+    assert any("miner" in path for path in changes(before, other, VELERO_RESTORE))
+    own = make("Pod", "web", spec={"containers": [{"name": "web"}], "initContainers": [waits | {"image": "other"}]})
+    assert any("restore-wait" in path for path in changes(own, after, VELERO_RESTORE)), "one that was there before"

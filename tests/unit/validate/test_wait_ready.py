@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from fake_client import NOW, FakeClient, thing
 
-from clusterguard.errors import ClusterUnreachableError, ConfigError, ConflictError, WaitTimeoutError
+from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ConflictError, WaitTimeoutError
 from clusterguard.validate import Selection, wait_ready
 
 PODS = Selection(kind="Pod", namespace="shop")
@@ -225,3 +225,94 @@ def test_a_service_is_looked_at_through_its_slices():
     assert wait(FakeClient(web, part), selection).objects == {"shop/web": "1 of 1 endpoints ready"}
     with pytest.raises(WaitTimeoutError, match="no endpoints"):
         wait(FakeClient(web), selection)
+
+
+# ---- asking the kubelet ------------------------------------------------------------------------------------
+
+
+def on_the_node(name="web-1", *, created="2026-01-02T11:00:00Z", uid=None, namespace="shop"):
+    return {"namespace": namespace, "name": name, "uid": uid or f"uid-{name}", "containers": {"web": created}}
+
+
+def started(at, name="web-1"):
+    found = pod(name)
+    found["status"]["containerStatuses"] = [{"name": "web", "state": {"running": {"startedAt": at}}}]
+    return found
+
+
+def asked(api, *answers, **options):
+    """Wait on a cluster whose kubelet gives one answer after the other, the last one for good."""
+    clock = Clock()
+    api.items.append(thing("Node", "n1", namespace=""))
+    api.kubelets["n1"] = answers[0]
+    rest = list(answers[1:])
+
+    def later(api, _):
+        if rest:
+            api.kubelets["n1"] = rest.pop(0)
+        clock.seconds += 0.3
+        yield from ()
+
+    api.script += [later] * 100
+    return wait_ready(api, PODS, timeout_seconds=10, clock=clock, now=clock.now, sleep=clock.sleep,
+                      fresh_since=NOW, **options)  # fmt: skip
+
+
+def test_a_pod_counts_when_its_kubelet_runs_it_whatever_the_leases_say():
+    evidence = asked(FakeClient(started("2026-01-02T11:00:01Z"), lease()), [on_the_node()])
+    assert evidence.freshness == "the kubelet of each pod's node runs its containers now"
+    assert evidence.leases == {}
+
+
+def test_a_restored_status_without_a_container_is_stale():
+    api = FakeClient(started("2026-01-02T11:00:01Z"), lease(renewed=NOW + timedelta(seconds=5)))
+    with pytest.raises(WaitTimeoutError, match="shop/web-1: stale: the API calls it Running, and no container of it"):
+        asked(api, [])
+
+
+def test_a_container_younger_than_its_status_is_stale_until_the_status_is_written():
+    api = FakeClient(started("2026-01-02T11:00:01Z"))
+    with pytest.raises(WaitTimeoutError, match=r"container web is younger .* than the status says"):
+        asked(api, [on_the_node(created="2026-01-02T12:00:05Z")])
+
+
+def test_a_container_of_the_status_that_does_not_run_is_named():
+    found = on_the_node()
+    found["containers"] = {"sidecar": "2026-01-02T11:00:00Z"}
+    with pytest.raises(WaitTimeoutError, match="container web does not run on node n1"):
+        asked(FakeClient(started("2026-01-02T11:00:01Z")), [found])
+
+
+def test_the_wait_ends_when_the_container_runs():
+    evidence = asked(FakeClient(started("2026-01-02T11:00:01Z")), [], [], [on_the_node()])
+    assert evidence.ready_after_seconds == pytest.approx(0.6)
+
+
+def test_a_static_pod_is_known_by_the_hash_of_its_configuration():
+    mirror = started("2026-01-02T11:00:01Z")
+    mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123abcd"}
+    assert asked(FakeClient(mirror), [on_the_node(uid="0123abcd")])
+
+
+def test_a_kubelet_that_does_not_answer_is_waited_for():
+    gone = ClusterUnreachableError("502 Bad Gateway: dial tcp: refused")
+    assert asked(FakeClient(started("2026-01-02T11:00:01Z")), gone, [on_the_node()])
+    with pytest.raises(WaitTimeoutError, match="node n1 does not tell what it runs: 502"):
+        asked(FakeClient(started("2026-01-02T11:00:01Z")), gone)
+
+
+def test_where_nobody_may_ask_a_kubelet_its_lease_must_do_and_that_is_said():
+    fresh = lease(renewed=NOW + timedelta(milliseconds=1))
+    evidence = asked(FakeClient(pod(), fresh), ClusterError("403 Forbidden: cannot get nodes/proxy"))
+    assert evidence.freshness == (
+        "each pod's node has renewed its Lease since (its kubelet was not asked: 403 Forbidden: cannot get nodes/proxy)"
+    )
+    with pytest.raises(WaitTimeoutError, match="stale: Lease kube-node-lease/n1"):
+        asked(FakeClient(pod(), lease()), ClusterError("403 Forbidden: cannot get nodes/proxy"))
+
+
+def test_simulated_nodes_have_no_kubelet_and_nothing_is_said_of_it():
+    node = thing("Node", "n1", namespace="", metadata={"annotations": {"clusterguard.dev/simulated": "yes"}})
+    api = FakeClient(pod(), node, lease(renewed=NOW + timedelta(milliseconds=1)))
+    api.kubelets["n1"] = AssertionError("it was asked")
+    assert wait(api, fresh_since=NOW).freshness == "each pod's node has renewed its Lease since"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ from clusterguard.clusters.certificates import Authority, write_key_pair
 from clusterguard.clusters.embedded import simulator
 from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, kubeconfig_text
 from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
-from clusterguard.clusters.embedded.programs import Programs, free_ports, require_free
+from clusterguard.clusters.embedded.programs import Programs
 from clusterguard.clusters.embedded.records import (
     ClusterRecord,
     Ports,
@@ -29,6 +30,7 @@ from clusterguard.clusters.embedded.velero_server import VeleroServer
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
+from clusterguard.sockets import free_ports, require_free
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,6 +206,13 @@ class EmbeddedCluster:
             self.delete()
             raise
         return self
+
+    def lose_etcd(self) -> None:
+        """Kill etcd and throw its data away; a file in the member's place keeps it from beginning anew with nothing."""
+        programs = self._running()
+        programs.stop("etcd", grace_seconds=0)
+        shutil.rmtree(programs.layout.data / "member", ignore_errors=True)
+        (programs.layout.data / "member").touch()
 
     def close(self) -> None:
         """Let go of it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from clusterguard.clusters.velero_settings import IMPATIENT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -190,19 +192,8 @@ def _velero(layout: Layout, _: Ports) -> list[str]:
         f"--plugin-dir={layout.velero_plugins}",
         "--metrics-address=127.0.0.1:0",
         "--profiler-address=",
-        # A location is looked at, and its backups are seen, within a second and not within a minute.
-        "--backup-sync-period=1s",
-        "--store-validation-frequency=1s",
-        "--resource-timeout=1m",
-        "--terminating-resource-timeout=1m",
-        "--item-operation-sync-frequency=1s",
         "--log-level=info",
-        # A restore into a namespace that it has just made meets the default service account, which a controller
-        # makes meanwhile; the cache may not have it yet, and then the restore warns of an object that is fine.
-        "--disable-informer-cache=true",
-        # With the default of 100 requests a second, and two for each object, a restore makes 50 objects a second.
-        "--client-qps=5000",
-        "--client-burst=5000",
+        *IMPATIENT,
     ]
 
 

@@ -19,14 +19,15 @@ from filelock import FileLock, Timeout
 
 from clusterguard.clusters.base import EtcdLayout
 from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
-from clusterguard.clusters.embedded.programs import Programs, listening, serving
 from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundError
 from clusterguard.process import run
+from clusterguard.sockets import listening, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from clusterguard.clusters.embedded.programs import Programs
     from clusterguard.clusters.kube import KubeClient
 
 __all__ = ["EmbeddedControlPlane"]
@@ -93,14 +94,14 @@ class EmbeddedControlPlane:
             return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
         return None
 
-    def check(self, *, needed_bytes: int) -> None:
-        """Check that there is a data directory to replace and room for another one beside it.
+    def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:  # noqa: ARG002 - etcdutl and etcd are one
+        """Check that there is a data directory to replace, however broken, and room for another one beside it.
 
         Raises:
             ClusterError: There is not.
         """
-        if not (self._live / "member").is_dir():
-            raise ClusterError(f"{self._live} is not an etcd data directory: it has no member folder")
+        if not (self._live / "member").exists():
+            raise ClusterError(f"{self._live} is not an etcd data directory: it has no member")
         free = shutil.disk_usage(self._live).free
         if free < needed_bytes + _MARGIN_BYTES:
             raise ClusterError(
@@ -194,6 +195,10 @@ class EmbeddedControlPlane:
             shutil.rmtree(self._kept)
         self._before.rename(self._kept)
         return str(self._kept)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return nothing: no container outlives the state that knew it, and there is one API server."""
+        return ()
 
     def wait_until_api_answers(self) -> None:
         """Wait until the API server accepts requests, which is a little before it calls itself ready."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from filelock import FileLock, Timeout
 
-from clusterguard.clusters.embedded.programs import listening
 from clusterguard.errors import ProvisioningError, WaitTimeoutError
 from clusterguard.model.progress import Progress, ignore_progress
 from clusterguard.process import tail
+from clusterguard.sockets import listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

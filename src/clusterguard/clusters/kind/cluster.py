@@ -1,0 +1,526 @@
+"""A real cluster in Docker containers: kubelets, containers and volumes, by kind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import yaml
+from platformdirs import user_state_path
+
+from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_port
+from clusterguard.clusters.kind.docker import Docker
+from clusterguard.clusters.kind.driver import KindDriver
+from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
+from clusterguard.clusters.kind.records import KindRecord, is_ours, read_record, records, sweep, write_record
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ConfigError,
+    NotAllowedError,
+    ProgramError,
+    ProvisioningError,
+    ResourceNotFoundError,
+    WaitTimeoutError,
+)
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.process import ProcessRecord, run
+from clusterguard.sockets import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.clusters.kind.docker import NodeContainer
+    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.kubeadm import KubeadmControlPlane
+    from clusterguard.toolchain import Toolchain
+
+__all__ = ["PROGRAMS", "KindCluster", "default_home"]
+
+PROGRAMS = ("kind",)
+ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change that
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_LONGEST_NAME = 49  # kind adds "-control-plane", and a host's name has 63 characters at most
+_PORT_ATTEMPTS = 3
+_READY_SECONDS = 180.0
+_POLL_SECONDS = 0.2
+_KUBECONFIG_SECONDS = 30
+
+
+def default_home() -> Path:
+    """Return the folder that the records of kind clusters live under."""
+    return user_state_path("clusterguard") / "kind"
+
+
+class KindCluster:
+    """A throwaway Kubernetes cluster of Docker containers, with real kubelets, pods and volumes.
+
+        with KindCluster() as cluster:
+            print(cluster.api.server_version())
+
+    The only etcd it has is published on the loopback of this machine, so snapshots work wherever Docker runs.
+
+    Args:
+        name: Lower-case letters, digits and dashes; by default a random one.
+        image: Node image; by default ``CLUSTERGUARD_KIND_IMAGE``, then the one that kind was released with.
+        version: Kubernetes version that it must have, such as ``1.36``.
+        workers: How many nodes beside the control plane.
+        config: Configuration file of kind; etcd is published in addition.
+        toolchain: Where kind comes from, by default found or built as needed.
+        home: Folder that its record lives under.
+        outlive_us: Keep it when this process ends, until it is deleted. Otherwise whoever starts a cluster next
+            removes it, should this process be killed.
+        progress: Told of toolchain work and of the creation.
+        docker: The Docker it runs in.
+        sleep: Waits for so many seconds.
+    """
+
+    provider = "kind"
+    simulated_pods = False
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        image: str | None = None,
+        version: str | None = None,
+        workers: int = 0,
+        config: Path | None = None,
+        toolchain: Toolchain | None = None,
+        home: Path | None = None,
+        outlive_us: bool = False,
+        progress: ProgressSink = ignore_progress,
+        docker: Docker | None = None,
+        sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+    ) -> None:
+        self.name = _checked_name(name) if name is not None else f"clusterguard-{secrets.token_hex(4)}"
+        self._image = image
+        self._version = version
+        self._workers = workers
+        self._config = config
+        self._toolchain = toolchain
+        self._home = home or default_home()
+        self._folder = self._home / self.name
+        self._outlive_us = outlive_us
+        self._progress = progress
+        self._docker = docker or Docker()
+        self._sleep = sleep
+        self._nodes: tuple[NodeContainer, ...] = ()
+        self._api: KubeClient | None = None
+        self._etcd: EtcdAccess | None = None
+        self._abandoned = threading.Event()
+        self.created_by_us = True
+        self.kept = False
+
+    @classmethod
+    def attach(
+        cls,
+        name: str,
+        *,
+        toolchain: Toolchain | None = None,
+        home: Path | None = None,
+        docker: Docker | None = None,
+        progress: ProgressSink = ignore_progress,
+    ) -> Self:
+        """Return a kind cluster that is there, whoever created it; to `close` it leaves it running.
+
+        Raises:
+            ClusterError: There is none of that name, or it does not run.
+            ProvisioningError: Docker does not answer.
+            ToolchainError: kind could not be had.
+        """
+        cluster = cls(toolchain=toolchain, home=home, docker=docker, progress=progress)
+        cluster.name = name
+        cluster.created_by_us = False
+        cluster._attach()
+        return cluster
+
+    @staticmethod
+    def known(*, home: Path | None = None) -> list[KindRecord]:
+        """Return the kind clusters that clusterguard created for this user and whose owner lives."""
+        return [record for _, record in records(home or default_home()) if not record.orphaned()]
+
+    @staticmethod
+    def sweep(*, home: Path | None = None, docker: Docker | None = None) -> list[str]:
+        """Remove what dead runs left behind; return the names of their clusters.
+
+        Raises:
+            ProvisioningError: Something is left, and Docker does not answer.
+        """
+        return sweep(home or default_home(), docker or Docker())
+
+    @property
+    def context(self) -> str:
+        """The context of the kubeconfig, named as kind does."""
+        return f"kind-{self.name}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig, in a file of its own: the user's is never written."""
+        return self._folder / "kubeconfig"
+
+    @property
+    def folder(self) -> Path:
+        """The kubeconfig, kind's configuration and its log."""
+        return self._folder
+
+    @property
+    def nodes(self) -> tuple[NodeContainer, ...]:
+        """Its nodes as Docker tells of them now."""
+        return self._docker.nodes(self.name)
+
+    @property
+    def api(self) -> KubeClient:
+        """The administrator's client of the API server."""
+        if self._api is None:
+            from clusterguard.clusters.kube import KubeClient
+
+            self._api = KubeClient.from_kubeconfig(self.kubeconfig, context=self.context)
+        return self._api
+
+    @property
+    def etcd(self) -> EtcdAccess:
+        """How to reach etcd, with a client certificate of the control-plane node."""
+        if self._etcd is None:
+            from clusterguard.clusters.kubeadm import etcd_access
+            from clusterguard.clusters.node_shell import DockerNodeShell
+
+            leader = self._leaders()[0]
+            endpoint = f"127.0.0.1:{leader.etcd_port}" if leader.etcd_port else f"{leader.address}:2379"
+            folder = self._folder / "etcd"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            shell = DockerNodeShell(leader.name, docker=self._docker.program)
+            self._etcd = etcd_access(shell, folder=folder, endpoint=f"https://{endpoint}")
+        return self._etcd
+
+    @property
+    def control_plane(self) -> KubeadmControlPlane | None:
+        """How to restart it around a restore; None for several control-plane nodes, whose etcd is restored together."""
+        leaders = self._leaders()
+        if len(leaders) > 1:
+            return None
+        from clusterguard.clusters.kubeadm import KubeadmControlPlane
+        from clusterguard.clusters.node_shell import DockerNodeShell
+
+        shell = DockerNodeShell(leaders[0].name, docker=self._docker.program)
+        return KubeadmControlPlane(shell=shell, api=lambda: self.api)
+
+    def start(self) -> Self:
+        """Create the cluster and return once its nodes are ready.
+
+        Raises:
+            ConfigError: The name is taken, or the configuration is wrong.
+            ProvisioningError: Docker or kind failed, or it has another version; everything is gone again.
+            ToolchainError: kind could not be had.
+            WaitTimeoutError: Its nodes did not become ready; everything is gone again.
+        """
+        self._docker.require()
+        sweep(self._home, self._docker)
+        image = chosen_image(image=self._image, version=self._version, environ=os.environ)
+        given = _read_config(self._config)
+        kind = self._kind()
+        self._claim_name()
+        try:
+            self._create(kind, image, given)
+            self._wait_until_ready()
+            self._check_version()
+        except BaseException:
+            with contextlib.suppress(ClusterGuardError):  # then the record stays, and the next start tries again
+                self.delete()
+            raise
+        if self._outlive_us:
+            self.keep()
+        return self
+
+    def keep(self) -> None:
+        """Let it outlive this process, until ``clusterguard cluster down`` deletes it."""
+        record = read_record(self._folder)
+        if record is None:
+            raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
+        write_record(self._folder, replace(record, owner=None))
+        self.kept = True
+
+    def abandon(self) -> None:
+        """Make a `start` that runs in another thread fail soon, and remove what it has created."""
+        self._abandoned.set()
+        record = read_record(self._folder)
+        if record is not None:
+            nodes = self.nodes
+            self._docker.remove(nodes if is_ours(nodes, record) else ())
+
+    def load_image(self, image: str) -> None:
+        """Copy an image from Docker into every node, for pods with ``imagePullPolicy: IfNotPresent``.
+
+        Raises:
+            ProvisioningError: Docker does not have it, or a node has no room for it.
+        """
+        driver = KindDriver(name=self.name, folder=self._folder, kind=self._kind())
+        try:
+            driver.load_image(image)
+        except ProgramError as error:
+            raise ProvisioningError(error.message, hint=error.hint) from error
+
+    @property
+    def docker_network(self) -> str:
+        """The network of its nodes: containers there and pods reach each other."""
+        return self._leaders()[0].network
+
+    def node_power(self) -> dict[str, bool]:
+        """Return every node by its name, and whether it runs."""
+        return {node.name: node.running for node in self.nodes}
+
+    def stop_node(self, name: str) -> None:
+        """Switch a node off at once; nothing on it gets time to end.
+
+        Raises:
+            ResourceNotFoundError: It has no such node.
+        """
+        self._docker.kill(self._node(name))
+
+    def start_node(self, name: str) -> None:
+        """Switch a node on; it takes a while to be ready.
+
+        Raises:
+            ResourceNotFoundError: It has no such node.
+        """
+        self._docker.start(self._node(name))
+        self._nodes = self.nodes  # its address may be another one now
+        self._etcd = None
+
+    def lose_etcd(self) -> None:
+        """Kill every etcd member and throw its data away; it does not come up again by itself.
+
+        Raises:
+            ProgramError: A node could not do it.
+        """
+        from clusterguard.clusters.kind.nodes import lose_etcd
+        from clusterguard.clusters.node_shell import DockerNodeShell
+
+        shells = [DockerNodeShell(leader.name, docker=self._docker.program) for leader in self._leaders()]
+        lose_etcd(shells, data_dir=ETCD_DATA)
+
+    def close(self) -> None:
+        """Let go of it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
+        if self.created_by_us:
+            self.delete()
+        self._close_client()
+
+    def delete(self) -> None:
+        """Delete its containers and its folder. Safe to repeat.
+
+        Raises:
+            NotAllowedError: The cluster of that name is not the one that was created here; it is left alone.
+            ProvisioningError: Docker does not answer; the record stays, so that the next start tries again.
+        """
+        self._close_client()
+        self._nodes, self._etcd = (), None
+        record = read_record(self._folder)
+        nodes = self.nodes if record is not None else ()
+        if record is not None and nodes:
+            if not is_ours(nodes, record):
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise NotAllowedError(
+                    f"the kind cluster {self.name!r} that is there now is not the one that clusterguard created; "
+                    "it was left alone"
+                )
+            self._docker.remove(nodes)
+        if self.created_by_us:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self if self._nodes else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- creation ----------------------------------------------------------------------------------------
+
+    def _kind(self) -> Path:
+        if self._toolchain is None:
+            from clusterguard.toolchain import from_environment
+
+            self._toolchain = from_environment(os.environ, progress=self._progress)
+        return self._toolchain.ensure(*PROGRAMS)["kind"]
+
+    def _claim_name(self) -> None:
+        taken = ConfigError(
+            f"there is a kind cluster {self.name!r} already; it was not touched",
+            hint=f"choose another name; to use that cluster as it is: kind:{self.name}",
+        )
+        if self.name in self._docker.clusters():
+            raise taken
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._folder.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise taken from error
+
+    def _create(self, kind: Path, image: str | None, given: object) -> None:
+        self._tell(note=f"node image {image}" if image else "kind's own node image")
+        driver = KindDriver(name=self.name, folder=self._folder, kind=kind, image=image)
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            config = kind_config(workers=self._workers, etcd_port=free_ports(1)[0], given=given)
+            self._write_down(config, image)
+            try:
+                driver.create(self._write_config(config))
+            except ProgramError as error:
+                # Somebody may take the port between our look and Docker's: choose another one then.
+                if port_was_taken(error.output) and attempt < _PORT_ATTEMPTS and not self._abandoned.is_set():
+                    continue
+                raise self._explained(error, image) from error
+            break
+        self._require_wanted()
+
+    def _explained(self, error: ProgramError, image: str | None) -> ClusterError | ConfigError:
+        if was_taken(error.output):
+            return ConfigError(
+                f"somebody created a kind cluster {self.name!r} at the same time; it was not touched",
+                hint="choose another name",
+            )
+        self._require_wanted()
+        shown = f" from the node image {image}" if image else ""
+        message = error.message.replace(f"cluster {self.name} (", f"cluster {self.name}{shown} (", 1)
+        return ProvisioningError(message, hint=error.hint or kind_hint(error.output))
+
+    def _require_wanted(self) -> None:
+        if self._abandoned.is_set():
+            raise ProvisioningError(f"cluster {self.name!r} is not wanted any more, so its creation was stopped")
+
+    def _write_down(self, config: dict[str, Any], image: str | None) -> None:
+        port = published_etcd_port(config)
+        assert port is not None  # noqa: S101 - for the type checker; kind_config publishes it
+        record = KindRecord(
+            name=self.name,
+            created=time.time(),
+            owner=ProcessRecord.of(os.getpid()),  # until it is ready nobody could want to keep it
+            etcd_port=port,
+            image=image,
+        )
+        write_record(self._folder, record)
+
+    def _write_config(self, config: dict[str, Any]) -> Path:
+        path = self._folder / "kind.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        return path
+
+    def _wait_until_ready(self) -> None:
+        self._tell(note="waiting for its nodes")
+        deadline = time.monotonic() + _READY_SECONDS
+        while (reason := self._why_not_ready()) is not None:
+            self._require_wanted()
+            if time.monotonic() >= deadline:
+                log = telling((self._folder / "kind.log").read_text(errors="replace"))
+                raise WaitTimeoutError(
+                    f"the nodes of cluster {self.name} are ready",
+                    seconds=_READY_SECONDS,
+                    last_seen=f"{reason}; kind's log ends:\n{log}",
+                    hint=kind_hint(log),
+                )
+            self._sleep(_POLL_SECONDS)
+        self._nodes = self.nodes
+        self._tell(finished=True)
+
+    def _why_not_ready(self) -> str | None:
+        """Pods need ready nodes without taints of their beginning, and the service account that is put into them."""
+        try:
+            nodes = list(self.api.list(self.api.resource("Node")))
+            self.api.get(self.api.resource("ServiceAccount"), "default", "default")
+        except ClusterError as error:
+            return str(error)
+        waiting = [node["metadata"]["name"] for node in nodes if not _is_ready(node)]
+        return f"not ready: {', '.join(waiting)}" if waiting else None
+
+    def _check_version(self) -> None:
+        if self._version is None:
+            return
+        running = self.api.server_version()
+        if not is_version(running, self._version):
+            raise ProvisioningError(
+                f"Kubernetes {self._version} was asked for, and the node image is {running}",
+                hint="name an image of that version (CLUSTERGUARD_KIND_IMAGE, --image), or write all three parts of "
+                "the version",
+            )
+
+    def _tell(self, *, note: str = "", finished: bool = False) -> None:
+        self._progress(Progress(task=f"creating kind cluster {self.name}", note=note, finished=finished))
+
+    # ---- what is there already ---------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        self._docker.require()
+        self._nodes = self.nodes
+        if not self._nodes:
+            known = ", ".join(sorted(self._docker.clusters())) or "none"
+            raise ClusterError(f"there is no kind cluster {self.name!r}; there are: {known}")
+        stopped = [node.name for node in self._nodes if not node.running]
+        if stopped:
+            raise ClusterError(
+                f"kind cluster {self.name!r}: {', '.join(stopped)} does not run",
+                hint=f"docker start {' '.join(stopped)}",
+            )
+        record = read_record(self._home / self.name)
+        self.kept = record is not None and record.owner is None and is_ours(self._nodes, record)
+        self._folder = Path(tempfile.mkdtemp(prefix="clusterguard-kind-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        words = [str(self._kind()), "get", "kubeconfig", "--name", self.name]
+        text = run(words, timeout_seconds=_KUBECONFIG_SECONDS, env={"KIND_EXPERIMENTAL_PROVIDER": "docker"}).stdout
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(text)
+
+    def _node(self, name: str) -> NodeContainer:
+        nodes = {node.name: node for node in self.nodes}
+        if name not in nodes:
+            raise ResourceNotFoundError(
+                f"kind cluster {self.name} has no node {name}; it has {', '.join(nodes) or 'none'}"
+            )
+        return nodes[name]
+
+    def _leaders(self) -> list[NodeContainer]:
+        if not self._nodes:
+            raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
+        return [node for node in self._nodes if node.role == "control-plane"]
+
+    def _close_client(self) -> None:
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
+    keys = {taint["key"] for taint in node["spec"].get("taints", ())}
+    return conditions.get("Ready") == "True" and not any(key.startswith("node.kubernetes.io/") for key in keys)
+
+
+def _read_config(path: Path | None) -> object:
+    if path is None:
+        return None
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+
+
+def _checked_name(name: str) -> str:
+    wrong = set(name) - _NAME_CHARACTERS
+    if not name or wrong or name.startswith("-") or len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"{name!r} cannot name a kind cluster",
+            hint=f"use at most {_LONGEST_NAME} lower-case letters, digits and dashes",
+        )
+    return name

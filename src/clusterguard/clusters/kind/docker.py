@@ -1,0 +1,137 @@
+"""Docker, asked about the containers that kind makes of nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.clusters.kind.config import ETCD_PORT
+from clusterguard.clusters.kind.faults import docker_hint
+from clusterguard.errors import ProgramError, ProvisioningError
+from clusterguard.process import run
+from clusterguard.retrying import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Docker", "NodeContainer", "node_of"]
+
+_CLUSTER = "io.x-k8s.kind.cluster"
+_ROLE = "io.x-k8s.kind.role"
+_SECONDS = 30
+_REMOVE_SECONDS = 120
+# A container that is just being created or removed is listed, and cannot be looked at.
+_SETTLING = RetryPolicy(attempts=20, first_wait_seconds=0.05, longest_wait_seconds=0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeContainer:
+    """One node of a kind cluster.
+
+    Attributes:
+        id: Docker's full id of the container.
+        name: Of the container, and of the node.
+        role: ``control-plane``, ``worker`` or ``external-load-balancer``.
+        created: Seconds since the epoch.
+        running: Whether it runs now.
+        etcd_port: The port of this machine that its etcd is published at, or None.
+        address: Its address in Docker's network, or ``""`` while it does not run.
+        network: The name of that network.
+    """
+
+    id: str
+    name: str
+    role: str
+    created: float
+    running: bool
+    etcd_port: int | None
+    address: str
+    network: str
+
+
+class Docker:
+    """The Docker of this machine, by its command.
+
+    Args:
+        program: The command; by default ``docker`` on ``PATH``.
+    """
+
+    def __init__(self, program: str = "docker") -> None:
+        self.program = program
+
+    def require(self) -> None:
+        """Find out whether Docker is there and answers this user.
+
+        Raises:
+            ProvisioningError: It is not, or does not; the hint says what to do.
+        """
+        if shutil.which(self.program) is None:
+            raise ProvisioningError(
+                f"kind needs Docker, and there is no program {self.program} on PATH",
+                hint="https://docs.docker.com/engine/install/; embedded clusters need no Docker",
+            )
+        self._run(["version", "--format", "{{.Server.Version}}"])
+
+    def nodes(self, cluster: str) -> tuple[NodeContainer, ...]:
+        """Return the nodes of a kind cluster, stopped ones too, in the order of their names; none if there is none."""
+        found = _SETTLING.run(lambda: self._inspected(cluster), retryable=_is_not_settled)
+        return tuple(sorted((node_of(each) for each in found), key=lambda node: node.name))
+
+    def _inspected(self, cluster: str) -> list[Mapping[str, Any]]:
+        ids = self._run(["ps", "--all", "--no-trunc", "--quiet", "--filter", f"label={_CLUSTER}={cluster}"]).split()
+        return json.loads(self._run(["inspect", "--type", "container", *ids])) if ids else []
+
+    def clusters(self) -> frozenset[str]:
+        """Return the names of all kind clusters of this Docker, whoever created them."""
+        shown = f'{{{{.Label "{_CLUSTER}"}}}}'
+        return frozenset(self._run(["ps", "--all", "--filter", f"label={_CLUSTER}", "--format", shown]).split())
+
+    def remove(self, nodes: Sequence[NodeContainer]) -> None:
+        """Remove these very containers, with their volumes; one that is gone already is no error."""
+        if nodes:
+            self._run(["rm", "--force", "--volumes", *(node.id for node in nodes)], seconds=_REMOVE_SECONDS)
+
+    def kill(self, node: NodeContainer) -> None:
+        """End a container at once, as a power cut does; it stays there, stopped."""
+        self._run(["kill", node.id])
+
+    def start(self, node: NodeContainer) -> None:
+        """Start a container that is stopped; one that runs is no error."""
+        self._run(["start", node.id])
+
+    def _run(self, words: Sequence[str], *, seconds: float = _SECONDS) -> str:
+        try:
+            return run([self.program, *words], timeout_seconds=seconds).stdout
+        except ProgramError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: ProgramError) -> ProvisioningError:
+        where = f" (DOCKER_HOST={os.environ['DOCKER_HOST']})" if os.environ.get("DOCKER_HOST") else ""
+        return ProvisioningError(f"Docker does not do what kind needs{where}: {error}", hint=docker_hint(error.message))
+
+
+def _is_not_settled(error: BaseException) -> bool:
+    return isinstance(error, ProvisioningError) and "No such container" in error.message
+
+
+def node_of(inspected: Mapping[str, Any]) -> NodeContainer:
+    """Read what ``docker inspect`` tells of a node."""
+    labels = inspected["Config"]["Labels"]
+    bindings = inspected["HostConfig"].get("PortBindings") or {}
+    etcd = bindings.get(f"{ETCD_PORT}/tcp") or []
+    networks = inspected["NetworkSettings"].get("Networks") or {}
+    network = next(iter(networks), "")
+    return NodeContainer(
+        id=inspected["Id"],
+        name=inspected["Name"].removeprefix("/"),
+        role=labels.get(_ROLE, ""),
+        created=datetime.fromisoformat(inspected["Created"]).timestamp(),
+        running=bool(inspected["State"]["Running"]),
+        etcd_port=int(etcd[0]["HostPort"]) if etcd and etcd[0].get("HostPort") else None,
+        address=networks[network].get("IPAddress") or "" if network else "",
+        network=network,
+    )

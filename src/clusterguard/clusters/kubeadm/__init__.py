@@ -1,0 +1,7 @@
+"""A control plane that kubeadm made: etcd, API server and controllers are static pods of one node's kubelet."""
+
+from clusterguard.clusters.kubeadm.access import etcd_access
+from clusterguard.clusters.kubeadm.control_plane import KubeadmControlPlane
+from clusterguard.clusters.kubeadm.plan import Command, Timeouts
+
+__all__ = ["Command", "KubeadmControlPlane", "Timeouts", "etcd_access"]

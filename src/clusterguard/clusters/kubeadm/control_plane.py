@@ -1,0 +1,521 @@
+"""Restore etcd on a kubeadm control plane: its static pods are stopped, its data is swapped, and a way back stays."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import platform
+import secrets
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.clusters.base import RunbookLine, RunbookStep
+from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
+from clusterguard.clusters.kubeadm.plan import ASIDE, JOURNAL, LOCK, MANIFESTS, PODS, Command, Recipe, Timeouts
+from clusterguard.clusters.kubeadm.runtimes import RUNTIMES, choose_runtime
+from clusterguard.clusters.kubeadm.survey import Seen, complaints, minor, survey_script
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ClusterUnreachableError,
+    ConfigError,
+    ProgramError,
+    WaitTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from clusterguard.clusters.base import EtcdLayout
+    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.node_shell import NodeShell
+
+__all__ = ["KubeadmControlPlane"]
+
+_TIMED_OUT = 124  # exit code of timeout(1)
+_LOG_LINES = 8
+_LOCK_SECONDS = 30.0  # a killed run's last command on the node ends first; then the lock is free
+_MASTER_LEASES = "/registry/masterleases/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    """What was seen on the node."""
+
+    etcd: EtcdManifest
+    api_port: int
+    seen: Seen
+
+
+class KubeadmControlPlane:
+    """The `ControlPlane` of a cluster that kubeadm made, with one control-plane node.
+
+    Everything happens by commands on that node, and all of them come from one recipe (`plan`): what is executed
+    is what a plan prints.
+
+    Args:
+        shell: How to reach the node.
+        api: The client of its API server.
+        data_dir: Restore into this directory of the node instead of the live one.
+        etcdutl: Gives etcdutl on this machine, to be copied to a node that has none.
+        timeouts: How long things may take.
+        run: What the names of this run's files end in.
+        watch: Told of each command before it runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        shell: NodeShell,
+        api: Callable[[], KubeClient],
+        data_dir: str | None = None,
+        etcdutl: Callable[[], Path] | None = None,
+        timeouts: Timeouts | None = None,
+        run: str | None = None,
+        watch: Callable[[Command], object] = lambda _: None,
+    ) -> None:
+        if data_dir is not None and (not data_dir.startswith("/") or set(data_dir) & set("'\"|&\\$ \n*")):
+            raise ConfigError(f"{data_dir!r} is no absolute path without spaces and shell characters")
+        self._shell = shell
+        self._api = api
+        self._data_dir = data_dir.rstrip("/") if data_dir else None
+        self._own_etcdutl = etcdutl
+        self._timeouts = timeouts or Timeouts()
+        self._run_id = run or secrets.token_hex(4)
+        self._watch = watch
+        self._node: _Node | None = None
+        self._recipe: Recipe | None = None
+
+    def layout(self) -> EtcdLayout:
+        """Return how the member is started.
+
+        Raises:
+            ClusterError: This is no control-plane node with one etcd member as kubeadm makes it.
+        """
+        return self._look().etcd.layout
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other restores of this node out; the lock is the node's, and goes with us however we end."""
+        outside = self._shell
+        with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS) as locked:
+            self._shell = locked
+            self._forget()
+            try:
+                yield
+            finally:
+                self._shell = outside
+
+    def recover(self) -> str | None:
+        """Bring the old state back if a restore was killed half-way; return what was done, or None."""
+        journal = self._journal()
+        if journal is not None:
+            self._recipe = self._recovery(journal)
+            self.roll_back()
+            return "an interrupted restore was rolled back: the state before it is live again"
+        if self._shell.run(["sh", "-c", f"ls -d {ASIDE}/manifests 2>/dev/null || true"]).strip():
+            # Killed while it prepared, or after the restore was proven: nothing but names is left to put right.
+            self._perform(self._recovery(None).tidy())
+            self._forget()
+        return None
+
+    def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
+        """Look at everything a restore needs on the node; touches nothing.
+
+        Args:
+            needed_bytes: Size of the snapshot.
+            etcd_version: The version that the snapshot was saved from, or ``""`` if unknown.
+
+        Raises:
+            ClusterError: Something is missing; the message names all of it.
+        """
+        node = self._look()
+        target = self._target(node)
+        found = complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
+        found += [*_other_members(node.seen), *self._other_cluster()]
+        if found:
+            told = "; ".join(each.message for each in found)
+            raise ClusterError(f"{self._shell.name}: {told}", hint=found[0].hint)
+        self._recipe = self._compose(node)
+        self._check_versions(node, etcd_version)
+
+    def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
+        """Copy the snapshot to the node and build the new data directory beside the live one."""
+        recipe = self._composed()
+        commands = recipe.prepare(snapshot, bump_revision=bump_revision)
+        try:
+            self._perform(commands)
+            if recipe.relocates:
+                self._check_new_manifest(recipe)
+        except ClusterGuardError:
+            self._shell.run(["sh", "-c", recipe.tidy()[-1].argv[-1]])
+            raise
+        return next(self._shell.describe(each.argv) for each in commands if "snapshot" in each.argv)
+
+    def stop(self) -> None:
+        """Move the static pod manifests aside and see their containers gone."""
+        self._perform(self._composed().stop())
+
+    def swap_in(self) -> None:
+        """Rename the old member aside and the new one into its place."""
+        self._perform(self._composed().swap_in())
+
+    def start_etcd(self) -> None:
+        """Put etcd's manifest back and wait until etcd serves."""
+        self._perform(self._composed().start_etcd(), log_of="etcd")
+
+    def start_api(self) -> None:
+        """Put the API server's manifest back and wait until it is ready."""
+        self._perform(self._composed().start_api(), log_of="kube-apiserver")
+
+    def start_controllers(self) -> None:
+        """Start the controllers without waiting out the restored leader leases, then restart the kubelet."""
+        self._perform(self._composed().start_controllers())
+
+    def roll_back(self) -> None:
+        """Bring back the manifests and the data as they were, and wait until the API server is ready."""
+        self._perform(self._composed().roll_back(), log_of="etcd")
+        self._forget()
+
+    def commit(self) -> str:
+        """Give up the way back: return where the old member is kept."""
+        recipe = self._composed()
+        self._perform(recipe.commit())
+        return f"{recipe.kept} on {self._shell.name}"
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what somebody should look at after a restore."""
+        recipe = self._composed()
+        told = [*self._dead_api_servers(recipe), *self._phantoms()]
+        if recipe.relocates:
+            told.append(
+                f"etcd's data is in {recipe.target} now: set etcd.local.dataDir in ConfigMap "
+                "kube-system/kubeadm-config, or the next kubeadm upgrade looks for it in the old place"
+            )
+        return tuple(told)
+
+    def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
+        """Return every command of a restore, in order; nothing is touched.
+
+        Raises:
+            ClusterError: The node cannot be restored; see `check`.
+        """
+        recipe = self._composed()
+        steps = {
+            "build the new data directory": recipe.prepare(snapshot, bump_revision=bump_revision),
+            "stop the control plane": recipe.stop(),
+            "swap the data directory": recipe.swap_in(),
+            "start etcd": recipe.start_etcd(),
+            "start the API server": recipe.start_api(),
+            "start the controllers": recipe.start_controllers(),
+            "keep the old state aside": recipe.commit(),
+        }
+        return tuple(RunbookStep(name=name, lines=self._lines(commands)) for name, commands in steps.items())
+
+    def way_back(self) -> tuple[RunbookLine, ...]:
+        """Return the commands that undo a restore at any point before its last step."""
+        return self._lines(self._composed().roll_back())
+
+    def into(self, data_dir: str) -> KubeadmControlPlane:
+        """Return the same control plane, to be restored into another directory of the node.
+
+        Raises:
+            ConfigError: It is no absolute path.
+        """
+        return KubeadmControlPlane(
+            shell=self._shell,
+            api=self._api,
+            data_dir=data_dir,
+            etcdutl=self._own_etcdutl,
+            timeouts=self._timeouts,
+            run=self._run_id,
+            watch=self._watch,
+        )
+
+    @property
+    def client_url(self) -> str:
+        """Client URL of etcd as other machines reach it."""
+        return self._look().etcd.advertised_url
+
+    def _lines(self, commands: Sequence[Command]) -> tuple[RunbookLine, ...]:
+        return tuple(RunbookLine(why=each.why, line=self._line(each)) for each in commands)
+
+    def _line(self, command: Command) -> str:
+        if command.source is not None:
+            return self._shell.describe_put(command.source, command.target, mode=command.mode)
+        return self._shell.describe(command.argv)
+
+    # ---- seeing --------------------------------------------------------------------------------------------
+
+    def _look(self) -> _Node:
+        if self._node is None:
+            etcd = EtcdManifest.parse(self._manifest("etcd"), where=f"{self._shell.name}:{MANIFESTS}/etcd.yaml")
+            api = ApiServerManifest.parse(
+                self._manifest("kube-apiserver"), where=f"{self._shell.name}:{MANIFESTS}/kube-apiserver.yaml"
+            )
+            self._node = _Node(etcd=etcd, api_port=api.port, seen=self._survey(etcd))
+        return self._node
+
+    def _survey(self, etcd: EtcdManifest) -> Seen:
+        pki = etcd.ca.rpartition("/")[0]
+        identity = f"--cacert {etcd.ca} --cert {pki}/healthcheck-client.crt --key {pki}/healthcheck-client.key"
+        script = survey_script(
+            data_dir=etcd.host_dir,
+            target=self._data_dir or etcd.host_dir,
+            ask_etcd=f"curl --fail --silent --max-time 5 {identity} {etcd.client_url}",
+            pki=pki,
+        )
+        return Seen.parse(self._shell.run(["sh", "-c", script]))
+
+    def _manifest(self, pod: str) -> str:
+        """Return the original manifest, wherever a restore may have left it."""
+        script = f"cat {ASIDE}/manifests/{pod}.yaml 2>/dev/null || cat {MANIFESTS}/{pod}.yaml"
+        try:
+            return self._shell.run(["sh", "-c", script])
+        except ProgramError as error:
+            if "No such file" not in error.output:
+                raise
+            raise self._no_manifest(pod) from error
+
+    def _no_manifest(self, pod: str) -> ClusterError:
+        return ClusterError(
+            f"{self._shell.name} has no {MANIFESTS}/{pod}.yaml{self._external_etcd(pod)}",
+            hint="name the control-plane node that runs etcd as a static pod; an external etcd is restored where it "
+            "runs, and a managed control plane (EKS, GKE, AKS) is backed up with Velero",
+        )
+
+    def _external_etcd(self, pod: str) -> str:
+        if pod != "etcd":
+            return ""
+        where = f"{MANIFESTS}/kube-apiserver.yaml"
+        try:
+            servers = ApiServerManifest.parse(self._shell.run(["cat", where]), where=where).etcd_servers
+        except ClusterGuardError:
+            return ", and no API server either: it is not a control-plane node as kubeadm makes them"
+        return f": its API server uses an external etcd ({', '.join(servers)})"
+
+    def _journal(self) -> dict[str, Any] | None:
+        text = self._shell.run(["sh", "-c", f"cat {JOURNAL} 2>/dev/null || true"])
+        if not text.strip():
+            return None
+        try:
+            journal = json.loads(text)
+            if journal["format"] != 1:
+                raise ClusterError(
+                    f"{self._shell.name}:{JOURNAL} has format {journal['format']}, which this version does not know",
+                    hint="run the version of clusterguard that began that restore",
+                )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ClusterError(f"{self._shell.name}:{JOURNAL} cannot be read: {text[:200]!r}") from error
+        return dict(journal)
+
+    def _other_cluster(self) -> list[ClusterError]:
+        """Return a complaint if the node and the API that we speak to belong to different clusters."""
+        ours = self._shell.run(["cat", "/etc/kubernetes/pki/ca.crt"])
+        api = self._api()
+        try:
+            published = api.get(api.resource("ConfigMap"), "kube-root-ca.crt", "kube-system")
+        except ClusterUnreachableError:
+            return []  # a lost cluster is why people restore
+        theirs = str((published.get("data") or {}).get("ca.crt", ""))
+        if "".join(ours.split()) in "".join(theirs.split()):
+            return []
+        return [
+            ClusterError(
+                "it is no node of the cluster that the kubeconfig reaches: their certificate authorities differ",
+                hint="name the control-plane node of that very cluster",
+            )
+        ]
+
+    # ---- deciding ------------------------------------------------------------------------------------------
+
+    def _target(self, node: _Node) -> str:
+        return self._data_dir or node.etcd.host_dir
+
+    def _composed(self) -> Recipe:
+        if self._recipe is None:
+            self._recipe = self._compose(self._look())
+        return self._recipe
+
+    def _compose(self, node: _Node) -> Recipe:
+        runtime = choose_runtime(node.seen.all("program"))
+        recipe = Recipe(
+            etcd=node.etcd,
+            api_port=node.api_port,
+            pods=tuple(pod for pod in PODS if pod in node.seen.all("pod")),
+            runtime=runtime or RUNTIMES[-1],
+            etcdutl=("etcdutl",),
+            own_etcdutl=None,
+            target=self._target(node),
+            run=self._run_id,
+            timeouts=self._timeouts,
+        )
+        words, own = self._find_etcdutl(node, recipe)
+        return replace(recipe, etcdutl=words, own_etcdutl=own)
+
+    def _recovery(self, journal: dict[str, Any] | None) -> Recipe:
+        etcd = EtcdManifest.parse(self._manifest("etcd"), where=f"{self._shell.name}: etcd.yaml")
+        api = ApiServerManifest.parse(
+            self._manifest("kube-apiserver"), where=f"{self._shell.name}: kube-apiserver.yaml"
+        )
+        programs = self._shell.run(
+            ["sh", "-c", "for each in crictl ctr pgrep; do command -v $each >/dev/null && echo $each; done; true"]
+        ).split()
+        record = journal or {}
+        return Recipe(
+            etcd=etcd,
+            api_port=api.port,
+            pods=tuple(record.get("pods", PODS)),
+            runtime=choose_runtime(programs) or RUNTIMES[-1],
+            etcdutl=(),
+            own_etcdutl=None,
+            target=str(record.get("target", self._data_dir or etcd.host_dir)),
+            run=str(record.get("run", self._run_id)),
+            timeouts=self._timeouts,
+        )
+
+    def _find_etcdutl(self, node: _Node, recipe: Recipe) -> tuple[tuple[str, ...], Path | None]:
+        """Find etcdutl of etcd's own minor version: on the node, in etcd's image, or ours."""
+        wanted = minor(node.seen.one("etcd"))
+        there = node.seen.one("etcdutl")
+        if there and (not wanted or minor(there) == wanted):
+            return ("etcdutl",), None
+        if "ctr" in node.seen.all("program"):
+            words = self._in_etcds_image(node, recipe)
+            if self._version_of(words):
+                return words, None
+        if self._own_etcdutl is not None and sys.platform == "linux" and platform.machine() == node.seen.one("arch"):
+            return (f"{ASIDE}/etcdutl-{self._run_id}",), self._own_etcdutl()
+        found = f"etcdutl {there} there does not fit etcd {node.seen.one('etcd')}" if there else "no etcdutl there"
+        raise ClusterError(
+            f"{self._shell.name}: {found}, none in etcd's image, and none of this machine fits",
+            hint=f"put etcdutl {wanted or 'of the minor version of etcd'} on the node's PATH",
+        )
+
+    def _in_etcds_image(self, node: _Node, recipe: Recipe) -> tuple[str, ...]:
+        place = recipe.target
+        return (
+            "ctr",
+            *("-n", "k8s.io", "run", "--rm", "--mount", f"type=bind,src={place},dst={place},options=rbind:rw"),
+            node.etcd.image,
+            f"clusterguard-{self._run_id}",
+            "etcdutl",
+        )
+
+    def _version_of(self, etcdutl: Sequence[str]) -> str:
+        # The place to restore into need not be there yet.
+        words = [
+            word if not word.startswith("type=bind") else "type=bind,src=/tmp,dst=/tmp,options=rbind:ro"
+            for word in etcdutl
+        ]
+        try:
+            answer = self._shell.run([*words, "version"])
+        except ProgramError:
+            return ""
+        return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith("etcdutl version")), "")
+
+    def _check_versions(self, node: _Node, snapshot: str) -> None:
+        live = node.seen.one("etcd") or self._version_in_image(node)
+        if live and snapshot and minor(live) != minor(snapshot):
+            raise ClusterError(
+                f"the snapshot is from etcd {snapshot}, and {self._shell.name} runs etcd {live}",
+                hint=f"restore it with etcd {minor(snapshot)}, then upgrade: etcd reads only data of its own minor "
+                "version after a restore",
+            )
+
+    def _version_in_image(self, node: _Node) -> str:
+        """Return what the image of an etcd that does not answer says of itself, or ``""`` if it cannot be asked."""
+        if "ctr" not in node.seen.all("program"):
+            return ""
+        name = f"clusterguard-{self._run_id}"
+        try:
+            answer = self._shell.run(["ctr", "-n", "k8s.io", "run", "--rm", node.etcd.image, name, "etcd", "--version"])
+        except ProgramError:
+            return ""
+        return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith("etcd Version")), "")
+
+    def _check_new_manifest(self, recipe: Recipe) -> None:
+        text = self._shell.run(["cat", recipe.new_manifest])
+        moved = EtcdManifest.parse(text, where=f"{self._shell.name}:{recipe.new_manifest}")
+        inside = recipe.target if recipe.etcd.data_dir == recipe.etcd.host_dir else recipe.etcd.data_dir
+        if moved != replace(recipe.etcd, host_dir=recipe.target, data_dir=inside):
+            raise ClusterError(
+                f"{self._shell.name}: the manifest could not be rewritten for {recipe.target}",
+                hint=f"look at {MANIFESTS}/etcd.yaml: is its data directory written in an unusual way?",
+            )
+
+    # ---- doing ---------------------------------------------------------------------------------------------
+
+    def _perform(self, commands: Sequence[Command], *, log_of: str = "") -> None:
+        for command in commands:
+            self._watch(command)
+            if command.source is not None:
+                self._shell.put(command.source, command.target, mode=command.mode)
+                continue
+            try:
+                self._shell.run(command.argv, timeout_seconds=command.seconds)
+            except ProgramError as error:
+                if error.exit_code != _TIMED_OUT:
+                    raise
+                raise WaitTimeoutError(
+                    f"{self._shell.name}: {command.why}",
+                    seconds=float(command.argv[1]),
+                    last_seen=self._last_words(log_of) if log_of else "still not so",
+                ) from error
+
+    def _last_words(self, pod: str) -> str:
+        """Return the end of a static pod's newest log, which the kubelet keeps at the same place for every runtime."""
+        script = f"ls -t /var/log/pods/kube-system_{pod}-*/{pod}/*.log | head -n 1 | xargs tail -n {_LOG_LINES}"
+        try:
+            return self._shell.run(["sh", "-c", script]).strip() or "nothing in its log"
+        except ProgramError as error:
+            return f"its log cannot be read ({error.message})"
+
+    def _forget(self) -> None:
+        self._node = self._recipe = None
+
+    # ---- looking afterwards --------------------------------------------------------------------------------
+
+    def _dead_api_servers(self, recipe: Recipe) -> list[str]:
+        """One control plane has one API server: any other lease keeps an address of nobody in Service kubernetes."""
+        first, last = (base64.b64encode(text.encode()).decode() for text in (_MASTER_LEASES, _MASTER_LEASES[:-1] + "0"))
+        query = json.dumps({"key": first, "range_end": last, "keys_only": True})
+        url = f"{recipe.etcd.client_url}/v3/kv/range"
+        ask = f"curl --fail --silent --show-error --max-time 10 {recipe.etcd_identity} --data '{query}' {url}"
+        try:
+            answer = json.loads(self._shell.run(["sh", "-c", ask]))
+            keys = [base64.b64decode(entry["key"]).decode() for entry in answer.get("kvs", ())]
+        except (ClusterGuardError, ValueError, KeyError, binascii.Error) as error:
+            return [f"the leases of API servers could not be asked for: {error}"]
+        if len(keys) <= 1:
+            return []
+        told = f"{len(keys)} API servers hold a lease in etcd, and this control plane has one"
+        what = f"Service kubernetes leads to dead addresses as well until theirs run out: {', '.join(keys)}"
+        return [f"{told}: {what}"]
+
+    def _phantoms(self) -> list[str]:
+        from clusterguard.clusters.node_view import settled_phantoms
+
+        return settled_phantoms(self._api())
+
+
+def _other_members(seen: Seen) -> list[ClusterError]:
+    """Return a complaint if etcd, asked itself, has more members than its manifest tells."""
+    try:
+        members = json.loads(seen.one("members") or "{}").get("members", ())
+    except ValueError:
+        return []
+    if len(members) <= 1:
+        return []
+    names = ", ".join(sorted(str(member.get("name") or "(not started)") for member in members))
+    return [
+        ClusterError(
+            f"etcd has {len(members)} members ({names}), and only one can be restored from here",
+            hint="the others would bring the old state back: stop etcd on all control planes, restore one of them as "
+            "a cluster of its own, and let the others join it anew (kubeadm reset, kubeadm join --control-plane)",
+        )
+    ]

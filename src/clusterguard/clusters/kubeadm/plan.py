@@ -1,0 +1,380 @@
+"""Every command of a restore, in order, each with the reason: what is executed is what is printed. No I/O.
+
+On the node a restore keeps two folders, and what lies in them tells how far it came:
+
+    /etc/kubernetes/clusterguard/
+        journal.json            there while the cluster is between two states; written first, removed last
+        manifests/              static pod manifests that were moved aside
+        etcd.yaml               the manifest for a new data directory
+    DATA/.clusterguard/         in the data directory, so that every move is a rename
+        snapshot-RUN.db         the copy of the snapshot
+        prepared-RUN/           built from it
+        before/                 the member of before the swap (or the file "none": there was no member)
+        kept/                   the member of before the last proven restore
+
+Names carry the run, because a killed run may leave a program that still writes on the node.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from clusterguard.clusters.kubeadm.manifests import relocation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from clusterguard.clusters.kubeadm.manifests import EtcdManifest
+    from clusterguard.clusters.kubeadm.runtimes import Runtime
+
+__all__ = ["ASIDE", "CONTROLLERS", "JOURNAL", "LOCK", "MANIFESTS", "PODS", "Command", "Recipe", "Timeouts"]
+
+MANIFESTS = "/etc/kubernetes/manifests"
+ASIDE = "/etc/kubernetes/clusterguard"
+JOURNAL = f"{ASIDE}/journal.json"
+LOCK = "/run/clusterguard-restore.lock"
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
+PODS = ("etcd", "kube-apiserver", *CONTROLLERS)
+_SAVED = f"{ASIDE}/manifests"
+_PKI = "/etc/kubernetes/pki"
+_ADMIN = "/etc/kubernetes/admin.conf"
+_POLL = "0.1"
+_FORGET = "the kubelet forgets what that state does not know, and looks at every pod anew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long things may take, in seconds.
+
+    Attributes:
+        build: etcdutl, on a large snapshot and a slow disk.
+        api_grace: The API server keeps no state of its own: it gets this to answer its last requests, not the
+            kubelet's 30 s, which it uses up whenever somebody watches.
+        gone: Until the containers of stopped static pods are gone.
+        etcd: Until etcd serves.
+        api: Until the API server is ready.
+    """
+
+    build: int = 1800
+    api_grace: int = 3
+    gone: int = 90
+    etcd: int = 120
+    api: int = 180
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command on the node.
+
+    Attributes:
+        why: In words.
+        argv: The command; for a copy, what a person would see there.
+        source: A file of this machine that is copied to ``target``, instead of a command.
+        target: Where to.
+        mode: Its permissions.
+        seconds: How long it may take.
+    """
+
+    why: str
+    argv: tuple[str, ...] = ()
+    source: Path | None = None
+    target: str = ""
+    mode: int = 0o600
+    seconds: float = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The commands of each step, from what was seen on the node.
+
+    Attributes:
+        etcd: The member's manifest.
+        api_port: The API server's port.
+        pods: Which of the static pods have a manifest.
+        runtime: How containers are asked for.
+        etcdutl: The words that run it on the node.
+        own_etcdutl: The program of this machine that is copied there first, or None.
+        target: The data directory to restore into.
+        run: What the names of this run end in.
+        timeouts: How long things may take.
+    """
+
+    etcd: EtcdManifest
+    api_port: int
+    pods: tuple[str, ...]
+    runtime: Runtime
+    etcdutl: tuple[str, ...]
+    own_etcdutl: Path | None
+    target: str
+    run: str
+    timeouts: Timeouts
+
+    @property
+    def relocates(self) -> bool:
+        """Whether the member moves to another directory."""
+        return self.target != self.etcd.host_dir
+
+    @property
+    def work(self) -> str:
+        """The folder in the data directory that everything is built in."""
+        return work_folder(self.target)
+
+    @property
+    def prepared(self) -> str:
+        """The new data directory while it is built."""
+        return f"{self.work}/prepared-{self.run}"
+
+    @property
+    def new_manifest(self) -> str:
+        """The manifest for another data directory."""
+        return f"{ASIDE}/etcd.yaml"
+
+    @property
+    def kept(self) -> str:
+        """Where the old data is after a proven restore."""
+        return f"{self.etcd.host_dir}/member" if self.relocates else f"{self.work}/kept/member"
+
+    def prepare(self, snapshot: Path, *, bump_revision: int) -> tuple[Command, ...]:
+        """Build the new data directory beside the live one, while that serves."""
+        copy = f"{self.work}/snapshot-{self.run}.db"
+        layout = self.etcd.layout
+        restore = (
+            *self.etcdutl,
+            "snapshot",
+            "restore",
+            copy,
+            f"--data-dir={self.prepared}",
+            f"--name={layout.name}",
+            f"--initial-cluster={layout.initial_cluster}",
+            f"--initial-cluster-token={layout.token}",
+            f"--initial-advertise-peer-urls={layout.peer_url}",
+            f"--bump-revision={bump_revision}",
+            "--mark-compacted",
+        )
+        commands = [
+            Command(
+                why="folders of the restore", argv=("mkdir", "-p", "-m", "700", ASIDE, _SAVED, self.target, self.work)
+            ),
+            Command(why="the snapshot", source=snapshot, target=copy),
+            Command(
+                why="build the new data directory; watchers must never see the revision go back",
+                argv=restore,
+                seconds=self.timeouts.build,
+            ),
+            Command(
+                why="it belongs to whom the old one belongs to",
+                argv=("chown", "-R", f"--reference={self.etcd.host_dir}", self.prepared),
+            ),
+            Command(why="the copy has served its purpose", argv=("rm", "-f", copy)),
+        ]
+        if self.own_etcdutl is not None:
+            program = Command(
+                why="etcdutl of etcd's minor version: the node has none",
+                source=self.own_etcdutl,
+                target=self.etcdutl[0],
+                mode=0o700,
+            )
+            commands.insert(1, program)
+        if self.relocates:
+            edits = " ".join(f"-e '{expression}'" for expression in relocation(self.etcd, self.target))
+            script = f"sed {edits} {MANIFESTS}/etcd.yaml > {self.new_manifest} && sync {self.new_manifest}"
+            commands.append(Command(why="the manifest for the new data directory", argv=("sh", "-c", script)))
+        return tuple(commands)
+
+    def stop(self) -> tuple[Command, ...]:
+        """Stop the API server and what speaks to it, then etcd; without etcd an API server lingers."""
+        clients = tuple(pod for pod in self.pods if pod != "etcd")
+        return (
+            Command(why="from here on a second run knows what to undo", argv=self._write_journal()),
+            *self._stop_pods(clients, brief="kube-apiserver"),
+            *self._stop_pods(("etcd",)),
+        )
+
+    def swap_in(self) -> tuple[Command, ...]:
+        """Put the new data directory in place by renaming; the old member is kept."""
+        live, before = f"{self.etcd.host_dir}/member", f"{self.work}/before"
+        move_in = f"mv -T {self.prepared}/member {self.target}/member && rm -rf {self.prepared} && sync {self.target}"
+        commands = [Command(why="the restored member goes live", argv=("sh", "-c", move_in))]
+        if not self.relocates:
+            aside = (
+                f"mkdir -p -m 700 {before} && if test -e {live}; then mv -T {live} {before}/member; "
+                f"else touch {before}/none; fi && sync {before} {self.target}"
+            )
+            commands.insert(0, Command(why="the old member is kept", argv=("sh", "-c", aside)))
+        return tuple(commands)
+
+    def start_etcd(self) -> tuple[Command, ...]:
+        """Start etcd on the restored data and wait until it serves."""
+        manifest = self.new_manifest if self.relocates else f"{_SAVED}/etcd.yaml"
+        # A changed manifest is another pod of the same name, which a kubelet that remembers the old one lets wait.
+        forget = self._restart_kubelet("the changed manifest is another pod to the kubelet: it must forget the old one")
+        return (
+            Command(why="the kubelet starts etcd", argv=("mv", "-T", manifest, f"{MANIFESTS}/etcd.yaml")),
+            *((forget,) if self.relocates else ()),
+            self._wait_for_etcd(),
+        )
+
+    def start_api(self) -> tuple[Command, ...]:
+        """Start the API server and wait until it is ready."""
+        return (self._put_back(("kube-apiserver",)), self._wait_for_api())
+
+    def start_controllers(self) -> tuple[Command, ...]:
+        """Start the controllers and let the kubelet look at everything anew."""
+        there = tuple(pod for pod in self.pods if pod in CONTROLLERS)
+        leases = Command(
+            why="the restored leader leases name holders that were stopped",
+            argv=(
+                *("kubectl", "--kubeconfig", _ADMIN, "--server", f"https://127.0.0.1:{self.api_port}"),
+                *("--tls-server-name", "kubernetes", "--namespace", "kube-system"),
+                *("delete", "lease", "--ignore-not-found", "--wait=false", *CONTROLLERS),
+            ),
+        )
+        start = (self._put_back(there),) if there else ()
+        return (leases, *start, self._restart_kubelet(_FORGET))
+
+    def commit(self) -> tuple[Command, ...]:
+        """Give up the way back."""
+        return (
+            Command(why="the restore is proven: from here on it stays", argv=("rm", "-f", JOURNAL)),
+            *self.tidy(),
+        )
+
+    def tidy(self) -> tuple[Command, ...]:
+        """Do what a commit leaves to do, however far it came; safe to repeat."""
+        before, kept = f"{self.work}/before", f"{self.work}/kept"
+        keep = f"if test -e {before}; then rm -rf {kept} && mv -T {before} {kept}; fi"
+        # A manifest still aside without a journal is that of the old data directory, after a move to a new one.
+        old = f"if test -e {_SAVED}/etcd.yaml; then mv -T {_SAVED}/etcd.yaml {ASIDE}/etcd.yaml.before; fi"
+        rest = (
+            f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {ASIDE}/etcdutl-* {self.new_manifest}; "
+            f"rmdir {_SAVED} {self.work} 2>/dev/null || true"
+        )
+        return (
+            Command(
+                why="the old member and manifest, under names that mean proven", argv=("sh", "-c", f"{keep}; {old}")
+            ),
+            Command(why="what the restore needed", argv=("sh", "-c", rest)),
+        )
+
+    def roll_back(self) -> tuple[Command, ...]:
+        """Bring back the manifests and the data as they were; safe to repeat from anywhere."""
+        clients = tuple(pod for pod in self.pods if pod != "etcd")
+        return (
+            *self._stop_pods(clients, brief="kube-apiserver"),
+            *self._stop_pods(("etcd",)),
+            Command(why="the old data", argv=("sh", "-c", self._old_data_back())),
+            self._put_back(("etcd",)),
+            self._wait_for_etcd(),
+            self._put_back(("kube-apiserver",)),
+            self._wait_for_api(),
+            *((self._put_back(CONTROLLERS),) if set(CONTROLLERS) & set(self.pods) else ()),
+            self._restart_kubelet(_FORGET),
+            Command(why="the old state serves", argv=("rm", "-f", JOURNAL)),
+            *self.tidy(),
+        )
+
+    def _old_data_back(self) -> str:
+        live, before, failed = f"{self.target}/member", f"{self.work}/before", f"{self.work}/failed"
+        if self.relocates:
+            return f"rm -rf {live} {self.work}"
+        # Each line undoes one rename, and only where that rename was done: before/member and before/none are the
+        # witnesses, and the last thing that goes.
+        return (
+            f"set -e; rm -rf {failed}; mkdir -p -m 700 {failed}; "
+            f"if test -e {before}/member; then if test -e {live}; then mv -T {live} {failed}/member; fi; "
+            f"mv -T {before}/member {live}; "
+            f"elif test -e {before}/none; then if test -e {live}; then mv -T {live} {failed}/member; fi; "
+            f"rm {before}/none; fi; sync {self.target}; rm -rf {before} {failed}"
+        )
+
+    def _write_journal(self) -> tuple[str, ...]:
+        record = {"format": 1, "run": self.run, "data_dir": self.etcd.host_dir, "target": self.target}
+        text = json.dumps(record | {"pods": list(self.pods)})
+        script = 'umask 077; printf "%s\\n" "$1" > "$2.part" && sync "$2.part" && mv -T "$2.part" "$2" && sync "$3"'
+        return ("sh", "-c", script, "journal", text, JOURNAL, ASIDE)
+
+    def _stop_pods(self, pods: Sequence[str], *, brief: str = "") -> tuple[Command, ...]:
+        """Move manifests aside and see the containers gone; the one named ``brief`` does not get the full grace."""
+        # A manifest that stands aside already is the original: what is live then is ours and goes.
+        move = (
+            f"mkdir -p -m 700 {_SAVED}; for pod in {' '.join(pods)}; do "
+            f"if test -e {_SAVED}/$pod.yaml; then rm -f {MANIFESTS}/$pod.yaml; "
+            f"elif test -e {MANIFESTS}/$pod.yaml; then mv -T {MANIFESTS}/$pod.yaml {_SAVED}/$pod.yaml; fi; done; "
+            f"sync {_SAVED} {MANIFESTS}"
+        )
+        named = ", ".join(pods)
+        commands = [Command(why=f"the kubelet stops {named}", argv=("sh", "-c", move))]
+        if brief in pods:
+            listing = self.runtime.running((brief,), data_dir=self.etcd.data_dir)
+            grace = (
+                f"{listing}; end=$(($(date +%s) + {self.timeouts.api_grace})); "
+                f'while test $(date +%s) -lt $end && ids=$(running) && test -n "$ids"; do sleep {_POLL}; done; '
+                f"for id in $(running); do {self.runtime.kill}; done; true"
+            )
+            why = f"{brief} keeps no state: it gets {self.timeouts.api_grace} s, then it is killed"
+            commands.append(Command(why=why, argv=("sh", "-c", grace)))
+        listing = self.runtime.running(pods, data_dir=self.etcd.data_dir)
+        gone = f'{listing}; while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; done'
+        commands.append(
+            Command(
+                why=f"see their containers gone: {named}",
+                argv=("timeout", str(self.timeouts.gone), "sh", "-c", gone),
+                seconds=self.timeouts.gone + 30,
+            )
+        )
+        return tuple(commands)
+
+    def _put_back(self, pods: Sequence[str]) -> Command:
+        move = (
+            f"for pod in {' '.join(pods)}; do if test -e {_SAVED}/$pod.yaml; then "
+            f"mv -T {_SAVED}/$pod.yaml {MANIFESTS}/$pod.yaml; fi; done; sync {MANIFESTS} {_SAVED}"
+        )
+        return Command(why=f"the kubelet starts {', '.join(pods)}", argv=("sh", "-c", move))
+
+    def _wait_for_etcd(self) -> Command:
+        ask = f"curl --fail --silent --show-error --output /dev/null --max-time 2 {self.etcd_identity}"
+        loop = f"until {ask} {self.etcd.client_url}/readyz; do sleep {_POLL}; done 2>/dev/null"
+        return Command(
+            why="etcd serves",
+            argv=("timeout", str(self.timeouts.etcd), "sh", "-c", loop),
+            seconds=self.timeouts.etcd + 30,
+        )
+
+    def _wait_for_api(self) -> Command:
+        ask = f"curl --fail --silent --output /dev/null --max-time 5 {self._api_identity}"
+        loop = f"until {ask} {self._api_url}/readyz; do sleep {_POLL}; done"
+        return Command(
+            why="the API server is ready",
+            argv=("timeout", str(self.timeouts.api), "sh", "-c", loop),
+            seconds=self.timeouts.api + 30,
+        )
+
+    def _restart_kubelet(self, why: str) -> Command:
+        return Command(why=why, argv=("systemctl", "restart", "kubelet"))
+
+    @property
+    def etcd_identity(self) -> str:
+        """The options by which curl is let in by etcd, as kubeadm's own health check is."""
+        folder = self.etcd.ca.rpartition("/")[0]
+        return f"--cacert {self.etcd.ca} --cert {folder}/healthcheck-client.crt --key {folder}/healthcheck-client.key"
+
+    @property
+    def _api_identity(self) -> str:
+        # The certificate is for the name "kubernetes" on every control plane, for loopback on few.
+        return (
+            f"--cacert {_PKI}/ca.crt --cert {_PKI}/apiserver-kubelet-client.crt "
+            f"--key {_PKI}/apiserver-kubelet-client.key --resolve {urlsplit(self._api_url).netloc}:127.0.0.1"
+        )
+
+    @property
+    def _api_url(self) -> str:
+        return f"https://kubernetes:{self.api_port}"
+
+
+def work_folder(data_dir: str) -> str:
+    """Return the folder that a restore works in, on the file system of the data."""
+    return f"{data_dir}/.clusterguard"

@@ -1,0 +1,313 @@
+"""Commands as root on one node: of a kind cluster, this very host, or any host that OpenSSH reaches.
+
+A node is asked little: a shell and the everyday programs of a Linux host. What is copied there appears under its
+name whole or not at all, and stays across a power cut: temporary name, size compared, fsync, rename.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import shlex
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from clusterguard.errors import ClusterError, ConfigError, ProgramError
+from clusterguard.process import attached, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from clusterguard.process import Attached
+
+__all__ = ["DockerNodeShell", "LocalNodeShell", "NodeShell", "SshNodeShell", "open_node_shell"]
+
+_SECONDS = 60.0
+_CONNECT_SECONDS = 10
+_ALIVE_SECONDS = 5
+_ALIVE_TIMES = 6
+# The slowest disk and line that a snapshot is copied over: 1 MiB a second.
+_SLOWEST_BYTES_PER_SECOND = 1024 * 1024
+_TAIL = 4096
+_SSH_FAILED = 255  # ssh's own exit code, whatever the command's would have been
+_LOCK_TAKEN = 75  # EX_TEMPFAIL of sysexits.h, which no step of flock or sh uses otherwise
+
+# $1 target, $2 mode, $3 size. The size is compared because a copy whose sender was killed ends early, too.
+_RECEIVE = (
+    'set -e; umask 077; cat > "$1.part"; test "$(stat -c %s "$1.part")" = "$3"; '
+    'chmod "$2" "$1.part"; sync "$1.part"; mv -fT "$1.part" "$1"; sync "$(dirname "$1")"'
+)
+# $1 lock file, $2 seconds. The shell that holds the lock reads commands from the pipe that we feed: when we are killed
+# it ends its last command, reads the end of the pipe and lets go. Nobody finds the lock free and a command at work.
+_HOLD = (
+    'exec 9>"$1"; flock --exclusive --timeout "$2" --conflict-exit-code 75 9 || exit; '
+    "t=$(mktemp -d) || exit; export t; echo held; exec sh"
+)
+_TIDY = "trap 'rm -rf \"$t\"' EXIT\n"
+_ASK = '{command} </dev/null 9>&- >"$t/out" 2>"$t/err"; echo "$? $(base64 -w 0 <"$t/out") $(base64 -w 0 <"$t/err")"\n'
+
+
+class NodeShell(Protocol):
+    """Runs commands as root on one node."""
+
+    @property
+    def name(self) -> str:
+        """How messages call the node."""
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
+        """Run a command to its end and return what it printed on standard output.
+
+        Raises:
+            ProgramError: It failed; the message has the end of its standard error.
+        """
+
+    def put(self, source: Path, target: str, *, mode: int = 0o600) -> None:
+        """Copy a file to the node; it appears under its name whole or not at all.
+
+        Raises:
+            ProgramError: It could not be written there.
+        """
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            ProgramError: It is not there, or cannot be read.
+        """
+
+    def lock(self, path: str, *, wait_seconds: float = 0) -> AbstractContextManager[NodeShell]:
+        """Hold a lock file on the node while the ``with`` block runs; the lock goes with us, however we end.
+
+        What is given runs commands in one shell on the node, which holds the lock: no connection for each command,
+        and none is still at work when somebody else gets the lock.
+
+        Raises:
+            ClusterError: Another process holds it.
+        """
+
+    def describe(self, argv: Sequence[str]) -> str:
+        """Return the command line that a person would type at this machine."""
+
+    def describe_put(self, source: Path, target: str, *, mode: int = 0o600) -> str:
+        """Return the command line by which a person would copy a file there."""
+
+
+class _Shell:
+    """What the three have in common: everything but how a command gets there."""
+
+    name: str
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
+        """Run a command to its end and return what it printed on standard output."""
+        return self._run(argv, stdin=stdin, seconds=timeout_seconds)
+
+    def put(self, source: Path, target: str, *, mode: int = 0o600) -> None:
+        """Copy a file to the node; it appears under its name whole or not at all."""
+        size = source.stat().st_size
+        seconds = _SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+        self._run(["sh", "-c", _RECEIVE, "put", target, f"{mode:o}", str(size)], stdin=source, seconds=seconds)
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file."""
+        text = self._run(["base64", path], stdin=None, seconds=_SECONDS)
+        try:
+            return base64.b64decode(text)
+        except binascii.Error as error:
+            raise ProgramError(f"{self.name}: base64 {path} printed something else: {text[:80]!r}") from error
+
+    @contextmanager
+    def lock(self, path: str, *, wait_seconds: float = 0) -> Iterator[NodeShell]:
+        """Hold a lock file on the node while the ``with`` block runs, and give a shell that runs under it."""
+        with attached(self._argv(["sh", "-c", _HOLD, "lock", path, f"{wait_seconds:g}"])) as holder:
+            try:
+                holder.hear(timeout_seconds=_SECONDS + wait_seconds)
+                holder.say(_TIDY)
+            except ProgramError as error:
+                if error.exit_code == _LOCK_TAKEN:
+                    raise ClusterError(
+                        f"{self.name}: another process holds {path}", hint="wait until it has ended, then try again"
+                    ) from error
+                raise self.explained(error, "flock") from error
+            yield _LockedShell(self, holder)
+
+    def describe(self, argv: Sequence[str]) -> str:
+        """Return the command line that a person would type at this machine."""
+        return shlex.join(argv)
+
+    def describe_put(self, source: Path, target: str, *, mode: int = 0o600) -> str:
+        """Return the command line by which a person would copy a file there."""
+        install = ["install", "-D", "-m", f"{mode:o}", "/dev/stdin", target]
+        return f"{self.describe(install)} < {shlex.quote(str(source))}"
+
+    def _argv(self, argv: Sequence[str]) -> list[str]:
+        return list(argv)
+
+    def _run(self, argv: Sequence[str], *, stdin: bytes | Path | None, seconds: float) -> str:
+        try:
+            return run(self._argv(argv), stdin=stdin, timeout_seconds=seconds).stdout
+        except ProgramError as error:
+            raise self.explained(error, argv[0]) from error
+
+    def explained(self, error: ProgramError, program: str) -> ProgramError:
+        """Return a failure in words that name the node and the program on it."""
+        if error.exit_code is None:
+            return ProgramError(f"{self.name}: {error.message}", hint=error.hint)
+        return ProgramError(
+            f"{self.name}: {program}: exit code {error.exit_code}: {error.output or 'it printed nothing'}",
+            exit_code=error.exit_code,
+            output=error.output,
+            hint=self._hint(error),
+        )
+
+    def _hint(self, error: ProgramError) -> str | None:
+        return error.hint
+
+
+class _LockedShell:
+    """Runs commands in the one shell that holds the lock; what needs input goes its own way."""
+
+    def __init__(self, outside: _Shell, holder: Attached) -> None:
+        self._outside = outside
+        self._holder = holder
+        self._lost = False
+
+    @property
+    def name(self) -> str:
+        return self._outside.name
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
+        if stdin is not None or self._lost:
+            return self._outside.run(argv, stdin=stdin, timeout_seconds=timeout_seconds)
+        try:
+            self._holder.say(_ASK.replace("{command}", shlex.join(argv)))
+            code, *output = self._holder.hear(timeout_seconds=timeout_seconds).split(" ")
+            printed, complaint = (base64.b64decode(each).decode(errors="replace") for each in output)
+        except (ProgramError, ValueError) as error:
+            self._lost = True  # a late answer must not pass for that of the next command
+            raise ProgramError(f"{self.name}: {argv[0]}: the line to the node broke: {error}") from error
+        if code != "0":
+            told = (complaint.strip() or printed.strip())[-_TAIL:]
+            raise self._outside.explained(ProgramError(told, exit_code=int(code), output=told), argv[0])
+        return printed
+
+    def put(self, source: Path, target: str, *, mode: int = 0o600) -> None:
+        self._outside.put(source, target, mode=mode)
+
+    def read(self, path: str) -> bytes:
+        return self._outside.read(path)
+
+    def lock(self, path: str, *, wait_seconds: float = 0) -> AbstractContextManager[NodeShell]:
+        return self._outside.lock(path, wait_seconds=wait_seconds)
+
+    def describe(self, argv: Sequence[str]) -> str:
+        return self._outside.describe(argv)
+
+    def describe_put(self, source: Path, target: str, *, mode: int = 0o600) -> str:
+        return self._outside.describe_put(source, target, mode=mode)
+
+
+class LocalNodeShell(_Shell):
+    """This very host: clusterguard runs on the control-plane node, as root."""
+
+    def __init__(self) -> None:
+        self.name = "this host"
+
+
+class DockerNodeShell(_Shell):
+    """A node that is a container, as those of kind are.
+
+    Args:
+        container: Its name.
+        docker: The docker program, or podman.
+    """
+
+    def __init__(self, container: str, *, docker: str = "docker") -> None:
+        self.name = container
+        self._docker = docker
+
+    def describe(self, argv: Sequence[str]) -> str:
+        """Return the ``docker exec`` that runs a command there."""
+        return shlex.join(self._argv(argv))
+
+    def _argv(self, argv: Sequence[str]) -> list[str]:
+        # Not docker cp: it writes below what is mounted in the node.
+        return [self._docker, "exec", "--interactive", self.name, *argv]
+
+    def _hint(self, error: ProgramError) -> str | None:
+        if "No such container" in error.output or "is not running" in error.output:
+            return f"docker ps --all --filter name={self.name}"
+        return error.hint
+
+
+class SshNodeShell(_Shell):
+    """A host that the OpenSSH program reaches without asking for anything: key or agent, known host key.
+
+    Args:
+        host: Its name or address, or a name from ``~/.ssh/config``.
+        user: Whom to log in as; by default what ssh's configuration says.
+        port: Likewise.
+        identity: File with the private key; likewise.
+        ssh: The ssh program.
+        sudo: Become root by ``sudo -n``, unless ``user`` is root.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        user: str | None = None,
+        port: int | None = None,
+        identity: Path | None = None,
+        ssh: str = "ssh",
+        sudo: bool = True,
+    ) -> None:
+        if not host or host.startswith("-"):
+            raise ConfigError(f"{host!r} is not a host")
+        self.name = host
+        self._ssh = ssh
+        self._options = [*(["-p", str(port)] if port else []), *(["-i", str(identity)] if identity else [])]
+        self._target = f"{user}@{host}" if user else host
+        self._sudo = ["sudo", "-n", "--"] if sudo and user != "root" else []
+
+    def describe(self, argv: Sequence[str]) -> str:
+        """Return the ``ssh`` that runs a command there."""
+        return shlex.join([self._ssh, *self._options, self._target, shlex.join([*self._sudo, *argv])])
+
+    def _argv(self, argv: Sequence[str]) -> list[str]:
+        unattended = {
+            "BatchMode": "yes",
+            "ConnectTimeout": _CONNECT_SECONDS,
+            "ServerAliveInterval": _ALIVE_SECONDS,
+            "ServerAliveCountMax": _ALIVE_TIMES,
+        }
+        options = [word for key, value in unattended.items() for word in ("-o", f"{key}={value}")]
+        # ssh hands one line to the login shell of the other side.
+        return [self._ssh, *options, *self._options, "--", self._target, shlex.join([*self._sudo, *argv])]
+
+    def _hint(self, error: ProgramError) -> str | None:
+        if error.exit_code == _SSH_FAILED:
+            return f"ssh {self._target} true must work without a question, on this machine and as this user"
+        if self._sudo and "sudo:" in error.output:
+            return "let this user run sudo without a password, or log in as root"
+        return error.hint
+
+
+def open_node_shell(word: str, *, port: int | None = None, identity: Path | None = None) -> NodeShell:
+    """Return the shell of the node that a word names: ``local``, ``docker:NAME`` or ``ssh:[USER@]HOST``.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    kind, _, rest = word.partition(":")
+    match kind, bool(rest):
+        case "local", False:
+            return LocalNodeShell()
+        case "docker", True:
+            return DockerNodeShell(rest)
+        case "ssh", True:
+            user, _, host = rest.rpartition("@")
+            return SshNodeShell(host, user=user or None, port=port, identity=identity)
+        case _:
+            raise ConfigError(f"{word!r} names no node", hint="write local, docker:NAME or ssh:[USER@]HOST")

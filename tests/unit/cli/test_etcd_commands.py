@@ -1,0 +1,66 @@
+"""``clusterguard etcd``: the options that reach etcd stand once, and mean the same in every command."""
+
+import pytest
+
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: prod
+contexts: [{name: prod, context: {cluster: prod, user: ops}}]
+clusters: [{name: prod, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: ops, user: {token: a-token}}]
+"""
+
+
+@pytest.fixture
+def prod(tmp_path, monkeypatch):
+    monkeypatch.delenv("CLUSTERGUARD_NODE_SHELL", raising=False)
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    return f"kubeconfig:{tmp_path}/kubeconfig"
+
+
+@pytest.mark.parametrize("command", ["save", "verify", "restore", "recover"])
+def test_every_command_reaches_etcd_by_the_same_options(cli, command):
+    text = cli("etcd", command, "--help").out
+    for option in ("--endpoints", "--cacert", "--cert", "--key", "--user", "--password-file", "--node-shell"):
+        assert option in text
+
+
+@pytest.mark.parametrize("command", [["save", "x"], ["verify", "x"], ["restore", "x"], ["recover"]])
+def test_a_word_that_names_no_node_is_refused(cli, tmp_path, prod, command):
+    where = ["--cluster", prod]
+    store = [] if command[0] == "recover" else ["--store", tmp_path]
+    ended = cli("etcd", *command, *where, *store, "--node-shell", "telnet:cp-1")
+    assert ended.code == 2
+    assert "'telnet:cp-1' names no node" in ended.err
+    assert "local, docker:NAME or ssh:[USER@]HOST" in ended.err
+
+
+def test_a_certificate_without_its_key_is_refused_wherever_it_is_given(cli, tmp_path):
+    cert = tmp_path / "cert"
+    cert.touch()
+    for command in ("save", "verify"):
+        ended = cli("etcd", command, "x", "--store", tmp_path, "--endpoints", "https://127.0.0.1:1", "--cert", cert)
+        assert "give both --cert and --key" in ended.err
+
+
+def test_another_data_directory_needs_a_node(cli, tmp_path, prod):
+    ended = cli("etcd", "restore", "x", "--store", tmp_path, "--cluster", prod, "--data-dir", "/mnt/new")
+    assert "--data-dir is for control planes of kubeadm" in ended.err
+    assert "--node-shell ssh:HOST" in ended.err
+
+
+def test_recover_needs_a_node(cli, prod):
+    ended = cli("etcd", "recover", "--cluster", prod)
+    assert ended.code == 2
+    assert "nobody said how to reach the control-plane node" in ended.err
+
+
+@pytest.mark.parametrize("command", ["restore", "recover"])
+def test_a_host_that_is_no_node_of_kubeadm_is_told_not_traced(cli, tmp_path, prod, command, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    name, store = (["x"], ["--store", tmp_path]) if command == "restore" else ([], [])
+    ended = cli("etcd", command, *name, "--cluster", prod, *store, "--node-shell", "docker:no-such-node")
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+    assert "error: " in ended.err

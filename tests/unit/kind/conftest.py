@@ -1,0 +1,65 @@
+"""Kind clusters on a Docker and a kind that tests can make fail."""
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake_kind import KIND, KUBECONFIG, FakeApi, FakeDocker
+
+from clusterguard.clusters.kind import KindCluster
+from clusterguard.clusters.kube import KubeClient
+
+
+@pytest.fixture
+def kind_folder(tmp_path):
+    """What the fake kind reads and writes: existing, says, fails, hangs; calls, config.yaml, up."""
+    folder = tmp_path / "kind-program"
+    folder.mkdir()
+    program = folder / "kind"
+    program.write_text(KIND.format(folder=shlex.quote(str(folder)), kubeconfig=KUBECONFIG))
+    program.chmod(0o700)
+    return folder
+
+
+@pytest.fixture
+def docker(kind_folder):
+    return FakeDocker(kind_folder)
+
+
+@pytest.fixture
+def api(monkeypatch):
+    api = FakeApi()
+    monkeypatch.setattr(KubeClient, "from_kubeconfig", lambda _path, *, context=None: api)
+    return api
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def make(kind_folder, docker, api, home, monkeypatch):
+    """Give a function that makes a KindCluster on the fakes."""
+    monkeypatch.delenv("CLUSTERGUARD_KIND_IMAGE", raising=False)
+    toolchain = SimpleNamespace(ensure=lambda *names: dict.fromkeys(names, kind_folder / "kind"))
+
+    def make(name="test", **options):
+        options = {"toolchain": toolchain, "home": home, "docker": docker, "sleep": lambda _: None} | options
+        return KindCluster(name, **options)
+
+    return make
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Give a function that makes a program of a shell script."""
+
+    def program(text, name="docker"):
+        path = Path(tmp_path, name)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o700)
+        return str(path)
+
+    return program

@@ -1,0 +1,118 @@
+"""A drill that a cluster can show nothing about is not run there, and says so; it never passes."""
+
+import pytest
+import yaml
+
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
+from clusterguard.drills.needs import Need, why_not_run
+from clusterguard.drills.programs import programs_for, require_docker_for
+from clusterguard.errors import ProvisioningError
+
+TARGET = {"namespace": "shop", "selector": "app=web"}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(**changes):
+        spec = {
+            "fault": [{"delete": {"kind": "Pod", "namespace": "shop", "all": True}}],
+            "backup": [{"etcdSnapshot": {"name": "before"}}],
+            "restore": [{"etcdRestore": {"from": "before"}}],
+            "verify": [{"restored": {}}],
+        }
+        document = {
+            "apiVersion": "clusterguard.dev/v1alpha1",
+            "kind": "Drill",
+            "metadata": {"name": "small"},
+            "spec": spec | changes,
+        }
+        path = tmp_path / "small.drill.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return load_drill(path)
+
+    return load
+
+
+HTTP = {"verify": [{"http": {"service": "web", "namespace": "shop", "port": 80}}]}
+EXEC = {"setup": [{"exec": {"command": ["true"], "in": TARGET}}]}
+STOP = {"fault": [{"stopNode": {"name": "n1"}}]}
+LOSE = {"fault": [{"loseEtcd": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "needs"),
+    [
+        ({}, set()),
+        (HTTP, {Need.CONTAINERS}),
+        (EXEC, {Need.CONTAINERS}),
+        ({"setup": [{"writeFile": {"in": TARGET, "path": "/d", "size": 1}}]}, {Need.CONTAINERS}),
+        (STOP, {Need.NODES}),
+        (LOSE, {Need.CONTROL_PLANE}),
+        (HTTP | STOP, {Need.CONTAINERS, Need.NODES}),
+    ],
+)
+def test_a_drill_tells_what_it_needs(load, change, needs):
+    assert load(**change).needs == needs
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "reason"),
+    [
+        ({}, "embedded", None),
+        (LOSE, "embedded", None),
+        (HTTP, "kind", None),
+        (STOP, "kind:mine", None),
+        (HTTP, "context:prod", None),
+        (HTTP, "embedded", "`http`"),
+        (EXEC, "embedded:mine", "`exec`"),
+        (STOP, "embedded", "`stopNode`"),
+        (STOP, "context:prod", "`stopNode`"),
+        (LOSE, "kubeconfig:/etc/prod", "`loseEtcd`"),
+        (HTTP | {"clusters": {"main": {"kind": {}}}}, "embedded", None),
+        (HTTP | {"clusters": {"main": {"embedded": {}}}}, "kind", "`http`"),
+    ],
+)
+def test_where_its_steps_mean_nothing_it_is_not_run(load, change, where, reason):
+    why = why_not_run(load(**change), default_cluster=where)
+    assert why is None if reason is None else why.startswith(reason)
+
+
+def test_the_reason_names_the_line_and_what_is_simulated(load):
+    drill = load(**HTTP)
+    assert why_not_run(drill, default_cluster="embedded") == (
+        f"`http` ({drill.phase('verify')[0].location}) needs containers that run; pods and nodes of embedded clusters "
+        "are simulated. On kind it can be run"
+    )
+
+
+def test_a_runner_that_is_made_to_run_it_does_not_call_it_a_pass(load):
+    result = DrillRunner(settings=DrillSettings()).run(load(**HTTP))
+    assert result.verdict is Verdict.ERROR
+    assert "cannot be run here" in result.reason
+    assert result.steps == ()
+
+
+def test_drills_on_kind_need_kind_and_no_control_plane_of_ours(load):
+    assert programs_for([load()], default_cluster="kind") == ("kind",)
+    assert programs_for([load()], default_cluster="kind:mine") == ("kind",)
+    assert "kind" not in programs_for([load()], default_cluster="embedded")
+    assert programs_for([load(**HTTP)], default_cluster="embedded") == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "wanted"),
+    [
+        ({}, "kind", True),
+        ({}, "kind:mine", True),
+        ({}, "embedded", False),
+        ({"clusters": {"main": {"embedded": {}}}}, "kind", False),
+        ({"clusters": {"main": {"kind": {}}}}, "embedded", False),  # that drill says so itself
+    ],
+)
+def test_docker_is_looked_for_at_once_where_kind_was_asked_for(load, monkeypatch, tmp_path, change, where, wanted):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if not wanted:
+        require_docker_for([load(**change)], default_cluster=where)
+        return
+    with pytest.raises(ProvisioningError, match="there is no program docker on PATH"):
+        require_docker_for([load(**change)], default_cluster=where)

@@ -1,0 +1,233 @@
+"""Clusters of a drill on kind: the second is created beside the work on the first, and none is left behind."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from clusterguard.clusters.kind import KindCluster
+from clusterguard.drills import DrillSettings, load_drill
+from clusterguard.drills.run import Run
+from clusterguard.drills.runner import DrillRunner
+from clusterguard.drills.verdict import Verdict
+from clusterguard.errors import ClusterError, NotAllowedError, ProvisioningError
+
+SECONDS = 20
+
+
+class Provider:
+    """Makes clusters as `KindCluster` does, as slowly and as badly as a test wants it."""
+
+    def __init__(self):
+        self.made = {}
+        self.errors = {}
+        self.gates = {}  # what the creation of a cluster waits for
+        self.log = []
+
+    def start(self, cluster):
+        key = cluster.name.rpartition("-")[2]
+        self.made[key] = cluster
+        self.log.append(("begin", key, threading.current_thread() is threading.main_thread()))
+        gate = self.gates.get(key)
+        if gate is not None:
+            assert gate.wait(SECONDS)
+        if key in self.errors:
+            raise self.errors[key]
+        if cluster._abandoned.is_set():
+            raise ProvisioningError("abandoned")
+        self.log.append(("ready", key))
+        return cluster
+
+    def note(self, what):
+        def do(cluster, *_):
+            self.log.append((what, cluster.name.rpartition("-")[2]))
+
+        return do
+
+
+@pytest.fixture
+def provider(monkeypatch):
+    provider = Provider()
+    monkeypatch.setattr(KindCluster, "start", lambda cluster: provider.start(cluster))  # noqa: PLW0108 - a method of the class
+    monkeypatch.setattr(KindCluster, "delete", provider.note("delete"))
+    monkeypatch.setattr(KindCluster, "keep", provider.note("keep"))
+    api = SimpleNamespace(server_version=lambda: "v1.36.3", close=lambda: None)
+    monkeypatch.setattr(KindCluster, "api", api)
+
+    def abandon(cluster):
+        provider.log.append(("abandon", cluster.name.rpartition("-")[2]))
+        cluster._abandoned.set()
+        for gate in provider.gates.values():
+            gate.set()
+
+    monkeypatch.setattr(KindCluster, "abandon", abandon)
+    return provider
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(**changes):
+        spec = {
+            "clusters": {"first": {}, "second": {}},
+            "backup": [{"etcdSnapshot": {"name": "before"}}],
+            "fault": [{"delete": {"kind": "Pod", "namespace": "shop", "all": True}}],
+            "restore": [{"etcdRestore": {"from": "before"}}],
+            "verify": [{"restored": {}}],
+        }
+        document = {
+            "apiVersion": "clusterguard.dev/v1alpha1",
+            "kind": "Drill",
+            "metadata": {"name": "small"},
+            "spec": spec | changes,
+        }
+        path = tmp_path / "small.drill.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return load_drill(path)
+
+    return load
+
+
+@pytest.fixture
+def make_run(load):
+    def make_run(*, settings=None, **changes):
+        return Run(
+            drill=load(**changes),
+            run_id="0123abcd",
+            settings=settings or DrillSettings(cluster="kind"),
+            tell=lambda _: None,
+            deadline=float("inf"),
+        )
+
+    return make_run
+
+
+def test_names_carry_the_run_and_fit_a_hosts_name(make_run, provider):
+    long = "a-name-of-a-cluster-that-somebody-wanted-to-be-long"
+    run = make_run(clusters={long: {}})
+    name = run.open_cluster(long).name
+    assert name.startswith("clusterguard-0123abcd-a-name-of")
+    assert len(f"{name}-control-plane") <= 63
+    run.close()
+
+
+def test_the_second_cluster_is_created_beside_the_first(make_run, provider):
+    provider.gates["second"] = threading.Event()
+    run = make_run()
+    first = run.open_cluster("first")
+    assert run.open_in_background("second")
+    assert run.pending() == ("second",)
+    assert list(run.clusters.values()) == [first]
+    provider.gates["second"].set()
+    second = run.open_cluster("second")
+    assert run.pending() == ()
+    assert run.clusters == {"first": first, "second": second}
+    assert run.owns("second")
+    assert ("begin", "second", False) in provider.log
+    run.close()
+    assert provider.log[-2:] == [("delete", "second"), ("delete", "first")]
+
+
+def test_what_goes_wrong_in_the_background_is_told_when_the_cluster_is_wanted(make_run, provider):
+    provider.errors["second"] = ProvisioningError("kind could not create it")
+    run = make_run()
+    run.open_cluster("first")
+    run.open_in_background("second")
+    with pytest.raises(ProvisioningError, match="kind could not create it"):
+        run.open_cluster("second")
+    run.close()
+    assert set(provider.log[-2:]) == {("delete", "second"), ("delete", "first")}
+
+
+def test_a_cluster_that_nobody_waited_for_is_removed(make_run, provider):
+    run = make_run()
+    run.open_in_background("second")
+    run.close()
+    assert provider.log[-1] == ("delete", "second")
+    assert run.clusters == {}
+
+
+def test_a_creation_that_still_goes_on_is_stopped(make_run, provider):
+    provider.gates["second"] = threading.Event()
+    run = make_run()
+    run.open_in_background("second")
+    began = time.monotonic()
+    run.close()
+    assert time.monotonic() - began < SECONDS / 2
+    assert provider.log[-2:] == [("abandon", "second"), ("delete", "second")]
+
+
+def test_kept_clusters_are_those_that_were_used(make_run, provider):
+    run = make_run(clusters={"first": {}, "second": {}, "third": {}})
+    run.open_cluster("first")
+    run.open_in_background("second")
+    run.open_cluster("second")
+    run.open_in_background("third")
+    run.keep_clusters = True
+    again = run.ways_back()
+    run.close()
+    assert [entry for entry in provider.log if entry[0] in {"keep", "delete"}] == [
+        ("delete", "third"),
+        ("keep", "second"),
+        ("keep", "first"),
+    ]
+    assert "--drill-cluster kind:clusterguard-0123abcd-first" in again[0]
+    assert "--drill-allow-context kind-clusterguard-0123abcd-first" in again[0]
+
+
+def test_a_cluster_that_the_drill_deleted_is_not_kept(make_run, provider):
+    run = make_run()
+    run.open_cluster("first")
+    run.close_cluster("first")
+    run.keep_clusters = True
+    run.close()
+    assert ("keep", "first") not in provider.log
+
+
+def test_embedded_and_existing_clusters_are_opened_in_front(make_run):
+    run = make_run(clusters={"first": {"embedded": {}}, "second": {"context": "mine"}, "third": {"kind": {}}})
+    assert not run.open_in_background("first")
+    assert not run.open_in_background("second")
+    given = make_run(settings=DrillSettings(cluster="kind", open=lambda _: None))
+    assert not given.open_in_background("second")
+
+
+@pytest.mark.parametrize(
+    ("globs", "allowed"), [((), False), (("mine",), False), (("kind-mine",), True), (("kind-*",), True)]
+)
+def test_a_kind_cluster_that_is_there_must_be_allowed(make_run, globs, allowed):
+    run = make_run(settings=DrillSettings(cluster="kind:mine", allowed_contexts=globs))
+    if allowed:
+        run.require_allowed("kind:mine")
+        return
+    with pytest.raises(NotAllowedError, match="nobody allowed that") as raised:
+        run.require_allowed("kind:mine")
+    assert raised.value.hint == "if you mean it: --drill-allow-context 'kind-mine'"
+
+
+def test_a_new_kind_cluster_needs_no_leave(make_run):
+    make_run().require_allowed("kind")
+
+
+def test_the_drills_own_words_choose_version_and_workers(make_run, monkeypatch):
+    made = {}
+    monkeypatch.setattr("clusterguard.clusters.kind.KindCluster", lambda name, **options: made.update(options))
+    run = make_run(clusters={"first": {"kind": {"version": "1.36", "workers": 2}}})
+    run._open("first", "kind", progress=print)
+    assert (made["version"], made["workers"]) == ("1.36", 2)
+
+
+def test_docker_that_is_missing_is_an_error_of_the_drill(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = DrillRunner(settings=DrillSettings(cluster="kind")).run(load())
+    assert result.verdict is Verdict.ERROR
+    assert "kind needs Docker, and there is no program docker on PATH" in result.reason
+
+
+def test_a_failing_background_creation_does_not_hide_another_error(make_run, provider):
+    provider.errors["second"] = ClusterError("first of all")
+    run = make_run()
+    run.open_in_background("second")
+    run.close()
+    assert provider.log[-1] == ("delete", "second")

@@ -1,0 +1,450 @@
+"""A kind cluster comes up whole or not at all, and never at the cost of somebody else's."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import yaml
+from fake_kind import KUBECONFIG, node, ready
+
+from clusterguard.clusters.kind import cluster as module
+from clusterguard.clusters.kind.driver import KindDriver
+from clusterguard.clusters.kind.records import read_record
+from clusterguard.errors import (
+    ClusterError,
+    ConfigError,
+    NotAllowedError,
+    ProgramError,
+    ProvisioningError,
+    ResourceNotFoundError,
+    WaitTimeoutError,
+)
+from clusterguard.process import ProcessRecord
+
+
+def created(kind_folder):
+    return (kind_folder / "calls").read_text().splitlines() if (kind_folder / "calls").exists() else []
+
+
+def gone(home):
+    return not home.exists() or list(home.iterdir()) == []
+
+
+# ---- it comes up -----------------------------------------------------------------------------------------
+
+
+def test_a_cluster_is_created_used_and_deleted(make, kind_folder, docker, api, home):
+    with make(image="my/node", workers=1) as cluster:
+        assert cluster.provider == "kind"
+        assert not cluster.simulated_pods
+        assert cluster.context == "kind-test"
+        assert cluster.created_by_us
+        assert cluster.api is api
+        assert [each.name for each in cluster.nodes] == ["test-control-plane"]
+        assert "--image=my/node" in created(kind_folder)[0]
+        assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
+        assert cluster.folder.stat().st_mode & 0o077 == 0
+        owner = read_record(cluster.folder).owner
+        assert owner == ProcessRecord.of(os.getpid())
+    assert docker.removed == ["id-of-leader"]
+    assert gone(home)
+    assert api.closed == 1
+
+
+def test_nothing_is_written_into_the_working_directory(make, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with make():
+        pass
+    assert list(here.iterdir()) == []
+
+
+def test_the_configuration_publishes_the_port_that_is_written_down(make, kind_folder):
+    with make(workers=2) as cluster:
+        config = yaml.safe_load((kind_folder / "config.yaml").read_text())
+        (mapping,) = config["nodes"][0]["extraPortMappings"]
+        assert mapping["hostPort"] == read_record(cluster.folder).etcd_port
+        assert len(config["nodes"]) == 3
+
+
+def test_the_variable_names_the_image(make, kind_folder, monkeypatch):
+    monkeypatch.setenv("CLUSTERGUARD_KIND_IMAGE", "env/node")
+    with make():
+        assert "--image=env/node" in created(kind_folder)[0]
+
+
+def test_without_an_image_kind_takes_its_own(make, kind_folder):
+    with make():
+        assert "--image" not in created(kind_folder)[0]
+
+
+def test_two_clusters_stand_side_by_side(make, docker, home):
+    with make("one"), make("two"):
+        assert {folder.name for folder in home.iterdir()} == {"one", "two"}
+    assert gone(home)
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a_b", "-a", "a" * 50])
+def test_a_name_that_no_node_can_have_is_refused(make, name):
+    with pytest.raises(ConfigError, match="cannot name a kind cluster"):
+        make(name)
+
+
+def test_images_are_copied_into_the_nodes(make, kind_folder):
+    with make() as cluster:
+        cluster.load_image("my/app:1")
+    assert created(kind_folder)[-1] == "load docker-image --name test my/app:1"
+
+
+def test_an_image_that_docker_does_not_have(make, kind_folder):
+    with make() as cluster:
+        (kind_folder / "fails").touch()
+        (kind_folder / "says").write_text('ERROR: image: "my/app:1" not present locally')
+        with pytest.raises(ProvisioningError, match="not present locally") as raised:
+            cluster.load_image("my/app:1")
+    assert "docker pull" in raised.value.hint
+
+
+def test_nodes_are_switched_off_and_on(make, docker):
+    with make() as cluster:
+        assert cluster.node_power() == {"test-control-plane": True}
+        cluster.stop_node("test-control-plane")
+        assert docker.killed == ["id-of-leader"]
+        cluster.start_node("test-control-plane")
+        assert docker.killed == []
+        with pytest.raises(ResourceNotFoundError, match="has no node other; it has test-control-plane"):
+            cluster.stop_node("other")
+        assert cluster.docker_network == "kind"
+
+
+# ---- it does not come up ---------------------------------------------------------------------------------
+
+
+def test_docker_is_looked_for_before_anything_is_written(make, docker, home):
+    docker.error = ProvisioningError("kind needs Docker")
+    with pytest.raises(ProvisioningError, match="kind needs Docker"):
+        make().start()
+    assert gone(home)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ('ERROR: failed to pull image "my/node": manifest unknown', "docker pull"),
+        ("ERROR: failed to create: write /x: no space left on device", "make room for Docker"),
+    ],
+)
+def test_what_kind_says_is_told_and_everything_removed(make, kind_folder, docker, home, said, hint):
+    (kind_folder / "fails").touch()
+    (kind_folder / "says").write_text(f" • Preparing nodes\n{said}\n")
+    with pytest.raises(ProvisioningError) as raised:
+        make(image="my/node").start()
+    assert raised.value.message.startswith("kind could not create cluster test from the node image my/node")
+    assert said in raised.value.message
+    assert hint in raised.value.hint
+    assert docker.removed == ["id-of-leader"]
+    assert gone(home)
+
+
+def test_a_port_that_was_taken_meanwhile_is_replaced(make, kind_folder, monkeypatch):
+    ports = iter([[30001], [30002]])
+    (kind_folder / "fails").touch()
+    (kind_folder / "says").write_text("Bind for 127.0.0.1:30001 failed: port is already allocated")
+
+    def free_ports(_):
+        port = next(ports)
+        if port == [30002]:
+            (kind_folder / "fails").unlink()
+        return port
+
+    monkeypatch.setattr(module, "free_ports", free_ports)
+    with make() as cluster:
+        assert read_record(cluster.folder).etcd_port == 30002
+
+
+def test_a_port_that_is_always_taken_is_an_error(make, kind_folder, home):
+    (kind_folder / "fails").touch()
+    (kind_folder / "says").write_text("port is already allocated")
+    with pytest.raises(ProvisioningError, match="port is already allocated"):
+        make().start()
+    assert len(created(kind_folder)) == 3
+    assert gone(home)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "seen"),
+    [
+        (lambda api: api.nodes[0]["status"].update(conditions=[ready("False")]), "not ready: n1"),
+        (
+            lambda api: api.nodes[0]["spec"].update(taints=[{"key": "node.kubernetes.io/not-ready"}]),
+            "not ready: n1",
+        ),
+        (lambda api: setattr(api, "service_account", False), "no ServiceAccount default/default"),
+    ],
+)
+def test_a_cluster_that_does_not_get_ready_is_removed(
+    make, kind_folder, docker, api, home, monkeypatch, break_it, seen
+):
+    break_it(api)
+    (kind_folder / "says").write_text("the end of what kind said\n")
+    monkeypatch.setattr(module, "_READY_SECONDS", 0.05)
+    with pytest.raises(WaitTimeoutError) as raised:
+        make().start()
+    assert seen in raised.value.message
+    assert "the end of what kind said" in raised.value.message
+    assert docker.removed == ["id-of-leader"]
+    assert gone(home)
+
+
+def test_another_version_than_the_one_asked_for_is_no_success(make, docker, home):
+    with pytest.raises(ProvisioningError, match=r"Kubernetes 1\.35 was asked for, and the node image is v1\.36\.3"):
+        make(version="1.35").start()
+    assert docker.removed == ["id-of-leader"]
+    assert gone(home)
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "cannot be read"), ("a: [", "is not YAML"), ("a: 1", "Cluster")])
+def test_a_configuration_that_cannot_be_used_is_refused(make, tmp_path, home, text, reason):
+    config = tmp_path / "given.yaml"
+    if text is not None:
+        config.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        make(config=config).start()
+    assert gone(home)
+
+
+def test_the_reason_is_told_when_docker_goes_away_while_a_cluster_is_created(make, kind_folder, docker, home):
+    (kind_folder / "fails").touch()
+    (kind_folder / "says").write_text("Cannot connect to the Docker daemon")
+    cluster = make()
+
+    def nodes(_):
+        raise ProvisioningError("Docker does not answer")
+
+    docker.nodes = nodes
+    with pytest.raises(ProvisioningError, match="kind could not create cluster test") as raised:
+        cluster.start()
+    assert "start Docker" in raised.value.hint
+    assert read_record(home / "test") is not None  # what may be left is looked for at the next start
+
+
+def test_an_interruption_removes_what_was_begun(make, docker, home, monkeypatch):
+    def interrupted(self, config):
+        (docker.folder / "config.yaml").write_text(config.read_text())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KindDriver, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make().start()
+    assert docker.removed == ["id-of-leader"]
+    assert gone(home)
+
+
+def test_a_creation_that_nobody_wants_any_more_ends(make, kind_folder, docker, home):
+    (kind_folder / "hangs").touch()
+    (kind_folder / "fails").touch()
+    cluster = make()
+    errors = []
+
+    def start():
+        try:
+            cluster.start()
+        except ProvisioningError as error:
+            errors.append(error.message)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (kind_folder / "config.yaml").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    cluster.abandon()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert errors == ["cluster 'test' is not wanted any more, so its creation was stopped"]
+    assert set(docker.removed) == {"id-of-leader"}
+    assert gone(home)
+
+
+def test_kind_ends_with_the_process_that_runs_it(kind_folder, tmp_path):
+    """Otherwise it would go on creating a cluster that nobody knows of."""
+    (kind_folder / "hangs").touch()
+    code = (
+        "import sys; from pathlib import Path; from clusterguard.clusters.kind.driver import KindDriver;"
+        f"KindDriver(name='test', folder=Path({str(tmp_path)!r}), kind=Path({str(kind_folder / 'kind')!r}))"
+        f".create(Path({str(kind_folder / 'kind')!r}))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code])
+    calls = kind_folder / "calls"
+    deadline = time.monotonic() + 20
+    while not calls.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    time.sleep(0.3)
+    (kind_folder / "hangs").unlink()
+    time.sleep(0.3)
+    assert not (kind_folder / "up").exists()
+
+
+# ---- somebody else's -------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_taken_is_refused(make, kind_folder, docker, home):
+    docker.theirs["test"] = (node(),)
+    with pytest.raises(ConfigError, match="there is a kind cluster 'test' already; it was not touched") as raised:
+        make().start()
+    assert "kind:test" in raised.value.hint
+    assert created(kind_folder) == []
+    assert docker.removed == []
+    assert gone(home)
+
+
+def test_a_name_that_another_run_is_claiming_is_refused(make, home):
+    with make():
+        folder = home / "test"
+        with pytest.raises(ConfigError, match="already"):
+            make().start()
+        assert read_record(folder) is not None
+
+
+def test_a_cluster_that_appears_meanwhile_is_not_adopted(make, kind_folder, docker, home):
+    """pytest-kind takes a cluster of that name for its own, and deletes it in the end; kind itself refuses."""
+    (kind_folder / "existing").write_text("test\n")
+    (kind_folder / "fails").touch()
+    (kind_folder / "says").write_text('ERROR: node(s) already exist for a cluster with the name "test"')
+    docker.clusters = frozenset  # nobody had it when we looked
+    docker.theirs["test"] = (node(etcd_port=None),)
+    with pytest.raises(
+        ConfigError, match="somebody created a kind cluster 'test' at the same time; it was not touched"
+    ):
+        make().start()
+    assert docker.removed == []
+    assert gone(home)
+
+
+def test_pytest_kind_alone_would_adopt_it(kind_folder, tmp_path):
+    """Shows that the guard is needed: without it the same call succeeds, on somebody else's cluster."""
+    from pytest_kind import KindCluster as PytestKind
+
+    (kind_folder / "existing").write_text("test\n")
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    adopted = PytestKind(str(tmp_path / "pytest-kind"), kubeconfig=kubeconfig, kind_path=kind_folder / "kind")
+    adopted.name = "test"
+    adopted.create()
+    assert created(kind_folder) == ["get clusters"]  # it never created one, and went on to use the other
+    (kind_folder / "fails").touch()
+    guarded = KindDriver(name="test", folder=tmp_path, kind=kind_folder / "kind")
+    with pytest.raises(ProgramError):
+        guarded.create(kubeconfig)
+
+
+def test_a_cluster_that_took_the_place_of_ours_is_not_deleted(make, docker, home):
+    cluster = make().start()
+    docker.theirs["test"] = (node(id="id-of-theirs", etcd_port=None),)
+    with pytest.raises(NotAllowedError, match="not the one that clusterguard created"):
+        cluster.close()
+    assert docker.removed == []
+    assert gone(home)
+
+
+# ---- it stays --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_kept_cluster_belongs_to_nobody(make, early):
+    cluster = make(outlive_us=early).start()
+    if not early:
+        cluster.keep()
+    assert read_record(cluster.folder).owner is None
+    assert [record.name for record in cluster.known(home=cluster.folder.parent)] == ["test"]
+    cluster.delete()
+    assert cluster.known(home=cluster.folder.parent) == []
+
+
+def test_only_a_running_cluster_can_be_kept(make):
+    with pytest.raises(ClusterError, match="is not running"):
+        make().keep()
+
+
+def test_closing_twice_is_harmless(make, docker):
+    cluster = make().start()
+    cluster.close()
+    cluster.close()
+    assert docker.removed == ["id-of-leader"]
+
+
+def test_docker_that_stopped_meanwhile_leaves_the_record_for_later(make, docker, home):
+    cluster = make().start()
+    docker.error = ProvisioningError("Docker does not answer")
+    with pytest.raises(ProvisioningError):
+        cluster.close()
+    assert read_record(home / "test") is not None
+
+
+def test_leftovers_go_when_the_next_cluster_starts(make, docker, home):
+    cluster = make("old").start()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    dead = ProcessRecord.of(child.pid)
+    child.communicate(b"\n")
+    from dataclasses import replace
+
+    from clusterguard.clusters.kind.records import write_record
+
+    write_record(cluster.folder, replace(read_record(cluster.folder), owner=dead))
+    with make("new"):
+        assert docker.removed == ["id-of-leader"]
+        assert [folder.name for folder in home.iterdir()] == ["new"]
+        docker.removed.clear()
+
+
+# ---- attached --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attach(make, docker, kind_folder):
+    def attach(name="theirs"):
+        options = make()
+        return module.KindCluster.attach(name, toolchain=options._toolchain, home=options._home, docker=docker)
+
+    return attach
+
+
+def test_a_cluster_that_is_there_is_used_and_stays(attach, docker, kind_folder, home):
+    docker.theirs["theirs"] = (node(name="theirs-control-plane"),)
+    with attach() as cluster:
+        assert (cluster.created_by_us, cluster.context, cluster.provider) == (False, "kind-theirs", "kind")
+        assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
+        assert cluster.api is not None
+        folder = cluster.folder
+    assert docker.removed == []
+    assert created(kind_folder) == ["get kubeconfig --name theirs"]
+    assert gone(home)
+    assert folder.parent != home
+
+
+@pytest.mark.parametrize(("owner", "kept"), [("nobody", True), ("me", False), ("no record", False)])
+def test_it_is_known_whether_we_kept_it(make, attach, docker, home, owner, kept):
+    cluster = make("theirs").start()
+    if owner == "nobody":
+        cluster.keep()
+    if owner == "no record":
+        (home / "theirs" / "cluster.json").unlink()
+    assert attach().kept is kept
+
+
+def test_a_cluster_that_is_not_there_cannot_be_used(attach, docker):
+    docker.theirs["other"] = (node(),)
+    with pytest.raises(ClusterError, match="there is no kind cluster 'theirs'; there are: other"):
+        attach()
+
+
+def test_a_cluster_whose_node_is_stopped_cannot_be_used(attach, docker):
+    docker.theirs["theirs"] = (node(name="theirs-control-plane", running=False),)
+    with pytest.raises(ClusterError, match="theirs-control-plane does not run") as raised:
+        attach()
+    assert raised.value.hint == "docker start theirs-control-plane"

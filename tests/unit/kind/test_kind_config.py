@@ -1,0 +1,119 @@
+"""What kind is told: etcd within reach on loopback, and the node image that was meant."""
+
+from copy import deepcopy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_port
+from clusterguard.errors import ConfigError
+
+ETCD = {"containerPort": 2379, "hostPort": 30001, "listenAddress": "127.0.0.1", "protocol": "TCP"}
+
+
+def test_the_control_plane_publishes_etcd_on_loopback_alone():
+    assert kind_config(workers=0, etcd_port=30001) == {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "nodes": [{"role": "control-plane", "extraPortMappings": [ETCD]}],
+        "networking": {"apiServerAddress": "127.0.0.1"},
+    }
+
+
+def test_workers_stand_beside_the_control_plane():
+    nodes = kind_config(workers=2, etcd_port=30001)["nodes"]
+    assert [node["role"] for node in nodes] == ["control-plane", "worker", "worker"]
+    assert [bool(node.get("extraPortMappings")) for node in nodes] == [True, False, False]
+
+
+def test_the_users_configuration_stays_and_etcd_is_added():
+    given = {
+        "kind": "Cluster",
+        "nodes": [
+            {"role": "worker"},
+            {"image": "mine", "extraPortMappings": [{"containerPort": 80, "hostPort": 8080}]},
+        ],
+        "networking": {"apiServerAddress": "127.0.0.2", "podSubnet": "10.1.0.0/16"},
+    }
+    before = deepcopy(given)
+    config = kind_config(workers=5, etcd_port=30001, given=given)
+    assert config["nodes"] == [
+        {"role": "worker"},
+        {"image": "mine", "extraPortMappings": [{"containerPort": 80, "hostPort": 8080}, ETCD]},
+    ]
+    assert config["networking"] == before["networking"]
+    assert given == before
+
+
+def test_a_port_that_the_user_published_is_the_one():
+    given = {
+        "kind": "Cluster",
+        "nodes": [{"role": "control-plane", "extraPortMappings": [{"containerPort": 2379, "hostPort": 12379}]}],
+    }
+    assert published_etcd_port(kind_config(workers=0, etcd_port=30001, given=given)) == 12379
+
+
+ROLES = st.sampled_from(["control-plane", "worker", None])
+
+
+@given(st.lists(ROLES, min_size=1, max_size=4).filter(lambda roles: {"control-plane", None} & set(roles)))
+def test_etcd_is_published_once_however_the_nodes_are_written(roles):
+    given = {"kind": "Cluster", "nodes": [{"role": role} if role else {} for role in roles]}
+    once = kind_config(workers=0, etcd_port=30001, given=given)
+    assert published_etcd_port(once) == 30001
+    assert kind_config(workers=0, etcd_port=30002, given=once) == once
+    assert sum(len(node.get("extraPortMappings", ())) for node in once["nodes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ([], "does not say `kind: Cluster`"),
+        ({"kind": "Deployment"}, "does not say `kind: Cluster`"),
+        ({"kind": "Cluster", "nodes": {}}, "is not a list of nodes"),
+        ({"kind": "Cluster", "nodes": ["worker"]}, "is not a list of nodes"),
+        ({"kind": "Cluster", "nodes": [{"role": "worker"}]}, "no node of the role control-plane"),
+    ],
+)
+def test_what_is_no_configuration_of_kind_is_refused(given, reason):
+    with pytest.raises(ConfigError, match=reason):
+        kind_config(workers=0, etcd_port=30001, given=given)
+
+
+@pytest.mark.parametrize(
+    ("image", "version", "variable", "chosen"),
+    [
+        (None, None, None, None),
+        (None, None, "env/node", "env/node"),
+        (None, None, "", None),
+        ("my/node", "1.36", "env/node", "my/node"),
+        (None, "1.36.3", "env/node", "env/node"),
+        (None, "1.36.3", None, "kindest/node:v1.36.3"),
+        (None, "v1.36.3", None, "kindest/node:v1.36.3"),
+        (None, "1.36", None, None),
+    ],
+)
+def test_the_image_asked_for_wins_then_the_variable_then_the_version(image, version, variable, chosen):
+    environ = {} if variable is None else {"CLUSTERGUARD_KIND_IMAGE": variable}
+    assert chosen_image(image=image, version=version, environ=environ) == chosen
+
+
+def test_what_is_no_version_is_refused():
+    with pytest.raises(ConfigError, match="'latest' is no Kubernetes version"):
+        chosen_image(image=None, version="latest", environ={})
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "same"),
+    [
+        ("v1.36.3", "1.36", True),
+        ("v1.36.3", "1.36.3", True),
+        ("v1.36.3-eks-1", "v1.36", True),
+        ("v1.36.3", "1.36.4", False),
+        ("v1.36.3", "1.3", False),
+        ("", "1.36", False),
+    ],
+)
+def test_a_version_is_compared_in_the_parts_that_were_written(running, wanted, same):
+    assert is_version(running, wanted) is same

@@ -1,0 +1,228 @@
+"""A control-plane node in a folder: its commands really run, in a shell, on files; the big programs are stand-ins.
+
+The kubelet is instant: a static pod runs while its manifest is in the manifests folder.
+"""
+
+import os
+import re
+import stat
+import textwrap
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+from clusterguard.clusters.node_shell import LocalNodeShell
+from clusterguard.errors import ProgramError, ResourceNotFoundError
+
+CA = "-----BEGIN CERTIFICATE-----\nour authority\n-----END CERTIFICATE-----\n"
+PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+COUNTED = ("mv", "rm", "touch", "mkdir", "sync", "rmdir", "chown")
+
+ETCD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: etcd, namespace: kube-system}
+spec:
+  containers:
+  - command:
+    - etcd
+    - --advertise-client-urls=https://10.0.0.5:2379
+    - --data-dir=/var/lib/etcd
+    - --initial-advertise-peer-urls=https://10.0.0.5:2380
+    - --initial-cluster=node-1=https://10.0.0.5:2380
+    - --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.5:2379
+    - --name=node-1
+    - --trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt
+    image: registry.k8s.io/etcd:3.6.8-0
+    name: etcd
+    volumeMounts:
+    - mountPath: /var/lib/etcd
+      name: etcd-data
+    - mountPath: /etc/kubernetes/pki/etcd
+      name: etcd-certs
+  volumes:
+  - hostPath:
+      path: /etc/kubernetes/pki/etcd
+      type: DirectoryOrCreate
+    name: etcd-certs
+  - hostPath:
+      path: /var/lib/etcd
+      type: DirectoryOrCreate
+    name: etcd-data
+"""
+API = """\
+apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - command: [kube-apiserver, --secure-port=6443, --etcd-servers=https://127.0.0.1:2379]
+    name: kube-apiserver
+"""
+
+_STANDINS = {
+    "systemctl": 'echo "$@" >> {root}/systemctl.log',
+    "kubectl": "exit 0",
+    # The data directory that the live manifest names must have a member; the API server needs etcd.
+    "curl": """
+        manifests={root}/etc/kubernetes/manifests
+        url=""; for word; do url=$word; done
+        case "$*" in
+          *member/list*) cat {root}/members; exit;;
+          */version) test -e $manifests/etcd.yaml && cat {root}/version; exit;;
+          */kv/range*) cat {root}/range; exit;;
+          *:2379/readyz)
+            test -e {root}/etcd-broken && exit 22
+            test -e $manifests/etcd.yaml || exit 7
+            exit;;
+          *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml; exit;;
+        esac
+    """,
+    "crictl": """
+        names=""; for word; do case $word in ^*) names=$word;; esac; done
+        for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+          test -e {root}/etc/kubernetes/manifests/$pod.yaml && echo $pod | grep -Eq "$names" && echo id-$pod
+        done
+        test -e {root}/stuck && cat {root}/stuck
+        exit 0
+    """,
+    "etcdutl": """
+        if test "$1" = version; then echo "etcdutl version: 3.6.8"; exit; fi
+        test -e {root}/etcdutl-fails && { echo "Error: expected sha256" >&2; exit 1; }
+        for word; do case $word in --data-dir=*) to=${word#--data-dir=};; esac; done
+        mkdir -p $to/member && cp "$3" $to/member/db
+    """,
+}
+
+_PLACES = re.compile(r"/etc/kubernetes|/var/lib/etcd|/run/|/mnt/")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the process runs after it."""
+
+
+class NodeShell(LocalNodeShell):
+    """Runs commands on the node in a folder, and may be killed before one of them, or in the middle of one."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.name = "node-1"
+        self.root = root
+        self.lines = []
+        self.die_before = None
+
+    def _argv(self, argv):
+        self.lines.append(self.describe(argv))
+        if self.die_before is not None and len(self.lines) > self.die_before:
+            raise Killed
+        # Whoever holds the lock tidies up behind itself, and that is no command of a restore.
+        holds_the_lock = any("flock --exclusive" in word for word in argv)
+        stand_ins = "" if holds_the_lock else f"{self.root}/stand-ins:"
+        return ["env", f"PATH={stand_ins}{os.environ['PATH']}", *map(self._moved, argv)]
+
+    def _moved(self, word):
+        """Put the node's paths under the folder, but not those that sed writes into a manifest."""
+        parts = re.split(r"(-e '[^']*')", word)
+        return "".join(part if part.startswith("-e '") else _PLACES.sub(rf"{self.root}\g<0>", part) for part in parts)
+
+    @contextmanager
+    def lock(self, path, *, wait_seconds=0):
+        """Really locked, but every command goes its own way, so that it can be killed."""
+        with super().lock(path, wait_seconds=wait_seconds):
+            yield self
+
+    def _run(self, argv, *, stdin, seconds):
+        try:
+            return super()._run(argv, stdin=stdin, seconds=seconds).replace(str(self.root), "")
+        except ProgramError as error:
+            if error.exit_code in (-9, 137):
+                raise Killed from error
+            raise
+
+
+class Node:
+    def __init__(self, root):
+        self.root = root
+        self.manifests = root / "etc/kubernetes/manifests"
+        self.data = root / "var/lib/etcd"
+        for folder in (self.manifests, root / "etc/kubernetes/pki/etcd", self.data / "member", root / "run"):
+            folder.mkdir(parents=True)
+        (root / "mnt").mkdir()
+        (self.data / "member/db").write_text("old")
+        for pod in PODS:
+            (self.manifests / f"{pod}.yaml").write_text(
+                {"etcd": ETCD, "kube-apiserver": API}.get(pod, f"kind: {pod}\n")
+            )
+        for name in ("pki/ca.crt", "pki/etcd/ca.crt", "pki/etcd/healthcheck-client.crt"):
+            (root / "etc/kubernetes" / name).write_text(CA)
+        for name in ("pki/etcd/healthcheck-client.key", "admin.conf"):
+            (root / "etc/kubernetes" / name).write_text("a secret\n")
+        (root / "members").write_text('{"members":[{"name":"node-1"}]}')
+        (root / "version").write_text('{"etcdserver":"3.6.8","etcdcluster":"3.6.0"}')
+        (root / "range").write_text("{}")
+        self.shell = NodeShell(root)
+        self._stand_in()
+        self.snapshot = root / "snapshot.db"
+        self.snapshot.write_text("restored")
+
+    def _stand_in(self):
+        folder = self.root / "stand-ins"
+        folder.mkdir()
+        scripts = {name: text.replace("{root}", str(self.root)) for name, text in _STANDINS.items()}
+        scripts |= {name: self._counted(name) for name in COUNTED}
+        for name, text in scripts.items():
+            path = folder / name
+            path.write_text("#!/bin/sh\n" + textwrap.dedent(text).strip() + "\n")
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def _counted(self, name):
+        """Kills the shell that called it at the chosen call, before doing anything."""
+        return f"""
+            count=$(cat {self.root}/count 2>/dev/null || echo 0); count=$((count + 1)); echo $count > {self.root}/count
+            if test "$count" = "$(cat {self.root}/fatal 2>/dev/null)"; then
+              test "$(cat /proc/$PPID/comm)" = sh && kill -9 $PPID; kill -9 $$
+            fi
+            exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {name} "$@"
+        """
+
+    def die_at_call(self, number):
+        (self.root / "count").unlink(missing_ok=True)
+        (self.root / "fatal").write_text(str(number))
+
+    def calls(self):
+        return int((self.root / "count").read_text())
+
+    def survive(self):
+        (self.root / "fatal").unlink(missing_ok=True)
+        self.shell.die_before = None
+
+    def live(self):
+        """What a person would see of the cluster: which pods run, and on which data."""
+        running = sorted(path.stem for path in self.manifests.iterdir())
+        place = self.root / ("mnt/new" if "/mnt/new" in (self.manifests / "etcd.yaml").read_text() else "var/lib/etcd")
+        return running, (place / "member/db").read_text()
+
+    def leftovers(self):
+        places = ("etc/kubernetes/clusterguard", "var/lib/etcd/.clusterguard", "mnt/new/.clusterguard")
+        found = [path for place in places for path in (self.root / place).rglob("*")]
+        return sorted(str(path.relative_to(self.root)) for path in found if "kept" not in path.parts)
+
+
+class Api:
+    """The part of KubeClient that a control plane asks."""
+
+    def __init__(self, *, ca=CA, nodes=()):
+        self.ca = ca
+        self.nodes = nodes
+
+    def resource(self, kind):
+        return kind
+
+    def get(self, kind, name, namespace=None):
+        if (kind, name) != ("ConfigMap", "kube-root-ca.crt"):
+            raise ResourceNotFoundError(name)
+        return {"data": {"ca.crt": self.ca}}
+
+    def list(self, kind, namespace=None, **_):
+        return iter(self.nodes if kind == "Node" else ())
+
+    def request(self, *_, **__):
+        return SimpleNamespace(json=lambda: {"items": []})
