@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
@@ -29,7 +32,17 @@ from clusterguard.errors import ProgramError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Completed", "ProcessRecord", "run", "spawn", "stream_lines", "tail"]
+__all__ = [
+    "Attached",
+    "Completed",
+    "ProcessRecord",
+    "attached",
+    "dying_with_us",
+    "run",
+    "spawn",
+    "stream_lines",
+    "tail",
+]
 
 _LAUNCHER = """
 import os, sys
@@ -65,7 +78,7 @@ def run(
     timeout_seconds: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: str | None = None,
+    stdin: str | bytes | Path | None = None,
     dies_with_us: bool = False,
 ) -> Completed:
     """Run a program to its end.
@@ -75,7 +88,7 @@ def run(
         timeout_seconds: When to kill it.
         env: Variables to set beside the inherited ones.
         cwd: Working directory, by default ours.
-        stdin: What to feed it; by default nothing.
+        stdin: What to feed it: text, bytes, or a file of any size; by default nothing.
         dies_with_us: Let the kernel end it when this process is killed, for programs that change something.
             The program must then be named by its path.
 
@@ -88,30 +101,132 @@ def run(
     if dies_with_us:
         _require_program(words[0])
     try:
-        done = subprocess.run(
-            _launched(words, dies_with_us=True) if dies_with_us else words,
-            check=False,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_seconds,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-        )
+        with _fed(stdin) as feed:
+            done = subprocess.run(
+                _launched(words, dies_with_us=True) if dies_with_us else words,
+                check=False,
+                capture_output=True,
+                timeout=timeout_seconds,
+                env={**os.environ, **(env or {})},
+                cwd=cwd,
+                **feed,
+            )
     except FileNotFoundError as error:
         raise ProgramError(f"{name}: no such program ({words[0]})", hint="clusterguard toolchain install") from error
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{name}: still running after {timeout_seconds:g} s, so it was killed") from error
     if done.returncode:
-        output = (done.stderr.strip() or done.stdout.strip())[-_TAIL_BYTES:]
-        raise ProgramError(
-            f"{name}: {_ending(done.returncode)}: {output or 'it printed nothing'}",
-            exit_code=done.returncode,
-            output=output,
-        )
-    return Completed(stdout=done.stdout, stderr=done.stderr, seconds=time.monotonic() - began)
+        output = (_text(done.stderr).strip() or _text(done.stdout).strip())[-_TAIL_BYTES:]
+        raise _failure(name, done.returncode, output)
+    return Completed(stdout=_text(done.stdout), stderr=_text(done.stderr), seconds=time.monotonic() - began)
+
+
+class Attached:
+    """A program that is spoken to: a line in, a line out."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str, errors: IO[bytes]) -> None:
+        self._process = process
+        self._name = name
+        self._errors = errors
+        self._read = b""
+
+    def hear(self, *, timeout_seconds: float) -> str:
+        """Return the next line that it prints.
+
+        Raises:
+            ProgramError: It ended, or printed none in time.
+        """
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
+        deadline = time.monotonic() + timeout_seconds
+        while b"\n" not in self._read:
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise ProgramError(f"{self._name}: no answer after {timeout_seconds:g} s")
+            piece = os.read(self._process.stdout.fileno(), 65536)
+            if not piece:
+                code = self._process.wait()
+                self._errors.seek(0)
+                raise _failure(self._name, code, _text(self._errors.read()).strip()[-_TAIL_BYTES:])
+            self._read += piece
+        line, _, self._read = self._read.partition(b"\n")
+        return _text(line)
+
+    def say(self, text: str) -> None:
+        """Write into its standard input.
+
+        Raises:
+            ProgramError: It does not read any more.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker; PIPE was asked for
+        try:
+            self._process.stdin.write(text.encode())
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise ProgramError(f"{self._name}: it has ended") from error
+
+
+@contextmanager
+def attached(argv: Sequence[str | Path], *, grace_seconds: float = 5) -> Iterator[Attached]:
+    """Keep a program while the ``with`` block runs, and speak to it.
+
+    Its standard input is a pipe from us: when the block ends, or when this process is killed, the program reads its
+    end and should end as well, wherever it really runs.
+
+    Args:
+        argv: Program and arguments.
+        grace_seconds: How long it may take to end after its input has ended, before it is killed.
+
+    Raises:
+        ProgramError: It is missing.
+    """
+    words = [str(word) for word in argv]
+    name = Path(words[0]).name
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            )
+        except FileNotFoundError as error:
+            raise ProgramError(f"{name}: no such program ({words[0]})") from error
+        try:
+            yield Attached(process, name, errors)
+        finally:
+            _let_go(process, grace_seconds)
+
+
+def _let_go(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        with contextlib.suppress(BrokenPipeError):  # what it did not read any more
+            pipe.close()
+    try:
+        process.wait(grace_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _fed(stdin: str | bytes | Path | None) -> Iterator[dict[str, Any]]:
+    """Give the arguments by which subprocess feeds a program."""
+    if isinstance(stdin, Path):
+        with stdin.open("rb") as file:
+            yield {"stdin": file}
+    elif stdin is None:
+        yield {"stdin": subprocess.DEVNULL}
+    else:
+        yield {"input": stdin.encode() if isinstance(stdin, str) else stdin}
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace")
+
+
+def _failure(name: str, code: int, output: str) -> ProgramError:
+    return ProgramError(
+        f"{name}: {_ending(code)}: {output or 'it printed nothing'}",
+        exit_code=code,
+        output=output,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +421,14 @@ def tail(log: Path, *, lines: int = 12, start: int = 0) -> str:
     except FileNotFoundError:
         return "(no log was written)"
     return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
+
+
+def dying_with_us(argv: Sequence[str | Path]) -> list[str]:
+    """Return the command by which a library may start a program so that the kernel ends it with this process.
+
+    The library must start it from a thread that waits for its end, and name the program by its path.
+    """
+    return _launched([str(word) for word in argv], dies_with_us=True)
 
 
 def _require_program(path: str) -> None:

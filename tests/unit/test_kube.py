@@ -615,3 +615,59 @@ def test_a_proxy_of_the_environment_is_not_asked_for_loopback_addresses(fake, tm
     monkeypatch.delenv("no_proxy", raising=False)
     with KubeClient.from_kubeconfig(write_kubeconfig(tmp_path / "k", fake.url)) as client:
         assert client.server_version() == "v1.36.3"
+
+
+# ---- a Service, through the API server -------------------------------------------------------------------
+
+PROXY = "/api/v1/namespaces/shop/services/http:web:80/proxy"
+
+
+@pytest.mark.parametrize("code", [200, 301, 404, 500, 503])
+def test_whatever_a_service_answers_is_an_answer(fake, api, code):
+    fake.answers["GET", f"{PROXY}/"] = (code, b"from the pod", {"X-Pod": "web-0"})
+    answer = api.ask_service("shop", "web", port=80)
+    assert (answer.status, answer.body, answer.headers["x-pod"]) == (code, b"from the pod", "web-0")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(404, ResourceNotFoundError), (503, ClusterUnreachableError), (403, ClusterError)],
+)
+def test_what_the_api_server_itself_says_is_no_answer_of_the_service(fake, api, code, error):
+    fake.answers["GET", f"{PROXY}/"] = (
+        code,
+        {"kind": "Status", "apiVersion": "v1", "message": "no endpoints available"},
+    )
+    with pytest.raises(ClusterError, match="no endpoints available") as raised:
+        api.ask_service("shop", "web", port=80)
+    assert type(raised.value) is error
+
+
+def test_a_path_goes_to_the_service_with_its_query(fake, api):
+    fake.answers["GET", f"{PROXY}/a%20b"] = (200, b"")
+    api.ask_service("shop", "web", port=80, path="/a b?c=d&e=f")
+    assert [(path, query) for verb, path, query, *_ in fake.requests if "proxy" in path] == [
+        (f"{PROXY}/a%20b", {"c": "d", "e": "f"})
+    ]
+
+
+# ---- kinds that come, and other protocols ----------------------------------------------------------------
+
+
+def test_a_kind_whose_definition_was_just_made_is_waited_for(fake, api):
+    late = [*GROUPS, group("shop.io", ("v1", "Current", [entry("menus", "Menu")]))]
+    before, after = ((200, {"kind": "APIGroupDiscoveryList", "items": items}) for items in (GROUPS, late))
+    fake.answers["GET", "/apis"] = [before, before, before, after]
+    assert api.await_kind({"apiVersion": "shop.io/v1", "kind": "Menu"}).plural == "menus"
+
+
+def test_a_kind_that_never_comes_is_not_found(api):
+    with pytest.raises(ResourceNotFoundError):
+        api.await_kind({"apiVersion": "shop.io/v1", "kind": "Menu"})
+
+
+def test_another_protocol_reaches_the_same_server_as_the_same_user(fake, api):
+    connection = api.connection()
+    assert connection.server == fake.url
+    assert dict(connection.headers) == {"Authorization": "Bearer secret-token"}
+    assert "secret-token" not in repr(connection)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from clusterguard.errors import ProgramError
-from clusterguard.process import ProcessRecord, run, spawn, stream_lines, tail
+from clusterguard.process import ProcessRecord, attached, run, spawn, stream_lines, tail
 
 SLEEP = ["/bin/sleep", "1000"]
 
@@ -330,3 +330,52 @@ def test_a_log_with_half_a_letter_is_readable(tmp_path):
     (tmp_path / "log").write_bytes(b"\xff\xfe ok")
     with contextlib.suppress(IndexError):
         assert tail(tmp_path / "log").endswith("ok")
+
+
+# ---- attached and fed --------------------------------------------------------------------------------------
+
+
+ECHO = ["/bin/sh", "-c", "echo $$; exec cat"]
+
+
+def test_an_attached_program_answers_and_ends_with_its_block():
+    with attached(ECHO) as program:
+        number = int(program.hear(timeout_seconds=10))
+        program.say("one\ntwo\n")
+        assert [program.hear(timeout_seconds=10) for _ in range(2)] == ["one", "two"]
+    wait_until(lambda: not psutil.pid_exists(number))
+
+
+def test_an_attached_program_that_says_nothing_is_given_up():
+    with (
+        attached(["/bin/sleep", "1000"], grace_seconds=0.1) as program,
+        pytest.raises(ProgramError, match=r"sleep: no answer after 0\.2 s"),
+    ):
+        program.hear(timeout_seconds=0.2)
+
+
+def test_an_attached_program_that_ends_tells_why():
+    with attached(["/bin/sh", "-c", "echo taken >&2; exit 75"]) as program:
+        with pytest.raises(ProgramError, match="sh: exit code 75: taken") as caught:
+            program.hear(timeout_seconds=10)
+        assert caught.value.exit_code == 75
+        with pytest.raises(ProgramError, match="it has ended"):
+            program.say("x" * 100_000)
+
+
+def test_an_attached_program_that_is_not_there_is_told():
+    with pytest.raises(ProgramError, match="no such program"), attached(["/nowhere/flock"]):
+        pass
+
+
+def test_what_an_attached_program_is_for_may_fail():
+    with pytest.raises(ZeroDivisionError), attached(ECHO):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", ["text", "bytes", "file"])
+def test_a_program_is_fed_text_bytes_or_a_file(tmp_path, kind):
+    path = tmp_path / "food"
+    path.write_bytes(b"caf\xc3\xa9")
+    food = {"text": "café", "bytes": "café".encode(), "file": path}[kind]
+    assert run(["/bin/cat"], timeout_seconds=10, stdin=food).stdout == "café"

@@ -9,7 +9,7 @@ from functools import singledispatch
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.drills import schema
+from clusterguard.drills import disasters, in_cluster, schema
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.drills.run import DEFAULT_WAIT, TakenSnapshot
 from clusterguard.errors import (
@@ -21,7 +21,6 @@ from clusterguard.errors import (
     SnapshotCorruptError,
     WaitTimeoutError,
 )
-from clusterguard.retrying import RetryPolicy
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResource, KubeClient
     from clusterguard.drills.load import LoadedStep
     from clusterguard.drills.run import Run
-    from clusterguard.drills.schema import Action, Step
+    from clusterguard.drills.schema import Action
 
-__all__ = ["perform", "remove_applied", "unsupported"]
+__all__ = ["perform", "remove_applied"]
 
 _POLL_SECONDS = 0.1
-# Discovery tells of a definition a little after it is established.
-_DISCOVERY = RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
+# Longer than the controllers take to delete what nothing holds.
+_STUCK_SECONDS = 8.0
 _MOST_TOLD = 5
 
 
@@ -47,24 +46,7 @@ def perform(action: Action, run: Run, step: LoadedStep) -> str:
     Raises:
         ClusterGuardError: It could not be done.
     """
-    raise DrillError(unsupported(step.spec) or f"`{step.verb}` is a check: it belongs into verify")
-
-
-def unsupported(step: Step) -> str | None:
-    """Return why this version cannot run a step, or None where it can."""
-    action = step.action
-    if type(action) in _LATER:
-        return f"`{step.verb}` is part of the format, but this version cannot run it yet"
-    return None
-
-
-_LATER = (
-    schema.Exec,
-    schema.Http,
-    schema.StopNode,
-    schema.StartNode,
-    schema.LoseEtcd,
-)
+    raise DrillError(f"`{step.verb}` is a check: it belongs into verify")
 
 
 @perform.register(schema.Apply)
@@ -73,15 +55,11 @@ def _apply(action: schema.Apply, run: Run, step: LoadedStep) -> str:
     for manifest in step.objects:
         # Whatever a later phase makes of an object of setup, it stays one; the objects of others get no label.
         ours = _who(manifest) in _made_by_setup(run, step.cluster)
-        _DISCOVERY.run(lambda: cluster.api.resource_of(dict(manifest)), retryable=_is_not_served_yet)  # noqa: B023 - run now
+        cluster.api.await_kind(dict(manifest))
         if not run.owns(step.cluster) and step.phase == "setup":
             _refuse_to_take_over(cluster.api, manifest, run.run_id)
         cluster.api.apply(_bearing(manifest, run.run_id) if ours else dict(manifest))
     return f"{len(step.objects)} object(s) applied"
-
-
-def _is_not_served_yet(error: BaseException) -> bool:
-    return isinstance(error, ResourceNotFoundError)
 
 
 def _made_by_setup(run: Run, cluster: str) -> set[tuple[str, ...]]:
@@ -144,6 +122,8 @@ def _delete(action: schema.Delete, run: Run, step: LoadedStep) -> str:
                 grace_seconds=None if grace is None else int(grace.total_seconds()),
                 uid=item["metadata"]["uid"],
             )
+    if action.until == "stuck":
+        return "; ".join(_stuck(api, resource, item) for resource, item in doomed)
     _wait_until_gone(api, doomed, seconds=run.wait_of(step))
     return f"{len(doomed)} object(s) deleted: {_names(item for _, item in doomed)}"
 
@@ -165,14 +145,25 @@ def _scale(action: schema.Scale, run: Run, step: LoadedStep) -> str:
 def _patch(action: schema.Patch, run: Run, step: LoadedStep) -> str:
     api = run.cluster_of(step).api
     resource = api.resource(action.kind)
-    before = api.get(resource, action.name, action.namespace)
+    try:
+        before = api.get(resource, action.name, action.namespace)
+    except ResourceNotFoundError:
+        if step.phase != "cleanup":
+            raise
+        return f"there is no {action.kind} {action.name}"
     after = api.patch(resource, action.name, action.namespace, patch=action.patch)
-    if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]:
+    if not _differ(before, after) and step.phase == "fault":
         raise DrillError(
             f"`patch` changes nothing in {action.kind} {action.name}: a fault that breaks nothing proves nothing",
             hint="it has these values already; patch something else",
         )
     return f"{action.kind} {action.name} changed"
+
+
+def _differ(before: Any, after: Any) -> bool:  # noqa: ANN401 - objects of any kind
+    """Return whether a patch did something; taking the last finalizer off deletes, and gives no new version."""
+    one, other = before["metadata"], after["metadata"]
+    return bool(one["resourceVersion"] != other["resourceVersion"] or one.get("finalizers") != other.get("finalizers"))
 
 
 @perform.register(schema.DeleteCluster)
@@ -186,6 +177,44 @@ def _delete_cluster(action: schema.DeleteCluster, run: Run, step: LoadedStep) ->
         )
     run.close_cluster(action.name)
     return f"cluster `{action.name}` deleted"
+
+
+@perform.register(schema.Exec)
+def _exec(action: schema.Exec, run: Run, step: LoadedStep) -> str:
+    return in_cluster.execute(action, run, step)
+
+
+@perform.register(schema.WriteFile)
+def _write_file(action: schema.WriteFile, run: Run, step: LoadedStep) -> str:
+    return in_cluster.write(action, run, step)
+
+
+@perform.register(schema.SameFiles)
+def _same_files(action: schema.SameFiles, run: Run, step: LoadedStep) -> str:
+    result = in_cluster.compare_once(action, run, step, seconds=run.wait_of(step))
+    if not result.ok:
+        raise DrillError(f"{action.path}: {result.summary}")
+    return result.summary
+
+
+@perform.register(schema.Http)
+def _http(action: schema.Http, run: Run, step: LoadedStep) -> str:
+    return in_cluster.ask(action, run, step)
+
+
+@perform.register(schema.StopNode)
+def _stop_node(action: schema.StopNode, run: Run, step: LoadedStep) -> str:
+    return disasters.stop_nodes(action, run, step)
+
+
+@perform.register(schema.StartNode)
+def _start_node(action: schema.StartNode, run: Run, step: LoadedStep) -> str:
+    return disasters.start_nodes(action, run, step)
+
+
+@perform.register(schema.LoseEtcd)
+def _lose_etcd(action: schema.LoseEtcd, run: Run, step: LoadedStep) -> str:
+    return disasters.lose_etcd(run, step)
 
 
 @perform.register(schema.EtcdSnapshot)
@@ -348,6 +377,34 @@ def _wait_until_gone(
                     hint="see who owns the finalizer; kubectl get -o yaml shows all of it",
                 )
             sleep(_POLL_SECONDS)
+
+
+def _stuck(
+    api: KubeClient,
+    resource: ApiResource,
+    item: Any,  # noqa: ANN401 - an object of any kind
+    *,
+    seconds: float = _STUCK_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+) -> str:
+    """Return what holds an object that is being deleted, once that has been so for a while.
+
+    Raises:
+        DrillError: It goes, so nothing is stuck.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            _wait_until_gone(api, [(resource, item)], seconds=0)
+        except WaitTimeoutError:
+            sleep(_POLL_SECONDS)
+        else:
+            raise DrillError(
+                f"{resource.kind} {item['metadata']['name']} is gone, and nothing holds it: this is no stuck deletion",
+                hint="let setup make something with a finalizer, or leave `until` out",
+            )
+    now = api.get(resource, item["metadata"]["name"], item["metadata"].get("namespace"))
+    return _what_holds_it(api, now)
 
 
 def _what_holds_it(api: KubeClient, item: Any) -> str:  # noqa: ANN401 - an object of any kind

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.drills import schema
+from clusterguard.drills import in_cluster, schema
 from clusterguard.drills.actions import perform
+from clusterguard.drills.diagnostics import why_silent
 from clusterguard.drills.partial import mismatches
 from clusterguard.drills.values import Comparison
 from clusterguard.drills.verdict import CheckResult
@@ -65,6 +66,12 @@ def look(run: Run, step: LoadedStep, *, fresh: bool) -> CheckResult:
     """
     since = run.restored_at.get(step.cluster) if fresh else None
     return _look(run, step, _Look(0.0, 0.0, since))
+
+
+def _api_is_down(run: Run, step: LoadedStep) -> CheckResult | None:
+    """Return red where the API server says that it is not ready: no check need wait for it to say so."""
+    silent = why_silent(run.clusters[step.cluster].api)
+    return CheckResult(ok=False, summary=silent) if silent else None
 
 
 def watch_all(
@@ -148,7 +155,7 @@ def _look(run: Run, step: LoadedStep, how: _Look) -> CheckResult:
     try:
         if step.cluster not in run.clusters:
             return CheckResult(ok=False, summary=f"cluster `{step.cluster}` does not run")
-        result = _check(step.action, run, step, how)
+        result = _api_is_down(run, step) or _check(step.action, run, step, how)
     except _PASSING as error:
         return CheckResult(ok=False, summary=error.message)
     if result.ok and not result.since:
@@ -253,6 +260,21 @@ def _absent(action: schema.Absent, run: Run, step: LoadedStep, how: _Look) -> Ch
         found = list(api.list(resource, action.namespace, label_selector=action.selector or ""))
     names = ", ".join(item["metadata"]["name"] for item in found[:5])
     return CheckResult(ok=not found, summary=f"{len(found)} {resource.kind} there" + (f": {names}" if names else ""))
+
+
+@_check.register(schema.Exec)
+def _exec(action: schema.Exec, run: Run, step: LoadedStep, how: _Look) -> CheckResult:
+    return in_cluster.execute_once(action, run.cluster_of(step).api, seconds=how.seconds)
+
+
+@_check.register(schema.SameFiles)
+def _same_files(action: schema.SameFiles, run: Run, step: LoadedStep, how: _Look) -> CheckResult:
+    return in_cluster.compare_once(action, run, step, seconds=how.seconds)
+
+
+@_check.register(schema.Http)
+def _http(action: schema.Http, run: Run, step: LoadedStep, how: _Look) -> CheckResult:
+    return in_cluster.ask_once(action, run.cluster_of(step).api, seconds=how.seconds)
 
 
 def _limit(asked: object) -> int | None:

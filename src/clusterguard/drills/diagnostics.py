@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.errors import ClusterGuardError
+from clusterguard.errors import ClusterError, ClusterGuardError
 from clusterguard.model.readiness import readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.clusters.base import Cluster
+    from clusterguard.clusters.kube import KubeClient
     from clusterguard.drills.run import Run
 
 __all__ = ["collect"]
@@ -32,6 +33,9 @@ def collect(run: Run) -> tuple[tuple[str, str], ...]:
     """Return title and text of what the drill file asks to collect; a cluster that does not answer says so."""
     found: list[tuple[str, str]] = []
     for name, cluster in run.clusters.items():
+        if silent := why_silent(cluster.api):
+            found.append((f"cluster `{name}`", f"nothing could be collected: {silent}"))
+            continue
         for what, gather in (("events", _events), ("describe", _unready), ("logs", _logs)):
             if what not in run.drill.spec.on_failure:
                 continue
@@ -42,6 +46,18 @@ def collect(run: Run) -> tuple[tuple[str, str], ...]:
             if text:
                 found.append((f"{_TITLES[what]} in cluster `{name}`", text))
     return tuple(found)
+
+
+def why_silent(api: KubeClient) -> str | None:
+    """Return why a cluster does not answer, or None where it does.
+
+    Without its etcd an API server takes a minute for each answer that it does not have; its readiness it tells at once.
+    """
+    try:
+        ready = api.ready()
+    except ClusterError:
+        return None  # whom it does not tell that, it may tell everything else
+    return None if ready else f"the API server is not ready: {' '.join(ready.failing.split())}"
 
 
 _TITLES = {"events": "recent events", "describe": "what is not ready", "logs": "the end of the logs"}

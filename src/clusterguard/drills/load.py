@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from clusterguard.drills.explain import explain, value_at
+from clusterguard.drills.needs import needs_of
 from clusterguard.drills.references import all_steps, broken_references
 from clusterguard.drills.schema import Apply, DrillFile
 from clusterguard.drills.values import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
+    from clusterguard.drills.needs import Need
     from clusterguard.drills.schema import Action, DrillSpec, Metadata, PhaseName, Step
     from clusterguard.drills.values import MatrixValue
     from clusterguard.drills.yamlfile import DataPath, Problem, YamlDocument
@@ -122,6 +124,11 @@ class Drill:
     def default_cluster(self) -> str:
         """The name of the cluster that steps act on when they name none."""
         return next(iter(self.spec.effective_clusters))
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What its steps need of the clusters they act on, that not every cluster has."""
+        return frozenset().union(*(needs_of(step.action) for step in self.steps))
 
     def phase(self, name: PhaseName) -> tuple[LoadedStep, ...]:
         """Return the steps of one phase, in the order of the file."""

@@ -122,6 +122,7 @@ def _phase(drill: Drill, phase: s.PhaseName, default_cluster: str) -> Iterator[P
             yield from steps
         case "backup":
             yield _implied(phase, f"capture the baseline: {_scope_words(drill.spec.scope)}")
+            yield from _noted_files(drill)
             yield from _canary_before(drill)
             yield from steps
             yield from _canary_after(drill)
@@ -165,6 +166,13 @@ _DESTRUCTIVE: Final = (
 
 def _implied(phase: s.PhaseName, text: str, *, destructive: bool = False, cluster: str = "") -> PlanLine:
     return PlanLine(phase=phase, text=text, destructive=destructive, cluster=cluster, implied=True)
+
+
+def _noted_files(drill: Drill) -> Iterator[PlanLine]:
+    for step in drill.phase("verify"):
+        if isinstance(step.action, s.SameFiles):
+            text = f"note size and SHA-256 of every file below {step.action.path}; none is an error"
+            yield _implied("backup", text, cluster=step.cluster)
 
 
 def _canary_before(drill: Drill) -> Iterator[PlanLine]:
@@ -240,12 +248,15 @@ def _(action: s.Ready) -> str:
 
 @_words.register
 def _(action: s.Exec) -> str:
-    target = action.in_
-    pod = target.pod or f"a ready Pod {target.selector}"
-    container = f", container {target.container}" if target.container else ""
     says = f" and a text that contains {action.contains!r}" if action.contains else ""
-    where = f"{target.namespace}/{pod}{container}"
-    return f"run {' '.join(action.command)!r} in {where}; expect exit code {action.exit_code}{says}"
+    command = " ".join(action.command)
+    return f"run {command!r} in {_container(action.in_)}; expect exit code {action.exit_code}{says}"
+
+
+@_words.register
+def _(action: s.WriteFile) -> str:
+    what = f"{action.size:,} random bytes" if action.size else "a text"
+    return f"write {what} to {action.path} in {_container(action.in_)}, and note the digest"
 
 
 @_words.register
@@ -257,7 +268,8 @@ def _(action: s.EtcdSnapshot) -> str:
 def _(action: s.VeleroBackup) -> str:
     what = f"namespaces {', '.join(action.namespaces)}" if action.namespaces else "all namespaces"
     where = f"storage {action.storage}" if action.storage else "Velero's default location"
-    return f"make a Velero backup `{action.name}` of {what}{_only(action)} in {where}"
+    volumes = ", with the files of every claimed volume," if action.volumes else ""
+    return f"make a Velero backup `{action.name}` of {what}{_only(action)}{volumes} in {where}"
 
 
 @_words.register
@@ -279,7 +291,8 @@ def _(action: s.Delete) -> str:
     names = f" {', '.join(action.all_names)}" if action.all_names else ""
     labels = f" with labels {action.selector}" if action.selector else ""
     grace = f", grace period {duration_text(action.grace_period)}" if action.grace_period is not None else ""
-    return f"delete {what}{names}{labels}{_in(action.namespace)}{grace}; selecting none is an error"
+    stuck = ", and see finalizers hold it" if action.until == "stuck" else ""
+    return f"delete {what}{names}{labels}{_in(action.namespace)}{grace}{stuck}; selecting none is an error"
 
 
 @_words.register
@@ -294,18 +307,18 @@ def _(action: s.Patch) -> str:
 
 @_words.register
 def _(action: s.StopNode) -> str:
-    return f"stop node {action.name}"
+    return f"cut the power of {_nodes(action.name, action.selector)}; selecting none is an error"
 
 
 @_words.register
 def _(action: s.StartNode) -> str:
-    return f"start node {action.name}"
+    which = f"node {action.name}" if action.name else "every node that was stopped"
+    return f"start {which}, and wait until the API server answers"
 
 
 @_words.register
-def _(action: s.LoseEtcd) -> str:
-    whose = f"of member {action.member}" if action.member else "of every member"
-    return f"stop etcd and throw away the data directory {whose}"
+def _(_: s.LoseEtcd) -> str:
+    return "kill etcd and throw away what it wrote"
 
 
 @_words.register
@@ -375,6 +388,12 @@ def _(action: s.Http) -> str:
     return f"ask {where} from inside the cluster; expect status {action.status}{says}"
 
 
+@_words.register
+def _(action: s.SameFiles) -> str:
+    where = _container(action.in_)
+    return f"compare every file below {action.path} in {where} with what was there before the backup, by SHA-256"
+
+
 def _details(step: LoadedStep) -> Iterator[str]:
     match step.action:
         case s.Apply():
@@ -399,6 +418,16 @@ def _etcd_restore(snapshot: str) -> Iterator[str]:
     yield "start etcd and wait until it serves, then kube-apiserver until it is ready"
     yield "start kube-controller-manager and kube-scheduler"
     yield "if anything fails on the way: put the old data directory back, and start on it"
+
+
+def _container(target: s.ExecTarget) -> str:
+    pod = target.pod or f"a ready Pod {target.selector}"
+    container = f", container {target.container}" if target.container else ""
+    return f"{target.namespace}/{pod}{container}"
+
+
+def _nodes(name: str | None, selector: str | None) -> str:
+    return f"node {name}" if name else f"every node with labels {selector}"
 
 
 def _object_name(thing: object) -> str:

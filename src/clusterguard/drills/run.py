@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clusterguard.clusters.capabilities import KeptOnRequest
 from clusterguard.clusters.opening import open_cluster
 from clusterguard.drills import schema
 from clusterguard.drills.storages import Storages
-from clusterguard.errors import DrillError, NotAllowedError
+from clusterguard.errors import ClusterGuardError, DrillError, NotAllowedError
 from clusterguard.etcd.snapshotter import EtcdSnapshotter
 from clusterguard.model.inventory import Scope
+from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.validate.renaming import in_other_namespaces
 
 if TYPE_CHECKING:
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clusterguard.clusters.base import Cluster
+    from clusterguard.clusters.kind import KindCluster
     from clusterguard.drills.canary import Canaries
     from clusterguard.drills.events import EventSink
+    from clusterguard.drills.files import FileTree
     from clusterguard.drills.load import Drill, LoadedStep
     from clusterguard.drills.schema import ClusterSpec
     from clusterguard.drills.velero_actions import VeleroSide
@@ -38,6 +44,7 @@ __all__ = ["DrillSettings", "Run", "TakenSnapshot"]
 DEFAULT_WAIT = timedelta(minutes=2)
 DEFAULT_DRILL_TIMEOUT = timedelta(minutes=30)
 _CREATED = ("embedded", "kind")  # words for clusters that a run creates; any other word names somebody's
+_LONGEST_KIND_NAME = 49
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +94,15 @@ class Run:
     snapshots: dict[str, TakenSnapshot] = field(default_factory=dict)
     baselines: dict[str, Inventory] = field(default_factory=dict)
     canaries: dict[str, Canaries] = field(default_factory=dict)
+    # The files of containers before the backup, by the place of the check that compares them.
+    files: dict[str, FileTree] = field(default_factory=dict)
     # When the restore of a cluster began, UTC: a status that is not newer proves nothing.
     restored_at: dict[str, datetime] = field(default_factory=dict)
+    # Nodes that this run switched off, by their cluster: a cluster without them cannot tell which they were.
+    stopped_nodes: dict[str, set[str]] = field(default_factory=dict)
     keep_clusters: bool = False
     _created: set[str] = field(default_factory=set)
+    _pending: dict[str, _Pending] = field(default_factory=dict)
     _storages: Storages | None = None
     _velero: VeleroSide | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -158,20 +170,53 @@ class Run:
         spec = self.drill.spec.effective_clusters[name]
         word = self.word_of(spec)
         self.require_allowed(word)
-        if self.settings.open is not None:
+        if name in self._pending:
+            self.clusters[name] = self._pending[name].future.result()
+            self._created.add(name)
+            del self._pending[name]
+        elif self.settings.open is not None:
             self.clusters[name] = self.settings.open(word)
         elif word in _CREATED:
-            self.clusters[name] = self._entered(self._open(word))
+            self.clusters[name] = self._entered(self._open(name, word, progress=self.tell))
             self._created.add(name)
         else:
-            cluster = self._open(word)
+            cluster = self._open(name, word, progress=self.tell)
             self._stack.callback(cluster.api.close)  # it was there before the drill, and stays
             self.clusters[name] = cluster
         return self.clusters[name]
 
+    def open_in_background(self, name: str) -> bool:
+        """Begin to create a cluster beside the work on others; `open_cluster` then waits for it, and raises its error.
+
+        Return False where that is not worth it: then nothing is begun.
+        """
+        word = self.word_of(self.drill.spec.effective_clusters[name])
+        if word != "kind" or self.settings.open is not None:
+            return False
+        cluster = self._kind_cluster(name, ignore_progress)  # the terminal belongs to what runs in front
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"clusterguard-{name}")
+        pending = _Pending(cluster=cluster, future=executor.submit(cluster.__enter__))
+        executor.shutdown(wait=False)
+        self._pending[name] = pending
+        self._stack.callback(self._give_back, name, pending)
+        return True
+
+    def pending(self) -> tuple[str, ...]:
+        """Return the names of the clusters that were begun in the background, and that nobody has waited for yet."""
+        return tuple(self._pending)
+
     def owns(self, name: str) -> bool:
         """Return whether this run created a cluster, so that it goes as a whole, with all that is in it."""
         return name in self._created
+
+    def ways_back(self) -> tuple[str, ...]:
+        """Return how to run on each kept kind cluster again, and how to be rid of it."""
+        return tuple(
+            f"again on {cluster.name}: --drill-cluster kind:{cluster.name} --drill-allow-context {cluster.context}; "
+            f"to remove it: clusterguard cluster down {cluster.name} --provider kind"
+            for name, cluster in self.clusters.items()
+            if self.owns(name) and cluster.provider == "kind"
+        )
 
     def creates(self, name: str) -> bool:
         """Return whether a cluster of the drill is one that this run creates, or will."""
@@ -184,8 +229,10 @@ class Run:
             NotAllowedError: It was not.
         """
         provider, _, target = word.partition(":")
-        if provider in ("embedded", "kind"):
+        if provider == "embedded" or word == "kind":
             return
+        if provider == "kind":
+            target = f"kind-{target}"  # what kind calls its context
         if not any(fnmatch.fnmatchcase(target, pattern) for pattern in self.settings.allowed_contexts):
             raise NotAllowedError(
                 f"this drill destroys things in {word}, and nobody allowed that; nothing was touched",
@@ -251,13 +298,26 @@ class Run:
             return f"kubeconfig:{(self.drill.path.parent / spec.kubeconfig).resolve()}"
         return self.settings.cluster
 
-    def _open(self, word: str) -> Cluster:
+    def _open(self, name: str, word: str, *, progress: ProgressSink) -> Cluster:
+        if word == "kind":
+            return self._kind_cluster(name, progress)
         if word == "embedded" and self.settings.keep != "never":
             from clusterguard.clusters.embedded import EmbeddedCluster
 
             # It can only be kept if it was never tied to this process.
-            return EmbeddedCluster(outlive_us=True, progress=self.tell)
-        return open_cluster(word, kubeconfig=self.settings.kubeconfig, progress=self.tell)
+            return EmbeddedCluster(outlive_us=True, progress=progress)
+        return open_cluster(word, kubeconfig=self.settings.kubeconfig, progress=progress)
+
+    def _kind_cluster(self, name: str, progress: ProgressSink) -> KindCluster:
+        from clusterguard.clusters.kind import KindCluster
+
+        spec = self.drill.spec.effective_clusters[name].kind
+        return KindCluster(
+            f"clusterguard-{self.run_id}-{name}"[:_LONGEST_KIND_NAME].rstrip("-"),
+            version=spec.version if spec else None,
+            workers=spec.workers if spec else 0,
+            progress=progress,
+        )
 
     def _entered(self, cluster: Cluster) -> Cluster:
         cluster.__enter__()
@@ -267,3 +327,27 @@ class Run:
     def _leave(self, cluster: Cluster) -> None:
         if not self.keep_clusters:
             cluster.close()
+        elif isinstance(cluster, KeptOnRequest) and cluster in self.clusters.values():
+            cluster.keep()  # until now it was to go with this process, however that ends
+
+    def _give_back(self, name: str, pending: _Pending) -> None:
+        if name in self._created or name not in self._pending:
+            self._leave(pending.cluster)  # it was waited for
+            return
+        del self._pending[name]
+        try:
+            with contextlib.suppress(ClusterGuardError):
+                if not pending.future.done():
+                    pending.cluster.abandon()
+            with contextlib.suppress(ClusterGuardError):  # nobody wants it, and what it had made it took away again
+                pending.future.result()
+        finally:
+            pending.cluster.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    """A cluster that is being created in another thread."""
+
+    cluster: KindCluster
+    future: Future[KindCluster]

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.drills import checks
-from clusterguard.drills.actions import perform, remove_applied, unsupported
-from clusterguard.drills.canary import NO_CLUSTER, Canaries
-from clusterguard.drills.diagnostics import collect
+from clusterguard.drills.actions import perform, remove_applied
+from clusterguard.drills.canary import NO_CLUSTER, RUN_LABEL, Canaries, CanaryFindings
+from clusterguard.drills.diagnostics import collect, why_silent
 from clusterguard.drills.events import (
     DrillEvent,
     DrillFinished,
@@ -26,15 +26,27 @@ from clusterguard.drills.events import (
     StepFinished,
     StepStarted,
 )
+from clusterguard.drills.in_cluster import note_files
 from clusterguard.drills.journal import Journal
+from clusterguard.drills.needs import why_not_run
+from clusterguard.drills.remains import clear_remains
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, Run
-from clusterguard.drills.schema import Canary, DeleteCluster, EtcdRestore, EtcdSnapshot, VeleroBackup, VerifyBackup
+from clusterguard.drills.schema import (
+    Canary,
+    DeleteCluster,
+    EtcdRestore,
+    EtcdSnapshot,
+    SameFiles,
+    VeleroBackup,
+    VerifyBackup,
+)
 from clusterguard.drills.values import equalities
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
 from clusterguard.errors import (
     BackupCorruptError,
     BackupFailedError,
     ClusterGuardError,
+    ClusterUnreachableError,
     DrillError,
     NotAllowedError,
     ObjectNotFoundError,
@@ -48,8 +60,9 @@ from clusterguard.model.durations import format_duration
 from clusterguard.validate.validator import RestoreValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from clusterguard.clusters.kube import KubeClient
     from clusterguard.drills.load import Drill, LoadedStep
     from clusterguard.drills.schema import PhaseName
     from clusterguard.drills.verdict import CheckResult
@@ -177,6 +190,7 @@ class _Execution:
         self._require_support(run)
         self._provision(run)
         self._require_reach(run)
+        self._clear_remains(run)
         self._steps(run, "setup")
         self._backup(run)
         self._fault(run)
@@ -220,6 +234,8 @@ class _Execution:
             if run.keep_clusters and kept:
                 phase.detail = f"kept: {', '.join(kept)}"
                 self.tell(Note(text=phase.detail))
+                for again in run.ways_back():
+                    self.tell(Note(text=again))
 
     def _result(self, run: Run, started: datetime, seconds: float) -> DrillResult:
         rto = None
@@ -264,18 +280,16 @@ class _Execution:
     def _require_support(self, run: Run) -> None:
         """Find out what cannot work before anything is touched."""
         for step in self.drill.steps:
-            if reason := unsupported(step.spec):
-                raise DrillError(f"{step.location}: {reason}", hint="nothing was touched")
             if isinstance(step.action, DeleteCluster) and not run.creates(step.action.name):
                 raise NotAllowedError(
                     f"{step.location}: cluster `{step.action.name}` is not created by this run, and clusterguard "
                     "never deletes such a cluster; nothing was touched"
                 )
         for spec in self.drill.spec.effective_clusters.values():
-            word = run.word_of(spec)
-            run.require_allowed(word)
-            if word == "kind":
-                raise DrillError("kind clusters cannot be created by this version yet", hint="use embedded")
+            run.require_allowed(run.word_of(spec))
+        reason = why_not_run(self.drill, default_cluster=self.settings.cluster)
+        if reason and self.settings.open is None:
+            raise DrillError(f"this drill cannot be run here: {reason}", hint="nothing was touched")
 
     def _require_reach(self, run: Run) -> None:
         """Find out what the clusters at hand do not let us do, before setup touches them."""
@@ -290,18 +304,25 @@ class _Execution:
                 raise DrillError(
                     f"{step.location}: cluster `{step.cluster}` ({cluster.provider} {cluster.name}) does not let us "
                     f"reach its etcd and control plane, which `{step.verb}` needs; nothing was touched",
-                    hint="run this drill on an embedded cluster",
+                    hint="run it on kind or on an embedded cluster; where a provider hides etcd, use Velero",
                 )
 
     def _provision(self, run: Run) -> None:
         self.touched = True
         with self._phase("provision") as phase:
-            for name, spec in self.drill.spec.effective_clusters.items():
-                if spec.start_in == "setup":
+            early = [name for name, spec in self.drill.spec.effective_clusters.items() if spec.start_in == "setup"]
+            for position, name in enumerate(early):
+                # The first one is wanted at once; the others come into being while work on it goes on.
+                if position == 0 or not run.open_in_background(name):
                     self._open(run, name)
             phase.detail = "; ".join(self.descriptions.values())
         # Getting programs and starting clusters is no part of what spec.timeout limits.
         run.deadline = time.monotonic() + self._timeout_seconds()
+
+    def _clear_remains(self, run: Run) -> None:
+        for name in run.clusters:
+            if number := clear_remains(run, name):
+                self.tell(Note(text=f"removed {number} object(s) of an earlier run from the kept cluster `{name}`"))
 
     def _open(self, run: Run, name: str) -> None:
         def open_it() -> str:
@@ -313,6 +334,14 @@ class _Execution:
 
         self._step("provision", f"cluster `{name}`", open_it)
 
+    def _await_clusters(self, run: Run, names: Iterable[str]) -> None:
+        """Wait for clusters that are being created in the background; that is no part of the drill's own time."""
+        for name in names:
+            if name in run.pending():
+                began = time.monotonic()
+                self._open(run, name)
+                run.deadline += time.monotonic() - began
+
     def _steps(self, run: Run, phase: PhaseName) -> None:
         if self.drill.phase(phase):
             with self._phase(phase):
@@ -321,10 +350,13 @@ class _Execution:
 
     def _backup(self, run: Run) -> None:
         with self._phase("backup"):
+            self._await_clusters(run, [step.cluster for step in self.drill.phase("backup")])
             for name in {step.cluster for step in self.drill.phase("backup") if isinstance(step.action, VeleroBackup)}:
                 run.velero.prepare(name)
             # Before the backup, not after it: what moves meanwhile is then newer in the backup, never older.
             self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
+            if any(isinstance(step.action, SameFiles) for step in self.drill.phase("verify")):
+                self._step("backup", "digests of the files", lambda: note_files(run))
             self._write_canaries(run)
             for step in self.drill.phase("backup"):
                 self._perform(run, step)
@@ -369,6 +401,8 @@ class _Execution:
 
     def _fault(self, run: Run) -> None:
         with self._phase("fault"):
+            # Nothing is broken before all is there that the restore needs; and its clock knows no waiting for it.
+            self._await_clusters(run, run.pending())
             self.faulted = self.now()
             for name, canaries in run.canaries.items():
                 if name in run.clusters:
@@ -449,9 +483,9 @@ class _Execution:
             began = time.monotonic()
             etcd = run.etcd_restores
             renamed = run.namespace_mapping.get(canaries.namespace, "")
-            findings = (
-                canaries.look(target.api, etcd_restored=etcd, namespace=renamed) if target is not None else NO_CLUSTER
-            )
+            findings = NO_CLUSTER
+            if target is not None:
+                findings = _asked(canaries, target.api, etcd_restored=etcd, namespace=renamed)
             ok = not findings.problems
             summary = "; ".join(findings.problems) or (
                 "the marker from before the backup is back" + (", the one from after it is gone" if etcd else "")
@@ -490,6 +524,9 @@ class _Execution:
         for name, cluster in run.clusters.items():
             if run.owns(name):
                 continue  # it goes as a whole, or is kept as a whole
+            if silent := why_silent(cluster.api):
+                self._cleanup(phase, "remove what this run made", partial(_refuse, name, silent))
+                continue
             if name in run.canaries:
                 self._cleanup(phase, "remove canaries", partial(run.canaries[name].remove_all, cluster.api))
             self._cleanup(phase, "remove what setup made", partial(remove_applied, run, name))
@@ -497,6 +534,8 @@ class _Execution:
     # ---- steps and phases --------------------------------------------------------------------------------
 
     def _perform(self, run: Run, step: LoadedStep) -> None:
+        self._await_clusters(run, [step.cluster])
+
         def act() -> str:
             if step.phase == "setup" and step.verb == "ready":
                 result = checks.watch_all(run, [step])[0]
@@ -585,6 +624,23 @@ class _Execution:
 class _OpenPhase:
     verdict: Verdict = Verdict.PASS
     detail: str = ""
+
+
+def _refuse(cluster: str, silent: str) -> None:
+    raise ClusterUnreachableError(
+        f"cluster `{cluster}` does not answer, so what this run made in it stays: {silent}",
+        hint=f"once it answers: delete what has the label {RUN_LABEL}",
+    )
+
+
+def _asked(canaries: Canaries, api: KubeClient, *, etcd_restored: bool, namespace: str) -> CanaryFindings:
+    """Ask for the markers; a cluster that does not answer has not been recovered, and needs no waiting for."""
+    reason = why_silent(api)
+    if reason is None:
+        return canaries.look(api, etcd_restored=etcd_restored, namespace=namespace)
+    return CanaryFindings(
+        problems=(f"the cluster that the markers must be back in does not answer: {reason}",), newest=None
+    )
 
 
 def _verdict_of(error: ClusterGuardError, preferred: Verdict | None) -> Verdict:

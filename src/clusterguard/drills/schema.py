@@ -8,6 +8,7 @@ here.
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
@@ -79,6 +80,7 @@ __all__ = [
     "RestoreStep",
     "Restored",
     "S3Storage",
+    "SameFiles",
     "Scale",
     "ScopeSpec",
     "SetupStep",
@@ -91,6 +93,7 @@ __all__ = [
     "VeleroRestore",
     "VerifyBackup",
     "VerifyStep",
+    "WriteFile",
     "drill_schema",
     "drill_schema_text",
 ]
@@ -106,6 +109,9 @@ _BUILT_IN_GROUPS: Final = frozenset({"apps", "autoscaling", "batch", "policy"})
 
 _REFERENCE: Final = r"|.*\$\{.*"  # what an editor must let pass: it becomes a value when the drill is loaded
 _DURATION_PATTERN: Final = rf"^(([0-9]+(\.[0-9]+)?(ms|s|m|h))+{_REFERENCE})$"
+_SIZE: Final = re.compile(r"([0-9]{1,9})(|Ki|Mi)")
+_SIZE_PATTERN: Final = rf"^([0-9]{{1,9}}(Ki|Mi)?{_REFERENCE})$"
+_LARGEST_FILE: Final = 256 << 20
 _COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{_REFERENCE})$"
 
 
@@ -172,6 +178,22 @@ def _from_the_root(path: str) -> str:
     return path
 
 
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("a path in a container begins with `/`")
+    return path
+
+
+def _size(written: object) -> int:
+    match = _SIZE.fullmatch(str(written)) if isinstance(written, (str, int)) and not isinstance(written, bool) else None
+    if match is None:
+        raise ValueError("a size is expected here, such as 4096, 512Ki or 8Mi")
+    size = int(match[1]) << (10 * ("", "Ki", "Mi").index(match[2]))
+    if not 0 < size <= _LARGEST_FILE:
+        raise ValueError("a file has at least one byte, and at most 256Mi: it passes through the API server")
+    return size
+
+
 def _flat_matrix(value: object) -> dict[str, tuple[str | int | bool, ...]]:
     if not isinstance(value, dict) or not all(isinstance(items, (list, tuple)) for items in value.values()):
         raise ValueError('a mapping of lists is expected here, such as {k8s: ["1.35", "1.36"]}')
@@ -188,6 +210,14 @@ def _manifest_list(value: object) -> tuple[dict[str, Any], ...]:
     return tuple(objects)
 
 
+Size: TypeAlias = Annotated[
+    int,
+    PlainValidator(_size),
+    WithJsonSchema({
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SIZE_PATTERN}],
+        "examples": ["512Ki", "8Mi"],
+    }),
+]  # fmt: skip
 Label: TypeAlias = Annotated[str, AfterValidator(check_label)]
 Name: TypeAlias = Annotated[str, AfterValidator(check_name)]
 Kind: TypeAlias = Annotated[str, AfterValidator(check_kind), Field(examples=["Pod", "Deployment.apps"])]
@@ -346,6 +376,24 @@ class Exec(Model):
     """Text that its standard output must contain."""
 
 
+class WriteFile(Model):
+    """Write a file into a container, such as into a volume that is mounted there."""
+
+    in_: Annotated[ExecTarget, Field(alias="in")]
+    """Where; the container needs `sh`, `head`, `mv`, `dirname`, `sync` and `sha256sum`."""
+    path: Annotated[Text, AfterValidator(_absolute)]
+    """The file, by its path in the container; the directories on the way are made."""
+    size: Size | SkipJsonSchema[None] = None
+    """How many random bytes, new in every run: what an earlier run left cannot pass for them."""
+    content: str | SkipJsonSchema[None] = None
+    """The text to write in place of random bytes."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WriteFile:
+        self._need_one("size", "content")
+        return self
+
+
 class EtcdSnapshot(Model):
     """Save a snapshot of one etcd member, checked while it is written."""
 
@@ -370,6 +418,8 @@ class VeleroBackup(Model):
     """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need."""
     storage: Label | SkipJsonSchema[None] = None
     """A name from spec.storage; Velero's default location when left out."""
+    volumes: Literal["fileSystem"] | SkipJsonSchema[None] = None
+    """`fileSystem`: the files of all claimed volumes of Pods, too; one that is left out fails the drill."""
 
 
 class CopyBackup(Model):
@@ -414,7 +464,7 @@ class _Objects(Model):
 
 
 class Delete(Model):
-    """Delete objects, and wait until they are gone or replaced. Selecting none is an error."""
+    """Delete objects, and wait until they are gone, replaced or stuck. Selecting none is an error."""
 
     kind: Kind | SkipJsonSchema[None] = None
     """The kind to delete."""
@@ -432,6 +482,8 @@ class Delete(Model):
     """true: every object of the kind in the namespace. It must be said; it is never the default."""
     grace_period: ZeroableDuration | SkipJsonSchema[None] = None
     """How long a Pod may take to end; the Pod's own value when left out, `0s` ends it at once."""
+    until: Literal["gone", "stuck"] = "gone"
+    """`stuck`: the deletion has begun, and finalizers hold it; that it goes through is an error then."""
 
     @property
     def all_kinds(self) -> tuple[str, ...]:
@@ -481,24 +533,28 @@ class Patch(_Objects):
 
 
 class StopNode(Model):
-    """Stop a node as a power cut would."""
+    """Stop nodes as a power cut would: nothing on them gets time to end. Selecting none is an error."""
 
-    name: Name
-    """The node's name."""
+    name: Name | SkipJsonSchema[None] = None
+    """One node by its name."""
+    selector: Selector | SkipJsonSchema[None] = None
+    """Nodes by their labels, such as `node-role.kubernetes.io/control-plane`."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> StopNode:
+        self._need_one("name", "selector")
+        return self
 
 
 class StartNode(Model):
-    """Start a node that was stopped."""
+    """Start nodes that were stopped, and wait until the API server answers; they are ready a while later."""
 
-    name: Name
-    """The node's name."""
+    name: Name | SkipJsonSchema[None] = None
+    """One node by its name; every node that this run stopped when left out."""
 
 
 class LoseEtcd(Model):
-    """Stop etcd and throw its data directory away."""
-
-    member: Name | SkipJsonSchema[None] = None
-    """One member by its name; all members when left out."""
+    """Kill etcd and throw its data away, as a broken disk would: it does not come up again by itself."""
 
 
 class DeleteCluster(Model):
@@ -584,6 +640,15 @@ class Assert(Model):
         return self
 
 
+class SameFiles(Model):
+    """Compare every file below a path, by SHA-256, with what was there when the backup phase began."""
+
+    in_: Annotated[ExecTarget, Field(alias="in")]
+    """Where; the container needs `sh`, `find`, `sha256sum` and `wc`."""
+    path: Annotated[Text, AfterValidator(_absolute)]
+    """A directory or a file, by its path in the container. No file at all is an error."""
+
+
 class Absent(_Objects):
     """Hold while no such object exists."""
 
@@ -618,6 +683,7 @@ Action: TypeAlias = (
     Apply
     | Ready
     | Exec
+    | WriteFile
     | EtcdSnapshot
     | VeleroBackup
     | CopyBackup
@@ -637,6 +703,7 @@ Action: TypeAlias = (
     | Assert
     | Absent
     | Http
+    | SameFiles
 )
 """What one step does."""
 
@@ -689,6 +756,7 @@ class SetupStep(Step):
     apply: Apply | SkipJsonSchema[None] = None
     ready: Ready | SkipJsonSchema[None] = None
     exec: Exec | SkipJsonSchema[None] = None
+    write_file: WriteFile | SkipJsonSchema[None] = None
 
 
 class BackupStep(Step):
@@ -719,6 +787,8 @@ class RestoreStep(Step):
 
     etcd_restore: EtcdRestore | SkipJsonSchema[None] = None
     velero_restore: VeleroRestore | SkipJsonSchema[None] = None
+    start_node: StartNode | SkipJsonSchema[None] = None
+    patch: Patch | SkipJsonSchema[None] = None
     apply: Apply | SkipJsonSchema[None] = None
     exec: Exec | SkipJsonSchema[None] = None
 
@@ -732,12 +802,12 @@ class VerifyStep(Step):
     absent: Absent | SkipJsonSchema[None] = None
     http: Http | SkipJsonSchema[None] = None
     exec: Exec | SkipJsonSchema[None] = None
+    same_files: SameFiles | SkipJsonSchema[None] = None
 
 
 class CleanupStep(SetupStep, BackupStep, FaultStep, RestoreStep, VerifyStep):
     """A step that always runs at the end, whatever happened; any action may stand here."""
 
-    start_node: StartNode | SkipJsonSchema[None] = None
     unblock_storage: UnblockStorage | SkipJsonSchema[None] = None
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.schema import S3Storage
     from clusterguard.model.progress import ProgressSink
     from clusterguard.stores import ObjectStore
-    from clusterguard.stores.local_s3 import LocalS3Server
+    from clusterguard.stores.throwaway_s3 import ThrowawayS3Server
 
 __all__ = ["Storages"]
 
@@ -40,9 +40,17 @@ class Storages:
         self._folder = folder
         self._progress = progress
         self._stores: dict[str | None, ObjectStore] = {}
-        self._servers: dict[str | None, LocalS3Server] = {}
+        self._servers: dict[str | None, ThrowawayS3Server] = {}
+        self._network: str | None = None
         self._stack = ExitStack()
         self._first = ExitStack()
+
+    def serve_pods(self, network: str) -> None:
+        """Let throwaway servers be reached by pods, too, whose nodes are on a network of docker's.
+
+        Those that run already stay where they are.
+        """
+        self._network = network
 
     def store(self, name: str | None) -> ObjectStore:
         """Return a storage by its name; None is the run's own folder, for etcd snapshots."""
@@ -57,19 +65,23 @@ class Storages:
         server = self._server(None, _OWN_BUCKET)
         return server.store(_OWN_BUCKET)
 
-    def velero_location(self, name: str | None) -> LocationSpec:
+    def velero_location(self, name: str | None, *, in_pods: bool = False) -> LocationSpec:
         """Return a storage as Velero is told of it.
 
+        Args:
+            name: The storage, or None for a throwaway one of this run.
+            in_pods: Whether Velero works in pods, and not as a process of this machine.
+
         Raises:
-            DrillError: It is no bucket.
+            DrillError: It is no bucket, or pods do not reach it.
         """
         if name is None:
-            return self._local_location(None, bucket=_OWN_BUCKET, prefix="")
+            return self._local_location(None, bucket=_OWN_BUCKET, prefix="", in_pods=in_pods)
         spec = self._drill.spec.storage[name].s3
         if spec is None:
             raise DrillError(f"storage `{name}` is a directory, and Velero needs a bucket", hint="use s3")
         if spec.endpoint == _LOCAL:
-            return self._local_location(name, bucket=spec.bucket, prefix=spec.prefix or "")
+            return self._local_location(name, bucket=spec.bucket, prefix=spec.prefix or "", in_pods=in_pods)
         config = {"region": spec.region or "us-east-1"}
         if spec.endpoint:
             config |= {"s3Url": spec.endpoint, "s3ForcePathStyle": "true"}
@@ -107,24 +119,38 @@ class Storages:
             return self._server(name, spec.s3.bucket).store(spec.s3.bucket, spec.s3.prefix or "")
         return open_store(_s3_location(spec.s3))
 
-    def _local_location(self, name: str | None, *, bucket: str, prefix: str) -> LocationSpec:
+    def _local_location(self, name: str | None, *, bucket: str, prefix: str, in_pods: bool) -> LocationSpec:
         server = self._server(name, bucket)
         config = {"region": server.region, "s3ForcePathStyle": "true", "s3Url": server.endpoint}
+        if in_pods:
+            if server.endpoint_for_pods is None:
+                raise DrillError(
+                    f"storage `{name or 'of this run'}` is on this machine's loopback, which pods do not reach",
+                    hint="name an S3 endpoint that the cluster reaches, or run the drill on embedded or kind clusters",
+                )
+            # Velero signs the addresses of logs and results with publicUrl: that is the one that we can reach.
+            config |= {"s3Url": server.endpoint_for_pods, "publicUrl": server.endpoint}
         return LocationSpec(bucket=bucket, prefix=prefix, config=config, credentials=server.credentials_file())
 
-    def _server(self, name: str | None, bucket: str) -> LocalS3Server:
+    def _server(self, name: str | None, bucket: str) -> ThrowawayS3Server:
         """Return the throwaway server of a storage: each has its own, so that one can be cut off alone."""
         if name not in self._servers:
-            from clusterguard.stores.local_s3 import LocalS3Server
-            from clusterguard.toolchain import from_environment
-
-            program = from_environment(os.environ, progress=self._progress).ensure("versitygw")["versitygw"]
-            server = LocalS3Server(program=program, folder=self._folder / f"s3-{name or 'own'}")
-            server.create_bucket(bucket)
-            self._servers[name] = self._stack.enter_context(server)
+            self._servers[name] = self._stack.enter_context(self._new_server(name))
+            self._servers[name].create_bucket(bucket)
         return self._servers[name]
 
-    def _own_server(self, name: str) -> LocalS3Server:
+    def _new_server(self, name: str | None) -> ThrowawayS3Server:
+        if self._network is not None:
+            from clusterguard.stores.container_s3 import ContainerS3Server
+
+            return ContainerS3Server(network=self._network)
+        from clusterguard.stores.local_s3 import LocalS3Server
+        from clusterguard.toolchain import from_environment
+
+        program = from_environment(os.environ, progress=self._progress).ensure("versitygw")["versitygw"]
+        return LocalS3Server(program=program, folder=self._folder / f"s3-{name or 'own'}")
+
+    def _own_server(self, name: str) -> ThrowawayS3Server:
         self.store(name)
         if name not in self._servers:
             raise DrillError(

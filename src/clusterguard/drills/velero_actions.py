@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from clusterguard.clusters.embedded import EmbeddedCluster
+from clusterguard.clusters.capabilities import LoadsImages, OnDockerNetwork, RunsVeleroBeside
+from clusterguard.clusters.velero_settings import IMPATIENT
 from clusterguard.drills.canary import RUN_LABEL
-from clusterguard.errors import DrillError, ResourceNotFoundError
+from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
 from clusterguard.model.backup import Backup, BackupStorageLocation
 from clusterguard.model.backup_options import BackupOptions, LabelSelector, RestoreOptions
+from clusterguard.model.progress import Progress
 from clusterguard.stores import open_store
 from clusterguard.stores.transfer import copy_object
+from clusterguard.toolchain import PROGRAMS, from_environment
 from clusterguard.velero.bucket import verify_backup
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install
 from clusterguard.velero.manifest import load_manifest, record_manifest
+from clusterguard.velero.volumes import repositories_of, require_all_restored, require_every_volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from clusterguard.clusters.base import Cluster
     from clusterguard.drills import schema
     from clusterguard.drills.load import LoadedStep
     from clusterguard.drills.run import Run
@@ -28,17 +36,27 @@ if TYPE_CHECKING:
 
 __all__ = ["TakenBackup", "VeleroSide"]
 
+VELERO_IMAGE = "CLUSTERGUARD_VELERO_IMAGE"
+AWS_IMAGE = "CLUSTERGUARD_VELERO_AWS_IMAGE"
 _OWN_LOCATION = "clusterguard-drill"
 _NAMESPACE_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBackup:
-    """A Velero backup of this run: its name on the server, and the storages that have it, first the original."""
+    """A Velero backup of this run.
+
+    Attributes:
+        name: On the server.
+        cluster: Where it was made.
+        storages: Those that have it, first the original.
+        repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
+    """
 
     name: str
     cluster: str
     storages: tuple[str | None, ...]
+    repositories: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -55,7 +73,8 @@ class VeleroSide:
         client = self._client(step.cluster)
         name = f"{action.name}-{self.run.run_id}"
         # Known before it is made: where that fails, something of it may have to be cleaned up.
-        self.backups[action.name] = TakenBackup(name=name, cluster=step.cluster, storages=(action.storage,))
+        taken = TakenBackup(name=name, cluster=step.cluster, storages=(action.storage,))
+        self.backups[action.name] = taken
         done = client.back_up(
             name,
             BackupOptions(
@@ -63,11 +82,18 @@ class VeleroSide:
                 included_resources=tuple(kind.lower() for kind in _plurals(client, action.kinds)),
                 label_selector=LabelSelector.parse(action.selector) if action.selector else None,
                 include_cluster_resources=action.cluster_scoped,
+                default_volumes_to_fs_backup=True if action.volumes == "fileSystem" else None,
                 storage_location=self._location(step.cluster, action.storage),
             ),
             timeout_seconds=self.run.wait_of(step),
         )
-        client.outcome(done).raise_for_findings()
+        outcome = client.outcome(done)
+        if action.volumes == "fileSystem":
+            outcome = require_every_volume(
+                outcome, client.objects, namespaces=action.namespaces, selector=action.selector or ""
+            )
+        outcome.raise_for_findings()
+        self.backups[action.name] = replace(taken, repositories=repositories_of(client.objects, name))
         where = self._bucket(step.cluster, action.storage)
         record_manifest(where, name, into=self.run.store(None), now=datetime.now(UTC))
         return f"{done.progress.done} object(s) in backup {name}"
@@ -81,13 +107,12 @@ class VeleroSide:
         taken = self._taken(action.backup)
         source, target = self._bucket(taken.cluster, action.from_), self._bucket(taken.cluster, action.to)
         keys = [info.key for info in source.list(f"backups/{taken.name}/")]
+        keys += [info.key for namespace in taken.repositories for info in source.list(f"kopia/{namespace}/")]
         if not keys:
             raise DrillError(f"storage `{action.from_}` has no backup {taken.name}")
         for key in keys:
             copy_object(source, key, target)
-        self.backups[action.backup] = TakenBackup(
-            name=taken.name, cluster=taken.cluster, storages=(*taken.storages, action.to)
-        )
+        self.backups[action.backup] = replace(taken, storages=(*taken.storages, action.to))
         return f"{len(keys)} file(s) copied to `{action.to}`"
 
     def verify(self, action: schema.VerifyBackup) -> str:
@@ -135,6 +160,8 @@ class VeleroSide:
             timeout_seconds=self.run.wait_of(step),
         )
         outcome = client.outcome(done)
+        if taken.repositories and not (action.kinds or action.selector or action.namespaces):
+            outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         outcome.raise_for_findings()
         counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
         tolerated = f"; tolerated: {len(outcome.tolerated)}" if outcome.tolerated else ""
@@ -147,26 +174,52 @@ class VeleroSide:
             raise DrillError(f"no Velero backup `{name}` was made in this run") from error
 
     def _client(self, cluster: str) -> VeleroClient:
-        """Return the client of a cluster's Velero; an embedded cluster gets a server first."""
+        """Return the client of a cluster's Velero; a throwaway cluster gets one first."""
         running = self.run.clusters.get(cluster)
         if running is None:
             raise DrillError(f"cluster `{cluster}` is not running at this point of the drill")
         if cluster not in self._clients:
+            self._serve_pods()
             client = VeleroClient(api=running.api)
-            if isinstance(running, EmbeddedCluster) and not client.installed():
+            if self._gets_velero(running) and not client.installed():
                 self._install(client, running)
             client.require_installed()
             self._clients[cluster] = client
             if not self.run.owns(cluster):
                 self.run.storages.before_close(partial(self._tidy, cluster))
-        if isinstance(running, EmbeddedCluster):
+        if isinstance(running, RunsVeleroBeside):
             running.velero_server.start()
         return self._clients[cluster]
 
-    def _install(self, client: VeleroClient, cluster: EmbeddedCluster) -> None:
-        velero = cluster.velero_server.program("velero")
-        # The server runs beside the cluster; restores take settings from its Deployment all the same.
-        install(InstallOptions(replicas=0), api=client.objects.api, velero=velero, progress=self.run.tell)
+    def _serve_pods(self) -> None:
+        """Put throwaway S3 servers where pods reach them, if the nodes of a running cluster are containers."""
+        networks = [each.docker_network for each in self.run.clusters.values() if isinstance(each, OnDockerNetwork)]
+        if networks:
+            self.run.storages.serve_pods(networks[0])
+
+    def _gets_velero(self, cluster: Cluster) -> bool:
+        """Return whether a drill may put Velero into a cluster: only if nobody else has anything in it."""
+        return isinstance(cluster, RunsVeleroBeside) or cluster.created_by_us
+
+    def _install(self, client: VeleroClient, cluster: Cluster) -> None:
+        if isinstance(cluster, RunsVeleroBeside):
+            velero = cluster.velero_server.program("velero")
+            # The server runs beside the cluster; restores take settings from its Deployment all the same.
+            options = InstallOptions(replicas=0)
+        else:
+            velero = from_environment(os.environ, progress=self.run.tell).ensure("velero")["velero"]
+            options = in_the_cluster(os.environ)
+            self._load_images(cluster, (options.image, *options.plugins))
+        install(options, api=client.objects.api, velero=velero, progress=self.run.tell)
+
+    def _load_images(self, cluster: Cluster, images: Sequence[str]) -> None:
+        """Copy what this machine has of the images into the nodes, so that they need not be pulled for each cluster."""
+        if isinstance(cluster, LoadsImages):
+            for image in images:
+                try:
+                    cluster.load_image(image)
+                except ProvisioningError:
+                    self.run.tell(Progress(task="loading images", note=f"the nodes pull {image}: it is not here"))
 
     def _location(self, cluster: str, storage: str | None) -> str:
         """Return the name of a storage as a location of a cluster's Velero, which is made when first used."""
@@ -176,15 +229,15 @@ class VeleroSide:
         name = f"{storage or _OWN_LOCATION}-{self.run.run_id}"
         if (cluster, storage) not in self._locations:
             self._locations[cluster, storage] = name  # known before it is made, to be cleaned up either way
-            self._clients[cluster].locations.create(name, self.run.storages.velero_location(storage))
+            in_pods = not isinstance(self.run.clusters[cluster], RunsVeleroBeside)
+            spec = self.run.storages.velero_location(storage, in_pods=in_pods)
+            self._clients[cluster].locations.create(name, spec)
         return name
 
     def _is_default(self, cluster: str, storage: str | None) -> bool:
-        """Return whether a step means Velero's default location; on embedded clusters there is none."""
-        return storage is None and cluster in self._clients and not self._is_embedded(cluster)
-
-    def _is_embedded(self, cluster: str) -> bool:
-        return isinstance(self.run.clusters.get(cluster), EmbeddedCluster)
+        """Return whether a step means Velero's default location; where a drill put Velero there is none."""
+        running = self.run.clusters.get(cluster)
+        return storage is None and cluster in self._clients and running is not None and not self._gets_velero(running)
 
     def _bucket(self, cluster: str, storage: str | None) -> ObjectStore:
         """Return where the backups of a storage rest, as somebody other than the server sees it."""
@@ -207,6 +260,23 @@ class VeleroSide:
                 client.locations.delete(name)
         for name in self.run.namespace_mapping.values():
             _remove_own_namespace(client, name, run_id=self.run.run_id)
+
+
+def in_the_cluster(environ: Mapping[str, str]) -> InstallOptions:
+    """Return how Velero is installed in a throwaway cluster: with S3 and the node agent, and in a hurry.
+
+    Args:
+        environ: Where ``CLUSTERGUARD_VELERO_IMAGE`` and ``CLUSTERGUARD_VELERO_AWS_IMAGE`` may name other images.
+    """
+    server, plugin = (f"{name}:v{PROGRAMS[name].modules.version}" for name in ("velero", "velero-plugin-for-aws"))
+    return InstallOptions(
+        image=environ.get(VELERO_IMAGE) or f"velero/{server}",
+        plugins=(environ.get(AWS_IMAGE) or f"velero/{plugin}",),
+        node_agent=True,
+        server_args=IMPATIENT,
+        # Its default of half a processor is more than small machines have left beside a control plane.
+        resources={"requests": {"cpu": "10m", "memory": "64Mi"}},
+    )
 
 
 def _bucket_location(location: BackupStorageLocation) -> str:

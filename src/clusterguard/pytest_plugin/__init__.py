@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["drill_cluster", "etcd_snapshotter", "restore_validator"]
 
 VERDICT = "clusterguard.verdict"  # the property of a report that tells how a drill ended
+NOT_RUN = "clusterguard.not_run"  # the property that tells why it was not run; it has no verdict then
 
 _SUFFIX = ".drill.yaml"
 
@@ -31,7 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--drill-cluster",
         metavar="WORD",
-        help="cluster of drills that name none: embedded (default), embedded:NAME, context:NAME, kubeconfig:PATH",
+        help="cluster of drills that name none: embedded (default), embedded:NAME, kind, kind:NAME, context:NAME, "
+        "kubeconfig:PATH",
     )
     group.addoption(
         "--drill-selector", metavar="LABELS", help="run only drills with these labels, such as tier=nightly"
@@ -102,13 +104,30 @@ def _read(option: str, text: str, read: Callable[[str], object]) -> None:
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED)."""
+    """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED), and one that was not run."""
+    if _reason_not_to_run(report):
+        return "skipped", "s", "NOT RUN"
     return ("error", "E", "ERROR") if _verdict(report) == "ERROR" else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which drills were not run, and why: a drill that proved nothing must not pass unseen."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = [(report, _reason_not_to_run(report)) for report in reports if isinstance(report, pytest.TestReport)]
+    not_run = [(report.location[2], reason) for report, reason in reasons if reason]
+    if not_run:
+        terminalreporter.section("drills not run", yellow=True)
+        for name, reason in not_run:
+            terminalreporter.write_line(f"{name}: {reason}")
 
 
 def _verdict(report: pytest.CollectReport | pytest.TestReport) -> object:
     """Return how a drill ended, or None for anything else. With pytest-xdist only reports come here."""
     return dict(report.user_properties).get(VERDICT) if report.when == "call" else None
+
+
+def _reason_not_to_run(report: pytest.CollectReport | pytest.TestReport) -> object:
+    return dict(report.user_properties).get(NOT_RUN) if report.when == "call" else None
 
 
 class _Minimum:
@@ -164,12 +183,13 @@ def drill_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     settings = settings_from(request.config)
     with shown_progress(request.config) as progress:
         cluster = open_cluster(settings.cluster, kubeconfig=settings.kubeconfig, progress=progress)
-        if settings.cluster == "embedded":
+        created = settings.cluster in ("embedded", "kind")
+        if created:
             cluster.__enter__()
     try:
         yield cluster
     finally:
-        if settings.cluster == "embedded":
+        if created:
             cluster.close()
         else:
             cluster.api.close()  # it was there before these tests, and stays

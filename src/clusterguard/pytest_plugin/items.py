@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from clusterguard.drills.load import load_drills
-from clusterguard.drills.programs import programs_for
+from clusterguard.drills.needs import why_not_run
+from clusterguard.drills.programs import programs_for, require_docker_for
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.values import selects
@@ -20,7 +21,7 @@ from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
 from clusterguard.model.durations import parse_duration
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.pytest_plugin import VERDICT
+from clusterguard.pytest_plugin import NOT_RUN, VERDICT
 from clusterguard.terminal.console import console_on, progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
@@ -69,7 +70,7 @@ class DrillItem(pytest.Item):
         self.add_marker(pytest.mark.drill(**drill.metadata.labels))
         self.extra_keyword_matches.update(f"{key}={value}" for key, value in drill.metadata.labels.items())
         cluster = settings_from(self.config).cluster
-        if cluster != "embedded":
+        if cluster not in ("embedded", "kind"):
             # Two drills must not break and restore the same cluster at once.
             self.add_marker(pytest.mark.xdist_group(cluster))
         if self.config.pluginmanager.hasplugin("timeout"):
@@ -83,6 +84,9 @@ class DrillItem(pytest.Item):
         Raises:
             DrillNotProvenError: It did not pass.
         """
+        if reason := why_not_run(self.drill, default_cluster=settings_from(self.config).cluster):
+            self.user_properties.append((NOT_RUN, reason))
+            pytest.skip(f"NOT RUN: {reason}")
         with self._terminal() as view:
             result = DrillRunner(settings=settings_from(self.config), tell=view).run(self.drill)
         self._record(result)
@@ -147,19 +151,24 @@ class Session:
         """Get the programs before the first drill: compiling them is no part of anybody's time limit.
 
         Raises:
-            pytest.UsageError: They cannot be had.
+            pytest.UsageError: They cannot be had, or Docker is missing where kind was asked for.
         """
         drills = [item.drill for item in session.items if isinstance(item, DrillItem)]
         default = settings_from(self._config).cluster
-        needed = programs_for(drills, default_cluster=default)
-        if needed and not session.config.option.collectonly:
-            from clusterguard.toolchain import from_environment
+        if session.config.option.collectonly:
+            return
+        try:
+            require_docker_for(drills, default_cluster=default)
+            if needed := programs_for(drills, default_cluster=default):
+                self._get(needed)
+        except ClusterGuardError as error:
+            raise pytest.UsageError(_with_hint(error)) from error
 
-            try:
-                with shown_progress(self._config) as progress:
-                    from_environment(os.environ, progress=progress).ensure(*needed)
-            except ClusterGuardError as error:
-                raise pytest.UsageError(_with_hint(error)) from error
+    def _get(self, programs: tuple[str, ...]) -> None:
+        from clusterguard.toolchain import from_environment
+
+        with shown_progress(self._config) as progress:
+            from_environment(os.environ, progress=progress).ensure(*programs)
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """Say what will run where, or with ``--drill-plan`` print what would be done."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import time
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlencode
 
 from clusterguard.errors import ProvisioningError, WaitTimeoutError
 from clusterguard.process import ProcessRecord, spawn, tail
+from clusterguard.sockets import free_ports, listening
 from clusterguard.stores.s3 import S3Credentials, S3Store
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class LocalS3Server:
         self._folder = folder
         self._sleep = sleep
         self._process: ProcessRecord | None = None
-        self._port = _free_port()
+        (self._port,) = free_ports(1)
         self.access_key = f"drill{secrets.token_hex(6)}"
         self._secret_key = secrets.token_hex(20)
 
@@ -54,6 +54,11 @@ class LocalS3Server:
     def endpoint(self) -> str:
         """The server's URL."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def endpoint_for_pods(self) -> str | None:
+        """Nothing: what listens on loopback is reached from this machine alone."""
+        return None
 
     @property
     def credentials(self) -> S3Credentials:
@@ -95,7 +100,7 @@ class LocalS3Server:
             return self
         buckets = self._folder / _BUCKET_FOLDERS
         buckets.mkdir(parents=True, exist_ok=True)
-        if _listens(self._port):  # whoever that is would pass for this server
+        if listening(self._port) is None:  # whoever that is would pass for this server
             raise ProvisioningError(f"port {self._port} of the S3 server was taken by another program meanwhile")
         log = self._folder / "versitygw.log"
         argv: list[str | Path] = [self._program, "--port", f"127.0.0.1:{self._port}", "posix", buckets]
@@ -103,7 +108,7 @@ class LocalS3Server:
         keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self._secret_key, "VGW_REGION": _REGION}
         self._process = spawn(argv, log=log, env=keys)
         deadline = time.monotonic() + _START_SECONDS
-        while not _listens(self._port):
+        while listening(self._port) is not None:
             if not self._process.alive():
                 raise ProvisioningError(f"versitygw ended right after its start:\n{tail(log)}")
             if time.monotonic() > deadline:
@@ -121,18 +126,3 @@ class LocalS3Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -157,6 +157,18 @@ class S3Store:
         query = urlencode({name: value for name, value in settings.items() if value is not None}, safe=":/")
         return f"{self._place('')}{'?' if query else ''}{query}"
 
+    def create_bucket(self) -> None:
+        """Create the bucket; one that is ours already is no error.
+
+        Raises:
+            StoreError: It is somebody else's, or we may not.
+        """
+        with _telling(self._place("")):
+            try:
+                self._client.create_bucket(Bucket=self._bucket)
+            except self._client.exceptions.BucketAlreadyOwnedByYou:
+                return
+
     @contextmanager
     def put(self, key: str, *, overwrite: bool = False) -> Iterator[_Upload]:
         """Open an object for writing; see `ObjectStore.put`."""

@@ -95,9 +95,10 @@ def to_volume_backup(document: Mapping[str, Any], *, backup: Backup, location: s
     metadata: dict[str, Any] = {"name": source.name, "namespace": backup.namespace, "labels": labels}
     metadata |= {"annotations": dict(source.annotations)} if source.annotations else {}
     metadata |= {"ownerReferences": owners} if owners else {}
-    return PodVolumeBackup(
-        {**document, "metadata": metadata, "spec": {**source.spec, "backupStorageLocation": location}}
-    )
+    # A list of them was written to the bucket, and items of lists do not say what they are.
+    typed = {"apiVersion": f"velero.io/{PodVolumeBackup.version}", "kind": PodVolumeBackup.kind}
+    spec = {**source.spec, "backupStorageLocation": location}
+    return PodVolumeBackup({**document, **typed, "metadata": metadata, "spec": spec})
 
 
 def _read(store: ObjectStore, key: str) -> bytes:

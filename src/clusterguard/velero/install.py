@@ -38,7 +38,6 @@ from clusterguard.model.backup import (
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.readiness import readiness
 from clusterguard.process import run
-from clusterguard.retrying import RetryPolicy
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.resources import DEFINITIONS, KINDS, definition_of, resource_of
 
@@ -270,7 +269,6 @@ def install(
     api: KubeClient,
     velero: Path,
     wait_seconds: float | None = 300,
-    retry: RetryPolicy | None = None,
     progress: ProgressSink = ignore_progress,
 ) -> Installed:
     """Install Velero, or bring an installed one to this version and these options.
@@ -280,7 +278,6 @@ def install(
         api: The cluster.
         velero: The program that renders it, of the version to install.
         wait_seconds: How long its pods may take to be ready; None not to wait for them.
-        retry: How to wait for the API server to serve new definitions.
         progress: Told of each object.
 
     Raises:
@@ -291,8 +288,6 @@ def install(
     manifests = render(options, velero=velero)
     definitions = [each for each in manifests if each["kind"] == DEFINITIONS.kind]
     others = [each for each in manifests if each["kind"] != DEFINITIONS.kind]
-    # Discovery lags a little behind a definition that is established.
-    patience = retry or RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
     task = "installing Velero"
     for done, each in enumerate(definitions):
         progress(Progress(task=task, done=done, total=len(manifests), unit="objects", note=_named(each)))
@@ -301,7 +296,8 @@ def install(
         _wait_ready(api, DEFINITIONS, each, seconds=60)
     for done, each in enumerate(others, start=len(definitions)):
         progress(Progress(task=task, done=done, total=len(manifests), unit="objects", note=_named(each)))
-        patience.run(lambda each=each: api.apply(each), retryable=_not_served_yet)  # type: ignore[misc] # bound now
+        api.await_kind(each)
+        api.apply(each)
     if wait_seconds is not None and options.replicas:
         for each in others:
             if each["kind"] in _WORKLOADS:
@@ -309,10 +305,6 @@ def install(
                 _wait_ready(api, api.resource_of(each), each, seconds=wait_seconds)
     progress(Progress(task=task, finished=True))
     return Installed(objects=[_named(each) for each in manifests])
-
-
-def _not_served_yet(error: BaseException) -> bool:
-    return isinstance(error, ResourceNotFoundError)
 
 
 def _wait_ready(api: KubeClient, resource: ApiResource, manifest: Json, *, seconds: float) -> None:

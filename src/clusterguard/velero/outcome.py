@@ -62,6 +62,7 @@ class Rule(StrEnum):
     OPERATION_FAILED = "operation-failed"
     VOLUME_FAILED = "volume-failed"
     VOLUME_UNFINISHED = "volume-unfinished"
+    VOLUME_LEFT_OUT = "volume-left-out"
     EVIDENCE_MISSING = "evidence-missing"
 
 

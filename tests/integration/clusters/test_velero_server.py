@@ -14,10 +14,11 @@ from filelock import FileLock
 from clusterguard import process
 from clusterguard.clusters.embedded import velero_server as module
 from clusterguard.clusters.embedded.commands import Layout
-from clusterguard.clusters.embedded.programs import Programs, free_ports, listening
+from clusterguard.clusters.embedded.programs import Programs
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, read_record
 from clusterguard.clusters.embedded.velero_server import VeleroServer
 from clusterguard.errors import ProvisioningError, WaitTimeoutError
+from clusterguard.sockets import free_ports, listening
 
 LISTENS = """
 import socket

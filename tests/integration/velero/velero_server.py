@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from clusterguard.clusters.embedded import velero_server
-from clusterguard.clusters.embedded.programs import listening
 from clusterguard.process import ProcessRecord, spawn, tail
+from clusterguard.sockets import listening
 
 PORT = 8080  # it binds *:8080 whatever it is told, so one at a time on this machine
 LOCK = FileLock(Path(tempfile.gettempdir()) / "clusterguard-test-velero.lock")  # against other tests

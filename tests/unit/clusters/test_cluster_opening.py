@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from clusterguard.clusters import EmbeddedCluster, EtcdAccess, ExistingCluster, open_cluster
+from clusterguard.clusters import EmbeddedCluster, EtcdAccess, ExistingCluster, KindCluster, open_cluster
 from clusterguard.clusters.base import Cluster
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, write_record
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
@@ -24,7 +24,9 @@ users: [{name: here, user: {}}]
 """
 
 
-@pytest.mark.parametrize("word", ["", "kind", "context", "context:", "kubeconfig:", "docker:x", ":x"])
+@pytest.mark.parametrize(
+    "word", ["", "kinds", "kind:", "embedded:", "context", "context:", "kubeconfig:", "docker:x", ":x"]
+)
 def test_a_word_that_names_no_cluster_is_refused(word):
     with pytest.raises(ConfigError, match="names no cluster") as raised:
         open_cluster(word)
@@ -39,9 +41,12 @@ def test_words_name_clusters(tmp_path):
     assert (context.kubeconfig, context.etcd, context.control_plane) == (file, etcd, None)
     assert open_cluster(f"kubeconfig:{file}").kubeconfig == file
     assert open_cluster("embedded").provider == "embedded"
+    assert open_cluster("kind").provider == "kind"
 
 
-@pytest.mark.parametrize("cluster", [EmbeddedCluster(), ExistingCluster()], ids=["embedded", "existing"])
+@pytest.mark.parametrize(
+    "cluster", [EmbeddedCluster(), ExistingCluster(), KindCluster()], ids=["embedded", "existing", "kind"]
+)
 def test_every_provider_is_a_cluster(cluster):
     # isinstance() would ask for the properties, and those of a cluster that does not run raise.
     wanted = {name for name in vars(Cluster) if not name.startswith("_")}

@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
-from clusterguard.clusters.kube import ApiResource, Page
-from clusterguard.errors import ConflictError, ResourceNotFoundError
+from clusterguard.clusters.kube import ApiReadiness, ApiResource, Page
+from clusterguard.errors import ClusterError, ConflictError, ResourceNotFoundError
 
 VERBS = frozenset({"create", "delete", "get", "list", "patch", "update", "watch"})
 
@@ -61,6 +61,12 @@ class FakeApi:
     def server_version(self):
         return "v1.36.3"
 
+    def ready(self):
+        return ApiReadiness(ok=True)
+
+    def request(self, method, path, **_):
+        raise ClusterError(f"{method} {path}: 403 Forbidden: nodes/proxy is not allowed")
+
     def server_time(self):
         return datetime.now(UTC)
 
@@ -78,6 +84,9 @@ class FakeApi:
 
     def resource_of(self, manifest):
         return self.resource(manifest["kind"], api_version=manifest["apiVersion"])
+
+    def await_kind(self, manifest):
+        return self.resource_of(manifest)
 
     def get(self, resource, name, namespace=None):
         self._call("get", resource)
@@ -207,7 +216,7 @@ class FakeCluster:
 
     provider = "fake"
     context = None
-    created_by_us = True
+    created_by_us = False
     simulated_pods = False
 
     def __init__(self, name="one"):

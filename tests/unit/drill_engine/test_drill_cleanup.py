@@ -33,10 +33,6 @@ def applied(name, **more):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"fault": [{"loseEtcd": {}}]}, "`loseEtcd` is part of the format"),
-        ({"verify": [{"http": {"service": "web", "namespace": "shop", "port": 80}}]}, "`http` is part of the format"),
-        ({"cleanup": [{"startNode": {"name": "n1"}}]}, "`startNode` is part of the format"),
-        ({"clusters": {"main": {"kind": {}}}}, "kind clusters cannot be created by this version"),
         ({"clusters": {"main": {"context": "prod"}}}, "nobody allowed that; nothing was touched"),
         ({"fault": [{"deleteCluster": {"name": "main"}}]}, "never deletes such a cluster"),
     ],

@@ -11,7 +11,13 @@ from clusterguard.drills import DrillRunner, DrillSettings, Verdict
 from clusterguard.drills import velero_actions as module
 from clusterguard.drills.storages import Storages
 from clusterguard.drills.velero_actions import VeleroSide
-from clusterguard.errors import BackupFailedError, DrillError, RestoreFailedError, VeleroNotInstalledError
+from clusterguard.errors import (
+    BackupFailedError,
+    DrillError,
+    ProvisioningError,
+    RestoreFailedError,
+    VeleroNotInstalledError,
+)
 from clusterguard.model.backup import Backup, BackupStorageLocation
 from clusterguard.stores.memory import MemoryStore
 
@@ -21,7 +27,9 @@ class FakeVelero:
 
     def __init__(self, *, api):
         self.server = Server.of(api)
-        self.objects = SimpleNamespace(api=api, find=self._find, delete=self._delete)
+        self.objects = SimpleNamespace(
+            api=api, find=self._find, delete=self._delete, list=lambda kind, labels: self.server.transfers.get(kind, [])
+        )
         self.locations = SimpleNamespace(
             create=self._create_location,
             delete=lambda name: self._tell("delete location", name) or self.server.locations.pop(name),
@@ -91,7 +99,7 @@ class Server:
 
     def __init__(self):
         self.installed = True
-        self.backups, self.locations, self.findings = {}, {}, {}
+        self.backups, self.locations, self.findings, self.transfers = {}, {}, {}, {}
         self.calls, self.options = [], []
         self.default = None
 
@@ -109,7 +117,7 @@ def in_memory(monkeypatch):
     for name in ("buckets", "saved", "servers"):
         monkeypatch.setattr(Server, name, {"backups": MemoryStore()} if name == "buckets" else {})
     monkeypatch.setattr(Storages, "for_velero", lambda _, name: Server.buckets.setdefault(name, MemoryStore()))
-    monkeypatch.setattr(Storages, "velero_location", lambda _, name: f"where {name} is")
+    monkeypatch.setattr(Storages, "velero_location", lambda _, name, *, in_pods: f"where {name} is")
     monkeypatch.setattr(module, "record_manifest", lambda *_, **__: None)
 
 
@@ -286,3 +294,84 @@ def test_in_a_cluster_that_goes_anyway_nothing_is_tidied(load, spec, monkeypatch
     assert result.verdict is Verdict.PASS, result
     assert Server.of(cluster.api).did("delete backup") == []
     assert not cluster.running
+
+
+# ---- Velero in pods
+
+
+def test_velero_in_a_throwaway_cluster_can_reach_s3_and_read_volumes():
+    options = module.in_the_cluster({})
+    assert options.image.startswith("velero/velero:v1.")
+    assert [plugin.partition(":")[0] for plugin in options.plugins] == ["velero/velero-plugin-for-aws"]
+    assert options.node_agent
+    assert "--client-qps=5000" in options.server_args
+    assert list(options.problems()) == []
+
+
+def test_its_images_may_be_others():
+    options = module.in_the_cluster({module.VELERO_IMAGE: "mirror/velero:1", module.AWS_IMAGE: "mirror/aws:2"})
+    assert (options.image, options.plugins) == ("mirror/velero:1", ("mirror/aws:2",))
+
+
+class Throwaway(FakeCluster):
+    """A cluster with real pods that somebody made for this drill."""
+
+    created_by_us = True
+    docker_network = "kind"
+
+    def __init__(self):
+        super().__init__()
+        self.loaded = []
+
+    def load_image(self, image):
+        if "aws" in image:
+            raise ProvisioningError(f"docker has no {image}")
+        self.loaded.append(image)
+
+
+def test_a_throwaway_cluster_gets_velero_and_the_images_that_are_here(load, spec, monkeypatch, events):
+    cluster, networks, told = Throwaway(), [], []
+    Server.of(cluster.api).installed = False
+
+    def install(options, *, api, **_):
+        told.append(options)
+        Server.of(api).installed = True
+
+    monkeypatch.setattr(module, "install", install)
+    tools = SimpleNamespace(ensure=lambda name: {name: "/nowhere/velero"})
+    monkeypatch.setattr(module, "from_environment", lambda *_, **__: tools)
+    monkeypatch.setattr(Storages, "serve_pods", lambda _, network: networks.append(network))
+    settings = DrillSettings(open=lambda _: cluster)
+    result = DrillRunner(settings=settings, tell=events.append).run(load(spec))
+    assert result.verdict is Verdict.PASS, result
+    assert [options.node_agent for options in told] == [True]
+    assert [image.partition(":")[0] for image in cluster.loaded] == ["velero/velero"]
+    assert set(networks) == {"kind"}
+    assert any("the nodes pull velero/velero-plugin-for-aws" in getattr(event, "note", "") for event in events)
+
+
+# ---- volumes
+
+
+def test_volumes_that_are_not_in_the_backup_stop_the_drill_before_its_fault(run, spec, server, monkeypatch):
+    spec["backup"][0]["veleroBackup"]["volumes"] = "fileSystem"
+
+    def left_out():
+        raise BackupFailedError("volume-left-out: shop/web-0:data", phase="Completed")
+
+    asked = []
+    monkeypatch.setattr(
+        module,
+        "require_every_volume",
+        lambda _, __, **scope: asked.append(scope) or SimpleNamespace(raise_for_findings=left_out),
+    )
+    result = run(spec)
+    assert asked == [{"namespaces": ("shop",), "selector": ""}]
+    assert result.verdict is Verdict.ERROR
+    assert "volume-left-out" in result.reason
+    assert [options.default_volumes_to_fs_backup for options in server.options] == [True]
+
+
+def test_without_volumes_velero_does_as_it_is_set(run, spec, server):
+    run(spec)
+    assert server.options[0].default_volumes_to_fs_backup is None

@@ -23,6 +23,7 @@ class FakeServer:
 
     made: ClassVar[list] = []
     region = "us-east-1"
+    endpoint_for_pods = None
 
     def __init__(self, *, program, folder):
         self.folder, self.running, self.buckets = folder, False, set()
@@ -155,3 +156,37 @@ def test_servers_stop_whatever_becomes_of_what_was_to_be_done_before(storages, s
     with pytest.raises(DrillError):
         storages.close()
     assert not servers[0].running
+
+
+# ---- for pods
+
+
+class FakeContainer(FakeServer):
+    """Stands in the place of `ContainerS3Server`."""
+
+    endpoint_for_pods = "http://clusterguard-s3:7070"
+
+    def __init__(self, *, network):
+        super().__init__(program=None, folder=network)
+
+
+def test_what_pods_use_is_a_server_that_they_reach_and_so_do_we(storages, servers, monkeypatch):
+    monkeypatch.setattr("clusterguard.stores.container_s3.ContainerS3Server", FakeContainer)
+    storages.serve_pods("kind")
+    location = storages.velero_location("west", in_pods=True)
+    assert [server.folder for server in servers] == ["kind"]
+    assert location.config["s3Url"] == "http://clusterguard-s3:7070"
+    assert location.config["publicUrl"] == servers[0].endpoint == storages.store("west").server.endpoint
+
+
+def test_a_velero_beside_the_cluster_gets_the_address_of_this_machine(storages, servers, monkeypatch):
+    monkeypatch.setattr("clusterguard.stores.container_s3.ContainerS3Server", FakeContainer)
+    storages.serve_pods("kind")
+    config = storages.velero_location("west", in_pods=False).config
+    assert (config["s3Url"], "publicUrl" in config) == (servers[0].endpoint, False)
+
+
+def test_pods_are_not_sent_to_a_server_that_they_do_not_reach(storages):
+    with pytest.raises(DrillError, match="`west` is on this machine's loopback, which pods do not reach") as seen:
+        storages.velero_location("west", in_pods=True)
+    assert seen.value.hint

@@ -53,6 +53,8 @@ def test_every_step_needs_exactly_one_action():
     assert [one["required"] for one in step["oneOf"]] == [
         ["etcdRestore"],
         ["veleroRestore"],
+        ["startNode"],
+        ["patch"],
         ["apply"],
         ["exec"],
     ]

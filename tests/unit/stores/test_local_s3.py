@@ -12,6 +12,7 @@ import pytest
 
 from clusterguard import process
 from clusterguard.errors import ProvisioningError, WaitTimeoutError
+from clusterguard.sockets import listening
 from clusterguard.stores import local_s3
 from clusterguard.stores.local_s3 import LocalS3Server
 
@@ -46,7 +47,7 @@ def server(program, tmp_path):
 
 
 def listens(server):
-    return local_s3._listens(server._port)
+    return listening(server._port) is None
 
 
 def test_it_serves_the_buckets_folder_on_loopback_alone(server, tmp_path):

@@ -100,6 +100,8 @@ def test_volume_backups_belong_to_the_new_object():
     assert [owner["uid"] for owner in made.metadata["ownerReferences"]] == ["new", "x"]
     assert made.spec == {"backupStorageLocation": "main", "volume": "data"}
     assert "resourceVersion" not in made.metadata
+    # In the bucket they are items of a list, which do not say what they are.
+    assert (made.manifest["apiVersion"], made.manifest["kind"]) == ("velero.io/v1", "PodVolumeBackup")
 
 
 # ---- reading the bucket ----------------------------------------------------------------------------------

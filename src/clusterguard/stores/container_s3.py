@@ -1,0 +1,212 @@
+"""A throwaway S3 server in a container, which pods reach by its name and this machine by a port on loopback.
+
+For drills with clusters whose nodes are containers: nothing that listens on this machine's loopback can be reached
+from their pods. The container bears the number of the process that it is for; whoever starts one later removes
+those whose process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Self
+
+from clusterguard.errors import ProgramError, ProvisioningError, WaitTimeoutError
+from clusterguard.process import ProcessRecord, run
+from clusterguard.sockets import free_ports
+from clusterguard.stores.s3 import S3Credentials, S3Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["DEFAULT_IMAGE", "IMAGE_VARIABLE", "ContainerS3Server"]
+
+IMAGE_VARIABLE = "CLUSTERGUARD_S3_IMAGE"
+DEFAULT_IMAGE = "versity/versitygw:v1.8.0"
+_LABEL = "clusterguard.dev/s3-of"
+_PORT = 7070
+_REGION = "us-east-1"
+_DOCKER_SECONDS = 60.0
+_PULL_SECONDS = 600.0
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+
+
+class ContainerS3Server:
+    """Runs as long as the ``with`` block; the same port as `LocalS3Server`, and also an address for pods.
+
+    Args:
+        network: The docker network that the nodes are on: ``kind`` for those of kind.
+        image: versitygw's image, by default ``CLUSTERGUARD_S3_IMAGE`` or the official one.
+        docker: Docker's command.
+        sleep: Waits between two looks at the server.
+    """
+
+    region = _REGION
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        image: str | None = None,
+        docker: str = "docker",
+        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+    ) -> None:
+        self.name = f"clusterguard-s3-{secrets.token_hex(6)}"
+        self._network = network
+        self._image = image or os.environ.get(IMAGE_VARIABLE) or DEFAULT_IMAGE
+        self._docker = docker
+        self._sleep = sleep
+        self._created = False
+        (self._port,) = free_ports(1)
+        self.access_key = f"drill{secrets.token_hex(6)}"
+        self._secret_key = secrets.token_hex(20)
+
+    @property
+    def endpoint(self) -> str:
+        """The server's URL on this machine."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def endpoint_for_pods(self) -> str:
+        """The server's URL for pods: docker's own name service knows the container's name, and the nodes ask it."""
+        return f"http://{self.name}:{_PORT}"
+
+    @property
+    def credentials(self) -> S3Credentials:
+        """What it lets in; made anew for each server."""
+        return S3Credentials(access_key=self.access_key, secret_key=self._secret_key)
+
+    def credentials_file(self) -> str:
+        """Return the credentials in the form of an AWS credentials file."""
+        return f"[default]\naws_access_key_id={self.access_key}\naws_secret_access_key={self._secret_key}\n"
+
+    def store(self, bucket: str, prefix: str = "") -> S3Store:
+        """Return a store in a bucket."""
+        return S3Store(
+            bucket=bucket,
+            prefix=prefix,
+            endpoint=self.endpoint,
+            region=_REGION,
+            path_style=True,
+            credentials=self.credentials,
+        )
+
+    def create_bucket(self, bucket: str) -> None:
+        """Create a bucket, unless it is there; the server must run."""
+        self.store(bucket).create_bucket()
+
+    def start(self) -> Self:
+        """Start serving, with the same data and on the same port as before if it was stopped.
+
+        Raises:
+            ProvisioningError: Docker could not do it.
+            WaitTimeoutError: It does not answer.
+        """
+        if self._created:
+            self._call("start", self.name)
+        else:
+            self._sweep()
+            self._create()
+        self._wait_until_it_answers()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving; the data stay, and `start` serves them again. Safe to repeat."""
+        if self._created and self._runs():
+            self._call("kill", self.name)  # as a bucket is lost: without a word
+
+    def remove(self) -> None:
+        """Remove the container with its data. Safe to repeat."""
+        if self._created:
+            self._call("rm", "--force", "--volumes", self.name)
+            self._created = False
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.remove()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _create(self) -> None:
+        owner = ProcessRecord.of(os.getpid())
+        self._created = True  # from here on there may be something to remove
+        # Keys on a command line can be read by everybody on the machine; docker takes the names of variables, too.
+        keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self._secret_key, "VGW_REGION": _REGION}
+        self._call(
+            "run",
+            "--detach",
+            f"--name={self.name}",
+            f"--network={self._network}",
+            f"--publish=127.0.0.1:{self._port}:{_PORT}",
+            f"--label={_LABEL}={owner.pid}@{owner.started}",
+            *(f"--env={key}" for key in keys),
+            "--volume=/data",
+            self._image,
+            "--port",
+            f":{_PORT}",
+            "posix",
+            "/data",
+            env=keys,
+            seconds=_PULL_SECONDS,
+        )
+
+    def _sweep(self) -> None:
+        """Remove the servers of processes that are gone."""
+        shown = f'{{{{.ID}}}} {{{{.Label "{_LABEL}"}}}}'
+        for line in self._call("ps", "--all", f"--filter=label={_LABEL}", f"--format={shown}").splitlines():
+            container, _, owner = line.partition(" ")
+            if not _lives(owner):
+                self._call("rm", "--force", "--volumes", container)
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while (reason := _why_silent(self._port)) is not None:
+            if not self._runs():
+                raise ProvisioningError(f"the S3 server {self.name} ended right after its start:\n{self._log()}")
+            if time.monotonic() > deadline:
+                raise WaitTimeoutError("the S3 server answers", seconds=_START_SECONDS, last_seen=reason)
+            self._sleep(_POLL_SECONDS)
+
+    def _runs(self) -> bool:
+        return self._call("inspect", "--format={{.State.Running}}", self.name).strip() == "true"
+
+    def _log(self) -> str:
+        done = run([self._docker, "logs", "--tail=12", self.name], timeout_seconds=_DOCKER_SECONDS)
+        return (done.stdout + done.stderr).strip()
+
+    def _call(self, *words: str, env: dict[str, str] | None = None, seconds: float = _DOCKER_SECONDS) -> str:
+        try:
+            return run([self._docker, *words], timeout_seconds=seconds, env=env).stdout
+        except ProgramError as error:
+            raise ProvisioningError(
+                f"the throwaway S3 server in a container: {error.message}",
+                hint=f"does `docker info` work, and is image {self._image} there? {IMAGE_VARIABLE} names another one",
+            ) from error
+
+
+def _why_silent(port: int) -> str | None:
+    """Return None once a server answers; that docker accepts a connection for it says nothing."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse()
+    except (OSError, HTTPException) as error:
+        return f"port {port}: {error!r}"
+    finally:
+        connection.close()
+    return None
+
+
+def _lives(owner: str) -> bool:
+    pid, _, started = owner.partition("@")
+    try:
+        return ProcessRecord(pid=int(pid), started=float(started)).alive()
+    except ValueError:
+        return True  # not of our writing: not ours to remove

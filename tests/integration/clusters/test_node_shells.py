@@ -1,0 +1,238 @@
+"""Commands on a node: on this host, through a real sshd on loopback, and what would be typed for each."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from clusterguard.clusters.node_shell import DockerNodeShell, LocalNodeShell, SshNodeShell, open_node_shell
+from clusterguard.errors import ClusterError, ConfigError, ProgramError
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    """A real SSH server on loopback that lets this user in by a key: its port and that key."""
+    if not os.access(SSHD, os.X_OK) or not shutil.which("ssh-keygen"):
+        pytest.skip("NOT RUN: no sshd here")
+    folder = tmp_path_factory.mktemp("sshd")
+    for name in ("host", "user"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True, capture_output=True
+        )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\n"
+        "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n"
+        f"PidFile {folder}/pid\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    known = folder / "known_hosts"
+    known.write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    wrapper = folder / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec ssh -o UserKnownHostsFile={known} -o IdentitiesOnly=yes "$@"\n')
+    wrapper.chmod(0o700)
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
+    try:
+        until = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < until, (folder / "log").read_text()
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.05)
+        yield port, folder / "user", wrapper
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(params=["local", "ssh"])
+def shell(request):
+    if request.param == "local":
+        return LocalNodeShell()
+    port, key, ssh = request.getfixturevalue("sshd")
+    return SshNodeShell("127.0.0.1", user=getpass.getuser(), port=port, identity=key, ssh=str(ssh), sudo=False)
+
+
+def test_words_arrive_as_they_were_given(shell):
+    words = ["two words", "a'b", 'a"b', "$HOME", "`id`", "*", ";", "\\", ""]
+    assert shell.run(["printf", "%s\\n", *words]).split("\n")[:-1] == words
+
+
+def test_standard_input_arrives(shell):
+    assert shell.run(["wc", "-c"], stdin=bytes(range(256)) * 1000).strip() == "256000"
+
+
+def test_a_failure_tells_the_node_the_program_its_code_and_its_words(shell):
+    with pytest.raises(ProgramError, match=f"{shell.name}: ls: exit code 2: .*/nowhere") as caught:
+        shell.run(["ls", "/nowhere"])
+    assert caught.value.exit_code == 2
+
+
+def test_a_command_that_takes_too_long_is_given_up(shell):
+    with pytest.raises(ProgramError, match=r"still running after 0\.5 s"):
+        shell.run(["sleep", "60"], timeout_seconds=0.5)
+
+
+def test_a_file_arrives_whole_with_its_permissions(shell, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(3_000_000))
+    target = tmp_path / "two words" / "target"
+    target.parent.mkdir()
+    shell.put(source, str(target), mode=0o640)
+    assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_that_is_there_is_replaced_at_once(shell, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("new")
+    target.write_text("old")
+    shell.put(source, str(target))
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_arrives_short_never_gets_the_name(tmp_path, monkeypatch):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("whole")
+    monkeypatch.setattr(LocalNodeShell, "_argv", lambda _, argv: [*argv[:-1], "99"])  # as if more had been sent
+    with pytest.raises(ProgramError):
+        LocalNodeShell().put(source, str(target))
+    assert not target.exists()
+
+
+def test_bytes_are_read_as_they_are(shell, tmp_path):
+    content = bytes(range(256)) * 40
+    (tmp_path / "file").write_bytes(content)
+    assert shell.read(str(tmp_path / "file")) == content
+    with pytest.raises(ProgramError, match="No such file"):
+        shell.read(str(tmp_path / "nowhere"))
+
+
+def test_a_lock_excludes_others_and_ends_with_its_block(shell, tmp_path):
+    lock = str(tmp_path / "lock")
+    with shell.lock(lock), pytest.raises(ClusterError, match="another process holds"), shell.lock(lock):
+        pass
+    with shell.lock(lock):
+        pass
+
+
+def test_the_shell_that_holds_a_lock_runs_commands_as_any_other(shell, tmp_path):
+    words = ["two words", "a'b", "$HOME", "\\", ""]
+    with shell.lock(str(tmp_path / "lock")) as locked:
+        assert locked.run(["printf", "%s\\n", *words]).split("\n")[:-1] == words
+        assert locked.run(["true"]) == ""
+        with pytest.raises(ProgramError, match=f"{shell.name}: ls: exit code 2: .*/nowhere"):
+            locked.run(["ls", "/nowhere"])
+        assert locked.run(["sh", "-c", "exit 0; echo never"]) == ""
+        assert len(locked.run(["seq", "200000"])) == len(shell.run(["seq", "200000"]))
+        assert locked.run(["cat"], stdin=b"fed") == "fed"
+        folder = locked.run(["printenv", "t"]).strip()
+        assert Path(folder).is_dir()
+    assert not Path(folder).exists()
+
+
+def test_after_a_line_that_broke_no_late_answer_is_taken_for_another(shell, tmp_path):
+    with shell.lock(str(tmp_path / "lock")) as locked:
+        with pytest.raises(ProgramError, match="the line to the node broke"):
+            locked.run(["sh", "-c", "sleep 1; echo late"], timeout_seconds=0.3)
+        assert locked.run(["echo", "next"]) == "next\n"
+
+
+def test_a_command_ends_before_the_lock_is_free(shell, tmp_path):
+    with contextlib.suppress(ProgramError), shell.lock(str(tmp_path / "lock")) as locked:
+        locked.run(["sh", "-c", f"sleep 1.5; touch '{tmp_path}/done'"], timeout_seconds=0.3)
+    with shell.lock(str(tmp_path / "lock"), wait_seconds=20):
+        assert (tmp_path / "done").exists()
+
+
+def test_a_lock_goes_with_a_process_that_is_killed(shell, tmp_path):
+    if isinstance(shell, SshNodeShell):
+        make = f"SshNodeShell('127.0.0.1', user={shell._target.partition('@')[0]!r}, ssh={shell._ssh!r}, sudo=False)"
+        options = f"shell._options = {shell._options!r}"
+    else:
+        make, options = "LocalNodeShell()", ""
+    code = f"""
+        from clusterguard.clusters.node_shell import LocalNodeShell, SshNodeShell
+        import time
+        shell = {make}
+        {options}
+        with shell.lock({str(tmp_path / "lock")!r}):
+            print("held", flush=True)
+            time.sleep(60)
+    """
+    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(ClusterError, match="another process holds"), shell.lock(str(tmp_path / "lock")):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    with shell.lock(str(tmp_path / "lock"), wait_seconds=10):
+        pass
+
+
+def test_a_host_that_is_not_there_is_told_with_what_to_try():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if not shutil.which("ssh"):
+        pytest.skip("NOT RUN: no ssh here")
+    with pytest.raises(ProgramError, match=r"127\.0\.0\.1: true: exit code 255: .*refused") as caught:
+        SshNodeShell("127.0.0.1", port=port).run(["true"])
+    assert "ssh 127.0.0.1 true must work without a question" in caught.value.hint
+
+
+def test_what_a_person_would_type_is_one_line_of_shell(tmp_path):
+    argv = ["mv", "-T", "/a b", "/c"]
+    assert LocalNodeShell().describe(argv) == "mv -T '/a b' /c"
+    assert DockerNodeShell("node").describe(argv) == "docker exec --interactive node mv -T '/a b' /c"
+    line = SshNodeShell("cp", user="ops", port=2222).describe(argv)
+    assert shlex.split(line) == ["ssh", "-p", "2222", "ops@cp", "sudo -n -- mv -T '/a b' /c"]
+    source, target = tmp_path / "a b", tmp_path / "new" / "target"
+    source.write_text("content")
+    subprocess.run(LocalNodeShell().describe_put(source, str(target)), shell=True, check=True)  # noqa: S602 - as typed
+    assert target.read_text() == "content"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_root_needs_no_sudo():
+    assert "sudo" not in SshNodeShell("cp", user="root").describe(["id"])
+    assert "sudo" not in SshNodeShell("cp", sudo=False).describe(["id"])
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=reboot"])
+def test_an_option_is_no_host(host):
+    with pytest.raises(ConfigError, match="is not a host"):
+        SshNodeShell(host)
+
+
+def test_a_word_names_a_node():
+    assert isinstance(open_node_shell("local"), LocalNodeShell)
+    assert open_node_shell("docker:cp-1").name == "cp-1"
+    assert open_node_shell("ssh:ops@cp").describe(["id"]) == "ssh ops@cp 'sudo -n -- id'"
+    for wrong in ("", "docker:", "ssh", "telnet:cp", "local:x"):
+        with pytest.raises(ConfigError, match="names no node"):
+            open_node_shell(wrong)

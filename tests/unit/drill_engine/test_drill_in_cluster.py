@@ -1,0 +1,336 @@
+"""Commands, requests, files, nodes and etcd in drills: what each answer of the cluster comes to."""
+
+import contextlib
+import functools
+
+import pytest
+from fake_cluster import FakeCluster
+
+from clusterguard.clusters.kube import ApiReadiness, ApiResponse
+from clusterguard.clusters.kube_exec import Container, Executed
+from clusterguard.drills import Verdict, actions, disasters, in_cluster
+from clusterguard.drills.files import FileDigest, FileTree
+from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ResourceNotFoundError
+
+IN = {"namespace": "shop", "selector": "app=web"}
+COMMAND = {"command": ["true"], "in": IN}
+ASK = {"service": "web", "namespace": "shop", "port": 80}
+
+
+def done(code=0, stdout=b"", stderr=b""):
+    return Executed(exit_code=code, stdout=stdout, stderr=stderr)
+
+
+class Containers:
+    """What happens when the drill looks for a container and runs a command in it."""
+
+    def __init__(self):
+        self.answers = []  # for each command; the last one stays
+        self.finds = []
+        self.asked = []
+
+    def find(self, api, namespace, **which):
+        if self.finds:
+            found = self.finds.pop(0) if len(self.finds) > 1 else self.finds[0]
+            if isinstance(found, Exception):
+                raise found
+        return Container(namespace=namespace, pod="web-0", name="web")
+
+    def run(self, api, container, command, **_):
+        self.asked.append(list(command))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def containers(monkeypatch):
+    containers = Containers()
+    monkeypatch.setattr(in_cluster, "find_container", containers.find)
+    monkeypatch.setattr(in_cluster, "run_in", containers.run)
+    return containers
+
+
+@pytest.fixture
+def check(run, spec):
+    """Run a drill whose only check is this one; the fault and the restore are others' business."""
+
+    def check(verb, action, **more):
+        result = run(spec | {"verify": [{verb: action}], "prove": False, **more})
+        return result, next((step for step in result.steps if step.phase == "verify" and step.title == verb), None)
+
+    return check
+
+
+# ---- exec ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "action", "ok", "told"),
+    [
+        (done(0, b"42\n"), {}, True, "exit code 0: 42"),
+        (done(1, b"", b"no such table"), {}, False, "exit code 1: no such table; 0 expected"),
+        (done(3), {"exitCode": 3}, True, "exit code 3"),
+        (done(0, b"open"), {"contains": "open"}, True, "open"),
+        (done(0, b"closed"), {"contains": "open"}, False, "its output lacks 'open'"),
+    ],
+)
+def test_a_command_is_judged_by_its_exit_code_and_its_output(check, containers, answer, action, ok, told):
+    containers.answers = [answer]
+    result, step = check("exec", COMMAND | action)
+    assert (result.verdict is Verdict.PASS) == ok
+    assert told in step.detail
+
+
+def test_a_command_is_tried_again_until_it_ends_as_it_must(check, containers):
+    containers.answers = [done(1), done(1), done(0)]
+    assert check("exec", COMMAND)[0].verdict is Verdict.PASS
+    assert len(containers.asked) >= 3
+
+
+@pytest.mark.parametrize(
+    "error", [ClusterUnreachableError("no Pod runs"), ResourceNotFoundError("container not found")]
+)
+def test_a_container_that_does_not_run_is_red_and_no_error(check, containers, error):
+    containers.finds = [error]
+    result, step = check("exec", COMMAND)
+    assert (result.verdict, step.detail) == (Verdict.FAIL, error.message)
+
+
+@pytest.mark.parametrize("error", [ConfigError("no container db"), ClusterError("executable file not found")])
+def test_a_command_that_can_never_run_is_an_error(check, containers, error):
+    containers.answers = [error]
+    result, _ = check("exec", COMMAND)
+    assert (result.verdict, error.message in result.reason) == (Verdict.ERROR, True)
+
+
+def test_a_command_of_setup_waits_for_its_container_and_must_end_well(run, spec, containers):
+    containers.finds = [ClusterUnreachableError("not yet"), None]
+    containers.answers = [done(2, b"", b"disk full")]
+    result = run(spec | {"setup": [*spec["setup"], {"exec": COMMAND}]})
+    assert result.verdict is Verdict.ERROR
+    assert "'true' in shop/web-0, container web: exit code 2: disk full; 0 expected" in result.reason
+
+
+# ---- http ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "action", "ok", "told"),
+    [
+        ((200, b"hello"), {}, True, "status 200: hello"),
+        ((200, b""), {}, True, "status 200, empty"),
+        ((404, b"nothing here"), {}, False, "status 404: nothing here; 200 expected"),
+        ((301, b""), {"status": 301}, True, "status 301"),
+        ((200, b"closed"), {"contains": "open"}, False, "status 200: closed; it lacks 'open'"),
+        (ResourceNotFoundError('services "web" not found'), {}, False, "not found"),
+        (ClusterUnreachableError("no endpoints available"), {}, False, "no endpoints available"),
+    ],
+)
+def test_a_service_is_judged_by_status_and_text(check, api, answer, action, ok, told):
+    def ask(namespace, name, *, port, path, timeout_seconds):
+        assert (namespace, name, port, path) == ("shop", "web", 80, "/")
+        if isinstance(answer, Exception):
+            raise answer
+        return ApiResponse(status=answer[0], headers={}, body=answer[1])
+
+    api.ask_service = ask
+    result, step = check("http", ASK | action)
+    assert (result.verdict is Verdict.PASS) == ok, result
+    assert told in step.detail
+
+
+def test_not_being_allowed_to_ask_is_an_error(check, api):
+    def refuse(*_, **__):
+        raise ClusterError("403: may not get services/proxy")
+
+    api.ask_service = refuse
+    assert check("http", ASK)[0].verdict is Verdict.ERROR
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trees(containers, monkeypatch):
+    """What is read below a path, each time; the last one stays."""
+    trees = []
+    monkeypatch.setattr(in_cluster, "read_tree", lambda *_, **__: trees.pop(0) if len(trees) > 1 else trees[0])
+    return trees
+
+
+def tree(**files):
+    return FileTree(files={f"/data/{name}": FileDigest(size=1, sha256=digest) for name, digest in files.items()})
+
+
+SAME = {"in": IN, "path": "/data"}
+
+
+def test_files_that_are_as_before_the_backup_are_green(check, trees):
+    trees += [tree(a="aa")]
+    result, step = check("sameFiles", SAME)
+    assert (result.verdict, step.detail) == (Verdict.PASS, "the same 1 file(s), 1 bytes")
+    assert "/data: 1 file(s), 1 bytes" in [each.detail for each in result.steps if each.title == "digests of the files"]
+
+
+def test_one_changed_byte_is_red(check, trees):
+    trees += [tree(a="aa"), tree(a="ab")]
+    result, step = check("sameFiles", SAME)
+    assert result.verdict is Verdict.FAIL
+    assert "1 changed: /data/a" in step.detail
+    assert "/data/a" in result.diff
+
+
+def test_a_lost_file_is_red(check, trees):
+    trees += [tree(a="aa", b="bb"), tree(a="aa")]
+    assert check("sameFiles", SAME)[0].verdict is Verdict.FAIL
+
+
+def test_nothing_to_compare_is_an_error_before_anything_is_broken(check, trees, cluster):
+    trees += [tree()]
+    result, _ = check("sameFiles", SAME)
+    assert (result.verdict, "there is no file below /data" in result.reason) == (Verdict.ERROR, True)
+    assert ("delete", "ConfigMap") not in cluster.api.calls[: len(cluster.api.calls) // 2]
+
+
+@pytest.mark.parametrize("error", [ClusterUnreachableError("no Pod runs")])
+def test_files_of_a_container_that_is_gone_are_red(check, trees, containers, error):
+    trees += [tree(a="aa")]
+    containers.finds = [None, error]
+    assert check("sameFiles", SAME)[0].verdict is Verdict.FAIL
+
+
+def test_a_file_is_written_new_in_every_run(run, spec, containers, monkeypatch):
+    written = []
+    monkeypatch.setattr(in_cluster, "write_file", lambda _, __, path, data, **___: written.append(data) or "ab" * 32)
+    step = {"writeFile": {"in": IN, "path": "/data/a", "size": "4Ki"}}
+    for _ in range(2):
+        assert run(spec | {"setup": [*spec["setup"], step]}).verdict is Verdict.PASS
+        spec["setup"][0]["apply"]["manifest"][1]["metadata"]["name"] = "web"
+    assert [len(data) for data in written] == [4096, 4096]
+    assert written[0] != written[1]
+
+
+# ---- nodes and etcd --------------------------------------------------------------------------------------
+
+
+class Switchable(FakeCluster):
+    created_by_us = True
+    provider = "kind"
+
+    def __init__(self):
+        super().__init__()
+        self.power = {"n1": True, "n2": True}
+        self.has_etcd = True
+        self.api.ready = lambda: ApiReadiness(ok=all(self.power.values()) and self.has_etcd, failing="etcd")
+        for name in self.power:
+            labels = {"node-role.kubernetes.io/control-plane": ""} if name == "n1" else {}
+            self.api.objects["Node", None, name] = {"metadata": {"name": name, "labels": labels, "uid": name}}
+
+    def node_power(self):
+        return dict(self.power)
+
+    def stop_node(self, name):
+        self.power[name] = False
+
+    def start_node(self, name):
+        self.power[name] = True
+
+    def lose_etcd(self):
+        self.has_etcd = False
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setattr(disasters, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("clusterguard.drills.run.EtcdSnapshotter", __import__("fake_cluster").FakeSnapshotter)
+    return Switchable()
+
+
+POWER = {
+    "canary": False,
+    "fault": [{"stopNode": {"selector": "node-role.kubernetes.io/control-plane"}}],
+    "restore": [{"startNode": {}}],
+}
+
+
+def test_a_node_without_power_makes_everything_red_until_it_is_back(run, spec, cluster):
+    result = run(spec | POWER)
+    assert result.verdict is Verdict.PASS, result
+    assert result.red_after_fault == (1, 1)
+    assert cluster.power == {"n1": True, "n2": True}
+
+
+def test_a_node_that_stays_off_fails_the_drill(run, spec, cluster):
+    cluster.start_node = lambda name: None
+    cluster_wait = {"restore": [{"startNode": {}, "timeout": "100ms"}]}
+    result = run(spec | POWER | cluster_wait)
+    assert result.verdict is Verdict.FAIL
+    assert "the API server is ready" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"selector": "role=none"}, "`stopNode` selects no node"),
+        ({"name": "n2"}, "n2 is off already"),
+    ],
+)
+def test_a_power_cut_that_breaks_nothing_is_an_error(run, spec, cluster, fault, told):
+    cluster.power["n2"] = False
+    cluster.api.ready = lambda: ApiReadiness(ok=True)
+    result = run(spec | POWER | {"fault": [{"stopNode": fault}]})
+    assert (result.verdict, told in result.reason) == (Verdict.ERROR, True), result.reason
+
+
+def test_the_machines_of_somebodys_cluster_are_left_alone(run, spec, cluster):
+    cluster.created_by_us = False
+    for fault in ({"stopNode": {"name": "n1"}}, {"loseEtcd": {}}):
+        result = run(spec | POWER | {"fault": [fault]})
+        assert (result.verdict, "did not create" in result.reason) == (Verdict.ERROR, True), result.reason
+    assert cluster.power == {"n1": True, "n2": True}
+    assert cluster.has_etcd
+
+
+def test_without_etcd_everything_is_red_at_once(run, spec, cluster):
+    cluster.restored = lambda api: setattr(cluster, "has_etcd", True)
+    with contextlib.suppress(KeyError):
+        del spec["canary"]
+    result = run(spec | {"fault": [*spec["fault"], {"loseEtcd": {}}]})
+    assert result.verdict is Verdict.PASS, result
+    assert result.red_after_fault == (1, 1)
+
+
+# ---- deletions that hang ---------------------------------------------------------------------------------
+
+HELD = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "held", "namespace": "shop", "finalizers": ["example.com/hold"]},
+}
+STUCK = {"delete": {"kind": "ConfigMap", "namespace": "shop", "name": "held", "until": "stuck"}}
+
+
+def test_a_deletion_that_hangs_is_a_fault_and_what_holds_it_is_told(run, spec, monkeypatch):
+    monkeypatch.setattr(actions, "_stuck", functools.partial(actions._stuck, seconds=0.2))
+    spec["setup"][0]["apply"]["manifest"].append(HELD)
+    spec["fault"].append(STUCK)
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    told = [step.detail for step in result.steps if step.phase == "fault"]
+    assert told[-1] == "ConfigMap is being deleted, with finalizers example.com/hold"
+
+
+def test_a_deletion_that_goes_through_is_not_stuck(run, spec):
+    spec["setup"][0]["apply"]["manifest"].append(HELD | {"metadata": {"name": "held", "namespace": "shop"}})
+    spec["fault"].append(STUCK)
+    result = run(spec)
+    assert (result.verdict, "nothing holds it" in result.reason) == (Verdict.ERROR, True), result.reason
+
+
+def test_a_deletion_that_hangs_unasked_is_an_error_with_what_holds_it(run, spec):
+    spec["setup"][0]["apply"]["manifest"].append(HELD)
+    spec["fault"].append({"delete": STUCK["delete"] | {"until": "gone"}, "timeout": "200ms"})
+    result = run(spec)
+    assert (result.verdict, "example.com/hold" in result.reason) == (Verdict.ERROR, True), result.reason
