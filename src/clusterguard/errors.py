@@ -15,6 +15,7 @@
     │   ├── ProvisioningError
     │   ├── ResourceNotFoundError         no such object, or no such kind in this cluster
     │   ├── ConflictError                 the object changed meanwhile, or exists already
+    │   ├── ForbiddenError                this user may not do that
     │   └── NotAllowedError               a destructive step on a cluster that nobody allowed
     ├── SnapshotError
     │   ├── SnapshotIncompleteError       the stream ended early; nothing was stored
@@ -58,6 +59,7 @@ __all__ = [
     "EtcdAuthError",
     "EtcdError",
     "EtcdUnavailableError",
+    "ForbiddenError",
     "InvalidDrillError",
     "LocationUnavailableError",
     "NotAllowedError",
@@ -163,6 +165,10 @@ class ResourceNotFoundError(ClusterError):
 
 class ConflictError(ClusterError):
     """The object changed meanwhile, or exists already."""
+
+
+class ForbiddenError(ClusterError):
+    """The API server does not let this user do that, or an admission plugin refuses the object."""
 
 
 class NotAllowedError(ClusterError):

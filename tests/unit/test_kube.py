@@ -17,6 +17,7 @@ from clusterguard.errors import (
     ClusterUnreachableError,
     ConfigError,
     ConflictError,
+    ForbiddenError,
     ResourceNotFoundError,
     WaitTimeoutError,
 )
@@ -315,6 +316,12 @@ def test_ready_tells_the_failing_checks(api, fake):
     assert api.ready()
 
 
+def test_a_server_that_has_not_loaded_its_rules_yet_is_not_ready(api, fake):
+    fake.answers["GET", "/readyz"] = status(403, "Forbidden", 'User "kubernetes-admin" cannot get path "/readyz"')
+    assert not api.ready()
+    assert "kubernetes-admin" in api.ready().failing
+
+
 def test_a_server_that_is_not_there_is_not_ready(tmp_path):
     with KubeClient.from_kubeconfig(write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1")) as client:
         assert "refused" in client.ready().failing
@@ -486,8 +493,8 @@ def test_scale_changes_the_subresource_alone(api, fake):
     [
         (status(400, "BadRequest"), ClusterError, None),
         (status(401, "Unauthorized"), ClusterError, "credentials"),
-        (status(403, "Forbidden", 'User "me" cannot list resource "pods"'), ClusterError, "RBAC"),
-        (status(403, "Forbidden", "exceeded quota"), ClusterError, None),
+        (status(403, "Forbidden", 'User "me" cannot list resource "pods"'), ForbiddenError, "RBAC"),
+        (status(403, "Forbidden", "exceeded quota"), ForbiddenError, None),
         (status(404, "NotFound"), ResourceNotFoundError, None),
         (status(405, "MethodNotAllowed"), ClusterError, None),
         (status(409, "AlreadyExists"), ConflictError, None),
@@ -631,7 +638,7 @@ def test_whatever_a_service_answers_is_an_answer(fake, api, code):
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(404, ResourceNotFoundError), (503, ClusterUnreachableError), (403, ClusterError)],
+    [(404, ResourceNotFoundError), (503, ClusterUnreachableError), (403, ForbiddenError)],
 )
 def test_what_the_api_server_itself_says_is_no_answer_of_the_service(fake, api, code, error):
     fake.answers["GET", f"{PROXY}/"] = (

@@ -30,6 +30,7 @@ from clusterguard.errors import (
     ClusterUnreachableError,
     ConfigError,
     ConflictError,
+    ForbiddenError,
     ResourceNotFoundError,
     WaitTimeoutError,
 )
@@ -303,12 +304,14 @@ class KubeClient:
     def ready(self) -> ApiReadiness:
         """Ask the API server whether it is ready; a server that does not answer is not.
 
+        Everybody may ask this, so a server that forbids it is still loading the rules that say so.
+
         Raises:
             ClusterError: It refused us.
         """
         try:
             self.request("GET", "/readyz", query={"verbose": "true"}, timeout_seconds=5, retry_throttled=False)
-        except ClusterUnreachableError as error:
+        except (ClusterUnreachableError, ForbiddenError) as error:
             failing = [line for line in error.message.splitlines() if line.startswith("[-]")]
             return ApiReadiness(ok=False, failing="\n".join(failing) or error.message)
         return ApiReadiness(ok=True)
@@ -1052,7 +1055,7 @@ _STATUS: Mapping[int, tuple[type[ClusterError], str | None]] = {
     307: (ClusterError, _ELSEWHERE),
     308: (ClusterError, _ELSEWHERE),
     401: (ClusterError, "the credentials of the kubeconfig are missing, expired or unknown here"),
-    403: (ClusterError, "grant that user the verb on that resource (RBAC), or use another context"),
+    403: (ForbiddenError, "grant that user the verb on that resource (RBAC), or use another context"),
     404: (ResourceNotFoundError, None),
     409: (ConflictError, None),
     410: (ConflictError, "the server forgot that moment; list again"),

@@ -204,8 +204,8 @@ POINTS = [
     ("the restored member goes live", 0, "back"),
     ("the kubelet starts etcd", 0, "back"),
     ("etcd serves", 1, "back"),
-    ("the API server is ready", 1, "back"),
-    ("the restored leader leases", 0.2, "back"),
+    ("the API server is ready", 0.5, "back"),
+    ("the restored leader leases", 0, "back"),
     ("the restore is proven", 0, "back"),
     ("the old member and manifest", 0, "restored"),
 ]
