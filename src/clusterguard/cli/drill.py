@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from clusterguard.drills import Drill, DrillResult
 
 __all__ = ["app"]
@@ -40,6 +42,14 @@ def run(
     kubeconfig: Annotated[
         Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
     ] = None,
+    node_shell: Annotated[
+        str,
+        typer.Option(
+            help="How to become root on the control-plane node of context: clusters of kubeadm: local, docker:NAME or "
+            "ssh:[USER@]HOST.",
+            envvar="CLUSTERGUARD_NODE_SHELL",
+        ),
+    ] = "",
     evidence: Annotated[Path | None, typer.Option(help="Keep journal and result of every drill here.")] = None,
     keep: Annotated[
         Literal["never", "on-failure", "always"],
@@ -49,6 +59,9 @@ def run(
         bool,
         typer.Option("--omit-restore", help="Leave the restore out: a drill that stays green proves nothing."),
     ] = False,
+    longest_wait: Annotated[
+        str, typer.Option(help="Cap on the timeout of every check, such as 10s.", metavar="DURATION")
+    ] = "",
     selector: Annotated[str, typer.Option(help="Run only drills with these labels, such as tier=nightly.")] = "",
 ) -> None:
     """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
@@ -59,6 +72,8 @@ def run(
         cluster=cluster,
         allowed_contexts=tuple(allow_context or ()),
         kubeconfig=kubeconfig,
+        node_shell=node_shell,
+        longest_wait=_duration(longest_wait),
         keep=keep,
         omit_restore=omit_restore,
         evidence=evidence,
@@ -88,6 +103,16 @@ def schema() -> None:
     from clusterguard.drills.schema import drill_schema_text
 
     typer.echo(drill_schema_text(), nl=False)
+
+
+def _duration(text: str) -> timedelta | None:
+    from clusterguard.errors import ConfigError
+    from clusterguard.model.durations import parse_duration
+
+    try:
+        return parse_duration(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"--longest-wait: {error}") from error
 
 
 def _get_programs(drills: list[Drill], cluster: str) -> None:

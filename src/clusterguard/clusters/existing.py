@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.base import ControlPlane, EtcdAccess
     from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.kubeadm import KubeadmControlPlane
+    from clusterguard.clusters.node_shell import NodeShell
 
 __all__ = ["ExistingCluster"]
 
@@ -23,6 +27,8 @@ class ExistingCluster:
         kubeconfig: The file; by default ``~/.kube/config``.
         context: The context in it; by default its current one.
         etcd: How to reach etcd, where the provider lets you; snapshots need it.
+        node: How to become root on the control-plane node, where kubeadm made the cluster: then etcd is reached with
+            the certificates that lie there, and can be restored.
     """
 
     provider = "existing"
@@ -30,14 +36,48 @@ class ExistingCluster:
     created_by_us = False
 
     def __init__(
-        self, *, kubeconfig: Path | None = None, context: str | None = None, etcd: EtcdAccess | None = None
+        self,
+        *,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        etcd: EtcdAccess | None = None,
+        node: NodeShell | None = None,
     ) -> None:
         self.kubeconfig = kubeconfig or Path.home() / ".kube" / "config"
         self.context = context
         self.name = context or str(self.kubeconfig)
-        self.etcd = etcd
         self.control_plane: ControlPlane | None = None
+        self._etcd = etcd
+        self._node = node
+        self._certificates: tempfile.TemporaryDirectory[str] | None = None
         self._api: KubeClient | None = None
+        if node is not None:
+            self.control_plane = self._kubeadm(node)
+
+    @property
+    def etcd(self) -> EtcdAccess | None:
+        """How to reach etcd, or None where nobody said how.
+
+        Raises:
+            ClusterError: The node that was named is no control-plane node of kubeadm.
+        """
+        if self._etcd is None and self._node is not None:
+            from clusterguard.clusters.kubeadm import etcd_access
+
+            # Made first: the node is asked for its address, and what it refuses must not leave a folder behind.
+            endpoint = self._kubeadm(self._node).client_url
+            self._certificates = tempfile.TemporaryDirectory(prefix="clusterguard-etcd-")
+            self._etcd = etcd_access(self._node, folder=Path(self._certificates.name) / "pki", endpoint=endpoint)
+        return self._etcd
+
+    @etcd.setter
+    def etcd(self, access: EtcdAccess | None) -> None:
+        self._etcd = access
+
+    def _kubeadm(self, node: NodeShell) -> KubeadmControlPlane:
+        from clusterguard.clusters.kubeadm import KubeadmControlPlane
+
+        return KubeadmControlPlane(shell=node, api=lambda: self.api, etcdutl=_etcdutl)
 
     @property
     def api(self) -> KubeClient:
@@ -51,7 +91,10 @@ class ExistingCluster:
         return self._api
 
     def close(self) -> None:
-        """Close the connections; the cluster stays as it is."""
+        """Close the connections and remove the certificates that were copied here; the cluster stays as it is."""
+        if self._certificates is not None:
+            self._certificates.cleanup()
+            self._certificates, self._etcd = None, None
         if self._api is not None:
             self._api.close()
             self._api = None
@@ -63,3 +106,9 @@ class ExistingCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _etcdutl() -> Path:
+    from clusterguard.toolchain import from_environment
+
+    return from_environment(os.environ).ensure("etcdutl")["etcdutl"]

@@ -13,6 +13,7 @@ from clusterguard.model.progress import ProgressSink, ignore_progress
 
 if TYPE_CHECKING:
     from clusterguard.clusters.base import Cluster, EtcdAccess
+    from clusterguard.clusters.node_shell import NodeShell
     from clusterguard.toolchain import Toolchain
 
 __all__ = ["open_cluster"]
@@ -23,6 +24,7 @@ def open_cluster(
     *,
     kubeconfig: Path | None = None,
     etcd: EtcdAccess | None = None,
+    node: NodeShell | None = None,
     toolchain: Toolchain | None = None,
     progress: ProgressSink = ignore_progress,
 ) -> Cluster:
@@ -34,6 +36,7 @@ def open_cluster(
             ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
         kubeconfig: The file that ``context:`` looks in, by default ``~/.kube/config``.
         etcd: How to reach the etcd of a ``context:`` or ``kubeconfig:`` cluster.
+        node: How to become root on the control-plane node of such a cluster, where kubeadm made it.
         toolchain: Where the programs of a cluster come from.
         progress: Told of toolchain work.
 
@@ -53,9 +56,9 @@ def open_cluster(
         case "kind", True:
             return KindCluster.attach(rest, toolchain=toolchain, progress=progress)
         case "context", True:
-            return ExistingCluster(kubeconfig=kubeconfig, context=rest, etcd=etcd)
+            return ExistingCluster(kubeconfig=kubeconfig, context=rest, etcd=etcd, node=node)
         case "kubeconfig", True:
-            return ExistingCluster(kubeconfig=Path(rest).expanduser(), etcd=etcd)
+            return ExistingCluster(kubeconfig=Path(rest).expanduser(), etcd=etcd, node=node)
         case _:
             raise ConfigError(
                 f"{word!r} names no cluster",

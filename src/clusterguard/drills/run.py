@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.capabilities import KeptOnRequest
+from clusterguard.clusters.existing import ExistingCluster
+from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import open_cluster
 from clusterguard.drills import schema
 from clusterguard.drills.storages import Storages
@@ -55,6 +57,8 @@ class DrillSettings:
         cluster: The cluster of drills that name no provider, in the words of `open_cluster`.
         allowed_contexts: Globs of kubeconfig contexts that may be destroyed in. A drill file cannot allow itself.
         kubeconfig: The file that ``context:`` clusters are looked for in, by default ``~/.kube/config``.
+        node_shell: How to become root on the control-plane node of such a cluster, where kubeadm made it, in the words
+            of `open_node_shell`; without it nothing restores its etcd.
         keep: When to leave created clusters running for a look: ``never``, ``on-failure`` or ``always``.
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
         longest_wait: The most that any check of ``verify`` may take; None for what the file says.
@@ -65,6 +69,7 @@ class DrillSettings:
     cluster: str = "embedded"
     allowed_contexts: tuple[str, ...] = ()
     kubeconfig: Path | None = None
+    node_shell: str = ""
     keep: str = "never"
     omit_restore: bool = False
     longest_wait: timedelta | None = None
@@ -181,7 +186,8 @@ class Run:
             self._created.add(name)
         else:
             cluster = self._open(name, word, progress=self.tell)
-            self._stack.callback(cluster.api.close)  # it was there before the drill, and stays
+            # It was there before the drill, and stays: only what we hold of it goes.
+            self._stack.callback(cluster.close if isinstance(cluster, ExistingCluster) else cluster.api.close)
             self.clusters[name] = cluster
         return self.clusters[name]
 
@@ -306,7 +312,8 @@ class Run:
 
             # It can only be kept if it was never tied to this process.
             return EmbeddedCluster(outlive_us=True, progress=progress)
-        return open_cluster(word, kubeconfig=self.settings.kubeconfig, progress=progress)
+        node = open_node_shell(self.settings.node_shell) if self.settings.node_shell else None
+        return open_cluster(word, kubeconfig=self.settings.kubeconfig, node=node, progress=progress)
 
     def _kind_cluster(self, name: str, progress: ProgressSink) -> KindCluster:
         from clusterguard.clusters.kind import KindCluster

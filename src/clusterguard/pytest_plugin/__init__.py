@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="kubeconfig contexts that drills may destroy in; without it only clusters of this run",
     )
     group.addoption("--drill-kubeconfig", metavar="FILE", help="the kubeconfig of context: clusters")
+    group.addoption(
+        "--drill-node-shell",
+        metavar="WORD",
+        help="how to become root on the control-plane node of context: clusters of kubeadm: local, docker:NAME, "
+        "ssh:[USER@]HOST",
+    )
     group.addoption("--drill-evidence", metavar="DIR", help="keep journal and result of every drill here")
     group.addoption(
         "--drill-keep",

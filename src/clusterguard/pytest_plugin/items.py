@@ -215,6 +215,7 @@ def settings_from(config: pytest.Config) -> DrillSettings:
             cluster=chosen("cluster") or "embedded",
             allowed_contexts=tuple(config.getoption("--drill-allow-context") or config.getini("drill_allow_context")),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
+            node_shell=config.getoption("--drill-node-shell") or os.environ.get("CLUSTERGUARD_NODE_SHELL", ""),
             keep=config.getoption("--drill-keep") or "never",
             omit_restore=config.getoption("--drill-omit-restore"),
             longest_wait=parse_duration(longest) if longest else None,

@@ -214,7 +214,7 @@ class KindCluster:
         from clusterguard.clusters.node_shell import DockerNodeShell
 
         shell = DockerNodeShell(leaders[0].name, docker=self._docker.program)
-        return KubeadmControlPlane(shell=shell, api=lambda: self.api)
+        return KubeadmControlPlane(shell=shell, api=lambda: self.api, etcdutl=self._etcdutl)
 
     def start(self) -> Self:
         """Create the cluster and return once its nodes are ready.
@@ -349,11 +349,17 @@ class KindCluster:
     # ---- creation ----------------------------------------------------------------------------------------
 
     def _kind(self) -> Path:
+        return self._program("kind")
+
+    def _etcdutl(self) -> Path:
+        return self._program("etcdutl")
+
+    def _program(self, name: str) -> Path:
         if self._toolchain is None:
             from clusterguard.toolchain import from_environment
 
             self._toolchain = from_environment(os.environ, progress=self._progress)
-        return self._toolchain.ensure(*PROGRAMS)["kind"]
+        return self._toolchain.ensure(name)[name]
 
     def _claim_name(self) -> None:
         taken = ConfigError(
