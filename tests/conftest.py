@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +31,12 @@ PROGRAMS = (
     "velero-plugin-for-aws",
     "versitygw",
 )
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes of tests where the suite itself runs in the background, deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -79,6 +79,9 @@ def test_a_namespace_can_be_restored_under_another_name(velero, shop, api, backu
         what="the namespace's own certificate",
         timeout_seconds=30,
     )
+    # Its data is put right by a controller; a label is what makes it surely another one than that of the backup.
+    certificate = api.resource("ConfigMap")
+    api.patch(certificate, "kube-root-ca.crt", copy, patch={"metadata": {"labels": {"of": "the-copy"}}})
     outcome = velero.outcome(velero.restore(backup.name, RestoreOptions(namespace_mapping={shop: copy})))
     outcome.raise_for_findings()
     assert read(api, copy, "settings-4") == {"number": "4"}
