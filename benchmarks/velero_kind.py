@@ -112,7 +112,7 @@ def by_hand(programs, folder: Path, phases) -> None:
         with tools.on("install Velero in it, too"):
             tools.install(target, s3, credentials)
         with tools.on("wait until Velero sees the backup"):
-            tools.wait(lambda: "shop" in tools.velero(target, "backup", "get", "-o", "name", check=False))
+            tools.wait(lambda: "Completed" in tools.velero(target, "backup", "get", "shop", check=False))
         with tools.on("restore"):
             assert "Completed" in tools.velero(target, "restore", "create", "--from-backup", "shop", "--wait")
         with tools.on("see it work, compare every byte"):

@@ -211,8 +211,13 @@ POINTS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("point", "delay", "outcome"), POINTS, ids=[point for point, _, _ in POINTS])
+QUICK = {"the restored member goes live", "the old member and manifest"}
+
+
+@pytest.mark.parametrize(
+    ("point", "delay", "outcome"),
+    [pytest.param(*each, id=each[0], marks=() if each[0] in QUICK else pytest.mark.slow) for each in POINTS],
+)
 def test_killed_at_any_step_the_cluster_works_again(cluster, snapshotter, store, point, delay, outcome):
     name = snapshotter.save(new_name()).name
     later = marker(cluster.api, new_name())
@@ -283,6 +288,47 @@ def test_a_node_that_freezes_half_way_is_recovered_when_it_is_back(cluster, shel
     plane = KindCluster.attach(cluster.name).control_plane
     with plane.exclusive():
         assert "rolled back" in plane.recover()
+    assert is_there(cluster.api, later)
+    works(cluster.api)
+
+
+def test_an_api_server_that_is_killed_while_it_starts_is_waited_for(cluster, shell, snapshotter):
+    name = snapshotter.save(new_name()).name
+    later = marker(cluster.api, new_name())
+    killed = []
+
+    def kill(command):
+        if command.why == "the API server is ready":
+            # The kubelet starts it anew, as it does with a container that crashed.
+            until = "for _ in $(seq 100); do pgrep -x kube-apiserver && break; sleep 0.1; done"
+            killed.append(shell.run(["sh", "-c", f"{until}; pkill -9 -x kube-apiserver"]))
+
+    snapshotter.restore(name, Target(cluster, shell, watch=kill))
+    assert len(killed) == 1
+    assert killed[0].strip()
+    assert not is_there(cluster.api, later)
+    works(cluster.api)
+
+
+def test_a_node_that_restarts_half_way_is_recovered(cluster, shell, snapshotter):
+    name = snapshotter.save(new_name()).name
+    later = marker(cluster.api, new_name())
+
+    def restart(command):
+        if command.why == "the API server is ready":
+            subprocess.run(["docker", "restart", "--time=0", shell.name], check=True, capture_output=True)
+
+    with contextlib.suppress(RestoreError):  # its lock went with the node; it may have gone back by itself all the same
+        snapshotter.restore(name, Target(cluster, shell, watch=restart))
+        pytest.fail("a restore that lost its node did not say so")
+    attached = KindCluster.attach(cluster.name)
+    with attached.control_plane.exclusive():
+        attached.control_plane.recover()
+    attached.close()
+    until = time.monotonic() + 120
+    while not cluster.api.ready():
+        assert time.monotonic() < until
+        time.sleep(0.5)
     assert is_there(cluster.api, later)
     works(cluster.api)
 
