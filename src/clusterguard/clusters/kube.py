@@ -10,7 +10,6 @@ aggregated discovery).
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import math
 import threading
@@ -24,9 +23,18 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
+from clusterguard.clusters.kube_discovery import (
+    ApiResource,
+    Discovery,
+    Json,
+    aggregated,
+    classic,
+    did_you_mean,
+    group_versions,
+)
+from clusterguard.clusters.kube_errors import is_status, not_kubernetes, status_error, transport_error
 from clusterguard.errors import (
     ClusterError,
-    ClusterGuardError,
     ClusterUnreachableError,
     ConfigError,
     ConflictError,
@@ -37,7 +45,7 @@ from clusterguard.errors import (
 from clusterguard.retrying import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import urllib3
@@ -52,9 +60,6 @@ __all__ = [
     "Page",
     "WatchEvent",
 ]
-
-Json: TypeAlias = dict[str, Any]
-"""One decoded JSON object."""
 
 Patch: TypeAlias = Literal["merge", "json", "strategic"]
 
@@ -81,47 +86,6 @@ _PATCH_TYPES: Mapping[Patch, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiResource:
-    """One kind as this cluster serves it.
-
-    Attributes:
-        group: API group, ``""`` for the core group.
-        version: Such as ``v1``.
-        kind: Such as ``Deployment``.
-        plural: Its name in paths, such as ``deployments``.
-        namespaced: Whether its objects live in namespaces.
-        verbs: What the server can do with it, such as ``list``; not what we are allowed to.
-        aliases: Singular and short names, such as ``deploy``.
-        subresources: Such as ``status`` and ``scale``.
-    """
-
-    group: str
-    version: str
-    kind: str
-    plural: str
-    namespaced: bool
-    verbs: frozenset[str]
-    aliases: tuple[str, ...] = ()
-    subresources: frozenset[str] = frozenset()
-
-    @property
-    def api_version(self) -> str:
-        """Group and version as manifests write them."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """Return the path of a collection, an object, or a subresource of it."""
-        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
-        if namespace and self.namespaced:
-            parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, subresource) if part]
-        return "/" + "/".join(quote(part, safe="") for part in parts)
-
-    def __str__(self) -> str:
-        return f"{self.kind}.{self.group}" if self.group else self.kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
     """An answer that is no error."""
 
@@ -138,9 +102,9 @@ class ApiResponse:
         try:
             decoded = orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            raise _not_kubernetes(self.body) from error
+            raise not_kubernetes(self.body) from error
         if not isinstance(decoded, dict):
-            raise _not_kubernetes(self.body)
+            raise not_kubernetes(self.body)
         return decoded
 
 
@@ -228,7 +192,7 @@ class KubeClient:
         self._encoding = "identity" if _is_loopback(server) else "gzip"
         self._auth_lock = threading.Lock()
         self._discovery_lock = threading.Lock()
-        self._discovered: _Discovery | None = None
+        self._discovered: Discovery | None = None
 
     @classmethod
     def from_kubeconfig(cls, path: Path | str, *, context: str | None = None) -> Self:
@@ -345,7 +309,7 @@ class KubeClient:
             if found is None:
                 wanted = f"{kind} in {api_version}" if api_version else kind
                 raise ResourceNotFoundError(
-                    f"{self.server} has no kind {wanted}", hint=_did_you_mean(kind, discovery.preferred)
+                    f"{self.server} has no kind {wanted}", hint=did_you_mean(kind, discovery.preferred)
                 )
         return found
 
@@ -371,18 +335,18 @@ class KubeClient:
         patience = replace(_UNTIL_SERVED, sleep=self._sleep)
         return patience.run(lambda: self.resource_of(manifest), retryable=_is_not_served_yet)
 
-    def _discovery(self, *, refresh: bool = False) -> _Discovery:
+    def _discovery(self, *, refresh: bool = False) -> Discovery:
         with self._discovery_lock:
             if self._discovered is None or refresh:
-                self._discovered = _Discovery.of([*self._discover("/api"), *self._discover("/apis")])
+                self._discovered = Discovery.of([*self._discover("/api"), *self._discover("/apis")])
             return self._discovered
 
     def _discover(self, root: str) -> Iterator[ApiResource | str]:
         answer = self.request("GET", root, accept=_DISCOVERY).json()
         if answer.get("kind") == "APIGroupDiscoveryList":
-            yield from _aggregated(answer)
+            yield from aggregated(answer)
             return
-        for group_version in _group_versions(answer):
+        for group_version in group_versions(answer):
             path = f"{root}/{group_version}"
             try:
                 listing = self.request("GET", path).json()
@@ -390,7 +354,7 @@ class KubeClient:
                 self.server_version()  # when the server itself is gone this says so
                 yield group_version
             else:
-                yield from _classic(listing, group_version)
+                yield from classic(listing, group_version)
 
     # ---- reading -----------------------------------------------------------------------------------------
 
@@ -509,7 +473,7 @@ class KubeClient:
                 event = orjson.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
-                    raise _status_error(int(status.get("code") or 500), line, f"watch {path}", status)
+                    raise status_error(int(status.get("code") or 500), line, f"watch {path}", status)
                 yield WatchEvent(event["type"], event["object"])
 
     def wait_for(
@@ -608,8 +572,8 @@ class KubeClient:
         proxied = f"{service}/proxy{quote(path, safe=_IN_A_PATH)}"
         response = self._send("GET", proxied, query=None, accept="*/*", read_seconds=timeout_seconds)
         body = self._read(response, "GET", proxied)
-        if response.status >= HTTPStatus.BAD_REQUEST and _is_status(body):
-            raise _status_error(response.status, body, f"GET {self.server}{proxied}")
+        if response.status >= HTTPStatus.BAD_REQUEST and is_status(body):
+            raise status_error(response.status, body, f"GET {self.server}{proxied}")
         headers = {key.lower(): value for key, value in response.headers.items()}
         return ApiResponse(status=response.status, headers=headers, body=body)
 
@@ -781,7 +745,7 @@ class KubeClient:
             break
         headers = {key.lower(): value for key, value in response.headers.items()}
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _status_error(response.status, data, f"{method} {self.server}{path}")
+            raise status_error(response.status, data, f"{method} {self.server}{path}")
         return ApiResponse(status=response.status, headers=headers, body=data)
 
     def _send(
@@ -830,7 +794,7 @@ class KubeClient:
             except urllib3.exceptions.HTTPError as error:
                 if left and isinstance(error, urllib3.exceptions.ProtocolError):
                     continue
-                raise _transport_error(error, f"{method} {self.server}{path}") from error
+                raise transport_error(error, f"{method} {self.server}{path}") from error
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     def _read(self, response: urllib3.BaseHTTPResponse, method: str, path: str) -> bytes:
@@ -840,7 +804,7 @@ class KubeClient:
             data = response.read(decode_content=True)
         except urllib3.exceptions.HTTPError as error:
             response.close()
-            raise _transport_error(error, f"{method} {self.server}{path}") from error
+            raise transport_error(error, f"{method} {self.server}{path}") from error
         response.release_conn()
         return data
 
@@ -857,7 +821,7 @@ class KubeClient:
             raise
         try:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                raise _status_error(response.status, response.read(), f"watch {self.server}{path}")
+                raise status_error(response.status, response.read(), f"watch {self.server}{path}")
             rest = b""
             for chunk in response.stream(1 << 16, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -866,9 +830,9 @@ class KubeClient:
                 raise ClusterUnreachableError(f"watch {self.server}{path}: the stream ended in the middle of an event")
         except urllib3.exceptions.ReadTimeoutError as error:
             if not silence_ends:
-                raise _transport_error(error, f"watch {self.server}{path}") from error
+                raise transport_error(error, f"watch {self.server}{path}") from error
         except urllib3.exceptions.HTTPError as error:
-            raise _transport_error(error, f"watch {self.server}{path}") from error
+            raise transport_error(error, f"watch {self.server}{path}") from error
         finally:
             response.close()  # an abandoned watch leaves a connection that nobody else can use
 
@@ -929,207 +893,6 @@ def _is_loopback(server: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host in _LOOPBACK
-
-
-# ---- discovery -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Discovery:
-    preferred: tuple[ApiResource, ...]
-    by_version: Mapping[str, tuple[ApiResource, ...]]
-    gaps: tuple[str, ...]
-
-    @classmethod
-    def of(cls, found: Iterable[ApiResource | str]) -> _Discovery:
-        """Sort out what discovery yielded: kinds, best version first, and versions without an answer."""
-        preferred: dict[tuple[str, str], ApiResource] = {}
-        by_version: dict[str, list[ApiResource]] = {}
-        gaps: list[str] = []
-        for item in found:
-            if isinstance(item, str):
-                gaps.append(item)
-                continue
-            preferred.setdefault((item.group, item.plural), item)
-            by_version.setdefault(item.api_version, []).append(item)
-        return cls(
-            preferred=tuple(preferred.values()),
-            by_version={version: tuple(items) for version, items in by_version.items()},
-            gaps=tuple(gaps),
-        )
-
-    def find(self, text: str, api_version: str | None) -> ApiResource | None:
-        candidates = self.preferred if api_version is None else self.by_version.get(api_version, ())
-        matches = [resource for resource in candidates if _answers_to(resource, text.lower())]
-        own = [resource for resource in matches if _is_kubernetes_own(resource.group)]
-        if own or len(matches) == 1:
-            return (own or matches)[0]
-        if matches:
-            names = ", ".join(str(resource) for resource in matches)
-            raise ConfigError(f"{text} may be any of {names}", hint="write one of these")
-        return None
-
-
-def _answers_to(resource: ApiResource, text: str) -> bool:
-    name, _, group = text.partition(".")
-    names = {resource.kind.lower(), resource.plural.lower(), *resource.aliases}
-    if name not in names:
-        return False
-    # "deployments.v1.apps" is understood too, as kubectl does.
-    return group in {"", resource.group, f"{resource.version}.{resource.group}".rstrip(".")}
-
-
-def _is_kubernetes_own(group: str) -> bool:
-    return "." not in group or group.endswith(".k8s.io")
-
-
-def _aggregated(answer: Json) -> Iterator[ApiResource | str]:
-    for item in answer.get("items") or []:
-        group = (item.get("metadata") or {}).get("name", "")
-        for version in item.get("versions") or []:
-            if version.get("freshness") == "Stale":
-                yield f"{group}/{version['version']}"
-            for entry in version.get("resources") or []:
-                if "responseKind" not in entry:
-                    continue  # a resource that exists for its subresources alone
-                singular = entry.get("singularResource", "")
-                yield ApiResource(
-                    group=group,
-                    version=version["version"],
-                    kind=entry["responseKind"]["kind"],
-                    plural=entry["resource"],
-                    namespaced=entry.get("scope") == "Namespaced",
-                    verbs=frozenset(entry.get("verbs") or ()),
-                    aliases=tuple(alias for alias in (singular, *(entry.get("shortNames") or ())) if alias),
-                    subresources=frozenset(sub["subresource"] for sub in entry.get("subresources") or ()),
-                )
-
-
-def _group_versions(answer: Json) -> Iterator[str]:
-    yield from answer.get("versions") or () if answer.get("kind") == "APIVersions" else ()
-    for group in answer.get("groups") or ():
-        best = group.get("preferredVersion", {}).get("groupVersion")
-        versions = [version["groupVersion"] for version in group.get("versions") or ()]
-        yield from sorted(versions, key=lambda version: version != best)
-
-
-def _classic(listing: Json, group_version: str) -> Iterator[ApiResource]:
-    group, _, version = group_version.rpartition("/")
-    entries = listing.get("resources") or ()
-    subresources: dict[str, set[str]] = {}
-    for entry in entries:
-        plural, _, subresource = entry["name"].partition("/")
-        subresources.setdefault(plural, set()).update({subresource} - {""})
-    for entry in entries:
-        if "/" in entry["name"]:
-            continue
-        singular = entry.get("singularName", "")
-        yield ApiResource(
-            group=group,
-            version=version,
-            kind=entry["kind"],
-            plural=entry["name"],
-            namespaced=bool(entry.get("namespaced")),
-            verbs=frozenset(entry.get("verbs") or ()),
-            aliases=tuple(alias for alias in (singular, *(entry.get("shortNames") or ())) if alias),
-            subresources=frozenset(subresources[entry["name"]]),
-        )
-
-
-def _did_you_mean(kind: str, known: Iterable[ApiResource]) -> str:
-    names = {
-        name.lower(): str(resource) for resource in known for name in (str(resource), resource.kind, resource.plural)
-    }
-    close = difflib.get_close_matches(kind.lower(), names, n=3, cutoff=0.6)
-    if close:
-        return "did you mean " + " or ".join(dict.fromkeys(names[name] for name in close)) + "?"
-    return "kubectl api-resources lists what this cluster has; a custom resource needs its definition first"
-
-
-# ---- errors ----------------------------------------------------------------------------------------------
-
-_ELSEWHERE = "an API server does not redirect; is the kubeconfig's server the right one?"
-_STATUS: Mapping[int, tuple[type[ClusterError], str | None]] = {
-    301: (ClusterError, _ELSEWHERE),
-    302: (ClusterError, _ELSEWHERE),
-    307: (ClusterError, _ELSEWHERE),
-    308: (ClusterError, _ELSEWHERE),
-    401: (ClusterError, "the credentials of the kubeconfig are missing, expired or unknown here"),
-    403: (ForbiddenError, "grant that user the verb on that resource (RBAC), or use another context"),
-    404: (ResourceNotFoundError, None),
-    409: (ConflictError, None),
-    410: (ConflictError, "the server forgot that moment; list again"),
-    429: (ClusterUnreachableError, "the server is busy; try again"),
-    500: (ClusterUnreachableError, None),
-    502: (ClusterUnreachableError, None),
-    503: (ClusterUnreachableError, None),
-    504: (ClusterUnreachableError, None),
-}
-
-
-def _status_error(status: int, body: bytes, what: str, decoded: Json | None = None) -> ClusterGuardError:
-    """Map an error answer to ours: one table for the whole project."""
-    message, reason = _explanation(body, decoded)
-    text = f"{what}: {status} {reason}: {message}" if reason else f"{what}: {status}: {message}"
-    error, hint = _STATUS.get(status, (ClusterError, None))
-    if status == HTTPStatus.FORBIDDEN and " cannot " not in message:
-        hint = None  # an admission plugin refused the object, not RBAC the user; the message says why
-    return error(text, hint=hint)
-
-
-def _explanation(body: bytes, decoded: Json | None) -> tuple[str, str]:
-    if decoded is None:
-        try:
-            decoded = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            decoded = None
-    if isinstance(decoded, dict) and decoded.get("kind") == "Status":
-        return str(decoded.get("message") or "no message"), str(decoded.get("reason") or "")
-    return body[:2000].decode(errors="replace").strip() or "no message", ""
-
-
-def _is_status(body: bytes) -> bool:
-    """Return whether an answer is the API server's own word, not that of whom it asked for us."""
-    try:
-        decoded = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(decoded, dict) and (decoded.get("kind"), decoded.get("apiVersion")) == ("Status", "v1")
-
-
-def _transport_error(error: Exception, what: str) -> ClusterGuardError:
-    import ssl
-
-    cause = _root_cause(error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return ClusterError(
-            f"{what}: its certificate is not trusted: {cause.verify_message}",
-            hint="is certificate-authority-data of the kubeconfig that of this cluster?",
-        )
-    if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
-        return ClusterError(f"{what}: the server refused our client certificate: {cause.reason}")
-    if isinstance(cause, TimeoutError) or "Timeout" in type(error).__name__:
-        return ClusterUnreachableError(f"{what}: no answer in time")
-    return ClusterUnreachableError(f"{what}: {cause}", hint="is the API server running, and is this its address?")
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    # urllib3 wraps in three ways: by reason, by the last argument, by chaining.
-    while True:
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((part for part in reversed(error.args) if isinstance(part, BaseException)), error.__cause__)
-        if inner is None or inner is error:
-            return error
-        error = inner
-
-
-def _not_kubernetes(body: bytes) -> ClusterError:
-    seen = body[:80].decode(errors="replace")
-    return ClusterError(
-        f"the answer is not a JSON object but {seen!r}",
-        hint="does the kubeconfig's server lead to an API server?",
-    )
 
 
 def _brief(manifest: Json | None) -> str:
