@@ -120,6 +120,7 @@ def test_a_restored_pod_counts_once_its_containers_run_again(cluster, shell, sna
     works(api)
 
 
+@pytest.mark.slow
 def test_containers_that_the_restored_state_does_not_know_are_ended(cluster, snapshotter, workload_image):
     api = cluster.api
     name = snapshotter.save(new_name()).name
@@ -148,6 +149,7 @@ def test_a_plan_is_what_a_run_executes(cluster, shell, snapshotter, store):
     assert not is_there(cluster.api, later)
 
 
+@pytest.mark.slow
 def test_data_moves_to_another_directory_and_back(cluster, shell, snapshotter):
     name = snapshotter.save(new_name()).name
     later = marker(cluster.api, new_name())
@@ -168,6 +170,7 @@ class NoImage(KubeadmControlPlane):
         return ("false",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["etcd's image", "this machine"])
 def test_a_node_without_etcdutl_gets_it_from(cluster, shell, snapshotter, toolchain, place):
     name = snapshotter.save(new_name()).name
@@ -237,6 +240,7 @@ def test_killed_at_any_step_the_cluster_works_again(cluster, snapshotter, store,
 # ---- faults ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_etcd_that_does_not_come_back_is_rolled_back(cluster, shell, snapshotter):
     name = snapshotter.save(new_name()).name
     later = marker(cluster.api, new_name())

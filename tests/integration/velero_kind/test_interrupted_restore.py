@@ -10,7 +10,7 @@ from clusterguard.drills import Verdict
 from clusterguard.drills.events import StepStarted
 from clusterguard.errors import ClusterGuardError
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.kind, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 class PowerCut:

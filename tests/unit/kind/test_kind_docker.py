@@ -133,3 +133,33 @@ def test_kinds_own_error_is_shown_however_much_follows():
 def test_a_log_without_an_error_is_shown_by_its_end():
     assert telling(" • Preparing nodes\n ✓ Preparing nodes\n") == " • Preparing nodes\n ✓ Preparing nodes"
     assert telling("") == "(it printed nothing)"
+
+
+@pytest.fixture
+def freezer(tmp_path):
+    """A freezer of cgroup v1 in which a container of node 4711 stayed frozen, and one of another node."""
+    for name, state in (
+        ("groups/4711/pod-a", "FROZEN"),
+        ("groups/4711/pod-b", "THAWED"),
+        ("groups/4712/pod", "FROZEN"),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "freezer.state").write_text(state)
+    return tmp_path
+
+
+@pytest.mark.parametrize("act", [lambda docker, node: docker.remove([node]), lambda docker, node: docker.kill(node)])
+def test_what_stayed_frozen_in_a_node_is_thawed_so_that_the_node_ends(program, freezer, act):
+    refusal = "echo 'tried to kill container, but did not receive an exit event' >&2; exit 1"
+    docker = Docker(
+        program(f"grep -q FROZEN {freezer}/groups/4711/*/freezer.state && {{ {refusal}; }}; exit 0"), freezer=freezer
+    )
+    act(docker, node_of(inspected()))
+    assert (freezer / "groups/4711/pod-a/freezer.state").read_text() == "THAWED"
+    assert (freezer / "groups/4712/pod/freezer.state").read_text() == "FROZEN"
+
+
+def test_a_node_that_does_not_end_for_another_reason_is_told(program, tmp_path):
+    docker = Docker(program("echo 'did not receive an exit event' >&2; exit 1"), freezer=tmp_path)
+    with pytest.raises(ProvisioningError, match="exit event"):
+        docker.kill(node_of(inspected()))

@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.kind.config import ETCD_PORT
@@ -18,12 +19,14 @@ from clusterguard.retrying import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Docker", "NodeContainer", "node_of"]
+__all__ = ["Docker", "NodeContainer", "node_of", "thaw"]
 
 _CLUSTER = "io.x-k8s.kind.cluster"
 _ROLE = "io.x-k8s.kind.role"
 _SECONDS = 30
 _REMOVE_SECONDS = 120
+_FREEZER = Path("/sys/fs/cgroup/freezer")
+_DOES_NOT_END = "did not receive an exit event"
 # A container that is just being created or removed is listed, and cannot be looked at.
 _SETTLING = RetryPolicy(attempts=20, first_wait_seconds=0.05, longest_wait_seconds=0.5)
 
@@ -58,10 +61,12 @@ class Docker:
 
     Args:
         program: The command; by default ``docker`` on ``PATH``.
+        freezer: Where cgroup v1 mounts its freezer.
     """
 
-    def __init__(self, program: str = "docker") -> None:
+    def __init__(self, program: str = "docker", *, freezer: Path = _FREEZER) -> None:
         self.program = program
+        self._freezer = freezer
 
     def require(self) -> None:
         """Find out whether Docker is there and answers this user.
@@ -93,11 +98,20 @@ class Docker:
     def remove(self, nodes: Sequence[NodeContainer]) -> None:
         """Remove these very containers, with their volumes; one that is gone already is no error."""
         if nodes:
-            self._run(["rm", "--force", "--volumes", *(node.id for node in nodes)], seconds=_REMOVE_SECONDS)
+            self._end(["rm", "--force", "--volumes"], nodes)
 
     def kill(self, node: NodeContainer) -> None:
         """End a container at once, as a power cut does; it stays there, stopped."""
-        self._run(["kill", node.id])
+        self._end(["kill"], [node])
+
+    def _end(self, words: Sequence[str], nodes: Sequence[NodeContainer]) -> None:
+        command = [*words, *(node.id for node in nodes)]
+        try:
+            self._run(command, seconds=_REMOVE_SECONDS)
+        except ProvisioningError as error:
+            if _DOES_NOT_END not in error.message or not thaw(self._freezer, [node.id for node in nodes]):
+                raise
+            self._run(command, seconds=_REMOVE_SECONDS)
 
     def start(self, node: NodeContainer) -> None:
         """Start a container that is stopped; one that runs is no error."""
@@ -116,6 +130,19 @@ class Docker:
 
 def _is_not_settled(error: BaseException) -> bool:
     return isinstance(error, ProvisioningError) and "No such container" in error.message
+
+
+def thaw(freezer: Path, containers: Sequence[str]) -> int:
+    """Thaw what is frozen inside of containers, and return how much that was.
+
+    On hosts with cgroup v1 a runtime freezes a container for a moment while it changes its limits. A node that is
+    killed in that moment takes the runtime with it, and what stays frozen cannot be killed.
+    """
+    states = [state for each in containers for state in freezer.glob(f"**/{each}/**/freezer.state")]
+    frozen = [state for state in states if state.read_text().strip() != "THAWED"]
+    for state in frozen:
+        state.write_text("THAWED")
+    return len(frozen)
 
 
 def node_of(inspected: Mapping[str, Any]) -> NodeContainer:
