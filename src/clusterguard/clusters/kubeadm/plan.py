@@ -55,6 +55,7 @@ class Timeouts:
         api_grace: The API server keeps no state of its own: it gets this to answer its last requests, not the
             kubelet's 30 s, which it uses up whenever somebody watches.
         gone: Until the containers of stopped static pods are gone.
+        stubborn: After so long they are killed: longer than the 30 s of grace that a kubelet gives.
         etcd: Until etcd serves.
         api: Until the API server is ready.
     """
@@ -62,6 +63,7 @@ class Timeouts:
     build: int = 1800
     api_grace: int = 3
     gone: int = 90
+    stubborn: int = 40
     etcd: int = 120
     api: int = 180
 
@@ -318,7 +320,12 @@ class Recipe:
             why = f"{brief} keeps no state: it gets {self.timeouts.api_grace} s, then it is killed"
             commands.append(Command(why=why, argv=("sh", "-c", grace)))
         listing = self.runtime.running(pods, data_dir=self.etcd.data_dir)
-        gone = f'{listing}; while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; done'
+        # A kubelet that was restarted since the API server went away ends nothing before it hears from it again.
+        stubborn = int(self.timeouts.stubborn / float(_POLL))
+        gone = (
+            f'{listing}; n=0; while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; n=$((n + 1)); '
+            f"if test $n -ge {stubborn}; then for id in $ids; do {self.runtime.kill}; done; fi; done"
+        )
         commands.append(
             Command(
                 why=f"see their containers gone: {named}",
