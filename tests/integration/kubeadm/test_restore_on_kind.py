@@ -120,6 +120,29 @@ def test_a_restored_pod_counts_once_its_containers_run_again(cluster, shell, sna
     works(api)
 
 
+def test_pods_that_end_while_the_api_server_is_away_come_back(cluster, snapshotter, workload_image):
+    # A kubelet that ended them while nobody could be told would say "Failed" about the restored ones.
+    api, name, graces = cluster.api, new_name(), (1, 2, 3, 5, 7, 9, 11)
+    container = {"name": "web", "image": workload_image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "999"]}
+    for grace in graces:
+        metadata = {"name": f"{name}-{grace}", "namespace": "default", "labels": {"app": name}}
+        spec = {"containers": [container], "terminationGracePeriodSeconds": grace}
+        api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    names = tuple(f"{name}-{grace}" for grace in graces)
+    selection = Selection(kind="Pod", namespace="default", names=names)
+    wait_ready(api, selection, timeout_seconds=120)
+    snapshot = snapshotter.save(name).name
+    for grace in graces:
+        api.delete(api.resource("Pod"), f"{name}-{grace}", "default")
+
+    started = datetime.now(UTC)
+    snapshotter.restore(snapshot, cluster)
+
+    assert wait_ready(api, selection, timeout_seconds=60, fresh_since=started).objects
+    for grace in graces:
+        api.delete(api.resource("Pod"), f"{name}-{grace}", "default", grace_seconds=0)
+
+
 @pytest.mark.slow
 def test_containers_that_the_restored_state_does_not_know_are_ended(cluster, snapshotter, workload_image):
     api = cluster.api

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import suppress
 
@@ -101,11 +102,14 @@ def test_lost_data_stays_lost_when_a_restore_is_rolled_back(node):
 
 def test_the_api_server_stops_before_etcd_and_starts_after_it(node):
     restore(control_plane(node), node)
-    lines = [line for line in node.shell.lines if "manifests/" in line or "readyz" in line or "sh -c" in line]
+    lines = [line for line in node.shell.lines if re.search("manifests/|readyz|sh -c|systemctl", line)]
     text = "\n".join(lines)
     assert text.index("for pod in kube-apiserver kube-controller") < text.index("for pod in etcd;")
     assert text.index("2379/readyz") < text.index("for pod in kube-apiserver; do") < text.index("6443/readyz")
-    assert (node.root / "systemctl.log").read_text() == "restart kubelet\n"
+    # Once before it can tell the restored state of the lost one, once to look at the restored state at once.
+    assert (node.root / "systemctl.log").read_text() == "restart kubelet\n" * 2
+    restarts = [match.start() for match in re.finditer("systemctl restart kubelet", text)]
+    assert text.index("for pod in etcd;") < restarts[0] < text.index("for pod in kube-apiserver; do") < restarts[1]
 
 
 # ---- the plan ----------------------------------------------------------------------------------------------

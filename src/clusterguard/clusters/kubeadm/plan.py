@@ -212,11 +212,13 @@ class Recipe:
     def start_etcd(self) -> tuple[Command, ...]:
         """Start etcd on the restored data and wait until it serves."""
         manifest = self.new_manifest if self.relocates else f"{_SAVED}/etcd.yaml"
-        # A changed manifest is another pod of the same name, which a kubelet that remembers the old one lets wait.
-        forget = self._restart_kubelet("the changed manifest is another pod to the kubelet: it must forget the old one")
+        # A kubelet that remembers the lost state would write it into the restored one: a pod that it ended while no
+        # API server was there comes back as Failed, and stays so. A changed manifest, another pod of the same name to
+        # it, it would let wait.
+        forget = self._restart_kubelet("the kubelet must tell the restored state nothing of the lost one")
         return (
             Command(why="the kubelet starts etcd", argv=("mv", "-T", manifest, f"{MANIFESTS}/etcd.yaml")),
-            *((forget,) if self.relocates else ()),
+            forget,
             self._wait_for_etcd(),
         )
 
