@@ -1,0 +1,97 @@
+"""What one run of a policy did, step by step, and what is to be said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+__all__ = ["Outcome", "RunReport", "StepReport", "Verb"]
+
+Verb: TypeAlias = Literal[
+    "backup",
+    "copy",
+    "verify",
+    "delete",
+    "restore",
+    "prove",
+    "reseal",
+    "catalog",
+    "audit",
+    "metrics",
+    "notify",
+    "heartbeat",
+]
+Outcome: TypeAlias = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One thing that was done, or could not be.
+
+    Attributes:
+        verb: What.
+        outcome: ``warning``: the backup counts all the same, and somebody should look.
+        at: When it ended, UTC.
+        detail: In words; for a failure what was seen.
+        hint: What to do about it; empty for nothing.
+        source: Of the policy; empty where it is about all of them.
+        location: Of the policy; empty where it is about all of them.
+        backup: Its name; empty where it is about none.
+        digest: SHA-256 of the stored bytes that this is about; empty for none.
+        size: Their number; None for none.
+        seconds: How long it took.
+    """
+
+    verb: Verb
+    outcome: Outcome
+    at: datetime
+    detail: str = ""
+    hint: str = ""
+    source: str = ""
+    location: str = ""
+    backup: str = ""
+    digest: str = ""
+    size: int | None = None
+    seconds: float = 0
+
+    def __str__(self) -> str:
+        where = f" in {self.location}" if self.location else ""
+        about = "/".join(part for part in (self.source, self.backup) if part)
+        return f"{self.verb} {about}{where}: {self.outcome}{f': {self.detail}' if self.detail else ''}".replace(
+            "  ", " "
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """One run.
+
+    Attributes:
+        policy: Its name.
+        run: Its identifier, unique.
+        started: UTC.
+        finished: UTC.
+        steps: In the order they ended.
+        recovered: Sources that failed the last time and were backed up now.
+    """
+
+    policy: str
+    run: str
+    started: datetime
+    finished: datetime
+    steps: tuple[StepReport, ...]
+    recovered: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of all steps."""
+        seen = {step.outcome for step in self.steps}
+        return "failed" if "failed" in seen else "warning" if "warning" in seen else "ok"
+
+    def with_outcome(self, outcome: Outcome) -> Iterator[StepReport]:
+        """Yield the steps that ended so."""
+        return (step for step in self.steps if step.outcome == outcome)

@@ -1,0 +1,1 @@
+"""Backup policies: what runs every night, and what is known of it in the morning."""
