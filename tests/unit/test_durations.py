@@ -13,13 +13,22 @@ from clusterguard.model.durations import format_duration, parse_duration
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("15m", 900), ("1h30m", 5400), ("250ms", 0.25), ("1.5h", 5400), ("1h2m3s4ms", 3723.004)],
+    [
+        ("90s", 90),
+        ("15m", 900),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+        ("1.5h", 5400),
+        ("1h2m3s4ms", 3723.004),
+        ("7d", 604_800),
+        ("1d12h", 129_600),
+    ],
 )
 def test_durations_are_read(text, seconds):
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "5sec", "1h-2m", "5s ", "1d", "∞"])
+@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "5sec", "1h-2m", "5s ", "1w", "∞"])
 def test_what_is_no_duration_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="write it like 90s, 15m or 1h30m"):
         parse_duration(text)

@@ -15,29 +15,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from clusterguard.drills.explain import explain, value_at
+from clusterguard.documents.explain import explain
+from clusterguard.documents.interpolation import references, substitute
+from clusterguard.documents.reading import only_document, raising, value_at, walk
+from clusterguard.documents.values import check_name, did_you_mean
+from clusterguard.documents.yamlfile import describe, dotted, parse_documents, raise_problems, read_source
+from clusterguard.drills.explain import DRILL_GRAMMAR
 from clusterguard.drills.needs import needs_of
 from clusterguard.drills.references import all_steps, broken_references
 from clusterguard.drills.schema import Apply, DrillFile
-from clusterguard.drills.values import (
-    check_name,
-    did_you_mean,
-    expand_matrix,
-    matrix_id,
-    references,
-    substitute,
-)
-from clusterguard.drills.yamlfile import describe, dotted, parse_documents, raise_problems, read_source
-from clusterguard.errors import InvalidDrillError
+from clusterguard.drills.values import expand_matrix, matrix_id
+from clusterguard.errors import InvalidDocumentError, InvalidDrillError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
+    from clusterguard.documents.yamlfile import DataPath, Problem, YamlDocument
     from clusterguard.drills.needs import Need
     from clusterguard.drills.schema import Action, DrillSpec, Metadata, PhaseName, Step
     from clusterguard.drills.values import MatrixValue
-    from clusterguard.drills.yamlfile import DataPath, Problem, YamlDocument
 
 __all__ = ["Drill", "LoadedStep", "load_drill", "load_drills"]
 
@@ -165,18 +162,9 @@ def load_drills(
         InvalidDrillError: Something is wrong in the file or in a manifest; all of it is in the message.
     """
     path = Path(path)
-    return _Loading(_only_document(path), path, environ, root or path.parent).drills()
-
-
-def _only_document(path: Path) -> YamlDocument:
-    source = read_source(path)
-    documents = parse_documents(source)
-    if not documents:
-        raise InvalidDrillError(f"{path}:1:1: the file is empty", hint=_HINT)
-    raise_problems(
-        document.problem((), "a second document; a drill file holds one drill") for document in documents[1:]
-    )
-    return documents[0]
+    with raising(InvalidDrillError):
+        document = only_document(read_source(path), noun="drill", hint=_HINT)
+        return _Loading(document, path, environ, root or path.parent).drills()
 
 
 class _Loading:
@@ -203,7 +191,7 @@ class _Loading:
         try:
             file = DrillFile.model_validate_json(json.dumps(data))
         except ValidationError as error:
-            found = explain(self.document, data, error)
+            found = explain(self.document, data, error, grammar=DRILL_GRAMMAR)
             self.problems.extend(problem for path, problem in found if path not in self.unresolved)
             return None
         for path, message in broken_references(file.spec):
@@ -240,7 +228,7 @@ class _Loading:
     # ── values that are not there, and values that stand for others ──
 
     def _find_empty_values(self) -> None:
-        for path, value in _walk(self.document.data, ()):
+        for path, value in walk(self.document.data):
             in_object = len(path) > _DEPTH_OF_FREE_FORM and path[_DEPTH_OF_FREE_FORM] in _FREE_FORM
             if value is None and path and not in_object:
                 self._report(path, "has no value; write one (such as {}), or leave it out", key=True)
@@ -321,7 +309,7 @@ class _Loading:
     def _objects_of_file(self, place: DataPath, name: str) -> Iterator[Mapping[str, Any]]:
         try:
             documents = self.manifests.documents(name)
-        except InvalidDrillError as error:
+        except InvalidDocumentError as error:
             self.other_errors.append(str(error))
             return
         except ValueError as error:
@@ -361,7 +349,7 @@ class _Manifests:
 
         Raises:
             ValueError: The file is not there, or where it must not be.
-            InvalidDrillError: It is not YAML.
+            InvalidDocumentError: It is not YAML.
         """
         if name not in self.read:
             self._check(name)
@@ -408,13 +396,6 @@ def _wrong_in_object(data: object) -> Iterator[tuple[DataPath, str]]:
 
 
 # ── plain data ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _walk(data: object, path: DataPath) -> Iterator[tuple[DataPath, object]]:
-    yield path, data
-    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for key, value in items:
-        yield from _walk(value, (*path, key))
 
 
 def _is_matrix(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Durations as Kubernetes writes them: ``90s``, ``15m``, ``1h30m``, ``250ms``."""
+"""Durations as Kubernetes writes them, and days: ``90s``, ``15m``, ``1h30m``, ``250ms``, ``7d``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import timedelta
 
 __all__ = ["format_duration", "parse_duration"]
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration such as ``1h30m``.
+    """Read a duration such as ``1h30m``; a day is 24 hours, whatever clocks do that day.
 
     Raises:
         ValueError: The text is not a duration, or is zero.

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clusterguard.documents.model import API_VERSION
 from clusterguard.drills import schema
 from clusterguard.drills.load import Drill, load_drill, load_drills
 from clusterguard.drills.values import Comparison
@@ -335,7 +336,7 @@ applied = st.fixed_dictionaries({"manifest": objects | st.lists(objects, min_siz
 restored = optional({}, missing=counts, extra=counts | st.just("report"), identity=st.sampled_from(["name", "uid"]))
 patched = st.fixed_dictionaries({"kind": st.just("Gadget"), "name": labels, "patch": st.just({"spec": {"x": None}})})
 drill_data = st.fixed_dictionaries({
-    "apiVersion": st.just(schema.API_VERSION),
+    "apiVersion": st.just(API_VERSION),
     "kind": st.just("Drill"),
     "metadata": optional({"name": labels}, labels=st.dictionaries(labels, labels)),
     "spec": optional(
@@ -363,7 +364,7 @@ drill_data = st.fixed_dictionaries({
 def test_a_valid_drill_loads_and_survives_being_written_again(load, data):
     drill = load(yaml.safe_dump(data, allow_unicode=True))
     again = {
-        "apiVersion": schema.API_VERSION,
+        "apiVersion": API_VERSION,
         "kind": "Drill",
         "metadata": drill.metadata.model_dump(mode="json", exclude_unset=True),
         "spec": drill.spec.model_dump(mode="json", exclude_unset=True),

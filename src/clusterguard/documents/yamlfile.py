@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 from yaml.constructor import SafeConstructor
 
-from clusterguard.errors import InvalidDrillError
+from clusterguard.errors import InvalidDocumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -154,47 +154,51 @@ def raise_problems(problems: Iterable[Problem], *, also: Iterable[str] = (), hin
         hint: The next step for whoever reads it.
 
     Raises:
-        InvalidDrillError: There are problems.
+        InvalidDocumentError: There are problems.
     """
     unique = sorted(set(problems), key=lambda problem: (problem.source.path, problem.place, problem.message))
     texts = [*(str(problem) for problem in unique), *dict.fromkeys(also)]
     if texts:
-        raise InvalidDrillError("\n".join(texts), hint=hint)
+        raise InvalidDocumentError("\n".join(texts), hint=hint)
 
 
 def read_source(path: Path, *, max_bytes: int = MAX_BYTES) -> SourceText:
     """Read a file of UTF-8 text.
 
     Raises:
-        InvalidDrillError: It is not there, not a regular file, larger than ``max_bytes``, or not UTF-8 text.
+        InvalidDocumentError: It is not there, not a regular file, larger than ``max_bytes``, or not UTF-8 text.
     """
     try:
         if not path.is_file():  # a pipe or a device would block or never end
-            raise InvalidDrillError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+            raise InvalidDocumentError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InvalidDrillError(f"{path}: cannot be read: {reason}") from error
+        raise InvalidDocumentError(f"{path}: cannot be read: {reason}") from error
     if len(data) > max_bytes:
-        raise InvalidDrillError(
+        raise InvalidDocumentError(
             f"{path}: larger than {max_bytes / 1024 / 1024:g} MiB", hint="split it into several files"
         )
     return _decode(str(path), data)
 
 
-def parse_documents(source: SourceText) -> tuple[YamlDocument, ...]:
+def parse_documents(source: SourceText, *, literal_keys: Collection[str] = ()) -> tuple[YamlDocument, ...]:
     """Parse every document of a source that is not empty.
 
+    Args:
+        source: The file's text.
+        literal_keys: Keys that are text although YAML reads them as something else, such as ``on``.
+
     Raises:
-        InvalidDrillError: It is not YAML, or uses what is refused here; every problem is in the message.
+        InvalidDocumentError: It is not YAML, or uses what is refused here; every problem is in the message.
     """
     written = _Guard(source).count()
     try:
         nodes = list(yaml.compose_all(source.text, Loader=_LOADER))
     except yaml.YAMLError as error:
         raise _not_yaml(source, error) from error
-    builders = [_Builder(source, budget=written + MAX_EXPANDED) for _ in nodes]
+    builders = [_Builder(source, budget=written + MAX_EXPANDED, literal_keys=literal_keys) for _ in nodes]
     documents = tuple(builder.document(node) for builder, node in zip(builders, nodes, strict=True))
     raise_problems(problem for builder in builders for problem in builder.problems)
     return tuple(document for document in documents if document.data is not None)
@@ -207,7 +211,7 @@ def _decode(path: str, data: bytes) -> SourceText:
         before = SourceText(path, data[: error.start].decode("utf-8"))
         place = Place(len(before.lines), len(before.lines[-1]) + 1)
         byte = data[error.start]
-        raise InvalidDrillError(
+        raise InvalidDocumentError(
             f"{before.location(place)}: byte 0x{byte:02x} is not UTF-8", hint="save the file as UTF-8"
         ) from error
     if found := _NOT_YAML.search(source.text):
@@ -226,12 +230,12 @@ def _place_of_mark(mark: Any) -> Place:  # noqa: ANN401 - the C parser's marks a
     return Place(mark.line + 1, mark.column + 1)
 
 
-def _not_yaml(source: SourceText, error: yaml.YAMLError | ValueError | OverflowError) -> InvalidDrillError:
+def _not_yaml(source: SourceText, error: yaml.YAMLError | ValueError | OverflowError) -> InvalidDocumentError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     place = _place_of_mark(mark) if mark is not None else Place(1, 1)
     words = [str(word) for word in (getattr(error, "context", None), getattr(error, "problem", None)) if word]
     message = f"not YAML: {', '.join(words) or error}"
-    return InvalidDrillError(str(Problem(source, place, message)))
+    return InvalidDocumentError(str(Problem(source, place, message)))
 
 
 class _Guard:
@@ -299,8 +303,9 @@ class _Guard:
 class _Builder:
     """Turns the nodes of one document into data and places."""
 
-    def __init__(self, source: SourceText, *, budget: int) -> None:
+    def __init__(self, source: SourceText, *, budget: int, literal_keys: Collection[str]) -> None:
         self.source = source
+        self.literal_keys = literal_keys
         self.problems: list[Problem] = []
         self.left = budget
         self.values: dict[DataPath, Place] = {}
@@ -370,7 +375,7 @@ class _Builder:
 
     def _key(self, node: yaml.Node) -> str | None:
         if isinstance(node, yaml.ScalarNode):
-            value = self._scalar_value(node)
+            value = node.value if node.value in self.literal_keys else self._scalar_value(node)
             if isinstance(value, str):
                 return value
             if isinstance(value, int) and not isinstance(value, bool):

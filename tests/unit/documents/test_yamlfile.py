@@ -8,9 +8,9 @@ import time
 import pytest
 import yaml
 
-from clusterguard.drills import yamlfile
-from clusterguard.drills.yamlfile import Place, SourceText, parse_documents, read_source
-from clusterguard.errors import InvalidDrillError
+from clusterguard.documents import yamlfile
+from clusterguard.documents.yamlfile import Place, SourceText, parse_documents, read_source
+from clusterguard.errors import InvalidDocumentError
 
 
 @pytest.fixture(params=["C", "Python"], autouse=True)
@@ -28,7 +28,7 @@ def parse(text):
 
 
 def refused(text):
-    with pytest.raises(InvalidDrillError) as caught:
+    with pytest.raises(InvalidDocumentError) as caught:
         parse_documents(SourceText("f.yaml", text))
     return str(caught.value)
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path, content, expected):
     path = tmp_path / "f.yaml"
     path.write_bytes(content)
 
-    with pytest.raises(InvalidDrillError) as caught:
+    with pytest.raises(InvalidDocumentError) as caught:
         read_source(path)
 
     assert f"{path}{expected}" in str(caught.value)
@@ -222,5 +222,5 @@ def test_a_file_that_is_none_is_refused_and_never_waited_for(tmp_path):
         ("pipe", "not a regular file"),
         (".", "not a regular file"),
     ]:
-        with pytest.raises(InvalidDrillError, match=expected):
+        with pytest.raises(InvalidDocumentError, match=expected):
             read_source(tmp_path / name)
