@@ -73,6 +73,11 @@ def _github_assets(architecture: str) -> Iterator[tuple[Asset, str]]:
         ("kubernetes-sigs/kwok", f"kwok-linux-{architecture}", {"kwok": ""}),
         ("kubernetes-sigs/kind", f"kind-linux-{architecture}", {"kind": ""}),
         ("vmware-tanzu/velero", f"{velero}.tar.gz", {"velero": f"{velero}/velero"}),
+        (
+            "FiloSottile/age",
+            f"age-v{{version}}-linux-{architecture}.tar.gz",
+            {"age": "age/age", "age-keygen": "age/age-keygen"},
+        ),
         ("versity/versitygw", f"{versity}.tar.gz", {"versitygw": f"{versity}/versitygw"}),
     )
     for repository, filename, programs in wanted:

@@ -2,13 +2,17 @@
 
     ClusterGuardError                     .hint says what to do next; .retryable whether trying again may help
     ├── ConfigError                       the request itself is wrong; nothing was touched
-    │   └── InvalidDrillError             a drill file: path:line:column, what was seen, what was meant
+    │   └── InvalidDocumentError          a file: path:line:column, what was seen, what was meant
+    │       ├── InvalidDrillError         a drill file
+    │       └── InvalidPolicyError        a policy file
     ├── ToolchainError                    a program is missing, has the wrong version, or could not be had
     │   └── ChecksumMismatchError         downloaded bytes are not the pinned ones
     ├── ProgramError                      a program failed: exit code and the end of what it printed
     ├── StoreError                        where the bytes rest
     │   ├── ObjectNotFoundError
     │   ├── ObjectExistsError
+    │   ├── ObjectCorruptError            the stored bytes are not what was written
+    │   ├── WrongKeyError                 an encrypted object, and none of our keys opens it
     │   └── StoreUnavailableError         retryable
     ├── ClusterError
     │   ├── ClusterUnreachableError       retryable
@@ -60,9 +64,12 @@ __all__ = [
     "EtcdError",
     "EtcdUnavailableError",
     "ForbiddenError",
+    "InvalidDocumentError",
     "InvalidDrillError",
+    "InvalidPolicyError",
     "LocationUnavailableError",
     "NotAllowedError",
+    "ObjectCorruptError",
     "ObjectExistsError",
     "ObjectNotFoundError",
     "ProgramError",
@@ -71,6 +78,7 @@ __all__ = [
     "RestoreError",
     "RestoreFailedError",
     "RestoreValidationError",
+    "RunInProgressError",
     "SnapshotCorruptError",
     "SnapshotError",
     "SnapshotIncompleteError",
@@ -82,6 +90,7 @@ __all__ = [
     "VeleroNotInstalledError",
     "VeleroUnavailableError",
     "WaitTimeoutError",
+    "WrongKeyError",
 ]
 
 
@@ -104,8 +113,16 @@ class ConfigError(ClusterGuardError):
     """The request is wrong; nothing was touched."""
 
 
-class InvalidDrillError(ConfigError):
-    """A drill file is wrong; every problem found is in the message, each with its place."""
+class InvalidDocumentError(ConfigError):
+    """A file that people write is wrong; every problem found is in the message, each with its place."""
+
+
+class InvalidDrillError(InvalidDocumentError):
+    """A drill file is wrong, or a manifest that it applies."""
+
+
+class InvalidPolicyError(InvalidDocumentError):
+    """A policy file is wrong."""
 
 
 class ToolchainError(ClusterGuardError):
@@ -139,10 +156,22 @@ class ObjectExistsError(StoreError):
     """The key is taken, and overwriting was not asked for."""
 
 
+class ObjectCorruptError(StoreError):
+    """The stored bytes are not what was written: cut, changed, or followed by others."""
+
+
+class WrongKeyError(StoreError):
+    """The object is encrypted, and none of the keys at hand opens it."""
+
+
 class StoreUnavailableError(StoreError):
     """The store did not answer, or answered that it cannot now."""
 
     retryable = True
+
+
+class RunInProgressError(ClusterGuardError):
+    """Another run of the same policy is at work."""
 
 
 class ClusterError(ClusterGuardError):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
 from clusterguard.stores.dry_run import DryRunStore, PlannedChange
+from clusterguard.stores.fan_out import FanOutStore
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.location import open_store
 from clusterguard.stores.memory import MemoryStore
+from clusterguard.stores.prefixed import PrefixedStore
 from clusterguard.stores.transfer import copy_object, local_copy
 
 if TYPE_CHECKING:
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ByteReader",
     "DryRunStore",
+    "FanOutStore",
     "LocalStore",
     "MemoryStore",
     "ObjectInfo",
     "ObjectStore",
     "ObjectWriter",
     "PlannedChange",
+    "PrefixedStore",
     "S3Credentials",
     "S3Store",
     "copy_object",

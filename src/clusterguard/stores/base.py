@@ -41,11 +41,13 @@ class ObjectInfo:
         key: Path inside the store, with ``/`` between its parts, never starting with one.
         size: Bytes.
         modified: When the store made the object visible, in UTC, to the store's own resolution.
+        sealed: Whether the size is that of compressed or encrypted bytes, and not of those that `get` gives.
     """
 
     key: str
     size: int
     modified: datetime
+    sealed: bool = False
 
 
 class ObjectWriter(Protocol):

@@ -19,7 +19,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 __all__ = ["Checksum", "S3Credentials", "S3Store"]
 
@@ -54,6 +54,7 @@ Checksum: TypeAlias = Literal["CRC32", "SHA256", "when_required"]
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST_PART = 5 << 20  # S3's rule for every part but the last
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _PUT_ID = "clusterguard-put"  # the metadata field that tells which put made an object
 # botocore lets some errors of urllib3 (TLS in the middle of a body), of sockets and of its own files through.
 _BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, OSError)
@@ -90,7 +91,8 @@ class S3Store:
         checksum: What the server checks uploads by. ``when_required`` sends none and checks none: for servers
             that know no checksums.
         credentials: By default AWS's usual chain: environment, profile, role of the machine.
-        part_size: Bytes of one part, at least 5 MiB. S3 takes 10,000 parts, so 8 MiB make objects of 78 GiB.
+        part_size: Bytes of one part, at least 5 MiB. S3 takes 10,000 parts, so 5 MiB make objects of 48 GiB; larger
+            ones take more memory, once for each part on its way in each store.
         parts_in_flight: Parts uploaded at the same time.
         attempts: How often a request is sent in all before giving up.
         resumptions: How often a broken read goes on, for each object read.
@@ -114,7 +116,7 @@ class S3Store:
         profile: str | None = None,
         checksum: Checksum = "CRC32",
         credentials: S3Credentials | None = None,
-        part_size: int = 8 << 20,
+        part_size: int = _SMALLEST_PART,
         parts_in_flight: int = 3,
         attempts: int = 3,
         resumptions: int = 8,
@@ -212,19 +214,32 @@ class S3Store:
 
     def stat(self, key: str) -> ObjectInfo:
         """Describe one object; see `ObjectStore.stat`."""
-        check_key(key)
-        place = self._place(key)
-        try:
-            with _telling(place):
-                head = self._client.head_object(Bucket=self._bucket, Key=self._full(key))
-        except ObjectNotFoundError:
-            self._refuse_missing_bucket(key)
-            raise
+        head, place = self._head(key), self._place(key)
         return ObjectInfo(
             key=key,
             size=_field(head, "ContentLength", place=place),
             modified=_utc(_field(head, "LastModified", place=place)),
         )
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Return until when an object lock lets nobody remove an object, in UTC; None where there is no lock.
+
+        A legal hold has no end, for which the last of all times stands. Governance counts like compliance. Where the
+        server does not tell an object's own lock (some need ``s3:GetObjectRetention`` and ``s3:GetObjectLegalHold``
+        for it, some never do), the default retention of the bucket is taken to have begun with the object. The time
+        may be in the past: then the lock has ended.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
+        head = self._head(key)
+        if head.get("ObjectLockLegalHoldStatus") == "ON":
+            return _NEVER
+        if "ObjectLockRetainUntilDate" in head:
+            return _utc(head["ObjectLockRetainUntilDate"])
+        if self._default_retention is None:
+            return None
+        return _utc(_field(head, "LastModified", place=self._place(key))) + self._default_retention
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield the objects whose key starts with ``prefix``, in the order of their keys, a page at a time.
@@ -248,10 +263,56 @@ class S3Store:
                     yield ObjectInfo(key=key, size=entry["Size"], modified=_utc(entry["LastModified"]))
 
     def delete(self, key: str) -> None:
-        """Remove an object; removing one that is not there is no error."""
+        """Remove an object; removing one that is not there is no error.
+
+        Raises:
+            StoreError: An object lock holds it, or we may not. In a bucket with versions the object is hidden and its
+                versions stay, locked or not, for the lifecycle rules of the bucket.
+        """
         check_key(key)
-        with contextlib.suppress(ObjectNotFoundError), _telling(self._place(key)):
-            self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
+        try:
+            with contextlib.suppress(ObjectNotFoundError), _telling(self._place(key)):
+                self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
+        except StoreError as error:
+            self._refuse_locked(key, error)
+            raise
+
+    def _head(self, key: str) -> HeadObjectOutputTypeDef:
+        check_key(key)
+        try:
+            with _telling(self._place(key)):
+                return self._client.head_object(Bucket=self._bucket, Key=self._full(key))
+        except ObjectNotFoundError:
+            self._refuse_missing_bucket(key)
+            raise
+
+    def _refuse_locked(self, key: str, cause: StoreError) -> None:
+        """Tell a lock from a missing permission: a server answers both alike."""
+        if not isinstance(cause.__cause__, ClientError) or _answer_status(cause.__cause__) != HTTPStatus.FORBIDDEN:
+            return
+        until = None
+        with contextlib.suppress(ClusterGuardError):  # the error that made us ask is the one to tell
+            until = self.locked_until(key)
+        if until is not None:
+            end = "its legal hold is lifted" if until == _NEVER else until.isoformat()
+            raise StoreError(
+                f"{self._place(key)}: an object lock holds it until {end}: {cause.message}",
+                hint="it can be removed after that; until then nobody can, which is what the lock is for",
+            ) from cause
+
+    @cached_property
+    def _default_retention(self) -> timedelta | None:
+        """The bucket's; None where it has none, where the server knows no locks, and where we may not ask."""
+        try:
+            answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+        except ClientError as error:
+            _LOG.debug("s3://%s: no default retention is told: %s", self._bucket, error)
+            return None
+        except _BOTO_ERRORS as error:
+            raise _meaning_of(error, place=f"s3://{self._bucket}") from error
+        rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+        days = rule.get("Days", 0) + 365 * rule.get("Years", 0)
+        return timedelta(days=days) if days else None
 
     @cached_property
     def _client(self) -> S3Client:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from clusterguard.errors import StoreError, StoreUnavailableError
 from clusterguard.stores.base import CHUNK_BYTES
-from clusterguard.stores.local import LocalStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
+    from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
 
 __all__ = ["copy_object", "local_copy"]
 
@@ -46,7 +45,7 @@ def copy_object(
     """
     with source.get(key) as reader, target.put(target_key or key, overwrite=overwrite) as writer:
         digest, copied = _pour(reader, writer)
-        _refuse_other_size(source, key, read=copied, size=source.stat(key).size)
+        _refuse_other_size(source, key, read=copied, info=source.stat(key))
     return digest
 
 
@@ -54,8 +53,8 @@ def copy_object(
 def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None) -> Iterator[Path]:
     """Give an object's bytes as a file, for programs that need a path. The file must not be written to.
 
-    For a `LocalStore` it is the object's own file. For any other store it is a copy, readable by this user
-    alone and removed at the end of the ``with`` block.
+    In a store that has files (`LocalStore`, or a part of one) it is the object's own. For any other store it is a
+    copy, readable by this user alone and removed at the end of the ``with`` block.
 
     Args:
         store: The store.
@@ -67,14 +66,15 @@ def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None) -> 
         ObjectNotFoundError: There is no such object.
         StoreError: It could not be read, or the scratch directory has no room for it.
     """
-    if isinstance(store, LocalStore):
-        yield store.local_path(key)
+    own_file: Callable[[str], Path] | None = getattr(store, "local_path", None)
+    if own_file is not None:
+        yield own_file(key)
         return
-    size = store.stat(key).size
+    info = store.stat(key)
     directory = scratch or Path(tempfile.gettempdir())
     free = _free_bytes(directory)
-    if free < size:
-        raise _no_room(directory, f"{key} has {size} bytes, {free} are free")
+    if free < info.size:
+        raise _no_room(directory, f"{key} has {info.size} bytes, {free} are free")
     try:
         # A directory of its own (0700), so that programs which put files beside their input leave them in it.
         owned = tempfile.TemporaryDirectory(prefix="clusterguard-", dir=directory)
@@ -82,11 +82,11 @@ def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None) -> 
         raise StoreError(f"{directory}: {error.strerror}", hint="name another scratch directory") from error
     with owned as own:
         path = Path(own) / key.rsplit("/", 1)[-1]
-        _download(store, key, path, size=size)
+        _download(store, key, path, info=info)
         yield path
 
 
-def _download(store: ObjectStore, key: str, path: Path, *, size: int) -> None:
+def _download(store: ObjectStore, key: str, path: Path, *, info: ObjectInfo) -> None:
     with store.get(key) as reader:
         try:
             with path.open("xb") as file:
@@ -96,13 +96,14 @@ def _download(store: ObjectStore, key: str, path: Path, *, size: int) -> None:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise _no_room(path.parent.parent, str(error.strerror)) from error
             raise StoreError(f"{path}: {error.strerror}", hint="name another scratch directory") from error
-    _refuse_other_size(store, key, read=path.stat().st_size, size=size)
+    _refuse_other_size(store, key, read=path.stat().st_size, info=info)
 
 
-def _refuse_other_size(store: ObjectStore, key: str, *, read: int, size: int) -> None:
-    if read != size:
+def _refuse_other_size(store: ObjectStore, key: str, *, read: int, info: ObjectInfo) -> None:
+    # What is sealed has another size than what is in it, and tells by itself when it is cut.
+    if read != info.size and not info.sealed:
         raise StoreUnavailableError(
-            f"{store.url}: {key}: {read} bytes were read of an object of {size}", hint="read it again"
+            f"{store.url}: {key}: {read} bytes were read of an object of {info.size}", hint="read it again"
         )
 
 

@@ -109,6 +109,8 @@ _VELERO = ModuleSet(
     ldflags="-X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
 )
 _VELERO_AWS = ModuleSet(name="velero-plugin-for-aws", version="1.14.3")
+# Nothing of clusterguard runs it: tests and benchmarks show with it that anybody can open what is sealed.
+_AGE = ModuleSet(name="age", version="1.3.2", ldflags="-X main.Version=v1.3.2")
 _VERSITYGW = ModuleSet(name="versitygw", version="1.8.0", ldflags="-X main.Version=v1.8.0")
 
 # Snapshots of etcd 3.6 and 3.7 have one format, and their etcdutl can bump revisions on restore.
@@ -183,6 +185,10 @@ PROGRAMS: dict[str, Program] = {
             modules=_VERSITYGW,
             package="github.com/versity/versitygw/cmd/versitygw",
             accepts=VersionRange((1, 6), (2,)),
+        ),
+        *(
+            Program(name=name, modules=_AGE, package=f"filippo.io/age/cmd/{name}", accepts=VersionRange((1, 1), (2,)))
+            for name in ("age", "age-keygen")
         ),
     )
 }

@@ -1,0 +1,159 @@
+"""Rotation: a copy is sealed anew for other keys, and the old one is removed only once the new one is proven."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from clusterguard.errors import ObjectCorruptError, SnapshotCorruptError, StoreError
+from clusterguard.model.snapshot import Snapshot
+from clusterguard.stores.base import CHUNK_BYTES
+from clusterguard.stores.prefixed import PrefixedStore
+from clusterguard.stores.sealing import SealedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
+    from clusterguard.stores.sealing import Seal, SealedObject
+
+__all__ = ["reseal_copy"]
+
+_LARGEST_RECORD: Final = 64 * 1024
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def reseal_copy(
+    root: ObjectStore,
+    source: str,
+    name: str,
+    *,
+    old: Seal,
+    new: Seal,
+    now: Callable[[], datetime] = _utc_now,
+) -> SealedObject:
+    """Seal one copy of an etcd snapshot anew, as a stream, and return what lies there now.
+
+    The new object has a key of its own, and is read back before the record names it; only then is the old one
+    removed. Killed at any moment, this leaves a record that names a whole object, and it may be run again: then what
+    an earlier run left over is removed too. Nothing else may write this backup at the same time.
+
+    Args:
+        root: The policy's folder in a location.
+        source: Of the policy.
+        name: Of the backup.
+        old: What opens it now.
+        new: What shall open it; where it holds no private key, the new bytes are read back but not opened.
+        now: The time, UTC.
+
+    Raises:
+        ObjectNotFoundError: There is no such backup.
+        SnapshotCorruptError: Its record cannot be read.
+        WrongKeyError: The old seal does not open it.
+        ObjectCorruptError: The old bytes are not those of the record, or the new ones came back otherwise.
+        StoreError: An object lock holds the old object, or the location cannot do what was asked; the record tells
+            which of the two objects counts.
+    """
+    folder = PrefixedStore(root, source)
+    record = _record(folder, name)
+    before, after = SealedStore(folder, old), SealedStore(folder, new)
+    _refuse_locked(before, record.key, now())
+    key = f"{name}~{secrets.token_hex(4)}.db"
+    with before.get(record.key) as reader, after.put(key) as writer:
+        _pour(reader, writer, record)
+    made = after.sealed(key)
+    try:
+        _require_readable(after, key, made, record)
+    except BaseException:
+        after.delete(key)
+        raise
+    _write(folder, _renamed(record, key, made, new))
+    for leftover in _objects_of(folder, name):
+        if leftover != made.key:
+            folder.delete(leftover)
+    return made
+
+
+def _record(folder: ObjectStore, name: str) -> Snapshot:
+    with folder.get(f"{name}.json") as reader:
+        text = b""
+        while len(text) <= _LARGEST_RECORD and (piece := reader.read(_LARGEST_RECORD)):
+            text += piece
+    if len(text) > _LARGEST_RECORD:
+        raise SnapshotCorruptError(
+            f"{name}.json is larger than any record of a snapshot", hint="it is none of ours; let it be"
+        )
+    return Snapshot.from_json(text)
+
+
+def _refuse_locked(store: SealedStore, key: str, now: datetime) -> None:
+    """Refuse before anything is written: what cannot be removed stays readable by the old key anyway."""
+    ask: Callable[[str], datetime | None] | None = getattr(store, "locked_until", None)
+    until = ask(key) if ask is not None else None
+    if until is not None and until > now:
+        raise StoreError(
+            f"{store.url}: {key}: an object lock holds it until {until.isoformat()}",
+            hint="seal it anew once the lock has ended; whoever has the old key can read it until then",
+        )
+
+
+def _pour(reader: ByteReader, writer: ObjectWriter, record: Snapshot) -> None:
+    digest = hashlib.sha256()
+    while piece := reader.read(CHUNK_BYTES):
+        digest.update(piece)
+        writer.write(piece)
+    if digest.hexdigest() != record.sha256:
+        raise ObjectCorruptError(
+            f"{record.key}: the bytes that were opened are not those of the record",
+            hint="this copy is damaged: make another one from a location that has it whole",
+        )
+
+
+def _require_readable(store: SealedStore, key: str, made: SealedObject, record: Snapshot) -> None:
+    """Read the new object as deep as the keys at hand let us: what is in it, or else its bytes as they lie there."""
+    if store.seal.can_open:
+        same = _digest(store.get(key)) == record.sha256
+    else:
+        same = _digest(store.inner.get(made.key)) == made.sha256
+    if not same:
+        raise ObjectCorruptError(
+            f"{made.key}: other bytes came back than were stored", hint="check what stores it, and run this again"
+        )
+
+
+def _digest(opening: AbstractContextManager[ByteReader]) -> str:
+    digest = hashlib.sha256()
+    with opening as reader:
+        while piece := reader.read(CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _renamed(record: Snapshot, key: str, made: SealedObject, seal: Seal) -> Snapshot:
+    stored = {
+        "sealed": seal.encrypts,
+        "stored_key": made.key,
+        "stored_sha256": made.sha256,
+        "stored_size": made.size,
+    }
+    return replace(record, key=key, extra=MappingProxyType({**record.extra, **stored}))
+
+
+def _write(folder: ObjectStore, record: Snapshot) -> None:
+    with folder.put(f"{record.name}.json", overwrite=True) as writer:
+        writer.write(record.to_json().encode())
+
+
+def _objects_of(folder: ObjectStore, name: str) -> list[str]:
+    """Return the objects that hold, or held, the bytes of a backup: never those of another one whose name is longer."""
+    ours = re.compile(rf"{re.escape(name)}(~[0-9a-f]{{8}})?\.db(\.zst)?(\.age)?")
+    return [info.key for info in folder.list(name) if ours.fullmatch(info.key)]

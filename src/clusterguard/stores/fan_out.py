@@ -1,0 +1,300 @@
+"""`FanOutStore`: one stream into several stores at once."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
+
+from clusterguard.errors import (
+    ClusterGuardError,
+    ConfigError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from clusterguard.stores.base import CHUNK_BYTES, check_key
+from clusterguard.stores.channel import Channel, GivenUpError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
+
+__all__ = ["FanOutStore"]
+
+_T = TypeVar("_T")
+
+
+class FanOutStore:
+    """Writes every object to several stores in parallel, and reads it from the first that has it.
+
+    A store that fails is left out from then on, of later puts too: a record must not appear where the bytes that it
+    is about did not. What it failed with is in `failures`. A key that is taken in any of them is taken.
+
+    A put holds 6 MiB, and what each store's own put does; the slowest store sets the pace. The stores publish the
+    object one after the first: of two writers of one key the first store tells who wins.
+
+    Args:
+        stores: By the names that people call them; in this order they are read.
+        minimum: How many must have taken an object for a put to succeed.
+
+    Raises:
+        ConfigError: There are fewer stores than that.
+    """
+
+    def __init__(self, stores: Mapping[str, ObjectStore], *, minimum: int = 1) -> None:
+        if not 1 <= minimum <= len(stores):
+            raise ConfigError(
+                f"{minimum} of {len(stores)} stores shall take each object", hint="name at least so many, and one"
+            )
+        self._stores = dict(stores)
+        self._minimum = minimum
+        self._failures: dict[str, StoreError] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the objects are, all places together; `open_store` takes only one of them."""
+        return " and ".join(store.url for store in self._stores.values())
+
+    @property
+    def failures(self) -> Mapping[str, StoreError]:
+        """What the stores that were left out failed with, by their names."""
+        return MappingProxyType(self._failures)
+
+    @contextmanager
+    def put(self, key: str, *, overwrite: bool = False) -> Iterator[ObjectWriter]:
+        """Open an object for writing; see `ObjectStore.put`.
+
+        Raises:
+            ObjectExistsError: The key is taken in one of the stores, and ``overwrite`` is false.
+            StoreError: Fewer stores than the minimum took it. Those that did had it removed again, unless it
+                replaced another one.
+        """
+        check_key(key)
+        branches = [
+            _Branch(name, store, key, overwrite=overwrite)
+            for name, store in self._stores.items()
+            if name not in self._failures
+        ]
+        put = _Put(branches, minimum=self._minimum, failures=self._failures, overwrite=overwrite)
+        try:
+            put.begin()
+            yield put
+            put.finish()
+        except BaseException:
+            for branch in branches:
+                branch.abort()
+            if not overwrite:
+                self._remove_published(branches, key)
+            raise
+
+    @contextmanager
+    def get(self, key: str) -> Iterator[ByteReader]:
+        """Open an object of the first store that has it; see `ObjectStore.get`."""
+        with ExitStack() as stack:
+            yield self._first(key, lambda store: stack.enter_context(store.get(key)))
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Describe an object as the first store that has it does; see `ObjectStore.stat`."""
+        return self._first(key, lambda store: store.stat(key))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield what any of the stores has whose key starts with ``prefix``, in the order of the keys.
+
+        Raises:
+            StoreError: One of the stores cannot be listed: without it nobody knows what is missing.
+        """
+        every = heapq.merge(*(store.list(prefix) for store in self._usable().values()), key=_key_of)
+        return (next(same) for _, same in groupby(every, key=_key_of))
+
+    def delete(self, key: str) -> None:
+        """Remove an object from every store; one that was left out before may keep it.
+
+        Raises:
+            StoreError: It is still in one of the others.
+        """
+        check_key(key)
+        with ThreadPoolExecutor(len(self._stores), thread_name_prefix="clusterguard-copies") as pool:
+            deleted = {name: pool.submit(store.delete, key) for name, store in self._stores.items()}
+        failed = {name: error for name, done in deleted.items() if (error := done.exception()) is not None}
+        for name, error in failed.items():
+            if name not in self._failures or not isinstance(error, ClusterGuardError):
+                raise error
+
+    def _usable(self) -> Mapping[str, ObjectStore]:
+        return {name: store for name, store in self._stores.items() if name not in self._failures} or self._stores
+
+    def _first(self, key: str, ask: Callable[[ObjectStore], _T]) -> _T:
+        check_key(key)
+        missing: ObjectNotFoundError | None = None
+        failure: ClusterGuardError | None = None
+        for store in self._usable().values():
+            try:
+                return ask(store)
+            except ObjectNotFoundError as error:
+                missing = error
+            except ClusterGuardError as error:
+                failure = failure or error
+        # Where one could not be asked, nobody knows that the object is not there.
+        raise failure or missing or ObjectNotFoundError(key)
+
+    def _remove_published(self, branches: Iterable[_Branch], key: str) -> None:
+        for branch in branches:
+            if branch.published:
+                try:
+                    branch.store.delete(key)
+                except ClusterGuardError as error:
+                    self._failures[branch.name] = StoreError(
+                        f"{key} was stored, and could not be removed again: {error.message}", hint=error.hint
+                    )
+
+
+class _Put:
+    """One object on its way into several stores."""
+
+    def __init__(
+        self, branches: Sequence[_Branch], *, minimum: int, failures: dict[str, StoreError], overwrite: bool
+    ) -> None:
+        self._live = list(branches)
+        self._minimum = minimum
+        self._failures = failures
+        self._overwrite = overwrite
+        self._gathered = bytearray()
+
+    def begin(self) -> None:
+        """Open the object in every store; a key that is taken in one of them is taken."""
+        for branch in self._live:
+            branch.start()
+        for branch in self._live:
+            branch.entered.wait()
+        self._drop_failed()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Take the next bytes, waiting for the slowest store."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            room = CHUNK_BYTES - len(self._gathered)
+            self._gathered += rest[:room]
+            rest = rest[room:]
+            if len(self._gathered) == CHUNK_BYTES:
+                self._send()
+
+    def finish(self) -> None:
+        """Publish the object: in the first store, which tells whether the key is still free, then in the others."""
+        if self._gathered:
+            self._send()
+        if not self._overwrite:
+            self._publish_first()
+        for branch in self._live:
+            branch.publish()
+        for branch in self._live:
+            branch.wait()
+        self._drop_failed()
+
+    def _publish_first(self) -> None:
+        while self._live and not self._live[0].published:
+            self._live[0].publish()
+            self._live[0].wait()
+            self._drop_failed()
+
+    def _send(self) -> None:
+        piece = bytes(self._gathered)
+        self._gathered.clear()
+        for branch in self._live:
+            branch.send(piece)
+        self._drop_failed()
+
+    def _drop_failed(self) -> None:
+        """Go on without the stores that failed, as long as enough are left."""
+        for branch in [each for each in self._live if each.failure is not None]:
+            self._live.remove(branch)
+            self._failures[branch.name] = self._as_store_error(branch.failure)
+        if len(self._live) < self._minimum:
+            raise _too_few(self._failures, self._minimum, left=len(self._live))
+
+    def _as_store_error(self, failure: BaseException | None) -> StoreError:
+        if isinstance(failure, ObjectExistsError) and not any(each.published for each in self._live):
+            raise failure
+        if isinstance(failure, StoreError):
+            return failure
+        if not isinstance(failure, ClusterGuardError):
+            raise failure or AssertionError  # a mistake in the program is nothing to go on after
+        wrapped = StoreError(failure.message, hint=failure.hint)
+        wrapped.__cause__ = failure
+        return wrapped
+
+
+class _Branch:
+    """One store's put, in a thread of its own."""
+
+    def __init__(self, name: str, store: ObjectStore, key: str, *, overwrite: bool) -> None:
+        self.name = name
+        self.store = store
+        self.published = False
+        self.failure: BaseException | None = None
+        self.entered = threading.Event()
+        self._key = key
+        self._overwrite = overwrite
+        self._channel = Channel()
+        self._thread = threading.Thread(target=self._put, name=f"clusterguard-copy-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin the put."""
+        self._thread.start()
+
+    def send(self, piece: bytes) -> None:
+        """Hand the next piece over; nothing comes of it once the put failed."""
+        if self.failure is None:
+            with suppress(_RefusedError):
+                self._channel.send(piece)
+
+    def publish(self) -> None:
+        """Let the object appear."""
+        self._channel.end()
+
+    def abort(self) -> None:
+        """Give the put up and wait until it is."""
+        self._channel.end(GivenUpError())
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def wait(self) -> None:
+        """Wait until the put is done or failed."""
+        self._thread.join()
+
+    def _put(self) -> None:
+        try:
+            with self.store.put(self._key, overwrite=self._overwrite) as writer:
+                self.entered.set()
+                while piece := self._channel.receive():
+                    writer.write(piece)
+            self.published = True
+        except BaseException as error:  # noqa: BLE001 - judged by the thread that writes
+            self.failure = error
+            self._channel.refuse(_RefusedError())
+        finally:
+            self.entered.set()
+
+
+class _RefusedError(Exception):
+    """The store of a branch takes nothing more; the branch knows why."""
+
+
+def _key_of(info: ObjectInfo) -> str:
+    return info.key
+
+
+def _too_few(failures: Mapping[str, StoreError], minimum: int, *, left: int) -> StoreError:
+    told = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
+    first = next(iter(failures.values()))
+    kind = StoreUnavailableError if all(error.retryable for error in failures.values()) else StoreError
+    wanted = f"{minimum} are wanted, {left} left" if minimum > 1 else "none is left"
+    error = kind(f"too few stores take the object ({wanted}): {told}", hint=first.hint)
+    error.__cause__ = first
+    return error

@@ -1,0 +1,297 @@
+"""Copies in several stores: one fails, the others go on; nobody waits for ever, and nothing half is seen."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from clusterguard.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from clusterguard.stores import FanOutStore, LocalStore, MemoryStore
+
+MiB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    before = set(threading.enumerate())
+    yield
+    assert [each for each in threading.enumerate() if each not in before and "clusterguard-" in each.name] == []
+
+
+class Failing(MemoryStore):
+    """Fails at one moment of a put, and in other verbs when it is down."""
+
+    def __init__(self, moment, error=None, *, after=2 * MiB):
+        super().__init__()
+        self.moment = moment
+        self.error = error or StoreUnavailableError("the far store is gone", hint="wait for it")
+        self.after = after
+
+    @contextmanager
+    def put(self, key, *, overwrite=False):
+        if self.moment == "entry":
+            raise self.error
+        with super().put(key, overwrite=overwrite) as data:
+            yield _Counting(data, self) if self.moment == "middle" else data
+            if self.moment == "end":
+                raise self.error
+
+    def stat(self, key):
+        if self.moment == "down":
+            raise self.error
+        return super().stat(key)
+
+    def get(self, key):
+        if self.moment == "down":
+            raise self.error
+        return super().get(key)
+
+    def list(self, prefix=""):
+        if self.moment == "down":
+            raise self.error
+        return super().list(prefix)
+
+    def delete(self, key):
+        if self.moment in {"down", "delete"}:
+            raise self.error
+        super().delete(key)
+
+
+class _Counting:
+    def __init__(self, data, store):
+        self.data = data
+        self.store = store
+
+    def write(self, piece):
+        self.data.write(piece)
+        if self.data.tell() > self.store.after:
+            raise self.store.error
+
+
+class Slow(MemoryStore):
+    """Takes its time, and counts what is waiting for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.go = threading.Event()
+        self.taken = 0
+
+    @contextmanager
+    def put(self, key, *, overwrite=False):
+        with super().put(key, overwrite=overwrite) as data:
+            store = self
+
+            class Writer:
+                def write(self, piece):
+                    store.go.wait(20)
+                    store.taken += len(piece)
+                    data.write(piece)
+
+            yield Writer()
+
+
+def put(store, key, data, *, overwrite=False, piece=100_000):
+    with store.put(key, overwrite=overwrite) as writer:
+        for at in range(0, len(data), piece):
+            writer.write(data[at : at + piece])
+
+
+def read(store, key):
+    with store.get(key) as reader:
+        return b"".join(iter(lambda: reader.read(MiB), b""))
+
+
+DATA = bytes(range(256)) * (9 * MiB // 256) + b"end"
+
+
+class TestOneStoreFails:
+    @pytest.mark.parametrize("moment", ["entry", "middle", "end"])
+    @pytest.mark.parametrize("order", [1, -1], ids=["last", "first"])
+    def test_the_others_have_the_whole_object_and_its_failure_is_kept(self, moment, order):
+        near, failing, far = MemoryStore(), Failing(moment), MemoryStore()
+        stores = dict([("near", near), ("broken", failing), ("far", far)][::order])
+        fan = FanOutStore(stores)
+        put(fan, "a", DATA)
+        assert read(near, "a") == read(far, "a") == DATA
+        assert list(MemoryStore.list(failing)) == []
+        assert dict(fan.failures) == {"broken": failing.error}
+
+    def test_it_is_left_out_of_the_next_put_too(self):
+        """The record of a backup must not appear where its bytes did not."""
+        failing = Failing("middle")
+        fan = FanOutStore({"near": MemoryStore(), "broken": failing})
+        put(fan, "a.db", DATA)
+        failing.moment = None
+        put(fan, "a.json", b"{}")
+        assert list(failing.list()) == []
+        assert [info.key for info in fan.list()] == ["a.db", "a.json"]
+
+    @pytest.mark.parametrize("moment", ["entry", "middle", "end"])
+    def test_with_too_few_left_nothing_is_stored_anywhere(self, moment):
+        near, failing = MemoryStore(), Failing(moment)
+        fan = FanOutStore({"near": near, "broken": failing}, minimum=2)
+        with pytest.raises(
+            StoreUnavailableError, match=r"2 are wanted, 1 left.*broken: the far store is gone"
+        ) as raised:
+            put(fan, "a", DATA)
+        assert raised.value.hint == "wait for it"
+        assert list(near.list()) == []
+        assert "broken" in fan.failures
+
+    def test_with_none_left_all_are_named(self):
+        stores = {"one": Failing("middle"), "two": Failing("end", StoreError("refused", hint="ask"))}
+        with pytest.raises(StoreError, match=r"one: the far store is gone.*two: refused") as raised:
+            put(FanOutStore(stores), "a", DATA)
+        assert not raised.value.retryable
+        with pytest.raises(StoreError, match="none is left"):
+            put(FanOutStore(stores), "a", DATA)
+
+    def test_the_stream_ends_soon_after_the_last_store_failed(self):
+        written = 0
+        with pytest.raises(StoreError), FanOutStore({"one": Failing("middle")}).put("a") as writer:
+            for _ in range(100):
+                writer.write(bytes(MiB))
+                written += 1
+        assert written < 15
+
+    def test_what_cannot_be_removed_again_is_told(self):
+        near = Failing("delete", StoreError("no permission to delete"))
+        fan = FanOutStore({"near": near, "broken": Failing("end")}, minimum=2)
+        with pytest.raises(StoreError, match="2 are wanted"):
+            put(fan, "a", b"x")
+        assert "could not be removed again: no permission" in fan.failures["near"].message
+
+    def test_a_store_that_is_set_up_wrongly_is_one_that_fails(self):
+        fan = FanOutStore({"near": MemoryStore(), "broken": Failing("entry", ConfigError("no such profile", hint="h"))})
+        put(fan, "a", DATA)
+        assert isinstance(fan.failures["broken"], StoreError)
+        assert (fan.failures["broken"].message, fan.failures["broken"].hint) == ("no such profile", "h")
+
+    def test_a_mistake_in_a_store_is_not_gone_on_after(self):
+        near = MemoryStore()
+        with pytest.raises(ZeroDivisionError):
+            put(FanOutStore({"near": near, "broken": Failing("middle", ZeroDivisionError())}), "a", DATA)
+        assert list(near.list()) == []
+
+
+class TestTaken:
+    @pytest.mark.parametrize("where", ["near", "far"])
+    def test_a_key_that_is_taken_in_one_store_is_taken(self, where):
+        """Otherwise one name would stand for two things."""
+        stores = {"near": MemoryStore(), "far": MemoryStore()}
+        put(stores[where], "a", b"old")
+        fan = FanOutStore(stores)
+        with pytest.raises(ObjectExistsError):
+            put(fan, "a", b"new")
+        assert sum(len(list(store.list())) for store in stores.values()) == 1
+        assert not fan.failures
+
+    def test_a_key_that_was_taken_in_a_later_store_meanwhile_is_a_failure_of_that_store(self):
+        near, far = MemoryStore(), MemoryStore()
+        fan = FanOutStore({"near": near, "far": far})
+        with fan.put("a") as writer:
+            writer.write(b"new")
+            put(far, "a", b"another")
+        assert (read(near, "a"), read(far, "a")) == (b"new", b"another")
+        assert isinstance(fan.failures["far"], ObjectExistsError)
+
+
+class TestPace:
+    def test_the_slowest_store_sets_the_pace_and_little_waits_for_it(self):
+        slow, fast = Slow(), MemoryStore()
+        written = []
+
+        def write():
+            with FanOutStore({"slow": slow, "fast": fast}).put("a") as writer:
+                for _ in range(40):
+                    writer.write(bytes(MiB))
+                    written.append(1)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while len(written) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert 4 <= len(written) <= 8
+        slow.go.set()
+        thread.join(20)
+        assert slow.taken == 40 * MiB
+        assert slow.stat("a").size == fast.stat("a").size == 40 * MiB
+
+    def test_ctrl_c_leaves_nothing_anywhere(self, tmp_path):
+        stores = {"near": LocalStore(tmp_path / "a"), "far": MemoryStore()}
+        with pytest.raises(KeyboardInterrupt), FanOutStore(stores).put("a") as writer:
+            writer.write(DATA)
+            raise KeyboardInterrupt
+        assert [list(store.list()) for store in stores.values()] == [[], []]
+        assert list((tmp_path / "a" / ".clusterguard-partial").iterdir()) == []
+
+
+class TestReading:
+    def test_the_first_store_that_has_the_object_gives_it(self):
+        near, far = MemoryStore(), MemoryStore()
+        put(far, "a", b"far")
+        fan = FanOutStore({"near": near, "far": far})
+        assert read(fan, "a") == b"far"
+        assert fan.stat("a").size == 3
+        put(near, "a", b"near!")
+        assert read(fan, "a") == b"near!"
+
+    def test_a_store_that_is_down_is_passed_over(self):
+        far = MemoryStore()
+        put(far, "a", b"far")
+        assert read(FanOutStore({"near": Failing("down"), "far": far}), "a") == b"far"
+
+    def test_an_object_is_not_called_missing_while_a_store_cannot_be_asked(self):
+        fan = FanOutStore({"near": MemoryStore(), "far": Failing("down")})
+        with pytest.raises(StoreUnavailableError):
+            fan.stat("a")
+        with pytest.raises(ObjectNotFoundError):
+            FanOutStore({"near": MemoryStore(), "far": MemoryStore()}).stat("a")
+
+    def test_a_listing_has_what_any_store_has_or_fails(self):
+        near, far = MemoryStore(), MemoryStore()
+        for store, key in [(near, "a"), (far, "a"), (far, "b"), (near, "c")]:
+            put(store, key, b"")
+        assert [info.key for info in FanOutStore({"near": near, "far": far}).list()] == ["a", "b", "c"]
+        with pytest.raises(StoreUnavailableError):
+            list(FanOutStore({"near": near, "far": Failing("down")}).list())
+
+    def test_a_deletion_is_tried_everywhere_before_it_fails(self):
+        near = MemoryStore()
+        put(near, "a", b"")
+        with pytest.raises(StoreUnavailableError):
+            FanOutStore({"far": Failing("down"), "near": near}).delete("a")
+        assert list(near.list()) == []
+
+    def test_a_deletion_does_not_fail_for_a_store_that_was_left_out(self):
+        near, failing = MemoryStore(), Failing("entry")
+        fan = FanOutStore({"near": near, "broken": failing})
+        put(fan, "a", b"")
+        failing.moment = "down"
+        fan.delete("a")
+        assert list(near.list()) == []
+
+
+@pytest.mark.parametrize("minimum", [0, 3])
+def test_a_minimum_that_cannot_be_meant_is_refused(minimum):
+    with pytest.raises(ConfigError):
+        FanOutStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=minimum)
+    with pytest.raises(ConfigError):
+        FanOutStore({})
+
+
+def test_pieces_of_every_kind_arrive_in_order():
+    near = MemoryStore()
+    with FanOutStore({"near": near}).put("a") as writer:
+        wanted = io.BytesIO()
+        for size in (0, 1, MiB - 1, 3 * MiB + 7, 5, MiB):
+            piece = bytes([size % 251]) * size
+            writer.write(bytearray(piece))
+            wanted.write(piece)
+    assert read(near, "a") == wanted.getvalue()

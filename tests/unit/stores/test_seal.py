@@ -1,0 +1,414 @@
+"""What is sealed is opened to the same bytes, and nothing else is opened to anything."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import tracemalloc
+from contextlib import contextmanager
+
+import pyrage
+import pytest
+import zstandard
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterguard.errors import ConfigError, ObjectCorruptError, StoreError, StoreUnavailableError, WrongKeyError
+from clusterguard.stores.sealing import SUFFIXES, Seal
+from clusterguard.stores.sealing import passphrase as passphrase_module
+
+PASSPHRASE = "correct horse battery staple"
+MiB = 1 << 20
+
+
+def new_keys():
+    identity = pyrage.x25519.Identity.generate()
+    return str(identity.to_public()), str(identity)
+
+
+RECIPIENT, IDENTITY = new_keys()
+BOTH = {"recipients": (RECIPIENT,), "identities": (IDENTITY,)}
+SEALS = {
+    "zstd and age": Seal(**BOTH),
+    "age": Seal(**BOTH, compression_level=None),
+    "zstd": Seal(),
+    "zstd and passphrase": Seal(passphrase=PASSPHRASE),
+    "passphrase": Seal(passphrase=PASSPHRASE, compression_level=None),
+}
+every_seal = pytest.mark.parametrize("seal", SEALS.values(), ids=SEALS.keys())
+ENCRYPTING = {name: seal for name, seal in SEALS.items() if seal.encrypts}
+every_encryption = pytest.mark.parametrize("seal", ENCRYPTING.values(), ids=ENCRYPTING.keys())
+
+
+@pytest.fixture(autouse=True)
+def cheap_passphrases(monkeypatch):
+    """256 MiB and a second for each are the point of scrypt, but not of these tests."""
+    monkeypatch.setattr(passphrase_module, "_WORK_FACTOR", 4)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    before = set(threading.enumerate())
+    yield
+    assert [each for each in threading.enumerate() if each not in before and "clusterguard-" in each.name] == []
+
+
+def sealed(seal, *pieces):
+    sink = io.BytesIO()
+    with seal.sealing(sink) as writer:
+        for piece in pieces:
+            writer.write(piece)
+    return sink.getvalue()
+
+
+def opened(seal, data, *, suffix=None, sizes=(MiB,)):
+    found, turn = b"", 0
+    with seal.opening(io.BytesIO(data), suffix=seal.suffix if suffix is None else suffix) as reader:
+        while piece := reader.read(sizes[turn % len(sizes)]):
+            assert len(piece) <= sizes[turn % len(sizes)]
+            found += piece
+            turn += 1
+    return found
+
+
+@contextmanager
+def refused():
+    with pytest.raises((ObjectCorruptError, WrongKeyError)) as raised:
+        yield raised
+    assert raised.value.hint
+
+
+# Around the chunks of age (64 KiB) and the blocks of zstd (128 KiB) is where mistakes would be.
+LENGTHS = st.one_of(
+    st.integers(0, 300),
+    st.sampled_from([0, 1, 65535, 65536, 65537, 131071, 131072, 131073, 196608, MiB, MiB + 1]),
+)
+pieces_of_any_size = st.lists(
+    st.builds(lambda length, random: os.urandom(length) if random else bytes(length), LENGTHS, st.booleans()),
+    max_size=5,
+)
+
+
+@every_seal
+@settings(max_examples=25, deadline=None)
+@given(pieces=pieces_of_any_size, sizes=st.lists(st.sampled_from([1000, 65536, 65537, MiB]), min_size=1, max_size=3))
+def test_opening_gives_what_was_sealed_for_any_chunking(seal, pieces, sizes):
+    passphrase_module._WORK_FACTOR = 4
+    assert opened(seal, sealed(seal, *pieces), sizes=sizes) == b"".join(pieces)
+
+
+PLAIN = b"".join(bytes([n % 256]) * 700 + os.urandom(300) for n in range(160))
+cuts = st.integers(0, 10**9)
+
+
+@every_seal
+@settings(max_examples=60, deadline=None)
+@given(where=cuts)
+def test_a_cut_anywhere_is_refused(seal, where):
+    data = SEALED[seal]
+    with refused():
+        opened(seal, data[: where % len(data)])
+
+
+@every_seal
+@settings(max_examples=60, deadline=None)
+@given(where=cuts, bit=st.integers(0, 7))
+def test_a_flipped_bit_anywhere_never_gives_other_bytes(seal, where, bit):
+    data = bytearray(SEALED[seal])
+    data[where % len(data)] ^= 1 << bit
+    try:
+        found = opened(seal, bytes(data))
+    except (ObjectCorruptError, WrongKeyError):
+        return
+    # zstd's header has a window size that may be larger than needed; age authenticates every bit.
+    assert not seal.encrypts
+    assert found == PLAIN
+
+
+@every_seal
+@settings(max_examples=30, deadline=None)
+@given(tail=st.binary(min_size=1, max_size=100))
+def test_bytes_after_the_end_are_refused(seal, tail):
+    with refused():
+        opened(seal, SEALED[seal] + tail)
+
+
+@every_seal
+def test_the_same_twice_in_a_row_is_refused(seal):
+    with refused():
+        opened(seal, SEALED[seal] * 2)
+
+
+passphrase_module._WORK_FACTOR = 4
+SEALED = {seal: sealed(seal, PLAIN) for seal in SEALS.values()}
+passphrase_module._WORK_FACTOR = 18
+
+
+@every_seal
+def test_every_cut_at_a_chunk_of_age_is_refused(seal):
+    """There the bytes so far are all authenticated; only the mark of the last chunk is missing."""
+    plain = os.urandom(4 * 65536)
+    data = sealed(seal, plain)
+    for chunks in range(1, 4):
+        with refused():
+            opened(seal, data[: len(data) - chunks * (65536 + 16)])
+
+
+@every_encryption
+def test_two_chunks_in_the_other_order_are_refused(seal):
+    data = sealed(seal, os.urandom(4 * 65536))
+    chunk = 65536 + 16
+    body = len(data) - 3 * chunk
+    swapped = data[:body] + data[body + chunk : body + 2 * chunk] + data[body : body + chunk] + data[body + 2 * chunk :]
+    assert len(swapped) == len(data)
+    with refused():
+        opened(seal, swapped)
+
+
+@every_seal
+@pytest.mark.parametrize("data", [b"", b"x", b"age-encryption.org/v1\n", b"hello, this is no such file" * 99])
+def test_something_else_is_refused(seal, data):
+    with refused():
+        opened(seal, data)
+
+
+class TestKeys:
+    def test_another_identity_does_not_open(self):
+        _, other = new_keys()
+        with pytest.raises(WrongKeyError) as raised:
+            opened(Seal(identities=(other,)), sealed(Seal(**BOTH), b"x"), suffix=".zst.age")
+        assert "identity" in raised.value.hint
+        assert other not in f"{raised.value}{raised.value.hint}{raised.value.__cause__}"
+
+    def test_one_of_several_identities_is_enough_and_so_is_one_of_several_recipients(self):
+        (first, one), (second, other), (_, third) = new_keys(), new_keys(), new_keys()
+        data = sealed(Seal(recipients=(first, second)), b"x")
+        for identity in (one, other):
+            assert opened(Seal(identities=(third, identity)), data, suffix=".zst.age") == b"x"
+
+    def test_recipients_alone_do_not_open(self):
+        seal = Seal(recipients=(RECIPIENT,))
+        assert not seal.can_open
+        with pytest.raises(WrongKeyError, match="no identity") as raised:
+            opened(seal, sealed(seal, b"x"))
+        assert "private key" in raised.value.hint
+
+    def test_identities_alone_do_not_seal(self):
+        """And nothing is written in plain instead."""
+        sink = io.BytesIO()
+        with pytest.raises(ConfigError, match="nobody to encrypt for"), Seal(identities=(IDENTITY,)).sealing(sink):
+            pass
+        assert sink.getvalue() == b""
+
+    def test_another_passphrase_does_not_open(self):
+        with pytest.raises(WrongKeyError, match="another passphrase") as raised:
+            opened(Seal(passphrase="another one"), sealed(Seal(passphrase=PASSPHRASE), b"x"))
+        assert PASSPHRASE not in f"{raised.value}{raised.value.hint}"
+        assert "another one" not in f"{raised.value}{raised.value.hint}"
+
+    def test_a_passphrase_does_not_open_what_is_for_keys_nor_keys_what_is_for_a_passphrase(self):
+        with pytest.raises(WrongKeyError, match="for a key"):
+            opened(Seal(passphrase=PASSPHRASE), sealed(Seal(**BOTH), b"x"))
+        with pytest.raises(WrongKeyError, match="with a passphrase"):
+            opened(Seal(**BOTH), sealed(Seal(passphrase=PASSPHRASE), b"x"))
+
+    def test_a_forged_work_factor_takes_no_memory(self):
+        data = sealed(Seal(passphrase=PASSPHRASE, compression_level=None), b"x").replace(b" 4\n", b" 30\n", 1)
+        tracemalloc.start()
+        with pytest.raises(ObjectCorruptError, match="work factor of 30"):
+            opened(Seal(passphrase=PASSPHRASE), data, suffix=".age")
+        assert tracemalloc.get_traced_memory()[1] < MiB
+        tracemalloc.stop()
+
+    @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+    def test_ssh_keys(self, kind):
+        key = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else rsa.generate_private_key(65537, 2048)
+        seal = Seal(recipients=(ssh_public(key),), identities=(ssh_private(key),))
+        assert opened(seal, sealed(seal, PLAIN)) == PLAIN
+
+    def test_an_identity_file_may_hold_comments_and_several_keys(self):
+        _, other = new_keys()
+        text = f"# created: 2030-01-01\n# public key: {RECIPIENT}\n{other}\n\n{IDENTITY}\n"
+        assert opened(Seal(identities=(text,)), SEALED[SEALS["age"]], suffix=".age") == PLAIN
+
+
+def ssh_public(key):
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def ssh_private(key):
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    return key.private_bytes(*form).decode()
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("settings", "seen"),
+        [
+            ({"recipients": ("age1nonsense",)}, "not valid"),
+            ({"recipients": ("age1yubikey1qwerty",)}, "not valid"),
+            ({"recipients": ("ssh-ecdsa AAAA",)}, "no known type"),
+            ({"recipients": ("someone@example.com",)}, "no known type"),
+            ({"recipients": ("",)}, "no known type"),
+            ({"recipients": (IDENTITY,)}, "private key stands where"),
+            ({"recipients": (IDENTITY.lower(),)}, "private key stands where"),
+            ({"recipients": ("-----BEGIN OPENSSH PRIVATE KEY-----",)}, "private key stands where"),
+            ({"identities": (RECIPIENT,)}, "cannot be read"),
+            ({"identities": ("",)}, "holds no key"),
+            ({"identities": ("# only a comment\n",)}, "holds no key"),
+            ({"identities": ("AGE-SECRET-KEY-1NONSENSE",)}, "cannot be read"),
+            ({"passphrase": ""}, "empty"),
+            ({"passphrase": "x", "recipients": (RECIPIENT,)}, "at once"),
+            ({"passphrase": "x", "identities": (IDENTITY,)}, "at once"),
+            ({"compression_level": 0}, "no compression level"),
+            ({"compression_level": 22}, "no compression level"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused_at_once(self, settings, seen):
+        with pytest.raises(ConfigError, match=seen) as raised:
+            Seal(**settings)
+        assert raised.value.hint
+        told = f"{raised.value!r} {raised.value.hint} {raised.value.__cause__!r}"
+        assert IDENTITY[16:].lower() not in told.lower()
+
+    def test_no_secret_is_in_its_repr(self):
+        assert IDENTITY not in repr(Seal(**BOTH))
+        assert RECIPIENT in repr(Seal(**BOTH))
+        assert PASSPHRASE not in repr(Seal(passphrase=PASSPHRASE))
+
+    def test_the_suffix_tells_what_was_done(self):
+        assert [seal.suffix for seal in SEALS.values()] == [".zst.age", ".age", ".zst", ".zst.age", ".age"]
+        assert Seal(compression_level=None).suffix == ""
+        assert {seal.suffix for seal in [*SEALS.values(), Seal(compression_level=None)]} == set(SUFFIXES)
+
+    @pytest.mark.parametrize(("library", "settings"), [("pyrage", BOTH), ("zstandard", {})])
+    def test_without_the_extra_it_is_told_what_to_install(self, monkeypatch, library, settings):
+        monkeypatch.setitem(__import__("sys").modules, library, None)
+        with pytest.raises(ConfigError, match=library) as raised:
+            Seal(**settings)
+        assert raised.value.hint == "pip install 'clusterguard[policy]'"
+
+
+class _FullSink:
+    """A store that takes so many bytes and no more."""
+
+    def __init__(self, room):
+        self.room = room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise StoreError("no room", hint="make some")
+
+
+class _Breaking(io.BytesIO):
+    """A source that breaks where its bytes end."""
+
+    def read(self, size=-1):
+        return super().read(size) or self._break()
+
+    def _break(self):
+        raise StoreUnavailableError("the connection broke", hint="try again")
+
+
+class _Interrupted(Exception):  # noqa: N818 - it stands for anything that leaves the block
+    pass
+
+
+class TestFaults:
+    @every_seal
+    @pytest.mark.parametrize("room", [0, 100, 3 * MiB])
+    def test_a_full_store_is_told_as_it_told_it(self, seal, room):
+        with pytest.raises(StoreError, match="no room"), seal.sealing(_FullSink(room)) as writer:
+            for _ in range(64):
+                writer.write(os.urandom(MiB // 4))
+
+    @every_encryption
+    def test_nobody_goes_on_writing_for_a_store_that_is_full(self, seal):
+        written = 0
+        with pytest.raises(StoreError), seal.sealing(_FullSink(100)) as writer:
+            for _ in range(200):
+                writer.write(os.urandom(MiB // 4))
+                written += 1
+        assert written < 80
+
+    @every_seal
+    def test_leaving_by_an_exception_ends_everything(self, seal):
+        sink = io.BytesIO()
+        with pytest.raises(_Interrupted), seal.sealing(sink) as writer:
+            writer.write(PLAIN)
+            raise _Interrupted
+        with refused():
+            opened(seal, sink.getvalue())
+
+    @every_seal
+    @pytest.mark.parametrize("read", [0, 1, MiB])
+    def test_a_reader_may_be_given_up(self, seal, read):
+        data = sealed(seal, os.urandom(12 * MiB))
+        with seal.opening(io.BytesIO(data), suffix=seal.suffix) as reader:
+            reader.read(read)
+
+    @every_seal
+    def test_leaving_a_reader_by_an_exception_ends_everything(self, seal):
+        data = sealed(seal, os.urandom(12 * MiB))
+        with pytest.raises(_Interrupted), seal.opening(io.BytesIO(data), suffix=seal.suffix) as reader:
+            reader.read(5)
+            raise _Interrupted
+
+    @every_seal
+    @pytest.mark.parametrize("at", [10, 70_000])
+    def test_a_source_that_breaks_is_told_as_it_told_it(self, seal, at):
+        data = sealed(seal, os.urandom(2 * MiB))
+        with (
+            pytest.raises(StoreUnavailableError, match="connection broke"),
+            seal.opening(_Breaking(data[:at]), suffix=seal.suffix) as reader,
+        ):
+            while reader.read(1000):
+                pass
+
+    @every_seal
+    def test_a_buffer_may_be_reused_at_once(self, seal):
+        sink, buffer = io.BytesIO(), bytearray(MiB)
+        with seal.sealing(sink) as writer:
+            for number in range(8):
+                buffer[:] = bytes([number]) * MiB
+                writer.write(memoryview(buffer))
+            buffer[:] = b"\xff" * MiB
+        assert opened(seal, sink.getvalue()) == b"".join(bytes([n]) * MiB for n in range(8))
+
+
+class TestOthers:
+    """What other programs write."""
+
+    @pytest.mark.parametrize("options", [{}, {"level": 19}, {"threads": 2}, {"write_content_size": True}])
+    def test_zstd_frames_of_every_kind(self, options):
+        data = zstandard.ZstdCompressor(**options).compress(PLAIN)
+        assert opened(Seal(), data) == PLAIN
+
+    def test_a_frame_without_checksum_that_is_cut(self):
+        data = zstandard.ZstdCompressor(write_checksum=False).compress(PLAIN)
+        for size in range(0, len(data), 1009):
+            with refused():
+                opened(Seal(), data[:size])
+
+    def test_zeros_do_not_fill_the_memory(self):
+        """A few bytes stand for many: 400 MiB here are 38 KB."""
+        data = zstandard.ZstdCompressor().compress(bytes(400 * MiB))
+        assert len(data) < 100_000
+        tracemalloc.start()
+        with Seal().opening(io.BytesIO(data), suffix=".zst") as reader:
+            size = sum(map(len, iter(lambda: reader.read(MiB), b"")))
+        assert size == 400 * MiB
+        assert tracemalloc.get_traced_memory()[1] < 8 * MiB
+        tracemalloc.stop()
+
+    def test_pyrage_opens_our_passphrase_files_and_we_open_its(self):
+        seal = SEALS["passphrase"]
+        assert pyrage.passphrase.decrypt(sealed(seal, PLAIN), PASSPHRASE) == PLAIN
+
+    def test_pyrage_opens_our_files(self):
+        assert pyrage.decrypt(SEALED[SEALS["age"]], [pyrage.x25519.Identity.from_str(IDENTITY)]) == PLAIN
+        assert opened(SEALS["age"], pyrage.encrypt(PLAIN, [pyrage.x25519.Recipient.from_str(RECIPIENT)])) == PLAIN
