@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from clusterguard.drills import Drill, DrillResult
+    from clusterguard.drills.stored import StoredBackups
 
 __all__ = ["app"]
 
@@ -77,6 +78,7 @@ def run(
         keep=keep,
         omit_restore=omit_restore,
         evidence=evidence,
+        stored=_stored_backups(),
     )
     drills = _chosen(files, selector)
     _get_programs(drills, cluster)
@@ -103,6 +105,12 @@ def schema() -> None:
     from clusterguard.drills.schema import drill_schema_text
 
     typer.echo(drill_schema_text(), nl=False)
+
+
+def _stored_backups() -> StoredBackups:
+    from clusterguard.policies.stored import PolicyBackups
+
+    return PolicyBackups(environ=os.environ)
 
 
 def _duration(text: str) -> timedelta | None:
@@ -138,8 +146,8 @@ def _not_run(drills: list[Drill], cluster: str) -> dict[str, str]:
 
 def _chosen(files: list[Path], selector: str) -> list[Drill]:
     """Load every drill before the first one runs, so that a slip in the last file is found at once."""
+    from clusterguard.documents.values import selects
     from clusterguard.drills import load_drills
-    from clusterguard.drills.values import selects
     from clusterguard.errors import ConfigError
 
     found = [path for file in files for path in _drill_files(file)]

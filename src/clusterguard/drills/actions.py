@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.load import LoadedStep
     from clusterguard.drills.run import Run
     from clusterguard.drills.schema import Action
+    from clusterguard.model.snapshot import VerifyReport
 
 __all__ = ["perform", "remove_applied"]
 
@@ -227,6 +228,20 @@ def _snapshot(action: schema.EtcdSnapshot, run: Run, step: LoadedStep) -> str:
     return f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
 
 
+@perform.register(schema.StoredBackup)
+def _stored(action: schema.StoredBackup, run: Run, step: LoadedStep) -> str:
+    if run.settings.stored is None:
+        raise DrillError("nothing was set up to find the backups of policies", hint="pass DrillSettings(stored=…)")
+    policy = run.drill.path.parent / action.policy
+    found = run.settings.stored(policy, action.source, backup=action.backup or "", location=action.location or "")
+    run.snapshots[action.name] = TakenSnapshot(record=found.record, store=found.store)
+    record = found.record
+    return (
+        f"{record.name} of {found.location}, taken {record.taken:%Y-%m-%d %H:%M:%S} UTC: revision {record.revision}, "
+        f"{record.total_keys:,} keys, {record.size:,} bytes"
+    )
+
+
 @perform.register(schema.VeleroBackup)
 def _velero_backup(action: schema.VeleroBackup, run: Run, step: LoadedStep) -> str:
     run.cluster_of(step)
@@ -256,6 +271,8 @@ def _copy(action: schema.CopyBackup, run: Run, step: LoadedStep) -> str:
     if action.backup not in run.snapshots:
         return run.velero.copy(action)
     taken = _taken(run, action.backup)
+    if taken.store is not None:
+        raise DrillError("`copyBackup` copies what this drill backed up; a policy copies its backups itself")
     source, target = run.store(action.from_), run.store(action.to)
     digest = copy_object(source, taken.record.key, target)
     if digest != taken.record.sha256:
@@ -274,6 +291,10 @@ def _verify(action: schema.VerifyBackup, run: Run, step: LoadedStep) -> str:
     taken = _taken(run, action.backup)
     if action.contains:
         raise DrillError("`contains` is for Velero backups: an etcd snapshot always holds the whole cluster")
+    if taken.store is not None:
+        report = run.snapshotter_of(taken).verify(taken.record.name)
+        report.raise_for_findings()
+        return _checks_of(report)
     storage = action.storage if action.storage is not None else taken.storages[0]
     cluster = taken.cluster if taken.cluster in run.clusters else None
     report = run.snapshotter(cluster, storage).verify(taken.record.name)
@@ -281,6 +302,10 @@ def _verify(action: schema.VerifyBackup, run: Run, step: LoadedStep) -> str:
     if action.same_as is not None:
         twin = run.snapshotter(cluster, action.same_as).verify(taken.record.name)
         twin.raise_for_findings()
+    return _checks_of(report)
+
+
+def _checks_of(report: VerifyReport) -> str:
     return "; ".join(f"{check.name}: {check.detail}" for check in report.checks if check.name != "bytes")
 
 
@@ -288,7 +313,7 @@ def _verify(action: schema.VerifyBackup, run: Run, step: LoadedStep) -> str:
 def _restore(action: schema.EtcdRestore, run: Run, step: LoadedStep) -> str:
     taken = _taken(run, action.from_)
     cluster = run.cluster_of(step)
-    snapshotter = run.snapshotter(step.cluster, taken.storages[0])
+    snapshotter = run.snapshotter_of(taken, access=cluster.etcd)
     run.restored_at[step.cluster] = datetime.now(UTC)
     result = snapshotter.restore(taken.record.name, cluster)
     cluster.api.resources(refresh=True)  # definitions may have come and gone with the data

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TYPE_CHECKING, Final
 
+from clusterguard.documents.values import duration_text
 from clusterguard.drills import schema as s
-from clusterguard.drills.values import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -262,6 +262,13 @@ def _(action: s.WriteFile) -> str:
 @_words.register
 def _(action: s.EtcdSnapshot) -> str:
     return f"save an etcd snapshot as `{action.name}` in {_storage(action.storage)}, checked while it is written"
+
+
+@_words.register
+def _(action: s.StoredBackup) -> str:
+    which = f"backup {action.backup}" if action.backup else "the newest backup"
+    where = f" from its location `{action.location}`" if action.location else ""
+    return f"take {which} of source `{action.source}` of {action.policy}{where} as `{action.name}`"
 
 
 @_words.register

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clusterguard.documents.values import did_you_mean
 from clusterguard.drills.schema import (
     PHASES,
     BlockStorage,
@@ -12,19 +13,20 @@ from clusterguard.drills.schema import (
     EtcdRestore,
     EtcdSnapshot,
     Ready,
+    Restored,
+    StoredBackup,
     UnblockStorage,
     VeleroBackup,
     VeleroRestore,
     VerifyBackup,
 )
-from clusterguard.drills.values import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final, TypeAlias
 
+    from clusterguard.documents.yamlfile import DataPath
     from clusterguard.drills.schema import Action, DrillSpec, PhaseName, Step
-    from clusterguard.drills.yamlfile import DataPath
 
     Complaint: TypeAlias = tuple[DataPath, str]
 
@@ -55,6 +57,8 @@ def broken_references(spec: DrillSpec) -> Iterator[Complaint]:
         yield from _wrong_storage(spec, step.action, action_path)
         yield from backups.wrong_name(phase, index, step.action, action_path)
         yield from _impossible_wait(step, action_path)
+        if spec.proves_stored and isinstance(step.action, Restored):
+            yield action_path, "a `storedBackup` has no baseline to compare with: use assert, ready, http or exec"
 
 
 def _wrong_cluster(spec: DrillSpec, phase: PhaseName, step: Step, path: DataPath) -> Iterator[Complaint]:
@@ -108,7 +112,7 @@ class _Backups:
         self.made = [
             (index, step.action)
             for index, step in enumerate(spec.backup)
-            if isinstance(step.action, (EtcdSnapshot, VeleroBackup))
+            if isinstance(step.action, (EtcdSnapshot, StoredBackup, VeleroBackup))
         ]
         self.by_name = {action.name: (index, action) for index, action in reversed(self.made)}
         self.verbs = [step.verb for step in spec.backup]
@@ -134,6 +138,6 @@ class _Backups:
         made_at, made = self.by_name[name]
         if phase == "backup" and made_at > index:
             yield place, f"`{name}` is made only later, by spec.backup[{made_at}]"
-        wanted = {EtcdRestore: EtcdSnapshot, VeleroRestore: VeleroBackup}.get(type(action))
+        wanted = {EtcdRestore: (EtcdSnapshot, StoredBackup), VeleroRestore: (VeleroBackup,)}.get(type(action))
         if wanted is not None and not isinstance(made, wanted):
             yield place, f"`{name}` is made by {self.verbs[made_at]}, which {path[-1]} cannot restore"

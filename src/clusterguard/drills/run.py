@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from clusterguard.clusters.base import Cluster
+    from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.clusters.kind import KindCluster
     from clusterguard.drills.canary import Canaries
     from clusterguard.drills.events import EventSink
     from clusterguard.drills.files import FileTree
     from clusterguard.drills.load import Drill, LoadedStep
     from clusterguard.drills.schema import ClusterSpec
+    from clusterguard.drills.stored import StoredBackups
     from clusterguard.drills.velero_actions import VeleroSide
     from clusterguard.model.inventory import Inventory
     from clusterguard.model.snapshot import Snapshot
@@ -63,6 +64,7 @@ class DrillSettings:
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
         longest_wait: The most that any check of ``verify`` may take; None for what the file says.
         evidence: Folder for the journal and the result of each run; None for none.
+        stored: Finds the backups of policies; None where drills of a ``storedBackup`` are not run.
         open: Opens a cluster by its word; tests and fixtures may hand out one that already runs.
     """
 
@@ -74,16 +76,25 @@ class DrillSettings:
     omit_restore: bool = False
     longest_wait: timedelta | None = None
     evidence: Path | None = None
+    stored: StoredBackups | None = None
     open: Callable[[str], Cluster] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenSnapshot:
-    """A snapshot of this run: its record, the cluster it is of, and the storages that have it, first the original."""
+    """A snapshot to restore.
+
+    Attributes:
+        record: What it is.
+        cluster: The cluster it is of; empty for one that was there before the run.
+        storages: The storages that have it, first the original; none for one that was there before.
+        store: Where that one is.
+    """
 
     record: Snapshot
-    cluster: str
-    storages: tuple[str | None, ...]
+    cluster: str = ""
+    storages: tuple[str | None, ...] = ()
+    store: ObjectStore | None = None
 
 
 @dataclass(slots=True)
@@ -270,6 +281,11 @@ class Run:
         """Return a snapshotter between a cluster's etcd and a storage."""
         access = self.clusters[cluster].etcd if cluster else None
         return EtcdSnapshotter(store=self.store(storage), access=access, progress=self.tell)
+
+    def snapshotter_of(self, taken: TakenSnapshot, *, access: EtcdAccess | None = None) -> EtcdSnapshotter:
+        """Return a snapshotter that has a snapshot, wherever it is."""
+        store = taken.store or self.store(taken.storages[0])
+        return EtcdSnapshotter(store=store, access=access, progress=self.tell)
 
     @property
     def folder(self) -> Path:

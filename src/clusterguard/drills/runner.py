@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from clusterguard.documents.values import equalities
 from clusterguard.drills import checks
 from clusterguard.drills.actions import perform, remove_applied
 from clusterguard.drills.canary import NO_CLUSTER, RUN_LABEL, Canaries, CanaryFindings
@@ -40,7 +41,6 @@ from clusterguard.drills.schema import (
     VeleroBackup,
     VerifyBackup,
 )
-from clusterguard.drills.values import equalities
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
 from clusterguard.errors import (
     BackupCorruptError,
@@ -354,7 +354,8 @@ class _Execution:
             for name in {step.cluster for step in self.drill.phase("backup") if isinstance(step.action, VeleroBackup)}:
                 run.velero.prepare(name)
             # Before the backup, not after it: what moves meanwhile is then newer in the backup, never older.
-            self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
+            if not self.drill.spec.proves_stored:
+                self._step("backup", "baseline of the scope", lambda: self._take_baseline(run))
             if any(isinstance(step.action, SameFiles) for step in self.drill.phase("verify")):
                 self._step("backup", "digests of the files", lambda: note_files(run))
             self._write_canaries(run)
@@ -375,6 +376,8 @@ class _Execution:
             now=self.now,
         )
         run.canaries[self.drill.default_cluster] = canaries
+        if self.drill.spec.proves_stored:
+            return  # nothing that is written now can be in it; only the marker that a restore must lose is of use
         canaries.write_before_backup(cluster.api)
         if isinstance(canary, Canary):
             canaries.tick(cluster.api, every_seconds=canary.every.total_seconds())
@@ -487,9 +490,10 @@ class _Execution:
             if target is not None:
                 findings = _asked(canaries, target.api, etcd_restored=etcd, namespace=renamed)
             ok = not findings.problems
-            summary = "; ".join(findings.problems) or (
-                "the marker from before the backup is back" + (", the one from after it is gone" if etcd else "")
-            )
+            back = "the marker from before the backup is back" + (", the one from after it is gone" if etcd else "")
+            if self.drill.spec.proves_stored:
+                back = "the marker from before the restore is gone"
+            summary = "; ".join(findings.problems) or back
             verdict = Verdict.PASS if ok else Verdict.FAIL
             self._tell_step("verify", "canaries", verdict, time.monotonic() - began, summary, "")
             if not ok:
@@ -498,6 +502,10 @@ class _Execution:
             # Without a restore the markers that are there were never lost, and tell nothing.
             if ok and findings.newest is not None and self.faulted is not None:
                 self.rpo = (self.faulted - findings.newest).total_seconds()
+        if self.drill.spec.proves_stored and trusted and self.faulted is not None:
+            # What was written since it was taken would be lost if its cluster broke now.
+            oldest = min(taken.record.taken for taken in run.snapshots.values())
+            self.rpo = (self.faulted - oldest).total_seconds()
         return trusted
 
     def _restored_cluster(self) -> str:

@@ -7,15 +7,11 @@ here.
 
 from __future__ import annotations
 
-import json
 import re
-from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -24,26 +20,32 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates annotations
-from pydantic_core import PydanticCustomError
 
+from clusterguard.documents.model import (
+    REFERENCE_PATTERN,
+    Cron,
+    Duration,
+    Label,
+    Model,
+    Name,
+    Port,
+    Selector,
+    Text,
+    ZeroableDuration,
+    listed,
+    wrong,
+)
+from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.drills.values import (
     CLUSTER_SCOPED_KINDS,
     NAMESPACED_KINDS,
     Comparison,
-    check_cron,
     check_field_path,
     check_kind,
-    check_label,
-    check_name,
-    check_selector,
-    duration_text,
-    read_duration,
 )
 
 __all__ = [
-    "API_VERSION",
     "DEFAULT_CLUSTER",
     "PHASES",
     "SCHEMA_URL",
@@ -72,7 +74,6 @@ __all__ = [
     "KindProvider",
     "LoseEtcd",
     "Metadata",
-    "Model",
     "Objectives",
     "Patch",
     "PhaseName",
@@ -88,6 +89,7 @@ __all__ = [
     "Step",
     "StopNode",
     "StorageSpec",
+    "StoredBackup",
     "UnblockStorage",
     "VeleroBackup",
     "VeleroRestore",
@@ -98,7 +100,6 @@ __all__ = [
     "drill_schema_text",
 ]
 
-API_VERSION: Final = "clusterguard.dev/v1alpha1"
 SCHEMA_URL: Final = "https://clusterguard.dev/schemas/drill-v1alpha1.json"
 DEFAULT_CLUSTER: Final = "main"
 
@@ -107,30 +108,10 @@ PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 
 _BUILT_IN_GROUPS: Final = frozenset({"apps", "autoscaling", "batch", "policy"})
 
-_REFERENCE: Final = r"|.*\$\{.*"  # what an editor must let pass: it becomes a value when the drill is loaded
-_DURATION_PATTERN: Final = rf"^(([0-9]+(\.[0-9]+)?(ms|s|m|h))+{_REFERENCE})$"
 _SIZE: Final = re.compile(r"([0-9]{1,9})(|Ki|Mi)")
-_SIZE_PATTERN: Final = rf"^([0-9]{{1,9}}(Ki|Mi)?{_REFERENCE})$"
+_SIZE_PATTERN: Final = rf"^([0-9]{{1,9}}(Ki|Mi)?{REFERENCE_PATTERN})$"
 _LARGEST_FILE: Final = 256 << 20
-_COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{_REFERENCE})$"
-
-
-def _serial(duration: timedelta) -> str:
-    return duration_text(duration)
-
-
-Duration: TypeAlias = Annotated[
-    timedelta,
-    PlainValidator(read_duration),
-    PlainSerializer(_serial),
-    WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN, "examples": ["90s", "15m", "1h30m"]}),
-]
-ZeroableDuration: TypeAlias = Annotated[
-    timedelta,
-    PlainValidator(lambda written: read_duration(written, zero=True)),
-    PlainSerializer(_serial),
-    WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN, "examples": ["0s", "30s"]}),
-]
+_COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{REFERENCE_PATTERN})$"
 
 
 def _comparison_to_file(comparison: Comparison) -> int | str:
@@ -164,12 +145,6 @@ CountOrReport: TypeAlias = Annotated[
     PlainSerializer(lambda value: value if isinstance(value, str) else _comparison_to_file(value)),
     WithJsonSchema({"anyOf": [*_COUNT_SCHEMA["anyOf"], {"const": "report"}], "examples": [0, "report"]}),
 ]
-
-
-def _printable(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError("text on one line is expected here")
-    return text
 
 
 def _from_the_root(path: str) -> str:
@@ -218,14 +193,8 @@ Size: TypeAlias = Annotated[
         "examples": ["512Ki", "8Mi"],
     }),
 ]  # fmt: skip
-Label: TypeAlias = Annotated[str, AfterValidator(check_label)]
-Name: TypeAlias = Annotated[str, AfterValidator(check_name)]
 Kind: TypeAlias = Annotated[str, AfterValidator(check_kind), Field(examples=["Pod", "Deployment.apps"])]
-Selector: TypeAlias = Annotated[str, AfterValidator(check_selector), Field(examples=["app=web,tier!=cache"])]
 FieldPath: TypeAlias = Annotated[str, AfterValidator(check_field_path), Field(examples=["spec.clusterIP"])]
-Text: TypeAlias = Annotated[str, AfterValidator(_printable)]
-Cron: TypeAlias = Annotated[str, AfterValidator(check_cron), Field(examples=["0 4 * * 1"])]
-Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Objects: TypeAlias = Annotated[
     tuple[dict[str, Any], ...],
     PlainValidator(_manifest_list),
@@ -246,56 +215,17 @@ Matrix: TypeAlias = Annotated[
 ]  # fmt: skip
 
 
-def _wrong(message: str, *, key: str | None = None) -> PydanticCustomError:
-    """Return an error about a mapping, or about one of its keys (as it is written in the file)."""
-    return PydanticCustomError("clusterguard", "{message}", {"message": message, "key": key})
-
-
-class Model(BaseModel):
-    """What every mapping of a drill file shares: no unknown keys, no coercion, nothing changes afterwards."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        use_attribute_docstrings=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
-
-    def given(self, *names: str) -> list[str]:
-        """Return those of the named fields that hold something."""
-        return [name for name in names if getattr(self, name) not in (None, (), False)]
-
-    def written(self, name: str) -> str:
-        """Return a field's key as the file has it."""
-        return type(self).model_fields[name].alias or name
-
-    def _need_one(self, *names: str, optional: bool = False) -> None:
-        found = self.given(*names)
-        keys = [self.written(name) for name in names]
-        if len(found) > 1:
-            raise _wrong(f"`{'` and `'.join(self.written(name) for name in found)}` exclude each other")
-        if not found and not optional:
-            raise _wrong(f"one of {_listed(keys)} is needed")
-
-    def _check_namespace(self, kinds: tuple[str, ...], *, needed: bool) -> None:
-        """Refuse a namespace where the kind has none, and its absence where that would mean all of them."""
-        namespace = getattr(self, "namespace", None)
-        for kind in kinds:
-            base, _, group = kind.partition(".")
-            if group and group not in _BUILT_IN_GROUPS and not group.endswith(".k8s.io"):
-                continue  # someone's own kind, whatever its name
-            if namespace and base in CLUSTER_SCOPED_KINDS:
-                raise _wrong(f"a {base} lives in no namespace", key="namespace")
-            if needed and not namespace and base in NAMESPACED_KINDS:
-                raise _wrong(f"a {base} lives in a namespace; say in which, with `namespace`")
-
-
-def _listed(words: list[str]) -> str:
-    quoted = [f"`{word}`" for word in words]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+def _check_namespace(model: Model, kinds: tuple[str, ...], *, needed: bool) -> None:
+    """Refuse a namespace where the kind has none, and its absence where that would mean all of them."""
+    namespace = getattr(model, "namespace", None)
+    for kind in kinds:
+        base, _, group = kind.partition(".")
+        if group and group not in _BUILT_IN_GROUPS and not group.endswith(".k8s.io"):
+            continue  # someone's own kind, whatever its name
+        if namespace and base in CLUSTER_SCOPED_KINDS:
+            raise wrong(f"a {base} lives in no namespace", key="namespace")
+        if needed and not namespace and base in NAMESPACED_KINDS:
+            raise wrong(f"a {base} lives in a namespace; say in which, with `namespace`")
 
 
 # ── The actions, in the order of the phases they first appear in ──────────────────────────────────────────
@@ -318,7 +248,7 @@ class Apply(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Apply:
-        self._need_one("file", "files", "manifest")
+        self.need_one("file", "files", "manifest")
         return self
 
 
@@ -340,8 +270,8 @@ class Ready(Model):
 
     @model_validator(mode="after")
     def _sensible(self) -> Ready:
-        self._need_one("name", "selector", optional=True)
-        self._check_namespace((self.kind,), needed=self.name is not None)
+        self.need_one("name", "selector", optional=True)
+        _check_namespace(self, (self.kind,), needed=self.name is not None)
         return self
 
 
@@ -359,7 +289,7 @@ class ExecTarget(Model):
 
     @model_validator(mode="after")
     def _one_pod(self) -> ExecTarget:
-        self._need_one("pod", "selector")
+        self.need_one("pod", "selector")
         return self
 
 
@@ -390,7 +320,7 @@ class WriteFile(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> WriteFile:
-        self._need_one("size", "content")
+        self.need_one("size", "content")
         return self
 
 
@@ -401,6 +331,21 @@ class EtcdSnapshot(Model):
     """What later steps call it."""
     storage: Label | SkipJsonSchema[None] = None
     """A name from spec.storage; the run's own temporary store when left out."""
+
+
+class StoredBackup(Model):
+    """Take an etcd snapshot that a policy made before, such as last night's: the drill proves that very one."""
+
+    name: Label
+    """What later steps call it."""
+    policy: Text
+    """The policy file, relative to the drill file."""
+    source: Label
+    """A name from the policy's sources."""
+    backup: Text | SkipJsonSchema[None] = None
+    """The backup's name; the newest one that is not known to be damaged when left out."""
+    location: Label | SkipJsonSchema[None] = None
+    """A name from the policy's locations; the first that has the backup when left out."""
 
 
 class VeleroBackup(Model):
@@ -435,7 +380,7 @@ class CopyBackup(Model):
     @model_validator(mode="after")
     def _two_places(self) -> CopyBackup:
         if self.from_ == self.to:
-            raise _wrong(f"a copy from `{self.to}` to itself is no copy", key="to")
+            raise wrong(f"a copy from `{self.to}` to itself is no copy", key="to")
         return self
 
 
@@ -497,9 +442,9 @@ class Delete(Model):
 
     @model_validator(mode="after")
     def _sensible(self) -> Delete:
-        self._need_one("kind", "kinds")
-        self._need_one("name", "names", "selector", "all")
-        self._check_namespace(self.all_kinds, needed=True)
+        self.need_one("kind", "kinds")
+        self.need_one("name", "names", "selector", "all")
+        _check_namespace(self, self.all_kinds, needed=True)
         return self
 
 
@@ -513,8 +458,8 @@ class Scale(_Objects):
 
     @model_validator(mode="after")
     def _sensible(self) -> Scale:
-        self._need_one("name", "selector")
-        self._check_namespace((self.kind,), needed=True)
+        self.need_one("name", "selector")
+        _check_namespace(self, (self.kind,), needed=True)
         return self
 
 
@@ -528,7 +473,7 @@ class Patch(_Objects):
 
     @model_validator(mode="after")
     def _sensible(self) -> Patch:
-        self._check_namespace((self.kind,), needed=True)
+        _check_namespace(self, (self.kind,), needed=True)
         return self
 
 
@@ -542,7 +487,7 @@ class StopNode(Model):
 
     @model_validator(mode="after")
     def _sensible(self) -> StopNode:
-        self._need_one("name", "selector")
+        self.need_one("name", "selector")
         return self
 
 
@@ -633,10 +578,10 @@ class Assert(Model):
     def _selects_something(self) -> Assert:
         for key in ("apiVersion", "kind"):
             if not isinstance(self.resource.get(key), str):
-                raise _wrong(f"resource.{key} is needed, as in a manifest", key="resource")
+                raise wrong(f"resource.{key} is needed, as in a manifest", key="resource")
         metadata = self.resource.get("metadata", {})
         if not isinstance(metadata, dict):
-            raise _wrong("resource.metadata must be a mapping", key="resource")
+            raise wrong("resource.metadata must be a mapping", key="resource")
         return self
 
 
@@ -657,8 +602,8 @@ class Absent(_Objects):
 
     @model_validator(mode="after")
     def _sensible(self) -> Absent:
-        self._need_one("name", "selector", optional=True)
-        self._check_namespace((self.kind,), needed=self.name is not None)
+        self.need_one("name", "selector", optional=True)
+        _check_namespace(self, (self.kind,), needed=self.name is not None)
         return self
 
 
@@ -685,6 +630,7 @@ Action: TypeAlias = (
     | Exec
     | WriteFile
     | EtcdSnapshot
+    | StoredBackup
     | VeleroBackup
     | CopyBackup
     | VerifyBackup
@@ -744,9 +690,9 @@ class Step(Model):
     def _exactly_one_action(self) -> Step:
         found = [key for key, name in self.actions().items() if getattr(self, name) is not None]
         if not found:
-            raise _wrong(f"a step needs an action, one of {_listed(list(self.actions()))}")
+            raise wrong(f"a step needs an action, one of {listed(list(self.actions()))}")
         if len(found) > 1:
-            raise _wrong(f"a step has one action; make `{'` and `'.join(found)}` steps of their own", key=found[1])
+            raise wrong(f"a step has one action; make `{'` and `'.join(found)}` steps of their own", key=found[1])
         return self
 
 
@@ -763,6 +709,7 @@ class BackupStep(Step):
     """A step that makes a backup, or looks at one."""
 
     etcd_snapshot: EtcdSnapshot | SkipJsonSchema[None] = None
+    stored_backup: StoredBackup | SkipJsonSchema[None] = None
     velero_backup: VeleroBackup | SkipJsonSchema[None] = None
     copy_backup: CopyBackup | SkipJsonSchema[None] = None
     verify_backup: VerifyBackup | SkipJsonSchema[None] = None
@@ -864,9 +811,9 @@ class ClusterSpec(Model):
 
     @model_validator(mode="after")
     def _one_provider(self) -> ClusterSpec:
-        self._need_one("kind", "embedded", "context", "kubeconfig", optional=True)
+        self.need_one("kind", "embedded", "context", "kubeconfig", optional=True)
         if self.existing and self.start_in == "restore":
-            raise _wrong("an existing cluster is not started by the drill", key="startIn")
+            raise wrong("an existing cluster is not started by the drill", key="startIn")
         return self
 
 
@@ -900,7 +847,7 @@ class StorageSpec(Model):
 
     @model_validator(mode="after")
     def _one_place(self) -> StorageSpec:
-        self._need_one("s3", "directory")
+        self.need_one("s3", "directory")
         return self
 
 
@@ -946,6 +893,10 @@ class Evidence(Model):
     """Controls that this drill is evidence for, copied as they are."""
 
 
+def _about_stored(action: Action) -> bool:
+    return isinstance(action, (StoredBackup, VerifyBackup))
+
+
 class DrillSpec(Model):
     """What happens, phase by phase."""
 
@@ -977,8 +928,9 @@ class DrillSpec(Model):
     """Build what the drill is about."""
     backup: Annotated[tuple[BackupStep, ...], Field(min_length=1)]
     """Back it up. The baseline is taken when this phase begins."""
-    fault: Annotated[tuple[FaultStep, ...], Field(min_length=1)]
-    """Break it. The recovery clock starts when this phase ends."""
+    fault: tuple[FaultStep, ...] = ()
+    """Break it. The recovery clock starts when this phase ends. Only a drill of a `storedBackup` may leave it out: its
+    new cluster has nothing of what was lost."""
     restore: Annotated[tuple[RestoreStep, ...], Field(min_length=1)]
     """Recover."""
     verify: Annotated[tuple[VerifyStep, ...], Field(min_length=1)]
@@ -1000,10 +952,23 @@ class DrillSpec(Model):
         """The clusters by name, with the one that a drill without clusters has."""
         return dict(self.clusters) or {DEFAULT_CLUSTER: ClusterSpec()}
 
+    @property
+    def proves_stored(self) -> bool:
+        """Whether it proves a backup that was there before: then nothing of this run is in it."""
+        return any(isinstance(step.action, StoredBackup) for step in self.backup)
+
+    @model_validator(mode="after")
+    def _a_fault_or_nothing_yet(self) -> DrillSpec:
+        if not self.fault and not self.proves_stored:
+            raise wrong("a drill breaks something: say what, in `fault`")
+        if self.proves_stored and len(self.backup) > len([s for s in self.backup if _about_stored(s.action)]):
+            raise wrong("a `storedBackup` is proven by itself: leave the other backups to another drill", key="backup")
+        return self
+
     @model_validator(mode="after")
     def _time_zone_of_a_schedule(self) -> DrillSpec:
         if self.time_zone and not self.schedule:
-            raise _wrong("a time zone without a `schedule` means nothing", key="timeZone")
+            raise wrong("a time zone without a `schedule` means nothing", key="timeZone")
         return self
 
 
@@ -1026,41 +991,16 @@ def drill_schema() -> dict[str, Any]:
     It knows the shape only. That names refer to something, that files exist, and which keys exclude each
     other is checked when a drill is loaded.
     """
-    schema = DrillFile.model_json_schema(by_alias=True)
-    definitions: dict[str, Any] = schema.pop("$defs")
+    return document_schema(
+        DrillFile, url=SCHEMA_URL, title="clusterguard drill", scope="matrix", adjust=_one_action_each
+    )
+
+
+def _one_action_each(definitions: dict[str, Any]) -> None:
     for step in (SetupStep, BackupStep, FaultStep, RestoreStep, VerifyStep, CleanupStep):
         definitions[step.__name__]["oneOf"] = [{"required": [action]} for action in step.actions()]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_URL,
-        **_polished(schema, definitions),
-        "title": "clusterguard drill",
-        "$defs": {name: _polished(definition, definitions) for name, definition in definitions.items()},
-    }
 
 
 def drill_schema_text() -> str:
     """Return the JSON Schema as the text that is published."""
-    return json.dumps(drill_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _polished(definition: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    if "properties" not in definition:
-        return definition
-    fields = definition["properties"].items()
-    return {
-        **definition,
-        "properties": {key: _polished_field(key, field, definitions) for key, field in fields},
-    }
-
-
-def _polished_field(key: str, field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Name a field as the file does, describe it by what it refers to, and let matrix references pass."""
-    referred = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
-    described = {"description": referred.get("description", ""), **field, "title": key}
-    if field.get("default", ...) is None:  # a file cannot say null
-        del described["default"]
-    if field.get("type") in ("integer", "boolean"):
-        rules = {name: described.pop(name) for name in ("type", "minimum", "maximum") if name in described}
-        described["anyOf"] = [rules, {"type": "string", "pattern": r"^\$\{matrix\.[^{}]+\}$"}]
-    return described
+    return schema_text(drill_schema())

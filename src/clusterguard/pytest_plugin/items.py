@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
+from clusterguard.documents.values import selects
 from clusterguard.drills.load import load_drills
 from clusterguard.drills.needs import why_not_run
 from clusterguard.drills.programs import programs_for, require_docker_for
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
-from clusterguard.drills.values import selects
 from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
 from clusterguard.model.durations import parse_duration
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from clusterguard.drills.load import Drill
+    from clusterguard.drills.stored import StoredSnapshot
 
 __all__ = ["DrillFile", "DrillItem", "DrillNotProvenError", "Session", "settings_from", "shown_progress"]
 
@@ -220,9 +221,16 @@ def settings_from(config: pytest.Config) -> DrillSettings:
             omit_restore=config.getoption("--drill-omit-restore"),
             longest_wait=parse_duration(longest) if longest else None,
             evidence=Path(evidence) if evidence else None,
+            stored=_find_stored,
         )
     except (ValueError, ConfigError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _find_stored(policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:
+    from clusterguard.policies.stored import PolicyBackups  # few drills need it, and every start of pytest would pay
+
+    return PolicyBackups(environ=os.environ)(policy, source, backup=backup, location=location)
 
 
 def _with_hint(error: ClusterGuardError) -> str:

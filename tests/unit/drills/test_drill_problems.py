@@ -25,7 +25,7 @@ CASES = {
     "misspelt kind of document": ("kind: Drill\n", "kind: drill\n", 2, 7, "kind: `Drill` is expected here, not `drill`; did you mean `Drill`?"),
     "other version": ("v1alpha1", "v2", 1, 13, "apiVersion: `clusterguard.dev/v2` is not known; this version of clusterguard reads clusterguard.dev/v1alpha1"),
     "missing key": ("{from: before}", "{}", 19, 18, "spec.restore[0].etcdRestore: `from` is missing"),
-    "missing phase": ("  fault:\n" + FAULT, "", 6, 3, "spec: `fault` is missing"),
+    "missing phase": ("  fault:\n" + FAULT, "", 6, 3, "spec: a drill breaks something: say what, in `fault`"),
     "empty phase": ("  verify:\n  - restored: {}\n", "  verify: []\n", 20, 11, "spec.verify: is empty; at least one is needed"),
     "two actions": (FAULT, FAULT + "    scale: {kind: Deployment, namespace: a, name: b, replicas: 0}\n", 18, 5, "spec.fault[0]: a step has one action; make `delete` and `scale` steps of their own"),
     "no action": ("- restored: {}", "- timeout: 3m", 21, 5, "spec.verify[0]: a step needs an action, one of `restored`, `ready`, `assert`, `absent`, `http`, `exec` or `sameFiles`"),
