@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli import cluster, drill, etcd, inventory, toolchain, velero
+from clusterguard.cli import audit, cluster, drill, etcd, fleet, inventory, metrics, run, status, toolchain, velero
 from clusterguard.errors import ClusterGuardError
 
 __all__ = ["app", "main"]
@@ -23,6 +23,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(run.run)
+app.command()(run.retain)
+app.command()(status.status)
+app.command()(metrics.metrics)
+app.add_typer(audit.app)
+app.add_typer(fleet.app)
 app.add_typer(drill.app)
 app.add_typer(etcd.app)
 app.add_typer(velero.app)

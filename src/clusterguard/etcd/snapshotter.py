@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import (
     ClusterError,
@@ -29,7 +30,7 @@ from clusterguard.stores.local import LocalStore
 from clusterguard.stores.transfer import local_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from clusterguard.clusters.base import Cluster, ControlPlane, EtcdAccess
     from clusterguard.etcd.gateway import EtcdGateway, LiveHash, MemberStatus
@@ -56,6 +57,14 @@ class _Contents:
     revision: int
     current_revision: int  # the one a member started from the file is at: a compaction may have left no record of it
     storage_version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Received:
+    integrity: Integrity
+    contents: _Contents
+    total_keys: int
+    hashed: HashKV | LiveHash
 
 
 class EtcdSnapshotter:
@@ -96,7 +105,7 @@ class EtcdSnapshotter:
         self._progress = progress
         self._scratch = scratch
 
-    def save(self, name: str | None = None) -> Snapshot:
+    def save(self, name: str | None = None, *, annotate: Callable[[str], Mapping[str, Any]] = lambda _: {}) -> Snapshot:
         """Stream a snapshot of one member into the store and return its record.
 
         The bytes are hashed on their way and appear in the store only once etcd's SHA-256 trailer matches.
@@ -104,6 +113,7 @@ class EtcdSnapshotter:
 
         Args:
             name: What to call it, by default ``etcd-`` and the time.
+            annotate: Asked, with the key of the bytes once the store has them, for further fields of the record.
 
         Raises:
             EtcdUnavailableError: No member answers.
@@ -121,9 +131,9 @@ class EtcdSnapshotter:
         # Whoever left it may still be at work: its bytes are let be until our record has made the name ours.
         key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
         with self._member() as (gateway, member):
-            integrity, contents = self._receive(key, gateway, member)
+            received = self._receive(key, gateway, member)
             with self._removed_on_failure(key):
-                record = self._describe(name, key, taken, gateway, member, integrity, contents)
+                record = self._describe(name, key, taken, gateway, member, received, annotate(key))
                 with self._store.put(name + _RECORD) as writer:
                     writer.write(record.to_json().encode())
         if leftover:
@@ -300,17 +310,24 @@ class EtcdSnapshotter:
             # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
             yield max(candidates, key=lambda pair: (not pair[1].is_learner, pair[1].revision))
 
-    def _receive(self, key: str, gateway: EtcdGateway, member: MemberStatus) -> tuple[Integrity, _Contents]:
+    def _receive(self, key: str, gateway: EtcdGateway, member: MemberStatus) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
         if isinstance(self._store, LocalStore):
             with self._store.put(key) as file:
                 integrity = self._stream(gateway, member, file, task=f"saving {key}")
             with self._removed_on_failure(key):
-                return integrity, _contents(self._store.local_path(key))
+                return self._look_into(self._store.local_path(key), gateway, integrity)
         with self._store.put(key) as writer, Spool(writer, scratch=self._scratch) as spool:
             integrity = self._stream(gateway, member, spool, task=f"saving {key}")
+            # While the file is at hand: what the store has of it may be sealed, and the key to it elsewhere.
+            received = self._look_into(spool.path, gateway, integrity)
             spool.finish()
-            return integrity, _contents(spool.path)
+            return received
+
+    def _look_into(self, path: Path, gateway: EtcdGateway, integrity: Integrity) -> _Received:
+        contents = _contents(path)
+        total_keys, hashed = self._measure(path, gateway, contents.current_revision)
+        return _Received(integrity=integrity, contents=contents, total_keys=total_keys, hashed=hashed)
 
     def _stream(self, gateway: EtcdGateway, member: MemberStatus, sink: ObjectWriter, *, task: str) -> Integrity:
         from clusterguard.etcd.stream import stream_snapshot
@@ -350,16 +367,16 @@ class EtcdSnapshotter:
         taken: datetime,
         gateway: EtcdGateway,
         member: MemberStatus,
-        integrity: Integrity,
-        contents: _Contents,
+        received: _Received,
+        notes: Mapping[str, Any],
     ) -> Snapshot:
-        total_keys, hashed = self._measure(key, gateway, contents.current_revision)
+        integrity, contents, hashed = received.integrity, received.contents, received.hashed
         return Snapshot(
             name=name,
             key=key,
             taken=taken,
             revision=contents.revision,
-            total_keys=total_keys,
+            total_keys=received.total_keys,
             size=integrity.size,
             sha256=integrity.sha256,
             etcd_version=member.version,
@@ -371,17 +388,17 @@ class EtcdSnapshotter:
             hash_kv=hashed.hash,
             hash_revision=hashed.hash_revision,
             compact_revision=hashed.compact_revision,
+            extra=MappingProxyType(dict(notes)),
         )
 
-    def _measure(self, key: str, gateway: EtcdGateway, revision: int) -> tuple[int, HashKV | LiveHash]:
+    def _measure(self, path: Path, gateway: EtcdGateway, revision: int) -> tuple[int, HashKV | LiveHash]:
         """Count and hash the live keys: etcd does both in a moment; walking the file is the slow way."""
         try:
             return gateway.count_keys(revision), gateway.hash_kv(revision)
         except EtcdError:  # compacted already, or a user who may save but not read
             from clusterguard.etcd.verification import verify_file
 
-            with local_copy(self._store, key, scratch=self._scratch) as path:
-                structure = verify_file(path, progress=self._progress).structure
+            structure = verify_file(path, progress=self._progress).structure
             return structure.client_keys, structure.hash_kv
 
     def _evidence(self, path: Path, snapshot: Snapshot) -> FileEvidence:

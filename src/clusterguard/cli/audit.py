@@ -1,0 +1,126 @@
+"""``clusterguard audit``: what was done to the backups, and whether that record is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clusterguard.policies.audit import TrailOfLocation
+    from clusterguard.policies.places import Place
+
+__all__ = ["app"]
+
+_BROKEN, _COULD_NOT_TELL = 1, 2
+_MOST_FINDINGS = 20
+
+app = typer.Typer(
+    name="audit",
+    help="The audit trail: every backup, deletion, verification and restore, chained by hashes.",
+    no_args_is_help=True,
+)
+
+_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
+_Location = Annotated[str, typer.Option(help="Only the trail in this location.")]
+
+
+@app.command()
+def verify(
+    policy: _File,
+    location: _Location = "",
+    head: Annotated[str, typer.Option(help="Hash of a line that is known to have been there.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read the whole trail of each location and check it. Exit code 1: one is broken; 2: one cannot be read."""
+    from clusterguard.policies.audit import compare_trails
+    from clusterguard.terminal import out
+
+    places = _places(policy, location)
+    trails = compare_trails(places, expected_head=head)
+    if as_json:
+        typer.echo(json.dumps([each.to_dict() for each in trails], indent=2))
+    else:
+        for each in trails:
+            for line, style in _lines(each):
+                out.print(line, style=style, markup=False, soft_wrap=True)
+    if any(each.broken for each in trails):
+        raise typer.Exit(_BROKEN)
+    if any(each.error for each in trails):
+        raise typer.Exit(_COULD_NOT_TELL)
+
+
+@app.command()
+def show(
+    policy: _File,
+    location: _Location = "",
+    since: Annotated[str, typer.Option(help="Only from this day or time on, such as 2030-01-31 (UTC).")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+) -> None:
+    """Print the events of the trail, the oldest first; without --location, of the first location that can be read."""
+    from clusterguard.model.audit import as_json_line
+    from clusterguard.policies.audit import read_events
+    from clusterguard.terminal import out
+
+    first = _moment(since)
+    for event in read_events(_places(policy, location)):
+        if first is not None and event.time < first:
+            continue
+        if as_json:
+            typer.echo(as_json_line(event))
+        else:
+            line = f"{event.time:%Y-%m-%d %H:%M:%S}  {event.actor}@{event.host}  {event}"
+            style = {"failed": "red", "warning": "yellow"}.get(event.outcome)
+            out.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def _places(file: Path, location: str) -> tuple[Place, ...]:
+    from clusterguard.errors import ConfigError
+    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.places import open_places
+
+    policy = load_policy(file, environ=dict(os.environ))
+    places = open_places(policy)
+    chosen = tuple(each for each in places if location in {"", each.name})
+    if not chosen:
+        raise ConfigError(
+            f"the policy has no location {location!r}", hint=f"it has {', '.join(each.name for each in places)}"
+        )
+    return chosen
+
+
+def _moment(text: str) -> datetime | None:
+    from clusterguard.errors import ConfigError
+
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no day or time", hint="write 2030-01-31 or 2030-01-31T06:00Z") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _lines(trail: TrailOfLocation) -> list[tuple[str, str]]:
+    if trail.report is None:
+        return [(f"{trail.location}: cannot be read: {trail.error}", "red")]
+    report = trail.report
+    what = f"{report.lines:,} events in {report.segments:,} segments, head {report.head[:16] or 'none'}"
+    if report.since_head is not None:
+        what += f", {report.since_head:,} of them after the expected head"
+    lines = [
+        (f"{trail.location}: {'intact' if trail.report.ok else 'BROKEN'}: {what}", "green" if report.ok else "red")
+    ]
+    lines += [(f"  {each}", "red") for each in report.findings[:_MOST_FINDINGS]]
+    if len(report.findings) > _MOST_FINDINGS:
+        lines.append((f"  … and {len(report.findings) - _MOST_FINDINGS} more: --json has them all", "red"))
+    if trail.catalog_head_missing:
+        lines.append((f"  the catalog's head, {trail.catalog_head[:16]}, is not in the trail: it was cut off", "red"))
+    if trail.missing_runs:
+        runs = ", ".join(trail.missing_runs[:3]) + (" …" if len(trail.missing_runs) > 3 else "")  # noqa: PLR2004 - enough
+        lines.append((f"  {len(trail.missing_runs)} runs that other locations tell of are not there: {runs}", "yellow"))
+    return lines

@@ -1,0 +1,44 @@
+"""``clusterguard metrics``: the status of policies, served to a Prometheus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["metrics"]
+
+
+def metrics(
+    policy: Annotated[list[Path], typer.Argument(help="Policy files.", metavar="POLICY...")],
+    listen: Annotated[str, typer.Option(help="Address and port.")] = "127.0.0.1:9188",
+    within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 8,
+    cache: Annotated[float, typer.Option(help="Seconds for which an answer is given again.", min=0)] = 5,
+) -> None:
+    """Serve Prometheus metrics at /metrics until it is told to end. Each scrape looks at the locations."""
+    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.metrics import serve
+    from clusterguard.policies.places import open_places
+    from clusterguard.policies.watching import PolicyWatch
+    from clusterguard.terminal import err
+
+    policies = [load_policy(file, environ=dict(os.environ)) for file in policy]
+    # One for each policy, for as long as we serve: it remembers which locations still owe an answer.
+    watches = [PolicyWatch(each, open_places(each), within_seconds=within) for each in policies]
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    with serve(listen, lambda: [watch.status() for watch in watches], cache_seconds=cache) as url:
+        err.print(f"serving {url}", markup=False, soft_wrap=True)
+        ended.wait()

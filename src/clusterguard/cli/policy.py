@@ -1,0 +1,110 @@
+"""``clusterguard policy``: check policies, show what they come to, print their schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clusterguard.model.policy import Policy
+
+__all__ = ["app"]
+
+_NOT_RIGHT = 1
+
+app = typer.Typer(name="policy", help="Policies: what is backed up, when, where to.", no_args_is_help=True)
+
+_Files = Annotated[list[Path], typer.Argument(help="Policy files.", metavar="POLICY...")]
+_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
+
+
+@app.command()
+def check(
+    policies: _Files,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for what is only risky, too.")] = False,
+) -> None:
+    """Tell everything that is wrong in policies, and what is risky though valid. Exit code 1: one is wrong."""
+    from clusterguard.errors import InvalidDocumentError
+    from clusterguard.policies.load import load_policy
+    from clusterguard.terminal import err, out
+
+    wrong = False
+    for file in policies:
+        try:
+            policy = load_policy(file, environ=os.environ)
+        except InvalidDocumentError as error:
+            wrong = True
+            err.print(error.message, style="red", markup=False, soft_wrap=True)
+            if error.hint:
+                err.print(f"  → {error.hint}", style="yellow", markup=False, soft_wrap=True)
+            continue
+        problems = _wrong_drills(policy)
+        risky = _tell_risks(policy, file)
+        for problem in problems:
+            err.print(problem, style="red", markup=False, soft_wrap=True)
+        if not problems:
+            words = f", with {risky} warning{'s' * (risky != 1)}" if risky else ""
+            out.print(f"{file}: policy {policy.name} is valid{words}", style="green", markup=False, soft_wrap=True)
+        wrong = wrong or bool(problems) or (strict and risky > 0)
+    if wrong:
+        raise typer.Exit(_NOT_RIGHT)
+
+
+@app.command()
+def plan(
+    policy: _File,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a run would do, and when the next ones are due; do nothing of it."""
+    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.planning import plan_policy
+
+    found = plan_policy(load_policy(policy, environ=os.environ), now=datetime.now(UTC))
+    typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else found.to_text())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors."""
+    from clusterguard.policies.schema import policy_schema_text
+
+    typer.echo(policy_schema_text(), nl=False)
+
+
+def _wrong_drills(policy: Policy) -> list[str]:
+    """Return what is wrong with the drills that prove the policy; each is loaded, and none is run."""
+    from clusterguard.drills import load_drills
+    from clusterguard.drills.schema import StoredBackup
+    from clusterguard.errors import InvalidDrillError
+
+    problems = []
+    for proof in policy.proofs:
+        path = Path(proof.drill)
+        try:
+            drills = load_drills(path, environ=os.environ, root=path.parent)
+        except InvalidDrillError as error:
+            problems.append(f"proof `{proof.name}`: {error.message}")
+            continue
+        actions = (step.action for drill in drills for step in drill.steps)
+        restored = {action.source for action in actions if isinstance(action, StoredBackup)}
+        if proof.source not in restored:
+            problems.append(
+                f"proof `{proof.name}`: {path} restores no backup of `{proof.source}`; it needs a storedBackup step"
+            )
+    return problems
+
+
+def _tell_risks(policy: Policy, file: Path) -> int:
+    from clusterguard.policies.risks import risks
+    from clusterguard.terminal import err
+
+    found = risks(policy, now=datetime.now(UTC))
+    for risk in found:
+        err.print(f"{file}: warning: {risk}", style="yellow", markup=False, soft_wrap=True)
+        err.print(f"  → {risk.hint}", markup=False, soft_wrap=True)
+    return len(found)

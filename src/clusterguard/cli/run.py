@@ -1,0 +1,181 @@
+"""``clusterguard run``, ``retain`` and what else is done with a policy's backups: fetch and rotate."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clusterguard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clusterguard.model.policy import Policy
+    from clusterguard.model.policy_run import RunReport
+    from clusterguard.policies.run import Part
+
+__all__ = ["fetch", "retain", "rotate", "run"]
+
+_FAILED = 1
+
+_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
+_Wait = Annotated[
+    str, typer.Option("--wait", help="Wait so long for another run of the policy, such as 1h.", metavar="DURATION")
+]
+_TrustClock = Annotated[
+    bool, typer.Option("--trust-clock", help="Remove by age although something speaks against this machine's clock.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Location = Annotated[str, typer.Option("--location", help="The location to read; by default the first that has it.")]
+_Backup = Annotated[str, typer.Argument(help="The backup's name; by default the newest.")]
+
+
+def run(
+    policy: _File,
+    step: Annotated[
+        list[str] | None,
+        typer.Option("--step", help="Only this part: backup, verify, retain or prove. May be given several times."),
+    ] = None,
+    wait: _Wait = "",
+    trust_clock: _TrustClock = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only what is not well, as cron likes it.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Do what a policy says, once: back up, verify, remove, prove. Exit code 1: it failed, or too few copies hold."""
+    from clusterguard.policies.run import PARTS, PolicyRunner
+    from clusterguard.terminal import err, out
+    from clusterguard.terminal.run_view import RunView
+
+    parts = _parts(step, PARTS)
+    view = RunView(err if as_json else out, quiet=quiet)
+    runner = PolicyRunner(
+        policy=_read(policy),
+        environ=os.environ,
+        tell=view,
+        wait_seconds=_seconds(wait),
+        trust_clock=trust_clock,
+    )
+    report = runner.run(parts)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(report), indent=2))
+    elif not quiet or report.outcome != "ok":
+        view.finish(report)
+    if report.outcome == "failed":
+        raise typer.Exit(_FAILED)
+
+
+def retain(
+    policy: _File,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would become of every backup.")] = False,
+    wait: _Wait = "",
+    trust_clock: _TrustClock = False,
+) -> None:
+    """Remove what the policy's retention removes, and nothing else of a run."""
+    from clusterguard.policies.run import PolicyRunner
+    from clusterguard.terminal import out
+    from clusterguard.terminal.run_view import RunView, show_retention
+
+    view = RunView(out)
+    runner = PolicyRunner(
+        policy=_read(policy), environ=os.environ, tell=view, wait_seconds=_seconds(wait), trust_clock=trust_clock
+    )
+    if dry_run:
+        plans = runner.planned_retention()
+        show_retention(out, [(each.source, each.place.name, each.plan) for each in plans])
+        return
+    report = runner.run(["retain"])
+    view.finish(report)
+    if report.outcome == "failed":
+        raise typer.Exit(_FAILED)
+
+
+def fetch(
+    policy: _File,
+    source: Annotated[str, typer.Argument(help="A source of the policy.")],
+    to: Annotated[str, typer.Option("--to", help="Where to: a folder, or s3://BUCKET/PREFIX.", metavar="STORE")],
+    backup: _Backup = "",
+    location: _Location = "",
+) -> None:
+    """Put a backup somewhere else in plain: a snapshot that etcdutl reads, or a Velero backup as its bucket had it."""
+    from clusterguard.policies.seals import seal_of
+    from clusterguard.policies.stored import fetch as fetch_backup
+    from clusterguard.stores import open_store
+    from clusterguard.terminal import out
+
+    read = _read(policy)
+    name = fetch_backup(
+        read, source, open_store(to), seal=seal_of(read, os.environ), backup=backup, location=location
+    )
+    out.print(f"{name} is in {to}, in plain", markup=False, soft_wrap=True)
+
+
+def rotate(
+    policy: _File,
+    old: Annotated[Path, typer.Option("--old", help="The policy as it was, with the key that opens what lies there.")],
+    wait: _Wait = "",
+) -> None:
+    """Seal every copy anew for the policy's present recipients; the old copy goes once the new one is proven."""
+    from clusterguard.policies.run import PolicyRunner
+    from clusterguard.terminal import out
+    from clusterguard.terminal.run_view import RunView
+
+    view = RunView(out)
+    runner = PolicyRunner(policy=_read(policy), environ=os.environ, tell=view, wait_seconds=_seconds(wait))
+    report = runner.rotate(_read(old))
+    view.finish(report)
+    if report.outcome == "failed":
+        raise typer.Exit(_FAILED)
+
+
+def _read(path: Path) -> Policy:
+    from clusterguard.policies.load import load_policy
+
+    return load_policy(path, environ=os.environ)
+
+
+def _seconds(text: str) -> float:
+    from clusterguard.model.durations import parse_duration
+
+    try:
+        return parse_duration(text).total_seconds() if text else 0
+    except ValueError as error:
+        raise ConfigError(f"--wait: {error}") from error
+
+
+def _parts(wanted: list[str] | None, known: tuple[Part, ...]) -> list[Part]:
+    from clusterguard.documents.values import did_you_mean
+
+    for each in wanted or ():
+        if each not in known:
+            raise ConfigError(f"--step {each}: there is no such part{did_you_mean(each, known)}",
+                              hint=f"there are {', '.join(known)}")  # fmt: skip
+    return [part for part in known if not wanted or part in wanted]
+
+
+def _as_dict(report: RunReport) -> dict[str, Any]:
+    return {
+        "policy": report.policy,
+        "run": report.run,
+        "outcome": report.outcome,
+        "started": report.started.isoformat(),
+        "finished": report.finished.isoformat(),
+        "recovered": list(report.recovered),
+        "steps": [
+            {
+                "verb": step.verb,
+                "outcome": step.outcome,
+                "at": step.at.isoformat(),
+                "source": step.source,
+                "location": step.location,
+                "backup": step.backup,
+                "digest": step.digest,
+                "size": step.size,
+                "seconds": round(step.seconds, 3),
+                "detail": step.detail,
+                "hint": step.hint,
+            }
+            for step in report.steps
+        ],
+    }

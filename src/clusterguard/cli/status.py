@@ -1,0 +1,70 @@
+"""``clusterguard status``: what is protected, what is overdue, where the copies are, when a restore was last proven."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clusterguard.model.policy_status import PolicyStatus
+
+__all__ = ["looked_at", "status"]
+
+_NOT_PROTECTED = 1
+
+
+def status(
+    policy: Annotated[list[Path], typer.Argument(help="Policy files.", metavar="POLICY...")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_metrics: Annotated[bool, typer.Option("--metrics", help="Print Prometheus metrics.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page for browsers to this file.")] = None,
+    allow_at_risk: Annotated[bool, typer.Option(help="Exit code 0 for `at risk` too.")] = False,
+    within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 30,
+) -> None:
+    """Show what is protected right now. Exit code 1: a policy is not, or is at risk."""
+    if as_json and as_metrics:
+        raise typer.BadParameter("choose one of --json and --metrics")
+    found = looked_at(policy, within_seconds=within)
+    if html is not None:
+        from clusterguard.policies.page import write_page
+
+        write_page(html, *found)
+    if as_json:
+        typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
+    elif as_metrics:
+        from clusterguard.policies.metrics import render
+
+        typer.echo(render(*found), nl=False)
+    else:
+        _show(found)
+    good = {"protected", "at risk"} if allow_at_risk else {"protected"}
+    if not all(each.verdict in good for each in found):
+        raise typer.Exit(_NOT_PROTECTED)
+
+
+def looked_at(files: list[Path], *, within_seconds: float) -> list[PolicyStatus]:
+    """Return the status of each policy, by looking at its locations now.
+
+    Raises:
+        ConfigError: A policy cannot be read.
+    """
+    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.places import open_places
+    from clusterguard.policies.watching import PolicyWatch
+
+    policies = [load_policy(file, environ=dict(os.environ)) for file in files]
+    return [PolicyWatch(each, open_places(each), within_seconds=within_seconds).status() for each in policies]
+
+
+def _show(found: list[PolicyStatus]) -> None:
+    from clusterguard.terminal import out
+    from clusterguard.terminal.status_view import status_view
+
+    for number, each in enumerate(found):
+        if number:
+            out.print()
+        out.print(status_view(each))

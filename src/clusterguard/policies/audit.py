@@ -1,0 +1,269 @@
+"""The audit trail of a policy in one location: appended to, read and checked; see `clusterguard.model.audit`.
+
+A segment is an object that is created once and never written again, so a location whose bucket lets the writer create
+objects but neither replace nor remove them keeps a trail that the writer cannot change.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from clusterguard.errors import ClusterGuardError, ObjectExistsError, ObjectNotFoundError, StoreError
+from clusterguard.model.audit import (
+    AuditEvent,
+    AuditReport,
+    ChainLink,
+    Segment,
+    chained,
+    check_trail,
+    events_in,
+    last_link,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from clusterguard.model.policy_run import RunReport
+    from clusterguard.policies.places import Place
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["AUDIT_FOLDER", "AuditTrail", "TrailOfLocation", "compare_trails", "events_of", "read_events"]
+
+AUDIT_FOLDER: Final = ".clusterguard/audit/"
+
+_SEGMENT = re.compile(rf"{re.escape(AUDIT_FOLDER)}(\d{{12}})\.jsonl")
+_ATTEMPTS: Final = 100  # as many writers at once as nobody has
+_READERS: Final = 16
+
+
+class AuditTrail:
+    """The audit trail in one location.
+
+    Args:
+        store: The policy's root in the location.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def append(self, events: Sequence[AuditEvent], *, run: str) -> str:
+        """Add events as one new segment, and return the hash of the last line.
+
+        Another writer may add one at the same time: whoever comes second follows the first. No events add nothing.
+
+        Args:
+            events: In the order they happened.
+            run: The run that they belong to.
+
+        Raises:
+            StoreError: The location does not take it, or the last segment there is not whole: nothing can follow it.
+        """
+        for _ in range(_ATTEMPTS):
+            link = self._last()
+            if not events:
+                return link.hash
+            data, new = chained(events, after=link)
+            try:
+                with self._store.put(_key(new.segment)) as writer:
+                    writer.write(data)
+            except ObjectExistsError:
+                continue
+            return new.hash
+        raise StoreError(
+            f"{self._store.url}: run {run} could not add to the audit trail: others took its number {_ATTEMPTS} times",
+            hint="find out what writes there all the time; no run does",
+        )
+
+    def head(self) -> str:
+        """Return the hash of the last line, or an empty text where there is none.
+
+        Raises:
+            StoreError: The location cannot be read, or the last segment is not whole.
+        """
+        return self._last().hash
+
+    def segments(self) -> Iterator[Segment]:
+        """Yield all segments in their order, and what else lies in their folder.
+
+        Raises:
+            StoreError: The location cannot be read.
+        """
+        keys = self._keys()
+        with ThreadPoolExecutor(max_workers=_READERS) as readers:
+            yield from readers.map(self._read, keys)
+
+    def verify(self, expected_head: str = "") -> AuditReport:
+        """Read the whole trail and check it; see `check_trail`.
+
+        Raises:
+            StoreError: The location cannot be read.
+        """
+        return check_trail(self.segments(), expected_head=expected_head)
+
+    def _keys(self) -> list[str]:
+        return [info.key for info in self._store.list(AUDIT_FOLDER)]
+
+    def _last(self) -> ChainLink:
+        keys = [key for key in self._keys() if _SEGMENT.fullmatch(key)]
+        if not keys:
+            return ChainLink()
+        link = last_link(self._read(keys[-1]))
+        if link is None:
+            raise StoreError(
+                f"{self._store.url}: the end of the audit trail, {keys[-1]}, is not as it was written,"
+                " so nothing can follow it",
+                hint="`clusterguard audit verify` says what is wrong; keep the folder elsewhere as evidence and remove"
+                " it here, and the next run begins a new trail",
+            )
+        return link
+
+    def _read(self, key: str) -> Segment:
+        match = _SEGMENT.fullmatch(key)
+        try:
+            with self._store.get(key) as reader:
+                data = b"".join(iter(lambda: reader.read(1 << 20), b""))
+        except ObjectNotFoundError:
+            data = b""  # it was listed a moment ago: an empty segment is a finding
+        return Segment(key=key, number=int(match[1]) if match else None, data=data)
+
+
+def events_of(
+    report: RunReport, *, actor: str, policy_digest: str = "", host: str | None = None
+) -> tuple[AuditEvent, ...]:
+    """Return a run as events for the trail, in the order they happened.
+
+    Args:
+        report: What the run did.
+        actor: Who ran it.
+        policy_digest: SHA-256 of the policy file.
+        host: Where; by default this machine.
+    """
+    machine = socket.gethostname() if host is None else host
+    return tuple(
+        AuditEvent(
+            time=step.at,
+            actor=actor,
+            host=machine,
+            run=report.run,
+            policy=report.policy,
+            policy_digest=policy_digest,
+            verb=step.verb,
+            outcome=step.outcome,
+            source=step.source,
+            location=step.location,
+            backup=step.backup,
+            digest=step.digest,
+            size=step.size,
+            detail=step.detail,
+        )
+        for step in report.steps
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailOfLocation:
+    """The trail of one location, and how it compares with the others.
+
+    Attributes:
+        location: Its name in the policy.
+        report: What a look at it found; None where it could not be read.
+        error: Why it could not be.
+        catalog_head: The head that the location's own catalog remembers; empty for none.
+        catalog_head_missing: Whether that line is not in the trail any more.
+        runs: The runs that it tells of.
+        missing_runs: Those that another location tells of, and it does not: it was down then, or lost them.
+    """
+
+    location: str
+    report: AuditReport | None = None
+    error: str = ""
+    catalog_head: str = ""
+    catalog_head_missing: bool = False
+    runs: frozenset[str] = frozenset()
+    missing_runs: tuple[str, ...] = ()
+
+    @property
+    def broken(self) -> bool:
+        """Whether something of it was changed or removed."""
+        return self.catalog_head_missing or (self.report is not None and not self.report.ok)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {
+            "location": self.location,
+            "broken": self.broken,
+            "error": self.error,
+            "catalogHead": self.catalog_head,
+            "catalogHeadMissing": self.catalog_head_missing,
+            "missingRuns": list(self.missing_runs),
+            **(self.report.to_dict() if self.report else {}),
+        }
+
+
+def compare_trails(places: Sequence[Place], *, expected_head: str = "") -> tuple[TrailOfLocation, ...]:
+    """Check the trail of every location, each against itself, its own catalog's memory, and the others' runs.
+
+    Args:
+        places: The locations.
+        expected_head: The hash of a line that is known to have been in one of the trails, in whichever.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, len(places))) as readers:
+        found = list(readers.map(lambda place: _looked_at(place, expected_head), places))
+    if any(each.report is not None and each.report.since_head is not None for each in found):
+        # Each location's trail has hashes of its own: a head is expected in the one that it came from alone.
+        found = [_without_foreign_head(each) for each in found]
+    everywhere = frozenset[str]().union(*(each.runs for each in found))
+    return tuple(
+        each if each.report is None else replace(each, missing_runs=tuple(sorted(everywhere - each.runs)))
+        for each in found
+    )
+
+
+def read_events(places: Sequence[Place]) -> Iterator[AuditEvent]:
+    """Yield the events of the first of these locations that can be read, the oldest first.
+
+    Raises:
+        ClusterGuardError: None of them can be.
+    """
+    refused: ClusterGuardError | None = None
+    for place in places:
+        try:
+            segments = list(AuditTrail(place.root).segments())
+        except ClusterGuardError as error:
+            refused = error
+            continue
+        for segment in segments:
+            yield from events_in(segment)
+        return
+    if refused is not None:
+        raise refused
+
+
+def _looked_at(place: Place, expected_head: str) -> TrailOfLocation:
+    try:
+        segments = list(AuditTrail(place.root).segments())
+        remembered = place.catalog().audit_head
+    except ClusterGuardError as error:
+        return TrailOfLocation(location=place.name, error=error.message)
+    return TrailOfLocation(
+        location=place.name,
+        report=check_trail(segments, expected_head=expected_head),
+        catalog_head=remembered,
+        catalog_head_missing=bool(remembered) and check_trail(segments, expected_head=remembered).since_head is None,
+        runs=frozenset(event.run for segment in segments for event in events_in(segment)),
+    )
+
+
+def _without_foreign_head(trail: TrailOfLocation) -> TrailOfLocation:
+    if trail.report is None:
+        return trail
+    findings = tuple(each for each in trail.report.findings if each.problem != "head not found")
+    return replace(trail, report=replace(trail.report, findings=findings))
+
+
+def _key(number: int) -> str:
+    return f"{AUDIT_FOLDER}{number:012d}.jsonl"

@@ -1,0 +1,239 @@
+"""New backups: one read of the source, copies in every location that answers, each of them read back."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.errors import BackupCorruptError, ClusterGuardError, WrongKeyError
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.model.backup_options import BackupOptions, LabelSelector
+from clusterguard.model.policy import EtcdSource, VeleroSource
+from clusterguard.policies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
+from clusterguard.policies.reach import etcd_of, velero_of
+from clusterguard.policies.verify import contents_problem, opens, stored_problem
+from clusterguard.stores.fan_out import FanOutStore
+from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.transfer import copy_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.errors import StoreError
+    from clusterguard.model.catalog import BackupEntry, Depth
+    from clusterguard.model.policy import Source
+    from clusterguard.policies.places import Place
+    from clusterguard.policies.session import Session, Task
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["back_up", "fan_out_of", "judge_copies"]
+
+
+@singledispatch
+def back_up(source: Source, session: Session) -> None:
+    """Back a source up into every location that answers, and read every copy back.
+
+    What goes wrong is reported as a step of the session. The backup counts once as many copies as the policy wants
+    were read back and are whole; fewer are kept, and the step has failed.
+    """
+    raise NotImplementedError(type(source).__name__)
+
+
+@back_up.register(EtcdSource)
+def _(source: EtcdSource, session: Session) -> None:
+    name = _new_name(source.name, session, "%Y%m%dT%H%M%SZ")
+    with session.step("backup", source=source.name, backup=name) as task:
+        fan = fan_out_of(source.name, session)
+        store = SealedStore(fan, session.seal)
+
+        def annotate(key: str) -> Mapping[str, Any]:
+            stored = store.sealed(key)
+            return {
+                "policy": session.policy.name,
+                "source": source.name,
+                "run": session.run,
+                "sealed": session.seal.suffix.endswith(".age"),
+                "stored_key": stored.key,
+                "stored_sha256": stored.sha256,
+                "stored_size": stored.size,
+            }
+
+        with etcd_of(source, progress=session.progress) as access:
+            snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, now=session.now)
+            record = snapshotter.save(name, annotate=annotate)
+            entry = etcd_entry(record, source.name)
+            task.digest, task.size = entry.sha256, entry.size
+            _tell_failures(fan, session, source.name, name)
+            copies = _read_back(entry, session, fan, access)
+        judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
+        task.detail = f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes" + (
+            f", {entry.size:,} stored; {task.detail}" if entry.size != record.size else f"; {task.detail}"
+        )
+
+
+@back_up.register(VeleroSource)
+def _(source: VeleroSource, session: Session) -> None:
+    name = _new_name(source.name, session, "%Y%m%dt%H%M%Sz")
+    with session.step("backup", source=source.name, backup=name) as task:
+        with velero_of(source, progress=session.progress) as velero:
+            backup = velero.back_up(name, _options(source), timeout_seconds=source.timeout.total_seconds())
+            outcome = velero.outcome(backup)
+            outcome.raise_for_findings()
+        bucket = _bucket(source)
+        _require_intact(bucket, name, session.now())
+        fan = fan_out_of(source.name, session)
+        record = _copy_velero(source, session, fan, bucket, name, backup.started or session.now())
+        entry = velero_entry(record)
+        task.size = entry.size
+        _tell_failures(fan, session, source.name, name)
+        copies = _read_back(entry, session, fan, None)
+        judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
+        task.detail = f"{len(record.objects)} files, {entry.size:,} bytes; {task.detail}"
+        if source.volumes != "none" and task.outcome == "ok":
+            task.detail += "; the data of volumes stays where Velero put it, and has no further copy"
+
+
+def fan_out_of(source: str, session: Session) -> FanOutStore:
+    """Return the folder of a source in every location that answers, as one store to write to."""
+    return FanOutStore({place.name: place.of_source(source) for place in session.places}, minimum=1)
+
+
+def judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None:
+    """Say whether there are enough copies that were read back."""
+    wanted = session.policy.copies
+    task.detail = f"{sound} of {made} copies read back and whole"
+    if sound < wanted:
+        task.outcome = "failed"
+        task.detail += f", and the policy wants {wanted}"
+        task.hint = "what there is is kept; the next run makes the missing copies once their locations answer"
+    elif sound < len(session.policy.locations):
+        task.outcome = "warning"
+        task.detail += f"; {len(session.policy.locations)} locations should have one"
+        task.hint = "the next run makes the missing copies once their locations answer"
+
+
+def _new_name(source: str, session: Session, pattern: str) -> str:
+    """Return a name by the time that no location has yet: a clock that was set back must not name a backup twice."""
+    taken = {entry.name for catalog in session.catalogs.values() for entry in catalog.of_source(source)}
+    name = f"{source}-{session.now():{pattern}}"
+    return name if name not in taken else f"{name}-{session.run.rpartition('-')[2]}"
+
+
+def _tell_failures(fan: FanOutStore, session: Session, source: str, backup: str) -> None:
+    for location, error in fan.failures.items():
+        with session.step("copy", source=source, location=location, backup=backup) as task:
+            task.outcome, task.detail = "warning", f"left out for the rest of this run: {error.message}"
+            task.hint = error.hint or "the next run makes the missing copy"
+        session.drop(location)
+
+
+def _read_back(entry: BackupEntry, session: Session, fan: FanOutStore, access: EtcdAccess | None) -> int:
+    """Read every new copy back, all locations at once; return how many are whole."""
+    failures: Mapping[str, StoreError] = fan.failures
+    places = [place for place in session.places if place.name not in failures]
+    if not places:
+        return 0
+    with ThreadPoolExecutor(max_workers=len(places)) as readers:
+        checks = [readers.submit(_check, place, entry, session) for place in places]
+        found = [each.result() for each in checks]
+    whole = [place for place, problem in zip(places, found, strict=True) if not problem]
+    if whole and opens(session.seal, entry):
+        # The stored bytes are the same everywhere, so what is in them is looked at in one location.
+        problem = _check_contents(whole[0], entry, session, access)
+        found = [problem or each for each in found]
+    depth: Depth = "contents" if opens(session.seal, entry) else "bytes"
+    for place, problem in zip(places, found, strict=True):
+        checked = replace(entry, problem=problem) if problem else replace(entry, verified=session.now(), depth=depth)
+        session.know(place, [checked])
+    return sum(not problem for problem in found)
+
+
+def _check(place: Place, entry: BackupEntry, session: Session) -> str:
+    problem = "not read back"
+    with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
+        try:
+            problem = stored_problem(place, entry)
+        except ClusterGuardError as error:
+            problem = f"it could not be read back: {error.message}"
+        task.digest, task.size = entry.sha256, entry.size
+        task.detail = problem or "every stored byte read back, digest equal"
+        # Whether the backup counts without this copy is judged with all of them.
+        task.outcome = "warning" if problem else "ok"
+    return problem
+
+
+def _check_contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> str:
+    problem = "not opened"
+    with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
+        try:
+            problem, task.detail = contents_problem(place, entry, session, access)
+        except WrongKeyError as error:
+            problem = task.detail = f"the policy's own key does not open what was just sealed: {error.message}"
+            task.hint = (
+                "the identity must belong to one of the recipients; whoever has theirs can still read the backup"
+            )
+        task.outcome = "failed" if problem else "ok"
+    return problem
+
+
+# ---- Velero ------------------------------------------------------------------------------------------------
+
+
+def _options(source: VeleroSource) -> BackupOptions:
+    return BackupOptions(
+        included_namespaces=source.included_namespaces,
+        excluded_namespaces=source.excluded_namespaces,
+        label_selector=LabelSelector.parse(source.selector) if source.selector else None,
+        storage_location=source.velero_location,
+        snapshot_volumes=source.volumes == "snapshots",
+        default_volumes_to_fs_backup=source.volumes == "fileSystem",
+    )
+
+
+def _bucket(source: VeleroSource) -> ObjectStore:
+    from clusterguard.stores import open_store
+
+    return open_store(source.bucket)
+
+
+def _require_intact(bucket: ObjectStore, name: str, now: datetime) -> None:
+    from clusterguard.velero.bucket import verify_backup
+
+    verify_backup(bucket, name, now=now).raise_for_findings()
+
+
+def _copy_velero(
+    source: VeleroSource, session: Session, fan: FanOutStore, bucket: ObjectStore, name: str, created: datetime
+) -> VeleroRecord:
+    """Copy a backup's folder as it stands in the bucket, so that a copy, once opened, is a bucket to Velero."""
+    from clusterguard.velero.layout import BackupLayout
+
+    sealed = SealedStore(fan, session.seal, plain=())
+    objects: dict[str, tuple[str, int]] = {}
+    plain: dict[str, str] = {}
+    keys: Sequence[str] = [info.key for info in bucket.list(BackupLayout(name).folder)]
+    for key in keys:
+        plain[key] = copy_object(bucket, key, sealed)
+        stored = sealed.sealed(key)
+        objects[stored.key] = (stored.sha256, stored.size)
+    if not objects:
+        raise BackupCorruptError(
+            f"backup {name} is not in {bucket.url}", hint="`bucket` must be the prefix of Velero's storage location"
+        )
+    record = VeleroRecord(
+        name=name,
+        source=source.name,
+        policy=session.policy.name,
+        run=session.run,
+        created=created,
+        sealed=session.seal.suffix.endswith(".age"),
+        objects=objects,
+        plain=plain,
+    )
+    with fan.put(f"{name}{RECORD}") as writer:
+        writer.write(record.to_json())
+    return record

@@ -1,0 +1,91 @@
+"""Copies that a location missed while it was away: made from a location that has them, and read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from clusterguard.errors import ClusterGuardError, SnapshotCorruptError
+from clusterguard.policies.places import RECORD
+from clusterguard.policies.retain import plan_for
+from clusterguard.policies.verify import stored_objects, stored_problem
+from clusterguard.stores.transfer import copy_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusterguard.model.catalog import BackupEntry
+    from clusterguard.policies.places import Place
+    from clusterguard.policies.session import Session
+
+__all__ = ["catch_up", "missing_copies"]
+
+_MOST_FOR_A_RUN: Final = 50  # newest first: what one run does not reach, the next one does
+
+
+def catch_up(session: Session) -> None:
+    """Copy to each location what it lacks of the backups that the retention would keep there, the newest first."""
+    for place, entry in missing_copies(session):
+        _copy(place, entry, session)
+
+
+def missing_copies(session: Session) -> list[tuple[Place, BackupEntry]]:
+    """Return which location lacks which backup, the newest backup first, at most as many as a run makes up for."""
+    missing = []
+    for source in session.policy.sources:
+        everywhere: dict[str, BackupEntry] = {}
+        for place in session.places:
+            for entry in session.catalogs[place.name].of_source(source.name):
+                # The copy to make others from is one that was found sound.
+                if entry.name not in everywhere or (entry.sound and not everywhere[entry.name].sound):
+                    everywhere[entry.name] = entry
+        kept = {backup.name for backup in plan_for(everywhere.values(), session.policy, now=session.now()).kept}
+        for place in session.places:
+            there = {entry.name: entry for entry in session.catalogs[place.name].of_source(source.name)}
+            missing += [
+                (place, everywhere[name])
+                for name in kept
+                if name not in there or (there[name].problem and everywhere[name].sound)
+            ]
+    missing.sort(key=lambda pair: pair[1].created, reverse=True)
+    return missing[:_MOST_FOR_A_RUN]
+
+
+def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
+    with session.step("copy", source=entry.source, location=place.name, backup=entry.name, on_error="warning") as task:
+        task.digest, task.size = entry.sha256, entry.size
+        donors = list(_donors(place, entry, session))
+        if not donors:
+            task.outcome, task.detail = "warning", "no location that answers has a sound copy to make this one from"
+            return
+        for donor in donors:
+            try:
+                _copy_objects(donor, place, entry)
+                problem = stored_problem(place, entry)
+            except ClusterGuardError as error:
+                problem = error.message
+            if not problem:
+                copied = replace(entry, verified=session.now(), depth="bytes", problem="", locked_until=None)
+                session.know(place, [copied])
+                task.outcome, task.detail = "ok", f"caught up from {donor.name}, read back and whole"
+                return
+            task.outcome, task.detail = "warning", f"from {donor.name}: {problem}"
+
+
+def _donors(place: Place, entry: BackupEntry, session: Session) -> Iterator[Place]:
+    for other in session.places:
+        there = session.catalogs[other.name].entries.get(entry.key)
+        if other.name != place.name and there is not None and not there.problem:
+            yield other
+
+
+def _copy_objects(donor: Place, place: Place, entry: BackupEntry) -> None:
+    """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup."""
+    source, target = donor.of_source(entry.source), place.of_source(entry.source)
+    for key, (sha256, _) in stored_objects(donor, entry).items():
+        # Overwriting: what is there already without a record, or damaged, is no backup.
+        found = copy_object(source, key, target, overwrite=True)
+        if found != sha256:
+            target.delete(key)
+            raise SnapshotCorruptError(f"{key} of {donor.name} has sha256 {found[:16]}…, written was {sha256[:16]}…")
+    copy_object(source, f"{entry.name}{RECORD}", target, overwrite=True)

@@ -1,0 +1,75 @@
+"""How far a store reaches, and whether two of them are the same place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from clusterguard.errors import ConfigError
+from clusterguard.stores import open_store
+
+__all__ = ["Extent", "extent_of", "located"]
+
+_RELATIVE: Final = ("./", "../", "~/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """A part of a system that stores bytes.
+
+    Attributes:
+        system: This machine's files, or one bucket of one server.
+        parts: The folders, from the top.
+    """
+
+    system: str
+    parts: tuple[str, ...]
+
+    def relation(self, other: Extent) -> str | None:
+        """Return how this lies to another one, in words, or None where they have nothing in common."""
+        if self.system != other.system:
+            return None
+        if self.parts == other.parts:
+            return "is the same place as"
+        if self.parts[: len(other.parts)] == other.parts:
+            return "is inside of"
+        return "contains" if other.parts[: len(self.parts)] == self.parts else None
+
+
+def located(url: str, directory: Path) -> str:
+    """Return a store's location with its paths made absolute, relative ones beginning in ``directory``."""
+    if url.startswith(_RELATIVE) or url in {".", "..", "~"}:
+        return os.path.normpath(directory / Path(url).expanduser())
+    base, mark, query = url.partition("?")
+    if not base.startswith("s3://") or not mark:
+        return url
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if not any(name == "ca" and not Path(value).is_absolute() for name, value in pairs):
+        return url  # as it was written: what is wrong with it is for the store to say
+    absolute = [
+        (name, os.path.normpath(directory / Path(value).expanduser()) if name == "ca" and value else value)
+        for name, value in pairs
+    ]
+    return f"{base}?{urlencode(absolute, safe='/:')}"
+
+
+def extent_of(url: str) -> Extent:
+    """Return how far the store at a location reaches; nothing is connected to.
+
+    Raises:
+        ConfigError: It is no store's location, or one that holds nothing for long.
+    """
+    opened = urlsplit(open_store(url).url)
+    match opened.scheme:
+        case "file":
+            return Extent(system="files", parts=Path(unquote(opened.path)).resolve().parts)
+        case "s3":
+            server = dict(parse_qsl(opened.query)).get("endpoint", "").rstrip("/").lower()
+            parts = tuple(part for part in unquote(opened.path).split("/") if part)
+            return Extent(system=f"s3://{opened.netloc}@{server}", parts=parts)
+    raise ConfigError(
+        f"{url!r} is gone when the process ends", hint="write a folder, such as ./backups, or s3://bucket/prefix"
+    )

@@ -1,0 +1,192 @@
+"""A fleet as an Indexed Job: one pod for each cluster, as many at a time as wanted, each with a limit of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from clusterguard.errors import ConfigError
+from clusterguard.policies.pods import (
+    PROVING,
+    SECRETS_FOLDER,
+    STORAGE_FOLDER,
+    USER,
+    config_key,
+    config_source,
+    confined,
+    credentials_of,
+    drill_files,
+    files_beside,
+    scratch_volumes,
+    secret_key,
+    secret_source,
+    security_of,
+    volume,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from clusterguard.policies.fleet import Fleet, FleetCluster
+    from clusterguard.policies.pods import Json, Mounted
+
+__all__ = ["FleetJobOptions", "fleet_manifests"]
+
+_FLEET_FOLDER: Final = "/etc/clusterguard/fleet"
+_FLEET_KEY: Final = "fleet.yaml"
+_JOB_NAME: Final = "batch.kubernetes.io/job-name"
+_MOST_INDEXES: Final = 100_000  # of a Job with a limit for each index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetJobOptions:
+    """What Kubernetes must be told beside the fleet.
+
+    Attributes:
+        results: The store of the results, as `open_store` takes it.
+        image: The image of clusterguard, with the programs that the drills need.
+        namespace: Where the Job is; it must be there.
+        parallelism: How many clusters at a time.
+        attempts: How often a cluster is tried again of which nothing could be told; a verdict is final.
+        longest: How long one cluster's drills may take.
+        kept: How long the finished Job is kept.
+        schedule: Five fields for a CronJob; empty for one Job.
+        time_zone: Of the schedule.
+        allowed_contexts: Globs of contexts that drills may destroy in.
+        secrets: Holds the kubeconfigs, each under its file's name.
+        writer_secret: Holds ``credentials`` for the results; empty where pods have an identity without them.
+        scratch: The most that a pod may write to its own disk.
+    """
+
+    results: str
+    image: str = "clusterguard:latest"
+    namespace: str = "clusterguard"
+    parallelism: int = 5
+    attempts: int = 1
+    longest: timedelta = timedelta(hours=2)
+    kept: timedelta = timedelta(days=7)
+    schedule: str = ""
+    time_zone: str = "UTC"
+    allowed_contexts: tuple[str, ...] = ()
+    secrets: str = "clusterguard-secrets"
+    writer_secret: str = "clusterguard-writer"  # noqa: S105 - a name
+    scratch: str = "10Gi"
+
+
+def fleet_manifests(fleet: Fleet, *, options: FleetJobOptions) -> tuple[Json, ...]:
+    """Return a ConfigMap with the fleet and its drills, and the Job (or CronJob) that runs one pod for each cluster.
+
+    Raises:
+        InvalidDrillError: A drill is wrong, or wants a variable that the cluster does not give.
+        ConfigError: A pod would not find something; the message says what to change.
+    """
+    files = _files_of(fleet)
+    labels = {"app.kubernetes.io/name": "clusterguard", "app.kubernetes.io/instance": fleet.name}
+    metadata: Json = {"namespace": options.namespace, "labels": labels}
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {**metadata, "name": f"{fleet.name}-fleet"},
+        "data": {config_key(path): text for path, text in files.items()},
+    }
+    job = {"metadata": {"labels": labels}, "spec": _job_spec(fleet, options, files)}
+    if not options.schedule:
+        named = {**metadata, "generateName": f"{fleet.name}-"}
+        return config, {"apiVersion": "batch/v1", "kind": "Job", "metadata": named, "spec": job["spec"]}
+    cronjob = {
+        "schedule": options.schedule,
+        "timeZone": options.time_zone,
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 3600,
+        "jobTemplate": job,
+    }
+    named = {**metadata, "name": f"{fleet.name}-fleet"}
+    return config, {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": named, "spec": cronjob}
+
+
+def _files_of(fleet: Fleet) -> Mapping[str, str]:
+    for cluster in fleet.clusters:
+        fleet.load_drills(cluster, {})  # as in its pod, which has no variables but those of the fleet
+    drills = fleet.drill_paths()
+    return files_beside(
+        fleet.path.absolute(),
+        name=_FLEET_KEY,
+        named=[*drills, *(file for each in drills for file in drill_files(each))],
+    )
+
+
+def _job_spec(fleet: Fleet, options: FleetJobOptions, files: Mapping[str, str]) -> Json:
+    number = len(fleet.clusters)
+    if number > _MOST_INDEXES:
+        raise ConfigError(f"fleet {fleet.name} has {number:,} clusters, and one Job takes {_MOST_INDEXES:,}")
+    rounds = -(-number // options.parallelism) * (1 + options.attempts)
+    allowed = [word for glob in options.allowed_contexts for word in ("--allow-context", glob)]
+    arguments = ["--results", options.results, "--run", "$(RUN)", *allowed]
+    return {
+        "completionMode": "Indexed",
+        "completions": number,
+        "parallelism": min(options.parallelism, number),
+        "backoffLimitPerIndex": options.attempts,
+        # The others are run whatever becomes of one.
+        "maxFailedIndexes": number,
+        "activeDeadlineSeconds": int(options.longest.total_seconds()) * rounds,
+        "ttlSecondsAfterFinished": int(options.kept.total_seconds()),
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+                # A verdict: it would be the same again.
+                {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [1]}},
+            ]
+        },
+        "template": {
+            "metadata": {
+                "labels": {"app.kubernetes.io/name": "clusterguard", "app.kubernetes.io/instance": fleet.name}
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": False,
+                "activeDeadlineSeconds": int(options.longest.total_seconds()),
+                "securityContext": security_of(USER),
+                **confined(
+                    image=options.image,
+                    args=["fleet", "run", f"{_FLEET_FOLDER}/{_FLEET_KEY}", *arguments],
+                    env=_environment(options),
+                    volumes=_volumes(fleet, options, files),
+                    resources=PROVING,
+                ),
+            },
+        },
+    }
+
+
+def _environment(options: FleetJobOptions) -> Iterator[Json]:
+    yield {"name": "RUN", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{_JOB_NAME}']"}}}
+    if options.writer_secret:
+        yield credentials_of(STORAGE_FOLDER)
+
+
+def _volumes(fleet: Fleet, options: FleetJobOptions, files: Mapping[str, str]) -> Iterator[Mounted]:
+    yield volume("fleet", config_source(f"{fleet.name}-fleet", files), _FLEET_FOLDER)
+    yield from scratch_volumes(options.scratch)
+    if options.writer_secret:
+        yield volume("storage", secret_source(options.writer_secret), STORAGE_FOLDER)
+    if keys := sorted({key for cluster in fleet.clusters if (key := _kubeconfig_key(fleet, cluster))}):
+        yield volume("secrets", secret_source(options.secrets, keys=keys), SECRETS_FOLDER)
+
+
+def _kubeconfig_key(fleet: Fleet, cluster: FleetCluster) -> str:
+    """Return the key of the Secret that a cluster is reached by; nothing for one that the pod starts itself.
+
+    Raises:
+        ConfigError: No pod has what reaches it.
+    """
+    if cluster.cluster == "embedded":
+        return ""
+    kubeconfig = cluster.file_of(fleet.path.parent)
+    if kubeconfig is None:
+        raise ConfigError(
+            f"cluster {cluster.name} is {cluster.cluster}, which no pod knows",
+            hint=f"put a kubeconfig into a Secret, and name it {SECRETS_FOLDER}/{cluster.name}",
+        )
+    return secret_key(str(kubeconfig))

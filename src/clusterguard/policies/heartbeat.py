@@ -1,0 +1,123 @@
+"""The dead man's switch: somebody else's clock, wound up by every run, which alarms when none comes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import requests
+
+from clusterguard.errors import ConfigError
+from clusterguard.model.policy_run import StepReport
+from clusterguard.policies.addresses import read_address, unlogged
+from clusterguard.retrying import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from clusterguard.model.policy import Heartbeat
+
+__all__ = ["Moment", "beat"]
+
+Moment: TypeAlias = Literal["start", "success", "failure"]
+
+_SUFFIXES: Final[Mapping[Moment, str]] = {"start": "/start", "success": "", "failure": "/fail"}
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 10.0
+_LONGEST_BODY: Final = 10_000  # bytes that such services keep of it
+_SERVER_ERROR: Final = 500
+
+
+class _NotHeardError(Exception):
+    """The service did not take it; the text has no address in it."""
+
+    def __init__(self, seen: str, *, again: bool) -> None:
+        super().__init__(seen)
+        self.again = again
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def beat(
+    heartbeat: Heartbeat,
+    moment: Moment,
+    *,
+    environ: Mapping[str, str],
+    body: str = "",
+    retries: RetryPolicy | None = None,
+    now: Callable[[], datetime] = _utc_now,
+) -> StepReport:
+    """Tell the service that a run began, succeeded or failed, and report whether it heard.
+
+    One that does not answer is a warning: the backup counts all the same, and the service alarms by itself.
+
+    Args:
+        heartbeat: Where its address is.
+        moment: What to tell.
+        environ: Environment variables.
+        body: What the service is to keep with it; cut off after 10,000 bytes.
+        retries: How often to try; by default three times within a few seconds.
+        now: The clock, UTC.
+    """
+    began = now()
+    try:
+        url = _address(heartbeat, moment, environ)
+        data = body.encode("utf-8", errors="replace")[:_LONGEST_BODY]
+        policy = retries or RetryPolicy(attempts=3, first_wait_seconds=0.5)
+        policy.run(lambda: _post(url, data), retryable=lambda error: isinstance(error, _NotHeardError) and error.again)
+    except ConfigError as error:
+        detail, hint = f"the heartbeat was not sent: {error.message}", error.hint or ""
+    except _NotHeardError as error:
+        detail = f"the heartbeat's service was not told of the {moment}: {error}"
+        hint = f"check the address in {heartbeat.url}, and whether it can be reached from here"
+    else:
+        return StepReport(
+            verb="heartbeat", outcome="ok", at=now(), detail=moment, seconds=(now() - began).total_seconds()
+        )
+    return StepReport(
+        verb="heartbeat",
+        outcome="warning",
+        at=now(),
+        detail=detail,
+        hint=hint,
+        seconds=(now() - began).total_seconds(),
+    )
+
+
+def _address(heartbeat: Heartbeat, moment: Moment, environ: Mapping[str, str]) -> str:
+    url = urlsplit(read_address(heartbeat.url, environ))
+    if url.scheme not in {"http", "https"} or not url.netloc:
+        raise ConfigError(
+            f"{heartbeat.url} holds no http or https address", hint="write one like https://hc-ping.com/…"
+        )
+    return url._replace(path=url.path.rstrip("/") + _SUFFIXES[moment]).geturl()
+
+
+def _post(url: str, data: bytes) -> None:
+    with unlogged():
+        try:
+            answer = requests.post(
+                url,
+                data=data,
+                headers={"Content-Type": "text/plain; charset=utf-8"},
+                timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS),
+            )
+        except requests.RequestException as error:
+            # Its text has the address in it, and so has its cause.
+            raise _NotHeardError(_in_words(error), again=True) from None
+    if not answer.ok:
+        raise _NotHeardError(f"it answered {answer.status_code}", again=answer.status_code >= _SERVER_ERROR)
+
+
+def _in_words(error: requests.RequestException) -> str:
+    match error:
+        case requests.exceptions.SSLError():
+            return "its certificate is not trusted"
+        case requests.Timeout():
+            return "it did not answer in time"
+        case requests.ConnectionError():
+            return "no connection to it"
+        case _:
+            return "the request could not be made"

@@ -1,0 +1,491 @@
+"""A policy as objects of Kubernetes: one CronJob for each thing that is due by a clock of its own.
+
+What a pod may do follows from what the policy names, and there are no switches for it:
+
+- A file of etcd's certificates below `ETCD_FOLDER` comes from a Secret; any other path is a file of the control-plane
+  node, mounted alone and read-only. Only then does the pod run there, and as root, since kubeadm keeps keys for root.
+- A secret of the policy below `SECRETS_FOLDER`, or in a variable, comes from one Secret, key by key: a pod that writes
+  backups never has the key that opens them.
+- A Velero source whose cluster is `IN_CLUSTER` is asked with the rights of the backup's ServiceAccount; nothing else
+  here has rights at the API server, or a token for it.
+
+Backups, verifications and proofs use the credentials of the writer, which delete nothing; only retention has the
+keeper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from urllib.parse import unquote, urlsplit
+
+from clusterguard.documents.interpolation import references
+from clusterguard.errors import ConfigError
+from clusterguard.model.policy import EtcdSource, Secret, VeleroSource
+from clusterguard.policies.pods import (
+    MODEST,
+    PROVING,
+    SECRETS_FOLDER,
+    STORAGE_FOLDER,
+    USER,
+    below,
+    config_key,
+    config_source,
+    confined,
+    credentials_of,
+    drill_files,
+    files_beside,
+    scratch_volumes,
+    secret_key,
+    secret_source,
+    security_of,
+    volume,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from clusterguard.model.policy import Policy
+    from clusterguard.policies.pods import Json, Mounted
+
+__all__ = [
+    "CONFIG_FOLDER",
+    "ETCD_FOLDER",
+    "IN_CLUSTER",
+    "CronJobOptions",
+    "Group",
+    "cronjob_manifests",
+    "policy_files",
+    "velero_rules",
+]
+
+Group: TypeAlias = Literal["backup", "retain", "verify", "prove"]
+"""A CronJob; also the step that it runs."""
+
+CONFIG_FOLDER: Final = "/etc/clusterguard/policy"
+"""Where pods find the policy and the files beside it."""
+ETCD_FOLDER: Final = "/etc/clusterguard/etcd"
+"""Where pods find a client certificate of etcd that a Secret holds."""
+IN_CLUSTER: Final = "kubeconfig:/etc/clusterguard/in-cluster/kubeconfig"
+"""How a policy names the cluster that its CronJobs run in."""
+
+_IN_CLUSTER_FOLDER: Final = "/etc/clusterguard/in-cluster"
+_TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
+_IN_CLUSTER_KUBECONFIG: Final = f"""\
+apiVersion: v1
+kind: Config
+clusters:
+- name: this
+  cluster:
+    server: https://kubernetes.default.svc
+    certificate-authority: {_TOKEN_FOLDER}/ca.crt
+contexts:
+- name: this
+  context: {{cluster: this, user: this}}
+current-context: this
+users:
+- name: this
+  user:
+    tokenFile: {_TOKEN_FOLDER}/token
+"""
+_POLICY_KEY: Final = "policy.yaml"
+_CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
+_LONGEST_CRONJOB: Final = 52  # characters: Kubernetes appends eleven for the names of its Jobs
+_PATIENCE: Final = "1h"
+_OPENERS: Final = ("verify", "prove")  # what looks into backups, and needs the key for it
+_ONCE_A_DAY: Final = MappingProxyType({"retain": "23 3 * * *", "verify": "43 4 * * *", "prove": "13 5 * * *"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronJobOptions:
+    """What Kubernetes must be told beside the policy.
+
+    Attributes:
+        namespace: Of everything but a Role in Velero's.
+        image: The image of clusterguard; one of a registry that the nodes reach.
+        schedules: When retention, verification and proofs run: five fields, in the policy's time zone. What is due
+            then the policy says; backups follow its own schedule.
+        writer_secret: Holds ``credentials`` of who writes and reads backups; empty where pods have an identity
+            without them.
+        keeper_secret: Holds ``credentials`` of who may also delete; empty likewise.
+        secrets: Holds what the policy calls secrets: one key for each variable, and for each file by its name.
+        etcd_secret: Holds etcd's client certificate where the policy looks for it below `ETCD_FOLDER`.
+        claims: PersistentVolumeClaims by the path that they are mounted at, for locations that are folders.
+        longest: How long one run may take.
+        kept: How long finished Jobs are kept.
+        scratch: The most that a run may write to its own disk: what is verified by its contents lies there, whole.
+    """
+
+    namespace: str = "clusterguard"
+    image: str = "clusterguard:latest"
+    schedules: Mapping[str, str] = field(default_factory=lambda: _ONCE_A_DAY)
+    writer_secret: str = "clusterguard-writer"  # noqa: S105 - a name
+    keeper_secret: str = "clusterguard-keeper"  # noqa: S105 - a name
+    secrets: str = "clusterguard-secrets"
+    etcd_secret: str = "clusterguard-etcd"  # noqa: S105 - a name
+    claims: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    longest: timedelta = timedelta(hours=4)
+    kept: timedelta = timedelta(days=7)
+    scratch: str = "10Gi"
+
+    def __post_init__(self) -> None:
+        """Refuse schedules of things that nobody runs."""
+        known = set(get_args(Group)) - {"backup"}
+        if unknown := set(self.schedules) - known:
+            raise ConfigError(
+                f"no CronJob {', '.join(sorted(unknown))} has a schedule of its own",
+                hint=f"schedules are of {', '.join(sorted(known))}; backups follow the policy's schedule",
+            )
+
+
+def cronjob_manifests(policy: Policy, *, options: CronJobOptions) -> tuple[Json, ...]:
+    """Return everything that runs a policy in Kubernetes, but for the Secrets, in an order that can be applied.
+
+    Files that the policy names are read.
+
+    Raises:
+        ConfigError: A pod could not do what the policy says; the message says what to change.
+    """
+    return _Manifests(policy, options, policy_files(policy)).all()
+
+
+def policy_files(policy: Policy) -> Mapping[str, str]:
+    """Return the policy's file, those that it names and those that its drills apply, by path from the policy's folder.
+
+    Raises:
+        ConfigError: One is not below that folder, cannot be read, or all are too large for a ConfigMap.
+    """
+    if not policy.path:
+        raise ConfigError("this policy was made in a program and has no file", hint="write it to a file and load it")
+    path = Path(policy.path).absolute()
+    drills = [path.parent / proof.drill for proof in policy.proofs]
+    named = [*drills, *(file for drill in drills for file in drill_files(drill))]
+    if policy.encryption is not None and policy.encryption.recipients_file:
+        named.append(path.parent / policy.encryption.recipients_file)
+    return files_beside(path, name=_POLICY_KEY, named=(file for file in named if not below(str(file), SECRETS_FOLDER)))
+
+
+def velero_rules() -> list[Json]:
+    """Return the rights, in Velero's namespace, that a backup by Velero takes: what `VeleroClient` asks for then.
+
+    No backup can be deleted or changed with them, and no location be turned to another bucket.
+    """
+    watch = ["get", "list", "watch"]
+    return [
+        {"apiGroups": ["velero.io"], "resources": ["backups"], "verbs": ["create", *watch]},
+        {"apiGroups": ["velero.io"], "resources": ["backupstoragelocations"], "verbs": ["get", "list"]},
+        {"apiGroups": ["velero.io"], "resources": ["podvolumebackups", "datauploads"], "verbs": ["list"]},
+        # Questions to the server, and its answers; they are removed once they are answered.
+        {
+            "apiGroups": ["velero.io"],
+            "resources": ["downloadrequests", "serverstatusrequests"],
+            "verbs": ["create", "delete", *watch],
+        },
+    ]
+
+
+class _Manifests:
+    """The objects of one policy."""
+
+    def __init__(self, policy: Policy, options: CronJobOptions, files: Mapping[str, str]) -> None:
+        if policy.schedule is None:
+            raise ConfigError(f"policy {policy.name} has no schedule", hint="spec.schedule says when backups are due")
+        self.policy = policy
+        self.schedule = policy.schedule
+        self.options = options
+        self.files = files
+        self.etcd = tuple(source for source in policy.sources if isinstance(source, EtcdSource))
+        self.velero = tuple(source for source in policy.sources if isinstance(source, VeleroSource))
+        for etcd in self.etcd:
+            _require_reachable_etcd(etcd)
+        for velero in self.velero:
+            _require_known_cluster(velero)
+        _require_kept_locations(policy, options)
+        if unknown := [each for each in references(files[_POLICY_KEY]) if each.startswith("env.")]:
+            raise ConfigError(
+                f"the policy takes ${{{unknown[0]}}} from the environment, and no pod has that variable",
+                hint="write its value into the policy; what is secret is named by file or variable in its own keys",
+            )
+        if policy.metrics.textfile and not _mount_of(policy.metrics.textfile, options.claims):
+            raise ConfigError(
+                f"metrics would be written to {policy.metrics.textfile} in a pod, where nobody reads them",
+                hint="use metrics.pushgateway, or mount a claim there",
+            )
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Return the CronJobs that the policy needs."""
+        return get_args(Group) if self.policy.proofs else ("backup", "retain", "verify")
+
+    @property
+    def node_files(self) -> tuple[str, ...]:
+        """Return the files of the control-plane node that backups need."""
+        named = {file for source in self.etcd for file in (source.ca, source.cert, source.key) if file}
+        return tuple(sorted(file for file in named if not below(file, ETCD_FOLDER)))
+
+    @property
+    def on_node_network(self) -> bool:
+        """Return whether etcd is asked on the node's loopback, which pods have only by the node's network."""
+        return any(_is_loopback(endpoint) for source in self.etcd for endpoint in source.endpoints)
+
+    @property
+    def asks_this_cluster(self) -> bool:
+        """Return whether backups ask the API server for anything."""
+        return any(source.cluster == IN_CLUSTER for source in self.velero)
+
+    def all(self) -> tuple[Json, ...]:
+        return (
+            self._namespace(),
+            *(self._service_account(group) for group in self.groups),
+            *self._velero_rights(),
+            self._config(),
+            *(self._cronjob(group) for group in self.groups),
+        )
+
+    def _namespace(self) -> Json:
+        # Pods that have files or the network of their node are only let in as privileged; the others are all
+        # restricted, and whoever takes etcd's certificate from a Secret gets a restricted namespace.
+        level = "privileged" if self.node_files or self.on_node_network else "restricted"
+        labels = {"pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/enforce-version": "latest"}
+        return {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": self.options.namespace, "labels": {"app.kubernetes.io/name": "clusterguard"} | labels},
+        }
+
+    def _service_account(self, group: Group) -> Json:
+        return {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": self._metadata(group),
+            "automountServiceAccountToken": False,
+        }
+
+    def _velero_rights(self) -> Iterator[Json]:
+        name = f"clusterguard-{self._name('backup')}"
+        for namespace in sorted({source.namespace for source in self.velero if source.cluster == IN_CLUSTER}):
+            metadata = {"name": name, "namespace": namespace, "labels": self._labels("backup")}
+            api = "rbac.authorization.k8s.io"
+            yield {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": velero_rules()}
+            yield {
+                "apiVersion": f"{api}/v1",
+                "kind": "RoleBinding",
+                "metadata": metadata,
+                "roleRef": {"apiGroup": api, "kind": "Role", "name": name},
+                "subjects": [
+                    {"kind": "ServiceAccount", "name": self._name("backup"), "namespace": self.options.namespace}
+                ],
+            }
+
+    def _config(self) -> Json:
+        kubeconfig = {"in-cluster.kubeconfig": _IN_CLUSTER_KUBECONFIG} if self.asks_this_cluster else {}
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self._config_name,
+                "namespace": self.options.namespace,
+                "labels": {
+                    "app.kubernetes.io/name": "clusterguard",
+                    "app.kubernetes.io/instance": self.policy.name,
+                },
+            },
+            "data": {config_key(path): text for path, text in self.files.items()} | kubeconfig,
+        }
+
+    def _cronjob(self, group: Group) -> Json:
+        cron = self.schedule.cron if group == "backup" else self.options.schedules.get(group, _ONCE_A_DAY.get(group))
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": self._metadata(group),
+            "spec": {
+                "schedule": cron,
+                "timeZone": self.schedule.time_zone,
+                # Two runs would wait for each other's lock; a run that is late is still wanted within its grace.
+                "concurrencyPolicy": "Forbid",
+                "startingDeadlineSeconds": max(60, int(self.schedule.grace.total_seconds())),
+                "successfulJobsHistoryLimit": 3,
+                "failedJobsHistoryLimit": 3,
+                "jobTemplate": {
+                    "metadata": {"labels": self._labels(group)},
+                    "spec": {
+                        "activeDeadlineSeconds": int(self.options.longest.total_seconds()),
+                        "ttlSecondsAfterFinished": int(self.options.kept.total_seconds()),
+                        "backoffLimit": 0 if group == "prove" else 2,
+                        # A node that is drained is no failed backup.
+                        "podFailurePolicy": {
+                            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+                        },
+                        "template": {
+                            "metadata": {"labels": self._labels(group)},
+                            "spec": self._pod(group),
+                        },
+                    },
+                },
+            },
+        }
+
+    def _pod(self, group: Group) -> Json:
+        # Another CronJob's run may hold the policy's lock: it is over long before this one's time is.
+        args = ["run", f"{CONFIG_FOLDER}/{_POLICY_KEY}", "--step", group, "--wait", _PATIENCE]
+        if group not in _OPENERS and self.policy.encryption is not None and self.policy.encryption.identity is not None:
+            args.append("--without-identity")
+        pod: Json = {
+            "serviceAccountName": self._name(group),
+            "automountServiceAccountToken": group == "backup" and self.asks_this_cluster,
+            "restartPolicy": "Never",
+            "securityContext": security_of(self._user(group)),
+            **confined(
+                image=self.options.image,
+                args=args,
+                env=self._environment(group),
+                volumes=self._volumes(group),
+                resources=PROVING if group == "prove" else MODEST,
+            ),
+        }
+        if group == "backup" and self.on_node_network:
+            # Names of Services are still wanted: the gateway of metrics, an S3 server of this cluster.
+            pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+        if group == "backup" and (self.node_files or self.on_node_network):
+            pod |= {
+                "nodeSelector": {_CONTROL_PLANE: ""},
+                "tolerations": [{"key": _CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"}],
+            }
+        return pod
+
+    def _volumes(self, group: Group) -> Iterator[Mounted]:
+        yield volume("policy", config_source(self._config_name, self.files), CONFIG_FOLDER)
+        yield from scratch_volumes(self.options.scratch)
+        if name := self._storage_secret(group):
+            yield volume("storage", secret_source(name, user=self._user(group)), STORAGE_FOLDER)
+        if files := sorted({secret_key(each.file) for each in self._secrets(group) if each.file}):
+            source = secret_source(self.options.secrets, user=self._user(group), keys=files)
+            yield volume("secrets", source, SECRETS_FOLDER)
+        for number, (path, claim) in enumerate(sorted(self.options.claims.items())):
+            yield volume(f"claim-{number}", {"persistentVolumeClaim": {"claimName": claim}}, path, writable=True)
+        if group == "backup":
+            yield from self._volumes_of_sources()
+
+    def _volumes_of_sources(self) -> Iterator[Mounted]:
+        for number, path in enumerate(self.node_files):
+            yield volume(f"node-file-{number}", {"hostPath": {"path": path, "type": "File"}}, path)
+        if any(below(file, ETCD_FOLDER) for source in self.etcd for file in (source.ca, source.cert, source.key)):
+            yield volume("etcd", secret_source(self.options.etcd_secret, user=self._user("backup")), ETCD_FOLDER)
+        if self.asks_this_cluster:
+            items = [{"key": "in-cluster.kubeconfig", "path": "kubeconfig"}]
+            config = {"configMap": {"name": self._config_name, "items": items}}
+            yield volume("in-cluster", config, _IN_CLUSTER_FOLDER)
+
+    def _environment(self, group: Group) -> Iterator[Json]:
+        # Whom the audit trail names.
+        yield {"name": "CLUSTERGUARD_ACTOR", "value": f"cronjob {self.options.namespace}/{self._name(group)}"}
+        if self._storage_secret(group):
+            yield credentials_of(STORAGE_FOLDER)
+        for name in sorted({each.env for each in self._secrets(group) if each.env}):
+            yield {"name": name, "valueFrom": {"secretKeyRef": {"name": self.options.secrets, "key": name}}}
+
+    def _secrets(self, group: Group) -> Iterator[Secret]:
+        """Yield what a group must know: the key that opens backups is not among what writes them."""
+        yield from (each.url for each in self.policy.notifications)
+        if self.policy.heartbeat is not None:
+            yield self.policy.heartbeat.url
+        encryption = self.policy.encryption
+        if encryption is not None:
+            if encryption.passphrase is not None:
+                yield encryption.passphrase
+            if encryption.identity is not None and group in _OPENERS:
+                yield encryption.identity
+            if below(encryption.recipients_file, SECRETS_FOLDER):
+                yield Secret(file=encryption.recipients_file)
+        if group == "backup":
+            yield from (Secret(file=path) for path in self._kubeconfigs())
+
+    def _user(self, group: Group) -> int:
+        """Return who a pod is: kubeadm keeps etcd's keys for root."""
+        return 0 if group == "backup" and self.node_files else USER
+
+    def _kubeconfigs(self) -> Iterator[str]:
+        for source in self.velero:
+            if source.cluster != IN_CLUSTER:
+                yield source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
+
+    def _storage_secret(self, group: Group) -> str:
+        return self.options.keeper_secret if group == "retain" else self.options.writer_secret
+
+    @property
+    def _config_name(self) -> str:
+        return f"{self.policy.name}-policy"
+
+    def _name(self, group: Group) -> str:
+        name = f"{self.policy.name}-{group}"
+        if len(name) > _LONGEST_CRONJOB:
+            raise ConfigError(
+                f"{name} is too long for a CronJob, which has {_LONGEST_CRONJOB} characters",
+                hint="give the policy a shorter name",
+            )
+        return name
+
+    def _labels(self, group: Group) -> dict[str, str]:
+        return {
+            "app.kubernetes.io/name": "clusterguard",
+            "app.kubernetes.io/instance": self.policy.name,
+            "app.kubernetes.io/component": group,
+        }
+
+    def _metadata(self, group: Group) -> Json:
+        return {"name": self._name(group), "namespace": self.options.namespace, "labels": self._labels(group)}
+
+
+def _require_reachable_etcd(source: EtcdSource) -> None:
+    if not source.endpoints:
+        raise ConfigError(
+            f"source {source.name} is found by {source.cluster or 'nothing'}, and a pod cannot look there",
+            hint="give its endpoints, ca, cert and key: on a node of kubeadm https://127.0.0.1:2379 and "
+            "ca.crt, healthcheck-client.crt and healthcheck-client.key of /etc/kubernetes/pki/etcd",
+        )
+    for file in filter(None, (source.ca, source.cert, source.key)):
+        if not file.startswith("/"):
+            raise ConfigError(
+                f"source {source.name}: {file} is no absolute path, so no pod could find it",
+                hint=f"a path on the control-plane node, or {ETCD_FOLDER}/{PurePosixPath(file).name} from a Secret",
+            )
+
+
+def _require_known_cluster(source: VeleroSource) -> None:
+    kubeconfig = source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
+    if source.cluster != IN_CLUSTER and not below(kubeconfig, SECRETS_FOLDER):
+        raise ConfigError(
+            f"source {source.name} is in cluster {source.cluster}, which no pod knows",
+            hint=f"write {IN_CLUSTER} for the cluster that the pods run in; for another one put a kubeconfig into "
+            f"the Secret, and name it kubeconfig:{SECRETS_FOLDER}/NAME",
+        )
+
+
+def _require_kept_locations(policy: Policy, options: CronJobOptions) -> None:
+    for location in policy.locations:
+        scheme = urlsplit(location.url).scheme
+        folder = unquote(urlsplit(location.url).path) if scheme == "file" else location.url
+        if scheme not in ("", "file"):
+            continue
+        if not _mount_of(folder, options.claims):
+            raise ConfigError(
+                f"location {location.name} is the folder {folder}, which would go with its pod",
+                hint="name a claim that is mounted there (claims), or use a bucket",
+            )
+
+
+def _mount_of(path: str, claims: Mapping[str, str]) -> str:
+    return next((claim for mount, claim in claims.items() if path == mount or below(path, mount)), "")
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

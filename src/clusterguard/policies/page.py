@@ -1,0 +1,108 @@
+"""A policy's status as one HTML file: no script, nothing loaded from elsewhere, for screens light and dark, and paper.
+
+Every text in it is escaped: names and errors come from files and servers, and some of them mean harm.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Final
+
+from clusterguard.errors import ClusterGuardError, ConfigError
+from clusterguard.model.durations import format_duration
+from clusterguard.model.policy_status import age_in_words, size_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clusterguard.model.policy_status import DayState, DayStatus, PolicyStatus
+
+__all__ = ["render_page", "write_page"]
+
+_MODE: Final = 0o644
+_DAY_WORDS: Final[Mapping[DayState, str]] = {
+    "verified": "verified",
+    "unverified": "too few verified copies",
+    "damaged": "damaged",
+    "missed": "missed",
+    "none": "none kept",
+}
+
+
+def render_page(*statuses: PolicyStatus) -> str:
+    """Return the page of one or more policies.
+
+    Raises:
+        ConfigError: The extra `policy` is not installed.
+    """
+    template = _environment().get_template("status.html.j2")
+    page: str = template.render(statuses=statuses, day_words=_DAY_WORDS)
+    return page
+
+
+def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
+    """Write the page in the place of an earlier one; nobody sees half of it.
+
+    Raises:
+        ConfigError: The extra `policy` is not installed.
+        ClusterGuardError: It cannot be written.
+    """
+    target = Path(path).expanduser()
+    page = render_page(*statuses)
+    try:
+        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            try:
+                file.write(page.encode())
+                os.fchmod(file.fileno(), _MODE)
+                file.flush()
+                Path(file.name).replace(target)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise ClusterGuardError(f"{target}: {error.strerror}", hint=f"let this user write in {target.parent}") from error
+
+
+def _environment() -> Any:  # noqa: ANN401 - imported late, for those who have not installed it
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ConfigError("the status page needs jinja2", hint="pip install 'clusterguard[policy]'") from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clusterguard.policies", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "age": age_in_words,
+        "ago": _ago,
+        "size": lambda size: "–" if size is None else size_in_words(size),
+        "duration": lambda seconds: "–" if seconds is None else format_duration(seconds),
+        "moment": _moment,
+        "day": _day,
+        "slug": lambda verdict: verdict.replace(" ", "-"),
+    }
+    return environment
+
+
+def _ago(age: timedelta | None) -> str:
+    words = age_in_words(age)
+    return words if age is None else f"{words} ago"
+
+
+def _moment(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _day(day: DayStatus) -> str:
+    what = _DAY_WORDS[day.state]
+    if not day.backups:
+        return f"{day.day:%a %d %b}: {what}"
+    backups = "1 backup" if day.backups == 1 else f"{day.backups} backups"
+    copies = "1 verified copy" if day.copies == 1 else f"{day.copies} verified copies"
+    return f"{day.day:%a %d %b}: {what}, {backups}, {copies}"

@@ -1,0 +1,275 @@
+"""The locations of a policy: what lies in each, found by one listing and one read.
+
+A policy's root in a location is a folder of the policy's name. In it, each source has a folder of its backups, and
+``.clusterguard`` holds the catalog, the lock and the audit trail.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from clusterguard.errors import ClusterGuardError, ConfigError, ObjectNotFoundError, SnapshotCorruptError
+from clusterguard.model.catalog import BackupEntry, Catalog, entry_key
+from clusterguard.model.snapshot import Snapshot
+from clusterguard.stores.prefixed import PrefixedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from clusterguard.model.policy import Location, Policy
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["OWN_FOLDER", "RECORD", "Place", "VeleroRecord", "open_places", "read_catalogs", "read_record"]
+
+OWN_FOLDER: Final = ".clusterguard"
+RECORD: Final = ".json"
+_CATALOG: Final = f"{OWN_FOLDER}/catalog.json"
+_LARGEST_CATALOG: Final = 1 << 30
+_LARGEST_RECORD: Final = 16 << 20
+_READERS: Final = 8
+_NOTED: Final = 3  # more of the same is counted, not listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VeleroRecord:
+    """The record beside the copy of a Velero backup.
+
+    Attributes:
+        name: Of the backup, as Velero knows it.
+        source: Of the policy.
+        policy: Its name.
+        run: The run that made the copy.
+        created: When the backup began, UTC.
+        sealed: Whether a key is needed to read the objects.
+        objects: Path below the backup's folder to the SHA-256 of the stored bytes and their number.
+        plain: The same paths to the SHA-256 of the bytes in Velero's own bucket.
+    """
+
+    name: str
+    source: str
+    policy: str
+    run: str
+    created: datetime
+    sealed: bool
+    objects: Mapping[str, tuple[str, int]]
+    plain: Mapping[str, str]
+
+    def to_json(self) -> bytes:
+        """Return it as it is stored."""
+        return orjson.dumps({"kind": "VeleroBackup", "format": 1, **{each: getattr(self, each) for each in _FIELDS}},
+                            option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)  # fmt: skip
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> VeleroRecord:
+        """Read one that was parsed.
+
+        Raises:
+            SnapshotCorruptError: It is none.
+        """
+        try:
+            values = {name: document[name] for name in _FIELDS}
+            values["created"] = datetime.fromisoformat(values["created"]).astimezone(UTC)
+            values["objects"] = {path: (str(sha256), int(size)) for path, (sha256, size) in values["objects"].items()}
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SnapshotCorruptError(
+                f"the record of a Velero backup's copy cannot be read: {error}", hint="it was changed or damaged"
+            ) from error
+
+
+_FIELDS: Final = ("name", "source", "policy", "run", "created", "sealed", "objects", "plain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One location of a policy.
+
+    Attributes:
+        policy: The policy's name.
+        location: The location.
+        root: The policy's folder in it.
+    """
+
+    policy: str
+    location: Location
+    root: ObjectStore
+
+    @property
+    def name(self) -> str:
+        """What the policy calls it."""
+        return self.location.name
+
+    def of_source(self, source: str) -> ObjectStore:
+        """Return the folder of one source."""
+        return PrefixedStore(self.root, source)
+
+    def catalog(self) -> Catalog:
+        """Return what is known of the location, mended by what lies there now.
+
+        Backups whose record the catalog lacks are read; entries whose objects are gone are left out, with a note.
+
+        Raises:
+            StoreError: The location cannot be read.
+            ConfigError: A later release wrote the catalog.
+        """
+        stored = self._stored()
+        listed = {info.key: info for info in self.root.list()}
+        records = {
+            entry_key(source, name): info
+            for key, info in listed.items()
+            if (source := _source_of(key)) and (name := _name_of(key))
+        }
+        known = {key: entry for key, entry in stored.entries.items() if key in records}
+        vanished = [key for key in stored.entries if key not in records]
+        unknown = [key for key in records if key not in known]
+        with ThreadPoolExecutor(max_workers=_READERS) as readers:
+            found = list(readers.map(self._entry, unknown))
+        entries = known | {each.key: each for each in found if isinstance(each, BackupEntry)}
+        notes = (
+            *stored.notes,
+            *_noted("gone, and nobody here removed it", vanished),
+            *(each for each in found if isinstance(each, str)),
+        )
+        return replace(stored, entries=entries, notes=notes)
+
+    def save_catalog(self, catalog: Catalog, *, now: datetime) -> None:
+        """Write the catalog, in the place of the one before.
+
+        Raises:
+            StoreError: The location does not take it.
+        """
+        with self.root.put(_CATALOG, overwrite=True) as writer:
+            writer.write(replace(catalog, updated=now).to_json())
+
+    def _stored(self) -> Catalog:
+        empty = Catalog(policy=self.policy, location=self.name)
+        try:
+            with self.root.get(_CATALOG) as reader:
+                text = _all_of(reader.read, _LARGEST_CATALOG)
+        except ObjectNotFoundError:
+            return empty
+        try:
+            catalog = Catalog.from_json(text)
+        except ConfigError as error:
+            if "format" in error.message:
+                raise
+            # Every entry is read anew from its record. Which copies were verified is lost with the catalog, and
+            # that errs on the right side.
+            return replace(empty, notes=(f"the catalog was damaged and is made anew: {error.message}",))
+        return replace(catalog, location=self.name)
+
+    def _entry(self, key: str) -> BackupEntry | str:
+        """Return the entry of a backup that the catalog does not know, or what is wrong with its record."""
+        try:
+            record = read_record(self.root, f"{key}{RECORD}")
+        except (SnapshotCorruptError, ObjectNotFoundError) as error:
+            return f"{key}: {error.message}"
+        if isinstance(record, VeleroRecord):
+            return velero_entry(record)
+        return etcd_entry(record, key.partition("/")[0])
+
+
+def etcd_entry(record: Snapshot, source: str) -> BackupEntry:
+    """Return what a catalog says of an etcd snapshot that nobody has verified yet."""
+    extra = record.extra
+    return BackupEntry(
+        source=source,
+        name=record.name,
+        created=record.taken,
+        size=int(extra.get("stored_size", record.size)),
+        sha256=str(extra.get("stored_sha256", record.sha256)),
+        kind="etcd",
+        sealed=bool(extra.get("sealed", False)),
+        revision=record.revision,
+        run=str(extra.get("run", "")),
+    )
+
+
+def velero_entry(record: VeleroRecord) -> BackupEntry:
+    """Return what a catalog says of a Velero backup's copy that nobody has verified yet."""
+    return BackupEntry(
+        source=record.source,
+        name=record.name,
+        created=record.created,
+        size=sum(size for _, size in record.objects.values()),
+        sha256="",
+        kind="velero",
+        sealed=record.sealed,
+        run=record.run,
+    )
+
+
+def read_record(root: ObjectStore, key: str) -> Snapshot | VeleroRecord:
+    """Read the record of a backup.
+
+    Raises:
+        ObjectNotFoundError: There is none.
+        SnapshotCorruptError: It cannot be read.
+    """
+    with root.get(key) as reader:
+        text = _all_of(reader.read, _LARGEST_RECORD)
+    with suppress(orjson.JSONDecodeError):
+        document = orjson.loads(text)
+        if isinstance(document, dict) and document.get("kind") == "VeleroBackup":
+            return VeleroRecord.from_document(document)
+    return Snapshot.from_json(text)
+
+
+def open_places(policy: Policy) -> tuple[Place, ...]:
+    """Return the locations of a policy; nothing is connected to yet.
+
+    Raises:
+        ConfigError: A location is no store.
+    """
+    from clusterguard.stores import open_store
+
+    return tuple(
+        Place(policy=policy.name, location=each, root=PrefixedStore(open_store(each.url), policy.name))
+        for each in policy.locations
+    )
+
+
+def read_catalogs(places: Sequence[Place]) -> dict[str, Catalog | ClusterGuardError]:
+    """Return the catalog of each location, or why it cannot be had; all of them are asked at once."""
+
+    def read(place: Place) -> Catalog | ClusterGuardError:
+        try:
+            return place.catalog()
+        except ClusterGuardError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(1, len(places))) as readers:
+        return dict(zip((place.name for place in places), readers.map(read, places), strict=True))
+
+
+def _source_of(key: str) -> str:
+    source, slash, _ = key.partition("/")
+    return source if slash and source != OWN_FOLDER else ""
+
+
+def _name_of(key: str) -> str:
+    """Return the backup whose record a key is, or nothing: records lie directly in their source's folder."""
+    rest = key.partition("/")[2]
+    return rest.removesuffix(RECORD) if rest.endswith(RECORD) and "/" not in rest else ""
+
+
+def _noted(what: str, keys: Iterable[str]) -> tuple[str, ...]:
+    keys = sorted(keys)
+    shown = tuple(f"{key}: {what}" for key in keys[:_NOTED])
+    return (*shown, f"{len(keys) - _NOTED} more: {what}") if len(keys) > _NOTED else shown
+
+
+def _all_of(read: Callable[[int], bytes], limit: int) -> bytes:
+    pieces, size = [], 0
+    while piece := read(1 << 20):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise SnapshotCorruptError(f"it is larger than {limit:,} bytes, which no record is")
+    return b"".join(pieces)

@@ -1,0 +1,111 @@
+"""Proofs: drills that restore what a policy backed up, run when the last proof is too old."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
+from clusterguard.drills.needs import why_not_run
+from clusterguard.model.catalog import ProofRecord
+from clusterguard.policies.stored import PolicyBackups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from clusterguard.drills import DrillResult
+    from clusterguard.drills.stored import StoredSnapshot
+    from clusterguard.model.policy import Proof
+    from clusterguard.policies.session import Session, Task
+
+__all__ = ["due_proofs", "prove"]
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def due_proofs(session: Session) -> tuple[Proof, ...]:
+    """Return the proofs that are too old by what any location knows, or that failed the last time."""
+    due = []
+    for proof in session.policy.proofs:
+        known = [each for catalog in session.catalogs.values() if (each := catalog.proofs.get(proof.name)) is not None]
+        last = max(known, key=lambda each: each.at, default=None)
+        proven = _NEVER if last is None else last.last_proven or _NEVER
+        # A proof from the future was made by a wrong clock, and is none.
+        if last is None or last.outcome != "proven" or not proven <= session.now() < proven + proof.every:
+            due.append(proof)
+    return tuple(due)
+
+
+def prove(session: Session, *, all_of_them: bool = False) -> None:
+    """Run the drills of the proofs that are due, one after the other, and take down what they showed."""
+    for proof in session.policy.proofs if all_of_them else due_proofs(session):
+        with session.step("prove", source=proof.source) as task:
+            record = _prove(proof, session, task)
+            for place in session.places:
+                catalog = session.catalogs[place.name]
+                before = catalog.proofs.get(proof.name)
+                proven = record.last_proven or (before.last_proven if before else None)
+                session.update(place, proofs={**catalog.proofs, proof.name: replace(record, last_proven=proven)})
+
+
+def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
+    asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy))
+    settings = DrillSettings(stored=asked)
+    path = Path(proof.drill)
+    drills = load_drills(path, environ=session.environ, root=path.parent)
+    results, not_run = [], []
+    for drill in drills:
+        if reason := why_not_run(drill, default_cluster=settings.cluster):
+            not_run.append(f"{drill.id} was not run: {reason}")
+        else:
+            results.append(DrillRunner(settings=settings).run(drill))
+    record = _record(proof, results, not_run, asked.names, session)
+    task.detail = f"{proof.name}: {record.outcome}"
+    if record.rto_seconds is not None:
+        task.detail += f", everything back in {record.rto_seconds:.1f} s"
+    if record.outcome != "proven":
+        task.outcome = "failed"
+        task.detail += f": {record.detail}"
+        task.hint = next((result.hint for result in results if result.hint), "") or f"clusterguard drill run {path}"
+    return record
+
+
+def _record(
+    proof: Proof, results: Sequence[DrillResult], not_run: Sequence[str], backups: Sequence[str], session: Session
+) -> ProofRecord:
+    wrong = [f"{each.drill}: {each.reason}" for each in results if each.verdict is not Verdict.PASS]
+    if results and not not_run and not wrong and not backups:
+        # It may be a good drill; but of the policy's backups it has shown nothing.
+        wrong.append("the drill restored no backup of this policy: it has no `storedBackup` step")
+    outcome = "proven" if results and not wrong and not not_run else "not proven"
+    if not_run or any(each.verdict is Verdict.ERROR for each in results):
+        outcome = "error"
+    times = [each.rto.total for each in results if each.rto is not None]
+    ages = [each.rpo for each in results if each.rpo is not None]
+    now = session.now()
+    return ProofRecord(
+        proof=proof.name,
+        source=proof.source,
+        backup=", ".join(backups),
+        at=now,
+        outcome=outcome,  # type: ignore[arg-type]  # one of the three above
+        detail="; ".join([*not_run, *wrong]),
+        rto_seconds=max(times) if len(times) == len(results) and times else None,
+        rpo_seconds=max(ages, default=None),
+        last_proven=now if outcome == "proven" else None,
+    )
+
+
+class _Remembering:
+    """Finds stored backups and remembers which."""
+
+    def __init__(self, find: Callable[..., StoredSnapshot]) -> None:
+        self._find = find
+        self.names: list[str] = []
+
+    def __call__(self, policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:
+        found = self._find(policy, source, backup=backup, location=location)
+        self.names.append(found.record.name)
+        return found

@@ -1,0 +1,87 @@
+"""From a policy's sources to what can be asked for a backup: etcd, or a Velero server."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.clusters.existing import ExistingCluster
+from clusterguard.clusters.node_shell import open_node_shell
+from clusterguard.clusters.opening import open_cluster
+from clusterguard.errors import ClusterError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusterguard.clusters.base import Cluster
+    from clusterguard.model.policy import EtcdSource, VeleroSource
+    from clusterguard.model.progress import ProgressSink
+    from clusterguard.velero import VeleroClient
+
+__all__ = ["etcd_of", "velero_of"]
+
+
+@contextmanager
+def etcd_of(source: EtcdSource, *, progress: ProgressSink) -> Iterator[EtcdAccess]:
+    """Give access to the etcd of a source.
+
+    Raises:
+        ConfigError: A certificate is not there.
+        ClusterError: The cluster hides its etcd.
+    """
+    if source.endpoints:
+        yield EtcdAccess(
+            endpoints=source.endpoints, ca=_file(source.ca), cert=_file(source.cert), key=_file(source.key)
+        )
+        return
+    with _opened(source.cluster, source.kubeconfig, source.node_shell, progress) as cluster:
+        if cluster.etcd is None:
+            raise ClusterError(
+                f"cluster {cluster.name!r} does not tell how to reach its etcd",
+                hint="name its endpoints and certificates in the policy, or a nodeShell; a managed control plane (EKS) "
+                "hides it: use a velero source",
+            )
+        yield cluster.etcd
+
+
+@contextmanager
+def velero_of(source: VeleroSource, *, progress: ProgressSink) -> Iterator[VeleroClient]:
+    """Give the Velero server of a source.
+
+    Raises:
+        ClusterError: The cluster cannot be reached.
+    """
+    from clusterguard.velero import VeleroClient
+
+    with _opened(source.cluster, source.kubeconfig, "", progress) as cluster:
+        yield VeleroClient(api=cluster.api, namespace=source.namespace, progress=progress)
+
+
+@contextmanager
+def _opened(word: str, kubeconfig: str, node_shell: str, progress: ProgressSink) -> Iterator[Cluster]:
+    """Give a cluster that was there before, and only let go of it afterwards."""
+    if word in ("embedded", "kind"):
+        raise ConfigError(
+            f"{word} means a new throwaway cluster, in which there is nothing to back up",
+            hint=f"name one that is there: {word}:NAME",
+        )
+    node = open_node_shell(node_shell) if node_shell else None
+    cluster = open_cluster(word, kubeconfig=Path(kubeconfig) if kubeconfig else None, node=node, progress=progress)
+    try:
+        yield cluster
+    finally:
+        if isinstance(cluster, ExistingCluster):
+            cluster.close()
+        else:
+            cluster.api.close()
+
+
+def _file(path: str) -> Path | None:
+    if not path:
+        return None
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"no such file: {file}", hint="the policy names it for etcd's certificates")
+    return file

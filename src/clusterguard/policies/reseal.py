@@ -1,0 +1,36 @@
+"""New keys for old copies: every copy of a policy sealed anew, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from clusterguard.policies.rotation import reseal_copy
+
+if TYPE_CHECKING:
+    from clusterguard.policies.session import Session
+    from clusterguard.stores.sealing import Seal
+
+__all__ = ["reseal_all"]
+
+
+def reseal_all(session: Session, *, old: Seal) -> None:
+    """Seal every etcd snapshot in every location that answers anew; a copy that fails does not keep the others.
+
+    Copies of Velero backups are left as they are, and told of.
+    """
+    for place in session.places:
+        for source in session.policy.sources:
+            for entry in session.catalogs[place.name].of_source(source.name):
+                if session.lock is not None:
+                    session.lock.require()
+                with session.step("reseal", source=entry.source, location=place.name, backup=entry.name) as task:
+                    if entry.kind != "etcd":
+                        task.outcome = "warning"
+                        task.detail = "copies of Velero backups are not sealed anew: they go with time, by retention"
+                        continue
+                    stored = reseal_copy(place.root, entry.source, entry.name, old=old, new=session.seal)
+                    task.digest, task.size, task.detail = stored.sha256, stored.size, "sealed anew and read back"
+                    sealed = session.seal.suffix.endswith(".age")
+                    changed = replace(entry, sha256=stored.sha256, size=stored.size, sealed=sealed, problem="")
+                    session.know(place, [replace(changed, verified=session.now(), depth="bytes")])

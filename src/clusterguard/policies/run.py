@@ -1,0 +1,316 @@
+"""One run of a policy: back up, make up for what is missing, read again, remove, prove, and tell.
+
+What goes wrong in one part is taken down, and the next part goes on. Whatever happens, the audit trail, the catalogs,
+the metrics and those who are to be told get what was seen.
+"""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
+from clusterguard.model.catalog import RunRecord
+from clusterguard.model.policy_run import RunReport, StepReport
+from clusterguard.model.progress import ProgressSink, ignore_progress
+from clusterguard.policies.audit import AuditTrail, events_of
+from clusterguard.policies.backup import back_up
+from clusterguard.policies.catch_up import catch_up
+from clusterguard.policies.heartbeat import beat
+from clusterguard.policies.lock import locked
+from clusterguard.policies.metrics import publish
+from clusterguard.policies.notifications import notify
+from clusterguard.policies.places import OWN_FOLDER, open_places, read_catalogs
+from clusterguard.policies.proofs import prove
+from clusterguard.policies.reseal import reseal_all
+from clusterguard.policies.retain import plan_retention_of, retain
+from clusterguard.policies.seals import seal_of
+from clusterguard.policies.session import Session, new_run_id
+from clusterguard.policies.status import policy_status
+from clusterguard.policies.verify import verify_due
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from clusterguard.model.catalog import Catalog
+    from clusterguard.model.policy import Policy
+    from clusterguard.policies.places import Place
+    from clusterguard.policies.retain import PlannedRetention
+
+__all__ = ["PARTS", "Part", "PolicyRunner"]
+
+Part: TypeAlias = Literal["backup", "verify", "retain", "prove"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRunner:
+    """Runs a policy.
+
+        report = PolicyRunner(policy=load_policy(path, environ=os.environ), environ=os.environ).run()
+        assert report.outcome == "ok"
+
+    Attributes:
+        policy: What to do.
+        environ: Where secrets and drills find variables.
+        tell: Told of each step as it ends.
+        progress: Told of bytes.
+        now: The time, UTC.
+        wait_seconds: How long to wait for another run of the policy.
+        trust_clock: Remove by age whatever speaks against this machine's clock.
+    """
+
+    policy: Policy
+    environ: Mapping[str, str]
+    tell: Callable[[StepReport], object] = lambda _: None
+    progress: ProgressSink = ignore_progress
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    wait_seconds: float = 0
+    trust_clock: bool = False
+
+    def run(self, parts: Sequence[Part] = PARTS) -> RunReport:
+        """Do one cycle, or parts of one, and return what was done.
+
+        Args:
+            parts: What to do, always in the order of `PARTS`; ``backup`` makes up for missing copies, too.
+
+        Raises:
+            ConfigError: A secret that the policy names is not to be had, or is none.
+            RunInProgressError: Another run of the policy is at work.
+        """
+        return self._cycle([_PARTS[part] for part in PARTS if part in parts])
+
+    def rotate(self, old: Policy) -> RunReport:
+        """Seal every copy anew, for who may read the policy's backups from now on.
+
+        Args:
+            old: The policy as it was, with the key that opens what lies there.
+
+        Raises:
+            ConfigError: A secret that one of the policies names is not to be had, or is none.
+            RunInProgressError: Another run of the policy is at work.
+        """
+        before = seal_of(old, self.environ)
+        return self._cycle([partial(reseal_all, old=before)])
+
+    def planned_retention(self) -> tuple[PlannedRetention, ...]:
+        """Return what a run would keep and remove now, by what lies in the locations that answer; nothing is changed.
+
+        Raises:
+            StoreUnavailableError: No location answers.
+        """
+        session = self._session()
+        self._reach(session)
+        return plan_retention_of(session)
+
+    def _session(self) -> Session:
+        return Session(
+            policy=self.policy,
+            run=new_run_id(self.now()),
+            seal=seal_of(self.policy, self.environ),
+            environ=self.environ,
+            tell=self.tell,
+            progress=self.progress,
+            now=self.now,
+            trust_clock=self.trust_clock,
+        )
+
+    def _cycle(self, work: Sequence[Callable[[Session], None]]) -> RunReport:
+        session, began = self._session(), self.now()
+        self._beat(session, "start")
+        try:
+            self._work(session, work)
+        except BaseException as error:
+            # Nobody expected it, and somebody must hear of it all the same.
+            what = error.message if isinstance(error, ClusterGuardError) else f"{type(error).__name__}: {error}"
+            session.add(StepReport(verb="backup", outcome="failed", at=self.now(), detail=f"the run broke off: {what}"))
+            self._finish(session, began)
+            raise
+        return self._finish(session, began)
+
+    # ---- the work ----------------------------------------------------------------------------------------
+
+    def _work(self, session: Session, work: Sequence[Callable[[Session], None]]) -> None:
+        self._reach(session)
+        with ExitStack() as stack:
+            lock = stack.enter_context(locked(session.places, run=session.run, wait_seconds=self.wait_seconds))
+            session.lock = lock
+            # What the last run left is known for certain only now that no other run is at work.
+            self._reach(session)
+            self._compare_clocks(session)
+            try:
+                for part in work:
+                    lock.require()
+                    part(session)
+            finally:
+                self._account(session)
+
+    def _reach(self, session: Session) -> None:
+        """Ask every location for its catalog; those that do not answer are left out and told of."""
+        known = {place.name for place in session.places}
+        places = session.places or open_places(self.policy)
+        found = read_catalogs(places)
+        answering = []
+        for place in places:
+            catalog = found[place.name]
+            if isinstance(catalog, ClusterGuardError):
+                self._tell_of_absence(session, place, catalog)
+                continue
+            answering.append(place)
+            session.catalogs[place.name] = catalog
+            if not known:
+                for note in catalog.notes:
+                    session.add(
+                        StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=place.name)
+                    )
+        session.places = tuple(answering)
+        if not answering:
+            raise StoreUnavailableError(
+                f"no location of policy {self.policy.name} answers: {'; '.join(_whys(found))}",
+                hint="nothing was backed up; see each location's own error above",
+            )
+
+    def _tell_of_absence(self, session: Session, place: Place, error: ClusterGuardError) -> None:
+        report = StepReport(
+            verb="copy",
+            outcome="warning",
+            at=self.now(),
+            detail=f"the location does not answer, and is left out: {error.message}",
+            hint=error.hint or "",
+            location=place.name,
+        )
+        session.add(report)
+
+    def _compare_clocks(self, session: Session) -> None:
+        """See how far the locations' own clocks are from ours, by the lock that was just written."""
+        for place in session.places:
+            try:
+                written = place.root.stat(f"{OWN_FOLDER}/lock").modified
+            except ClusterGuardError:
+                continue
+            session.location_clocks[place.name] = written - self.now()
+
+    # ---- what is told ------------------------------------------------------------------------------------
+
+    def _account(self, session: Session) -> None:
+        """Write what was done into every location: the runs of the sources, the audit trail, the catalog."""
+        report = self._report(session, session.steps[0].at if session.steps else self.now())
+        for place in session.places:
+            session.update(place, runs=_runs_after(session.catalogs[place.name], report, self.policy))
+            with session.step("audit", location=place.name, on_error="warning") as task:
+                events = events_of(report, actor=_actor(self.environ), policy_digest=self.policy.digest)
+                head = AuditTrail(place.root).append(events, run=session.run)
+                session.update(place, audit_head=head)
+                task.digest, task.detail = head, f"{len(events)} events added"
+        session.save_catalogs()
+
+    def _finish(self, session: Session, began: datetime) -> RunReport:
+        """Tell everybody; nothing that fails here undoes a backup."""
+        report = self._report(session, began)
+        catalogs: dict[str, Catalog | ClusterGuardError] = {
+            each.name: ConfigError("it did not answer in this run") for each in self.policy.locations
+        }
+        status = policy_status(self.policy, {**catalogs, **session.catalogs}, now=self.now())
+        told: list[StepReport] = [*publish(self.policy, status), *self._notified(report)]
+        for step in told:
+            session.add(step)
+        self._beat(session, "failure" if report.outcome == "failed" else "success", report)
+        return replace(report, finished=self.now(), steps=tuple(session.steps))
+
+    def _notified(self, report: RunReport) -> Iterator[StepReport]:
+        try:
+            yield from notify(self.policy, report, environ=self.environ)
+        except ClusterGuardError as error:
+            yield StepReport(
+                verb="notify", outcome="warning", at=self.now(), detail=error.message, hint=error.hint or ""
+            )
+
+    def _beat(
+        self, session: Session, moment: Literal["start", "success", "failure"], report: RunReport | None = None
+    ) -> None:
+        if self.policy.heartbeat is None:
+            return
+        body = "\n".join(str(step) for step in report.steps if step.outcome != "ok") if report else ""
+        session.add(beat(self.policy.heartbeat, moment, environ=self.environ, body=body))
+
+    def _report(self, session: Session, began: datetime) -> RunReport:
+        steps = tuple(session.steps)
+        backed_up = {step.source for step in steps if step.verb == "backup" and step.outcome != "failed"}
+        failed_before = {
+            name for catalog in session.catalogs.values() for name, run in catalog.runs.items()
+            if run.outcome == "failed" and run.run != session.run
+        }  # fmt: skip
+        return RunReport(
+            policy=self.policy.name,
+            run=session.run,
+            started=began,
+            finished=self.now(),
+            steps=steps,
+            recovered=tuple(sorted(backed_up & failed_before)),
+        )
+
+
+def _back_up(session: Session) -> None:
+    for source in session.policy.sources:
+        back_up(source, session)
+    catch_up(session)
+
+
+def _verify(session: Session) -> None:
+    verify_due(session)
+    catch_up(session)  # what was found damaged is made anew from a sound copy
+
+
+_PARTS: Final[Mapping[Part, Callable[[Session], None]]] = {
+    "backup": _back_up,
+    "verify": _verify,
+    "retain": retain,
+    "prove": prove,
+}
+
+
+def _runs_after(catalog: Catalog, report: RunReport, policy: Policy) -> dict[str, RunRecord]:
+    """Return what is known of the sources' runs after this one; a run without a backup changes nothing."""
+    runs = dict(catalog.runs)
+    for source in policy.sources:
+        backups = [step for step in report.steps if step.verb == "backup" and step.source == source.name]
+        if not backups:
+            continue
+        before = runs.get(source.name)
+        done = backups[-1]
+        about = [step for step in report.steps if step.source == source.name and step.verb != "prove"]
+        outcome = done.outcome if done.outcome == "failed" else _worst(about)
+        runs[source.name] = RunRecord(
+            source=source.name,
+            run=report.run,
+            at=done.at,
+            outcome=outcome,
+            detail=done.detail if done.outcome != "ok" else "",
+            seconds=done.seconds,
+            last_success=done.at if done.outcome != "failed" else before.last_success if before else None,
+        )
+    return runs
+
+
+def _worst(steps: Sequence[StepReport]) -> Literal["ok", "warning"]:
+    return "ok" if all(step.outcome == "ok" for step in steps) else "warning"
+
+
+def _whys(found: Mapping[str, Catalog | ClusterGuardError]) -> Iterator[str]:
+    for name, each in found.items():
+        if isinstance(each, ClusterGuardError):
+            yield f"{name}: {each.message}"
+
+
+def _actor(environ: Mapping[str, str]) -> str:
+    """Return who runs this: what a job says of itself, or the user."""
+    if named := environ.get("CLUSTERGUARD_ACTOR"):
+        return named
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a numeric user of a container has no name
+        return "unknown"

@@ -1,0 +1,452 @@
+"""The policy file as a model: what may be written, with which meaning.
+
+The shape only: that names refer to something and that schedules, time zones and stores are ones is checked by
+``load``, which also makes the values of ``clusterguard.model.policy`` of it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates annotations
+
+from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Label, Model, Selector, Text, wrong
+from clusterguard.documents.schema import document_schema, schema_text
+from clusterguard.documents.values import did_you_mean
+from clusterguard.model.policy import Occasion  # noqa: TC001 - pydantic evaluates annotations
+from clusterguard.policies.redaction import PRIVATE_KEY
+
+__all__ = [
+    "POLICY_SCHEMA_URL",
+    "CompressionSpec",
+    "EncryptionSpec",
+    "EtcdSpec",
+    "HeartbeatSpec",
+    "LocationSpec",
+    "MetricsSpec",
+    "NotificationSpec",
+    "PolicyFile",
+    "PolicySpec",
+    "ProofSpec",
+    "RetentionSpec",
+    "ScheduleSpec",
+    "SourceSpec",
+    "VeleroSpec",
+    "VerificationSpec",
+    "policy_schema",
+    "policy_schema_text",
+]
+
+POLICY_SCHEMA_URL: Final = "https://clusterguard.dev/schemas/policy-v1alpha1.json"
+
+_UNITS: Final = {
+    "": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
+    "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+}  # fmt: skip
+_SIZE: Final = re.compile(r"([0-9]{1,15})([KMGTP]i|[kMGTP]|)")
+_SIZE_PATTERN: Final = rf"^([0-9]{{1,15}}([KMGTP]i|[kMGTP])?{REFERENCE_PATTERN})$"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RECIPIENT: Final = re.compile(r"age1[0-9a-z]{8,4000}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]{40,}( [^\n]*)?")
+_CLUSTERS: Final = ("context", "kubeconfig", "kind", "embedded")
+_NODE_SHELL: Final = re.compile(r"local|docker:[^\s:]+|ssh:\S+")
+
+
+def _size(written: object) -> int:
+    match = _SIZE.fullmatch(str(written)) if isinstance(written, (str, int)) and not isinstance(written, bool) else None
+    if match is None:
+        raise ValueError("a size is expected here, such as 500Gi, 2Ti or 800M")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _variable(text: str) -> str:
+    # It is not repeated: who takes the key for the place of the secret itself has written the secret here.
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError("the name of a variable is expected here, such as BACKUP_PASSPHRASE; not what is in it")
+    return text
+
+
+def _file_with_a_secret(text: str) -> str:
+    if not text or not text.isprintable() or "://" in text or PRIVATE_KEY.search(text):
+        raise ValueError("the path of a file is expected here, not what is in it")
+    return text
+
+
+def _recipient(text: str) -> str:
+    if PRIVATE_KEY.search(text):
+        raise ValueError(
+            "this is a private key: whoever reads the policy could read the backups. Write its public key here"
+            " (age-keygen -y), and use a new pair: this one may have been seen"
+        )
+    if not _RECIPIENT.fullmatch(text):
+        raise ValueError("a recipient is expected here: age1…, or a public key of SSH (ssh-ed25519 or ssh-rsa)")
+    return text
+
+
+def _cluster(text: str) -> str:
+    provider, _, rest = text.partition(":")
+    if provider not in _CLUSTERS:
+        near = did_you_mean(provider, _CLUSTERS) or f"; for a context of the kubeconfig write context:{text}"
+        raise ValueError(f"`{text}` names no cluster{near}")
+    if not rest:
+        raise ValueError(
+            f"`{text}` names no cluster; write {provider}:{'PATH' if provider == 'kubeconfig' else 'NAME'}"
+        )
+    return text
+
+
+def _node_shell(text: str) -> str:
+    if not _NODE_SHELL.fullmatch(text):
+        raise ValueError(f"`{text}` names no node; write local, docker:NAME or ssh:[USER@]HOST")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        raise ValueError("a URL is expected here, such as http://pushgateway:9091")
+    if "@" in text:
+        raise ValueError("the URL holds a user or a password, and it would appear in logs")
+    return text
+
+
+def _prom_file(text: str) -> str:
+    if not text.endswith(".prom"):
+        raise ValueError("a node exporter reads only files that end in .prom")
+    return text
+
+
+Size: TypeAlias = Annotated[
+    int,
+    PlainValidator(_size),
+    PlainSerializer(str),
+    WithJsonSchema({
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SIZE_PATTERN}],
+        "examples": ["500Gi"],
+    }),
+]  # fmt: skip
+Variable: TypeAlias = Annotated[str, AfterValidator(_variable), Field(examples=["BACKUP_PASSPHRASE"])]
+SecretFile: TypeAlias = Annotated[str, AfterValidator(_file_with_a_secret)]
+Recipient: TypeAlias = Annotated[str, AfterValidator(_recipient)]
+Cluster: TypeAlias = Annotated[
+    Text, AfterValidator(_cluster), Field(examples=["context:production", "kubeconfig:/etc/kubernetes/admin.conf"])
+]
+NodeShell: TypeAlias = Annotated[Text, AfterValidator(_node_shell), Field(examples=["local", "ssh:root@cp-1"])]
+HttpUrl: TypeAlias = Annotated[Text, AfterValidator(_http_url)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
+Bucket: TypeAlias = Annotated[Text, Field(examples=["s3://bucket/prefix?region=eu-west-1", "./backups"])]
+
+
+class Metadata(Model):
+    """What the policy is called."""
+
+    name: Label
+    """The policy's name; a folder of that name holds its backups in every location."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """For people and their tools."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Remarks; they change nothing."""
+
+
+class ScheduleSpec(Model):
+    """When a backup is due."""
+
+    cron: Cron
+    """Five fields that cron and Kubernetes both take, such as `30 2 * * *`."""
+    time_zone: Text = "UTC"
+    """An IANA name, such as `Europe/Berlin`."""
+    grace: Duration = timedelta(hours=1)
+    """How long after a due time a backup counts as overdue."""
+
+
+class EtcdSpec(Model):
+    """The etcd of one cluster: found through the cluster, or by its endpoints."""
+
+    cluster: Cluster | SkipJsonSchema[None] = None
+    """The cluster: `context:NAME`, `kubeconfig:PATH`, `kind:NAME` or `embedded:NAME`."""
+    kubeconfig: Text | SkipJsonSchema[None] = None
+    """The file that `context:` looks in; the usual one when left out."""
+    node_shell: NodeShell | SkipJsonSchema[None] = None
+    """How to become root on the control-plane node: `local`, `docker:NAME` or `ssh:[USER@]HOST`."""
+    endpoints: tuple[HttpUrl, ...] = ()
+    """Client URLs of etcd, such as `https://127.0.0.1:2379`; the cluster tells them when left out."""
+    ca_file: Text | SkipJsonSchema[None] = None
+    """etcd's CA, a PEM file."""
+    cert_file: Text | SkipJsonSchema[None] = None
+    """The client certificate, a PEM file."""
+    key_file: SecretFile | SkipJsonSchema[None] = None
+    """Its key, a PEM file."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> EtcdSpec:
+        if not self.cluster and not self.endpoints:
+            raise wrong("one of `cluster` or `endpoints` is needed")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise wrong("a client certificate needs its key: give both `certFile` and `keyFile`")
+        if not self.endpoints and self.given("ca_file", "cert_file"):
+            raise wrong("certificates are for `endpoints`, and there are none")
+        _check_kubeconfig(self.cluster, self.kubeconfig)
+        if self.node_shell and not self.cluster:
+            raise wrong("a node belongs to a `cluster`, and there is none", key="nodeShell")
+        return self
+
+
+class VeleroSpec(Model):
+    """Namespaces of one cluster, by the Velero that runs in it."""
+
+    cluster: Cluster
+    """The cluster: `context:NAME`, `kubeconfig:PATH`, `kind:NAME` or `embedded:NAME`."""
+    kubeconfig: Text | SkipJsonSchema[None] = None
+    """The file that `context:` looks in; the usual one when left out."""
+    namespace: Label = "velero"
+    """Velero's own namespace."""
+    location: Label | SkipJsonSchema[None] = None
+    """The BackupStorageLocation; the default one when left out."""
+    bucket: Bucket
+    """The store that this location is in, with its prefix: it is read to verify the backup, and to copy it."""
+    included_namespaces: tuple[Label, ...] = ()
+    """What is backed up; all namespaces when left out."""
+    excluded_namespaces: tuple[Label, ...] = ()
+    """What is left out."""
+    selector: Selector | SkipJsonSchema[None] = None
+    """Only objects with these labels."""
+    volumes: Literal["none", "snapshots", "fileSystem"] = "none"
+    """`snapshots` of volumes, or the files in them; `none` of both when left out."""
+    timeout: Duration = timedelta(hours=4)
+    """How long a backup may take."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> VeleroSpec:
+        _check_kubeconfig(self.cluster, self.kubeconfig)
+        both = sorted(set(self.included_namespaces) & set(self.excluded_namespaces))
+        if both:
+            raise wrong(f"`{both[0]}` is included and excluded", key="excludedNamespaces")
+        return self
+
+
+def _check_kubeconfig(cluster: str | None, kubeconfig: str | None) -> None:
+    if kubeconfig and not (cluster or "").startswith("context:"):
+        raise wrong("a kubeconfig is where `context:NAME` is looked up; this cluster has none", key="kubeconfig")
+
+
+class SourceSpec(Model):
+    """One thing that is protected."""
+
+    name: Label
+    """What it is called; a folder of that name holds its backups."""
+    etcd: EtcdSpec | SkipJsonSchema[None] = None
+    """The whole state of a cluster, from its etcd."""
+    velero: VeleroSpec | SkipJsonSchema[None] = None
+    """Namespaces of a cluster, by Velero."""
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> SourceSpec:
+        self.need_one("etcd", "velero")
+        return self
+
+
+class LocationSpec(Model):
+    """A place for copies."""
+
+    name: Label
+    """What it is called."""
+    url: Bucket
+    """A bucket, or a folder on this machine."""
+
+
+class RetentionSpec(Model):
+    """How long backups are kept. Rules keep, limits remove; without any rule everything is kept."""
+
+    last: Count | SkipJsonSchema[None] = None
+    """The newest so many, whenever they were made."""
+    hourly: Count | SkipJsonSchema[None] = None
+    """The newest of each of so many hours that have one."""
+    daily: Count | SkipJsonSchema[None] = None
+    """Likewise for days, in the schedule's time zone."""
+    weekly: Count | SkipJsonSchema[None] = None
+    """Likewise for weeks, which begin on Monday."""
+    monthly: Count | SkipJsonSchema[None] = None
+    """Likewise for months."""
+    yearly: Count | SkipJsonSchema[None] = None
+    """Likewise for years."""
+    maximum_age: Duration | SkipJsonSchema[None] = None
+    """Older ones go, whatever keeps them."""
+    maximum_bytes: Size | SkipJsonSchema[None] = None
+    """The oldest go until the rest takes up no more, in each location."""
+
+
+class EncryptionSpec(Model):
+    """Who can read the copies. Secrets are named here, never held."""
+
+    recipients: tuple[Recipient, ...] = ()
+    """Public keys: of age (`age1…`) or of SSH."""
+    recipients_file: Text | SkipJsonSchema[None] = None
+    """A file with one public key a line, as `age -R` takes it."""
+    passphrase_file: SecretFile | SkipJsonSchema[None] = None
+    """A file with a passphrase, in place of recipients."""
+    passphrase_env: Variable | SkipJsonSchema[None] = None
+    """A variable with the passphrase."""
+    identity_file: SecretFile | SkipJsonSchema[None] = None
+    """A file with the private key, for those who verify contents, restore and prove."""
+    identity_env: Variable | SkipJsonSchema[None] = None
+    """A variable with the private key."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> EncryptionSpec:
+        self.need_one("passphrase_file", "passphrase_env", optional=True)
+        self.need_one("identity_file", "identity_env", optional=True)
+        readers = self.given("recipients", "recipients_file")
+        passphrase = self.given("passphrase_file", "passphrase_env")
+        if readers and passphrase:
+            raise wrong(f"`{self.written(readers[0])}` and `{self.written(passphrase[0])}` exclude each other")
+        if not readers and not passphrase:
+            raise wrong("one of `recipients`, `recipientsFile`, `passphraseFile` or `passphraseEnv` is needed")
+        if passphrase and self.given("identity_file", "identity_env"):
+            raise wrong("a passphrase opens what it closed; an identity is for recipients")
+        return self
+
+
+class CompressionSpec(Model):
+    """Compression by zstd, before encryption."""
+
+    level: Annotated[int, Field(ge=1, le=19)] = 3
+    """1 is fastest, 19 smallest."""
+
+
+def _compression_form(value: object) -> str | None:
+    if isinstance(value, str):
+        return "none"
+    return "zstd" if isinstance(value, (dict, CompressionSpec)) else None
+
+
+class VerificationSpec(Model):
+    """How often the copies that lie there are read again."""
+
+    every: Duration = timedelta(days=7)
+    """A copy verified longer ago than this is due."""
+    per_run: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """How many a run reads at most, the longest unread first."""
+
+
+class ProofSpec(Model):
+    """A drill that proves a source's newest backup, now and then."""
+
+    name: Label
+    """What it is called."""
+    drill: Text
+    """The drill file."""
+    source: Label
+    """The source whose backup it restores."""
+    every: Duration
+    """How long a proof is good for."""
+
+
+class NotificationSpec(Model):
+    """Somebody who is told. Addresses are secrets: they are named here, never held."""
+
+    name: Label
+    """What the target is called in logs."""
+    url_file: SecretFile | SkipJsonSchema[None] = None
+    """A file with its address, such as `slack://…`, `mailto://…` or `json://…`."""
+    url_env: Variable | SkipJsonSchema[None] = None
+    """A variable with the address."""
+    on: Annotated[tuple[Occasion, ...], Field(min_length=1)] = ("failure", "warning", "recovery")
+    """When."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> NotificationSpec:
+        self.need_one("url_file", "url_env")
+        return self
+
+
+class MetricsSpec(Model):
+    """Where metrics go after each run."""
+
+    textfile: Annotated[Text, AfterValidator(_prom_file)] | SkipJsonSchema[None] = None
+    """A `.prom` file in a node exporter's textfile directory."""
+    pushgateway: HttpUrl | SkipJsonSchema[None] = None
+    """URL of a Pushgateway."""
+
+
+class HeartbeatSpec(Model):
+    """A dead man's switch: somebody else's clock, which alarms when this is not heard of in time."""
+
+    url_file: SecretFile | SkipJsonSchema[None] = None
+    """A file with its address; `/start` and `/fail` are appended to it."""
+    url_env: Variable | SkipJsonSchema[None] = None
+    """A variable with the address."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> HeartbeatSpec:
+        self.need_one("url_file", "url_env")
+        return self
+
+
+class PolicySpec(Model):
+    """What is protected, how often, how long it is kept, where, and who hears of it."""
+
+    description: str = ""
+    """One sentence for people."""
+    schedule: ScheduleSpec | SkipJsonSchema[None] = None
+    """When a backup is due; left out where somebody else decides."""
+    sources: Annotated[tuple[SourceSpec, ...], Field(min_length=1)]
+    """What is protected."""
+    locations: Annotated[tuple[LocationSpec, ...], Field(min_length=1)]
+    """Where the copies lie."""
+    copies: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = None
+    """How many verified copies make a success; one in every location when left out."""
+    retention: RetentionSpec = Field(default_factory=RetentionSpec)
+    """How long backups are kept; for ever when left out."""
+    encryption: EncryptionSpec | SkipJsonSchema[None] = None
+    """Who can read the copies; everybody who can read the location when left out."""
+    compression: Annotated[
+        Annotated[Literal["none"], Tag("none")] | Annotated[CompressionSpec, Tag("zstd")],
+        Discriminator(_compression_form),
+    ] = Field(default_factory=CompressionSpec)
+    """zstd before encryption, or `none`; nothing can be compressed after it."""
+    verification: VerificationSpec = Field(default_factory=VerificationSpec)
+    """How often the copies that lie there are read again."""
+    proofs: tuple[ProofSpec, ...] = ()
+    """Drills that prove that a backup restores."""
+    notifications: tuple[NotificationSpec, ...] = ()
+    """Who is told."""
+    metrics: MetricsSpec = Field(default_factory=MetricsSpec)
+    """Where metrics go after each run."""
+    heartbeat: HeartbeatSpec | SkipJsonSchema[None] = None
+    """Who alarms when nothing is heard."""
+
+
+class PolicyFile(Model):
+    """A backup policy: what is protected, how often, how long it is kept, where, and who hears of it."""
+
+    api_version: Literal["clusterguard.dev/v1alpha1"]
+    """The version of this format."""
+    kind: Literal["BackupPolicy"]
+    """Always BackupPolicy."""
+    metadata: Metadata
+    """What the policy is called."""
+    spec: PolicySpec
+    """What happens."""
+
+
+def policy_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of policy files, for editors and for checks outside of Python.
+
+    It knows the shape only; `load_policy` knows the rest.
+    """
+    return document_schema(PolicyFile, url=POLICY_SCHEMA_URL, title="clusterguard backup policy")
+
+
+def policy_schema_text() -> str:
+    """Return the JSON Schema as the text that is published."""
+    return schema_text(policy_schema())

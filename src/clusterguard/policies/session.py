@@ -1,0 +1,157 @@
+"""What the parts of one run share: the locations that can be reached, what is known of them, and what was done."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from clusterguard.errors import ClusterGuardError
+from clusterguard.model.policy_run import StepReport
+from clusterguard.model.progress import ProgressSink, ignore_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from clusterguard.model.catalog import BackupEntry, Catalog
+    from clusterguard.model.policy import Policy
+    from clusterguard.model.policy_run import Outcome, Verb
+    from clusterguard.policies.lock import RunLock
+    from clusterguard.policies.places import Place
+    from clusterguard.stores.sealing import Seal
+
+__all__ = ["Session", "Task", "new_run_id"]
+
+
+def new_run_id(now: datetime) -> str:
+    """Return an identifier that no other run has, and that sorts by time."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclass(slots=True)
+class Task:
+    """A step while it is done: whoever does it says what came of it.
+
+    Attributes:
+        detail: In words.
+        digest: SHA-256 of the stored bytes.
+        size: Their number.
+        outcome: ``ok`` unless it is said otherwise.
+        hint: What to do.
+    """
+
+    detail: str = ""
+    digest: str = ""
+    size: int | None = None
+    outcome: Outcome = "ok"
+    hint: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One run of a policy, shared by its parts.
+
+    Attributes:
+        policy: What is to be done.
+        run: The run's identifier.
+        seal: How copies are sealed, and opened where the key is to hand.
+        environ: Where secrets and drills find variables.
+        places: The locations that answered.
+        catalogs: What is known of each of them, by its name.
+        tell: Told of each step as it ends.
+        progress: Told of bytes.
+        now: The time, UTC.
+        lock: Asked before each part whether the run still owns the policy.
+        steps: What was done so far.
+        trust_clock: Remove by age whatever speaks against this machine's clock.
+        location_clocks: How far each location's clock is ahead of this machine's, where it has one of its own.
+        drop_from_retention: Locations in which nothing is removed in this run.
+    """
+
+    policy: Policy
+    run: str
+    seal: Seal
+    environ: Mapping[str, str]
+    places: tuple[Place, ...] = ()
+    catalogs: dict[str, Catalog] = field(default_factory=dict)
+    tell: Callable[[StepReport], object] = lambda _: None
+    progress: ProgressSink = ignore_progress
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    lock: RunLock | None = None
+    steps: list[StepReport] = field(default_factory=list)
+    trust_clock: bool = False
+    location_clocks: dict[str, timedelta] = field(default_factory=dict)
+    drop_from_retention: set[str] = field(default_factory=set)
+    _guard: threading.RLock = field(default_factory=threading.RLock)
+
+    @contextmanager
+    def step(
+        self, verb: Verb, *, source: str = "", location: str = "", backup: str = "", on_error: Outcome = "failed"
+    ) -> Iterator[Task]:
+        """Do one thing, and report it; an error is its outcome, and the run goes on with the next thing."""
+        began, task = time.monotonic(), Task()
+        try:
+            yield task
+        except ClusterGuardError as error:
+            task.outcome, task.detail, task.hint = on_error, error.message, error.hint or ""
+        report = StepReport(
+            verb=verb,
+            outcome=task.outcome,
+            at=self.now(),
+            detail=task.detail,
+            hint=task.hint,
+            source=source,
+            location=location,
+            backup=backup,
+            digest=task.digest,
+            size=task.size,
+            seconds=time.monotonic() - began,
+        )
+        self.add(report)
+
+    def add(self, report: StepReport) -> None:
+        """Take down what was done."""
+        with self._guard:
+            self.steps.append(report)
+            self.tell(report)
+
+    def know(self, place: Place, entries: Iterable[BackupEntry]) -> None:
+        """Put backups into a location's catalog, in the place of what it said of them."""
+        with self._guard:
+            self.catalogs[place.name] = self.catalogs[place.name].with_entries(entries)
+
+    def forget(self, place: Place, keys: Iterable[str]) -> None:
+        """Take backups out of a location's catalog."""
+        with self._guard:
+            self.catalogs[place.name] = self.catalogs[place.name].without(keys)
+
+    def update(self, place: Place, **changes: object) -> None:
+        """Change other fields of a location's catalog."""
+        with self._guard:
+            self.catalogs[place.name] = replace(self.catalogs[place.name], **changes)  # type: ignore[arg-type]  # as replace has it
+
+    def drop(self, name: str) -> None:
+        """Do without a location for the rest of the run."""
+        with self._guard:
+            self.places = tuple(place for place in self.places if place.name != name)
+
+    def save_catalogs(self) -> None:
+        """Write every catalog to its location; a failure is a warning, as catalogs are made anew from the records."""
+        for place in self.places:
+            try:
+                place.save_catalog(self.catalogs[place.name], now=self.now())
+            except ClusterGuardError as error:
+                self.add(
+                    StepReport(
+                        verb="catalog",
+                        outcome="warning",
+                        at=self.now(),
+                        detail=f"{error.message}; the next run reads the backups' records instead",
+                        hint=error.hint or "",
+                        location=place.name,
+                    )
+                )

@@ -1,0 +1,454 @@
+"""From a policy and the catalogs of its locations to what is protected right now. Pure: the clock is a parameter.
+
+Nothing is green for want of knowledge. A location that cannot be read, a run that never was, a time that has not come
+yet and a proof that nobody made are all reasons against it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from clusterguard.errors import ClusterGuardError
+from clusterguard.model.catalog import Catalog, entry_key
+from clusterguard.model.policy_status import (
+    DayStatus,
+    LocationStatus,
+    PolicyStatus,
+    ProofStatus,
+    Reason,
+    SourceStatus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import date, datetime, tzinfo
+
+    from clusterguard.model.catalog import BackupEntry, ProofRecord, RunRecord
+    from clusterguard.model.policy import Location, Policy, Proof, Schedule
+    from clusterguard.model.policy_status import DayState, Severity
+
+__all__ = ["CLOCK_TOLERANCE", "DAYS", "policy_status"]
+
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""How far two clocks may be apart before it is said."""
+
+DAYS: Final = 30
+"""How many days a calendar has."""
+
+_MOST_MISSED: Final = 1000  # counting further says nothing more
+_MOST_NAMED: Final = 3
+_NO_PROTECTION: Final = 2  # missed in a row
+_MUCH_TOO_LONG: Final = 2  # times the interval of verification
+_ORDER: Final[Mapping[Severity, int]] = {"not protected": 0, "at risk": 1, "note": 2}
+
+
+def policy_status(
+    policy: Policy, catalogs: Mapping[str, Catalog | ClusterGuardError], *, now: datetime
+) -> PolicyStatus:
+    """Judge a policy by what its locations hold.
+
+    Args:
+        policy: What should be.
+        catalogs: By name of the location, what is there, or why it could not be read. One that is not named counts as
+            not read.
+        now: With a time zone.
+
+    Raises:
+        ConfigError: The schedule cannot be read, or the extra `policy` is not installed.
+    """
+    seen = {each.name: _seen(each, catalogs.get(each.name), policy, now) for each in policy.locations}
+    copies = _Copies(seen, now)
+    sources = tuple(_source(each.name, policy, copies, now) for each in policy.sources)
+    newest = {each.name: each.newest for each in sources if each.newest}
+    locations = tuple(_location(each, seen[each.name], newest) for each in policy.locations)
+    proofs = tuple(_proof(each, copies, now) for each in policy.proofs)
+    run = f"clusterguard run {policy.path or 'POLICY'}"
+    reasons = [
+        *_about_all(policy, locations, proofs),
+        *(reason for each in sources for reason in _about_source(each, run)),
+        *(reason for each in locations for reason in _about_location(each, policy)),
+        *(reason for each in proofs for reason in _about_proof(each, run)),
+    ]
+    return PolicyStatus(
+        policy=policy.name,
+        at=now,
+        sources=sources,
+        locations=locations,
+        proofs=proofs,
+        reasons=tuple(sorted(reasons, key=lambda each: _ORDER[each.severity])),
+        description=policy.description,
+        time_zone=policy.schedule.time_zone if policy.schedule else "UTC",
+    )
+
+
+# ---- what lies in one location -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    """A location after one walk over its entries."""
+
+    catalog: Catalog | None
+    error: ClusterGuardError | None = None
+    size: int = 0
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    unverified: int = 0
+    verification_overdue: int = 0
+    much_overdue: int = 0
+    damaged: int = 0
+    damaged_keys: list[str] = field(default_factory=list)
+    in_future: int = 0
+
+
+def _seen(location: Location, found: Catalog | ClusterGuardError | None, policy: Policy, now: datetime) -> _Seen:
+    if found is None:
+        return _Seen(catalog=None, error=ClusterGuardError("nobody looked at it"))
+    if isinstance(found, ClusterGuardError):
+        return _Seen(catalog=None, error=found)
+    if found.policy and found.policy != policy.name:
+        wrong = f"its catalog is of policy {found.policy!r}, not of {policy.name!r}"
+        return _Seen(
+            catalog=None,
+            error=ClusterGuardError(wrong, hint=f"give each policy a location, or a name, of its own: {location.name}"),
+        )
+    seen = _Seen(catalog=found)
+    latest, due = now + CLOCK_TOLERANCE, now - policy.verification.every
+    long_due = now - _MUCH_TOO_LONG * policy.verification.every
+    for entry in found.entries.values():
+        _count(seen, entry, latest=latest, due=due, long_due=long_due)
+    moments = (found.updated, *(each.at for each in found.runs.values()), *(each.at for each in found.proofs.values()))
+    seen.in_future += sum(1 for each in moments if each is not None and each > latest)
+    return seen
+
+
+def _count(seen: _Seen, entry: BackupEntry, *, latest: datetime, due: datetime, long_due: datetime) -> None:
+    seen.size += entry.size
+    if entry.created > latest or (entry.verified is not None and entry.verified > latest):
+        seen.in_future += 1
+    else:
+        seen.newest = entry.created if seen.newest is None else max(seen.newest, entry.created)
+    seen.oldest = entry.created if seen.oldest is None else min(seen.oldest, entry.created)
+    if entry.problem:
+        seen.damaged += 1
+        if len(seen.damaged_keys) < _MOST_NAMED:
+            seen.damaged_keys.append(entry.key)
+    elif entry.verified is None:
+        seen.unverified += 1
+    elif entry.verified < due:
+        seen.verification_overdue += 1
+        seen.much_overdue += entry.verified < long_due
+
+
+# ---- what lies in all of them --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class _Backup:
+    """A backup and its copies."""
+
+    created: datetime
+    name: str
+    size: int
+    verified_in: list[str] = field(default_factory=list)
+    damaged: bool = False
+
+
+class _Copies:
+    """What the locations that can be read hold between them; nothing of it is from the future."""
+
+    def __init__(self, seen: Mapping[str, _Seen], now: datetime) -> None:
+        latest = now + CLOCK_TOLERANCE
+        self._latest = latest
+        self._catalogs = [each.catalog for each in seen.values() if each.catalog is not None]
+        self._backups: dict[str, dict[str, _Backup]] = defaultdict(dict)
+        for name, place in seen.items():
+            for entry in place.catalog.entries.values() if place.catalog is not None else ():
+                if entry.created <= latest:
+                    self._add(name, entry, latest)
+
+    def of_source(self, source: str) -> list[_Backup]:
+        """Return the backups of one source, newest first."""
+        found = self._backups.get(source, {}).values()
+        return sorted(found, key=lambda each: (each.created, each.name), reverse=True)
+
+    def last_run(self, source: str) -> RunRecord | None:
+        """Return the last run that any location knows."""
+        known = (each.runs[source] for each in self._catalogs if source in each.runs)
+        return max((each for each in known if each.at <= self._latest), key=lambda each: each.at, default=None)
+
+    def last_success(self, source: str) -> datetime | None:
+        """Return the last success that any location knows."""
+        known = (each.runs[source].last_success for each in self._catalogs if source in each.runs)
+        return max((each for each in known if each is not None and each <= self._latest), default=None)
+
+    def last_proof(self, proof: str) -> ProofRecord | None:
+        """Return the last attempt that any location knows."""
+        known = (each.proofs[proof] for each in self._catalogs if proof in each.proofs)
+        return max((each for each in known if each.at <= self._latest), key=lambda each: each.at, default=None)
+
+    def last_proven(self, proof: str) -> datetime | None:
+        """Return the last green one that any location knows."""
+        known = (each.proofs[proof].last_proven for each in self._catalogs if proof in each.proofs)
+        return max((each for each in known if each is not None and each <= self._latest), default=None)
+
+    def _add(self, location: str, entry: BackupEntry, latest: datetime) -> None:
+        backups = self._backups[entry.source]
+        backup = backups.get(entry.name)
+        if backup is None:
+            backup = backups[entry.name] = _Backup(created=entry.created, name=entry.name, size=entry.size)
+        if entry.sound and entry.verified is not None and entry.verified <= latest:
+            backup.verified_in.append(location)
+        backup.damaged = backup.damaged or bool(entry.problem)
+
+
+# ---- sources, locations, proofs ------------------------------------------------------------------------------
+
+
+def _source(name: str, policy: Policy, copies: _Copies, now: datetime) -> SourceStatus:
+    backups = copies.of_source(name)
+    newest = backups[0] if backups else None
+    restorable = next((each for each in backups if each.verified_in), None)
+    run, success = copies.last_run(name), copies.last_success(name)
+    dues = _Dues.of(policy.schedule, success, now)
+    zone = ZoneInfo(policy.schedule.time_zone) if policy.schedule else ZoneInfo("UTC")
+    return SourceStatus(
+        name=name,
+        required_copies=policy.copies,
+        newest=newest.name if newest else "",
+        newest_at=newest.created if newest else None,
+        newest_bytes=newest.size if newest else None,
+        verified_copies=len(newest.verified_in) if newest else 0,
+        verified_in=tuple(newest.verified_in) if newest else (),
+        restorable=restorable.name if restorable else "",
+        restorable_at=restorable.created if restorable else None,
+        backups=len(backups),
+        last_run=run.at if run else None,
+        last_outcome=run.outcome if run else None,
+        last_detail=run.detail if run else "",
+        last_seconds=run.seconds if run else None,
+        last_success=success,
+        age=max(now - success, timedelta(0)) if success else None,
+        next_due=dues.next,
+        overdue=success is None or bool(dues.missed),
+        overdue_since=dues.missed[0] if dues.missed else None,
+        missed=len(dues.missed),
+        days=_calendar(backups, dues.missed, policy.copies, now=now, zone=zone),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dues:
+    """When backups were and are due.
+
+    Attributes:
+        missed: Due times since the last success whose grace is over.
+        next: The next one.
+    """
+
+    missed: tuple[datetime, ...] = ()
+    next: datetime | None = None
+
+    @classmethod
+    def of(cls, schedule: Schedule | None, success: datetime | None, now: datetime) -> _Dues:
+        if schedule is None:
+            return cls()
+        from clusterguard.policies.schedule import due_times, next_due, previous_due
+
+        upcoming = next_due(schedule, after=now)
+        last = previous_due(schedule, at=now - schedule.grace)
+        # A run that the clock of another machine started a moment early is the run that was due.
+        if success is None or success + CLOCK_TOLERANCE >= last:
+            return cls(next=upcoming)
+        past = takewhile(lambda due: due <= last, due_times(schedule, after=success + CLOCK_TOLERANCE))
+        return cls(missed=tuple(islice(past, _MOST_MISSED)), next=upcoming)
+
+
+def _calendar(
+    backups: Sequence[_Backup], missed: Iterable[datetime], copies: int, *, now: datetime, zone: tzinfo
+) -> tuple[DayStatus, ...]:
+    today = now.astimezone(zone).date()
+    first = today - timedelta(days=DAYS - 1)
+    # Two days earlier in any zone: only what may belong to the calendar is put into local time.
+    oldest = now - timedelta(days=DAYS + 1)
+    by_day: dict[date, list[_Backup]] = defaultdict(list)
+    for each in takewhile(lambda backup: backup.created >= oldest, backups):
+        by_day[each.created.astimezone(zone).date()].append(each)
+    missed_days = {each.astimezone(zone).date() for each in missed}
+    days = (first + timedelta(days=number) for number in range(DAYS))
+    return tuple(_day(day, by_day.get(day, ()), copies, missed=day in missed_days) for day in days)
+
+
+def _day(day: date, backups: Sequence[_Backup], copies: int, *, missed: bool) -> DayStatus:
+    most = max((len(each.verified_in) for each in backups), default=0)
+    state: DayState
+    if most >= copies:
+        state = "verified"
+    elif backups and all(each.damaged and not each.verified_in for each in backups):
+        state = "damaged"
+    elif backups:
+        state = "unverified"
+    else:
+        state = "missed" if missed else "none"
+    return DayStatus(day=day, state=state, backups=len(backups), copies=most)
+
+
+def _location(location: Location, seen: _Seen, newest: Mapping[str, str]) -> LocationStatus:
+    if seen.catalog is None:
+        error = seen.error or ClusterGuardError("it was not read")
+        return LocationStatus(name=location.name, url=location.url, error=error.message, hint=error.hint or "")
+    entries = seen.catalog.entries
+    return LocationStatus(
+        name=location.name,
+        url=location.url,
+        backups=len(entries),
+        size=seen.size,
+        oldest=seen.oldest,
+        newest=seen.newest,
+        unverified=seen.unverified,
+        verification_overdue=seen.verification_overdue,
+        verification_long_overdue=seen.much_overdue,
+        damaged=seen.damaged,
+        damaged_keys=tuple(seen.damaged_keys),
+        missing=tuple(source for source, name in newest.items() if entry_key(source, name) not in entries),
+        in_future=seen.in_future,
+        updated=seen.catalog.updated,
+        notes=tuple(seen.catalog.notes),
+    )
+
+
+def _proof(proof: Proof, copies: _Copies, now: datetime) -> ProofStatus:
+    last, proven = copies.last_proof(proof.name), copies.last_proven(proof.name)
+    return ProofStatus(
+        name=proof.name,
+        source=proof.source,
+        every=proof.every,
+        last_proven=proven,
+        age=max(now - proven, timedelta(0)) if proven else None,
+        overdue=proven is None or now - proven > proof.every,
+        last_at=last.at if last else None,
+        last_outcome=last.outcome if last else None,
+        detail=last.detail if last else "",
+        backup=last.backup if last else "",
+        rto_seconds=last.rto_seconds if last else None,
+        rpo_seconds=last.rpo_seconds if last else None,
+    )
+
+
+# ---- reasons -------------------------------------------------------------------------------------------------
+
+
+def _about_all(policy: Policy, locations: Sequence[LocationStatus], proofs: Sequence[ProofStatus]) -> Iterator[Reason]:
+    if not any(each.reachable for each in locations):
+        yield Reason(severity="not protected", about="", text="no location can be read, so nothing is known")
+    if policy.schedule is None:
+        yield Reason(
+            severity="at risk",
+            about="",
+            text="the policy has no schedule, so nobody can tell whether a backup is overdue",
+            hint="add the schedule that backups are run on, whoever runs them",
+        )
+    proven = {each.source for each in proofs}
+    for source in policy.sources:
+        if source.name not in proven:
+            yield Reason(
+                severity="note",
+                about=source.name,
+                text="no drill proves that it restores",
+                hint="add a proof to the policy: a backup is worth what its last restore proved",
+            )
+
+
+def _about_source(source: SourceStatus, run: str) -> Iterator[Reason]:
+    def say(severity: Severity, text: str, hint: str = "") -> Reason:
+        return Reason(severity=severity, about=source.name, text=text, hint=hint)
+
+    if not source.newest:
+        yield say("not protected", "there is no backup of it in any location that can be read", run)
+    elif not source.restorable:
+        yield say("not protected", "no copy of any backup was read back whole", f"{run} --step verify")
+    elif source.verified_copies < source.required_copies:
+        wanted = f"{source.verified_copies} of the {source.required_copies} verified copies that are wanted"
+        yield say("at risk", f"the newest backup, {source.newest}, has {wanted}", run)
+    if source.newest and source.last_success is None:
+        yield say("not protected", "no run of it ever succeeded", run)
+    elif source.missed:
+        severity: Severity = "not protected" if source.missed >= _NO_PROTECTION else "at risk"
+        since = f"{source.overdue_since:%Y-%m-%d %H:%M} UTC" if source.overdue_since else ""
+        backups = "a backup was" if source.missed == 1 else f"{source.missed} backups were"
+        yield say(severity, f"{backups} due since {since} and not made", f"find out why nothing ran, then: {run}")
+    if source.last_outcome in {"failed", "warning"}:
+        words = {"failed": "the last run failed", "warning": "the last run was not all well"}[source.last_outcome]
+        yield say("at risk", f"{words}{f': {source.last_detail}' if source.last_detail else ''}")
+
+
+def _about_location(location: LocationStatus, policy: Policy) -> Iterator[Reason]:
+    def say(severity: Severity, text: str, hint: str = "") -> Reason:
+        return Reason(severity=severity, about=location.name, text=text, hint=hint)
+
+    if not location.reachable:
+        yield say("at risk", f"it cannot be read: {location.error}", location.hint)
+        return
+    if location.damaged:
+        yield say(
+            "at risk",
+            f"{_many(location.damaged, 'copy is', 'copies are')} damaged: {_first_of(location)}",
+            "find out what changed the bytes; a copy in another location is another chance",
+        )
+    if location.missing:
+        yield say("at risk", f"the newest backup of {', '.join(location.missing)} is not there", "a run catches up")
+    if location.in_future:
+        yield say(
+            "at risk",
+            f"{_many(location.in_future, 'entry is', 'entries are')} from the future: a clock was wrong",
+            "check the time on the machines that run backups",
+        )
+    for note in location.notes:
+        yield say("at risk", note)
+    if location.verification_long_overdue:
+        yield say(
+            "at risk",
+            f"{_many(location.verification_long_overdue, 'copy was', 'copies were')} last read back twice as long ago "
+            f"as the policy says, or longer ({_days(policy.verification.every)})",
+            "let runs verify more: verification.perRun",
+        )
+    elif location.verification_overdue:
+        yield say("note", f"{_many(location.verification_overdue, 'copy is', 'copies are')} due to be read back")
+    if location.unverified:
+        yield say("note", f"{_many(location.unverified, 'copy was', 'copies were')} never read back")
+
+
+def _about_proof(proof: ProofStatus, run: str) -> Iterator[Reason]:
+    def say(severity: Severity, text: str, hint: str = "") -> Reason:
+        return Reason(severity=severity, about=proof.name, text=text, hint=hint)
+
+    if proof.last_outcome == "not proven":
+        yield say("not protected", f"the last drill did not restore {proof.source}: {proof.detail}")
+    elif proof.last_outcome == "error":
+        yield say("at risk", f"the last drill could not tell: {proof.detail}")
+    if proof.last_proven is None:
+        yield say("at risk", f"no restore of {proof.source} was ever proven", f"{run} --step prove")
+    elif proof.overdue:
+        yield say(
+            "at risk", f"a restore of {proof.source} was last proven {_days(proof.age)} ago", f"{run} --step prove"
+        )
+
+
+def _days(age: timedelta | None) -> str:
+    if age is None or age < timedelta(days=2):
+        return f"{(age or timedelta(0)).total_seconds() / 3600:.0f} hours"
+    return f"{age.days} days"
+
+
+def _first_of(location: LocationStatus) -> str:
+    more = location.damaged - len(location.damaged_keys)
+    return ", ".join(location.damaged_keys) + (f" and {more} more" if more > 0 else "")
+
+
+def _many(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"

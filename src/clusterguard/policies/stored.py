@@ -1,0 +1,144 @@
+"""What drills and people want of a policy's backups: find one, open it, put it somewhere else in plain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clusterguard.drills.stored import StoredSnapshot
+from clusterguard.errors import ConfigError, ObjectNotFoundError, SnapshotCorruptError, WrongKeyError
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.model.policy import EtcdSource
+from clusterguard.policies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
+from clusterguard.policies.seals import seal_of
+from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.transfer import copy_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from clusterguard.model.catalog import BackupEntry
+    from clusterguard.model.policy import Policy
+    from clusterguard.stores.base import ObjectStore
+    from clusterguard.stores.sealing import Seal
+
+__all__ = ["PolicyBackups", "fetch", "find_copy"]
+
+
+class PolicyBackups:
+    """Finds the backups of policies for drills; see `clusterguard.drills.stored.StoredBackups`.
+
+    Args:
+        environ: Where policies find variables and secrets.
+        policy: One that was read already, which is taken for every file.
+    """
+
+    def __init__(self, *, environ: Mapping[str, str], policy: Policy | None = None) -> None:
+        self._environ = environ
+        self._policy = policy
+
+    def __call__(self, policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:
+        """Return a backup of a policy's source; see `clusterguard.drills.stored.StoredBackups`."""
+        from clusterguard.policies.load import load_policy
+
+        read = self._policy or load_policy(policy, environ=self._environ)
+        if source in {each.name for each in read.sources} and not isinstance(read.source(source), EtcdSource):
+            raise ConfigError(
+                f"source {source!r} of policy {read.name} is Velero's, and a storedBackup is an etcd snapshot",
+                hint=f"clusterguard policy fetch brings a Velero backup back into a bucket: {source}",
+            )
+        place, entry = find_copy(read, source, backup=backup, location=location)
+        seal = seal_of(read, self._environ)
+        _require_key(entry, seal)
+        store = SealedStore(place.of_source(source), seal)
+        return StoredSnapshot(record=EtcdSnapshotter(store=store).find(entry.name), store=store, location=place.name)
+
+
+def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = "") -> tuple[Place, BackupEntry]:
+    """Find a copy of a backup: the newest one that is not known to be damaged, unless one is named.
+
+    Args:
+        policy: Whose.
+        source: The source's name.
+        backup: The backup's name; empty for the newest.
+        location: The location's name; empty for the first that has it.
+
+    Raises:
+        ConfigError: There is no such source or location.
+        ObjectNotFoundError: There is no such backup.
+        StoreError: No location can be read.
+    """
+    if source not in {each.name for each in policy.sources}:
+        names = ", ".join(each.name for each in policy.sources)
+        raise ConfigError(f"policy {policy.name} has no source {source!r}", hint=f"it has {names}")
+    places = [place for place in open_places(policy) if location in ("", place.name)]
+    if not places:
+        names = ", ".join(each.name for each in policy.locations)
+        raise ConfigError(f"policy {policy.name} has no location {location!r}", hint=f"it has {names}")
+    copies = list(_copies(places, source, backup))
+    if not copies:
+        what = f"backup {backup!r}" if backup else "backup that is not known to be damaged"
+        raise ObjectNotFoundError(
+            f"no location of policy {policy.name} that answers has a {what} of source {source}",
+            hint=f"clusterguard status {policy.path or 'POLICY'} shows what there is",
+        )
+    # Of copies of one backup the first location's; of backups the newest.
+    return max(copies, key=lambda copy: (copy[1].created, -places.index(copy[0])))
+
+
+def fetch(policy: Policy, source: str, target: ObjectStore, *, seal: Seal, backup: str = "", location: str = "") -> str:
+    """Put a backup into another store, opened: an etcd snapshot as a file, a Velero backup as its bucket had it.
+
+    Returns:
+        The backup's name.
+
+    Raises:
+        ObjectNotFoundError: There is no such backup.
+        WrongKeyError: The key to open it is not to hand, or is another one.
+        StoreError: It cannot be read or written.
+    """
+    place, entry = find_copy(policy, source, backup=backup, location=location)
+    _require_key(entry, seal)
+    folder = place.of_source(source)
+    record = read_record(folder, f"{entry.name}{RECORD}")
+    if isinstance(record, VeleroRecord):
+        opened = SealedStore(folder, seal, plain=())
+        for key, sha256 in record.plain.items():
+            _copy(opened, key, target, sha256)
+        return entry.name
+    _copy(SealedStore(folder, seal), record.key, target, record.sha256)
+    copy_object(folder, f"{entry.name}{RECORD}", target)
+    return entry.name
+
+
+def _copies(places: list[Place], source: str, backup: str) -> Iterator[tuple[Place, BackupEntry]]:
+    failures = []
+    found = read_catalogs(places)
+    for place in places:
+        catalog = found[place.name]
+        if isinstance(catalog, Exception):
+            failures.append(catalog)
+            continue
+        for entry in catalog.of_source(source):
+            if entry.name == backup or (not backup and not entry.problem):
+                yield place, entry
+    if len(failures) == len(places):
+        raise failures[0]
+
+
+def _require_key(entry: BackupEntry, seal: Seal) -> None:
+    if entry.sealed and not seal.can_open:
+        raise WrongKeyError(
+            f"{entry.name} is sealed, and the policy names no key to open it",
+            hint="give encryption.identityFile (or identityEnv) in the policy on the machine that restores",
+        )
+
+
+def _copy(source: ObjectStore, key: str, target: ObjectStore, sha256: str) -> None:
+    found = copy_object(source, key, target)
+    if found != sha256:
+        target.delete(key)
+        raise SnapshotCorruptError(
+            f"{key} opens to other bytes than were backed up (sha256 {found[:16]}…, recorded {sha256[:16]}…)",
+            hint="fetch it from another location: --location",
+        )

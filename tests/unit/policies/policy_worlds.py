@@ -1,0 +1,92 @@
+"""Policies over stores in memory, with backups that look like those of real runs."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from clusterguard.model.policy import EtcdSource, Location, Policy, Verification
+from clusterguard.model.retention import RetentionPolicy
+from clusterguard.model.snapshot import Snapshot
+from clusterguard.policies.places import Place
+from clusterguard.policies.session import Session
+from clusterguard.stores.memory import MemoryStore
+from clusterguard.stores.sealing import Seal
+
+NOW = datetime(2026, 6, 1, 2, 0, tzinfo=UTC)
+
+
+class Gone:
+    """A store that fails at everything."""
+
+    url = "memory:"
+
+    def __init__(self, error):
+        self.error = error
+
+    def _fail(self, *_, **__):
+        raise self.error
+
+    put = get = stat = list = delete = _fail
+
+
+def policy(*locations, copies=None, **options):
+    names = locations or ("here", "there")
+    return Policy(
+        name="nightly",
+        sources=(EtcdSource(name="etcd", endpoints=("http://127.0.0.1:2379",)),),
+        locations=tuple(Location(name=name, url="memory:") for name in names),
+        copies=copies if copies is not None else len(names),
+        **{"retention": RetentionPolicy(), "verification": Verification(), **options},
+    )
+
+
+def places_of(policy, stores=None):
+    stores = stores or {}
+    return tuple(
+        Place(policy=policy.name, location=each, root=stores.get(each.name) or MemoryStore())
+        for each in policy.locations
+    )
+
+
+def put(store, key, data, *, overwrite=False):
+    with store.put(key, overwrite=overwrite) as writer:
+        writer.write(data)
+
+
+def data_of(store, key):
+    with store.get(key) as reader:
+        text = b""
+        while piece := reader.read(1 << 20):
+            text += piece
+    return text
+
+
+def add_backup(place, name, *, age=timedelta(), data=b"bytes of etcd", source="etcd", run="20260601T020000Z-abcdef"):
+    """Put a backup there as a run would: bytes, and a record beside them."""
+    key, sha256 = f"{name}.db.zst.age", hashlib.sha256(data).hexdigest()
+    extra = {"policy": place.policy, "source": source, "run": run, "sealed": True, "stored_key": key}
+    extra |= {"stored_sha256": sha256, "stored_size": len(data)}
+    if not run:
+        extra = {}
+        key = f"{name}.db"
+    record = Snapshot(
+        name=name, key=f"{name}.db", taken=NOW - age, revision=7, total_keys=3, size=len(data), etcd_version="3.6.0",
+        storage_version="3.6.0", cluster_id="1", member_id="2", member_name="one", sha256=sha256, hash_kv=1,
+        hash_revision=7, compact_revision=-1, endpoint="http://127.0.0.1:2379", extra=extra,
+    )  # fmt: skip
+    put(place.root, f"{source}/{key}", data)
+    put(place.root, f"{source}/{name}.json", record.to_json().encode())
+
+
+def session_of(policy, places, *, now=NOW, **options):
+    catalogs = {place.name: place.catalog() for place in places}
+    return Session(
+        policy=policy, run="20260601T020000Z-000001", seal=Seal(), environ={}, places=tuple(places),
+        catalogs=catalogs, now=lambda: now, **options,
+    )  # fmt: skip
+
+
+def seen(session):
+    """What was done, in short: verb, backup, location, outcome."""
+    return [(step.verb, step.backup, step.location, step.outcome) for step in session.steps]

@@ -1,0 +1,134 @@
+"""What lies in a location is found by one listing, and the catalog is mended by it."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from tests.unit.policies.policy_worlds import NOW, Gone, add_backup, places_of, policy, put
+
+from clusterguard.errors import ConfigError, StoreUnavailableError
+from clusterguard.model.catalog import BackupEntry, Catalog
+from clusterguard.policies.places import read_catalogs
+from clusterguard.stores.memory import MemoryStore
+
+
+class Counting(MemoryStore):
+    def __init__(self):
+        super().__init__()
+        self.lists = self.gets = 0
+
+    def list(self, prefix=""):
+        self.lists += 1
+        return super().list(prefix)
+
+    def get(self, key):
+        self.gets += 1
+        return super().get(key)
+
+
+@pytest.fixture
+def place():
+    return places_of(policy("here"))[0]
+
+
+def test_an_empty_location_has_an_empty_catalog(place):
+    assert place.catalog() == Catalog(policy="nightly", location="here")
+
+
+def test_a_backup_that_the_catalog_does_not_know_is_read_from_its_record(place):
+    add_backup(place, "etcd-1")
+    entry = place.catalog().entries["etcd/etcd-1"]
+    assert (entry.revision, entry.size, entry.sealed, entry.verified) == (7, 13, True, None)
+
+
+def test_what_the_catalog_knows_is_not_read_again():
+    store = Counting()
+    place = places_of(policy("here"), {"here": store})[0]
+    add_backup(place, "etcd-1")
+    add_backup(place, "etcd-2", age=timedelta(days=1))
+    place.save_catalog(place.catalog(), now=NOW)
+    store.gets = store.lists = 0
+    assert len(place.catalog().entries) == 2
+    assert (store.lists, store.gets) == (1, 1)
+
+
+def test_what_was_verified_stays_known(place):
+    add_backup(place, "etcd-1")
+    catalog = place.catalog()
+    [entry] = catalog.entries.values()
+    place.save_catalog(catalog.with_entries([BackupEntry(**{**_fields(entry), "verified": NOW})]), now=NOW)
+    assert place.catalog().entries["etcd/etcd-1"].verified == NOW
+
+
+def test_a_backup_that_somebody_removed_is_told_of(place):
+    add_backup(place, "etcd-1")
+    place.save_catalog(place.catalog(), now=NOW)
+    place.root.delete("etcd/etcd-1.json")
+    catalog = place.catalog()
+    assert catalog.entries == {}
+    assert catalog.notes == ("etcd/etcd-1: gone, and nobody here removed it",)
+
+
+def test_many_that_are_gone_are_counted(place):
+    for number in range(9):
+        add_backup(place, f"etcd-{number}")
+    place.save_catalog(place.catalog(), now=NOW)
+    for number in range(9):
+        place.root.delete(f"etcd/etcd-{number}.json")
+    assert place.catalog().notes[-1] == "6 more: gone, and nobody here removed it"
+
+
+def test_a_damaged_catalog_is_made_anew_and_says_so(place):
+    add_backup(place, "etcd-1")
+    put(place.root, ".clusterguard/catalog.json", b'{"format": 1, "poli')
+    catalog = place.catalog()
+    assert list(catalog.entries) == ["etcd/etcd-1"]
+    assert "made anew" in catalog.notes[0]
+
+
+def test_a_catalog_of_a_later_release_is_refused(place):
+    put(place.root, ".clusterguard/catalog.json", b'{"format": 2}')
+    with pytest.raises(ConfigError, match="format 2"):
+        place.catalog()
+
+
+def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(place):
+    add_backup(place, "etcd-1")
+    put(place.root, "etcd/etcd-2.json", b"{}")
+    catalog = place.catalog()
+    assert list(catalog.entries) == ["etcd/etcd-1"]
+    assert catalog.notes[0].startswith("etcd/etcd-2: ")
+
+
+def test_a_location_that_does_not_answer_leaves_the_others():
+    wanted = policy("here", "there")
+    places = places_of(wanted, {"there": Gone(StoreUnavailableError("down"))})
+    found = read_catalogs(places)
+    assert isinstance(found["here"], Catalog)
+    assert isinstance(found["there"], StoreUnavailableError)
+
+
+def test_ten_thousand_backups_are_one_listing_and_one_read():
+    store = Counting()
+    place = places_of(policy("here"), {"here": store})[0]
+    entries = {}
+    for number in range(10_000):
+        name = f"etcd-{number:05d}"
+        put(store, f"etcd/{name}.db.zst.age", b"x")
+        put(store, f"etcd/{name}.json", b"{}")
+        entries[f"etcd/{name}"] = BackupEntry(
+            source="etcd", name=name, created=NOW - timedelta(hours=number), size=1, sha256="0" * 64, kind="etcd",
+            sealed=True, run="r",
+        )  # fmt: skip
+    place.save_catalog(Catalog(policy="nightly", location="here", entries=entries), now=NOW)
+    store.lists = store.gets = 0
+    began = time.monotonic()
+    assert len(place.catalog().entries) == 10_000
+    assert (store.lists, store.gets) == (1, 1)
+    assert time.monotonic() - began < 5
+
+
+def _fields(entry):
+    return {name: getattr(entry, name) for name in BackupEntry.__dataclass_fields__}
