@@ -20,6 +20,8 @@ pytest_plugins = ["pytester"]
 
 # What tests with the mark `programs` may ask for.
 PROGRAMS = (
+    "age",
+    "age-keygen",
     "etcd",
     "etcdctl",
     "etcdutl",

@@ -1,0 +1,41 @@
+"""Policies that run in pods."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from clusterguard.model.policy import EtcdSource, Location, Policy, Proof, Schedule, VeleroSource
+from clusterguard.policies.kubernetes import IN_CLUSTER
+
+_PKI = "/etc/kubernetes/pki/etcd"
+NODE_ETCD = EtcdSource(
+    name="etcd",
+    endpoints=("https://127.0.0.1:2379",),
+    ca=f"{_PKI}/ca.crt",
+    cert=f"{_PKI}/healthcheck-client.crt",
+    key=f"{_PKI}/healthcheck-client.key",
+)
+SECRET_ETCD = EtcdSource(
+    name="etcd",
+    endpoints=("https://etcd.example.com:2379",),
+    ca="/etc/clusterguard/etcd/ca.crt",
+    cert="/etc/clusterguard/etcd/tls.crt",
+    key="/etc/clusterguard/etcd/tls.key",
+)
+SHOP = VeleroSource(name="shop", cluster=IN_CLUSTER, bucket="s3://velero", included_namespaces=("shop",))
+PROVEN = Proof(name="etcd", drill="prove.drill.yaml", source="etcd", every=timedelta(days=7))
+
+
+def policy_in(folder, *sources, proofs=()):
+    """Return a policy whose file is there."""
+    file = folder / "policy.yaml"
+    file.write_text("kind: BackupPolicy\n")
+    return Policy(
+        name="production",
+        path=str(file),
+        sources=sources,
+        schedule=Schedule(cron="0 2 * * *"),
+        locations=(Location(name="north", url="s3://backups-north/etcd"),),
+        copies=1,
+        proofs=proofs,
+    )
