@@ -61,7 +61,7 @@ def show(
     since: Annotated[str, typer.Option(help="Only from this day or time on, such as 2030-01-31 (UTC).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
-    """Print the events of the trail, the oldest first; without --location, of the first location that can be read."""
+    """Print the events of the trail, the oldest first; without --location, of the first location that has any."""
     from clusterguard.model.audit import as_json_line
     from clusterguard.policies.audit import read_events
     from clusterguard.terminal import out

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli import audit, cluster, drill, etcd, fleet, inventory, metrics, run, status, toolchain, velero
+from clusterguard.cli import (
+    audit,
+    cluster,
+    drill,
+    etcd,
+    fleet,
+    inventory,
+    metrics,
+    policy,
+    run,
+    schedule,
+    status,
+    toolchain,
+    velero,
+)
 from clusterguard.errors import ClusterGuardError
 
 __all__ = ["app", "main"]
@@ -27,6 +41,10 @@ app.command()(run.run)
 app.command()(run.retain)
 app.command()(status.status)
 app.command()(metrics.metrics)
+policy.app.command()(run.fetch)
+policy.app.command()(run.rotate)
+app.add_typer(policy.app)
+app.add_typer(schedule.app)
 app.add_typer(audit.app)
 app.add_typer(fleet.app)
 app.add_typer(drill.app)

@@ -22,7 +22,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_metrics: Annotated[bool, typer.Option("--metrics", help="Print Prometheus metrics.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page for browsers to this file.")] = None,
-    allow_at_risk: Annotated[bool, typer.Option(help="Exit code 0 for `at risk` too.")] = False,
+    allow_at_risk: Annotated[bool, typer.Option("--allow-at-risk", help="Exit code 0 for `at risk` too.")] = False,
     within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 30,
 ) -> None:
     """Show what is protected right now. Exit code 1: a policy is not, or is at risk."""

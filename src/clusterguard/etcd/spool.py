@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Spool"]
 
-_PIECE = 4 * 1024 * 1024
+_PIECE = 1024 * 1024
 
 
 class Spool:

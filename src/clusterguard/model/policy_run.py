@@ -59,11 +59,10 @@ class StepReport:
     seconds: float = 0
 
     def __str__(self) -> str:
-        where = f" in {self.location}" if self.location else ""
+        where = f"in {self.location}" if self.location else ""
         about = "/".join(part for part in (self.source, self.backup) if part)
-        return f"{self.verb} {about}{where}: {self.outcome}{f': {self.detail}' if self.detail else ''}".replace(
-            "  ", " "
-        )
+        words = " ".join(word for word in (self.verb, about, where) if word)
+        return f"{words}: {self.outcome}{f': {self.detail}' if self.detail else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,20 @@ class AuditTrail:
         """
         return self._last().hash
 
+    def has(self, head: str) -> bool:
+        """Return whether a line with this hash is there: a head that was once read here, and is not, was cut off.
+
+        The end of the trail is looked at first, where a head that is remembered usually is.
+
+        Raises:
+            StoreError: The location cannot be read.
+        """
+        wanted = head.encode()
+        return any(
+            wanted in segment.data and check_trail([segment], expected_head=head).since_head is not None
+            for segment in map(self._read, reversed(self._keys()))
+        )
+
     def segments(self) -> Iterator[Segment]:
         """Yield all segments in their order, and what else lies in their folder.
 
@@ -224,7 +238,7 @@ def compare_trails(places: Sequence[Place], *, expected_head: str = "") -> tuple
 
 
 def read_events(places: Sequence[Place]) -> Iterator[AuditEvent]:
-    """Yield the events of the first of these locations that can be read, the oldest first.
+    """Yield the events of the first of these locations that can be read and has any, the oldest first.
 
     Raises:
         ClusterGuardError: None of them can be.
@@ -236,9 +250,9 @@ def read_events(places: Sequence[Place]) -> Iterator[AuditEvent]:
         except ClusterGuardError as error:
             refused = error
             continue
-        for segment in segments:
-            yield from events_in(segment)
-        return
+        if segments:
+            yield from (event for segment in segments for event in events_in(segment))
+            return
     if refused is not None:
         raise refused
 

@@ -5,7 +5,7 @@ What a pod may do follows from what the policy names, and there are no switches 
 - A file of etcd's certificates below `ETCD_FOLDER` comes from a Secret; any other path is a file of the control-plane
   node, mounted alone and read-only. Only then does the pod run there, and as root, since kubeadm keeps keys for root.
 - A secret of the policy below `SECRETS_FOLDER`, or in a variable, comes from one Secret, key by key: a pod that writes
-  backups never has the key that opens them.
+  backups never has the key that opens them, and reads a policy that does not name it.
 - A Velero source whose cluster is `IN_CLUSTER` is asked with the rights of the backup's ServiceAccount; nothing else
   here has rights at the API server, or a token for it.
 
@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from urllib.parse import unquote, urlsplit
 
 from clusterguard.documents.interpolation import references
+from clusterguard.documents.reading import only_document
+from clusterguard.documents.writing import yaml_text
+from clusterguard.documents.yamlfile import read_source
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy import EtcdSource, Secret, VeleroSource
 from clusterguard.policies.pods import (
@@ -95,6 +98,8 @@ users:
 _POLICY_KEY: Final = "policy.yaml"
 _CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 _LONGEST_CRONJOB: Final = 52  # characters: Kubernetes appends eleven for the names of its Jobs
+_WRITING_KEY: Final = "policy-for-writing.yaml"
+_LITERAL_KEYS: Final = frozenset({"on"})  # a boolean in YAML 1.1, and a key of notifications
 _PATIENCE: Final = "1h"
 _OPENERS: Final = ("verify", "prove")  # what looks into backups, and needs the key for it
 _ONCE_A_DAY: Final = MappingProxyType({"retain": "23 3 * * *", "verify": "43 4 * * *", "prove": "13 5 * * *"})
@@ -156,6 +161,8 @@ def cronjob_manifests(policy: Policy, *, options: CronJobOptions) -> tuple[Json,
 def policy_files(policy: Policy) -> Mapping[str, str]:
     """Return the policy's file, those that it names and those that its drills apply, by path from the policy's folder.
 
+    Where the policy names the key that opens backups, there is a second one without it, for those who only write.
+
     Raises:
         ConfigError: One is not below that folder, cannot be read, or all are too large for a ConfigMap.
     """
@@ -166,7 +173,8 @@ def policy_files(policy: Policy) -> Mapping[str, str]:
     named = [*drills, *(file for drill in drills for file in drill_files(drill))]
     if policy.encryption is not None and policy.encryption.recipients_file:
         named.append(path.parent / policy.encryption.recipients_file)
-    return files_beside(path, name=_POLICY_KEY, named=(file for file in named if not below(str(file), SECRETS_FOLDER)))
+    files = files_beside(path, name=_POLICY_KEY, named=(file for file in named if not below(str(file), SECRETS_FOLDER)))
+    return {**files, _WRITING_KEY: _without_identity(path)} if _names_identity(policy) else files
 
 
 def velero_rules() -> list[Json]:
@@ -332,9 +340,8 @@ class _Manifests:
 
     def _pod(self, group: Group) -> Json:
         # Another CronJob's run may hold the policy's lock: it is over long before this one's time is.
-        args = ["run", f"{CONFIG_FOLDER}/{_POLICY_KEY}", "--step", group, "--wait", _PATIENCE]
-        if group not in _OPENERS and self.policy.encryption is not None and self.policy.encryption.identity is not None:
-            args.append("--without-identity")
+        policy = _POLICY_KEY if group in _OPENERS or not _names_identity(self.policy) else _WRITING_KEY
+        args = ["run", f"{CONFIG_FOLDER}/{policy}", "--step", group, "--wait", _PATIENCE]
         pod: Json = {
             "serviceAccountName": self._name(group),
             "automountServiceAccountToken": group == "backup" and self.asks_this_cluster,
@@ -439,6 +446,19 @@ class _Manifests:
 
     def _metadata(self, group: Group) -> Json:
         return {"name": self._name(group), "namespace": self.options.namespace, "labels": self._labels(group)}
+
+
+def _names_identity(policy: Policy) -> bool:
+    return policy.encryption is not None and policy.encryption.identity is not None
+
+
+def _without_identity(path: Path) -> str:
+    """Return a policy's text without the key that opens backups."""
+    document = only_document(read_source(path), noun="policy", hint="", literal_keys=_LITERAL_KEYS)
+    data: Json = document.data if isinstance(document.data, dict) else {}
+    spec = data.get("spec", {})
+    encryption = {key: value for key, value in spec.get("encryption", {}).items() if not key.startswith("identity")}
+    return yaml_text([{**data, "spec": {**spec, "encryption": encryption}}])
 
 
 def _require_reachable_etcd(source: EtcdSource) -> None:

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import orjson
 import psutil
 
-from clusterguard.errors import ObjectExistsError, ObjectNotFoundError, RunInProgressError, StoreError
+from clusterguard.errors import (
+    ObjectExistsError,
+    ObjectNotFoundError,
+    RunInProgressError,
+    StoreError,
+    StoreUnavailableError,
+)
 from clusterguard.policies.places import OWN_FOLDER
 
 if TYPE_CHECKING:
@@ -89,13 +95,15 @@ class RunLock:
     """The locks of one run; use `locked`.
 
     Args:
-        stores: The policy's root in each location that can be reached.
+        places: The locations that can be read.
         run: The run.
         rhythm: How often it is written.
     """
 
-    def __init__(self, stores: Sequence[ObjectStore], *, run: str, rhythm: Rhythm) -> None:
-        self._stores = stores
+    def __init__(self, places: Sequence[Place], *, run: str, rhythm: Rhythm) -> None:
+        self._places = places
+        # What the locations that do not take a lock failed with, by their names.
+        self.failures: dict[str, StoreError] = {}
         self._me = Holder.this_process(run)
         self._rhythm = rhythm
         self._held: list[ObjectStore] = []
@@ -110,23 +118,35 @@ class RunLock:
             wait_seconds: How long to wait for a run that is alive.
             sleep: Called between two looks.
 
+        A location that takes none takes no backup either; it is left out, and told of in ``failures``.
+
         Raises:
             RunInProgressError: Another run holds one of them, and is alive.
-            StoreError: A location refuses.
+            StoreUnavailableError: No location takes one.
         """
         until = time.monotonic() + wait_seconds
-        for store in self._stores:
-            while (holder := self._take(store)) is not None:
-                fate = "ended" if holder.is_dead() else self._watch(store, holder, sleep)
-                if fate == "ended":
-                    self._clear(store, holder)
-                elif fate == "alive" and time.monotonic() >= until:
-                    raise RunInProgressError(
-                        f"another run of this policy is at work: {holder}",
-                        hint="wait for it, or let this one wait: --wait 1h",
-                    )
-            self._held.append(store)
+        for place in self._places:
+            try:
+                self._take_from(place.root, until, sleep)
+            except StoreError as error:
+                self.failures[place.name] = error
+            else:
+                self._held.append(place.root)
+        if self.failures and not self._held:
+            reasons = "; ".join(f"{name}: {error.message}" for name, error in self.failures.items())
+            raise StoreUnavailableError(f"no location takes a lock: {reasons}", hint="nothing was backed up")
         self._thread.start()
+
+    def _take_from(self, store: ObjectStore, until: float, sleep: Callable[[float], object]) -> None:
+        while (holder := self._take(store)) is not None:
+            fate = "ended" if holder.is_dead() else self._watch(store, holder, sleep)
+            if fate == "ended":
+                self._clear(store, holder)
+            elif fate == "alive" and time.monotonic() >= until:
+                raise RunInProgressError(
+                    f"another run of this policy is at work: {holder}",
+                    hint="wait for it, or let this one wait: --wait 1h",
+                )
 
     def release(self) -> None:
         """Give back what is held; a location that cannot be reached keeps a lock that stands still."""
@@ -199,9 +219,9 @@ def locked(
 
     Raises:
         RunInProgressError: Another run is at work.
-        StoreError: A location refuses.
+        StoreError: No location takes a lock.
     """
-    lock = RunLock([place.root for place in places], run=run, rhythm=rhythm or Rhythm())
+    lock = RunLock(places, run=run, rhythm=rhythm or Rhythm())
     try:
         lock.take(wait_seconds=wait_seconds)
         yield lock

@@ -14,9 +14,11 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from clusterguard.errors import ClusterGuardError, ConfigError
@@ -123,7 +125,9 @@ def push(url: str, status: PolicyStatus, *, seconds: float = _PUSH_SECONDS) -> N
                 timeout=seconds,
                 handler=handler,
             )
-    except OSError as error:  # urllib's and http.client's errors of the network are all of that kind
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise ClusterGuardError(
             f"the Pushgateway at {gateway} did not take the metrics: {_in_words(error)}",
             hint="check the address, and whether it can be reached from here",
@@ -331,12 +335,13 @@ def _gateway(url: str) -> tuple[str, Callable[..., Any]]:
     return address, handler
 
 
-def _in_words(error: OSError) -> str:
-    code = getattr(error, "code", None)
-    if isinstance(code, int):
-        return f"it answered {code}"
+def _in_words(error: OSError | HTTPException) -> str:
+    if isinstance(error, HTTPError):
+        return f"it answered {error.code}"
     if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
         return "it did not answer in time"
+    if isinstance(error, HTTPException):
+        return "what it answered is no HTTP"
     return str(getattr(error, "reason", None) or error.strerror or type(error).__name__)
 
 

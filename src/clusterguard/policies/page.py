@@ -6,7 +6,6 @@ Every text in it is escaped: names and errors come from files and servers, and s
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from clusterguard.model.policy_status import age_in_words, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime, timedelta
 
     from clusterguard.model.policy_status import DayState, DayStatus, PolicyStatus
 
@@ -63,7 +63,9 @@ def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise ClusterGuardError(f"{target}: {error.strerror}", hint=f"let this user write in {target.parent}") from error
+        raise ClusterGuardError(
+            f"{target}: {error.strerror}", hint=f"let this user write in {target.parent}"
+        ) from error
 
 
 def _environment() -> Any:  # noqa: ANN401 - imported late, for those who have not installed it
@@ -81,8 +83,8 @@ def _environment() -> Any:  # noqa: ANN401 - imported late, for those who have n
     environment.filters |= {
         "age": age_in_words,
         "ago": _ago,
-        "size": lambda size: "–" if size is None else size_in_words(size),
-        "duration": lambda seconds: "–" if seconds is None else format_duration(seconds),
+        "size": lambda size: "-" if size is None else size_in_words(size),
+        "duration": lambda seconds: "-" if seconds is None else format_duration(seconds),
         "moment": _moment,
         "day": _day,
         "slug": lambda verdict: verdict.replace(" ", "-"),

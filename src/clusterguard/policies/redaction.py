@@ -35,13 +35,14 @@ _ANYWHERE: Final = (
 # A line of the file as problems show it. Where a key holds a secret the rest of its line goes, too.
 _EXCERPT: Final = re.compile(r"^ *[0-9]+ \| .*$", re.MULTILINE)
 _KEY: Final = r"""(?:^|(?<=[\s{{,"']))(?:{keys})["']?\s*:\s*"""
+_NAME_ALONE: Final = r"""["']?(?:[a-z_]\w*|\$\{env\.\w+\})["']?\s*(?:[,}#]|$)"""
 _IN_A_LINE: Final = tuple(
     re.compile(_KEY.format(keys=keys) + value, re.IGNORECASE)
     for keys, value in (
         ("|".join(key for key in _INSTEAD if key != "url") + "|secret", r"(?P<secret>\S.*)"),
         ("url", r"(?P<secret>[\"']?(?!(?:s3|file)://)[a-z0-9+.-]+://.*)"),
         ("passphraseFile|identityFile|urlFile|keyFile", r"(?P<secret>.*://.*)"),
-        ("passphraseEnv|identityEnv|urlEnv", r"(?P<secret>(?![\"']?(?:[a-z_]\w*|\$\{env\.\w+\})[\"']?\s*(?:[,}#]|$))\S.*)"),
+        ("passphraseEnv|identityEnv|urlEnv", rf"(?P<secret>(?!{_NAME_ALONE})\S.*)"),
     )
 )
 

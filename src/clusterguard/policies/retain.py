@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, SnapshotCorruptError
@@ -14,7 +14,7 @@ from clusterguard.policies.places import RECORD
 from clusterguard.policies.verify import stored_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from clusterguard.model.catalog import BackupEntry
@@ -27,11 +27,6 @@ __all__ = ["PlannedRetention", "clock_problem", "plan_for", "plan_retention_of",
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 # Nobody lets a nightly backup rest for so long and then wants the old ones removed by the first run that comes.
 _LONGEST_PAUSE: Final = timedelta(days=45)
-
-
-@runtime_checkable
-class _Locks(Protocol):
-    def locked_until(self, key: str) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +153,14 @@ def _delete(place: Place, entry: BackupEntry) -> None:
 
 def _locks(place: Place, entries: Iterable[BackupEntry]) -> dict[str, datetime]:
     """Ask a location that knows locks until when it holds these backups."""
-    store = place.root
-    if not isinstance(store, _Locks):
+    locked_until: Callable[[str], datetime | None] | None = getattr(place.root, "locked_until", None)
+    if locked_until is None:
         return {}
     found: dict[str, datetime] = {}
     for entry in entries:
         with suppress(ClusterGuardError):
             keys = [f"{entry.source}/{key}" for key in stored_objects(place, entry)]
-            held = [until for key in (*keys, f"{entry.key}{RECORD}") if (until := store.locked_until(key)) is not None]
+            held = [until for key in (*keys, f"{entry.key}{RECORD}") if (until := locked_until(key)) is not None]
             if held:
                 found[entry.name] = max(held)
     return found

@@ -25,7 +25,6 @@ from clusterguard.policies.lock import locked
 from clusterguard.policies.metrics import publish
 from clusterguard.policies.notifications import notify
 from clusterguard.policies.places import OWN_FOLDER, open_places, read_catalogs
-from clusterguard.policies.proofs import prove
 from clusterguard.policies.reseal import reseal_all
 from clusterguard.policies.retain import plan_retention_of, retain
 from clusterguard.policies.seals import seal_of
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from clusterguard.model.catalog import Catalog
     from clusterguard.model.policy import Policy
-    from clusterguard.policies.places import Place
     from clusterguard.policies.retain import PlannedRetention
 
 __all__ = ["PARTS", "Part", "PolicyRunner"]
@@ -139,6 +137,9 @@ class PolicyRunner:
         with ExitStack() as stack:
             lock = stack.enter_context(locked(session.places, run=session.run, wait_seconds=self.wait_seconds))
             session.lock = lock
+            for name, error in lock.failures.items():
+                self._tell_of_absence(session, name, error)
+                session.drop(name)
             # What the last run left is known for certain only now that no other run is at work.
             self._reach(session)
             self._compare_clocks(session)
@@ -158,7 +159,7 @@ class PolicyRunner:
         for place in places:
             catalog = found[place.name]
             if isinstance(catalog, ClusterGuardError):
-                self._tell_of_absence(session, place, catalog)
+                self._tell_of_absence(session, place.name, catalog)
                 continue
             answering.append(place)
             session.catalogs[place.name] = catalog
@@ -168,20 +169,26 @@ class PolicyRunner:
                         StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=place.name)
                     )
         session.places = tuple(answering)
+        session.failed_before = {
+            name
+            for catalog in session.catalogs.values()
+            for name, last in catalog.runs.items()
+            if last.outcome == "failed"
+        }
         if not answering:
             raise StoreUnavailableError(
                 f"no location of policy {self.policy.name} answers: {'; '.join(_whys(found))}",
                 hint="nothing was backed up; see each location's own error above",
             )
 
-    def _tell_of_absence(self, session: Session, place: Place, error: ClusterGuardError) -> None:
+    def _tell_of_absence(self, session: Session, name: str, error: ClusterGuardError) -> None:
         report = StepReport(
             verb="copy",
             outcome="warning",
             at=self.now(),
-            detail=f"the location does not answer, and is left out: {error.message}",
-            hint=error.hint or "",
-            location=place.name,
+            detail=f"left out of this run: {error.message}",
+            hint=error.hint or "the next run makes the missing copies",
+            location=name,
         )
         session.add(report)
 
@@ -199,11 +206,20 @@ class PolicyRunner:
     def _account(self, session: Session) -> None:
         """Write what was done into every location: the runs of the sources, the audit trail, the catalog."""
         report = self._report(session, session.steps[0].at if session.steps else self.now())
+        if not report.steps:
+            return  # nothing was due, so there is nothing to write down
         for place in session.places:
             session.update(place, runs=_runs_after(session.catalogs[place.name], report, self.policy))
             with session.step("audit", location=place.name, on_error="warning") as task:
                 events = events_of(report, actor=_actor(self.environ), policy_digest=self.policy.digest)
-                head = AuditTrail(place.root).append(events, run=session.run)
+                trail, known = AuditTrail(place.root), session.catalogs[place.name].audit_head
+                if known and not trail.has(known):
+                    # Its head in the catalog is the evidence: it stays, and nothing is appended that would hide it.
+                    task.outcome, task.digest = "failed", known
+                    task.detail = "the trail lacks its last known line: it was cut off, or another one was put there"
+                    task.hint = "compare it with the other locations': clusterguard audit verify POLICY"
+                    continue
+                head = trail.append(events, run=session.run)
                 session.update(place, audit_head=head)
                 task.digest, task.detail = head, f"{len(events)} events added"
         session.save_catalogs()
@@ -240,17 +256,13 @@ class PolicyRunner:
     def _report(self, session: Session, began: datetime) -> RunReport:
         steps = tuple(session.steps)
         backed_up = {step.source for step in steps if step.verb == "backup" and step.outcome != "failed"}
-        failed_before = {
-            name for catalog in session.catalogs.values() for name, run in catalog.runs.items()
-            if run.outcome == "failed" and run.run != session.run
-        }  # fmt: skip
         return RunReport(
             policy=self.policy.name,
             run=session.run,
             started=began,
             finished=self.now(),
             steps=steps,
-            recovered=tuple(sorted(backed_up & failed_before)),
+            recovered=tuple(sorted(backed_up & session.failed_before)),
         )
 
 
@@ -265,11 +277,17 @@ def _verify(session: Session) -> None:
     catch_up(session)  # what was found damaged is made anew from a sound copy
 
 
+def _prove(session: Session) -> None:
+    from clusterguard.policies.proofs import prove  # drills are slow to load, and most runs run none
+
+    prove(session)
+
+
 _PARTS: Final[Mapping[Part, Callable[[Session], None]]] = {
     "backup": _back_up,
     "verify": _verify,
     "retain": retain,
-    "prove": prove,
+    "prove": _prove,
 }
 
 

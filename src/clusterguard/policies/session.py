@@ -69,6 +69,7 @@ class Session:
         steps: What was done so far.
         trust_clock: Remove by age whatever speaks against this machine's clock.
         location_clocks: How far each location's clock is ahead of this machine's, where it has one of its own.
+        failed_before: Sources whose last run had failed when this one began.
         drop_from_retention: Locations in which nothing is removed in this run.
     """
 
@@ -85,6 +86,7 @@ class Session:
     steps: list[StepReport] = field(default_factory=list)
     trust_clock: bool = False
     location_clocks: dict[str, timedelta] = field(default_factory=dict)
+    failed_before: set[str] = field(default_factory=set)
     drop_from_retention: set[str] = field(default_factory=set)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 

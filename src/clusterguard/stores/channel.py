@@ -7,7 +7,7 @@ from collections import deque
 
 __all__ = ["Channel", "GivenUpError"]
 
-_PIECES = 4
+_PIECES = 3
 
 
 class GivenUpError(Exception):

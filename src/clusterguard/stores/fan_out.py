@@ -37,7 +37,7 @@ class FanOutStore:
     A store that fails is left out from then on, of later puts too: a record must not appear where the bytes that it
     is about did not. What it failed with is in `failures`. A key that is taken in any of them is taken.
 
-    A put holds 6 MiB, and what each store's own put does; the slowest store sets the pace. The stores publish the
+    A put holds 5 MiB, and what each store's own put does; the slowest store sets the pace. The stores publish the
     object one after the first: of two writers of one key the first store tells who wins.
 
     Args:
@@ -165,7 +165,9 @@ class _Put:
         self._minimum = minimum
         self._failures = failures
         self._overwrite = overwrite
-        self._gathered = bytearray()
+        # One buffer, filled again and again: growing a new one each time scatters the memory.
+        self._gathered = bytearray(CHUNK_BYTES)
+        self._filled = 0
 
     def begin(self) -> None:
         """Open the object in every store; a key that is taken in one of them is taken."""
@@ -179,15 +181,16 @@ class _Put:
         """Take the next bytes, waiting for the slowest store."""
         rest = memoryview(data).cast("B")
         while rest:
-            room = CHUNK_BYTES - len(self._gathered)
-            self._gathered += rest[:room]
-            rest = rest[room:]
-            if len(self._gathered) == CHUNK_BYTES:
+            taken = rest[: CHUNK_BYTES - self._filled]
+            self._gathered[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rest = rest[len(taken) :]
+            if self._filled == CHUNK_BYTES:
                 self._send()
 
     def finish(self) -> None:
         """Publish the object: in the first store, which tells whether the key is still free, then in the others."""
-        if self._gathered:
+        if self._filled:
             self._send()
         if not self._overwrite:
             self._publish_first()
@@ -204,8 +207,8 @@ class _Put:
             self._drop_failed()
 
     def _send(self) -> None:
-        piece = bytes(self._gathered)
-        self._gathered.clear()
+        piece = bytes(memoryview(self._gathered)[: self._filled])
+        self._filled = 0
         for branch in self._live:
             branch.send(piece)
         self._drop_failed()

@@ -11,10 +11,9 @@ condition that the object still has the ETag it had (``If-Match``), so bytes of 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import queue
 import secrets
-import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -392,10 +391,14 @@ class _Upload:
         self._target = target
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
-        self._gathered = io.BytesIO()
+        self._gathered = bytearray()
+        self._filled = 0
         self._underway: deque[Future[dict[str, Any]]] = deque()
         self._parts: list[dict[str, Any]] = []
-        self._free_slots = threading.Semaphore(parts_in_flight)
+        # Buffers go round: memory that is given back and asked for again all the time is kept by the allocator.
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(parts_in_flight):
+            self._free.put(bytearray())
         self._upload_id: str | None = None
         self._failure: ClusterGuardError | None = None
         self._id = secrets.token_hex(16)
@@ -405,10 +408,11 @@ class _Upload:
         self._refuse_after_failure()
         rest = memoryview(data).cast("B")
         while rest:
-            room = self._part_size - self._gathered.tell()
-            self._gathered.write(rest[:room])
-            rest = rest[room:]
-            if self._gathered.tell() == self._part_size:
+            taken = rest[: self._part_size - self._filled]
+            self._gathered[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rest = rest[len(taken) :]
+            if self._filled == self._part_size:
                 self._send_part()
 
     def finish(self) -> None:
@@ -417,7 +421,7 @@ class _Upload:
         if self._upload_id is None:
             self._publish(self._put_whole)
             return
-        if self._gathered.tell():
+        if self._filled:
             self._send_part()
         while self._underway:
             self._take_result()
@@ -453,15 +457,15 @@ class _Upload:
         try:
             if self._upload_id is None:
                 self._upload_id = self._begin()
-            self._free_slots.acquire()
+            free = self._free.get()
             while self._underway and self._underway[0].done():
                 self._take_result()
             number = len(self._parts) + len(self._underway) + 1
-            self._underway.append(self._workers.submit(self._upload_part, number, self._gathered.getvalue()))
+            self._underway.append(self._workers.submit(self._upload_part, number, self._gathered, self._filled))
         except ClusterGuardError as error:
             self._failure = error
             raise
-        self._gathered = io.BytesIO()
+        self._gathered, self._filled = free, 0
 
     def _begin(self) -> str:
         with _telling(self._target.place):
@@ -470,17 +474,17 @@ class _Upload:
             )
         return str(_field(begun, "UploadId", place=self._target.place))
 
-    def _upload_part(self, number: int, data: bytes) -> dict[str, Any]:
+    def _upload_part(self, number: int, buffer: bytearray, size: int) -> dict[str, Any]:
         try:
             sent = self._client.upload_part(
                 **self._target.names,
                 **self._target.algorithm,
                 UploadId=self._upload_id,
                 PartNumber=number,
-                Body=data,
+                Body=buffer if size == len(buffer) else bytes(buffer[:size]),
             )
         finally:
-            self._free_slots.release()
+            self._free.put(buffer)
         checksum = f"Checksum{self._target.checksum}"
         told = {name: sent[name] for name in ("ETag", checksum) if name in sent}
         return {"PartNumber": number, **told}
@@ -494,7 +498,7 @@ class _Upload:
             **self._target.names,
             **self._target.algorithm,
             **condition,
-            Body=self._gathered.getvalue(),
+            Body=bytes(self._gathered[: self._filled]),
             Metadata={_PUT_ID: self._id},
         )
         _field(made, "ETag", place=self._target.place)

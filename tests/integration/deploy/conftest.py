@@ -16,4 +16,4 @@ def image(tmp_path_factory):
         pytest.skip(f"NOT RUN: {error}")
     tag = build(tmp_path_factory.mktemp("builder"))
     yield tag
-    docker("rmi", "--no-prune", tag)
+    docker("rmi", tag)

@@ -31,7 +31,7 @@ def build(folder):
         docker("build", *arguments, "--tag", tag, str(ROOT), seconds=BUILD_SECONDS)
     finally:
         if with_authority:
-            docker("rmi", "--no-prune", builder)
+            docker("rmi", builder)
     return tag
 
 

@@ -298,7 +298,7 @@ def image_with_programs(image, toolchain, tmp_path):
     tag = f"clusterguard-test-programs:{secrets.token_hex(4)}"
     docker("build", "--tag", tag, str(tmp_path), seconds=600)
     yield tag
-    docker("rmi", "--no-prune", tag)
+    docker("rmi", tag)
 
 
 def test_one_job_drills_a_fleet_and_leaves_the_results_in_the_bucket(ground, image_with_programs, tmp_path):

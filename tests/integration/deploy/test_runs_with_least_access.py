@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
+from dataclasses import replace
 
 import pytest
 from gateway_with_users import BUCKET, gateway_with_users
 
+from clusterguard.model.policy import Location
 from clusterguard.policies.load import load_policy
 from clusterguard.policies.run import PolicyRunner
 from clusterguard.policies.seals import seal_of
@@ -123,3 +126,20 @@ def test_the_reader_fetches_what_the_writer_wrote(run, become, policy):
     name = fetch(policy, "etcd", target, seal=seal_of(policy, {}))
 
     assert f"{name}.db" in [each.key for each in target.list()]
+
+
+def test_what_a_run_leaves_in_a_folder_is_for_its_user_alone(policy, tmp_path):
+    local = replace(policy, locations=(Location(name="here", url=str(tmp_path / "backups")),))
+    before = os.umask(0)
+    try:
+        report = PolicyRunner(policy=local, environ=os.environ).run()
+    finally:
+        os.umask(before)
+
+    assert report.outcome == "ok", explained(report)
+    modes = {
+        (path.is_dir(), stat.S_IMODE(path.stat().st_mode))
+        for path in (tmp_path / "backups").rglob("*")
+        if path.exists()
+    }
+    assert modes == {(True, 0o700), (False, 0o600)}

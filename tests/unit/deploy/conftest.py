@@ -44,7 +44,7 @@ def full_policy(make_policy, tmp_path):
     (tmp_path / "drills").mkdir()
     (tmp_path / "drills" / "etcd.drill.yaml").write_text("kind: Drill\n")
     (tmp_path / "recipients.txt").write_text("age1example\n")
-    return make_policy(
+    policy = make_policy(
         NODE_ETCD,
         SHOP,
         encryption=Encryption(
@@ -54,3 +54,10 @@ def full_policy(make_policy, tmp_path):
         notifications=(Notification(name="on-call", url=Secret(env="ONCALL_URL")),),
         heartbeat=Heartbeat(url=Secret(file="/etc/clusterguard/secrets/heartbeat")),
     )
+    (tmp_path / "policy.yaml").write_text(
+        "kind: BackupPolicy\n"
+        "spec:\n"
+        "  notifications: [{name: on-call, urlEnv: ONCALL_URL, on: [failure]}]\n"
+        "  encryption: {recipientsFile: recipients.txt, identityFile: /etc/clusterguard/secrets/identity}\n"
+    )
+    return policy

@@ -6,12 +6,32 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import typer
 import yaml
 from policies_for_pods import NODE_ETCD, PKI, SECRET_ETCD, SHOP
 
+from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy import Encryption, Location, Metrics, Notification, Schedule, Secret, VeleroSource
 from clusterguard.policies.kubernetes import CronJobOptions, cronjob_manifests, policy_files, velero_rules
+from clusterguard.policies.load import load_policy
+
+POLICY = """\
+apiVersion: clusterguard.dev/v1alpha1
+kind: BackupPolicy
+metadata: {name: production, labels: {version: "1.30"}}
+spec:
+  schedule: {cron: "0 2 * * *", timeZone: Europe/Berlin, grace: 1h30m}
+  sources:
+  - name: etcd
+    etcd: {endpoints: ["https://127.0.0.1:2379"]}
+  locations: [{name: north, url: "s3://backups/etcd?region=eu-north-1"}]
+  retention: {daily: 7, maximumBytes: 500Gi, maximumAge: 90d}
+  encryption:
+    recipients: [age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq]
+    identityEnv: IDENTITY
+  notifications: [{name: on-call, urlEnv: ONCALL_URL, on: [failure, success]}]
+"""
 
 
 def made(policy, **options):
@@ -58,8 +78,8 @@ def test_each_step_has_a_cronjob_and_they_never_overlap_themselves(full_policy):
     ]
     for job, group in zip(jobs, ("backup", "retain", "verify", "prove"), strict=True):
         (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        assert container["args"][:4] == ["run", "/etc/clusterguard/policy/policy.yaml", "--step", group]
-        assert container["args"][4:6] == ["--wait", "1h"]
+        assert container["args"][0] == "run"
+        assert container["args"][2:] == ["--step", group, "--wait", "1h"]
         assert job["spec"]["concurrencyPolicy"] == "Forbid"
         assert job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 4 * 3600
         assert job["spec"]["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 7 * 86400
@@ -177,13 +197,36 @@ def test_secrets_are_never_in_the_manifests_but_by_name(full_policy):
     assert not of_kind(made(full_policy), "Secret")
 
 
-def test_who_has_no_key_says_so_and_does_not_look_for_it(full_policy, make_policy):
-    def told(policy):
-        found = pods(made(policy)).items()
-        return {group for group, pod in found if "--without-identity" in pod["containers"][0]["args"]}
+def test_who_has_no_key_reads_a_policy_that_does_not_name_it(full_policy, make_policy):
+    def read(policy):
+        return {group: pod["containers"][0]["args"][1] for group, pod in pods(made(policy)).items()}
 
-    assert told(full_policy) == {"backup", "retain"}
-    assert told(make_policy()) == set()
+    whole, writing = (f"/etc/clusterguard/policy/{name}.yaml" for name in ("policy", "policy-for-writing"))
+    assert read(full_policy) == {"backup": writing, "retain": writing, "verify": whole, "prove": whole}
+    assert set(read(make_policy()).values()) == {whole}
+
+
+def test_the_policy_for_writing_is_the_same_but_for_the_key(full_policy):
+    files = policy_files(full_policy)
+
+    whole, writing = (
+        yaml.load(files[name], yaml.BaseLoader)  # noqa: S506 - every scalar is text to it
+        for name in ("policy.yaml", "policy-for-writing.yaml")
+    )
+    del whole["spec"]["encryption"]["identityFile"]
+    assert writing == whole
+    assert "'on':" in files["policy-for-writing.yaml"]  # else it were true: in YAML 1.1
+
+
+def test_the_policy_for_writing_loads_and_means_the_same(tmp_path):
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    whole = load_policy(tmp_path / "policy.yaml", environ={})
+    (tmp_path / "writing.yaml").write_text(policy_files(whole)["policy-for-writing.yaml"])
+
+    writing = load_policy(tmp_path / "writing.yaml", environ={})
+
+    assert writing.encryption == replace(whole.encryption, identity=None)
+    assert replace(writing, encryption=None, path="", digest="") == replace(whole, encryption=None, path="", digest="")
 
 
 def test_what_root_is_given_is_roots_alone_and_what_others_are_given_their_groups(full_policy):
@@ -262,7 +305,7 @@ def test_the_policy_and_its_drills_are_where_the_policy_looks_for_them(full_poli
 
     assert config["data"]["drills..etcd.drill.yaml"] == "kind: Drill\n"
     paths = {item["path"]: item["key"] for item in volume["configMap"]["items"]}
-    assert set(paths) == {"policy.yaml", "drills/etcd.drill.yaml", "recipients.txt"}
+    assert set(paths) == {"policy.yaml", "policy-for-writing.yaml", "drills/etcd.drill.yaml", "recipients.txt"}
     assert set(paths.values()) <= set(config["data"])
 
 
@@ -349,3 +392,11 @@ def test_a_drained_node_is_no_failed_backup_and_a_verdict_is_not_repeated(full_p
         assert spec["template"]["spec"]["restartPolicy"] == "Never"
         limits[job["metadata"]["name"].removeprefix("production-")] = spec["backoffLimit"]
     assert limits == {"backup": 2, "retain": 2, "verify": 2, "prove": 0}
+
+
+def test_pods_are_told_nothing_that_the_command_does_not_know(full_policy):
+    command = typer.main.get_command(app)
+    for pod in pods(made(full_policy)).values():
+        name, *arguments = pod["containers"][0]["args"]
+        found = command.commands[name].make_context(name, list(arguments))
+        assert found.params["policy"].name.startswith("policy")

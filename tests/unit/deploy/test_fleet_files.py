@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import typer
 import yaml
 
+from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError, InvalidDocumentError, InvalidDrillError
 from clusterguard.policies.fleet import fleet_schema_text, load_fleet
 from clusterguard.policies.fleet_job import FleetJobOptions, fleet_manifests
@@ -236,3 +238,14 @@ def test_the_manifests_are_yaml_that_reads_back(job_of):
     manifests = job_of()
 
     assert tuple(yaml.safe_load_all(yaml.safe_dump_all(manifests))) == manifests
+
+
+def test_pods_are_told_nothing_that_the_command_does_not_know(job_of, monkeypatch):
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
+    (container,) = job_of(allowed_contexts=("a", "b"))[1]["spec"]["template"]["spec"]["containers"]
+    group, verb, *arguments = container["args"]
+
+    found = typer.main.get_command(app).commands[group].commands[verb].make_context(verb, arguments)
+
+    assert found.params["index"] == 2
+    assert found.params["allow_context"] == ["a", "b"]

@@ -9,7 +9,7 @@ import time
 import orjson
 import psutil
 import pytest
-from tests.unit.policies.policy_worlds import data_of, places_of, policy, put
+from policy_worlds import data_of, places_of, policy, put
 
 from clusterguard.errors import RunInProgressError, StoreUnavailableError
 from clusterguard.policies.lock import Holder, Rhythm, locked
@@ -134,12 +134,20 @@ def test_two_at_once_on_real_files_never_hold_it_together(tmp_path):
     assert most == [1] * 5
 
 
-def test_a_location_that_refuses_gives_back_what_was_taken(places):
-    class Refusing(MemoryStore):
-        def put(self, key, *, overwrite=False):
-            raise StoreUnavailableError("down")
+class Refusing(MemoryStore):
+    def put(self, key, *, overwrite=False):
+        raise StoreUnavailableError("down")
 
+
+def test_a_location_that_takes_no_lock_is_left_out(places):
     broken = places_of(policy("here", "there"), {"here": places[0].root, "there": Refusing()})
+    with locked(broken, run="mine", rhythm=QUICK) as lock:
+        assert list(lock.failures) == ["there"]
+        assert holder_of(places[0])["run"] == "mine"
+    assert list(places[0].root.list()) == []
+
+
+def test_where_no_location_takes_a_lock_nothing_is_run():
+    broken = places_of(policy("here"), {"here": Refusing()})
     with pytest.raises(StoreUnavailableError), locked(broken, run="mine", rhythm=QUICK):
         pass
-    assert list(places[0].root.list()) == []

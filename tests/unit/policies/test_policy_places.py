@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from tests.unit.policies.policy_worlds import NOW, Gone, add_backup, places_of, policy, put
+from policy_worlds import NOW, Gone, add_backup, places_of, policy, put
 
 from clusterguard.errors import ConfigError, StoreUnavailableError
 from clusterguard.model.catalog import BackupEntry, Catalog

@@ -136,6 +136,7 @@ class TestRefusals:
             (b"\xff\xfe", "is no text"),
             ("x" * 70_000, "larger than any"),
         ],
+        ids=["empty", "comments", "identity", "ssh key", "unknown type", "nonsense", "no text", "huge"],
     )
     def test_a_file_that_holds_no_recipients(self, file, text, seen):
         path = file(text)
@@ -145,7 +146,11 @@ class TestRefusals:
         assert raised.value.hint
         assert SECRET[20:] not in told(raised.value)
 
-    @pytest.mark.parametrize("text", [RECIPIENT, "AGE-SECRET-KEY-1NONSENSE", SECRET[:-1], SECRET + "\n" + SECRET[:-2]])
+    @pytest.mark.parametrize(
+        "text",
+        [RECIPIENT, "AGE-SECRET-KEY-1NONSENSE", SECRET[:-1], SECRET + "\n" + SECRET[:-2]],
+        ids=["a recipient", "nonsense", "cut short", "the second cut short"],
+    )
     def test_a_file_that_holds_no_identity(self, file, text):
         path = file(text)
         with pytest.raises(ConfigError, match="an identity cannot be read") as raised:
@@ -167,7 +172,7 @@ class TestRefusals:
             seal_of(identity_in(file("# nothing\n")), {})
 
     def test_an_identity_that_is_itself_encrypted(self, file):
-        path = file(pyrage.passphrase.encrypt(SECRET.encode(), "x"))
+        path = file(pyrage.encrypt(SECRET.encode(), [IDENTITY.to_public()]))
         with pytest.raises(ConfigError, match="is no text") as raised:
             seal_of(identity_in(path), {})
         assert "decrypted first" in raised.value.hint

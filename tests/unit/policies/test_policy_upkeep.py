@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.unit.policies.policy_worlds import NOW, add_backup, data_of, places_of, policy, put, seen, session_of
+from policy_worlds import NOW, add_backup, data_of, places_of, policy, put, seen, session_of
 
 from clusterguard.errors import StoreError, StoreUnavailableError
 from clusterguard.model.policy import Verification
@@ -21,7 +21,9 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def wanted():
-    return policy("here", "there", retention=RetentionPolicy(last=3), verification=Verification(every=7 * DAY, per_run=5))
+    return policy(
+        "here", "there", retention=RetentionPolicy(last=3), verification=Verification(every=7 * DAY, per_run=5)
+    )
 
 
 @pytest.fixture

@@ -101,14 +101,16 @@ def accepted(file):
     return tested.returncode == 0
 
 
-@pytest.mark.parametrize("system", ["Europe/Berlin", "UTC"])
-def test_a_real_cron_takes_the_lines(tmp_path, system):
+def test_a_real_cron_takes_the_lines(tmp_path):
+    # One test for both: Debian's crontab sometimes fails while another one runs.
     file = tmp_path / "crontab"
     schedule = Schedule(cron="30 3 * * 1-5", time_zone="Europe/Berlin")
-    settings = {"policy": "production", "dialect": "cronie", "mail_to": "ops@example.com"}
-    file.write_text(crontab(schedule, COMMAND, system_zone=system, **settings))
+    for system in ("Europe/Berlin", "UTC"):
+        settings = {"policy": "production", "dialect": "cronie", "mail_to": "ops@example.com"}
+        text = crontab(schedule, COMMAND, system_zone=system, **settings)
 
-    assert accepted(file)
+        file.write_text(text)
+        assert accepted(file)
 
-    file.write_text(file.read_text().replace("30 3", "30 33"))
-    assert not accepted(file)
+        file.write_text(text.replace("\n30 3", "\n30 33"))
+        assert not accepted(file)

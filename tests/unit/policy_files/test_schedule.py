@@ -19,8 +19,9 @@ BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lo
 def due_on(day, cron, zone):
     """Return the local times, with their offsets, that a schedule is due at on one local day."""
     start = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
+    before = start.astimezone(UTC) - timedelta(seconds=1)
     found = []
-    for moment in due_times(Schedule(cron=cron, time_zone=zone), after=start - timedelta(seconds=1)):
+    for moment in due_times(Schedule(cron=cron, time_zone=zone), after=before):
         local = moment.astimezone(ZoneInfo(zone))
         if local.date() != start.date():
             return found

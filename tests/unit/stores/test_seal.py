@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import tracemalloc
+import types
 from contextlib import contextmanager
 
 import pyrage
@@ -128,6 +129,18 @@ def test_a_flipped_bit_anywhere_never_gives_other_bytes(seal, where, bit):
     assert found == PLAIN
 
 
+@every_encryption
+def test_every_bit_of_a_short_file_counts(seal):
+    """The header is text, in which one thing could be written in several ways."""
+    data = sealed(seal, b"short")
+    for where in range(len(data)):
+        for bit in (1, 2):  # base64 may leave them unused in its last letter
+            changed = bytearray(data)
+            changed[where] ^= bit
+            with refused():
+                opened(seal, bytes(changed))
+
+
 @every_seal
 @settings(max_examples=30, deadline=None)
 @given(tail=st.binary(min_size=1, max_size=100))
@@ -222,6 +235,13 @@ class TestKeys:
             opened(Seal(passphrase=PASSPHRASE), data, suffix=".age")
         assert tracemalloc.get_traced_memory()[1] < MiB
         tracemalloc.stop()
+
+    def test_an_empty_chunk_at_the_end_is_a_second_way_to_write_the_same_and_refused(self):
+        sink = io.BytesIO()
+        writer = passphrase_module.PassphraseWriter(sink, passphrase=PASSPHRASE)
+        sink.write(writer._payload.seal(bytes(65536), last=False) + writer._payload.seal(b"", last=True))
+        with pytest.raises(ObjectCorruptError):
+            opened(Seal(passphrase=PASSPHRASE), sink.getvalue(), suffix=".age")
 
     @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
     def test_ssh_keys(self, kind):
@@ -326,6 +346,12 @@ class TestFaults:
             for _ in range(64):
                 writer.write(os.urandom(MiB // 4))
 
+    @every_seal
+    def test_a_store_that_is_full_only_at_the_end_is_told_too(self, seal):
+        """So little is written that all of it is still on its way when the block is left."""
+        with pytest.raises(StoreError, match="no room"), seal.sealing(_FullSink(0)) as writer:
+            writer.write(b"x")
+
     @every_encryption
     def test_nobody_goes_on_writing_for_a_store_that_is_full(self, seal):
         written = 0
@@ -368,6 +394,23 @@ class TestFaults:
         ):
             while reader.read(1000):
                 pass
+
+    @every_seal
+    def test_no_more_is_read_at_a_time_than_memory_is_meant_for(self, seal):
+        class Asked(io.BytesIO):
+            def read(self, size=-1):
+                assert 0 < size <= MiB
+                return super().read(size)
+
+        with seal.opening(Asked(SEALED[seal]), suffix=seal.suffix) as reader:
+            assert b"".join(iter(lambda: reader.read(1000), b"")) == PLAIN
+
+    def test_an_end_that_the_library_does_not_see_is_none(self):
+        """The headers of blocks are read here too, and only the library knows whether the frame was whole."""
+        with Seal().opening(io.BytesIO(SEALED[SEALS["zstd"]]), suffix=".zst") as reader:
+            reader._frame = types.SimpleNamespace(decompress=lambda _: b"x", eof=False)
+            with pytest.raises(ObjectCorruptError, match="do not end where they should"):
+                reader.read()
 
     @every_seal
     def test_a_buffer_may_be_reused_at_once(self, seal):

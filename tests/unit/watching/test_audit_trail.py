@@ -324,6 +324,15 @@ def test_each_run_adds_a_segment(store):
     assert (found.ok, found.lines, found.since_head) == (True, 3, 1)
 
 
+def test_a_head_that_was_once_read_is_there_until_it_is_cut_off(store):
+    trail = AuditTrail(store)
+    heads = [trail.append([event(number)], run="r1") for number in range(3)]
+    assert all(trail.has(head) for head in heads)
+    store.delete(f"{FOLDER}000000000003.jsonl")
+    trail.append([event(detail=f"not {heads[2]}")], run="r2")  # and a line that speaks of it is not that line
+    assert [trail.has(head) for head in heads] == [True, True, False]
+
+
 def test_nothing_to_say_adds_nothing(store):
     trail = AuditTrail(store)
     head = trail.append([event()], run="r1")

@@ -39,7 +39,9 @@ RECOVERED = report(*GOOD.steps, recovered=("etcd",))
 def told(address, run=FAILED, *, on=("failure",), name="oncall", environ=None, **settings):
     target = Notification(name=name, url=Secret(env="ONCALL_URL"), on=on)
     policy = a_policy(notifications=(target,))
-    return notify(policy, run, environ={"ONCALL_URL": address} if environ is None else environ, now=lambda: NOW, **settings)
+    return notify(
+        policy, run, environ={"ONCALL_URL": address} if environ is None else environ, now=lambda: NOW, **settings
+    )
 
 
 # ---- what is said --------------------------------------------------------------------------------------------

@@ -150,7 +150,9 @@ def test_a_source_that_no_drill_proves_is_noted():
 
 
 def test_what_the_catalog_was_mended_of_is_a_risk():
-    found = status({**all_well(), "far": catalog("far", *nightly(), notes=("etcd/x: gone, and nobody here removed it",))})
+    found = status(
+        {**all_well(), "far": catalog("far", *nightly(), notes=("etcd/x: gone, and nobody here removed it",))}
+    )
     assert texts(found, "at risk") == ["far: etcd/x: gone, and nobody here removed it"]
 
 
@@ -189,7 +191,11 @@ def test_days_are_those_of_the_schedule_s_time_zone():
     moment = DUE.replace(day=21, hour=23, minute=30)  # half past midnight on the 22nd, in Berlin
     found = status(after_a_success_at(moment), berlin)
     assert not found.sources[0].overdue
-    assert [str(each.day) for each in found.sources[0].days if each.backups] == ["2026-11-20", "2026-11-21", "2026-11-22"]
+    assert [str(each.day) for each in found.sources[0].days if each.backups] == [
+        "2026-11-20",
+        "2026-11-21",
+        "2026-11-22",
+    ]
 
 
 def test_a_backup_whose_run_never_succeeded_is_not_enough():
@@ -329,13 +335,11 @@ spoilers = st.sampled_from(
     [
         lambda catalogs: {**catalogs, "near": DOWN},
         lambda catalogs: {name: each for name, each in catalogs.items() if name != "far"},
-        lambda catalogs: {name: each if each is DOWN else each.without(list(each.entries)) for name, each in catalogs.items()},
         lambda catalogs: {
-            name: each if each is DOWN else replace(each, runs={}) for name, each in catalogs.items()
+            name: each if each is DOWN else each.without(list(each.entries)) for name, each in catalogs.items()
         },
-        lambda catalogs: {
-            name: each if each is DOWN else replace(each, proofs={}) for name, each in catalogs.items()
-        },
+        lambda catalogs: {name: each if each is DOWN else replace(each, runs={}) for name, each in catalogs.items()},
+        lambda catalogs: {name: each if each is DOWN else replace(each, proofs={}) for name, each in catalogs.items()},
     ]
 )
 RANK = {"protected": 0, "at risk": 1, "not protected": 2}
@@ -387,7 +391,9 @@ def test_it_is_plain_data_in_json():
 
 
 def test_ten_thousand_backups_in_three_locations_take_a_moment():
-    policy = a_policy(locations=tuple(Location(name=name, url=f"/{name}") for name in "abc"), schedule=Schedule(cron="0 * * * *"))
+    policy = a_policy(
+        locations=tuple(Location(name=name, url=f"/{name}") for name in "abc"), schedule=Schedule(cron="0 * * * *")
+    )
     entries = [entry(DUE - number * HOUR) for number in range(10_000)]
     catalogs = {name: catalog(name, *entries) for name in "abc"}
     began = time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 from dataclasses import replace
@@ -40,9 +39,7 @@ def trouble():
     far = [replace(each, problem="other bytes") if n == 5 else each for n, each in enumerate(near)]
     runs = (run_of(), run_of("shop-velero", at=DUE - 3 * DAY, outcome="warning", detail="oregon did not answer"))
     proofs = (proof_of(at=NOW - 9 * DAY), proof_of("monthly-velero", source="shop-velero", at=NOW - 12 * DAY))
-    catalogs = {
-        name: catalog(name, *each, runs=runs, proofs=proofs) for name, each in (("near", near), ("far", far))
-    }
+    catalogs = {name: catalog(name, *each, runs=runs, proofs=proofs) for name, each in (("near", near), ("far", far))}
     return status({**catalogs, "oregon": DOWN}, policy)
 
 
@@ -116,7 +113,14 @@ def test_ages_in_words(age, words):
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (30_000, "29.3 KiB"), (5 << 30, "5.0 GiB"), (3 << 50, "3,072.0 TiB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (30_000, "29.3 KiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 50, "3,072.0 TiB"),
+    ],
 )
 def test_sizes_in_words(size, words):
     assert size_in_words(size) == words
@@ -177,7 +181,9 @@ def test_the_page_of_a_policy_that_is_well():
 
 
 def test_the_page_of_a_policy_that_never_ran():
-    page = Page(render_page(status({name: catalog(name, runs=(), proofs=(), updated=None) for name in ("near", "far")})))
+    page = Page(
+        render_page(status({name: catalog(name, runs=(), proofs=(), updated=None) for name in ("near", "far")}))
+    )
     assert "never" in page.text
     assert (page.open, page.torn) == ([], [])
 
@@ -230,7 +236,7 @@ def test_it_is_written_whole_and_for_everybody_to_read(tmp_path):
     write_page(file, status())
     assert file.read_text() == render_page(status())
     assert file.stat().st_mode & 0o777 == 0o644
-    assert os.listdir(tmp_path) == ["status.html"]
+    assert [each.name for each in tmp_path.iterdir()] == ["status.html"]
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -231,7 +230,7 @@ def test_metrics_are_served_until_it_is_told_to_end(kept):
         try:
             line = server.stderr.readline()
             url = line.removeprefix("serving ").strip()
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - our own server
                 text = answer.read().decode()
             server.send_signal(signal.SIGTERM)
             assert server.wait(20) == 0
@@ -341,6 +340,12 @@ def test_events_are_shown_in_their_order(trails):
     assert len(lines) == 3
 
 
+def test_a_location_without_a_trail_is_passed_over(trails):
+    for number in (1, 2, 3):
+        segment(trails, "near", number).unlink()
+    assert len(run("audit", "show", trails).output.splitlines()) == 3
+
+
 def test_events_since_a_moment(trails):
     lines = run("audit", "show", trails, "--since", "2026-11-22T09:30Z").output.splitlines()
     assert [line.split()[-2] for line in lines] == ["etcd/b2"]
@@ -367,4 +372,4 @@ def test_the_working_directory_is_not_touched(trails, tmp_path, monkeypatch):
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     assert run("status", trails).exit_code == 1
-    assert os.listdir(elsewhere) == []
+    assert list(elsewhere.iterdir()) == []

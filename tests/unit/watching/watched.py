@@ -60,13 +60,13 @@ def proof_of(name="weekly", *, at=NOW - 2 * DAY, **changes):
     return ProofRecord(proof=name, at=at, **{**settings, **changes})
 
 
-def catalog(location, *entries, runs=(run_of(),), proofs=(proof_of(),), **changes):
+def catalog(location, *entries, runs=None, proofs=None, **changes):
     settings = {"policy": "prod", "updated": DUE + timedelta(minutes=3)}
     return Catalog(
         location=location,
         entries={each.key: each for each in entries},
-        runs={each.source: each for each in runs},
-        proofs={each.proof: each for each in proofs},
+        runs={each.source: each for each in (runs if runs is not None else (run_of(),))},
+        proofs={each.proof: each for each in (proofs if proofs is not None else (proof_of(),))},
         **{**settings, **changes},
     )
 
@@ -92,5 +92,10 @@ def step(verb="backup", outcome="ok", **changes):
 
 
 def report(*steps, **changes):
-    settings = {"policy": "prod", "run": "20261122T020000Z-abc123", "started": DUE, "finished": DUE + 90 * (HOUR / 3600)}
+    settings = {
+        "policy": "prod",
+        "run": "20261122T020000Z-abc123",
+        "started": DUE,
+        "finished": DUE + 90 * (HOUR / 3600),
+    }
     return RunReport(steps=steps, **{**settings, **changes})

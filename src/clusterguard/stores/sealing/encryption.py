@@ -82,6 +82,8 @@ class EncryptingWriter:
         source = _Source(self._plain.receive)
         try:
             pyrage.encrypt_io(source, self._sink, recipients)
+            # Of what fails while it writes its last bytes, pyrage says nothing.
+            self._failure = source.failure or self._sink.failure
         except BaseException as error:  # noqa: BLE001 - raised again by whoever writes or finishes
             self._failure = source.failure or self._sink.failure or error
         finally:
@@ -129,10 +131,9 @@ class DecryptingReader:
         try:
             pyrage.decrypt_io(self._source, sink, identities)
             gathered.flush()
+            self._plain.end(self._source.failure or sink.failure)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever reads
             self._plain.end(self._source.failure or sink.failure or _meaning_of(error))
-        else:
-            self._plain.end()
 
 
 class _Source:

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from etcd_member import member
+from s3_gateway import BUCKET, CREDENTIALS, gateway
+
+CLUSTERGUARD = (sys.executable, "-m", "clusterguard")
+
+
+@pytest.fixture(scope="session")
+def versitygw(toolchain):
+    return toolchain.ensure("versitygw")["versitygw"]
+
+
+@pytest.fixture(scope="session")
+def frankfurt(versitygw, tmp_path_factory):
+    with gateway(versitygw, tmp_path_factory.mktemp("frankfurt")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def etcd(toolchain, tmp_path_factory):
+    """A member with a few thousand keys, one for all tests of a module."""
+    with member(toolchain.ensure("etcd")["etcd"], tmp_path_factory.mktemp("etcd") / "member") as running:
+        for start in range(0, 2000, 100):
+            keys = [f"/registry/configmaps/default/c{number:05}" for number in range(start, start + 100)]
+            running.put(*keys, value=os.urandom(200) * 4)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def keys(toolchain, tmp_path_factory):
+    """A key pair of age's own program."""
+    folder = tmp_path_factory.mktemp("keys")
+    program = toolchain.ensure("age-keygen")["age-keygen"]
+    subprocess.run([program, "-o", folder / "identity.txt"], check=True, capture_output=True)
+    public = subprocess.run([program, "-y", folder / "identity.txt"], check=True, capture_output=True, text=True).stdout
+    (folder / "recipients.txt").write_text(public)
+    return folder
+
+
+class Told(list):
+    """What a server was told: path and body, in order."""
+
+    @property
+    def paths(self):
+        return [path for path, _ in self]
+
+
+@contextmanager
+def http_server():
+    told = Told()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append((self.path, self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()))
+            self.send_response(200)
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the library's name
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", told
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Nightly:
+    """A policy file, and the command line on it."""
+
+    def __init__(self, folder, etcd):
+        self.folder = folder
+        self.file = folder / "policy.yaml"
+        self.environ = {
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": CREDENTIALS.access_key,
+            "AWS_SECRET_ACCESS_KEY": CREDENTIALS.secret_key,
+            "AWS_REGION": "us-east-1",
+            "CLUSTERGUARD_ACTOR": "the night shift",
+        }
+        self.spec = {
+            "schedule": {"cron": "0 2 * * *", "timeZone": "Europe/Berlin"},
+            "sources": [{"name": "etcd", "etcd": {"endpoints": [etcd.endpoint]}}],
+            "locations": [{"name": "disk", "url": "./disk"}],
+        }
+
+    def write(self, **changes):
+        self.spec |= changes
+        document = {"apiVersion": "clusterguard.dev/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"}}
+        self.file.write_text(yaml.safe_dump({**document, "spec": self.spec}, sort_keys=False))
+        return self.file
+
+    def start(self, *words, **options):
+        return subprocess.Popen(
+            [*CLUSTERGUARD, *words], env=self.environ, cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
+        )  # fmt: skip
+
+    def call(self, *words, code=0, **options):
+        """Run a command to its end and return what it said; its exit code must be the one expected."""
+        process = self.start(*words, **options)
+        said = process.communicate(timeout=120)[0]
+        assert process.returncode == code, said
+        return said
+
+    def run(self, *options, code=0):
+        return self.call("run", str(self.file), *options, code=code)
+
+    def report(self, *options, code=0):
+        process = subprocess.run(
+            [*CLUSTERGUARD, "run", str(self.file), "--json", *options],
+            env=self.environ, cwd=self.folder, text=True, capture_output=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert process.returncode == code, process.stdout + process.stderr
+        return json.loads(process.stdout)
+
+    def files(self, where="disk"):
+        root = self.folder / where / "nightly" / "etcd"
+        return sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+
+    def status(self):
+        process = subprocess.run(
+            [*CLUSTERGUARD, "status", str(self.file), "--json"],
+            env=self.environ, cwd=self.folder, text=True, capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+        return json.loads(process.stdout)[0]
+
+
+@pytest.fixture
+def nightly(tmp_path, etcd):
+    return Nightly(tmp_path, etcd)
+
+
+def bucket_of(server, prefix):
+    return f"s3://{BUCKET}/{prefix}?endpoint={server.endpoint}&pathStyle=true&region=us-east-1"
+
+
+def names_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
