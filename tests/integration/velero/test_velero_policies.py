@@ -1,0 +1,102 @@
+"""A policy's Velero source on a real server: backed up, copied sealed, read back, and fetched again."""
+
+from __future__ import annotations
+
+import pyrage
+import pytest
+
+from clusterguard.model.policy import Encryption, Location, Policy, Secret, VeleroSource
+from clusterguard.model.retention import RetentionPolicy
+from clusterguard.policies.places import open_places
+from clusterguard.policies.run import PolicyRunner
+from clusterguard.policies.seals import seal_of
+from clusterguard.policies.stored import fetch
+from clusterguard.stores import LocalStore
+from clusterguard.velero.bucket import verify_backup
+
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def credentials(s3, monkeypatch):
+    """What boto3 finds by itself."""
+    lines = dict(line.split("=", 1) for line in s3.credentials_file().read_text().splitlines() if "=" in line)
+    for name, value in lines.items():
+        monkeypatch.setenv(name.strip().upper(), value.strip())
+
+
+@pytest.fixture
+def policy(cluster, velero, shop, s3, credentials, tmp_path):
+    identity = pyrage.x25519.Identity.generate()
+    return Policy(
+        name="nightly",
+        sources=(
+            VeleroSource(
+                name="shop",
+                cluster=f"kubeconfig:{cluster.kubeconfig}",
+                bucket=f"s3://backups/main?endpoint={s3.endpoint}&pathStyle=true&region={s3.region}",
+                included_namespaces=(shop,),
+            ),
+        ),
+        locations=(Location(name="disk", url=str(tmp_path / "disk")), Location(name="nas", url=str(tmp_path / "nas"))),
+        copies=2,
+        retention=RetentionPolicy(last=1),
+        encryption=Encryption(recipients=(str(identity.to_public()),), identity=Secret(env="IDENTITY")),
+    ), {"IDENTITY": str(identity)}
+
+
+def test_a_backup_of_velero_is_copied_sealed_and_comes_back_as_its_bucket_had_it(policy, tmp_path):
+    wanted, environ = policy
+    report = PolicyRunner(policy=wanted, environ=environ).run(["backup"])
+    assert report.outcome == "ok", [str(step) for step in report.steps]
+    for place in open_places(wanted):
+        [entry] = place.catalog().entries.values()
+        assert (entry.kind, entry.sealed, entry.sound) == ("velero", True, True)
+        stored = [info.key for info in place.root.list("shop/backups/")]
+        assert stored
+        assert all(key.endswith(".age") for key in stored)
+
+    name = fetch(wanted, "shop", LocalStore(tmp_path / "plain"), seal=seal_of(wanted, environ), location="nas")
+    assert verify_backup(LocalStore(tmp_path / "plain"), name, now=report.started).ok
+
+
+def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path):
+    wanted, environ = policy
+    PolicyRunner(policy=wanted, environ=environ).run(["backup"])
+    victim = next((tmp_path / "disk").rglob("*.tar.gz*"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    due = Policy(**{name: getattr(wanted, name) for name in Policy.__dataclass_fields__})
+    for place in open_places(due):  # so that it is due
+        (entry,) = place.catalog().entries.values()
+        assert entry.verified is not None
+        place.root.delete(".clusterguard/catalog.json")
+    report = PolicyRunner(policy=due, environ=environ).run(["verify"])
+    found = {(step.verb, step.location): step.outcome for step in report.steps}
+    assert found["verify", "disk"] == "failed"
+    assert found["verify", "nas"] == "ok"
+    assert found["copy", "disk"] == "ok"
+    assert victim.read_bytes()[-1:] != b"?"
+
+
+def test_old_backups_go_with_all_their_files(policy, tmp_path):
+    wanted, environ = policy
+    runner = PolicyRunner(policy=wanted, environ=environ)
+    runner.run(["backup", "retain"])
+    report = runner.run(["backup", "retain"])
+    assert [step.outcome for step in report.steps if step.verb == "delete"] == ["ok", "ok"]
+    for place in open_places(wanted):
+        [entry] = place.catalog().entries.values()
+        assert {key.split("/")[2] for key in (info.key for info in place.root.list("shop/backups/"))} == {entry.name}
+
+
+def test_a_bucket_that_is_not_the_servers_is_told(policy):
+    wanted, environ = policy
+    [source] = wanted.sources
+    other = {name: getattr(source, name) for name in source.__dataclass_fields__}
+    other["bucket"] = source.bucket.replace("/main?", "/elsewhere?")
+    wrong = {name: getattr(wanted, name) for name in Policy.__dataclass_fields__}
+    wrong["sources"] = (VeleroSource(**other),)
+    report = PolicyRunner(policy=Policy(**wrong), environ=environ).run(["backup"])
+    assert report.outcome == "failed"
+    [failed] = [step for step in report.steps if step.verb == "backup"]
+    assert "has no backup" in failed.detail or "no such backup" in failed.detail or "there is no" in failed.detail
