@@ -14,6 +14,7 @@
     │   ├── ObjectCorruptError            the stored bytes are not what was written
     │   ├── WrongKeyError                 an encrypted object, and none of our keys opens it
     │   └── StoreUnavailableError         retryable
+    ├── RunInProgressError                another run of the same policy is at work
     ├── ClusterError
     │   ├── ClusterUnreachableError       retryable
     │   ├── ProvisioningError

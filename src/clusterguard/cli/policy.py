@@ -24,6 +24,35 @@ _File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY"
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    location: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--location", help="Where copies lie: a folder, or s3://BUCKET/PREFIX. May be given several times."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str,
+        typer.Option("--cluster", help="The cluster whose etcd is backed up; by default this kubeadm node's."),
+    ] = "",
+    expect: Annotated[
+        str,
+        typer.Option("--expect", help="A namespace that a restore must bring back; by default coredns is looked for."),
+    ] = "",
+) -> None:
+    """Write a first policy, a drill that proves it, and a new key pair, to be read and changed."""
+    from clusterguard.policies.starter import starter_files, write_starter
+    from clusterguard.terminal import out
+
+    name = folder.resolve().name.lower()
+    files = starter_files(name=name, cluster=cluster, locations=location or (), expect=expect)
+    for path in write_starter(folder, files):
+        note = ": who has this can read the backups; keep a copy far from here" if path.name == "identity.txt" else ""
+        out.print(f"{path}{note}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def check(
     policies: _Files,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for what is only risky, too.")] = False,

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
@@ -46,6 +47,7 @@ class Holder:
     Attributes:
         run: The run.
         host: The machine's name.
+        space: The boot and the process namespace: pods on the host's network all bear its name, and are all process 1.
         pid: The process there.
         born: When that process began, in seconds by its own machine: a number that is given out again is told by it.
         beat: Grows while the run is alive.
@@ -55,17 +57,20 @@ class Holder:
     host: str
     pid: int
     born: float
+    space: str = ""
     beat: int = 0
 
     @classmethod
     def this_process(cls, run: str) -> Holder:
         """Return this process as a holder."""
         process = psutil.Process()
-        return cls(run=run, host=socket.gethostname(), pid=process.pid, born=process.create_time())
+        return cls(
+            run=run, host=socket.gethostname(), pid=process.pid, born=process.create_time(), space=_process_space()
+        )
 
     def is_dead(self) -> bool:
         """Return whether it certainly runs no more: only its own machine can tell."""
-        if self.host != socket.gethostname():
+        if not self.space or (self.host, self.space) != (socket.gethostname(), _process_space()):
             return False
         try:
             return psutil.Process(self.pid).create_time() != self.born
@@ -227,6 +232,15 @@ def locked(
         yield lock
     finally:
         lock.release()
+
+
+def _process_space() -> str:
+    """Return what tells the process numbers of one boot and one container from all others; nothing where none does."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _read(store: ObjectStore) -> Holder | None:

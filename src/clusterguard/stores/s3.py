@@ -94,7 +94,7 @@ class S3Store:
         credentials: By default AWS's usual chain: environment, profile, role of the machine.
         part_size: Bytes of one part, at least 5 MiB. S3 takes 10,000 parts, so 5 MiB make objects of 48 GiB; larger
             ones take more memory, once for each part on its way in each store.
-        parts_in_flight: Parts uploaded at the same time.
+        parts_in_flight: Parts uploaded at the same time, by as many connections.
         attempts: How often a request is sent in all before giving up.
         resumptions: How often a broken read goes on, for each object read.
         connect_timeout_seconds: For one attempt to connect.
@@ -118,7 +118,7 @@ class S3Store:
         checksum: Checksum = "CRC32",
         credentials: S3Credentials | None = None,
         part_size: int = _SMALLEST_PART,
-        parts_in_flight: int = 3,
+        parts_in_flight: int = 2,
         attempts: int = 3,
         resumptions: int = 8,
         connect_timeout_seconds: float = 3,

@@ -22,7 +22,8 @@ from clusterguard.clusters import EmbeddedCluster, KubeClient
 from clusterguard.clusters.embedded import PROGRAMS
 from clusterguard.clusters.embedded import cluster as module
 from clusterguard.clusters.embedded.commands import Layout, kubeconfig_text
-from clusterguard.clusters.embedded.records import read_record
+from clusterguard.clusters.embedded.records import ClusterRecord
+from clusterguard.clusters.records import read_record
 from clusterguard.errors import (
     ClusterError,
     ConfigError,
@@ -292,11 +293,11 @@ def starting(half, tmp_path):
 
         def waits_for_the_api_server():
             assert process.poll() is None, process.stderr.read()
-            record = read_record(home / "c")
+            record = read_record(home / "c", ClusterRecord)
             return record is not None and len(record.processes) == 2
 
         wait_until(waits_for_the_api_server)
-        return process, home, [each.pid for each in read_record(home / "c").processes.values()]
+        return process, home, [each.pid for each in read_record(home / "c", ClusterRecord).processes.values()]
 
     yield start
     for process in processes:

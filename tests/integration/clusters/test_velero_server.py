@@ -15,8 +15,9 @@ from clusterguard import process
 from clusterguard.clusters.embedded import velero_server as module
 from clusterguard.clusters.embedded.commands import Layout
 from clusterguard.clusters.embedded.programs import Programs
-from clusterguard.clusters.embedded.records import ClusterRecord, Ports, read_record
+from clusterguard.clusters.embedded.records import ClusterRecord, Ports
 from clusterguard.clusters.embedded.velero_server import VeleroServer
+from clusterguard.clusters.records import read_record
 from clusterguard.errors import ProvisioningError, WaitTimeoutError
 from clusterguard.sockets import free_ports, listening
 
@@ -89,9 +90,9 @@ def test_a_server_runs_until_it_is_stopped_and_holds_the_lock_as_long(make, port
 def test_starting_it_twice_starts_it_once(make, tmp_path):
     server = make("one")
     server.start()
-    first = read_record(tmp_path / "one").processes["velero"]
+    first = read_record(tmp_path / "one", ClusterRecord).processes["velero"]
     server.start()
-    assert read_record(tmp_path / "one").processes["velero"] == first
+    assert read_record(tmp_path / "one", ClusterRecord).processes["velero"] == first
 
 
 def test_stopping_one_that_never_ran_is_nothing(make):

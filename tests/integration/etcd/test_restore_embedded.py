@@ -15,7 +15,8 @@ import pytest
 
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.clusters.embedded import PROGRAMS
-from clusterguard.clusters.embedded.records import read_record, write_record
+from clusterguard.clusters.embedded.records import ClusterRecord
+from clusterguard.clusters.records import read_record, write_record
 from clusterguard.errors import (
     ClusterError,
     ConflictError,
@@ -69,7 +70,7 @@ class World:
         return self.snapshotter.restore(self.name, self.cluster, **options)
 
     def pids(self):
-        record = read_record(self.cluster.folder)
+        record = read_record(self.cluster.folder, ClusterRecord)
         return {name: process.pid for name, process in record.processes.items() if process.alive()}
 
     def assert_serving(self, *states):
@@ -83,10 +84,14 @@ class World:
 
     def with_program(self, name, path):
         """Let a program of the cluster be another one from its next start on; return what undoes that."""
-        record = read_record(self.cluster.folder)
-        before = record.programs
-        write_record(self.cluster.folder, replace(record, programs={**before, name: str(path)}))
-        return lambda: write_record(self.cluster.folder, replace(read_record(self.cluster.folder), programs=before))
+        folder = self.cluster.folder
+        before = read_record(folder, ClusterRecord).programs
+
+        def with_programs(programs):
+            write_record(folder, replace(read_record(folder, ClusterRecord), programs=programs))
+
+        with_programs({**before, name: str(path)})
+        return lambda: with_programs(before)
 
 
 def processes_of(cluster):

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
 @pytest.fixture
 def credentials(s3, monkeypatch):
     """What boto3 finds by itself."""
-    lines = dict(line.split("=", 1) for line in s3.credentials_file().read_text().splitlines() if "=" in line)
+    lines = dict(line.split("=", 1) for line in s3.credentials_file().splitlines() if "=" in line)
     for name, value in lines.items():
         monkeypatch.setenv(name.strip().upper(), value.strip())
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from clusterguard.clusters.kind import Docker, KindCluster
-from clusterguard.clusters.kind.records import KindRecord, read_record, write_record
+from clusterguard.clusters.kind.records import KindRecord
+from clusterguard.clusters.records import read_record, write_record
 from clusterguard.errors import ProvisioningError
 from clusterguard.toolchain import Toolchain
 
@@ -115,7 +116,7 @@ def test_leftovers_are_swept(cli, kind, monkeypatch):
 
 def test_a_kept_record_is_read_back(kind, tmp_path):
     cluster = KindCluster("mine").start()
-    assert read_record(cluster.folder).owner is None
+    assert read_record(cluster.folder, KindRecord).owner is None
 
 
 # ---- drills ----------------------------------------------------------------------------------------------

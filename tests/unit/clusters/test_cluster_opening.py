@@ -9,7 +9,8 @@ import pytest
 
 from clusterguard.clusters import EmbeddedCluster, EtcdAccess, ExistingCluster, KindCluster, open_cluster
 from clusterguard.clusters.base import Cluster
-from clusterguard.clusters.embedded.records import ClusterRecord, Ports, write_record
+from clusterguard.clusters.embedded.records import ClusterRecord, Ports
+from clusterguard.clusters.records import write_record
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.process import ProcessRecord
 from clusterguard.toolchain import Toolchain

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from clusterguard.clusters.embedded import EmbeddedCluster
-from clusterguard.clusters.embedded.records import ClusterRecord, Ports, read_record, records, sweep, write_record
+from clusterguard.clusters.embedded.records import ClusterRecord, Ports, sweep
+from clusterguard.clusters.records import read_record, records, write_record
 from clusterguard.errors import ConfigError
 from clusterguard.process import ProcessRecord
 
@@ -42,20 +43,20 @@ def write(home, name, owner, **processes):
 def test_a_record_reads_back_as_it_was_written(tmp_path):
     original = record(owner=ME, etcd=ME)
     write_record(tmp_path, original)
-    assert read_record(tmp_path) == original
+    assert read_record(tmp_path, ClusterRecord) == original
     assert [path.name for path in tmp_path.iterdir()] == ["cluster.json"]
 
 
 def test_a_folder_without_a_record_has_none(tmp_path):
-    assert read_record(tmp_path) is None
-    assert read_record(tmp_path / "nowhere") is None
+    assert read_record(tmp_path, ClusterRecord) is None
+    assert read_record(tmp_path / "nowhere", ClusterRecord) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "c", "owner": 5}', '"x"'])
 def test_what_is_no_record_is_named(tmp_path, text):
     (tmp_path / "cluster.json").write_text(text)
     with pytest.raises(ConfigError, match=r"cluster\.json is not a cluster record") as raised:
-        read_record(tmp_path)
+        read_record(tmp_path, ClusterRecord)
     assert str(tmp_path) in raised.value.hint
 
 
@@ -110,4 +111,4 @@ def test_known_are_the_clusters_that_live(tmp_path, gone):
 
 
 def test_no_home_yet_means_no_clusters(tmp_path):
-    assert list(records(tmp_path / "none")) == sweep(tmp_path / "none") == []
+    assert list(records(tmp_path / "none", ClusterRecord)) == sweep(tmp_path / "none") == []

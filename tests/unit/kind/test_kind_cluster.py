@@ -12,7 +12,8 @@ from fake_kind import KUBECONFIG, node, ready
 
 from clusterguard.clusters.kind import cluster as module
 from clusterguard.clusters.kind.driver import KindDriver
-from clusterguard.clusters.kind.records import read_record
+from clusterguard.clusters.kind.records import KindRecord
+from clusterguard.clusters.records import read_record
 from clusterguard.errors import (
     ClusterError,
     ConfigError,
@@ -47,7 +48,7 @@ def test_a_cluster_is_created_used_and_deleted(make, kind_folder, docker, api, h
         assert "--image=my/node" in created(kind_folder)[0]
         assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
         assert cluster.folder.stat().st_mode & 0o077 == 0
-        owner = read_record(cluster.folder).owner
+        owner = read_record(cluster.folder, KindRecord).owner
         assert owner == ProcessRecord.of(os.getpid())
     assert docker.removed == ["id-of-leader"]
     assert gone(home)
@@ -67,7 +68,7 @@ def test_the_configuration_publishes_the_port_that_is_written_down(make, kind_fo
     with make(workers=2) as cluster:
         config = yaml.safe_load((kind_folder / "config.yaml").read_text())
         (mapping,) = config["nodes"][0]["extraPortMappings"]
-        assert mapping["hostPort"] == read_record(cluster.folder).etcd_port
+        assert mapping["hostPort"] == read_record(cluster.folder, KindRecord).etcd_port
         assert len(config["nodes"]) == 3
 
 
@@ -163,7 +164,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(make, kind_folder, monkeypa
 
     monkeypatch.setattr(module, "free_ports", free_ports)
     with make() as cluster:
-        assert read_record(cluster.folder).etcd_port == 30002
+        assert read_record(cluster.folder, KindRecord).etcd_port == 30002
 
 
 def test_a_port_that_is_always_taken_is_an_error(make, kind_folder, home):
@@ -229,7 +230,7 @@ def test_the_reason_is_told_when_docker_goes_away_while_a_cluster_is_created(mak
     with pytest.raises(ProvisioningError, match="kind could not create cluster test") as raised:
         cluster.start()
     assert "start Docker" in raised.value.hint
-    assert read_record(home / "test") is not None  # what may be left is looked for at the next start
+    assert read_record(home / "test", KindRecord) is not None  # what may be left is looked for at the next start
 
 
 def test_an_interruption_removes_what_was_begun(make, docker, home, monkeypatch):
@@ -308,7 +309,7 @@ def test_a_name_that_another_run_is_claiming_is_refused(make, home):
         folder = home / "test"
         with pytest.raises(ConfigError, match="already"):
             make().start()
-        assert read_record(folder) is not None
+        assert read_record(folder, KindRecord) is not None
 
 
 def test_a_cluster_that_appears_meanwhile_is_not_adopted(make, kind_folder, docker, home):
@@ -360,7 +361,7 @@ def test_a_kept_cluster_belongs_to_nobody(make, early):
     cluster = make(outlive_us=early).start()
     if not early:
         cluster.keep()
-    assert read_record(cluster.folder).owner is None
+    assert read_record(cluster.folder, KindRecord).owner is None
     assert [record.name for record in cluster.known(home=cluster.folder.parent)] == ["test"]
     cluster.delete()
     assert cluster.known(home=cluster.folder.parent) == []
@@ -383,7 +384,7 @@ def test_docker_that_stopped_meanwhile_leaves_the_record_for_later(make, docker,
     docker.error = ProvisioningError("Docker does not answer")
     with pytest.raises(ProvisioningError):
         cluster.close()
-    assert read_record(home / "test") is not None
+    assert read_record(home / "test", KindRecord) is not None
 
 
 def test_leftovers_go_when_the_next_cluster_starts(make, docker, home):
@@ -393,9 +394,9 @@ def test_leftovers_go_when_the_next_cluster_starts(make, docker, home):
     child.communicate(b"\n")
     from dataclasses import replace
 
-    from clusterguard.clusters.kind.records import write_record
+    from clusterguard.clusters.records import write_record
 
-    write_record(cluster.folder, replace(read_record(cluster.folder), owner=dead))
+    write_record(cluster.folder, replace(read_record(cluster.folder, KindRecord), owner=dead))
     with make("new"):
         assert docker.removed == ["id-of-leader"]
         assert [folder.name for folder in home.iterdir()] == ["new"]

@@ -7,7 +7,8 @@ import sys
 import pytest
 from fake_kind import node
 
-from clusterguard.clusters.kind.records import KindRecord, is_ours, read_record, records, sweep, write_record
+from clusterguard.clusters.kind.records import KindRecord, is_ours, sweep
+from clusterguard.clusters.records import read_record, records, write_record
 from clusterguard.errors import ConfigError, ProvisioningError
 from clusterguard.process import ProcessRecord
 
@@ -34,15 +35,15 @@ def written(home, made):
 @pytest.mark.parametrize("image", [None, "my/node"])
 def test_a_record_is_read_as_it_was_written(tmp_path, owner, image):
     made = record(owner=owner, image=image)
-    assert read_record(written(tmp_path, made)) == made
-    assert [found for _, found in records(tmp_path)] == [made]
+    assert read_record(written(tmp_path, made), KindRecord) == made
+    assert [found for _, found in records(tmp_path, KindRecord)] == [made]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"owner": null, "more": 1}', '{"owner": {"pid": 1}}'])
 def test_a_broken_record_is_an_error_and_not_a_missing_one(tmp_path, text):
     (tmp_path / "cluster.json").write_text(text)
     with pytest.raises(ConfigError, match="is not a cluster record"):
-        read_record(tmp_path)
+        read_record(tmp_path, KindRecord)
 
 
 def test_the_cluster_of_a_dead_run_is_removed(docker, home):

@@ -80,7 +80,7 @@ def test_a_lock_that_stands_still_is_taken_over(places):
 def test_a_lock_of_a_process_that_died_here_is_taken_over_at_once(places):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     me = Holder.this_process("x")
-    held_by(places[0], host=me.host, pid=child.pid, born=psutil.Process(child.pid).create_time())
+    held_by(places[0], host=me.host, space=me.space, pid=child.pid, born=psutil.Process(child.pid).create_time())
     child.kill()
     child.communicate()
     slow = Rhythm(beat_seconds=10, patience_seconds=3600)
@@ -90,9 +90,18 @@ def test_a_lock_of_a_process_that_died_here_is_taken_over_at_once(places):
 
 def test_a_process_number_that_was_given_out_again_is_another_process(places):
     me = Holder.this_process("x")
-    held_by(places[0], host=me.host, pid=me.pid, born=me.born - 100)
+    held_by(places[0], host=me.host, space=me.space, pid=me.pid, born=me.born - 100)
     with locked(places, run="mine", rhythm=Rhythm(beat_seconds=10, patience_seconds=3600)):
         assert holder_of(places[0])["run"] == "mine"
+
+
+@pytest.mark.parametrize("space", ["", "another boot pid:[1]"])
+def test_a_process_of_another_container_or_boot_is_not_taken_for_dead(places, space):
+    me = Holder.this_process("x")
+    held_by(places[0], host=me.host, space=space, pid=2**22 + 1, born=1.0)
+    began = time.monotonic()
+    with locked(places, run="mine", rhythm=QUICK):
+        assert time.monotonic() - began >= QUICK.patience_seconds
 
 
 def test_half_a_lock_is_nobodys(places):

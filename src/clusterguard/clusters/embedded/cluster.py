@@ -17,16 +17,9 @@ from clusterguard.clusters.embedded import simulator
 from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, kubeconfig_text
 from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
 from clusterguard.clusters.embedded.programs import Programs
-from clusterguard.clusters.embedded.records import (
-    ClusterRecord,
-    Ports,
-    discard,
-    read_record,
-    records,
-    sweep,
-    write_record,
-)
+from clusterguard.clusters.embedded.records import ClusterRecord, Ports, discard, sweep
 from clusterguard.clusters.embedded.velero_server import VeleroServer
+from clusterguard.clusters.records import read_record, records, write_record
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
@@ -114,7 +107,7 @@ class EmbeddedCluster:
             WaitTimeoutError: Likewise.
         """
         cluster = cls(name, home=home, outlive_us=True)
-        record = read_record(cluster._layout.folder)
+        record = read_record(cluster._layout.folder, ClusterRecord)
         if record is None:
             raise ClusterError(
                 f"no embedded cluster {name!r} under {cluster._home}", hint=f"clusterguard cluster up {name}"
@@ -132,7 +125,7 @@ class EmbeddedCluster:
     @staticmethod
     def known(*, home: Path | None = None) -> list[ClusterRecord]:
         """Return the embedded clusters of this user whose owner lives."""
-        return [record for _, record in records(home or default_home()) if not record.orphaned()]
+        return [record for _, record in records(home or default_home(), ClusterRecord) if not record.orphaned()]
 
     @staticmethod
     def sweep(*, home: Path | None = None) -> list[str]:
@@ -226,7 +219,7 @@ class EmbeddedCluster:
         if self._velero is not None:
             self._velero.stop()  # it holds a port that other clusters wait for
             self._velero = None
-        discard(self._layout.folder, read_record(self._layout.folder))
+        discard(self._layout.folder, read_record(self._layout.folder, ClusterRecord))
         self._programs = None
 
     def __enter__(self) -> Self:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.embedded.commands import Layout, argv_of
-from clusterguard.clusters.embedded.records import ClusterRecord, read_record, write_record
+from clusterguard.clusters.embedded.records import ClusterRecord
+from clusterguard.clusters.records import read_record, write_record
 from clusterguard.errors import ClusterError, ProvisioningError, WaitTimeoutError
 from clusterguard.process import spawn, tail
 
@@ -75,7 +76,7 @@ class Programs:
         Raises:
             ClusterError: It was taken down.
         """
-        record = read_record(self.layout.folder)
+        record = read_record(self.layout.folder, ClusterRecord)
         if record is None:
             raise ClusterError(f"cluster {self.record.name!r} was taken down meanwhile")
         self.record = record

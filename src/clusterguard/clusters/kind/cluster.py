@@ -21,7 +21,8 @@ from clusterguard.clusters.kind.config import chosen_image, is_version, kind_con
 from clusterguard.clusters.kind.docker import Docker
 from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
-from clusterguard.clusters.kind.records import KindRecord, is_ours, read_record, records, sweep, write_record
+from clusterguard.clusters.kind.records import KindRecord, is_ours, sweep
+from clusterguard.clusters.records import read_record, records, write_record
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
@@ -149,7 +150,7 @@ class KindCluster:
     @staticmethod
     def known(*, home: Path | None = None) -> list[KindRecord]:
         """Return the kind clusters that clusterguard created for this user and whose owner lives."""
-        return [record for _, record in records(home or default_home()) if not record.orphaned()]
+        return [record for _, record in records(home or default_home(), KindRecord) if not record.orphaned()]
 
     @staticmethod
     def sweep(*, home: Path | None = None, docker: Docker | None = None) -> list[str]:
@@ -245,7 +246,7 @@ class KindCluster:
 
     def keep(self) -> None:
         """Let it outlive this process, until ``clusterguard cluster down`` deletes it."""
-        record = read_record(self._folder)
+        record = read_record(self._folder, KindRecord)
         if record is None:
             raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
         write_record(self._folder, replace(record, owner=None))
@@ -254,7 +255,7 @@ class KindCluster:
     def abandon(self) -> None:
         """Make a `start` that runs in another thread fail soon, and remove what it has created."""
         self._abandoned.set()
-        record = read_record(self._folder)
+        record = read_record(self._folder, KindRecord)
         if record is not None:
             nodes = self.nodes
             self._docker.remove(nodes if is_ours(nodes, record) else ())
@@ -325,7 +326,7 @@ class KindCluster:
         """
         self._close_client()
         self._nodes, self._etcd = (), None
-        record = read_record(self._folder)
+        record = read_record(self._folder, KindRecord)
         nodes = self.nodes if record is not None else ()
         if record is not None and nodes:
             if not is_ours(nodes, record):
@@ -477,7 +478,7 @@ class KindCluster:
                 f"kind cluster {self.name!r}: {', '.join(stopped)} does not run",
                 hint=f"docker start {' '.join(stopped)}",
             )
-        record = read_record(self._home / self.name)
+        record = read_record(self._home / self.name, KindRecord)
         self.kept = record is not None and record.owner is None and is_ours(self._nodes, record)
         self._folder = Path(tempfile.mkdtemp(prefix="clusterguard-kind-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)

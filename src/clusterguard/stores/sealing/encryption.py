@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 
     from clusterguard.stores.base import ByteReader, ObjectWriter
 
-__all__ = ["DecryptingReader", "EncryptingWriter", "read_identities", "read_recipients"]
+__all__ = ["DecryptingReader", "EncryptingWriter", "new_key_pair", "read_identities", "read_recipients"]
 
 _Key: TypeAlias = Any  # pyrage's classes have no types
 _OWN_PRIVATE: Final = "AGE-SECRET-KEY-"
 _SSH_PRIVATE: Final = "PRIVATE KEY-----"
 _NO_MATCH: Final = "No matching keys found"
 _CORRUPT: Final = "this copy is of no use: restore from another one, and check what stores it"
+
+
+def new_key_pair() -> tuple[str, str]:
+    """Return a new private key and its public one, as age-keygen writes them.
+
+    Raises:
+        ConfigError: pyrage is not installed.
+    """
+    identity = _pyrage().x25519.Identity.generate()
+    return str(identity), str(identity.to_public())
 
 
 def read_recipients(lines: Sequence[str]) -> list[_Key]:

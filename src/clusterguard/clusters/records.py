@@ -1,0 +1,121 @@
+"""What is written down about the clusters that we make, so that nothing of them is ever left behind.
+
+A cluster is a folder, and its record a file in it. The record names the process that owns the cluster; whoever starts
+a cluster later first sweeps the folders whose owner is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from clusterguard.errors import ConfigError
+from clusterguard.process import ProcessRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Record", "left_behind", "read_record", "records", "write_record"]
+
+_FILE = "cluster.json"
+# A folder without a record belongs to a cluster that is being created right now, or to one killed in that moment.
+_CREATION_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One cluster that clusterguard created.
+
+    Attributes:
+        name: Also the name of its folder.
+        created: Seconds since the epoch.
+        owner: The process that it must not outlive, or None once it was kept.
+    """
+
+    name: str
+    created: float
+    owner: ProcessRecord | None
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Self:
+        """Return the record that JSON describes; any error of a lookup or a type means that it describes none."""
+        return cls(**{**data, "owner": ProcessRecord(**data["owner"]) if data["owner"] else None})
+
+    def orphaned(self) -> bool:
+        """Return whether the process that owned it is gone."""
+        return self.owner is not None and not self.owner.alive()
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Replace the record of a cluster, all or nothing."""
+    temporary = folder / f".{_FILE}.{os.getpid()}"
+    with temporary.open("w") as file:
+        json.dump(asdict(record), file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / _FILE)
+
+
+def read_record(folder: Path, kind: type[_R]) -> _R | None:
+    """Read the record of a cluster, or None where there is none.
+
+    Raises:
+        ConfigError: The file is no record.
+    """
+    try:
+        return kind.parse(json.loads((folder / _FILE).read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{folder / _FILE} is not a cluster record: {error!r}", hint=f"look at {folder} and remove it"
+        ) from error
+
+
+def records(home: Path, kind: type[_R]) -> Iterator[tuple[Path, _R]]:
+    """Yield the clusters under ``home``, in the order of their names.
+
+    Raises:
+        ConfigError: A file is no record.
+    """
+    for folder in _folders(home):
+        record = read_record(folder, kind)
+        if record is not None:
+            yield folder, record
+
+
+def left_behind(home: Path, kind: type[_R], *, now: float | None = None) -> Iterator[tuple[Path, _R | None]]:
+    """Yield the folders under ``home`` that nobody owns any more; without a record, what died before it had one.
+
+    Args:
+        home: The folder of the clusters' folders.
+        kind: What their records are.
+        now: Seconds since the epoch; by default the time when a folder is looked at.
+
+    Raises:
+        ConfigError: A file is no record.
+    """
+    for folder in _folders(home):
+        record = read_record(folder, kind)
+        gone = _abandoned(folder, time.time() if now is None else now) if record is None else record.orphaned()
+        if gone:
+            yield folder, record
+
+
+def _folders(home: Path) -> list[Path]:
+    return sorted(path for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+
+
+def _abandoned(folder: Path, now: float) -> bool:
+    """Return whether a folder without a record is too old to belong to a cluster that is being created."""
+    try:
+        return now - folder.stat().st_mtime > _CREATION_SECONDS
+    except FileNotFoundError:
+        return False  # another process swept it meanwhile

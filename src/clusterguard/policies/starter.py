@@ -1,0 +1,106 @@
+"""The first policy of a newcomer: a policy, a drill that proves it, and a key pair, to be read and changed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from clusterguard.errors import ConfigError
+from clusterguard.stores.sealing import new_key_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["starter_files", "write_starter"]
+
+_KUBEADM: Final = """\
+  - name: etcd
+    etcd: # of this control-plane node, as kubeadm has it
+      endpoints: ["https://127.0.0.1:2379"]
+      caFile: /etc/kubernetes/pki/etcd/ca.crt
+      certFile: /etc/kubernetes/pki/etcd/healthcheck-client.crt
+      keyFile: /etc/kubernetes/pki/etcd/healthcheck-client.key
+"""
+_POLICY: Final = """\
+# yaml-language-server: $schema=https://clusterguard.dev/schemas/policy-v1alpha1.json
+apiVersion: clusterguard.dev/v1alpha1
+kind: BackupPolicy
+metadata:
+  name: {name}
+spec:
+  schedule: {{cron: "30 3 * * *", timeZone: UTC}}
+  sources:
+{source}  locations: # as many as you can, as far apart as you can
+{locations}  retention: {{last: 3, daily: 14, weekly: 8, monthly: 12}}
+  encryption:
+    recipientsFile: recipients.txt # who may read
+    identityFile: identity.txt # opens copies, for proofs; keep another copy of it far from here
+  proofs:
+  - {{name: weekly, drill: prove.drill.yaml, source: etcd, every: 7d}}
+  # notifications:
+  # - {{name: on-call, urlEnv: ON_CALL_URL}} # such as slack://… or mailto://…
+  # heartbeat: {{urlEnv: HEARTBEAT_URL}} # alarms when a run did not happen
+"""
+_DRILL: Final = """\
+# yaml-language-server: $schema=https://clusterguard.dev/schemas/drill-v1alpha1.json
+apiVersion: clusterguard.dev/v1alpha1
+kind: Drill
+metadata:
+  name: prove
+spec:
+  description: The newest backup, restored into a new control plane, has what must be in it.
+  clusters:
+    fresh: {{embedded: {{}}}}
+  backup:
+  - storedBackup: {{name: newest, policy: policy.yaml, source: etcd}}
+  restore:
+  - etcdRestore: {{from: newest}}
+  verify: # say here what you could not do without
+  - assert: {{resource: {expected}}}
+    timeout: 2m
+"""
+_COREDNS: Final = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: coredns, namespace: kube-system}}"
+
+
+def starter_files(*, name: str, cluster: str, locations: Sequence[str], expect: str) -> Mapping[str, str]:
+    """Return a policy and its drill as texts by file name.
+
+    Args:
+        name: The policy's.
+        cluster: A word for the cluster whose etcd is backed up; empty for the kubeadm node that this is.
+        locations: Where copies lie, as `open_store` takes it; one folder beside the policy where there is none.
+        expect: A namespace that a restore must bring back; empty for the Deployment coredns.
+    """
+    source = f"  - name: etcd\n    etcd: {{cluster: {cluster!r}}}\n" if cluster else _KUBEADM
+    places = "".join(
+        f"  - {{name: place-{number}, url: {url!r}}}\n"
+        for number, url in enumerate(locations or ("./copies",), start=1)
+    )
+    expected = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {expect!r}}}}}" if expect else _COREDNS
+    return {
+        "policy.yaml": _POLICY.format(name=name, source=source, locations=places),
+        "prove.drill.yaml": _DRILL.format(expected=expected),
+    }
+
+
+def write_starter(folder: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write a starter's files and a new key pair into a folder; the private key is for its owner alone.
+
+    Raises:
+        ConfigError: One of the files is there already; then nothing was written.
+    """
+    private, public = new_key_pair()
+    texts = {**files, "recipients.txt": public + "\n", "identity.txt": private + "\n"}
+    taken = [name for name in texts if (folder / name).exists()]
+    if taken:
+        raise ConfigError(
+            f"{folder} has {', '.join(taken)} already", hint="name another folder: nothing is overwritten"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        mode = 0o600 if name == "identity.txt" else 0o644
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    return tuple(folder / name for name in texts)

@@ -1,0 +1,42 @@
+"""A newcomer's first policy is valid, private, and overwrites nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from clusterguard.drills.load import load_drill
+from clusterguard.errors import ConfigError
+from clusterguard.policies.load import load_policy
+from clusterguard.policies.seals import seal_of
+from clusterguard.policies.starter import starter_files, write_starter
+
+
+@pytest.mark.parametrize("cluster", ["", "embedded:demo", "context:arn:aws:eks:eu-central-1:1:cluster/a"])
+@pytest.mark.parametrize("locations", [(), ("s3://a/b", "s3://c/d?region=eu-west-1")])
+@pytest.mark.parametrize("expect", ["", "shop"])
+def test_it_can_be_loaded_as_it_is(tmp_path, cluster, locations, expect):
+    folder = tmp_path / "nightly"
+    write_starter(folder, starter_files(name="nightly", cluster=cluster, locations=locations, expect=expect))
+    policy = load_policy(folder / "policy.yaml", environ={})
+    assert len(policy.locations) == policy.copies == max(1, len(locations))
+    assert policy.sources[0].cluster == cluster
+    assert load_drill(folder / "prove.drill.yaml").spec.proves_stored
+    assert seal_of(policy, {}).can_open
+
+
+def test_the_private_key_is_for_its_owner(tmp_path):
+    before = os.umask(0)
+    try:
+        write_starter(tmp_path / "new", starter_files(name="new", cluster="", locations=(), expect=""))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new" / "identity.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_there_is_never_overwritten(tmp_path):
+    (tmp_path / "recipients.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"has recipients\.txt already"):
+        write_starter(tmp_path, starter_files(name="new", cluster="", locations=(), expect=""))
+    assert [path.name for path in tmp_path.iterdir()] == ["recipients.txt"]
