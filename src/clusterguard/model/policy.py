@@ -165,7 +165,7 @@ class Verification:
 
     Attributes:
         every: A copy verified longer ago than this is due.
-        per_run: How many a run reads at most, the longest unread first.
+        per_run: How many a run reads in each location at most, the longest unread first.
     """
 
     every: timedelta = timedelta(days=7)

@@ -150,12 +150,12 @@ def _of_verification(policy: Policy, now: datetime) -> Iterator[Risk]:
     if policy.schedule is None or not rules:
         return
     _, longest = _gaps(policy.schedule, now)
-    copies = sum(rules.values()) * len(policy.sources) * len(policy.locations)
+    copies = sum(rules.values()) * len(policy.sources)  # in each location, and so is what a run reads
     read = max(1, policy.verification.every // longest) * policy.verification.per_run
     if copies > read:
         yield _risk(
             "verification.perRun",
-            f"about {copies} copies are kept, and runs read {read} again in"
+            f"about {copies} copies are kept in each location, and runs read {read} again in"
             f" {duration_text(policy.verification.every)}: some wait longer",
             "raise perRun or every",
         )

@@ -52,7 +52,7 @@ def test_a_good_policy_has_no_risks(policy):
         ({"encryption": None}, "encryption: backups are not encrypted: an etcd snapshot holds every Secret"),
         ({"encryption": Encryption(passphrase=Secret(env="P"))}, "encryption: whoever writes backups with this passphrase"),
         ({"encryption": Encryption(recipients=("age1x",), identity=Secret(env="I"))}, "encryption: the private key is where"),
-        ({"verification": Verification(per_run=1)}, "verification.perRun: about 56 copies are kept, and runs read 7"),
+        ({"verification": Verification(per_run=1)}, "verification.perRun: about 28 copies are kept in each location, and runs read 7"),
         ({"proofs": ()}, "proofs: nothing ever restores a backup of `etcd`"),
         ({"notifications": ()}, "notifications: nobody is told"),
         ({"heartbeat": None}, "heartbeat: a run that never starts tells nobody"),
