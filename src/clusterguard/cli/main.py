@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -76,6 +77,8 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     from clusterguard.terminal import err
 
+    # Whoever ends a job sends this; what was started must be given back then, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except ClusterGuardError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["Inventory", "ObjectRef", "Scope"]
+__all__ = ["Inventory", "ObjectRef", "Scope", "canonical"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,6 +29,13 @@ class ObjectRef:
     namespace: str
     name: str
     group: str = ""
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Self:
+        """Return what names a decoded object."""
+        metadata = item["metadata"]
+        group = str(item["apiVersion"]).rpartition("/")[0]
+        return cls(item["kind"], metadata.get("namespace") or "", metadata["name"], group)
 
     @property
     def full_kind(self) -> str:
@@ -93,3 +102,12 @@ class Inventory:
 
     def __bool__(self) -> bool:
         return True  # an empty inventory is one; `len` tells
+
+
+def canonical(item: dict[str, Any]) -> bytes:
+    """Return an object as inventories keep it: JSON with sorted keys, without ``managedFields``, who set which field.
+
+    They are taken out of the object itself, too.
+    """
+    item["metadata"].pop("managedFields", None)
+    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-import orjson
-
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConflictError, ResourceNotFoundError
-from clusterguard.model.inventory import Inventory, ObjectRef
+from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.validate.system import SYSTEM_NAMESPACES, kind_rule, system_rules
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResource, Json, KubeClient
     from clusterguard.model.inventory import Scope
 
-__all__ = ["canonical", "capture", "reference"]
+__all__ = ["capture"]
 
 _THREADS = 4  # more do not help: decoding takes turns, and each holds a page in memory
 _PAGE = 500  # objects; what kubectl asks for, too
@@ -102,19 +100,6 @@ def capture(
         left_out=dict(sorted(left_out.items())),
         not_listed=dict(sorted(plan.not_listed.items())),
     )
-
-
-def canonical(item: Json) -> bytes:
-    """Return an object as JSON with sorted keys, without its bookkeeping of who set which field."""
-    item["metadata"].pop("managedFields", None)
-    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
-
-
-def reference(item: Json) -> ObjectRef:
-    """Return what names an object."""
-    metadata = item["metadata"]
-    group = str(item["apiVersion"]).rpartition("/")[0]
-    return ObjectRef(item["kind"], metadata.get("namespace", ""), metadata["name"], group)
 
 
 # ---- planning --------------------------------------------------------------------------------------------
@@ -233,7 +218,7 @@ def _requests(resource: ApiResource, scope: Scope) -> list[tuple[str | None, str
 
 
 def _sort_in(harvest: _Harvest, item: Json, scope: Scope, keep: frozenset[ObjectRef]) -> None:
-    ref = reference(item)
+    ref = ObjectRef.of(item)
     if not _in_namespaces(ref, scope):
         return
     if ref not in keep and (rule := _leaving_out(ref, item, scope)):

@@ -20,8 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.inventory import Inventory, Scope
-from clusterguard.validate.capture import reference
+from clusterguard.model.inventory import Inventory, ObjectRef, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +121,7 @@ def _read(file: gzip.GzipFile) -> Inventory:
     for line in file:
         digest.update(previous)
         data = previous.removesuffix(b"\n")
-        objects[reference(orjson.loads(data))] = data
+        objects[ObjectRef.of(orjson.loads(data))] = data
         previous = line
     last = orjson.loads(previous) if previous else {}
     if last.get("sha256") != digest.hexdigest() or last.get("objects") != len(objects):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError
-from clusterguard.model.inventory import Inventory, ObjectRef
+from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.velero.bucket_checks import judge
 from clusterguard.velero.bucket_evidence import (
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from clusterguard.model.inventory import Scope
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
-    from clusterguard.velero.tarball import StoredObject
 
 __all__ = ["as_inventory", "objects_in_backup", "verify_backup", "verify_deleted"]
 
@@ -125,7 +124,7 @@ def objects_in_backup(
     key = BackupLayout(name).key(BackupFile.CONTENTS)
     with _naming(store, key), store.get(key) as stream:
         for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
-            yield _reference(stored), _canonical(stored.item)
+            yield ObjectRef.of(stored.item), canonical(stored.item)
         if inspection.flaws:
             first, flaws = inspection.flaws[0], count_of(len(inspection.flaws), "flaw")
             raise BackupCorruptError(f"{flaws}; the first: {first.subject}: {first.detail}")
@@ -257,7 +256,7 @@ class _Reading:
             pieces = inflated(stream, limits=limits, most_bytes=limits.total_bytes)
             for stored in inspection.objects(pieces):
                 if with_uids:
-                    uids[_reference(stored)] = str(stored.item["metadata"].get("uid", ""))
+                    uids[ObjectRef.of(stored.item)] = str(stored.item["metadata"].get("uid", ""))
             return ""
 
         outcome = self._document(BackupFile.CONTENTS, read)
@@ -344,13 +343,3 @@ def _in_scope(ref: ObjectRef, scope: Scope) -> bool:
     if not namespace:
         return bool(scope.kinds)
     return any(fnmatchcase(namespace, glob) for glob in scope.namespaces)
-
-
-def _reference(stored: StoredObject) -> ObjectRef:
-    path = stored.path
-    return ObjectRef(stored.item["kind"], path.namespace, path.name, path.group)
-
-
-def _canonical(item: dict[str, Any]) -> bytes:
-    item["metadata"].pop("managedFields", None)
-    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)

@@ -9,9 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.inventory import ObjectRef
+from clusterguard.model.inventory import ObjectRef, canonical
 from clusterguard.model.report import FindingKind
-from clusterguard.validate.capture import canonical, reference
 from clusterguard.validate.compare import compare
 from clusterguard.validate.paths import Element, format_path, parse_pattern
 from clusterguard.validate.rules import (
@@ -32,7 +31,7 @@ def make(kind="ConfigMap", name="settings", *, api="v1", namespace="shop", uid="
 
 
 def objects(*items):
-    return {reference(item): canonical(copy.deepcopy(item)) for item in items}
+    return {ObjectRef.of(item): canonical(copy.deepcopy(item)) for item in items}
 
 
 def findings(before, after, profile=ETCD_RESTORE):

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.inventory import Inventory, Scope
+from clusterguard.model.inventory import Inventory, ObjectRef, Scope, canonical
 from clusterguard.validate import load_inventory, save_inventory
-from clusterguard.validate.capture import canonical, reference
 
 
 def inventory(count=3):
@@ -27,7 +26,7 @@ def inventory(count=3):
         taken=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         server_version="v1.36.3",
         scope=Scope(namespaces=("shop",), kinds=("Deployment",), selector="a=b", exclude=("*.metrics.k8s.io",)),
-        objects={reference(item): canonical(copy.deepcopy(item)) for item in items},
+        objects={ObjectRef.of(item): canonical(copy.deepcopy(item)) for item in items},
         skipped={"Widget.example.com": "403"},
         left_out={"system namespaces": 4},
         not_listed={"Event": "events"},

@@ -6,8 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.model.inventory import Inventory, Scope
-from clusterguard.validate.capture import canonical, reference
+from clusterguard.model.inventory import Inventory, ObjectRef, Scope, canonical
 from clusterguard.validate.renaming import in_other_namespaces
 
 NAMES = st.sampled_from(["shop", "bank", "zoo"])
@@ -19,7 +18,7 @@ def item(kind, name, namespace=None, api="v1", **fields):
 
 
 def inventory(*items, namespaces=("shop",)):
-    objects = {reference(each): canonical(each) for each in items}
+    objects = {ObjectRef.of(each): canonical(each) for each in items}
     scope = Scope(namespaces=namespaces)
     return Inventory(taken=datetime(2026, 1, 2, tzinfo=UTC), server_version="v1.36.3", scope=scope, objects=objects)
 

@@ -6,10 +6,9 @@ import pytest
 from backup_builder import METADATA, NAME, BackupBuilder, thing, usual_objects
 
 from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError
-from clusterguard.model.inventory import Scope
+from clusterguard.model.inventory import ObjectRef, Scope, canonical
 from clusterguard.model.report import FindingKind
 from clusterguard.stores.memory import MemoryStore
-from clusterguard.validate.capture import canonical, reference
 from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.validator import Tolerance, judge
 from clusterguard.velero.bucket import as_inventory
@@ -39,7 +38,7 @@ def test_it_tells_when_and_of_which_cluster_the_backup_was_made():
 
 def test_objects_are_kept_as_a_capture_keeps_them():
     items = [json.loads(json.dumps(item)) for _, item in usual_objects()]
-    assert dict(inventory().objects) == {reference(item): canonical(item) for item in items}
+    assert dict(inventory().objects) == {ObjectRef.of(item): canonical(item) for item in items}
 
 
 def test_a_backup_is_judged_like_a_cluster():
