@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+# A machine has one Velero server at a time (it wants port 8080), so these would only wait for each other.
+ONE_AT_A_TIME = "tests/integration/velero"
+# A worker may have a control plane of its own, which wants half a gigabyte.
+MOST_WORKERS = 4
+
 # What tests with the mark `programs` may ask for.
 PROGRAMS = (
     "age",
@@ -42,10 +47,48 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite on all cores. Parts of it, and what was asked for by a mark, run in this process."""
+    if _whole(config) and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = "logical"
+        config.option.maxprocesses = config.option.maxprocesses or MOST_WORKERS
+
+
+def _whole(config: pytest.Config) -> bool:
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return False
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return everything and config.option.markexpr in config.getini("addopts")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give a worker whole files, since their tests share what is slow to start; longest first."""
+    if config.option.dist != "load":
+        return None  # somebody chose another way
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadUnits(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return ONE_AT_A_TIME if file.startswith(ONE_AT_A_TIME) else file
+
+    config.option.loadscopereorder = False
+    return LoadUnits(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers begin with what takes longest, so that none of them is left alone with it at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(ONE_AT_A_TIME))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Get the real programs before the first test: compiling them is no part of any test's time limit."""
     config = session.config
-    wanted = any(item.get_closest_marker("programs") for item in session.items)
+    # Only the workers of pytest-xdist know their tests, but they have no terminal to say what takes so long.
+    wanted = any(item.get_closest_marker("programs") for item in session.items) or _whole(config)
     if not wanted or config.option.collectonly:
         return
     from clusterguard.toolchain import from_environment

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from clusterguard.policies.kubernetes import CronJobOptions, cronjob_manifests
-from clusterguard.policies.load import load_policy
+from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests
+from clusterguard.policies.files.load import load_policy
 
 BASE = Path(__file__).parents[1] / "deploy" / "kustomize" / "base"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clusterguard.policies.audit import TrailOfLocation
-    from clusterguard.policies.places import Place
+    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.watching.audit import TrailOfLocation
 
 __all__ = ["app"]
 
@@ -37,7 +37,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read the whole trail of each location and check it. Exit code 1: one is broken; 2: one cannot be read."""
-    from clusterguard.policies.audit import compare_trails
+    from clusterguard.policies.watching.audit import compare_trails
     from clusterguard.terminal import out
 
     places = _places(policy, location)
@@ -63,7 +63,7 @@ def show(
 ) -> None:
     """Print the events of the trail, the oldest first; without --location, of the first location that has any."""
     from clusterguard.model.audit import as_json_line
-    from clusterguard.policies.audit import read_events
+    from clusterguard.policies.watching.audit import read_events
     from clusterguard.terminal import out
 
     first = _moment(since)
@@ -80,8 +80,8 @@ def show(
 
 def _places(file: Path, location: str) -> tuple[Place, ...]:
     from clusterguard.errors import ConfigError
-    from clusterguard.policies.load import load_policy
-    from clusterguard.policies.places import open_places
+    from clusterguard.policies.copies.places import open_places
+    from clusterguard.policies.files.load import load_policy
 
     policy = load_policy(file, environ=dict(os.environ))
     places = open_places(policy)

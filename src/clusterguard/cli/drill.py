@@ -108,7 +108,7 @@ def schema() -> None:
 
 
 def _stored_backups() -> StoredBackups:
-    from clusterguard.policies.stored import PolicyBackups
+    from clusterguard.policies.copies.stored import PolicyBackups
 
     return PolicyBackups(environ=os.environ)
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import wraps
-from inspect import Parameter, signature
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,14 +22,15 @@ from clusterguard.cli.options import (
     UserOption,
     etcd_access,
     opened,
+    with_options,
 )
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from clusterguard.clusters.base import Cluster, EtcdAccess
-    from clusterguard.clusters.kubeadm import KubeadmControlPlane
+    from clusterguard.clusters.existing import ExistingCluster
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.etcd.restore import RestoreStep
 
@@ -67,74 +64,61 @@ class _Reach:
     password_file: PasswordFileOption = None
     node_shell: _NodeShell = ""
 
-    def control_plane(self, cluster: Cluster | None = None) -> KubeadmControlPlane:
-        """Return the control plane of the node that was named."""
-        from clusterguard.clusters.kubeadm import KubeadmControlPlane
-        from clusterguard.clusters.node_shell import open_node_shell
-        from clusterguard.toolchain import from_environment
-
-        def api() -> Any:  # noqa: ANN401 - None here means "never asked": only etcd's address is looked up
-            return cluster.api if cluster else None
-
-        def etcdutl() -> Path:
-            return from_environment(os.environ).ensure("etcdutl")["etcdutl"]
-
-        return KubeadmControlPlane(shell=open_node_shell(self.node_shell), api=api, etcdutl=etcdutl)
-
-    def access(self, stack: ExitStack) -> EtcdAccess | None:
-        """Return how to reach etcd; what is copied from the node goes with the stack."""
-        from clusterguard.clusters.kubeadm import etcd_access as access_of_node
+    def cluster(self, named: Cluster | None = None) -> ExistingCluster:
+        """Return a cluster whose etcd and control plane are those of the options, then those of the one named."""
+        from clusterguard.clusters.existing import ExistingCluster
         from clusterguard.clusters.node_shell import open_node_shell
 
-        if self.ca or self.cert or self.user or not self.node_shell:
-            return etcd_access(
-                endpoints=self.endpoints,
-                ca=self.ca,
-                cert=self.cert,
-                key=self.key,
-                user=self.user,
-                password_file=self.password_file,
-                environ=dict(os.environ),
+        etcd = self._etcd()
+        if etcd is None and named is not None and not self.node_shell:
+            etcd = named.etcd
+        cluster = ExistingCluster(
+            kubeconfig=named.kubeconfig if named else None,
+            context=named.context if named else None,
+            etcd=etcd,
+            node=open_node_shell(self.node_shell) if self.node_shell else None,
+            endpoint=self.endpoints.partition(",")[0],
+        )
+        if named is not None:
+            cluster.name = named.name
+            cluster.control_plane = cluster.control_plane or named.control_plane
+        return cluster
+
+    def _etcd(self) -> EtcdAccess | None:
+        """Return how to reach etcd, or None where the options leave that to the node or to the cluster."""
+        identity = bool(self.ca or self.cert or self.user)
+        if self.node_shell and identity and not self.endpoints:
+            raise ConfigError(
+                "--cacert, --cert and --user say who we are, but nothing says where etcd is",
+                hint="add --endpoints, or leave them out: the node has both",
             )
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clusterguard-etcd-")))
-        endpoint = self.endpoints.partition(",")[0] or self.control_plane().client_url
-        return access_of_node(open_node_shell(self.node_shell), folder=folder / "pki", endpoint=endpoint)
-
-
-def _reaching(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that reach etcd, as its parameter ``reach``."""
-    shared = [
-        each.replace(kind=Parameter.KEYWORD_ONLY) for each in signature(_Reach, eval_str=True).parameters.values()
-    ]
-    own = [
-        each.replace(kind=Parameter.KEYWORD_ONLY)
-        for each in signature(command, eval_str=True).parameters.values()
-        if each.name != "reach"
-    ]
-
-    @wraps(command)
-    def run(**given: Any) -> None:  # noqa: ANN401 - typer has checked them against the signature
-        reach = _Reach(**{each.name: given.pop(each.name) for each in shared})
-        command(reach=reach, **given)
-
-    run.__signature__ = signature(command).replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in [*own, *shared]}
-    return run
+        if self.node_shell and not identity:
+            return None
+        return etcd_access(
+            endpoints=self.endpoints,
+            ca=self.ca,
+            cert=self.cert,
+            key=self.key,
+            user=self.user,
+            password_file=self.password_file,
+            environ=dict(os.environ),
+        )
 
 
 @app.command()
-@_reaching
+@with_options
 def save(
     store: StoreOption,
-    reach: _Reach,
     name: Annotated[str | None, typer.Argument(help="What to call it; by default etcd- and the time.")] = None,
     cluster: ClusterOption = "",
     as_json: _Json = False,
+    *,
+    reach: _Reach,
 ) -> None:
     """Save a snapshot of one member into the store, checked while it is written."""
     from clusterguard.terminal import out
 
-    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, stack.enter_context(reach.cluster()).etcd, cluster) as snapshotter:
         snapshot = snapshotter.save(name)
     if as_json:
         typer.echo(snapshot.to_json(), nl=False)
@@ -177,16 +161,17 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
 
 
 @app.command()
-@_reaching
+@with_options
 def verify(
     name: _Name,
     store: StoreOption,
-    reach: _Reach,
     cluster: ClusterOption = "",
     as_json: _Json = False,
+    *,
+    reach: _Reach,
 ) -> None:
     """Read a snapshot back and prove it. Exit code 1: it is not intact."""
-    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, stack.enter_context(reach.cluster()).etcd, cluster) as snapshotter:
         report = snapshotter.verify(name)
     if as_json:
         checks = [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in report.checks]
@@ -198,18 +183,19 @@ def verify(
 
 
 @app.command()
-@_reaching
+@with_options
 def restore(
     name: _Name,
     store: StoreOption,
     cluster: ClusterOption,
-    reach: _Reach,
     kubeconfig: KubeconfigOption = None,
     data_dir: Annotated[
         str, typer.Option(help="Restore into this directory of the node instead of the live one.", metavar="PATH")
     ] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print every command in order, and touch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *,
+    reach: _Reach,
 ) -> None:
     """Put a snapshot in the place of a cluster's state; on any failure the old state comes back."""
     from clusterguard.etcd import EtcdSnapshotter
@@ -248,8 +234,8 @@ def restore(
 
 
 @app.command()
-@_reaching
-def recover(cluster: ClusterOption, reach: _Reach, kubeconfig: KubeconfigOption = None) -> None:
+@with_options
+def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, *, reach: _Reach) -> None:
     """Roll back a restore that was killed; every restore does so first, too."""
     from clusterguard.model.progress import ignore_progress
     from clusterguard.terminal import out
@@ -267,23 +253,17 @@ def recover(cluster: ClusterOption, reach: _Reach, kubeconfig: KubeconfigOption 
 
 def _reached(cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str = "") -> Cluster:
     """Return the cluster as the options say that its etcd and its control plane are reached."""
-    from clusterguard.clusters.existing import ExistingCluster
     from clusterguard.clusters.kubeadm import KubeadmControlPlane
 
     if not reach.node_shell and not data_dir:
         return cluster
-    control_plane = reach.control_plane(cluster) if reach.node_shell else cluster.control_plane
+    reached = stack.enter_context(reach.cluster(cluster))
     if data_dir:
-        if not isinstance(control_plane, KubeadmControlPlane):
+        if not isinstance(reached.control_plane, KubeadmControlPlane):
             raise ConfigError(
                 "--data-dir is for control planes of kubeadm", hint="name the node, too: --node-shell ssh:HOST"
             )
-        control_plane = control_plane.into(data_dir)
-    reached = ExistingCluster(kubeconfig=cluster.kubeconfig, context=cluster.context, etcd=cluster.etcd)
-    reached.name = cluster.name
-    reached.etcd = reach.access(stack) or cluster.etcd
-    reached.control_plane = control_plane
-    stack.callback(reached.close)
+        reached.control_plane = reached.control_plane.into(data_dir)
     return reached
 
 

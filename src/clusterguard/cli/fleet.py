@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from clusterguard.policies.fleet import Fleet
-    from clusterguard.policies.fleet_results import FleetReport
+    from clusterguard.policies.fleet.files import Fleet
+    from clusterguard.policies.fleet.results import FleetReport
 
 __all__ = ["app"]
 
@@ -50,8 +50,8 @@ def run(
     allow_context: _Allowed = None,
 ) -> None:
     """Run the drills of one cluster and keep the result. Exit codes as of `drill run`."""
-    from clusterguard.policies.fleet import load_fleet, run_cluster
-    from clusterguard.policies.fleet_results import save_result
+    from clusterguard.policies.fleet.files import load_fleet, run_cluster
+    from clusterguard.policies.fleet.results import save_result
     from clusterguard.stores import open_store
     from clusterguard.terminal import DrillView, out
 
@@ -83,8 +83,8 @@ def report(
     """Show what became of every cluster. Exit code 0: all proven; 1: one is not; 2: of one nothing is known."""
     import json
 
-    from clusterguard.policies.fleet import load_fleet
-    from clusterguard.policies.fleet_results import latest_run, read_report
+    from clusterguard.policies.fleet.files import load_fleet
+    from clusterguard.policies.fleet.results import latest_run, read_report
     from clusterguard.stores import open_store
     from clusterguard.terminal import out
 
@@ -123,8 +123,8 @@ def job(
     """Print an Indexed Job that runs every cluster in a pod of its own: `kubectl create -f -` takes it."""
     import yaml
 
-    from clusterguard.policies.fleet import load_fleet
-    from clusterguard.policies.fleet_job import FleetJobOptions, fleet_manifests
+    from clusterguard.policies.fleet.files import load_fleet
+    from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
 
     options = FleetJobOptions(
         results=results,
@@ -146,7 +146,7 @@ def job(
 @app.command()
 def check(file: _File) -> None:
     """Read a fleet and the drills of each cluster, and print which index is which cluster."""
-    from clusterguard.policies.fleet import load_fleet
+    from clusterguard.policies.fleet.files import load_fleet
     from clusterguard.terminal import out
 
     fleet: Fleet = load_fleet(file)
@@ -159,7 +159,7 @@ def check(file: _File) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of fleet files, for editors."""
-    from clusterguard.policies.fleet import fleet_schema_text
+    from clusterguard.policies.fleet.files import fleet_schema_text
 
     typer.echo(fleet_schema_text(), nl=False)
 

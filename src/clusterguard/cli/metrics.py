@@ -23,10 +23,10 @@ def metrics(
     cache: Annotated[float, typer.Option(help="Seconds for which an answer is given again.", min=0)] = 5,
 ) -> None:
     """Serve Prometheus metrics at /metrics until it is told to end. Each scrape looks at the locations."""
-    from clusterguard.policies.load import load_policy
-    from clusterguard.policies.metrics import serve
-    from clusterguard.policies.places import open_places
-    from clusterguard.policies.watching import PolicyWatch
+    from clusterguard.policies.copies.places import open_places
+    from clusterguard.policies.files.load import load_policy
+    from clusterguard.policies.watching.metrics import serve
+    from clusterguard.policies.watching.watch import PolicyWatch
     from clusterguard.terminal import err
 
     policies = [load_policy(file, environ=dict(os.environ)) for file in policy]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from dataclasses import is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +15,7 @@ from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.model.progress import ProgressSink
@@ -29,6 +32,7 @@ __all__ = [
     "UserOption",
     "etcd_access",
     "opened",
+    "with_options",
 ]
 
 StoreOption = Annotated[
@@ -55,6 +59,32 @@ PasswordFileOption = Annotated[
     Path | None,
     typer.Option("--password-file", help="File with the user's password; or set ETCDCTL_PASSWORD."),
 ]
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option that a dataclass lists, in the place of its parameter of that type.
+
+    Typer wants each option spelled out in the signature of each command; so commands share a dataclass of them, and
+    the signature is made from it.
+    """
+    own = signature(command, eval_str=True).parameters
+    bundles = {name: each.annotation for name, each in own.items() if is_dataclass(each.annotation)}
+    listed = {name: signature(bundle, eval_str=True).parameters for name, bundle in bundles.items()}
+    spelled = [
+        each.replace(kind=Parameter.KEYWORD_ONLY)
+        for name, parameter in own.items()
+        for each in (listed[name].values() if name in listed else (parameter,))
+    ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401 - typer has checked them against the signature
+        for name, bundle in bundles.items():
+            given[name] = bundle(**{option: given.pop(option) for option in listed[name]})
+        command(**given)
+
+    run.__signature__ = signature(command).replace(parameters=spelled)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in spelled}
+    return run
 
 
 def etcd_access(

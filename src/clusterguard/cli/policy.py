@@ -42,7 +42,7 @@ def init(
     ] = "",
 ) -> None:
     """Write a first policy, a drill that proves it, and a new key pair, to be read and changed."""
-    from clusterguard.policies.starter import starter_files, write_starter
+    from clusterguard.policies.files.starter import starter_files, write_starter
     from clusterguard.terminal import out
 
     name = folder.resolve().name.lower()
@@ -59,7 +59,7 @@ def check(
 ) -> None:
     """Tell everything that is wrong in policies, and what is risky though valid. Exit code 1: one is wrong."""
     from clusterguard.errors import InvalidDocumentError
-    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.files.load import load_policy
     from clusterguard.terminal import err, out
 
     wrong = False
@@ -90,8 +90,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a run would do, and when the next ones are due; do nothing of it."""
-    from clusterguard.policies.load import load_policy
-    from clusterguard.policies.planning import plan_policy
+    from clusterguard.policies.files.load import load_policy
+    from clusterguard.policies.files.planning import plan_policy
 
     found = plan_policy(load_policy(policy, environ=os.environ), now=datetime.now(UTC))
     typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else found.to_text())
@@ -100,7 +100,7 @@ def plan(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of policy files, for editors."""
-    from clusterguard.policies.schema import policy_schema_text
+    from clusterguard.policies.files.schema import policy_schema_text
 
     typer.echo(policy_schema_text(), nl=False)
 
@@ -129,7 +129,7 @@ def _wrong_drills(policy: Policy) -> list[str]:
 
 
 def _tell_risks(policy: Policy, file: Path) -> int:
-    from clusterguard.policies.risks import risks
+    from clusterguard.policies.files.risks import risks
     from clusterguard.terminal import err
 
     found = risks(policy, now=datetime.now(UTC))

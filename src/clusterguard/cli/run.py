@@ -14,7 +14,7 @@ from clusterguard.errors import ConfigError
 if TYPE_CHECKING:
     from clusterguard.model.policy import Policy
     from clusterguard.model.policy_run import RunReport
-    from clusterguard.policies.run import Part
+    from clusterguard.policies.runs.run import Part
 
 __all__ = ["fetch", "retain", "rotate", "run"]
 
@@ -44,7 +44,7 @@ def run(
     as_json: _Json = False,
 ) -> None:
     """Do what a policy says, once: back up, verify, remove, prove. Exit code 1: it failed, or too few copies hold."""
-    from clusterguard.policies.run import PARTS, PolicyRunner
+    from clusterguard.policies.runs.run import PARTS, PolicyRunner
     from clusterguard.terminal import err, out
     from clusterguard.terminal.run_view import RunView
 
@@ -73,7 +73,7 @@ def retain(
     trust_clock: _TrustClock = False,
 ) -> None:
     """Remove what the policy's retention removes, and nothing else of a run."""
-    from clusterguard.policies.run import PolicyRunner
+    from clusterguard.policies.runs.run import PolicyRunner
     from clusterguard.terminal import out
     from clusterguard.terminal.run_view import RunView, show_retention
 
@@ -99,8 +99,8 @@ def fetch(
     location: _Location = "",
 ) -> None:
     """Put a backup somewhere else in plain: a snapshot that etcdutl reads, or a Velero backup as its bucket had it."""
-    from clusterguard.policies.seals import seal_of
-    from clusterguard.policies.stored import fetch as fetch_backup
+    from clusterguard.policies.copies.seals import seal_of
+    from clusterguard.policies.copies.stored import fetch as fetch_backup
     from clusterguard.stores import open_store
     from clusterguard.terminal import out
 
@@ -117,7 +117,7 @@ def rotate(
     wait: _Wait = "",
 ) -> None:
     """Seal every copy anew for the policy's present recipients; the old copy goes once the new one is proven."""
-    from clusterguard.policies.run import PolicyRunner
+    from clusterguard.policies.runs.run import PolicyRunner
     from clusterguard.terminal import out
     from clusterguard.terminal.run_view import RunView
 
@@ -130,7 +130,7 @@ def rotate(
 
 
 def _read(path: Path) -> Policy:
-    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.files.load import load_policy
 
     return load_policy(path, environ=os.environ)
 

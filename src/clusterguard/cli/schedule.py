@@ -37,7 +37,7 @@ def cron(
     system_time_zone: Annotated[str, typer.Option(help="The machine's time zone; by default this one's.")] = "",
 ) -> None:
     """Print lines for a crontab: `(crontab -l; clusterguard schedule cron POLICY) | crontab -`."""
-    from clusterguard.policies.crontab import crontab
+    from clusterguard.policies.deploy.crontab import crontab
 
     loaded = _with_schedule(policy)
     assert loaded.schedule is not None  # noqa: S101 - for the type checker: it was looked at
@@ -61,7 +61,7 @@ def github(
     utc: Annotated[bool, typer.Option("--utc", help="Say the time in UTC, for servers without time zones.")] = False,
 ) -> None:
     """Print a workflow for GitHub Actions; POLICY is its path in the repository."""
-    from clusterguard.policies.ci import github_workflow
+    from clusterguard.policies.deploy.ci import github_workflow
 
     typer.echo(github_workflow(_with_schedule(policy), file=_in_repository(policy), runs_on=runs_on, utc=utc), nl=False)
 
@@ -72,7 +72,7 @@ def gitlab(
     tag: Annotated[str, typer.Option(help="Tag of a runner that reaches the cluster and the locations.")] = "",
 ) -> None:
     """Print a job for GitLab CI; POLICY is its path in the repository."""
-    from clusterguard.policies.ci import gitlab_pipeline
+    from clusterguard.policies.deploy.ci import gitlab_pipeline
 
     typer.echo(gitlab_pipeline(_with_schedule(policy), file=_in_repository(policy), tag=tag), nl=False)
 
@@ -113,7 +113,7 @@ def cronjob(
 ) -> None:
     """Print what runs the policy in Kubernetes: CronJobs, and what they need but for Secrets; for `kubectl apply`."""
     from clusterguard.documents.writing import yaml_text
-    from clusterguard.policies.kubernetes import CronJobOptions, cronjob_manifests
+    from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests
 
     options = CronJobOptions(
         image=image,
@@ -153,7 +153,7 @@ def _duration(option: str, text: str) -> timedelta:
 
 def _with_schedule(file: Path) -> Policy:
     from clusterguard.errors import ConfigError
-    from clusterguard.policies.load import load_policy
+    from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.schedule import changes_around
     from clusterguard.terminal import err
 

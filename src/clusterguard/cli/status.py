@@ -30,13 +30,13 @@ def status(
         raise typer.BadParameter("choose one of --json and --metrics")
     found = looked_at(policy, within_seconds=within)
     if html is not None:
-        from clusterguard.policies.page import write_page
+        from clusterguard.policies.watching.page import write_page
 
         write_page(html, *found)
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
     elif as_metrics:
-        from clusterguard.policies.metrics import render
+        from clusterguard.policies.watching.metrics import render
 
         typer.echo(render(*found), nl=False)
     else:
@@ -52,9 +52,9 @@ def looked_at(files: list[Path], *, within_seconds: float) -> list[PolicyStatus]
     Raises:
         ConfigError: A policy cannot be read.
     """
-    from clusterguard.policies.load import load_policy
-    from clusterguard.policies.places import open_places
-    from clusterguard.policies.watching import PolicyWatch
+    from clusterguard.policies.copies.places import open_places
+    from clusterguard.policies.files.load import load_policy
+    from clusterguard.policies.watching.watch import PolicyWatch
 
     policies = [load_policy(file, environ=dict(os.environ)) for file in files]
     return [PolicyWatch(each, open_places(each), within_seconds=within_seconds).status() for each in policies]

@@ -29,6 +29,8 @@ class ExistingCluster:
         etcd: How to reach etcd, where the provider lets you; snapshots need it.
         node: How to become root on the control-plane node, where kubeadm made the cluster: then etcd is reached with
             the certificates that lie there, and can be restored.
+        endpoint: etcd's client URL as this machine reaches it with those certificates; by default the one that etcd
+            advertises.
     """
 
     provider = "existing"
@@ -42,6 +44,7 @@ class ExistingCluster:
         context: str | None = None,
         etcd: EtcdAccess | None = None,
         node: NodeShell | None = None,
+        endpoint: str = "",
     ) -> None:
         self.kubeconfig = kubeconfig or Path.home() / ".kube" / "config"
         self.context = context
@@ -49,6 +52,7 @@ class ExistingCluster:
         self.control_plane: ControlPlane | None = None
         self._etcd = etcd
         self._node = node
+        self._endpoint = endpoint
         self._certificates: tempfile.TemporaryDirectory[str] | None = None
         self._api: KubeClient | None = None
         if node is not None:
@@ -65,7 +69,7 @@ class ExistingCluster:
             from clusterguard.clusters.kubeadm import etcd_access
 
             # Made first: the node is asked for its address, and what it refuses must not leave a folder behind.
-            endpoint = self._kubeadm(self._node).client_url
+            endpoint = self._endpoint or self._kubeadm(self._node).client_url
             self._certificates = tempfile.TemporaryDirectory(prefix="clusterguard-etcd-")
             self._etcd = etcd_access(self._node, folder=Path(self._certificates.name) / "pki", endpoint=endpoint)
         return self._etcd

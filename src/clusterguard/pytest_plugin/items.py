@@ -228,7 +228,9 @@ def settings_from(config: pytest.Config) -> DrillSettings:
 
 
 def _find_stored(policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:
-    from clusterguard.policies.stored import PolicyBackups  # few drills need it, and every start of pytest would pay
+    from clusterguard.policies.copies.stored import (
+        PolicyBackups,  # few drills need it, and every start of pytest would pay
+    )
 
     return PolicyBackups(environ=os.environ)(policy, source, backup=backup, location=location)
 

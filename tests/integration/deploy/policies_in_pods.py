@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from clusterguard.model.policy import EtcdSource, Location, Policy, Proof, Schedule, VeleroSource
-from clusterguard.policies.kubernetes import IN_CLUSTER
+from clusterguard.policies.deploy.kubernetes import IN_CLUSTER
 
 _PKI = "/etc/kubernetes/pki/etcd"
 NODE_ETCD = EtcdSource(

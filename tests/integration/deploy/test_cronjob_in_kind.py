@@ -21,13 +21,13 @@ from image import docker
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.policies.fleet import load_fleet
-from clusterguard.policies.fleet_job import FleetJobOptions, fleet_manifests
-from clusterguard.policies.fleet_results import read_report
-from clusterguard.policies.load import load_policy
-from clusterguard.policies.places import open_places
-from clusterguard.policies.run import PolicyRunner
-from clusterguard.policies.seals import seal_of
+from clusterguard.policies.copies.places import open_places
+from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.files.load import load_policy
+from clusterguard.policies.fleet.files import load_fleet
+from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
+from clusterguard.policies.fleet.results import read_report
+from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores.container_s3 import ContainerS3Server
 from clusterguard.stores.sealing import SealedStore
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clusterguard.policies.kubernetes import CronJobOptions, cronjob_manifests
-from clusterguard.policies.load import load_policy
+from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests
+from clusterguard.policies.files.load import load_policy
 from clusterguard.process import run
 
 KUSTOMIZE = Path(__file__).parents[3] / "deploy" / "kustomize"

@@ -13,9 +13,9 @@ from clusterguard.clusters import EmbeddedCluster, KubeClient
 from clusterguard.errors import ForbiddenError
 from clusterguard.model.backup import Backup, DownloadKind
 from clusterguard.model.backup_options import BackupOptions
-from clusterguard.policies.fleet import load_fleet
-from clusterguard.policies.fleet_job import FleetJobOptions, fleet_manifests
-from clusterguard.policies.kubernetes import CronJobOptions, cronjob_manifests
+from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests
+from clusterguard.policies.fleet.files import load_fleet
+from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
 from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.velero import InstallOptions, LocationSpec, VeleroClient
 from clusterguard.velero.install import install

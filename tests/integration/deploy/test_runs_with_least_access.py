@@ -10,10 +10,10 @@ import pytest
 from gateway_with_users import BUCKET, gateway_with_users
 
 from clusterguard.model.policy import Location
-from clusterguard.policies.load import load_policy
-from clusterguard.policies.run import PolicyRunner
-from clusterguard.policies.seals import seal_of
-from clusterguard.policies.stored import fetch
+from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.copies.stored import fetch
+from clusterguard.policies.files.load import load_policy
+from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores import MemoryStore
 
 pytestmark = pytest.mark.programs

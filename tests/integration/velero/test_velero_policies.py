@@ -7,10 +7,10 @@ import pytest
 
 from clusterguard.model.policy import Encryption, Location, Policy, Secret, VeleroSource
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.places import open_places
-from clusterguard.policies.run import PolicyRunner
-from clusterguard.policies.seals import seal_of
-from clusterguard.policies.stored import fetch
+from clusterguard.policies.copies.places import open_places
+from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.copies.stored import fetch
+from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores import LocalStore
 from clusterguard.velero.bucket import verify_backup
 

@@ -12,9 +12,9 @@ import pytest
 from clusterguard.model.audit import AuditEvent
 from clusterguard.model.catalog import BackupEntry, Catalog, RunRecord
 from clusterguard.model.policy import EtcdSource, Location, Policy, Schedule
-from clusterguard.policies.audit import AuditTrail
-from clusterguard.policies.places import Place
-from clusterguard.policies.watching import PolicyWatch
+from clusterguard.policies.copies.places import Place
+from clusterguard.policies.watching.audit import AuditTrail
+from clusterguard.policies.watching.watch import PolicyWatch
 from clusterguard.process import spawn
 from clusterguard.stores.s3 import S3Credentials, S3Store
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 CODE = """
-import time
+import signal, time
 from clusterguard.cli.main import app, main
 
 @app.command()
@@ -20,6 +20,7 @@ def hold():
     finally:
         print("given back", flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background are deaf to it
 main()
 """
 
@@ -28,7 +29,6 @@ main()
 def test_it_gives_back_what_it_started(told):
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, "hold"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout.readline() == "started\n"
     process.send_signal(told)

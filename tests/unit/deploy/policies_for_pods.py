@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusterguard.model.policy import EtcdSource, VeleroSource
-from clusterguard.policies.kubernetes import IN_CLUSTER
+from clusterguard.policies.deploy.kubernetes import IN_CLUSTER
 
 PKI = "/etc/kubernetes/pki/etcd"
 NODE_ETCD = EtcdSource(

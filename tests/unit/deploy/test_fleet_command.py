@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from clusterguard.cli.fleet import app
-from clusterguard.policies.fleet_results import ClusterResult, save_result
+from clusterguard.policies.fleet.results import ClusterResult, save_result
 from clusterguard.stores import LocalStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -10,8 +10,8 @@ import yaml
 
 from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError, InvalidDocumentError, InvalidDrillError
-from clusterguard.policies.fleet import fleet_schema_text, load_fleet
-from clusterguard.policies.fleet_job import FleetJobOptions, fleet_manifests
+from clusterguard.policies.fleet.files import fleet_schema_text, load_fleet
+from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
 
 FLEET = """\
 apiVersion: clusterguard.dev/v1alpha1

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError
-from clusterguard.policies.fleet import Fleet, FleetCluster, run_cluster
-from clusterguard.policies.fleet_results import ClusterResult, Fate, latest_run, read_report, save_result
+from clusterguard.policies.fleet.files import Fleet, FleetCluster, run_cluster
+from clusterguard.policies.fleet.results import ClusterResult, Fate, latest_run, read_report, save_result
 from clusterguard.stores import MemoryStore
 
 BEGIN = datetime(2030, 1, 1, 2, tzinfo=UTC)

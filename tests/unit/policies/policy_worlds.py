@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from clusterguard.model.policy import EtcdSource, Location, Policy, Verification
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.model.snapshot import Snapshot
-from clusterguard.policies.places import Place
-from clusterguard.policies.session import Session
+from clusterguard.policies.copies.places import Place
+from clusterguard.policies.runs.session import Session
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.stores.sealing import Seal
 

@@ -12,7 +12,7 @@ import pytest
 from policy_worlds import data_of, places_of, policy, put
 
 from clusterguard.errors import RunInProgressError, StoreUnavailableError
-from clusterguard.policies.lock import Holder, Rhythm, locked
+from clusterguard.policies.runs.lock import Holder, Rhythm, locked
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.memory import MemoryStore
 

@@ -11,8 +11,8 @@ import pytest
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy import Encryption, EtcdSource, Location, Policy, Secret
-from clusterguard.policies import seals
-from clusterguard.policies.seals import read_secret, seal_of
+from clusterguard.policies.copies import seals
+from clusterguard.policies.copies.seals import read_secret, seal_of
 from clusterguard.stores import MemoryStore
 from clusterguard.stores.sealing import SealedStore
 

@@ -8,9 +8,9 @@ import pytest
 
 from clusterguard.drills.load import load_drill
 from clusterguard.errors import ConfigError
-from clusterguard.policies.load import load_policy
-from clusterguard.policies.seals import seal_of
-from clusterguard.policies.starter import starter_files, write_starter
+from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.files.load import load_policy
+from clusterguard.policies.files.starter import starter_files, write_starter
 
 
 @pytest.mark.parametrize("cluster", ["", "embedded:demo", "context:arn:aws:eks:eu-central-1:1:cluster/a"])

@@ -11,9 +11,9 @@ from policy_worlds import NOW, add_backup, data_of, places_of, policy, put, seen
 from clusterguard.errors import StoreError, StoreUnavailableError
 from clusterguard.model.policy import Verification
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.catch_up import catch_up
-from clusterguard.policies.retain import clock_problem, plan_retention_of, retain
-from clusterguard.policies.verify import due_for_verification, stored_problem, verify_due
+from clusterguard.policies.runs.catch_up import catch_up
+from clusterguard.policies.runs.retain import clock_problem, plan_retention_of, retain
+from clusterguard.policies.runs.verify import due_for_verification, stored_problem, verify_due
 from clusterguard.stores.memory import MemoryStore
 
 DAY = timedelta(days=1)

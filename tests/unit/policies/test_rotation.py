@@ -13,7 +13,7 @@ import pytest
 
 from clusterguard.errors import ObjectCorruptError, ObjectNotFoundError, SnapshotCorruptError, StoreError, WrongKeyError
 from clusterguard.model.snapshot import Snapshot
-from clusterguard.policies.rotation import reseal_copy
+from clusterguard.policies.copies.rotation import reseal_copy
 from clusterguard.stores import MemoryStore, PrefixedStore
 from clusterguard.stores.sealing import Seal, SealedStore
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from clusterguard.errors import InvalidPolicyError
-from clusterguard.policies.load import load_policy
+from clusterguard.policies.files.load import load_policy
 
 MINIMAL = """\
 apiVersion: clusterguard.dev/v1alpha1

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from clusterguard.errors import ConfigError
-from clusterguard.policies.ci import github_workflow, gitlab_pipeline, secret_files, variables_of
+from clusterguard.policies.deploy.ci import github_workflow, gitlab_pipeline, secret_files, variables_of
 
 # https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax
 GITHUB = {

@@ -9,7 +9,7 @@ import pytest
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy import Schedule
-from clusterguard.policies.crontab import crontab, in_zone
+from clusterguard.policies.deploy.crontab import crontab, in_zone
 
 COMMAND = ["/usr/bin/clusterguard", "run", "--quiet", "/etc/clusterguard/policy.yaml"]
 LINE = "30 3 * * * /usr/bin/clusterguard run --quiet /etc/clusterguard/policy.yaml"

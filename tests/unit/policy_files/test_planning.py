@@ -12,8 +12,8 @@ import pytest
 
 from clusterguard.model.policy import Encryption, Location, Proof, Schedule, Secret, Verification
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.planning import plan_policy
-from clusterguard.policies.risks import risks
+from clusterguard.policies.files.planning import plan_policy
+from clusterguard.policies.files.risks import risks
 
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)
 

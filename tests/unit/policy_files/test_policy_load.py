@@ -13,7 +13,7 @@ import pytest
 from clusterguard.errors import ConfigError, InvalidPolicyError
 from clusterguard.model.policy import EtcdSource, Heartbeat, Notification, Schedule, Secret, VeleroSource
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.load import load_policy
+from clusterguard.policies.files.load import load_policy
 
 ROOT = Path(__file__).parents[3]
 HEAD = "apiVersion: clusterguard.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {name: small}\n"
@@ -178,7 +178,7 @@ def test_without_the_extra_a_schedule_says_what_to_install(minimal, write, monke
 
 def test_a_policy_is_read_without_the_sdks_that_it_does_not_need(write):
     code = (
-        "import sys; from pathlib import Path; from clusterguard.policies.load import load_policy;"
+        "import sys; from pathlib import Path; from clusterguard.policies.files.load import load_policy;"
         f"load_policy(Path({str(write(SMALL))!r}), environ={{}});"
         "sys.exit(any(name in sys.modules for name in ('boto3', 'kubernetes', 'cronsim', 'apprise', 'pyrage')))"
     )

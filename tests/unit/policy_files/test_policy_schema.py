@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from clusterguard.policies import schema
-from clusterguard.policies.load import load_policy
+from clusterguard.policies.files import schema
+from clusterguard.policies.files.load import load_policy
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs/reference/policy-files.md"

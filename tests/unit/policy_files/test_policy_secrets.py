@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from clusterguard.policies.redaction import without_secrets
+from clusterguard.policies.files.redaction import without_secrets
 
 KEY = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQY"
 WRITTEN = {

@@ -14,7 +14,7 @@ from watched import NOW, report, step
 
 from clusterguard.errors import StoreError
 from clusterguard.model.audit import AuditEvent, ChainLink, Segment, chained, check_trail, events_in
-from clusterguard.policies.audit import AuditTrail, events_of
+from clusterguard.policies.watching.audit import AuditTrail, events_of
 from clusterguard.stores import LocalStore, MemoryStore
 
 FOLDER = ".clusterguard/audit/"

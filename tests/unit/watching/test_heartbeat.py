@@ -9,7 +9,7 @@ from mail_server import closed_port, http_server
 from watched import NOW
 
 from clusterguard.model.policy import Heartbeat, Secret
-from clusterguard.policies.heartbeat import beat
+from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.retrying import RetryPolicy
 
 TOKEN = "5f8c3b2e-0d1a"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clusterguard.policies.metrics import METRICS
+from clusterguard.policies.watching.metrics import METRICS
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "monitoring"

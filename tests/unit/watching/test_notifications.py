@@ -16,7 +16,7 @@ from watched import NOW, a_policy, report, step
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy import Notification, Secret
-from clusterguard.policies.notifications import message_of, notify, occasions_of
+from clusterguard.policies.watching.notifications import message_of, notify, occasions_of
 
 # apprise asks for a module that Python 3.13 has no more, and the Pythons before it warn of that.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -20,8 +20,8 @@ from watched import DUE, NOW, a_policy, all_well, catalog, nightly, status
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
 from clusterguard.model.policy import Metrics
-from clusterguard.policies import metrics
-from clusterguard.policies.metrics import METRICS, publish, push, render, serve, write_textfile
+from clusterguard.policies.watching import metrics
+from clusterguard.policies.watching.metrics import METRICS, publish, push, render, serve, write_textfile
 
 DOWN = StoreUnavailableError("no answer")
 

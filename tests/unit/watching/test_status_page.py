@@ -16,7 +16,7 @@ from watched import DAY, DUE, NOW, a_policy, all_well, catalog, entry, nightly, 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
 from clusterguard.model.policy import EtcdSource, Location, Proof
 from clusterguard.model.policy_status import age_in_words, size_in_words
-from clusterguard.policies.page import render_page, write_page
+from clusterguard.policies.watching.page import render_page, write_page
 from clusterguard.terminal.status_view import status_view
 
 EVIL = "<script>alert('x')</script>"

@@ -21,9 +21,9 @@ from clusterguard.cli import audit, metrics, status
 from clusterguard.errors import ConfigError, StoreUnavailableError
 from clusterguard.model.audit import AuditEvent
 from clusterguard.model.policy import Location
-from clusterguard.policies.audit import AuditTrail
-from clusterguard.policies.places import Place
-from clusterguard.policies.watching import PolicyWatch
+from clusterguard.policies.copies.places import Place
+from clusterguard.policies.watching.audit import AuditTrail
+from clusterguard.policies.watching.watch import PolicyWatch
 from clusterguard.stores import LocalStore, MemoryStore
 
 app = typer.Typer()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from clusterguard.model.catalog import BackupEntry, Catalog, ProofRecord, RunRecord
 from clusterguard.model.policy import EtcdSource, Location, Policy, Proof, Schedule
 from clusterguard.model.policy_run import RunReport, StepReport
-from clusterguard.policies.status import policy_status
+from clusterguard.policies.watching.status import policy_status
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 DUE = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)

@@ -24,8 +24,8 @@ from clusterguard.errors import ConfigError, ObjectNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from clusterguard.policies.fleet import Fleet, FleetCluster
-    from clusterguard.policies.pods import Json
+    from clusterguard.policies.deploy.pods import Json
+    from clusterguard.policies.fleet.files import Fleet, FleetCluster
     from clusterguard.stores.base import ObjectStore
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy_run import StepReport
-from clusterguard.policies.addresses import read_address, unlogged
+from clusterguard.policies.watching.addresses import read_address, unlogged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

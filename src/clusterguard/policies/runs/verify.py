@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, SnapshotCorruptError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.policies.places import RECORD, VeleroRecord, read_record
+from clusterguard.policies.copies.places import RECORD, VeleroRecord, read_record
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.sealing import SealedStore
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.model.catalog import BackupEntry, Depth
-    from clusterguard.policies.places import Place
-    from clusterguard.policies.session import Session
+    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.runs.session import Session
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.sealing import Seal
 

@@ -26,7 +26,7 @@ from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Labe
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.documents.values import did_you_mean
 from clusterguard.model.policy import Occasion  # noqa: TC001 - pydantic evaluates annotations
-from clusterguard.policies.redaction import PRIVATE_KEY
+from clusterguard.policies.files.redaction import PRIVATE_KEY
 
 __all__ = [
     "POLICY_SCHEMA_URL",

@@ -74,7 +74,7 @@ def _environment() -> Any:  # noqa: ANN401 - imported late, for those who have n
     except ImportError as error:
         raise ConfigError("the status page needs jinja2", hint="pip install 'clusterguard[policy]'") from error
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clusterguard.policies", "templates"),
+        loader=jinja2.PackageLoader("clusterguard.policies.watching", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

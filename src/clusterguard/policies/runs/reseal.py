@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clusterguard.policies.rotation import reseal_copy
+from clusterguard.policies.copies.rotation import reseal_copy
 
 if TYPE_CHECKING:
-    from clusterguard.policies.session import Session
+    from clusterguard.policies.runs.session import Session
     from clusterguard.stores.sealing import Seal
 
 __all__ = ["reseal_all"]

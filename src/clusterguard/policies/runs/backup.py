@@ -11,9 +11,9 @@ from clusterguard.errors import BackupCorruptError, ClusterGuardError, WrongKeyE
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.model.backup_options import BackupOptions, LabelSelector
 from clusterguard.model.policy import EtcdSource, VeleroSource
-from clusterguard.policies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
-from clusterguard.policies.reach import etcd_of, velero_of
-from clusterguard.policies.verify import contents_problem, opens, stored_problem
+from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
+from clusterguard.policies.runs.reach import etcd_of, velero_of
+from clusterguard.policies.runs.verify import contents_problem, opens, stored_problem
 from clusterguard.stores.fan_out import FanOutStore
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from clusterguard.errors import StoreError
     from clusterguard.model.catalog import BackupEntry, Depth
     from clusterguard.model.policy import Source
-    from clusterguard.policies.places import Place
-    from clusterguard.policies.session import Session, Task
+    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
 
 __all__ = ["back_up", "fan_out_of", "judge_copies"]

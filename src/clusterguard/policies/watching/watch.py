@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, StoreUnavailableError
-from clusterguard.policies.status import policy_status
+from clusterguard.policies.watching.status import policy_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clusterguard.model.catalog import Catalog
     from clusterguard.model.policy import Policy
     from clusterguard.model.policy_status import PolicyStatus
-    from clusterguard.policies.places import Place
+    from clusterguard.policies.copies.places import Place
 
 __all__ = ["PolicyWatch"]
 

@@ -37,17 +37,17 @@ from clusterguard.model.policy import (
     Verification,
 )
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.extents import Extent, extent_of, located
-from clusterguard.policies.redaction import PRIVATE_KEY, SECRET_KEYS, secret_in_place, without_secrets
+from clusterguard.policies.files.extents import Extent, extent_of, located
+from clusterguard.policies.files.redaction import PRIVATE_KEY, SECRET_KEYS, secret_in_place, without_secrets
+from clusterguard.policies.files.schema import CompressionSpec, PolicyFile
 from clusterguard.policies.schedule import check_cron, read_time_zone
-from clusterguard.policies.schema import CompressionSpec, PolicyFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.documents.yamlfile import DataPath, SourceText, YamlDocument
     from clusterguard.model.policy import Source
-    from clusterguard.policies.schema import (
+    from clusterguard.policies.files.schema import (
         EncryptionSpec,
         EtcdSpec,
         NotificationSpec,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from clusterguard.model.catalog import BackupEntry, Catalog
     from clusterguard.model.policy import Policy
     from clusterguard.model.policy_run import Outcome, Verb
-    from clusterguard.policies.lock import RunLock
-    from clusterguard.policies.places import Place
+    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.runs.lock import RunLock
     from clusterguard.stores.sealing import Seal
 
 __all__ = ["Session", "Task", "new_run_id"]

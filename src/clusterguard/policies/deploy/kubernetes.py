@@ -29,7 +29,7 @@ from clusterguard.documents.writing import yaml_text
 from clusterguard.documents.yamlfile import read_source
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy import EtcdSource, Secret, VeleroSource
-from clusterguard.policies.pods import (
+from clusterguard.policies.deploy.pods import (
     MODEST,
     PROVING,
     SECRETS_FOLDER,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from clusterguard.model.policy import Policy
-    from clusterguard.policies.pods import Json, Mounted
+    from clusterguard.policies.deploy.pods import Json, Mounted
 
 __all__ = [
     "CONFIG_FOLDER",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from clusterguard.model.policy_run import RunReport
-    from clusterguard.policies.places import Place
+    from clusterguard.policies.copies.places import Place
     from clusterguard.stores.base import ObjectStore
 
 __all__ = ["AUDIT_FOLDER", "AuditTrail", "TrailOfLocation", "compare_trails", "events_of", "read_events"]

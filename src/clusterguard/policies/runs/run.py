@@ -17,27 +17,27 @@ from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailable
 from clusterguard.model.catalog import RunRecord
 from clusterguard.model.policy_run import RunReport, StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.policies.audit import AuditTrail, events_of
-from clusterguard.policies.backup import back_up
-from clusterguard.policies.catch_up import catch_up
-from clusterguard.policies.heartbeat import beat
-from clusterguard.policies.lock import locked
-from clusterguard.policies.metrics import publish
-from clusterguard.policies.notifications import notify
-from clusterguard.policies.places import OWN_FOLDER, open_places, read_catalogs
-from clusterguard.policies.reseal import reseal_all
-from clusterguard.policies.retain import plan_retention_of, retain
-from clusterguard.policies.seals import seal_of
-from clusterguard.policies.session import Session, new_run_id
-from clusterguard.policies.status import policy_status
-from clusterguard.policies.verify import verify_due
+from clusterguard.policies.copies.places import OWN_FOLDER, open_places, read_catalogs
+from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.runs.backup import back_up
+from clusterguard.policies.runs.catch_up import catch_up
+from clusterguard.policies.runs.lock import locked
+from clusterguard.policies.runs.reseal import reseal_all
+from clusterguard.policies.runs.retain import plan_retention_of, retain
+from clusterguard.policies.runs.session import Session, new_run_id
+from clusterguard.policies.runs.verify import verify_due
+from clusterguard.policies.watching.audit import AuditTrail, events_of
+from clusterguard.policies.watching.heartbeat import beat
+from clusterguard.policies.watching.metrics import publish
+from clusterguard.policies.watching.notifications import notify
+from clusterguard.policies.watching.status import policy_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.model.catalog import Catalog
     from clusterguard.model.policy import Policy
-    from clusterguard.policies.retain import PlannedRetention
+    from clusterguard.policies.runs.retain import PlannedRetention
 
 __all__ = ["PARTS", "Part", "PolicyRunner"]
 
@@ -278,7 +278,7 @@ def _verify(session: Session) -> None:
 
 
 def _prove(session: Session) -> None:
-    from clusterguard.policies.proofs import prove  # drills are slow to load, and most runs run none
+    from clusterguard.policies.runs.proofs import prove  # drills are slow to load, and most runs run none
 
     prove(session)
 

@@ -8,8 +8,8 @@ from clusterguard.drills.stored import StoredSnapshot
 from clusterguard.errors import ConfigError, ObjectNotFoundError, SnapshotCorruptError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.model.policy import EtcdSource
-from clusterguard.policies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
-from clusterguard.policies.seals import seal_of
+from clusterguard.policies.copies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
+from clusterguard.policies.copies.seals import seal_of
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
 
@@ -39,7 +39,7 @@ class PolicyBackups:
 
     def __call__(self, policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:
         """Return a backup of a policy's source; see `clusterguard.drills.stored.StoredBackups`."""
-        from clusterguard.policies.load import load_policy
+        from clusterguard.policies.files.load import load_policy
 
         read = self._policy or load_policy(policy, environ=self._environ)
         if source in {each.name for each in read.sources} and not isinstance(read.source(source), EtcdSource):

@@ -6,17 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, SnapshotCorruptError
-from clusterguard.policies.places import RECORD
-from clusterguard.policies.retain import plan_for
-from clusterguard.policies.verify import stored_objects, stored_problem
+from clusterguard.policies.copies.places import RECORD
+from clusterguard.policies.runs.retain import plan_for
+from clusterguard.policies.runs.verify import stored_objects, stored_problem
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.model.catalog import BackupEntry
-    from clusterguard.policies.places import Place
-    from clusterguard.policies.session import Session
+    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.runs.session import Session
 
 __all__ = ["catch_up", "missing_copies"]
 

@@ -13,7 +13,7 @@ from clusterguard.documents.interpolation import references
 from clusterguard.documents.reading import walk
 from clusterguard.documents.writing import yaml_text
 from clusterguard.errors import ConfigError
-from clusterguard.policies.crontab import in_zone
+from clusterguard.policies.deploy.crontab import in_zone
 from clusterguard.policies.schedule import due_times
 
 if TYPE_CHECKING:

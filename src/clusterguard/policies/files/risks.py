@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.documents.values import duration_text
-from clusterguard.policies.extents import extent_of
+from clusterguard.policies.files.extents import extent_of
 from clusterguard.policies.schedule import changes_around, due_times
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, SnapshotCorruptError
 from clusterguard.model.retention import RetentionPlan, StoredBackup, plan_retention
-from clusterguard.policies.places import RECORD
-from clusterguard.policies.verify import stored_objects
+from clusterguard.policies.copies.places import RECORD
+from clusterguard.policies.runs.verify import stored_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from clusterguard.model.catalog import BackupEntry
     from clusterguard.model.policy import Policy
-    from clusterguard.policies.places import Place
-    from clusterguard.policies.session import Session
+    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.runs.session import Session
 
 __all__ = ["PlannedRetention", "clock_problem", "plan_for", "plan_retention_of", "retain"]
 

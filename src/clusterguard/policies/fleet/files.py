@@ -1,8 +1,8 @@
 """A fleet: many clusters, and the drills that each of them must pass.
 
 A run of a fleet is as many runs of `run_cluster` as there are clusters, each by itself and, on Kubernetes, each in a
-pod of one Indexed Job (`clusterguard.policies.fleet_job`). They share nothing but a store, in which each leaves its
-result (`clusterguard.policies.fleet_results`).
+pod of one Indexed Job (`clusterguard.policies.fleet.job`). They share nothing but a store, in which each leaves its
+result (`clusterguard.policies.fleet.results`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.documents.values import selects
 from clusterguard.documents.yamlfile import raise_problems, read_source
 from clusterguard.errors import ClusterGuardError, ConfigError
-from clusterguard.policies.fleet_results import ClusterResult, check_run
+from clusterguard.policies.fleet.results import ClusterResult, check_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

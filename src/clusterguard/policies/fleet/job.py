@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError
-from clusterguard.policies.pods import (
+from clusterguard.policies.deploy.pods import (
     PROVING,
     SECRETS_FOLDER,
     STORAGE_FOLDER,
@@ -28,8 +28,8 @@ from clusterguard.policies.pods import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from clusterguard.policies.fleet import Fleet, FleetCluster
-    from clusterguard.policies.pods import Json, Mounted
+    from clusterguard.policies.deploy.pods import Json, Mounted
+    from clusterguard.policies.fleet.files import Fleet, FleetCluster
 
 __all__ = ["FleetJobOptions", "fleet_manifests"]
 

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.model.policy_run import StepReport
-from clusterguard.policies.addresses import unlogged
+from clusterguard.policies.watching.addresses import unlogged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ import requests
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.policy_run import StepReport
-from clusterguard.policies.addresses import read_address, unlogged
+from clusterguard.policies.watching.addresses import read_address, unlogged
 from clusterguard.retrying import RetryPolicy
 
 if TYPE_CHECKING:

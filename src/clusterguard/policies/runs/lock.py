@@ -25,12 +25,12 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.policies.places import OWN_FOLDER
+from clusterguard.policies.copies.places import OWN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from clusterguard.policies.places import Place
+    from clusterguard.policies.copies.places import Place
     from clusterguard.stores.base import ObjectStore
 
 __all__ = ["Holder", "RunLock", "locked"]

@@ -1,0 +1,1 @@
+"""What lies in the locations of a policy, and how it is opened."""

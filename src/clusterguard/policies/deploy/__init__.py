@@ -1,0 +1,1 @@
+"""What runs a policy when nobody is there: cron, CI, Kubernetes."""

@@ -1,0 +1,1 @@
+"""The drills of many clusters, and one report."""

@@ -1,0 +1,1 @@
+"""A run of a policy: one cycle, part by part."""

@@ -1,0 +1,1 @@
+"""Those who look at a policy from outside: status, metrics, notifications, the audit trail."""
