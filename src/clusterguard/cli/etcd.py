@@ -84,6 +84,10 @@ class _Reach:
             cluster.control_plane = cluster.control_plane or named.control_plane
         return cluster
 
+    def access(self, stack: ExitStack) -> EtcdAccess | None:
+        """Return how to reach etcd; what is copied from the node goes with the stack."""
+        return stack.enter_context(self.cluster()).etcd if self.node_shell else self._etcd()
+
     def _etcd(self) -> EtcdAccess | None:
         """Return how to reach etcd, or None where the options leave that to the node or to the cluster."""
         identity = bool(self.ca or self.cert or self.user)
@@ -118,7 +122,7 @@ def save(
     """Save a snapshot of one member into the store, checked while it is written."""
     from clusterguard.terminal import out
 
-    with ExitStack() as stack, _snapshotter(store, stack.enter_context(reach.cluster()).etcd, cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
         snapshot = snapshotter.save(name)
     if as_json:
         typer.echo(snapshot.to_json(), nl=False)
@@ -171,7 +175,7 @@ def verify(
     reach: _Reach,
 ) -> None:
     """Read a snapshot back and prove it. Exit code 1: it is not intact."""
-    with ExitStack() as stack, _snapshotter(store, stack.enter_context(reach.cluster()).etcd, cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
         report = snapshotter.verify(name)
     if as_json:
         checks = [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in report.checks]

@@ -68,7 +68,11 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     the signature is made from it.
     """
     own = signature(command, eval_str=True).parameters
-    bundles = {name: each.annotation for name, each in own.items() if is_dataclass(each.annotation)}
+    bundles = {
+        name: each.annotation
+        for name, each in own.items()
+        if isinstance(each.annotation, type) and is_dataclass(each.annotation)
+    }
     listed = {name: signature(bundle, eval_str=True).parameters for name, bundle in bundles.items()}
     spelled = [
         each.replace(kind=Parameter.KEYWORD_ONLY)

@@ -64,3 +64,12 @@ def test_a_host_that_is_no_node_of_kubeadm_is_told_not_traced(cli, tmp_path, pro
     assert ended.code == 2
     assert "Traceback" not in ended.err
     assert "error: " in ended.err
+
+
+@pytest.mark.parametrize("command", [["save", "x"], ["verify", "x"], ["restore", "x"], ["recover"]])
+def test_an_identity_without_an_endpoint_is_not_silently_replaced_by_the_nodes(cli, tmp_path, prod, command):
+    store = [] if command[0] == "recover" else ["--store", tmp_path]
+    ended = cli("etcd", *command, "--cluster", prod, *store, "--node-shell", "docker:cp-1", "--user", "root")
+    assert ended.code == 2
+    assert "nothing says where etcd is" in ended.err
+    assert "--endpoints" in ended.err

@@ -7,6 +7,8 @@ import pytest
 from clusterguard.clusters.existing import ExistingCluster
 from clusterguard.errors import ClusterError, ProgramError
 
+CERTIFICATES = ("ca.crt", "healthcheck-client.crt", "healthcheck-client.key")
+
 
 class Node:
     """A node that has certificates, or nothing."""
@@ -37,3 +39,14 @@ def test_a_node_that_is_no_control_plane_is_told_and_leaves_nothing(tmp_path, mo
         with pytest.raises(ClusterError, match=r"etcd\.yaml"):
             _ = cluster.etcd
         assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endpoint_that_was_named_is_reached_with_the_certificates_of_the_node(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files = {f"/etc/kubernetes/pki/etcd/{name}": name.encode() for name in CERTIFICATES}
+    endpoint = "https://10.0.0.7:2379"
+    with ExistingCluster(kubeconfig=Path("nowhere"), node=Node(files), endpoint=endpoint) as cluster:
+        etcd = cluster.etcd
+        assert etcd.endpoints == (endpoint,)
+        assert [file.read_bytes().decode() for file in (etcd.ca, etcd.cert, etcd.key)] == list(CERTIFICATES)
+    assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,6 @@ from clusterguard.cli.velero.shared import (
     show,
     stamp,
     tell,
-    velero_client,
 )
 
 __all__ = ["app"]
@@ -62,37 +61,11 @@ app = typer.Typer(name="backup", help="Backups.", no_args_is_help=True)
 
 
 @app.command("create")
+@with_options
 def create_backup(
     name: NewNameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     from_schedule: Annotated[str, typer.Option(help="Take the options of this schedule.")] = "",
-    include_namespaces: IncludeNamespacesOption = None,
-    exclude_namespaces: ExcludeNamespacesOption = None,
-    include_resources: IncludeResourcesOption = None,
-    exclude_resources: ExcludeResourcesOption = None,
-    include_cluster_resources: ClusterResourcesOption = None,
-    include_cluster_scoped_resources: IncludeClusterScopedOption = None,
-    exclude_cluster_scoped_resources: ExcludeClusterScopedOption = None,
-    include_namespace_scoped_resources: IncludeNamespaceScopedOption = None,
-    exclude_namespace_scoped_resources: ExcludeNamespaceScopedOption = None,
-    selector: SelectorOption = "",
-    or_selector: OrSelectorsOption = None,
-    label: LabelsOption = None,
-    annotation: AnnotationsOption = None,
-    ttl: TtlOption = "",
-    storage_location: LocationOption = "",
-    volume_snapshot_locations: SnapshotLocationsOption = None,
-    snapshot_volumes: SnapshotVolumesOption = None,
-    snapshot_move_data: MoveDataOption = None,
-    data_mover: DataMoverOption = "",
-    default_volumes_to_fs_backup: FsBackupOption = None,
-    ordered_resources: OrderedOption = None,
-    resource_policies: PoliciesOption = "",
-    csi_snapshot_timeout: CsiTimeoutOption = "",
-    item_operation_timeout: OperationTimeoutOption = "",
-    parallel_files_upload: ParallelOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = "4h",
     as_json: JsonOption = False,
@@ -103,7 +76,7 @@ def create_backup(
         from clusterguard.errors import ConfigError
 
         raise ConfigError("a backup from a schedule takes its options: give either, not both")
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         backup = velero.back_up(
             name, None if from_schedule else made_options(options), from_schedule=from_schedule, wait=False
         )
@@ -111,14 +84,13 @@ def create_backup(
 
 
 @app.command("list")
+@with_options
 def list_backups(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Show the backups that the server knows, oldest first."""
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         found = velero.backups()
     rows = [
         (
@@ -138,46 +110,41 @@ def list_backups(
 
 
 @app.command("describe")
+@with_options
 def describe_backup(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
-    ca: DownloadCaOption = None,
-    insecure: InsecureOption = False,
+    server: ServerFlags,
+    download: DownloadFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Tell everything about a backup, and judge it. Exit code 1: it has findings."""
-    with velero_client(cluster, kubeconfig, namespace, ca=ca, insecure=insecure) as velero:
+    with server.client(ca=download.ca, insecure=download.insecure) as velero:
         tell(velero, velero.backup(name), as_json=as_json)
 
 
 @app.command("logs")
+@with_options
 def backup_logs(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
-    ca: DownloadCaOption = None,
-    insecure: InsecureOption = False,
+    server: ServerFlags,
+    download: DownloadFlags,
 ) -> None:
     """Print the log of a backup."""
-    with velero_client(cluster, kubeconfig, namespace, ca=ca, insecure=insecure) as velero:
+    with server.client(ca=download.ca, insecure=download.insecure) as velero:
         print_lines(velero.logs(velero.backup(name)))
 
 
 @app.command("delete")
+@with_options
 def delete_backup(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     yes: YesOption = False,
 ) -> None:
     """Delete a backup for good: in the bucket, its snapshots, and the records of its restores."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.backup(name)
         confirm(f"Backup {name} goes for good, from the bucket, too.", yes=yes)
         velero.delete_backup(name)

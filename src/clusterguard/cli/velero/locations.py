@@ -22,7 +22,6 @@ from clusterguard.cli.velero.shared import (
     show,
     stamp,
     text_of,
-    velero_client,
 )
 
 __all__ = ["app"]
@@ -31,12 +30,11 @@ app = typer.Typer(name="location", help="Where backups rest.", no_args_is_help=T
 
 
 @app.command("create")
+@with_options
 def create_location(
     name: NewNameArgument,
     bucket: Annotated[str, typer.Option(help="The bucket; it must exist.")],
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     prefix: Annotated[str, typer.Option(help="The part of the bucket that is Velero's.")] = "",
     provider: Annotated[str, typer.Option(help="The plugin that reaches it.")] = "aws",
     config: Annotated[Words, typer.Option("--config", help="KEY=VALUE, such as region=… or s3Url=….")] = None,
@@ -63,20 +61,19 @@ def create_location(
         default=default,
         read_only=read_only,
     )
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         made = velero.locations.create(name, spec, wait=wait)
     out.print(f"location {name} is {made.phase}", markup=False)
 
 
 @app.command("list")
+@with_options
 def list_locations(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Show the locations."""
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         found = velero.locations.list()
     rows = [
         (
@@ -94,18 +91,17 @@ def list_locations(
 
 
 @app.command("set")
+@with_options
 def set_location(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     default: Annotated[bool, typer.Option("--default", help="Backups go here unless they say otherwise.")] = False,
     read_only: Annotated[bool | None, typer.Option("--read-only/--read-write")] = None,
 ) -> None:
     """Change a location."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         if default:
             velero.locations.set_default(name)
         if read_only is not None:
@@ -116,17 +112,16 @@ def set_location(
 
 
 @app.command("delete")
+@with_options
 def delete_location(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     yes: YesOption = False,
 ) -> None:
     """Delete a location and its Backup objects; the bucket keeps everything."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.locations.get(name)
         confirm(f"Velero forgets location {name} and the backups in it; the bucket keeps them.", yes=yes)
         deleted = velero.locations.delete(name)

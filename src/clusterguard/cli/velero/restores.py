@@ -39,7 +39,6 @@ from clusterguard.cli.velero.shared import (
     show,
     stamp,
     tell,
-    velero_client,
 )
 
 __all__ = ["app"]
@@ -48,10 +47,9 @@ app = typer.Typer(name="restore", help="Restores.", no_args_is_help=True)
 
 
 @app.command("create")
+@with_options
 def create_restore(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     name: Annotated[str, typer.Argument(help="What to call it; by default the backup's name and the time.")] = "",
     from_backup: Annotated[str, typer.Option(help="The backup.")] = "",
     from_schedule: Annotated[str, typer.Option(help="The schedule whose latest backup it is.")] = "",
@@ -110,20 +108,19 @@ def create_restore(
         labels=pairs(label, "--label"),
         annotations=pairs(annotation, "--annotation"),
     )
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         restore = velero.restore(from_backup, options, schedule=from_schedule, name=name, wait=False)
         finish(velero, restore, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command("list")
+@with_options
 def list_restores(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Show the restores that the server knows, oldest first."""
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         found = velero.restores()
     rows = [
         (
@@ -143,46 +140,41 @@ def list_restores(
 
 
 @app.command("describe")
+@with_options
 def describe_restore(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
-    ca: DownloadCaOption = None,
-    insecure: InsecureOption = False,
+    server: ServerFlags,
+    download: DownloadFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Tell everything about a restore, and judge it. Exit code 1: it has findings."""
-    with velero_client(cluster, kubeconfig, namespace, ca=ca, insecure=insecure) as velero:
+    with server.client(ca=download.ca, insecure=download.insecure) as velero:
         tell(velero, velero.get_restore(name), as_json=as_json)
 
 
 @app.command("logs")
+@with_options
 def restore_logs(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
-    ca: DownloadCaOption = None,
-    insecure: InsecureOption = False,
+    server: ServerFlags,
+    download: DownloadFlags,
 ) -> None:
     """Print the log of a restore."""
-    with velero_client(cluster, kubeconfig, namespace, ca=ca, insecure=insecure) as velero:
+    with server.client(ca=download.ca, insecure=download.insecure) as velero:
         print_lines(velero.logs(velero.get_restore(name)))
 
 
 @app.command("delete")
+@with_options
 def delete_restore(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     yes: YesOption = False,
 ) -> None:
     """Delete the record of a restore; what it restored stays."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.get_restore(name)
         confirm(f"The record of restore {name} goes, with its log; what it restored stays.", yes=yes)
         velero.delete_restore(name)

@@ -45,7 +45,6 @@ from clusterguard.cli.velero.shared import (
     made_options,
     show,
     stamp,
-    velero_client,
 )
 
 __all__ = ["app"]
@@ -54,37 +53,11 @@ app = typer.Typer(name="schedule", help="Backups that are made again and again."
 
 
 @app.command("create")
+@with_options
 def create_schedule(
     name: NewNameArgument,
     schedule: Annotated[str, typer.Option(help="When, in UTC: '0 3 * * *' or '@every 6h'.")],
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
-    include_namespaces: IncludeNamespacesOption = None,
-    exclude_namespaces: ExcludeNamespacesOption = None,
-    include_resources: IncludeResourcesOption = None,
-    exclude_resources: ExcludeResourcesOption = None,
-    include_cluster_resources: ClusterResourcesOption = None,
-    include_cluster_scoped_resources: IncludeClusterScopedOption = None,
-    exclude_cluster_scoped_resources: ExcludeClusterScopedOption = None,
-    include_namespace_scoped_resources: IncludeNamespaceScopedOption = None,
-    exclude_namespace_scoped_resources: ExcludeNamespaceScopedOption = None,
-    selector: SelectorOption = "",
-    or_selector: OrSelectorsOption = None,
-    label: LabelsOption = None,
-    annotation: AnnotationsOption = None,
-    ttl: TtlOption = "",
-    storage_location: LocationOption = "",
-    volume_snapshot_locations: SnapshotLocationsOption = None,
-    snapshot_volumes: SnapshotVolumesOption = None,
-    snapshot_move_data: MoveDataOption = None,
-    data_mover: DataMoverOption = "",
-    default_volumes_to_fs_backup: FsBackupOption = None,
-    ordered_resources: OrderedOption = None,
-    resource_policies: PoliciesOption = "",
-    csi_snapshot_timeout: CsiTimeoutOption = "",
-    item_operation_timeout: OperationTimeoutOption = "",
-    parallel_files_upload: ParallelOption = None,
+    server: ServerFlags,
     paused: Annotated[bool, typer.Option("--paused", help="Make no backups yet.")] = False,
     skip_immediately: Annotated[
         bool | None, typer.Option("--skip-immediately/--start-immediately", help="Whether the first one waits.")
@@ -97,7 +70,7 @@ def create_schedule(
     from clusterguard.terminal import out
 
     options = made_options(backup_options(locals()))
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         made = velero.create_schedule(
             name, schedule, options, paused=paused, skip_immediately=skip_immediately, own_backups=own_backups
         )
@@ -105,14 +78,13 @@ def create_schedule(
 
 
 @app.command("list")
+@with_options
 def list_schedules(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Show the schedules."""
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         found = velero.schedules()
     rows: list[tuple[str, ...]] = [
         (each.name, each.cron, "paused" if each.paused else str(each.phase), stamp(each.last_backup)) for each in found
@@ -121,47 +93,44 @@ def list_schedules(
 
 
 @app.command("pause")
+@with_options
 def pause_schedule(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
 ) -> None:
     """Let a schedule make no backups."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.pause_schedule(name)
     out.print(f"schedule {name} is paused", markup=False)
 
 
 @app.command("unpause")
+@with_options
 def unpause_schedule(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
 ) -> None:
     """Let a schedule make backups again."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.unpause_schedule(name)
     out.print(f"schedule {name} makes backups", markup=False)
 
 
 @app.command("delete")
+@with_options
 def delete_schedule(
     name: NameArgument,
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     yes: YesOption = False,
 ) -> None:
     """Delete a schedule; its backups stay."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.schedule(name)
         confirm(f"Schedule {name} goes; its backups stay, unless it owns them.", yes=yes)
         velero.delete_schedule(name)

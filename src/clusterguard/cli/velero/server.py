@@ -18,7 +18,6 @@ from clusterguard.cli.velero.options import (
 from clusterguard.cli.velero.shared import (
     pairs,
     text_of,
-    velero_client,
 )
 
 __all__ = ["app"]
@@ -27,10 +26,9 @@ app = typer.Typer()
 
 
 @app.command("install")
+@with_options
 def install_velero(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     image: Annotated[str, typer.Option(help="Of the server; by default that of the program's version.")] = "",
     plugins: Annotated[Words, typer.Option("--plugin", help="Image of a plugin.")] = None,
     provider: Annotated[str, typer.Option(help="Of the first location, such as aws.")] = "",
@@ -91,10 +89,9 @@ def install_velero(
 
 
 @app.command("uninstall")
+@with_options
 def uninstall_velero(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
@@ -119,16 +116,15 @@ def uninstall_velero(
 
 
 @app.command()
+@with_options
 def status(
-    cluster: ClusterOption,
-    kubeconfig: KubeconfigOption = None,
-    namespace: NamespaceOption = "velero",
+    server: ServerFlags,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the server whether it lives, and what it is."""
     from clusterguard.terminal import out
 
-    with velero_client(cluster, kubeconfig, namespace) as velero:
+    with server.client() as velero:
         velero.require_installed()
         answer = velero.status()
         locations = velero.locations.list()

@@ -1,31 +1,25 @@
-"""What the commands about Velero have in common: a client, and how results look."""
+"""What the commands about Velero have in common: what words mean, and how results look."""
 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from clusterguard.cli.options import opened
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
     from clusterguard.model.backup import Backup, Restore, VeleroObject
-    from clusterguard.model.backup_options import BackupOptions, LabelSelector
+    from clusterguard.model.backup_options import LabelSelector
     from clusterguard.velero.client import VeleroClient
 
 __all__ = [
-    "NOTHING",
-    "backup_options",
     "confirm",
     "duration",
     "finish",
-    "made_options",
     "pairs",
     "print_lines",
     "selector_of",
@@ -34,66 +28,9 @@ __all__ = [
     "stamp",
     "tell",
     "text_of",
-    "velero_client",
 ]
 
 NO = 1  # the answer is no: it failed, partially failed, or has findings
-NOTHING: tuple[object, ...] = (None, (), "", {})
-
-
-@contextmanager
-def velero_client(
-    cluster: str, kubeconfig: Path | None, namespace: str, *, ca: Path | None = None, insecure: bool = False
-) -> Iterator[VeleroClient]:
-    """Give a client of the Velero in a cluster, for as long as the ``with`` block runs."""
-    from clusterguard.terminal import progress_sink
-    from clusterguard.velero import VeleroClient
-
-    with progress_sink() as progress, opened(cluster, kubeconfig=kubeconfig, progress=progress) as target:
-        yield VeleroClient(api=target.api, namespace=namespace, ca=ca, insecure=insecure, progress=progress)
-
-
-def backup_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of BackupOptions that a command's parameters describe.
-
-    Two commands share them, and Typer wants each spelled out in both: so they hand over all they were given.
-    """
-    several = {
-        f"{word}d_{what}": tuple(given[f"{word}_{what}"] or ())
-        for word in ("include", "exclude")
-        for what in ("namespaces", "resources", "cluster_scoped_resources", "namespace_scoped_resources")
-    }
-    same = (
-        "include_cluster_resources",
-        "storage_location",
-        "snapshot_volumes",
-        "snapshot_move_data",
-        "data_mover",
-        "default_volumes_to_fs_backup",
-        "parallel_files_upload",
-    )
-    ordered = pairs(given["ordered_resources"], "--ordered-resources")
-    return {
-        **several,
-        **{name: given[name] for name in same},
-        "label_selector": selector_of(given["selector"]),
-        "or_label_selectors": selectors_of(given["or_selector"]),
-        "volume_snapshot_locations": tuple(given["volume_snapshot_locations"] or ()),
-        "ttl": duration(given["ttl"], "--ttl"),
-        "csi_snapshot_timeout": duration(given["csi_snapshot_timeout"], "--csi-snapshot-timeout"),
-        "item_operation_timeout": duration(given["item_operation_timeout"], "--item-operation-timeout"),
-        "ordered_resources": {kind: tuple(names.split(",")) for kind, names in ordered.items()} or None,
-        "resource_policy": given["resource_policies"],
-        "labels": pairs(given["label"], "--label"),
-        "annotations": pairs(given["annotation"], "--annotation"),
-    }
-
-
-def made_options(options: dict[str, Any]) -> BackupOptions:
-    """Return what a backup is asked for."""
-    from clusterguard.velero import BackupOptions
-
-    return BackupOptions(**options)
 
 
 def finish(velero: VeleroClient, run: Backup | Restore, *, wait: bool, timeout: str, as_json: bool) -> None:
