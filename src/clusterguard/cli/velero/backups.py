@@ -6,49 +6,21 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli.options import ClusterOption, KubeconfigOption
+from clusterguard.cli.options import with_options
 from clusterguard.cli.velero.options import (
-    AnnotationsOption,
-    ClusterResourcesOption,
-    CsiTimeoutOption,
-    DataMoverOption,
-    DownloadCaOption,
-    ExcludeClusterScopedOption,
-    ExcludeNamespaceScopedOption,
-    ExcludeNamespacesOption,
-    ExcludeResourcesOption,
-    FsBackupOption,
-    IncludeClusterScopedOption,
-    IncludeNamespaceScopedOption,
-    IncludeNamespacesOption,
-    IncludeResourcesOption,
-    InsecureOption,
+    BackupFlags,
+    DownloadFlags,
     JsonOption,
-    LabelsOption,
-    LocationOption,
-    MoveDataOption,
     NameArgument,
-    NamespaceOption,
     NewNameArgument,
-    OperationTimeoutOption,
-    OrderedOption,
-    OrSelectorsOption,
-    ParallelOption,
-    PoliciesOption,
-    SelectorOption,
-    SnapshotLocationsOption,
-    SnapshotVolumesOption,
+    ServerFlags,
     TimeoutOption,
-    TtlOption,
     WaitOption,
     YesOption,
 )
 from clusterguard.cli.velero.shared import (
-    NOTHING,
-    backup_options,
     confirm,
     finish,
-    made_options,
     print_lines,
     show,
     stamp,
@@ -66,19 +38,20 @@ def create_backup(
     name: NewNameArgument,
     server: ServerFlags,
     from_schedule: Annotated[str, typer.Option(help="Take the options of this schedule.")] = "",
+    *,
+    flags: BackupFlags,
     wait: WaitOption = True,
     timeout: TimeoutOption = "4h",
     as_json: JsonOption = False,
 ) -> None:
     """Make a backup. Exit code 1: it failed, partially failed, or has findings."""
-    options = backup_options(locals())
-    if from_schedule and any(value not in NOTHING for value in options.values()):
+    if from_schedule and flags.given:
         from clusterguard.errors import ConfigError
 
         raise ConfigError("a backup from a schedule takes its options: give either, not both")
     with server.client() as velero:
         backup = velero.back_up(
-            name, None if from_schedule else made_options(options), from_schedule=from_schedule, wait=False
+            name, None if from_schedule else flags.options(), from_schedule=from_schedule, wait=False
         )
         finish(velero, backup, wait=wait, timeout=timeout, as_json=as_json)
 

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli.options import ClusterOption, KubeconfigOption
+from clusterguard.cli.options import with_options
 from clusterguard.cli.velero.options import (
     JsonOption,
     NameArgument,
-    NamespaceOption,
     NewNameArgument,
+    ServerFlags,
     Words,
     YesOption,
 )

@@ -129,9 +129,7 @@ class BackupFlags(SelectionFlags):
     default_volumes_to_fs_backup: Annotated[
         bool | None, typer.Option("--default-volumes-to-fs-backup/--no-default-volumes-to-fs-backup")
     ] = None
-    ordered_resources: Annotated[
-        Words, typer.Option(help="KIND=NAMESPACE/NAME,… to back up in this order.")
-    ] = None
+    ordered_resources: Annotated[Words, typer.Option(help="KIND=NAMESPACE/NAME,… to back up in this order.")] = None
     resource_policies: Annotated[
         str, typer.Option("--resource-policies-configmap", help="ConfigMap with rules for volumes.")
     ] = ""

@@ -6,23 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from clusterguard.cli.options import ClusterOption, KubeconfigOption
+from clusterguard.cli.options import with_options
 from clusterguard.cli.velero.options import (
     AnnotationsOption,
-    ClusterResourcesOption,
-    DownloadCaOption,
-    ExcludeNamespacesOption,
-    ExcludeResourcesOption,
-    IncludeNamespacesOption,
-    IncludeResourcesOption,
-    InsecureOption,
+    DownloadFlags,
     JsonOption,
     LabelsOption,
     NameArgument,
-    NamespaceOption,
     OperationTimeoutOption,
-    OrSelectorsOption,
-    SelectorOption,
+    SelectionFlags,
+    ServerFlags,
     TimeoutOption,
     WaitOption,
     Words,
@@ -34,8 +27,6 @@ from clusterguard.cli.velero.shared import (
     finish,
     pairs,
     print_lines,
-    selector_of,
-    selectors_of,
     show,
     stamp,
     tell,
@@ -53,13 +44,8 @@ def create_restore(
     name: Annotated[str, typer.Argument(help="What to call it; by default the backup's name and the time.")] = "",
     from_backup: Annotated[str, typer.Option(help="The backup.")] = "",
     from_schedule: Annotated[str, typer.Option(help="The schedule whose latest backup it is.")] = "",
-    include_namespaces: IncludeNamespacesOption = None,
-    exclude_namespaces: ExcludeNamespacesOption = None,
-    include_resources: IncludeResourcesOption = None,
-    exclude_resources: ExcludeResourcesOption = None,
-    include_cluster_resources: ClusterResourcesOption = None,
-    selector: SelectorOption = "",
-    or_selector: OrSelectorsOption = None,
+    *,
+    flags: SelectionFlags,
     namespace_mappings: Annotated[Words, typer.Option(help="OLD:NEW name of a namespace.")] = None,
     existing_resource_policy: Annotated[
         Literal["", "none", "update"], typer.Option(help="What becomes of objects that exist and differ.")
@@ -87,13 +73,7 @@ def create_restore(
     from clusterguard.velero import RestoreOptions
 
     options = RestoreOptions(
-        included_namespaces=tuple(include_namespaces or ()),
-        excluded_namespaces=tuple(exclude_namespaces or ()),
-        included_resources=tuple(include_resources or ()),
-        excluded_resources=tuple(exclude_resources or ()),
-        include_cluster_resources=include_cluster_resources,
-        label_selector=selector_of(selector),
-        or_label_selectors=selectors_of(or_selector),
+        **flags.selection(),
         namespace_mapping=pairs(namespace_mappings, "--namespace-mappings", sign=":") or None,
         restore_volumes=restore_volumes,
         status_included_resources=tuple(status_include_resources or ()),

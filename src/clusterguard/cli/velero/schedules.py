@@ -6,43 +6,17 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli.options import ClusterOption, KubeconfigOption
+from clusterguard.cli.options import with_options
 from clusterguard.cli.velero.options import (
-    AnnotationsOption,
-    ClusterResourcesOption,
-    CsiTimeoutOption,
-    DataMoverOption,
-    ExcludeClusterScopedOption,
-    ExcludeNamespaceScopedOption,
-    ExcludeNamespacesOption,
-    ExcludeResourcesOption,
-    FsBackupOption,
-    IncludeClusterScopedOption,
-    IncludeNamespaceScopedOption,
-    IncludeNamespacesOption,
-    IncludeResourcesOption,
+    BackupFlags,
     JsonOption,
-    LabelsOption,
-    LocationOption,
-    MoveDataOption,
     NameArgument,
-    NamespaceOption,
     NewNameArgument,
-    OperationTimeoutOption,
-    OrderedOption,
-    OrSelectorsOption,
-    ParallelOption,
-    PoliciesOption,
-    SelectorOption,
-    SnapshotLocationsOption,
-    SnapshotVolumesOption,
-    TtlOption,
+    ServerFlags,
     YesOption,
 )
 from clusterguard.cli.velero.shared import (
-    backup_options,
     confirm,
-    made_options,
     show,
     stamp,
 )
@@ -58,6 +32,7 @@ def create_schedule(
     name: NewNameArgument,
     schedule: Annotated[str, typer.Option(help="When, in UTC: '0 3 * * *' or '@every 6h'.")],
     server: ServerFlags,
+    flags: BackupFlags,
     paused: Annotated[bool, typer.Option("--paused", help="Make no backups yet.")] = False,
     skip_immediately: Annotated[
         bool | None, typer.Option("--skip-immediately/--start-immediately", help="Whether the first one waits.")
@@ -69,7 +44,7 @@ def create_schedule(
     """Create a schedule, and return once the server has accepted it."""
     from clusterguard.terminal import out
 
-    options = made_options(backup_options(locals()))
+    options = flags.options()
     with server.client() as velero:
         made = velero.create_schedule(
             name, schedule, options, paused=paused, skip_immediately=skip_immediately, own_backups=own_backups

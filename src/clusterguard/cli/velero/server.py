@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli.options import ClusterOption, KubeconfigOption, opened
+from clusterguard.cli.options import opened, with_options
 from clusterguard.cli.velero.options import (
     JsonOption,
-    NamespaceOption,
+    ServerFlags,
     Words,
     YesOption,
 )
@@ -57,7 +57,7 @@ def install_velero(
     from clusterguard.velero.install import InstallOptions, install, render
 
     options = InstallOptions(
-        namespace=namespace,
+        namespace=server.namespace,
         image=image,
         plugins=tuple(plugins or ()),
         provider=provider,
@@ -81,11 +81,11 @@ def install_velero(
         if dry_run:
             typer.echo(json.dumps({"kind": "List", "apiVersion": "v1", "items": render(options, velero=program)}))
             return
-        with opened(cluster, kubeconfig=kubeconfig, progress=progress) as target:
+        with opened(server.cluster, kubeconfig=server.kubeconfig, progress=progress) as target:
             done = install(
                 options, api=target.api, velero=program, wait_seconds=300 if wait else None, progress=progress
             )
-    out.print(f"Velero is installed in namespace {namespace}: {len(done.objects)} objects", markup=False)
+    out.print(f"Velero is installed in namespace {server.namespace}: {len(done.objects)} objects", markup=False)
 
 
 @app.command("uninstall")
@@ -99,15 +99,15 @@ def uninstall_velero(
     from clusterguard.terminal import err, out, progress_sink
     from clusterguard.velero.install import uninstall
 
-    with progress_sink() as progress, opened(cluster, kubeconfig=kubeconfig, progress=progress) as target:
-        planned = uninstall(api=target.api, namespace=namespace, dry_run=True)
+    with progress_sink() as progress, opened(server.cluster, kubeconfig=server.kubeconfig, progress=progress) as target:
+        planned = uninstall(api=target.api, namespace=server.namespace, dry_run=True)
         if dry_run or not planned.objects:
-            out.print("\n".join(planned.objects) or f"there is no Velero in namespace {namespace}", markup=False)
+            out.print("\n".join(planned.objects) or f"there is no Velero in namespace {server.namespace}", markup=False)
             return
         if not yes:
             err.print(f"{len(planned.objects)} objects of Velero go; backups stay in their bucket.", style="yellow")
             typer.confirm("Uninstall?", abort=True, err=True)
-        done = uninstall(api=target.api, namespace=namespace, progress=progress)
+        done = uninstall(api=target.api, namespace=server.namespace, progress=progress)
     out.print(f"removed {len(done.objects)} objects", markup=False)
     for each in done.finalizers:
         err.print(f"took the finalizer off {each}: its files stay in the bucket", style="yellow", markup=False)
@@ -135,7 +135,7 @@ def status(
         return
     stores = sorted({each.name for each in answer.plugins if each.kind == "ObjectStore"})
     out.print(
-        f"Velero {answer.version} answers in namespace {namespace}\n"
+        f"Velero {answer.version} answers in namespace {server.namespace}\n"
         f"object stores: {', '.join(stores) or 'none: a plugin is missing'}\n"
         f"locations: {', '.join(f'{each.name} ({each.phase})' for each in locations) or 'none'}",
         markup=False,
