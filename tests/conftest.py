@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clusterguard import process
 from clusterguard.terminal.console import ProgressLines
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ pytest_plugins = ["pytester"]
 
 # A machine has one Velero server at a time (it wants port 8080), so these would only wait for each other.
 ONE_AT_A_TIME = "tests/integration/velero"
+LONGEST = (
+    ONE_AT_A_TIME,
+    "tests/e2e/",
+    "tests/integration/policies/",
+    "tests/integration/etcd/",
+    "tests/integration/cli/",
+)
 # A worker may have a control plane of its own, which wants half a gigabyte.
 MOST_WORKERS = 4
 
@@ -50,8 +58,16 @@ def pytest_configure() -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite on all cores. Parts of it, and what was asked for by a mark, run in this process."""
     if _whole(config) and getattr(config.option, "numprocesses", 0) is None:
-        config.option.numprocesses = "logical"
+        config.option.numprocesses = "logical"  # xdist's own word, which also heeds --pdb and its variable
         config.option.maxprocesses = config.option.maxprocesses or MOST_WORKERS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Tell one more than there are cores: many a test waits for a real program."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return len(os.sched_getaffinity(0)) + 1 if _whole(config) else None
 
 
 def _whole(config: pytest.Config) -> bool:
@@ -80,7 +96,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let workers begin with what takes longest, so that none of them is left alone with it at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(ONE_AT_A_TIME))
+        ranks = {prefix: rank for rank, prefix in enumerate(LONGEST)}
+        items.sort(key=lambda item: next((ranks[each] for each in LONGEST if item.nodeid.startswith(each)), len(ranks)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -101,6 +118,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         from_environment(os.environ, progress=ProgressLines(say)).ensure(*PROGRAMS)
+
+
+def pytest_unconfigure() -> None:
+    """Collect the processes that tests killed behind the back of what started them, lest Python warns at its end."""
+    process._collect_ended_children()
 
 
 @pytest.fixture(scope="session")

@@ -275,7 +275,7 @@ class ProcessRecord:
         if child is not None:
             if child.poll() is None:
                 return child
-            del _children[self.pid]
+            _children.pop(self.pid, None)
             return None
         with contextlib.suppress(psutil.NoSuchProcess, OSError):
             process = psutil.Process(self.pid)
@@ -286,6 +286,13 @@ class ProcessRecord:
 
 # Our own children: whoever forked a process must also collect its end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _collect_ended_children() -> None:
+    """Collect those whose end nobody asked about: a record that is forgotten would leave a zombie."""
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            _children.pop(pid, None)
 
 
 def _started(pid: int) -> float:
@@ -337,6 +344,7 @@ def spawn(
     """
     words = [str(word) for word in argv]
     _require_program(words[0])
+    _collect_ended_children()
     gate, opener = os.pipe()
     command = _launched(words, dies_with_us=not outlive_us, gate=gate)
 

@@ -124,6 +124,13 @@ def test_a_program_that_shall_die_with_us_does(tmp_path):
     wait_until(lambda: not psutil.pid_exists(parent.said))
 
 
+def test_a_program_that_nobody_asks_about_any_more_is_no_zombie_for_ever(started):
+    forgotten = started(["/bin/true"]).pid
+    wait_until(lambda: psutil.Process(forgotten).status() == psutil.STATUS_ZOMBIE)
+    started(SLEEP)
+    assert not psutil.pid_exists(forgotten)
+
+
 # ---- stream_lines
 
 

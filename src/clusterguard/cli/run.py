@@ -105,9 +105,7 @@ def fetch(
     from clusterguard.terminal import out
 
     read = _read(policy)
-    name = fetch_backup(
-        read, source, open_store(to), seal=seal_of(read, os.environ), backup=backup, location=location
-    )
+    name = fetch_backup(read, source, open_store(to), seal=seal_of(read, os.environ), backup=backup, location=location)
     out.print(f"{name} is in {to}, in plain", markup=False, soft_wrap=True)
 
 

@@ -17,6 +17,7 @@ from clusterguard.errors import (
     ClusterGuardError,
     ConfigError,
     EtcdError,
+    ObjectCorruptError,
     ObjectExistsError,
     ObjectNotFoundError,
     SnapshotCorruptError,
@@ -27,7 +28,7 @@ from clusterguard.etcd.spool import Spool
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.snapshot import CheckOutcome, Snapshot, VerifyReport
 from clusterguard.stores.local import LocalStore
-from clusterguard.stores.transfer import local_copy
+from clusterguard.stores.transfer import local_copy, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.restore import RestorePlan, RestoreResult, RestoreStep
     from clusterguard.etcd.verification import FileEvidence
     from clusterguard.etcd.wire import SnapshotFrames
-    from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
+    from clusterguard.stores.base import ObjectStore, ObjectWriter
 
 __all__ = ["EtcdSnapshotter"]
 
@@ -160,14 +161,13 @@ class EtcdSnapshotter:
             SnapshotCorruptError: Its record cannot be read.
         """
         try:
-            with self._store.get(_checked(name) + _RECORD) as reader:
-                text = _first_bytes(reader, _LARGEST_RECORD + 1)
+            text = read_object(self._store, _checked(name) + _RECORD, most_bytes=_LARGEST_RECORD)
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError(
                 f"{self._store.url} has no snapshot {name!r}", hint="clusterguard etcd list shows what it has"
             ) from error
-        if len(text) > _LARGEST_RECORD:
-            raise SnapshotCorruptError(f"{name}{_RECORD} is larger than any record of a snapshot")
+        except ObjectCorruptError as error:
+            raise SnapshotCorruptError(f"{name}{_RECORD} is larger than any record of a snapshot") from error
         try:
             return Snapshot.from_json(text.decode(errors="replace"))
         except SnapshotCorruptError as error:
@@ -510,13 +510,6 @@ def _record_check(snapshot: Snapshot, evidence: FileEvidence) -> CheckOutcome:
              if found[what] != recorded[what]]  # fmt: skip
     seen = ", ".join(f"{what} {value}" for what, value in found.items())
     return CheckOutcome(name="record", ok=not wrong, detail="; ".join(wrong) or seen)
-
-
-def _first_bytes(reader: ByteReader, size: int) -> bytes:
-    text = b""
-    while len(text) < size and (piece := reader.read(size - len(text))):
-        text += piece
-    return text
 
 
 def _checked(name: str) -> str:

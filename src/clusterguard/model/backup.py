@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar, overload
 
 from clusterguard.model.backup_options import BackupOptions, RestoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "Backup",
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 Manifest: TypeAlias = "Mapping[str, Any]"
+_T = TypeVar("_T")
 _P = TypeVar("_P", bound=StrEnum)
 
 
@@ -207,6 +208,91 @@ class DownloadKind(StrEnum):
         return re.sub(r"([A-Z])", r" \1", self.value.removeprefix("Backup").removeprefix("Restore")).strip().lower()
 
 
+# ---- how a manifest is read -----------------------------------------------------------------------------------
+
+
+class _Field(property, Generic[_T]):
+    """A property that shows one place of a manifest; unlike others it is typed by what it reads, not by a function."""
+
+    def __init__(self, path: str, read: Callable[[Any], _T], doc: str) -> None:
+        *parts, key = path.split(".")
+
+        def show(view: VeleroObject) -> _T:
+            holder = view.manifest
+            for part in parts:
+                holder = _part(holder, part)
+            return read(holder.get(key))
+
+        super().__init__(show, doc=doc)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, instance: VeleroObject, owner: type | None = None, /) -> _T: ...
+        def __get__(self, instance: VeleroObject | None, owner: type | None = None, /) -> Self | _T: ...
+
+
+def _text(path: str, doc: str) -> _Field[str]:
+    return _Field(path, _as_text, doc)
+
+
+def _texts(path: str, doc: str) -> _Field[tuple[str, ...]]:
+    return _Field(path, _as_texts, doc)
+
+
+def _number(path: str, doc: str) -> _Field[int]:
+    return _Field(path, _as_number, doc)
+
+
+def _flag(path: str, doc: str) -> _Field[bool]:
+    return _Field(path, bool, doc)
+
+
+def _time(path: str, doc: str) -> _Field[datetime | None]:
+    return _Field(path, _as_time, doc)
+
+
+def _mapping(path: str, doc: str) -> _Field[Mapping[str, str]]:
+    return _Field(path, _as_mapping, doc)
+
+
+def _phase(phases: type[_P], doc: str) -> _Field[_P]:
+    return _Field("status.phase", lambda value: phases(_as_text(value) or "New"), doc)
+
+
+def _part(holder: Manifest, key: str) -> Mapping[str, Any]:
+    return _as_mapping(holder.get(key))
+
+
+def _as_mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _as_texts(value: object) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, list) else ()
+
+
+def _as_number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _as_time(value: object) -> datetime | None:
+    """Return a time of a manifest in UTC, or None where there is none; Kubernetes writes RFC 3339."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None  # only a bucket that was tampered with says so; bucket verification tells that
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
 # ---- the objects -------------------------------------------------------------------------------------------
 
 
@@ -279,25 +365,10 @@ class VeleroObject:
         """What tells it apart from a later object of the same name."""
         return str(self.metadata.get("uid", ""))
 
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Its labels."""
-        return _part(self.metadata, "labels")
-
-    @property
-    def annotations(self) -> Mapping[str, str]:
-        """Its annotations."""
-        return _part(self.metadata, "annotations")
-
-    @property
-    def created(self) -> datetime | None:
-        """When it was created, or None before that."""
-        return _time(self.metadata.get("creationTimestamp"))
-
-    @property
-    def being_deleted(self) -> bool:
-        """Whether somebody has asked for its end."""
-        return bool(self.metadata.get("deletionTimestamp"))
+    labels = _mapping("metadata.labels", "Its labels.")
+    annotations = _mapping("metadata.annotations", "Its annotations.")
+    created = _time("metadata.creationTimestamp", "When it was created, or None before that.")
+    being_deleted = _flag("metadata.deletionTimestamp", "Whether somebody has asked for its end.")
 
     def __str__(self) -> str:
         phase = self.status.get("phase")
@@ -320,45 +391,14 @@ class _Run(VeleroObject):
 
     __slots__ = ()
 
-    @property
-    def warnings(self) -> int:
-        """How many warnings there were."""
-        return _number(self.status, "warnings")
-
-    @property
-    def errors(self) -> int:
-        """How many errors there were."""
-        return _number(self.status, "errors")
-
-    @property
-    def failure_reason(self) -> str:
-        """Why all of it failed, or nothing."""
-        return _text(self.status, "failureReason")
-
-    @property
-    def validation_errors(self) -> tuple[str, ...]:
-        """Why the server did not even begin, or nothing."""
-        return _texts(self.status, "validationErrors")
-
-    @property
-    def started(self) -> datetime | None:
-        """When the server began, or None before that."""
-        return _time(self.status.get("startTimestamp"))
-
-    @property
-    def completed(self) -> datetime | None:
-        """When it ended, or None before that."""
-        return _time(self.status.get("completionTimestamp"))
-
-    @property
-    def hooks_attempted(self) -> int:
-        """How many hooks were run."""
-        return _number(_part(self.status, "hookStatus"), "hooksAttempted")
-
-    @property
-    def hooks_failed(self) -> int:
-        """How many of them failed."""
-        return _number(_part(self.status, "hookStatus"), "hooksFailed")
+    warnings = _number("status.warnings", "How many warnings there were.")
+    errors = _number("status.errors", "How many errors there were.")
+    failure_reason = _text("status.failureReason", "Why all of it failed, or nothing.")
+    validation_errors = _texts("status.validationErrors", "Why the server did not even begin, or nothing.")
+    started = _time("status.startTimestamp", "When the server began, or None before that.")
+    completed = _time("status.completionTimestamp", "When it ended, or None before that.")
+    hooks_attempted = _number("status.hookStatus.hooksAttempted", "How many hooks were run.")
+    hooks_failed = _number("status.hookStatus.hooksFailed", "How many of them failed.")
 
 
 class Backup(_Run):
@@ -368,51 +408,37 @@ class Backup(_Run):
     kind = "Backup"
     plural = "backups"
 
-    @property
-    def phase(self) -> BackupPhase:
-        """Where it is in its life."""
-        return _phase(BackupPhase, self.status)
+    phase = _phase(BackupPhase, "Where it is in its life.")
 
     @property
     def options(self) -> BackupOptions:
         """What was asked for, with the server's defaults filled in once it began."""
         return BackupOptions.from_spec(self.spec, labels=self.labels, annotations=self.annotations)
 
-    @property
-    def storage_location(self) -> str:
-        """The location it rests in; empty until the server has chosen the default one."""
-        return _text(self.spec, "storageLocation")
+    storage_location = _text(
+        "spec.storageLocation", "The location it rests in; empty until the server has chosen the default one."
+    )
 
     @property
     def schedule(self) -> str:
         """The schedule that made it, or nothing."""
         return str(self.labels.get("velero.io/schedule-name", ""))
 
-    @property
-    def expires(self) -> datetime | None:
-        """When Velero may delete it."""
-        return _time(self.status.get("expiration"))
-
-    @property
-    def format_version(self) -> str:
-        """Of what is in the bucket: ``1.1.0``."""
-        return _text(self.status, "formatVersion")
-
-    @property
-    def queue_position(self) -> int:
-        """Its place in the queue, or 0."""
-        return _number(self.status, "queuePosition")
+    expires = _time("status.expiration", "When Velero may delete it.")
+    format_version = _text("status.formatVersion", "Of what is in the bucket: ``1.1.0``.")
+    queue_position = _number("status.queuePosition", "Its place in the queue, or 0.")
 
     @property
     def progress(self) -> ItemProgress:
         """How many objects are in it so far."""
         progress = _part(self.status, "progress")
-        return ItemProgress(done=_number(progress, "itemsBackedUp"), total=_number(progress, "totalItems"))
+        return ItemProgress(
+            done=_as_number(progress.get("itemsBackedUp")), total=_as_number(progress.get("totalItems"))
+        )
 
-    @property
-    def item_operations_failed(self) -> int:
-        """How many asynchronous operations of plugins (data movers, mostly) failed."""
-        return _number(self.status, "backupItemOperationsFailed")
+    item_operations_failed = _number(
+        "status.backupItemOperationsFailed", "How many asynchronous operations of plugins (data movers, mostly) failed."
+    )
 
 
 class Restore(_Run):
@@ -422,36 +448,32 @@ class Restore(_Run):
     kind = "Restore"
     plural = "restores"
 
-    @property
-    def phase(self) -> RestorePhase:
-        """Where it is in its life."""
-        return _phase(RestorePhase, self.status)
+    phase = _phase(RestorePhase, "Where it is in its life.")
 
     @property
     def options(self) -> RestoreOptions:
         """What was asked for; once it began, the kinds that Velero never restores are among the excluded ones."""
         return RestoreOptions.from_spec(self.spec, labels=self.labels, annotations=self.annotations)
 
-    @property
-    def backup_name(self) -> str:
-        """The backup it restores; of a restore from a schedule, once the server has chosen one."""
-        return _text(self.spec, "backupName")
-
-    @property
-    def schedule(self) -> str:
-        """The schedule whose latest backup it restores, or that made the backup, or nothing."""
-        return _text(self.spec, "scheduleName")
+    backup_name = _text(
+        "spec.backupName", "The backup it restores; of a restore from a schedule, once the server has chosen one."
+    )
+    schedule = _text(
+        "spec.scheduleName", "The schedule whose latest backup it restores, or that made the backup, or nothing."
+    )
 
     @property
     def progress(self) -> ItemProgress:
         """How many objects are through, those left alone because they exist among them."""
         progress = _part(self.status, "progress")
-        return ItemProgress(done=_number(progress, "itemsRestored"), total=_number(progress, "totalItems"))
+        return ItemProgress(
+            done=_as_number(progress.get("itemsRestored")), total=_as_number(progress.get("totalItems"))
+        )
 
-    @property
-    def item_operations_failed(self) -> int:
-        """How many asynchronous operations of plugins (data movers, mostly) failed."""
-        return _number(self.status, "restoreItemOperationsFailed")
+    item_operations_failed = _number(
+        "status.restoreItemOperationsFailed",
+        "How many asynchronous operations of plugins (data movers, mostly) failed.",
+    )
 
 
 class Schedule(VeleroObject):
@@ -461,15 +483,8 @@ class Schedule(VeleroObject):
     kind = "Schedule"
     plural = "schedules"
 
-    @property
-    def phase(self) -> SchedulePhase:
-        """Whether it works."""
-        return _phase(SchedulePhase, self.status)
-
-    @property
-    def cron(self) -> str:
-        """When: five cron fields in UTC, or ``@every 1h``."""
-        return _text(self.spec, "schedule")
+    phase = _phase(SchedulePhase, "Whether it works.")
+    cron = _text("spec.schedule", "When: five cron fields in UTC, or ``@every 1h``.")
 
     @property
     def options(self) -> BackupOptions:
@@ -478,20 +493,9 @@ class Schedule(VeleroObject):
         labels = _part(_part(template, "metadata"), "labels") or self.labels
         return BackupOptions.from_spec(template, labels=labels, annotations=self.annotations)
 
-    @property
-    def paused(self) -> bool:
-        """Whether it makes no backups now."""
-        return bool(self.spec.get("paused", False))
-
-    @property
-    def last_backup(self) -> datetime | None:
-        """When it last made one."""
-        return _time(self.status.get("lastBackup"))
-
-    @property
-    def validation_errors(self) -> tuple[str, ...]:
-        """Why it does not work."""
-        return _texts(self.status, "validationErrors")
+    paused = _flag("spec.paused", "Whether it makes no backups now.")
+    last_backup = _time("status.lastBackup", "When it last made one.")
+    validation_errors = _texts("status.validationErrors", "Why it does not work.")
 
 
 class BackupStorageLocation(VeleroObject):
@@ -501,66 +505,36 @@ class BackupStorageLocation(VeleroObject):
     kind = "BackupStorageLocation"
     plural = "backupstoragelocations"
 
-    @property
-    def phase(self) -> LocationPhase:
-        """Whether it could be used when Velero last looked."""
-        return _phase(LocationPhase, self.status)
-
-    @property
-    def message(self) -> str:
-        """Why it cannot be used."""
-        return _text(self.status, "message")
-
-    @property
-    def provider(self) -> str:
-        """The plugin that reaches it: ``aws``, ``velero.io/aws``."""
-        return _text(self.spec, "provider")
-
-    @property
-    def bucket(self) -> str:
-        """The bucket."""
-        return _text(_part(self.spec, "objectStorage"), "bucket")
+    phase = _phase(LocationPhase, "Whether it could be used when Velero last looked.")
+    message = _text("status.message", "Why it cannot be used.")
+    provider = _text("spec.provider", "The plugin that reaches it: ``aws``, ``velero.io/aws``.")
+    bucket = _text("spec.objectStorage.bucket", "The bucket.")
 
     @property
     def prefix(self) -> str:
         """The part of the bucket that is Velero's alone; empty for all of it."""
-        return _text(_part(self.spec, "objectStorage"), "prefix").strip("/")
+        return _as_text(_part(self.spec, "objectStorage").get("prefix")).strip("/")
 
-    @property
-    def ca_cert(self) -> str:
-        """Base64 of the PEM certificates that its server is trusted by, or nothing."""
-        return _text(_part(self.spec, "objectStorage"), "caCert")
-
-    @property
-    def config(self) -> Mapping[str, str]:
-        """The plugin's settings: ``region``, ``s3Url``, ``s3ForcePathStyle`` and the like."""
-        return _part(self.spec, "config")
+    ca_cert = _text(
+        "spec.objectStorage.caCert", "Base64 of the PEM certificates that its server is trusted by, or nothing."
+    )
+    config = _mapping("spec.config", "The plugin's settings: ``region``, ``s3Url``, ``s3ForcePathStyle`` and the like.")
 
     @property
     def credential(self) -> tuple[str, str] | None:
         """The Secret and the key in it that hold the credentials, or None for the server's own."""
         credential = _part(self.spec, "credential")
-        return (_text(credential, "name"), _text(credential, "key")) if credential else None
+        return (_as_text(credential.get("name")), _as_text(credential.get("key"))) if credential else None
 
-    @property
-    def default(self) -> bool:
-        """Whether backups that name no location go here."""
-        return bool(self.spec.get("default", False))
+    default = _flag("spec.default", "Whether backups that name no location go here.")
 
     @property
     def read_only(self) -> bool:
         """Whether nothing may be written to it or deleted from it."""
         return self.spec.get("accessMode") == "ReadOnly"
 
-    @property
-    def last_validated(self) -> datetime | None:
-        """When Velero last looked, in whole seconds."""
-        return _time(self.status.get("lastValidationTime"))
-
-    @property
-    def last_synced(self) -> datetime | None:
-        """When Velero last compared the bucket with its Backup objects."""
-        return _time(self.status.get("lastSyncedTime"))
+    last_validated = _time("status.lastValidationTime", "When Velero last looked, in whole seconds.")
+    last_synced = _time("status.lastSyncedTime", "When Velero last compared the bucket with its Backup objects.")
 
 
 class VolumeSnapshotLocation(VeleroObject):
@@ -570,20 +544,9 @@ class VolumeSnapshotLocation(VeleroObject):
     kind = "VolumeSnapshotLocation"
     plural = "volumesnapshotlocations"
 
-    @property
-    def provider(self) -> str:
-        """The plugin that makes the snapshots."""
-        return _text(self.spec, "provider")
-
-    @property
-    def config(self) -> Mapping[str, str]:
-        """The plugin's settings."""
-        return _part(self.spec, "config")
-
-    @property
-    def phase(self) -> LocationPhase:
-        """As far as Velero tells; today it does not check these."""
-        return _phase(LocationPhase, self.status)
+    provider = _text("spec.provider", "The plugin that makes the snapshots.")
+    config = _mapping("spec.config", "The plugin's settings.")
+    phase = _phase(LocationPhase, "As far as Velero tells; today it does not check these.")
 
 
 class DeleteBackupRequest(VeleroObject):
@@ -593,20 +556,9 @@ class DeleteBackupRequest(VeleroObject):
     kind = "DeleteBackupRequest"
     plural = "deletebackuprequests"
 
-    @property
-    def phase(self) -> RequestPhase:
-        """Whether the server has answered."""
-        return _phase(RequestPhase, self.status)
-
-    @property
-    def backup_name(self) -> str:
-        """The backup to delete."""
-        return _text(self.spec, "backupName")
-
-    @property
-    def errors(self) -> tuple[str, ...]:
-        """Why it could not be deleted."""
-        return _texts(self.status, "errors")
+    phase = _phase(RequestPhase, "Whether the server has answered.")
+    backup_name = _text("spec.backupName", "The backup to delete.")
+    errors = _texts("status.errors", "Why it could not be deleted.")
 
 
 class DownloadRequest(VeleroObject):
@@ -616,20 +568,11 @@ class DownloadRequest(VeleroObject):
     kind = "DownloadRequest"
     plural = "downloadrequests"
 
-    @property
-    def phase(self) -> RequestPhase:
-        """Whether the server has answered; it never does for a backup or a location that is not there."""
-        return _phase(RequestPhase, self.status)
-
-    @property
-    def url(self) -> str:
-        """A signed URL: who has it has the file, until it expires."""
-        return _text(self.status, "downloadURL")
-
-    @property
-    def expires(self) -> datetime | None:
-        """When the URL stops working."""
-        return _time(self.status.get("expiration"))
+    phase = _phase(
+        RequestPhase, "Whether the server has answered; it never does for a backup or a location that is not there."
+    )
+    url = _text("status.downloadURL", "A signed URL: who has it has the file, until it expires.")
+    expires = _time("status.expiration", "When the URL stops working.")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -647,22 +590,17 @@ class ServerStatusRequest(VeleroObject):
     kind = "ServerStatusRequest"
     plural = "serverstatusrequests"
 
-    @property
-    def phase(self) -> RequestPhase:
-        """Whether the server has answered."""
-        return _phase(RequestPhase, self.status)
-
-    @property
-    def server_version(self) -> str:
-        """Such as ``v1.18.3``."""
-        return _text(self.status, "serverVersion")
+    phase = _phase(RequestPhase, "Whether the server has answered.")
+    server_version = _text("status.serverVersion", "Such as ``v1.18.3``.")
 
     @property
     def plugins(self) -> tuple[ServerPlugin, ...]:
         """The plugins it found, in the order of their names; the server itself tells some of them twice."""
         found = self.status.get("plugins")
         found = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-        return tuple(sorted({ServerPlugin(name=_text(each, "name"), kind=_text(each, "kind")) for each in found}))
+        return tuple(
+            sorted({ServerPlugin(name=_as_text(each.get("name")), kind=_as_text(each.get("kind"))) for each in found})
+        )
 
 
 class BackupRepository(VeleroObject):
@@ -672,30 +610,11 @@ class BackupRepository(VeleroObject):
     kind = "BackupRepository"
     plural = "backuprepositories"
 
-    @property
-    def phase(self) -> RepositoryPhase:
-        """Whether it can be used."""
-        return _phase(RepositoryPhase, self.status)
-
-    @property
-    def message(self) -> str:
-        """Why it cannot be used."""
-        return _text(self.status, "message")
-
-    @property
-    def volume_namespace(self) -> str:
-        """The namespace whose volumes it holds."""
-        return _text(self.spec, "volumeNamespace")
-
-    @property
-    def storage_location(self) -> str:
-        """The location it rests in."""
-        return _text(self.spec, "backupStorageLocation")
-
-    @property
-    def last_maintained(self) -> datetime | None:
-        """When it was last compacted."""
-        return _time(self.status.get("lastMaintenanceTime"))
+    phase = _phase(RepositoryPhase, "Whether it can be used.")
+    message = _text("status.message", "Why it cannot be used.")
+    volume_namespace = _text("spec.volumeNamespace", "The namespace whose volumes it holds.")
+    storage_location = _text("spec.backupStorageLocation", "The location it rests in.")
+    last_maintained = _time("status.lastMaintenanceTime", "When it was last compacted.")
 
 
 class VolumeTransfer(VeleroObject):
@@ -703,41 +622,22 @@ class VolumeTransfer(VeleroObject):
 
     __slots__ = ()
 
-    @property
-    def phase(self) -> TransferPhase:
-        """Where it is in its life."""
-        return _phase(TransferPhase, self.status)
-
-    @property
-    def message(self) -> str:
-        """What went wrong."""
-        return _text(self.status, "message")
-
-    @property
-    def storage_location(self) -> str:
-        """The location on the other end."""
-        return _text(self.spec, "backupStorageLocation")
-
-    @property
-    def bytes_done(self) -> int:
-        """Bytes transferred."""
-        return _number(_part(self.status, "progress"), "bytesDone")
-
-    @property
-    def bytes_total(self) -> int:
-        """Bytes in all, or 0 while that is unknown."""
-        return _number(_part(self.status, "progress"), "totalBytes")
+    phase = _phase(TransferPhase, "Where it is in its life.")
+    message = _text("status.message", "What went wrong.")
+    storage_location = _text("spec.backupStorageLocation", "The location on the other end.")
+    bytes_done = _number("status.progress.bytesDone", "Bytes transferred.")
+    bytes_total = _number("status.progress.totalBytes", "Bytes in all, or 0 while that is unknown.")
 
     @property
     def volume(self) -> str:
         """Which volume, in words."""
         pod = _part(self.spec, "pod")
         if pod:
-            return f"{_text(pod, 'namespace')}/{_text(pod, 'name')}:{_text(self.spec, 'volume')}"
+            return f"{_as_text(pod.get('namespace'))}/{_as_text(pod.get('name'))}:{_as_text(self.spec.get('volume'))}"
         target = _part(self.spec, "targetVolume")
         if target:
-            return f"{_text(target, 'namespace')}/{_text(target, 'pvc')}"
-        return f"{_text(self.spec, 'sourceNamespace')}/{_text(self.spec, 'sourcePVC')}"
+            return f"{_as_text(target.get('namespace'))}/{_as_text(target.get('pvc'))}"
+        return f"{_as_text(self.spec.get('sourceNamespace'))}/{_as_text(self.spec.get('sourcePVC'))}"
 
 
 class PodVolumeBackup(VolumeTransfer):
@@ -786,38 +686,3 @@ def valid_label(name: str) -> str:
     from hashlib import sha256
 
     return name[: _LONGEST_LABEL - 6] + sha256(name.encode()).hexdigest()[:6]
-
-
-def _part(holder: Manifest, key: str) -> Mapping[str, Any]:
-    value = holder.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _text(holder: Manifest, key: str) -> str:
-    value = holder.get(key)
-    return "" if value is None else str(value)
-
-
-def _texts(holder: Manifest, key: str) -> tuple[str, ...]:
-    value = holder.get(key)
-    return tuple(str(each) for each in value) if isinstance(value, list) else ()
-
-
-def _number(holder: Manifest, key: str) -> int:
-    value = holder.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _phase(phases: type[_P], status: Manifest) -> _P:
-    return phases(_text(status, "phase") or "New")
-
-
-def _time(value: object) -> datetime | None:
-    """Return a time of a manifest in UTC, or None where there is none; Kubernetes writes RFC 3339."""
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None  # only a bucket that was tampered with says so; bucket verification tells that
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)

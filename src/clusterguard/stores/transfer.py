@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import StoreError, StoreUnavailableError
+from clusterguard.errors import ObjectCorruptError, StoreError, StoreUnavailableError
 from clusterguard.stores.base import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
 
-__all__ = ["copy_object", "local_copy"]
+__all__ = ["copy_object", "digest_object", "local_copy", "read_object"]
 
 
 def copy_object(
@@ -47,6 +47,47 @@ def copy_object(
         digest, copied = _pour(reader, writer)
         _refuse_other_size(source, key, read=copied, info=source.stat(key))
     return digest
+
+
+def digest_object(store: ObjectStore, key: str) -> tuple[str, int]:
+    """Read a whole object and return the SHA-256 of its bytes, in hexadecimal, and their number.
+
+    Raises:
+        ObjectNotFoundError: There is no such object.
+        StoreError: It could not be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with store.get(key) as reader:
+        while data := reader.read(CHUNK_BYTES):
+            digest.update(data)
+            size += len(data)
+    return digest.hexdigest(), size
+
+
+def read_object(store: ObjectStore, key: str, *, most_bytes: int) -> bytes:
+    """Read a small object whole.
+
+    Args:
+        store: The store.
+        key: The object.
+        most_bytes: What none of its kind is larger than: whatever lies there must not fill the memory.
+
+    Raises:
+        ObjectNotFoundError: There is no such object.
+        ObjectCorruptError: It is larger.
+        StoreError: It could not be read.
+    """
+    pieces, size = [], 0
+    with store.get(key) as reader:
+        while data := reader.read(CHUNK_BYTES):
+            pieces.append(data)
+            size += len(data)
+            if size > most_bytes:
+                raise ObjectCorruptError(
+                    f"{store.url}: {key} is larger than {most_bytes:,} bytes, which nothing of its kind is",
+                    hint="look at what lies there; clusterguard did not write it",
+                )
+    return b"".join(pieces)
 
 
 @contextmanager

@@ -233,7 +233,7 @@ def test_workers_of_xdist_run_drills(pytester, drill, canned_everywhere):
     drill("green")
     drill("red", "FAIL")
     drill("unknown", "ERROR")
-    result = pytester.runpytest_subprocess("-n", "2", "--drill-min", "4", "--junitxml=report.xml")
+    result = pytester.runpytest_subprocess("-n", "1", "--drill-min", "4", "--junitxml=report.xml")
     result.assert_outcomes(passed=1, failed=1, errors=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*FAIL*red*not recovered*", "*drills: 3 came to a verdict, --drill-min asks for 4*"])
@@ -243,7 +243,7 @@ def test_workers_of_xdist_run_drills(pytester, drill, canned_everywhere):
 
 def test_the_plan_needs_no_workers(pytester, drill, canned_everywhere):
     drill("green")
-    result = pytester.runpytest_subprocess("-n", "2", "--drill-plan")
+    result = pytester.runpytest_subprocess("-n", "1", "--drill-plan")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["drill green *"])
 

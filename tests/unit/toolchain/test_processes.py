@@ -69,7 +69,9 @@ def test_two_at_once_build_once_and_the_second_says_that_it_waits(install, fake_
     assert sum("another clusterguard process is installing it; waiting" in text for text in said) == 1
 
 
-@pytest.mark.parametrize("tenths", range(8))
+@pytest.mark.parametrize(
+    "tenths", [pytest.param(tenths, marks=pytest.mark.slow if tenths % 2 else ()) for tenths in range(8)]
+)
 def test_a_killed_download_leaves_no_half_program_and_the_next_goes_on(install, site, tmp_path, tenths):
     asset = release_of_etcd(site, padding=100_000)
     site.seconds_per_chunk = 0.004  # the whole takes about half a second

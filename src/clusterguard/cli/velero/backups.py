@@ -18,14 +18,7 @@ from clusterguard.cli.velero.options import (
     WaitOption,
     YesOption,
 )
-from clusterguard.cli.velero.shared import (
-    confirm,
-    finish,
-    print_lines,
-    show,
-    stamp,
-    tell,
-)
+from clusterguard.cli.velero.shared import confirm, finish, print_lines, show, stamp, tell
 
 __all__ = ["app"]
 
@@ -49,19 +42,15 @@ def create_backup(
         from clusterguard.errors import ConfigError
 
         raise ConfigError("a backup from a schedule takes its options: give either, not both")
+    options = None if from_schedule else flags.options()
     with server.client() as velero:
-        backup = velero.back_up(
-            name, None if from_schedule else flags.options(), from_schedule=from_schedule, wait=False
-        )
+        backup = velero.back_up(name, options, from_schedule=from_schedule, wait=False)
         finish(velero, backup, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command("list")
 @with_options
-def list_backups(
-    server: ServerFlags,
-    as_json: JsonOption = False,
-) -> None:
+def list_backups(server: ServerFlags, as_json: JsonOption = False) -> None:
     """Show the backups that the server knows, oldest first."""
     with server.client() as velero:
         found = velero.backups()
@@ -97,11 +86,7 @@ def describe_backup(
 
 @app.command("logs")
 @with_options
-def backup_logs(
-    name: NameArgument,
-    server: ServerFlags,
-    download: DownloadFlags,
-) -> None:
+def backup_logs(name: NameArgument, server: ServerFlags, download: DownloadFlags) -> None:
     """Print the log of a backup."""
     with server.client(ca=download.ca, insecure=download.insecure) as velero:
         print_lines(velero.logs(velero.backup(name)))
@@ -109,11 +94,7 @@ def backup_logs(
 
 @app.command("delete")
 @with_options
-def delete_backup(
-    name: NameArgument,
-    server: ServerFlags,
-    yes: YesOption = False,
-) -> None:
+def delete_backup(name: NameArgument, server: ServerFlags, yes: YesOption = False) -> None:
     """Delete a backup for good: in the bucket, its snapshots, and the records of its restores."""
     from clusterguard.terminal import out
 

@@ -8,21 +8,8 @@ from typing import Annotated
 import typer
 
 from clusterguard.cli.options import with_options
-from clusterguard.cli.velero.options import (
-    JsonOption,
-    NameArgument,
-    NewNameArgument,
-    ServerFlags,
-    Words,
-    YesOption,
-)
-from clusterguard.cli.velero.shared import (
-    confirm,
-    pairs,
-    show,
-    stamp,
-    text_of,
-)
+from clusterguard.cli.velero.options import JsonOption, NameArgument, NewNameArgument, ServerFlags, Words, YesOption
+from clusterguard.cli.velero.shared import confirm, pairs, show, stamp, text_of
 
 __all__ = ["app"]
 
@@ -68,10 +55,7 @@ def create_location(
 
 @app.command("list")
 @with_options
-def list_locations(
-    server: ServerFlags,
-    as_json: JsonOption = False,
-) -> None:
+def list_locations(server: ServerFlags, as_json: JsonOption = False) -> None:
     """Show the locations."""
     with server.client() as velero:
         found = velero.locations.list()
@@ -113,11 +97,7 @@ def set_location(
 
 @app.command("delete")
 @with_options
-def delete_location(
-    name: NameArgument,
-    server: ServerFlags,
-    yes: YesOption = False,
-) -> None:
+def delete_location(name: NameArgument, server: ServerFlags, yes: YesOption = False) -> None:
     """Delete a location and its Backup objects; the bucket keeps everything."""
     from clusterguard.terminal import out
 

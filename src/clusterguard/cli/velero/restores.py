@@ -21,16 +21,7 @@ from clusterguard.cli.velero.options import (
     Words,
     YesOption,
 )
-from clusterguard.cli.velero.shared import (
-    confirm,
-    duration,
-    finish,
-    pairs,
-    print_lines,
-    show,
-    stamp,
-    tell,
-)
+from clusterguard.cli.velero.shared import confirm, duration, finish, pairs, print_lines, show, stamp, tell
 
 __all__ = ["app"]
 
@@ -95,10 +86,7 @@ def create_restore(
 
 @app.command("list")
 @with_options
-def list_restores(
-    server: ServerFlags,
-    as_json: JsonOption = False,
-) -> None:
+def list_restores(server: ServerFlags, as_json: JsonOption = False) -> None:
     """Show the restores that the server knows, oldest first."""
     with server.client() as velero:
         found = velero.restores()
@@ -134,11 +122,7 @@ def describe_restore(
 
 @app.command("logs")
 @with_options
-def restore_logs(
-    name: NameArgument,
-    server: ServerFlags,
-    download: DownloadFlags,
-) -> None:
+def restore_logs(name: NameArgument, server: ServerFlags, download: DownloadFlags) -> None:
     """Print the log of a restore."""
     with server.client(ca=download.ca, insecure=download.insecure) as velero:
         print_lines(velero.logs(velero.get_restore(name)))
@@ -146,11 +130,7 @@ def restore_logs(
 
 @app.command("delete")
 @with_options
-def delete_restore(
-    name: NameArgument,
-    server: ServerFlags,
-    yes: YesOption = False,
-) -> None:
+def delete_restore(name: NameArgument, server: ServerFlags, yes: YesOption = False) -> None:
     """Delete the record of a restore; what it restored stays."""
     from clusterguard.terminal import out
 

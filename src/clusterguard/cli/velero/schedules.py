@@ -15,11 +15,7 @@ from clusterguard.cli.velero.options import (
     ServerFlags,
     YesOption,
 )
-from clusterguard.cli.velero.shared import (
-    confirm,
-    show,
-    stamp,
-)
+from clusterguard.cli.velero.shared import confirm, show, stamp
 
 __all__ = ["app"]
 
@@ -54,10 +50,7 @@ def create_schedule(
 
 @app.command("list")
 @with_options
-def list_schedules(
-    server: ServerFlags,
-    as_json: JsonOption = False,
-) -> None:
+def list_schedules(server: ServerFlags, as_json: JsonOption = False) -> None:
     """Show the schedules."""
     with server.client() as velero:
         found = velero.schedules()
@@ -69,10 +62,7 @@ def list_schedules(
 
 @app.command("pause")
 @with_options
-def pause_schedule(
-    name: NameArgument,
-    server: ServerFlags,
-) -> None:
+def pause_schedule(name: NameArgument, server: ServerFlags) -> None:
     """Let a schedule make no backups."""
     from clusterguard.terminal import out
 
@@ -83,10 +73,7 @@ def pause_schedule(
 
 @app.command("unpause")
 @with_options
-def unpause_schedule(
-    name: NameArgument,
-    server: ServerFlags,
-) -> None:
+def unpause_schedule(name: NameArgument, server: ServerFlags) -> None:
     """Let a schedule make backups again."""
     from clusterguard.terminal import out
 
@@ -97,11 +84,7 @@ def unpause_schedule(
 
 @app.command("delete")
 @with_options
-def delete_schedule(
-    name: NameArgument,
-    server: ServerFlags,
-    yes: YesOption = False,
-) -> None:
+def delete_schedule(name: NameArgument, server: ServerFlags, yes: YesOption = False) -> None:
     """Delete a schedule; its backups stay."""
     from clusterguard.terminal import out
 

@@ -9,16 +9,8 @@ from typing import Annotated
 import typer
 
 from clusterguard.cli.options import opened, with_options
-from clusterguard.cli.velero.options import (
-    JsonOption,
-    ServerFlags,
-    Words,
-    YesOption,
-)
-from clusterguard.cli.velero.shared import (
-    pairs,
-    text_of,
-)
+from clusterguard.cli.velero.options import JsonOption, ServerFlags, Words, YesOption
+from clusterguard.cli.velero.shared import pairs, text_of
 
 __all__ = ["app"]
 
@@ -117,10 +109,7 @@ def uninstall_velero(
 
 @app.command()
 @with_options
-def status(
-    server: ServerFlags,
-    as_json: JsonOption = False,
-) -> None:
+def status(server: ServerFlags, as_json: JsonOption = False) -> None:
     """Ask the server whether it lives, and what it is."""
     from clusterguard.terminal import out
 

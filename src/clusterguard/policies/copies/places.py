@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from clusterguard.errors import ClusterGuardError, ConfigError, ObjectNotFoundError, SnapshotCorruptError
+from clusterguard.errors import (
+    ClusterGuardError,
+    ConfigError,
+    ObjectCorruptError,
+    ObjectNotFoundError,
+    SnapshotCorruptError,
+)
 from clusterguard.model.catalog import BackupEntry, Catalog, entry_key
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.stores.prefixed import PrefixedStore
+from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from clusterguard.model.policy import Location, Policy
     from clusterguard.stores.base import ObjectStore
@@ -150,8 +157,7 @@ class Place:
     def _stored(self) -> Catalog:
         empty = Catalog(policy=self.policy, location=self.name)
         try:
-            with self.root.get(_CATALOG) as reader:
-                text = _all_of(reader.read, _LARGEST_CATALOG)
+            text = read_object(self.root, _CATALOG, most_bytes=_LARGEST_CATALOG)
         except ObjectNotFoundError:
             return empty
         try:
@@ -212,8 +218,10 @@ def read_record(root: ObjectStore, key: str) -> Snapshot | VeleroRecord:
         ObjectNotFoundError: There is none.
         SnapshotCorruptError: It cannot be read.
     """
-    with root.get(key) as reader:
-        text = _all_of(reader.read, _LARGEST_RECORD)
+    try:
+        text = read_object(root, key, most_bytes=_LARGEST_RECORD)
+    except ObjectCorruptError as error:
+        raise SnapshotCorruptError(error.message, hint=error.hint) from error
     with suppress(orjson.JSONDecodeError):
         document = orjson.loads(text)
         if isinstance(document, dict) and document.get("kind") == "VeleroBackup":
@@ -263,13 +271,3 @@ def _noted(what: str, keys: Iterable[str]) -> tuple[str, ...]:
     keys = sorted(keys)
     shown = tuple(f"{key}: {what}" for key in keys[:_NOTED])
     return (*shown, f"{len(keys) - _NOTED} more: {what}") if len(keys) > _NOTED else shown
-
-
-def _all_of(read: Callable[[int], bytes], limit: int) -> bytes:
-    pieces, size = [], 0
-    while piece := read(1 << 20):
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
-            raise SnapshotCorruptError(f"it is larger than {limit:,} bytes, which no record is")
-    return b"".join(pieces)

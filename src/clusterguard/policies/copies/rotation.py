@@ -15,10 +15,10 @@ from clusterguard.model.snapshot import Snapshot
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.prefixed import PrefixedStore
 from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.transfer import digest_object, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
     from clusterguard.stores.sealing import Seal, SealedObject
@@ -84,15 +84,12 @@ def reseal_copy(
 
 
 def _record(folder: ObjectStore, name: str) -> Snapshot:
-    with folder.get(f"{name}.json") as reader:
-        text = b""
-        while len(text) <= _LARGEST_RECORD and (piece := reader.read(_LARGEST_RECORD)):
-            text += piece
-    if len(text) > _LARGEST_RECORD:
+    try:
+        return Snapshot.from_json(read_object(folder, f"{name}.json", most_bytes=_LARGEST_RECORD))
+    except ObjectCorruptError as error:
         raise SnapshotCorruptError(
             f"{name}.json is larger than any record of a snapshot", hint="it is none of ours; let it be"
-        )
-    return Snapshot.from_json(text)
+        ) from error
 
 
 def _refuse_locked(store: SealedStore, key: str, now: datetime) -> None:
@@ -121,21 +118,13 @@ def _pour(reader: ByteReader, writer: ObjectWriter, record: Snapshot) -> None:
 def _require_readable(store: SealedStore, key: str, made: SealedObject, record: Snapshot) -> None:
     """Read the new object as deep as the keys at hand let us: what is in it, or else its bytes as they lie there."""
     if store.seal.can_open:
-        same = _digest(store.get(key)) == record.sha256
+        same = digest_object(store, key)[0] == record.sha256
     else:
-        same = _digest(store.inner.get(made.key)) == made.sha256
+        same = digest_object(store.inner, made.key)[0] == made.sha256
     if not same:
         raise ObjectCorruptError(
             f"{made.key}: other bytes came back than were stored", hint="check what stores it, and run this again"
         )
-
-
-def _digest(opening: AbstractContextManager[ByteReader]) -> str:
-    digest = hashlib.sha256()
-    with opening as reader:
-        while piece := reader.read(CHUNK_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _renamed(record: Snapshot, key: str, made: SealedObject, seal: Seal) -> Snapshot:

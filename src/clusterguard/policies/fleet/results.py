@@ -19,7 +19,8 @@ from xml.etree import ElementTree as ET
 import orjson
 
 from clusterguard.documents.values import check_name
-from clusterguard.errors import ConfigError, ObjectNotFoundError
+from clusterguard.errors import ConfigError, ObjectCorruptError, ObjectNotFoundError
+from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -287,13 +288,13 @@ def read_report(store: ObjectStore, fleet: Fleet, *, run: str) -> FleetReport:
 
 def _report_of(store: ObjectStore, fleet: Fleet, cluster: FleetCluster, run: str) -> ClusterReport:
     try:
-        with store.get(f"{fleet.name}/{run}/{cluster.name}.json") as reader:
-            result = ClusterResult.from_json(_limited(reader.read))
+        key = f"{fleet.name}/{run}/{cluster.name}.json"
+        result = ClusterResult.from_json(read_object(store, key, most_bytes=_LARGEST_RESULT))
     except ObjectNotFoundError:
         return ClusterReport(
             cluster=cluster.name, labels=cluster.labels, fate=Fate.DID_NOT_RUN, detail="there is no result of it"
         )
-    except ConfigError as error:
+    except (ConfigError, ObjectCorruptError) as error:
         return ClusterReport(
             cluster=cluster.name, labels=cluster.labels, fate=Fate.COULD_NOT_TELL, detail=error.message
         )
@@ -310,16 +311,6 @@ def _why(result: ClusterResult) -> str:
     not_run = [f"{name}: not run: {reason}" for name, reason in result.not_run.items()]
     reasons = [*([result.error] if result.error else []), *red, *not_run]
     return "; ".join(reasons) or ("" if result.drills else "no drill ran")
-
-
-def _limited(read: Callable[[int], bytes]) -> bytes:
-    pieces, size = [], 0
-    while piece := read(1 << 20):
-        pieces.append(piece)
-        size += len(piece)
-        if size > _LARGEST_RESULT:
-            raise ConfigError(f"the result is larger than {_LARGEST_RESULT:,} bytes, which none is")
-    return b"".join(pieces)
 
 
 def check_run(run: str) -> None:

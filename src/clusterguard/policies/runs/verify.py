@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, SnapshotCorruptError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, read_record
-from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.transfer import digest_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from clusterguard.model.catalog import BackupEntry, Depth
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session
-    from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.sealing import Seal
 
 __all__ = ["contents_problem", "due_for_verification", "opens", "stored_objects", "stored_problem", "verify_due"]
@@ -81,7 +79,7 @@ def stored_problem(place: Place, entry: BackupEntry) -> str:
     store = place.of_source(entry.source)
     for key, (sha256, size) in objects.items():
         try:
-            found, read = _digest(store, key)
+            found, read = digest_object(store, key)
         except ObjectNotFoundError:
             return f"{key} is gone"
         if (found, read) != (sha256, size):
@@ -141,12 +139,3 @@ def _verify_in(place: Place, session: Session) -> None:
                 session.know(place, [replace(entry, problem=problem)])
             else:
                 session.know(place, [replace(entry, verified=session.now(), depth=depth, problem="")])
-
-
-def _digest(store: ObjectStore, key: str) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with store.get(key) as reader:
-        while piece := reader.read(CHUNK_BYTES):
-            digest.update(piece)
-            size += len(piece)
-    return digest.hexdigest(), size
