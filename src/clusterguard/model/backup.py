@@ -223,7 +223,8 @@ class _Field(property, Generic[_T]):
                 holder = _part(holder, part)
             return read(holder.get(key))
 
-        super().__init__(show, doc=doc)
+        show.__doc__ = doc  # a subclass of property takes its own only from there
+        super().__init__(show)
 
     if TYPE_CHECKING:
 

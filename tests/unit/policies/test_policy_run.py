@@ -86,7 +86,8 @@ def test_retention_is_planned_without_a_change(wanted, runner):
 
 def test_a_run_beside_another_one_does_nothing(wanted, runner):
     fill(wanted, 1)
-    with locked(open_places(wanted), run="other", rhythm=Rhythm(beat_seconds=0.05)), pytest.raises(RunInProgressError, match="run other"):
+    other = locked(open_places(wanted), run="other", rhythm=Rhythm(beat_seconds=0.05))
+    with other, pytest.raises(RunInProgressError, match="run other"):
         runner.run(["verify"])
     assert not open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound
 
