@@ -19,12 +19,23 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-# A machine has one Velero server at a time (it wants port 8080), so these would only wait for each other.
-ONE_AT_A_TIME = "tests/integration/velero"
+# Files that are one unit of work: apart, the first would only wait for each other, since a machine has one Velero
+# server at a time (it wants port 8080), and each worker with one of the others would start the shared cluster anew.
+TOGETHER = (
+    ("tests/integration/velero", "tests/integration/deploy/test_on_an_api_server.py"),
+    (
+        "tests/integration/clusters/test_embedded_cluster.py",
+        "tests/integration/deploy/test_runs_with_least_access.py",
+        "tests/integration/drills/",
+        "tests/unit/test_docs.py",
+    ),
+)
+# What takes longest begins first, so that no worker is left alone with it at the end.
 LONGEST = (
-    ONE_AT_A_TIME,
+    *TOGETHER[0],
     "tests/e2e/",
     "tests/integration/policies/",
+    *TOGETHER[1],
     "tests/integration/etcd/",
     "tests/integration/cli/",
 )
@@ -79,7 +90,7 @@ def _whole(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Give a worker whole files, since their tests share what is slow to start; longest first."""
+    """Give a worker whole files, since their tests share what is slow to start, in the order of their collection."""
     if config.option.dist != "load":
         return None  # somebody chose another way
     from xdist.scheduler import LoadFileScheduling
@@ -87,17 +98,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     class LoadUnits(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return ONE_AT_A_TIME if file.startswith(ONE_AT_A_TIME) else file
+            return next((files[0] for files in TOGETHER if file.startswith(files)), file)
 
     config.option.loadscopereorder = False
     return LoadUnits(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let workers begin with what takes longest, so that none of them is left alone with it at the end."""
+    """Let workers begin with what takes longest."""
     if hasattr(config, "workerinput"):
-        ranks = {prefix: rank for rank, prefix in enumerate(LONGEST)}
-        items.sort(key=lambda item: next((ranks[each] for each in LONGEST if item.nodeid.startswith(each)), len(ranks)))
+        items.sort(key=lambda item: next((n for n, each in enumerate(LONGEST) if item.nodeid.startswith(each)), 99))
 
 
 @pytest.hookimpl(tryfirst=True)

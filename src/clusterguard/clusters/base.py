@@ -57,6 +57,27 @@ class EtcdLayout:
         """``--initial-cluster`` of the restored cluster, which begins with this one member."""
         return f"{self.name}={self.peer_url}"
 
+    def restore_words(self, snapshot: str, *, data_dir: str, bump_revision: int) -> tuple[str, ...]:
+        """Return what follows ``etcdutl`` to build a new data directory from a snapshot.
+
+        Args:
+            snapshot: Path of the file, where etcdutl runs.
+            data_dir: What to build, likewise; it must not exist.
+            bump_revision: How far the revision is raised above the snapshot's.
+        """
+        return (
+            "snapshot",
+            "restore",
+            snapshot,
+            f"--data-dir={data_dir}",
+            f"--name={self.name}",
+            f"--initial-cluster={self.initial_cluster}",
+            f"--initial-cluster-token={self.token}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            f"--bump-revision={bump_revision}",
+            "--mark-compacted",  # what watches from before the restore is told to list anew
+        )
+
 
 class ControlPlane(Protocol):
     """What a restore does to a control plane: small steps, each safe to repeat.

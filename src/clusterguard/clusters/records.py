@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Record", "left_behind", "read_record", "records", "write_record"]
+__all__ = ["Record", "checked_name", "left_behind", "read_record", "records", "write_record"]
 
 _FILE = "cluster.json"
 # A folder without a record belongs to a cluster that is being created right now, or to one killed in that moment.
 _CREATION_SECONDS = 60
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,25 @@ class Record:
 
 
 _R = TypeVar("_R", bound=Record)
+
+
+def checked_name(name: str, *, of: str, longest: int) -> str:
+    """Return a name that a cluster can have.
+
+    Args:
+        name: Of the cluster, and of its folder.
+        of: What it names, in words.
+        longest: How many characters it may have.
+
+    Raises:
+        ConfigError: No such cluster can be called so.
+    """
+    wrong = set(name) - _NAME_CHARACTERS
+    if not name or wrong or name.startswith("-") or len(name) > longest:
+        raise ConfigError(
+            f"{name!r} cannot name a {of}", hint=f"use at most {longest} lower-case letters, digits and dashes"
+        )
+    return name
 
 
 def write_record(folder: Path, record: Record) -> None:

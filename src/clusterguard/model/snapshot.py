@@ -14,7 +14,7 @@ from clusterguard.errors import ConfigError, SnapshotCorruptError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FORMAT", "CheckOutcome", "Snapshot", "VerifyReport"]
+__all__ = ["FORMAT", "CheckOutcome", "Checked", "Snapshot", "VerifyReport"]
 
 FORMAT: Final = 1
 _TEXT, _OPTIONAL_TEXT, _NUMBER = "text", "text or null", "a whole number"
@@ -127,16 +127,10 @@ class CheckOutcome:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What a verification of one stored snapshot found.
+class Checked:
+    """What several checks say together, whatever they were made of."""
 
-    Attributes:
-        snapshot: The record it was compared with.
-        checks: In the order they were made.
-    """
-
-    snapshot: Snapshot
+    __slots__ = ()
     checks: Sequence[CheckOutcome]
 
     @property
@@ -149,6 +143,19 @@ class VerifyReport:
     def unasked(self) -> tuple[CheckOutcome, ...]:
         """The checks that could not be made."""
         return tuple(check for check in self.checks if check.ok is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport(Checked):
+    """What a verification of one stored snapshot found.
+
+    Attributes:
+        snapshot: The record it was compared with.
+        checks: In the order they were made.
+    """
+
+    snapshot: Snapshot
+    checks: Sequence[CheckOutcome]
 
     def to_text(self) -> str:
         """Return one line for the verdict and one for each check."""

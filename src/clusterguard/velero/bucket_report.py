@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from clusterguard.errors import BackupCorruptError
-from clusterguard.model.snapshot import CheckOutcome
+from clusterguard.model.snapshot import Checked, CheckOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +102,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackupVerifyReport:
+class BackupVerifyReport(Checked):
     """What a verification of one backup found.
 
     Attributes:
@@ -122,17 +122,6 @@ class BackupVerifyReport:
     findings: Sequence[BackupFinding] = field(default=(), repr=False)
     explained: Sequence[Explanation] = field(default=(), repr=False)
     verdicts: tuple[str, str] = ("intact", "NOT INTACT")
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong and something was asked; what could not be asked proves nothing."""
-        answers = [check.ok for check in self.checks]
-        return False not in answers and True in answers
-
-    @property
-    def unasked(self) -> tuple[CheckOutcome, ...]:
-        """The checks that could not be made."""
-        return tuple(check for check in self.checks if check.ok is None)
 
     def raise_for_findings(self) -> None:
         """Turn findings into an exception.

@@ -94,6 +94,19 @@ def test_every_view_of_every_manifest_can_be_looked_at_and_loses_nothing(kind, m
     assert str(view).startswith(kind.kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_property_tells_what_it_is(kind):
+    told = [
+        vars(holder)[name].__doc__ for holder in kind.__mro__ for name in vars(holder) if _is_property(holder, name)
+    ]
+    assert len(told) >= 10
+    assert all(text and text.endswith(".") and not text.startswith("A property that shows") for text in told)
+
+
+def _is_property(holder, name):
+    return isinstance(vars(holder)[name], property)
+
+
 def test_every_class_has_its_definition():
     assert len(KINDS) == 13
     assert {definition_of(kind) for kind in KINDS} >= {"backups.velero.io", "backuprepositories.velero.io"}

@@ -80,7 +80,7 @@ def describe_backup(
     as_json: JsonOption = False,
 ) -> None:
     """Tell everything about a backup, and judge it. Exit code 1: it has findings."""
-    with server.client(ca=download.ca, insecure=download.insecure) as velero:
+    with server.client(download) as velero:
         tell(velero, velero.backup(name), as_json=as_json)
 
 
@@ -88,7 +88,7 @@ def describe_backup(
 @with_options
 def backup_logs(name: NameArgument, server: ServerFlags, download: DownloadFlags) -> None:
     """Print the log of a backup."""
-    with server.client(ca=download.ca, insecure=download.insecure) as velero:
+    with server.client(download) as velero:
         print_lines(velero.logs(velero.backup(name)))
 
 

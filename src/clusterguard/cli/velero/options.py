@@ -50,6 +50,16 @@ _NOTHING: tuple[object, ...] = (None, (), "", {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadFlags:
+    """How the object store is trusted that the files of a backup or restore are fetched from."""
+
+    ca: Annotated[Path | None, typer.Option("--cacert", help="The CA of the object store, as PEM.")] = None
+    insecure: Annotated[
+        bool, typer.Option("--insecure-skip-tls-verify", help="Trust any certificate of the object store.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFlags:
     """Which Velero is meant: that of a cluster, in a namespace."""
 
@@ -60,26 +70,19 @@ class ServerFlags:
     ] = "velero"
 
     @contextmanager
-    def client(self, *, ca: Path | None = None, insecure: bool = False) -> Iterator[VeleroClient]:
+    def client(self, download: DownloadFlags | None = None) -> Iterator[VeleroClient]:
         """Give a client of it, for as long as the ``with`` block runs."""
         from clusterguard.terminal import progress_sink
         from clusterguard.velero import VeleroClient
 
+        trust = download or DownloadFlags()
         with (
             progress_sink() as progress,
             opened(self.cluster, kubeconfig=self.kubeconfig, progress=progress) as target,
         ):
-            yield VeleroClient(api=target.api, namespace=self.namespace, ca=ca, insecure=insecure, progress=progress)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadFlags:
-    """How the object store is trusted that the files of a backup or restore are fetched from."""
-
-    ca: Annotated[Path | None, typer.Option("--cacert", help="The CA of the object store, as PEM.")] = None
-    insecure: Annotated[
-        bool, typer.Option("--insecure-skip-tls-verify", help="Trust any certificate of the object store.")
-    ] = False
+            yield VeleroClient(
+                api=target.api, namespace=self.namespace, ca=trust.ca, insecure=trust.insecure, progress=progress
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,7 @@ def describe_restore(
     as_json: JsonOption = False,
 ) -> None:
     """Tell everything about a restore, and judge it. Exit code 1: it has findings."""
-    with server.client(ca=download.ca, insecure=download.insecure) as velero:
+    with server.client(download) as velero:
         tell(velero, velero.get_restore(name), as_json=as_json)
 
 
@@ -124,7 +124,7 @@ def describe_restore(
 @with_options
 def restore_logs(name: NameArgument, server: ServerFlags, download: DownloadFlags) -> None:
     """Print the log of a restore."""
-    with server.client(ca=download.ca, insecure=download.insecure) as velero:
+    with server.client(download) as velero:
         print_lines(velero.logs(velero.get_restore(name)))
 
 

@@ -19,7 +19,7 @@ from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
 from clusterguard.clusters.embedded.programs import Programs
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, discard, sweep
 from clusterguard.clusters.embedded.velero_server import VeleroServer
-from clusterguard.clusters.records import read_record, records, write_record
+from clusterguard.clusters.records import checked_name, read_record, records, write_record
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
@@ -39,7 +39,6 @@ PROGRAMS = ("etcd", "etcdutl", "kube-apiserver", *CONTROLLERS)
 _NODE = "simulated-1"
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 3
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _LONGEST_NAME = 40
 
 
@@ -82,7 +81,8 @@ class EmbeddedCluster:
         api_port: int | None = None,
         progress: ProgressSink = ignore_progress,
     ) -> None:
-        self.name = _checked_name(name) if name is not None else f"run-{secrets.token_hex(4)}"
+        name = f"run-{secrets.token_hex(4)}" if name is None else name
+        self.name = checked_name(name, of="cluster", longest=_LONGEST_NAME)
         self._toolchain = toolchain
         self._home = home or default_home()
         self._layout = Layout(folder=self._home / self.name)
@@ -363,13 +363,3 @@ class EmbeddedCluster:
         if self._programs is None:
             raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
         return self._programs
-
-
-def _checked_name(name: str) -> str:
-    wrong = set(name) - _NAME_CHARACTERS
-    if not name or wrong or name.startswith("-") or len(name) > _LONGEST_NAME:
-        raise ConfigError(
-            f"{name!r} cannot name a cluster",
-            hint=f"use at most {_LONGEST_NAME} lower-case letters, digits and dashes",
-        )
-    return name

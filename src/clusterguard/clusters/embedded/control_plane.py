@@ -121,16 +121,7 @@ class EmbeddedControlPlane:
         layout = self.layout()
         argv = [
             self._programs.record.programs["etcdutl"],
-            "snapshot",
-            "restore",
-            str(snapshot),
-            f"--data-dir={self._prepared}",
-            f"--name={layout.name}",
-            f"--initial-cluster={layout.initial_cluster}",
-            f"--initial-cluster-token={layout.token}",
-            f"--initial-advertise-peer-urls={layout.peer_url}",
-            f"--bump-revision={bump_revision}",
-            "--mark-compacted",
+            *layout.restore_words(str(snapshot), data_dir=str(self._prepared), bump_revision=bump_revision),
         ]
         try:
             # If we are killed it must not go on writing where the next restore writes.

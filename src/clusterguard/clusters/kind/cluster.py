@@ -22,7 +22,7 @@ from clusterguard.clusters.kind.docker import Docker
 from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
 from clusterguard.clusters.kind.records import KindRecord, is_ours, sweep
-from clusterguard.clusters.records import read_record, records, write_record
+from clusterguard.clusters.records import checked_name, read_record, records, write_record
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
@@ -51,7 +51,6 @@ __all__ = ["PROGRAMS", "KindCluster", "default_home"]
 
 PROGRAMS = ("kind",)
 ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change that
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _LONGEST_NAME = 49  # kind adds "-control-plane", and a host's name has 63 characters at most
 _PORT_ATTEMPTS = 3
 _READY_SECONDS = 180.0
@@ -105,7 +104,8 @@ class KindCluster:
         docker: Docker | None = None,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
     ) -> None:
-        self.name = _checked_name(name) if name is not None else f"clusterguard-{secrets.token_hex(4)}"
+        name = f"clusterguard-{secrets.token_hex(4)}" if name is None else name
+        self.name = checked_name(name, of="kind cluster", longest=_LONGEST_NAME)
         self._image = image
         self._version = version
         self._workers = workers
@@ -521,13 +521,3 @@ def _read_config(path: Path | None) -> object:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
-
-
-def _checked_name(name: str) -> str:
-    wrong = set(name) - _NAME_CHARACTERS
-    if not name or wrong or name.startswith("-") or len(name) > _LONGEST_NAME:
-        raise ConfigError(
-            f"{name!r} cannot name a kind cluster",
-            hint=f"use at most {_LONGEST_NAME} lower-case letters, digits and dashes",
-        )
-    return name

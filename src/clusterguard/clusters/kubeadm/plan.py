@@ -146,16 +146,7 @@ class Recipe:
         layout = self.etcd.layout
         restore = (
             *self.etcdutl,
-            "snapshot",
-            "restore",
-            copy,
-            f"--data-dir={self.prepared}",
-            f"--name={layout.name}",
-            f"--initial-cluster={layout.initial_cluster}",
-            f"--initial-cluster-token={layout.token}",
-            f"--initial-advertise-peer-urls={layout.peer_url}",
-            f"--bump-revision={bump_revision}",
-            "--mark-compacted",
+            *layout.restore_words(copy, data_dir=self.prepared, bump_revision=bump_revision),
         )
         commands = [
             Command(
