@@ -115,7 +115,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Get the real programs before the first test: compiling them is no part of any test's time limit."""
     config = session.config
     # Only the workers of pytest-xdist know their tests, but they have no terminal to say what takes so long.
-    wanted = any(item.get_closest_marker("programs") for item in session.items) or _whole(config)
+    spread = getattr(config.option, "dist", "no") != "no" and _whole(config)
+    wanted = spread or any(item.get_closest_marker("programs") for item in session.items)
     if not wanted or config.option.collectonly:
         return
     from clusterguard.toolchain import from_environment

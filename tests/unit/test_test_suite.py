@@ -23,19 +23,17 @@ def suite(pytester, monkeypatch):
     (folder / "conftest.py").write_text((Path(__file__).parents[1] / "conftest.py").read_text())
     (folder / "test_one.py").write_text("def test_one(worker_id):\n    assert worker_id == 'master'\n")
 
-    def run(*words):
-        # The real programs are got before the first test; here nobody needs them.
-        words = ("--override-ini=pythonpath=.", "-p", "no_programs", *words)
-        return pytester.runpytest_subprocess(*words).parseoutcomes()
-
-    pytester.makepyfile(no_programs="from clusterguard.toolchain import Toolchain\nToolchain.ensure = lambda *_: {}\n")
-    return run
+    return pytester
 
 
 def test_all_of_it_runs_on_workers(suite):
-    assert suite() == {"failed": 1}
+    # The real programs are got before the first test; here nobody needs them.
+    suite.makepyfile(no_programs="from clusterguard.toolchain import Toolchain\nToolchain.ensure = lambda *_: {}\n")
+    ended = suite.runpytest_subprocess("--override-ini=pythonpath=.", "-p", "no_programs")
+    assert ended.parseoutcomes() == {"failed": 1}
+    ended.stdout.fnmatch_lines(["*'gw0' == 'master'*"])
 
 
 @pytest.mark.parametrize("words", [("tests",), ("-n0",), ("-m", "")], ids=" ".join)
 def test_a_part_and_what_a_mark_asks_for_run_in_this_process(suite, words):
-    assert suite(*words) == {"passed": 1}
+    assert suite.runpytest_inprocess(*words).parseoutcomes() == {"passed": 1}

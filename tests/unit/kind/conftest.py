@@ -5,10 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from fake_kind import KIND, KUBECONFIG, FakeApi, FakeDocker
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.clusters.kube import KubeClient
+from clusterguard.drills import load_drill
 
 
 @pytest.fixture
@@ -32,6 +34,30 @@ def api(monkeypatch):
     api = FakeApi()
     monkeypatch.setattr(KubeClient, "from_kubeconfig", lambda _path, *, context=None: api)
     return api
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a small drill with some parts of its spec changed."""
+
+    def load(**changes):
+        spec = {
+            "backup": [{"etcdSnapshot": {"name": "before"}}],
+            "fault": [{"delete": {"kind": "Pod", "namespace": "shop", "all": True}}],
+            "restore": [{"etcdRestore": {"from": "before"}}],
+            "verify": [{"restored": {}}],
+        }
+        document = {
+            "apiVersion": "clusterguard.dev/v1alpha1",
+            "kind": "Drill",
+            "metadata": {"name": "small"},
+            "spec": spec | changes,
+        }
+        path = tmp_path / "small.drill.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return load_drill(path)
+
+    return load
 
 
 @pytest.fixture

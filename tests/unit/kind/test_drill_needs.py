@@ -1,36 +1,13 @@
 """A drill that a cluster can show nothing about is not run there, and says so; it never passes."""
 
 import pytest
-import yaml
 
-from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict
 from clusterguard.drills.needs import Need, why_not_run
 from clusterguard.drills.programs import programs_for, require_docker_for
 from clusterguard.errors import ProvisioningError
 
 TARGET = {"namespace": "shop", "selector": "app=web"}
-
-
-@pytest.fixture
-def load(tmp_path):
-    def load(**changes):
-        spec = {
-            "fault": [{"delete": {"kind": "Pod", "namespace": "shop", "all": True}}],
-            "backup": [{"etcdSnapshot": {"name": "before"}}],
-            "restore": [{"etcdRestore": {"from": "before"}}],
-            "verify": [{"restored": {}}],
-        }
-        document = {
-            "apiVersion": "clusterguard.dev/v1alpha1",
-            "kind": "Drill",
-            "metadata": {"name": "small"},
-            "spec": spec | changes,
-        }
-        path = tmp_path / "small.drill.yaml"
-        path.write_text(yaml.safe_dump(document))
-        return load_drill(path)
-
-    return load
 
 
 HTTP = {"verify": [{"http": {"service": "web", "namespace": "shop", "port": 80}}]}

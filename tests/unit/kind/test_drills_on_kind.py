@@ -5,10 +5,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from clusterguard.clusters.kind import KindCluster
-from clusterguard.drills import DrillSettings, load_drill
+from clusterguard.drills import DrillSettings
 from clusterguard.drills.run import Run
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.verdict import Verdict
@@ -67,26 +66,8 @@ def provider(monkeypatch):
 
 
 @pytest.fixture
-def load(tmp_path):
-    def load(**changes):
-        spec = {
-            "clusters": {"first": {}, "second": {}},
-            "backup": [{"etcdSnapshot": {"name": "before"}}],
-            "fault": [{"delete": {"kind": "Pod", "namespace": "shop", "all": True}}],
-            "restore": [{"etcdRestore": {"from": "before"}}],
-            "verify": [{"restored": {}}],
-        }
-        document = {
-            "apiVersion": "clusterguard.dev/v1alpha1",
-            "kind": "Drill",
-            "metadata": {"name": "small"},
-            "spec": spec | changes,
-        }
-        path = tmp_path / "small.drill.yaml"
-        path.write_text(yaml.safe_dump(document))
-        return load_drill(path)
-
-    return load
+def load(load):
+    return lambda **changes: load(**({"clusters": {"first": {}, "second": {}}} | changes))
 
 
 @pytest.fixture
