@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clusterguard.cli.main import main
 from etcd_member import member
 from s3_gateway import BUCKET, CREDENTIALS, gateway
 
@@ -85,23 +86,23 @@ def http_server():
 
 
 class Nightly:
-    """A policy file, and the command line on it."""
+    """A policy file, and the command line on it: in this process, unless the process is the point."""
 
-    def __init__(self, folder, etcd):
+    def __init__(self, folder, etcd, monkeypatch, capsys):
         self.folder = folder
         self.file = folder / "policy.yaml"
-        self.environ = {
-            **os.environ,
-            "AWS_ACCESS_KEY_ID": CREDENTIALS.access_key,
-            "AWS_SECRET_ACCESS_KEY": CREDENTIALS.secret_key,
-            "AWS_REGION": "us-east-1",
-            "CLUSTERGUARD_ACTOR": "the night shift",
-        }
         self.spec = {
             "schedule": {"cron": "0 2 * * *", "timeZone": "Europe/Berlin"},
             "sources": [{"name": "etcd", "etcd": {"endpoints": [etcd.endpoint]}}],
             "locations": [{"name": "disk", "url": "./disk"}],
         }
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", CREDENTIALS.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CREDENTIALS.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("CLUSTERGUARD_ACTOR", "the night shift")
+        monkeypatch.setenv("COLUMNS", "200")
 
     def write(self, **changes):
         self.spec |= changes
@@ -110,44 +111,45 @@ class Nightly:
         return self.file
 
     def start(self, *words, **options):
+        """Start a command as a process of its own."""
         return subprocess.Popen(
-            [*CLUSTERGUARD, *words], env=self.environ, cwd=self.folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
-        )  # fmt: skip
+            [*CLUSTERGUARD, *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+        )
 
-    def call(self, *words, code=0, **options):
+    def call(self, *words, code=0):
         """Run a command to its end and return what it said; its exit code must be the one expected."""
-        process = self.start(*words, **options)
-        said = process.communicate(timeout=120)[0]
-        assert process.returncode == code, said
-        return said
+        ended, out, err = self._main(*words)
+        assert ended == code, out + err
+        return out + err
 
     def run(self, *options, code=0):
         return self.call("run", str(self.file), *options, code=code)
 
     def report(self, *options, code=0):
-        process = subprocess.run(
-            [*CLUSTERGUARD, "run", str(self.file), "--json", *options],
-            env=self.environ, cwd=self.folder, text=True, capture_output=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert process.returncode == code, process.stdout + process.stderr
-        return json.loads(process.stdout)
+        ended, out, err = self._main("run", str(self.file), "--json", *options)
+        assert ended == code, out + err
+        return json.loads(out)
+
+    def _main(self, *words):
+        self._monkeypatch.setattr("sys.argv", ["clusterguard", *words])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = self._capsys.readouterr()
+        return end.value.code or 0, printed.out, printed.err
 
     def files(self, where="disk"):
         root = self.folder / where / "nightly" / "etcd"
         return sorted(path.name for path in root.iterdir()) if root.is_dir() else []
 
     def status(self):
-        process = subprocess.run(
-            [*CLUSTERGUARD, "status", str(self.file), "--json"],
-            env=self.environ, cwd=self.folder, text=True, capture_output=True, check=False, timeout=60,
-        )  # fmt: skip
-        return json.loads(process.stdout)[0]
+        _, out, _ = self._main("status", str(self.file), "--json")
+        return json.loads(out)[0]
 
 
 @pytest.fixture
-def nightly(tmp_path, etcd):
-    return Nightly(tmp_path, etcd)
+def nightly(tmp_path, etcd, monkeypatch, capsys):
+    return Nightly(tmp_path, etcd, monkeypatch, capsys)
 
 
 def bucket_of(server, prefix):

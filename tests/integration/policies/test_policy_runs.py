@@ -199,8 +199,9 @@ def test_a_full_volume_is_told_and_leaves_what_was_there(nightly):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
-    said = nightly.call("run", str(nightly.file), code=1, preexec_fn=small_files_only)
-    assert "File too large" in said
+    process = nightly.start("run", str(nightly.file), preexec_fn=small_files_only)
+    assert "File too large" in process.communicate(timeout=120)[0]
+    assert process.returncode == 1
     assert nightly.files() == before
 
 
