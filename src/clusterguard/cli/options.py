@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
@@ -136,13 +136,7 @@ def opened(word: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Ite
     Raises:
         ConfigError: It names a throwaway cluster, which nobody else could use.
     """
-    from clusterguard.clusters import open_cluster
+    from clusterguard.clusters.opening import existing_cluster  # slow, and --help need not wait for it
 
-    if word in ("embedded", "kind"):
-        raise ConfigError(
-            "a new throwaway cluster has nothing to look at",
-            hint=f"clusterguard cluster up NAME --provider {word}, then --cluster {word}:NAME",
-        )
-    cluster = open_cluster(word, kubeconfig=kubeconfig, progress=progress)
-    with closing(cluster.api):
+    with existing_cluster(word, kubeconfig=kubeconfig, progress=progress) as cluster:
         yield cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from clusterguard.errors import ConfigError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.clusters.node_shell import NodeShell
     from clusterguard.toolchain import Toolchain
 
-__all__ = ["open_cluster"]
+__all__ = ["existing_cluster", "open_cluster"]
 
 
 def open_cluster(
@@ -64,3 +67,38 @@ def open_cluster(
                 f"{word!r} names no cluster",
                 hint="write embedded, embedded:NAME, kind, kind:NAME, context:NAME or kubeconfig:PATH",
             )
+
+
+@contextmanager
+def existing_cluster(
+    word: str,
+    *,
+    kubeconfig: Path | None = None,
+    node: NodeShell | None = None,
+    progress: ProgressSink = ignore_progress,
+) -> Iterator[Cluster]:
+    """Give a cluster that was there before, and afterwards only let go of it.
+
+    Args:
+        word: As of `open_cluster`, but for new throwaway clusters: there is nothing in them.
+        kubeconfig: As of `open_cluster`.
+        node: As of `open_cluster`.
+        progress: Told of toolchain work.
+
+    Raises:
+        ConfigError: The word names no cluster, or a throwaway one.
+        ClusterError: There is no such cluster.
+    """
+    if word in ("embedded", "kind"):
+        raise ConfigError(
+            f"{word} means a new throwaway cluster, and there is nothing in it",
+            hint=f"clusterguard cluster up NAME --provider {word}, then {word}:NAME",
+        )
+    cluster = open_cluster(word, kubeconfig=kubeconfig, node=node, progress=progress)
+    try:
+        yield cluster
+    finally:
+        if isinstance(cluster, ExistingCluster):
+            cluster.close()
+        else:
+            cluster.api.close()

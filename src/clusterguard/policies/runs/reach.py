@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.clusters.existing import ExistingCluster
 from clusterguard.clusters.node_shell import open_node_shell
-from clusterguard.clusters.opening import open_cluster
+from clusterguard.clusters.opening import existing_cluster
 from clusterguard.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clusterguard.clusters.base import Cluster
     from clusterguard.model.policy import EtcdSource, VeleroSource
     from clusterguard.model.progress import ProgressSink
     from clusterguard.velero import VeleroClient
@@ -36,7 +34,9 @@ def etcd_of(source: EtcdSource, *, progress: ProgressSink) -> Iterator[EtcdAcces
             endpoints=source.endpoints, ca=_file(source.ca), cert=_file(source.cert), key=_file(source.key)
         )
         return
-    with _opened(source.cluster, source.kubeconfig, source.node_shell, progress) as cluster:
+    node = open_node_shell(source.node_shell) if source.node_shell else None
+    kubeconfig = _file(source.kubeconfig)
+    with existing_cluster(source.cluster, kubeconfig=kubeconfig, node=node, progress=progress) as cluster:
         if cluster.etcd is None:
             raise ClusterError(
                 f"cluster {cluster.name!r} does not tell how to reach its etcd",
@@ -55,27 +55,8 @@ def velero_of(source: VeleroSource, *, progress: ProgressSink) -> Iterator[Veler
     """
     from clusterguard.velero import VeleroClient
 
-    with _opened(source.cluster, source.kubeconfig, "", progress) as cluster:
+    with existing_cluster(source.cluster, kubeconfig=_file(source.kubeconfig), progress=progress) as cluster:
         yield VeleroClient(api=cluster.api, namespace=source.namespace, progress=progress)
-
-
-@contextmanager
-def _opened(word: str, kubeconfig: str, node_shell: str, progress: ProgressSink) -> Iterator[Cluster]:
-    """Give a cluster that was there before, and only let go of it afterwards."""
-    if word in ("embedded", "kind"):
-        raise ConfigError(
-            f"{word} means a new throwaway cluster, in which there is nothing to back up",
-            hint=f"name one that is there: {word}:NAME",
-        )
-    node = open_node_shell(node_shell) if node_shell else None
-    cluster = open_cluster(word, kubeconfig=Path(kubeconfig) if kubeconfig else None, node=node, progress=progress)
-    try:
-        yield cluster
-    finally:
-        if isinstance(cluster, ExistingCluster):
-            cluster.close()
-        else:
-            cluster.api.close()
 
 
 def _file(path: str) -> Path | None:
@@ -83,5 +64,5 @@ def _file(path: str) -> Path | None:
         return None
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"no such file: {file}", hint="the policy names it for etcd's certificates")
+        raise ConfigError(f"no such file: {file}", hint="the policy names it")
     return file
