@@ -80,7 +80,7 @@ def main() -> None:
     # Whoever ends a job sends this; what was started must be given back then, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        app(prog_name="clusterguard")
     except ClusterGuardError as error:
         err.print(f"error: {error.message}", style="red", markup=False, soft_wrap=True)
         if error.hint:

@@ -83,7 +83,7 @@ class VeleroSource:
     """Namespaces of one cluster, by the Velero that runs in it.
 
     Attributes:
-        name: What people call it; backups are called ``NAME-`` and the time.
+        name: What people call it; backups are called ``NAME-``, the time and the run.
         cluster: The cluster, as ``--cluster`` takes it.
         kubeconfig: The file that ``context:`` looks in; empty for the usual one.
         namespace: Velero's own.

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from etcd_member import member
 from etcd_proxy import proxy
 
 from clusterguard.clusters.base import EtcdAccess
+from etcd_member import member
 
 
 @pytest.fixture(scope="session")

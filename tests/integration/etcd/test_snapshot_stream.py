@@ -7,7 +7,6 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from etcd_member import free_port, member
 from etcd_proxy import end_of_stream
 
 from clusterguard.clusters.base import EtcdAccess
@@ -25,6 +24,7 @@ from clusterguard.etcd.gateway import EtcdGateway
 from clusterguard.etcd.integrity import TrailerChecker
 from clusterguard.etcd.stream import stream_snapshot
 from clusterguard.etcd.wire import SnapshotFrames
+from etcd_member import free_port, member
 
 pytestmark = pytest.mark.programs
 

@@ -16,7 +16,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from etcd_member import free_port, member
 from etcd_proxy import end_of_stream
 
 from clusterguard.clusters.base import EtcdAccess
@@ -34,6 +33,7 @@ from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.process import run
 from clusterguard.stores import LocalStore
 from clusterguard.stores.memory import MemoryStore
+from etcd_member import free_port, member
 
 pytestmark = pytest.mark.programs
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from s3_gateway import gateway
 
 from s3_fault_proxy import fault_proxy
+from s3_gateway import gateway
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from s3_gateway import BUCKET, CREDENTIALS, gateway
 
 from clusterguard.errors import StoreError
 from clusterguard.stores import open_store
 from clusterguard.testing import ObjectStoreContract
+from s3_gateway import BUCKET, CREDENTIALS, gateway
 
 pytestmark = pytest.mark.programs
 

@@ -12,7 +12,6 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from s3_gateway import BUCKET, CREDENTIALS, free_port
 
 from clusterguard.errors import (
     ConfigError,
@@ -24,6 +23,7 @@ from clusterguard.errors import (
 from clusterguard.stores import open_store
 from clusterguard.stores.s3 import S3Credentials
 from s3_fault_proxy import Fault
+from s3_gateway import BUCKET, CREDENTIALS, free_port
 
 pytestmark = pytest.mark.programs
 

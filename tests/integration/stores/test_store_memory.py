@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from s3_gateway import CREDENTIALS
 
 OBJECT = 300 << 20

@@ -62,7 +62,8 @@ def test_a_backup_of_velero_is_copied_sealed_and_comes_back_as_its_bucket_had_it
 
 def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path):
     wanted, environ = policy
-    PolicyRunner(policy=wanted, environ=environ).run(["backup"])
+    report = PolicyRunner(policy=wanted, environ=environ).run(["backup"])
+    assert report.outcome == "ok", [str(step) for step in report.steps]
     victim = next((tmp_path / "disk").rglob("*.tar.gz*"))
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
     due = Policy(**{name: getattr(wanted, name) for name in Policy.__dataclass_fields__})
@@ -81,8 +82,9 @@ def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path)
 def test_old_backups_go_with_all_their_files(policy, tmp_path):
     wanted, environ = policy
     runner = PolicyRunner(policy=wanted, environ=environ)
-    runner.run(["backup", "retain"])
+    assert runner.run(["backup", "retain"]).outcome == "ok"
     report = runner.run(["backup", "retain"])
+    assert report.outcome == "ok", [str(step) for step in report.steps]
     assert [step.outcome for step in report.steps if step.verb == "delete"] == ["ok", "ok"]
     for place in open_places(wanted):
         [entry] = place.catalog().entries.values()

@@ -228,14 +228,14 @@ class Given:
 def test_a_cluster_that_was_looked_at_is_not_taken_down(cli, tmp_path, monkeypatch):
     """Its connections are closed; it is not left by its own `with`, which deletes what it created."""
     cluster = Given()
-    monkeypatch.setattr("clusterguard.clusters.open_cluster", lambda *_, **__: cluster)
+    monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", lambda *_, **__: cluster)
     assert cli("inventory", "capture", tmp_path / "inventory", "--cluster", "embedded:mine").code == 2
     assert cluster.closed
     assert cli("etcd", "save", "--store", tmp_path, "--cluster", "embedded:mine").code == 2
 
 
 def test_a_restore_asks_first(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr("clusterguard.clusters.open_cluster", lambda *_, **__: Given())
+    monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", lambda *_, **__: Given())
     monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody answers
     code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine")

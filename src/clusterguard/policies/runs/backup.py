@@ -45,7 +45,7 @@ def back_up(source: Source, session: Session) -> None:
 
 @back_up.register(EtcdSource)
 def _(source: EtcdSource, session: Session) -> None:
-    name = _new_name(source.name, session, "%Y%m%dT%H%M%SZ")
+    name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
         fan = fan_out_of(source.name, session)
         store = SealedStore(fan, session.seal)
@@ -77,7 +77,8 @@ def _(source: EtcdSource, session: Session) -> None:
 
 @back_up.register(VeleroSource)
 def _(source: VeleroSource, session: Session) -> None:
-    name = _new_name(source.name, session, "%Y%m%dt%H%M%Sz")
+    # A server has one space of names for everybody's backups, those of other policies too.
+    name = f"{source.name}-{session.now():%Y%m%dt%H%M%Sz}-{session.suffix}"
     with session.step("backup", source=source.name, backup=name) as task:
         with velero_of(source, progress=session.progress) as velero:
             backup = velero.back_up(name, _options(source), timeout_seconds=source.timeout.total_seconds())
@@ -116,11 +117,11 @@ def judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None
         task.hint = "the next run makes the missing copies once their locations answer"
 
 
-def _new_name(source: str, session: Session, pattern: str) -> str:
+def _new_name(source: str, session: Session) -> str:
     """Return a name by the time that no location has yet: a clock that was set back must not name a backup twice."""
     taken = {entry.name for catalog in session.catalogs.values() for entry in catalog.of_source(source)}
-    name = f"{source}-{session.now():{pattern}}"
-    return name if name not in taken else f"{name}-{session.run.rpartition('-')[2]}"
+    name = f"{source}-{session.now():%Y%m%dT%H%M%SZ}"
+    return name if name not in taken else f"{name}-{session.suffix}"
 
 
 def _tell_failures(fan: FanOutStore, session: Session, source: str, backup: str) -> None:

@@ -90,6 +90,11 @@ class Session:
     drop_from_retention: set[str] = field(default_factory=set)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
+    @property
+    def suffix(self) -> str:
+        """The part of the run's identifier that is its own alone: a few letters and digits."""
+        return self.run.rpartition("-")[2]
+
     @contextmanager
     def step(
         self, verb: Verb, *, source: str = "", location: str = "", backup: str = "", on_error: Outcome = "failed"
