@@ -84,6 +84,10 @@ def test_those_who_watch_are_told(nightly):
         said = nightly.run()
     assert told.paths == ["/ping/secret-token/start", "/ping/secret-token"]
     assert "secret-token" not in said
+    with http_server() as (address, told):
+        (nightly.folder / "beat").write_text(f"http://{address}/ping")
+        nightly.run("--step", "verify")
+    assert told.paths == [], "nobody must take a verification for the nightly backup"
     metrics = (nightly.folder / "cg.prom").read_text()
     assert re.search(r'clusterguard_verified_copies\{policy="nightly",source="etcd"\} 1\.0', metrics)
 

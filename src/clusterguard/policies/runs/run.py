@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
+from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressError, StoreUnavailableError
 from clusterguard.model.catalog import RunRecord
 from clusterguard.model.policy_run import RunReport, StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
@@ -80,7 +80,7 @@ class PolicyRunner:
             ConfigError: A secret that the policy names is not to be had, or is none.
             RunInProgressError: Another run of the policy is at work.
         """
-        return self._cycle([_PARTS[part] for part in PARTS if part in parts])
+        return self._cycle([_PARTS[part] for part in PARTS if part in parts], backs_up="backup" in parts)
 
     def rotate(self, old: Policy) -> RunReport:
         """Seal every copy anew, for who may read the policy's backups from now on.
@@ -93,7 +93,7 @@ class PolicyRunner:
             RunInProgressError: Another run of the policy is at work.
         """
         before = seal_of(old, self.environ)
-        return self._cycle([partial(reseal_all, old=before)])
+        return self._cycle([partial(reseal_all, old=before)], backs_up=False)
 
     def planned_retention(self) -> tuple[PlannedRetention, ...]:
         """Return what a run would keep and remove now, by what lies in the locations that answer; nothing is changed.
@@ -117,12 +117,17 @@ class PolicyRunner:
             trust_clock=self.trust_clock,
         )
 
-    def _cycle(self, work: Sequence[Callable[[Session], None]]) -> RunReport:
+    def _cycle(self, work: Sequence[Callable[[Session], None]], *, backs_up: bool) -> RunReport:
         session, began = self._session(), self.now()
-        self._beat(session, "start")
+        # Whoever waits for the nightly backup must not take a verification at noon for it.
+        session.beats = backs_up
+        if backs_up:
+            self._beat(session, "start")
         try:
             self._work(session, work)
         except BaseException as error:
+            if isinstance(error, RunInProgressError) and session.lock is None:
+                raise  # the other run tells what comes of it; this one has done nothing that could fail
             # Nobody expected it, and somebody must hear of it all the same.
             what = error.message if isinstance(error, ClusterGuardError) else f"{type(error).__name__}: {error}"
             session.add(StepReport(verb="backup", outcome="failed", at=self.now(), detail=f"the run broke off: {what}"))
@@ -234,7 +239,10 @@ class PolicyRunner:
         told: list[StepReport] = [*publish(self.policy, status), *self._notified(report)]
         for step in told:
             session.add(step)
-        self._beat(session, "failure" if report.outcome == "failed" else "success", report)
+        if report.outcome == "failed":
+            self._beat(session, "failure", report)
+        elif session.beats:
+            self._beat(session, "success", report)
         return replace(report, finished=self.now(), steps=tuple(session.steps))
 
     def _notified(self, report: RunReport) -> Iterator[StepReport]:

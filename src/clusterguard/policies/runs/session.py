@@ -67,6 +67,7 @@ class Session:
         now: The time, UTC.
         lock: Asked before each part whether the run still owns the policy.
         steps: What was done so far.
+        beats: Whether the heartbeat is told of this run's success.
         trust_clock: Remove by age whatever speaks against this machine's clock.
         location_clocks: How far each location's clock is ahead of this machine's, where it has one of its own.
         failed_before: Sources whose last run had failed when this one began.
@@ -84,6 +85,7 @@ class Session:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     lock: RunLock | None = None
     steps: list[StepReport] = field(default_factory=list)
+    beats: bool = True
     trust_clock: bool = False
     location_clocks: dict[str, timedelta] = field(default_factory=dict)
     failed_before: set[str] = field(default_factory=set)
