@@ -10,8 +10,7 @@ import time
 import uuid
 
 import pytest
-
-from conftest import bucket_of, http_server, names_in
+from policy_nights import bucket_of, http_server, names_in
 
 pytestmark = pytest.mark.programs
 

@@ -51,7 +51,7 @@ def prove(session: Session, *, all_of_them: bool = False) -> None:
 
 
 def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
-    asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy))
+    asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy), proof.source)
     settings = DrillSettings(stored=asked)
     path = Path(proof.drill)
     drills = load_drills(path, environ=session.environ, root=path.parent)
@@ -78,7 +78,7 @@ def _record(
     wrong = [f"{each.drill}: {each.reason}" for each in results if each.verdict is not Verdict.PASS]
     if results and not not_run and not wrong and not backups:
         # It may be a good drill; but of the policy's backups it has shown nothing.
-        wrong.append("the drill restored no backup of this policy: it has no `storedBackup` step")
+        wrong.append(f"the drill restored no backup of source {proof.source}: no `storedBackup` step names it")
     outcome = "proven" if results and not wrong and not not_run else "not proven"
     if not_run or any(each.verdict is Verdict.ERROR for each in results):
         outcome = "error"
@@ -99,13 +99,15 @@ def _record(
 
 
 class _Remembering:
-    """Finds stored backups and remembers which."""
+    """Finds stored backups and remembers which of one source they were."""
 
-    def __init__(self, find: Callable[..., StoredSnapshot]) -> None:
+    def __init__(self, find: Callable[..., StoredSnapshot], source: str) -> None:
         self._find = find
+        self._source = source
         self.names: list[str] = []
 
     def __call__(self, policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:
         found = self._find(policy, source, backup=backup, location=location)
-        self.names.append(found.record.name)
+        if source == self._source:
+            self.names.append(found.record.name)
         return found

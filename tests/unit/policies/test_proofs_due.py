@@ -1,0 +1,117 @@
+"""When a proof is due, and what a drill's result is worth as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from policy_worlds import NOW, places_of, policy, session_of
+
+from clusterguard.drills import Verdict
+from clusterguard.model.catalog import ProofRecord
+from clusterguard.model.policy import Proof
+from clusterguard.policies.runs import proofs
+from clusterguard.policies.runs.proofs import due_proofs, prove
+
+WEEK = timedelta(days=7)
+PROOF = Proof(name="weekly", drill="prove.drill.yaml", source="etcd", every=WEEK)
+
+
+@pytest.fixture
+def session():
+    wanted = replace(policy("here", "there"), proofs=(PROOF,))
+    return session_of(wanted, places_of(wanted))
+
+
+def known(session, *, age=timedelta(), outcome="proven", ever=True):
+    at = NOW - age
+    record = ProofRecord(
+        proof="weekly", source="etcd", backup="etcd-1", at=at, outcome=outcome, last_proven=at if ever else None
+    )
+    session.update(session.places[0], proofs={"weekly": record})
+    return session
+
+
+@pytest.mark.parametrize(
+    ("age", "outcome", "due"),
+    [
+        (timedelta(days=1), "proven", False),
+        (WEEK, "proven", True),
+        (timedelta(days=1), "not proven", True),
+        (timedelta(days=1), "error", True),
+        (timedelta(days=-1), "proven", True),
+    ],
+    ids=["young", "old", "red", "could not tell", "of the future"],
+)
+def test_a_proof_is_due_when_it_is_old_or_none(session, age, outcome, due):
+    assert bool(due_proofs(known(session, age=age, outcome=outcome))) is due
+
+
+def test_a_proof_that_never_was_is_due(session):
+    assert due_proofs(session) == (PROOF,)
+
+
+def drilled(monkeypatch, verdict=Verdict.PASS, source="etcd", reason=""):
+    """Let the drill end with a verdict, after it asked for a backup of a source."""
+    result = SimpleNamespace(
+        drill="prove", verdict=verdict, reason=reason, hint="", rto=SimpleNamespace(total=4.0), rpo=60.0
+    )
+
+    class Runner:
+        def __init__(self, *, settings):
+            self.stored = settings.stored
+
+        def run(self, _):
+            if source:
+                self.stored("policy.yaml", source)
+            return result
+
+    found = SimpleNamespace(record=SimpleNamespace(name="etcd-1"))
+    monkeypatch.setattr(proofs, "load_drills", lambda *_, **__: [SimpleNamespace(id="prove")])
+    monkeypatch.setattr(proofs, "why_not_run", lambda *_, **__: None)
+    monkeypatch.setattr(proofs, "DrillRunner", Runner)
+    monkeypatch.setattr(proofs, "PolicyBackups", lambda **_: lambda *_, **__: found)
+
+
+def test_a_green_drill_of_the_sources_backup_is_a_proof_in_every_location(session, monkeypatch):
+    drilled(monkeypatch)
+    prove(session)
+    for catalog in session.catalogs.values():
+        record = catalog.proofs["weekly"]
+        assert (record.outcome, record.backup, record.rto_seconds, record.rpo_seconds) == (
+            "proven",
+            "etcd-1",
+            4.0,
+            60.0,
+        )
+        assert record.last_proven == NOW
+    assert [step.outcome for step in session.steps] == ["ok"]
+
+
+@pytest.mark.parametrize("source", ["", "another"])
+def test_a_green_drill_that_restored_nothing_of_the_source_proves_nothing(session, monkeypatch, source):
+    drilled(monkeypatch, source=source)
+    prove(session)
+    assert session.catalogs["here"].proofs["weekly"].outcome == "not proven"
+    assert "restored no backup of source etcd" in session.steps[0].detail
+
+
+@pytest.mark.parametrize(("verdict", "outcome"), [(Verdict.FAIL, "not proven"), (Verdict.ERROR, "error")])
+def test_a_drill_that_is_not_green_is_a_failure_and_the_last_proof_stays_known(session, monkeypatch, verdict, outcome):
+    known(session, age=WEEK)
+    drilled(monkeypatch, verdict=verdict, reason="the marker is missing")
+    prove(session)
+    record = session.catalogs["here"].proofs["weekly"]
+    assert (record.outcome, record.last_proven) == (outcome, NOW - WEEK)
+    assert [step.outcome for step in session.steps] == ["failed"]
+    assert "the marker is missing" in session.steps[0].detail
+
+
+def test_a_drill_that_cannot_be_run_here_is_no_proof(session, monkeypatch):
+    drilled(monkeypatch)
+    monkeypatch.setattr(proofs, "why_not_run", lambda *_, **__: "it needs containers")
+    prove(session)
+    assert session.catalogs["here"].proofs["weekly"].outcome == "error"
+    assert "it needs containers" in session.steps[0].detail
