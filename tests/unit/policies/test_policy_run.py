@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from policy_worlds import add_backup, policy
 
-from clusterguard.errors import RunInProgressError, StoreUnavailableError
+from clusterguard.errors import ConfigError, RunInProgressError, StoreUnavailableError
 from clusterguard.model.catalog import RunRecord
-from clusterguard.model.policy import Location
+from clusterguard.model.policy import Encryption, Location
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.copies.places import open_places
 from clusterguard.policies.runs.lock import Rhythm, locked
@@ -82,6 +83,16 @@ def test_retention_is_planned_without_a_change(wanted, runner):
         ("there", ["etcd-003"]),
     ]
     assert len(open_places(wanted)[0].catalog().entries) == 3
+
+
+def test_who_only_removes_needs_no_key(wanted, runner):
+    fill(wanted, 1, 2, 3)
+    sealed = replace(wanted, encryption=Encryption(recipients_file="/nowhere/recipients.txt"))
+    keyless = replace(runner, policy=sealed, trust_clock=True)
+    assert len(keyless.planned_retention()) == 2
+    assert [step.outcome for step in keyless.run(["retain"]).steps if step.verb == "delete"] == ["ok", "ok"]
+    with pytest.raises(ConfigError, match="recipients"):
+        keyless.run(["verify", "retain"])
 
 
 def test_a_run_beside_another_one_does_nothing(wanted, runner):

@@ -31,6 +31,7 @@ from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.policies.watching.metrics import publish
 from clusterguard.policies.watching.notifications import notify
 from clusterguard.policies.watching.status import policy_status
+from clusterguard.stores.sealing import Seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +81,9 @@ class PolicyRunner:
             ConfigError: A secret that the policy names is not to be had, or is none.
             RunInProgressError: Another run of the policy is at work.
         """
-        return self._cycle([_PARTS[part] for part in PARTS if part in parts], backs_up="backup" in parts)
+        # Who only removes needs no key: not one that opens, and not one that seals.
+        session = self._session(seal=None if set(parts) == {"retain"} else seal_of(self.policy, self.environ))
+        return self._cycle(session, [_PARTS[part] for part in PARTS if part in parts], backs_up="backup" in parts)
 
     def rotate(self, old: Policy) -> RunReport:
         """Seal every copy anew, for who may read the policy's backups from now on.
@@ -93,7 +96,8 @@ class PolicyRunner:
             RunInProgressError: Another run of the policy is at work.
         """
         before = seal_of(old, self.environ)
-        return self._cycle([partial(reseal_all, old=before)], backs_up=False)
+        session = self._session(seal=seal_of(self.policy, self.environ))
+        return self._cycle(session, [partial(reseal_all, old=before)], backs_up=False)
 
     def planned_retention(self) -> tuple[PlannedRetention, ...]:
         """Return what a run would keep and remove now, by what lies in the locations that answer; nothing is changed.
@@ -101,15 +105,15 @@ class PolicyRunner:
         Raises:
             StoreUnavailableError: No location answers.
         """
-        session = self._session()
+        session = self._session(seal=None)
         self._reach(session)
         return plan_retention_of(session)
 
-    def _session(self) -> Session:
+    def _session(self, *, seal: Seal | None) -> Session:
         return Session(
             policy=self.policy,
             run=new_run_id(self.now()),
-            seal=seal_of(self.policy, self.environ),
+            seal=seal or Seal(),
             environ=self.environ,
             tell=self.tell,
             progress=self.progress,
@@ -117,8 +121,8 @@ class PolicyRunner:
             trust_clock=self.trust_clock,
         )
 
-    def _cycle(self, work: Sequence[Callable[[Session], None]], *, backs_up: bool) -> RunReport:
-        session, began = self._session(), self.now()
+    def _cycle(self, session: Session, work: Sequence[Callable[[Session], None]], *, backs_up: bool) -> RunReport:
+        began = self.now()
         # Whoever waits for the nightly backup must not take a verification at noon for it.
         session.beats = backs_up
         if backs_up:
