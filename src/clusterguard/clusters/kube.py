@@ -358,13 +358,26 @@ class KubeClient:
 
     # ---- reading -----------------------------------------------------------------------------------------
 
-    def get(self, resource: ApiResource, name: str, namespace: str | None = None) -> Json:
+    def get(
+        self,
+        resource: ApiResource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        timeout_seconds: float = _READ_SECONDS,
+    ) -> Json:
         """Return one object.
+
+        Args:
+            resource: The kind.
+            name: Its name.
+            namespace: Its namespace, or None where the kind has none.
+            timeout_seconds: How long the server may stay silent.
 
         Raises:
             ResourceNotFoundError: There is none.
         """
-        return self.request("GET", resource.path(namespace, name)).json()
+        return self.request("GET", resource.path(namespace, name), timeout_seconds=timeout_seconds).json()
 
     def list(
         self,

@@ -216,7 +216,7 @@ class Api:
     def resource(self, kind):
         return kind
 
-    def get(self, kind, name, namespace=None):
+    def get(self, kind, name, namespace=None, **_):
         if (kind, name) != ("ConfigMap", "kube-root-ca.crt"):
             raise ResourceNotFoundError(name)
         return {"data": {"ca.crt": self.ca}}

@@ -308,11 +308,15 @@ def test_a_node_of_another_cluster_is_refused(node):
 
 
 def test_a_cluster_that_does_not_answer_can_be_restored(node):
+    asked = []
+
     class Gone(Api):
-        def get(self, *_):
+        def get(self, *_, timeout_seconds):
+            asked.append(timeout_seconds)
             raise ClusterUnreachableError("refused")
 
     control_plane(node, api=Gone()).check(needed_bytes=10)
+    assert max(asked) <= 15, "one without etcd would keep the question for a minute, and the restore with it"
 
 
 def test_everything_that_is_missing_is_told_at_once(node):

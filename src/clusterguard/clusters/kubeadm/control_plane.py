@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KubeadmControlPlane"]
 
+_API_SECONDS = 15
 _TIMED_OUT = 124  # exit code of timeout(1)
 _LOG_LINES = 8
 _LOCK_SECONDS = 30.0  # a killed run's last command on the node ends first; then the lock is free
@@ -318,7 +319,9 @@ class KubeadmControlPlane:
         ours = self._shell.run(["cat", "/etc/kubernetes/pki/ca.crt"])
         api = self._api()
         try:
-            published = api.get(api.resource("ConfigMap"), "kube-root-ca.crt", "kube-system")
+            resource = api.resource("ConfigMap")
+            # An API server that has lost its etcd keeps the question for a minute, and the restore with it.
+            published = api.get(resource, "kube-root-ca.crt", "kube-system", timeout_seconds=_API_SECONDS)
         except ClusterUnreachableError:
             return []  # a lost cluster is why people restore
         theirs = str((published.get("data") or {}).get("ca.crt", ""))
