@@ -375,7 +375,7 @@ def test_a_node_of_another_cluster_is_refused(cluster, shell):
         def resource(self, kind):
             return kind
 
-        def get(self, *_):
+        def get(self, *_, **__):
             return {"data": {"ca.crt": "another"}}
 
     plane = KubeadmControlPlane(shell=shell, api=Foreign)
