@@ -48,7 +48,6 @@ class BackupEntry:
         verified: When it was last read back and found whole, UTC; None for never.
         depth: How deep that looked.
         problem: What the last verification found wrong; empty for nothing.
-        locked_until: Until when the location lets nobody remove it; None for no lock.
     """
 
     source: str
@@ -63,7 +62,6 @@ class BackupEntry:
     verified: datetime | None = None
     depth: Depth | None = None
     problem: str = ""
-    locked_until: datetime | None = None
 
     @property
     def key(self) -> str:
@@ -225,7 +223,7 @@ def _with_moments(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _entry(document: Mapping[str, Any]) -> BackupEntry:
-    return BackupEntry(**_with_moments(document, "created", "verified", "locked_until"))
+    return BackupEntry(**_with_moments(document, "created", "verified"))
 
 
 def _run(document: Mapping[str, Any]) -> RunRecord:

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from clusterguard.model.policy import EtcdSource, Location, Policy, Proof, Schedule, VeleroSource
+from clusterguard.model.policy import Location, Policy, Proof, Schedule, VeleroSource
 from clusterguard.policies.deploy.kubernetes import IN_CLUSTER
 
-_PKI = "/etc/kubernetes/pki/etcd"
-NODE_ETCD = EtcdSource(
-    name="etcd",
-    endpoints=("https://127.0.0.1:2379",),
-    ca=f"{_PKI}/ca.crt",
-    cert=f"{_PKI}/healthcheck-client.crt",
-    key=f"{_PKI}/healthcheck-client.key",
-)
-SECRET_ETCD = EtcdSource(
-    name="etcd",
-    endpoints=("https://etcd.example.com:2379",),
-    ca="/etc/clusterguard/etcd/ca.crt",
-    cert="/etc/clusterguard/etcd/tls.crt",
-    key="/etc/clusterguard/etcd/tls.key",
-)
 SHOP = VeleroSource(name="shop", cluster=IN_CLUSTER, bucket="s3://velero", included_namespaces=("shop",))
 PROVEN = Proof(name="etcd", drill="prove.drill.yaml", source="etcd", every=timedelta(days=7))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from policies_in_pods import NODE_ETCD, PROVEN, SECRET_ETCD, SHOP, policy_in
+from policies_in_pods import PROVEN, SHOP, policy_in
 
 from clusterguard.clusters import EmbeddedCluster, KubeClient
 from clusterguard.errors import ForbiddenError
@@ -20,6 +20,7 @@ from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.velero import InstallOptions, LocationSpec, VeleroClient
 from clusterguard.velero.install import install
 from clusterguard.velero.resources import resource_of
+from policies_for_pods import NODE_ETCD, SECRET_ETCD
 
 pytestmark = pytest.mark.programs
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from policies_for_pods import NODE_ETCD, SHOP
 
 from clusterguard.model.policy import (
     Encryption,
@@ -16,6 +15,7 @@ from clusterguard.model.policy import (
     Schedule,
     Secret,
 )
+from policies_for_pods import NODE_ETCD, SHOP
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
 
-__all__ = ["back_up", "fan_out_of", "judge_copies"]
+__all__ = ["back_up"]
 
 
 @singledispatch
@@ -47,7 +47,7 @@ def back_up(source: Source, session: Session) -> None:
 def _(source: EtcdSource, session: Session) -> None:
     name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
-        fan = fan_out_of(source.name, session)
+        fan = _fan_out_of(source.name, session)
         store = SealedStore(fan, session.seal)
 
         def annotate(key: str) -> Mapping[str, Any]:
@@ -69,7 +69,7 @@ def _(source: EtcdSource, session: Session) -> None:
             task.digest, task.size = entry.sha256, entry.size
             _tell_failures(fan, session, source.name, name)
             copies = _read_back(entry, session, fan, access)
-        judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
+        _judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
         task.detail = f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes" + (
             f", {entry.size:,} stored; {task.detail}" if entry.size != record.size else f"; {task.detail}"
         )
@@ -86,24 +86,24 @@ def _(source: VeleroSource, session: Session) -> None:
             outcome.raise_for_findings()
         bucket = _bucket(source)
         _require_intact(bucket, name, session.now())
-        fan = fan_out_of(source.name, session)
+        fan = _fan_out_of(source.name, session)
         record = _copy_velero(source, session, fan, bucket, name, backup.started or session.now())
         entry = velero_entry(record)
         task.size = entry.size
         _tell_failures(fan, session, source.name, name)
         copies = _read_back(entry, session, fan, None)
-        judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
+        _judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
         task.detail = f"{len(record.objects)} files, {entry.size:,} bytes; {task.detail}"
         if source.volumes != "none" and task.outcome == "ok":
             task.detail += "; the data of volumes stays where Velero put it, and has no further copy"
 
 
-def fan_out_of(source: str, session: Session) -> FanOutStore:
+def _fan_out_of(source: str, session: Session) -> FanOutStore:
     """Return the folder of a source in every location that answers, as one store to write to."""
     return FanOutStore({place.name: place.of_source(source) for place in session.places}, minimum=1)
 
 
-def judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None:
+def _judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None:
     """Say whether there are enough copies that were read back."""
     wanted = session.policy.copies
     task.detail = f"{sound} of {made} copies read back and whole"

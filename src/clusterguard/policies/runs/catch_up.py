@@ -65,7 +65,7 @@ def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
             except ClusterGuardError as error:
                 problem = error.message
             if not problem:
-                copied = replace(entry, verified=session.now(), depth="bytes", problem="", locked_until=None)
+                copied = replace(entry, verified=session.now(), depth="bytes", problem="")
                 session.know(place, [copied])
                 task.outcome, task.detail = "ok", f"caught up from {donor.name}, read back and whole"
                 return

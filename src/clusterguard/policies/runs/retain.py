@@ -65,7 +65,7 @@ def plan_for(
             verified=each.sound,
             # A record that names no run was not written by a policy: somebody put it there.
             ours=bool(each.run),
-            locked_until=held.get(each.name, each.locked_until),
+            locked_until=held.get(each.name),
         )
         for each in entries
     ]

@@ -7,7 +7,6 @@ the metrics and those who are to be told get what was seen.
 from __future__ import annotations
 
 import getpass
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from clusterguard.model.catalog import Catalog
     from clusterguard.model.policy import Policy
+    from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.retain import PlannedRetention
 
 __all__ = ["PARTS", "Part", "PolicyRunner"]
@@ -106,7 +106,7 @@ class PolicyRunner:
             StoreUnavailableError: No location answers.
         """
         session = self._session(seal=None)
-        self._reach(session)
+        self._reach(session, open_places(self.policy))
         return plan_retention_of(session)
 
     def _session(self, *, seal: Seal | None) -> Session:
@@ -142,15 +142,13 @@ class PolicyRunner:
     # ---- the work ----------------------------------------------------------------------------------------
 
     def _work(self, session: Session, work: Sequence[Callable[[Session], None]]) -> None:
-        self._reach(session)
-        with ExitStack() as stack:
-            lock = stack.enter_context(locked(session.places, run=session.run, wait_seconds=self.wait_seconds))
+        places = open_places(self.policy)
+        with locked(places, run=session.run, wait_seconds=self.wait_seconds) as lock:
             session.lock = lock
             for name, error in lock.failures.items():
                 self._tell_of_absence(session, name, error)
-                session.drop(name)
             # What the last run left is known for certain only now that no other run is at work.
-            self._reach(session)
+            self._reach(session, [place for place in places if place.name not in lock.failures])
             self._compare_clocks(session)
             try:
                 for part in work:
@@ -159,10 +157,8 @@ class PolicyRunner:
             finally:
                 self._account(session)
 
-    def _reach(self, session: Session) -> None:
-        """Ask every location for its catalog; those that do not answer are left out and told of."""
-        known = {place.name for place in session.places}
-        places = session.places or open_places(self.policy)
+    def _reach(self, session: Session, places: Sequence[Place]) -> None:
+        """Ask locations for their catalogs; those that do not answer are left out and told of."""
         found = read_catalogs(places)
         answering = []
         for place in places:
@@ -172,11 +168,10 @@ class PolicyRunner:
                 continue
             answering.append(place)
             session.catalogs[place.name] = catalog
-            if not known:
-                for note in catalog.notes:
-                    session.add(
-                        StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=place.name)
-                    )
+            for note in catalog.notes:
+                session.add(
+                    StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=place.name)
+                )
         session.places = tuple(answering)
         session.failed_before = {
             name
