@@ -12,7 +12,7 @@ import pytest
 from policy_worlds import data_of, places_of, policy, put
 
 from clusterguard.errors import RunInProgressError, StoreUnavailableError
-from clusterguard.policies.runs.lock import Holder, Rhythm, locked
+from clusterguard.policies.runs.lock import Holder, Rhythm, RunLock, locked
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.memory import MemoryStore
 
@@ -102,6 +102,13 @@ def test_a_process_of_another_container_or_boot_is_not_taken_for_dead(places, sp
     began = time.monotonic()
     with locked(places, run="mine", rhythm=QUICK):
         assert time.monotonic() - began >= QUICK.patience_seconds
+
+
+def test_a_lock_that_another_run_took_over_first_is_let_be(places):
+    stale = Holder(run="dead", host="elsewhere", pid=7, born=1.0)
+    held_by(places[0], run="quicker")
+    RunLock(places, run="mine", rhythm=QUICK)._clear(places[0].root, stale)
+    assert holder_of(places[0])["run"] == "quicker"
 
 
 def test_half_a_lock_is_nobodys(places):

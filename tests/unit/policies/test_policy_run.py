@@ -95,11 +95,14 @@ def test_who_only_removes_needs_no_key(wanted, runner):
         keyless.run(["verify", "retain"])
 
 
-def test_a_run_beside_another_one_does_nothing(wanted, runner):
+def test_a_run_beside_another_one_does_nothing(wanted, runner, monkeypatch):
+    told = []
+    monkeypatch.setattr("clusterguard.policies.runs.run.notify", lambda *_, **__: told.append("failed") or ())
     fill(wanted, 1)
     other = locked(open_places(wanted), run="other", rhythm=Rhythm(beat_seconds=0.05))
     with other, pytest.raises(RunInProgressError, match="run other"):
         runner.run(["verify"])
+    assert told == [], "the other run tells what comes of it"
     assert not open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound
 
 
