@@ -1,6 +1,6 @@
 """Every error that clusterguard raises on purpose.
 
-    ClusterGuardError                     .hint says what to do next; .retryable whether trying again may help
+    ClusterGuardError                     .code, .fields, .hint: what to do next; .retryable: whether it may help
     ├── ConfigError                       the request itself is wrong; nothing was touched
     │   └── InvalidDocumentError          a file: path:line:column, what was seen, what was meant
     │       ├── InvalidDrillError         a drill file
@@ -46,9 +46,12 @@ SDK errors never cross the module that owns the SDK: they are chained as ``__cau
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import re
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from clusterguard.model.report import ValidationReport
 
 __all__ = [
@@ -94,16 +97,42 @@ __all__ = [
     "WrongKeyError",
 ]
 
+_WORDS: Final = re.compile("[A-Z][a-z]*")
+
 
 class ClusterGuardError(Exception):
-    """Base of all: ``str(error)`` is what was seen, ``hint`` the next step, or None where none is known."""
+    """Base of all errors: ``str(error)`` is what was seen. Match on the class and the code; the wording may change.
 
+    Attributes:
+        code: Stable name of what went wrong, in kebab case: the class's own (``SnapshotCorruptError`` has
+            ``snapshot-corrupt``) unless the raiser gives a narrower one. Listed in docs/reference/errors.md.
+        fields: The values that the message is made of, by name, where a caller may want them.
+        hint: The next step, or None where none is known.
+        retryable: Whether the same call may succeed later.
+    """
+
+    code: str = "error"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "code" not in vars(cls):
+            cls.code = "-".join(_WORDS.findall(cls.__name__.removesuffix("Error"))).lower()
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.fields = dict(fields or {})
+        if code is not None:
+            self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
         # An exception is copied by calling its class with its args, which keyword-only parameters do not survive.

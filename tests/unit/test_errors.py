@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,9 @@ from clusterguard.model.report import ValidationReport
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 IDS = [error.__name__ for error in CLASSES]
+
+
+ERRORS_PAGE = Path(__file__).parents[2] / "docs/reference/errors.md"
 
 
 def drawn():
@@ -30,7 +34,7 @@ def example(kind):
     """Return an error that bears everything its class can bear."""
     if kind is errors.RestoreValidationError:
         return kind(ValidationReport(compared=0))
-    values = {"seconds": 5, "rolled_back": True, "exit_code": 1}
+    values = {"seconds": 5, "rolled_back": True, "exit_code": 1, "fields": {"path": "/a"}}
     named = [one.name for one in inspect.signature(kind).parameters.values() if one.kind is one.KEYWORD_ONLY]
     return kind("what was seen", **{name: values.get(name, f"some {name}") for name in named})
 
@@ -72,3 +76,21 @@ def test_trying_again_may_help_exactly_where_somebody_did_not_answer():
 def test_a_timeout_tells_what_was_waited_for_and_seen():
     error = errors.WaitTimeoutError("etcd starts", seconds=2.5, last_seen="port closed")
     assert str(error) == "etcd starts: not within 2.5 s; last seen: port closed"
+
+
+def test_every_class_has_a_code_of_its_own():
+    assert len({kind.code for kind in CLASSES}) == len(CLASSES)
+    assert errors.SnapshotCorruptError.code == "snapshot-corrupt"
+    assert errors.VeleroNotInstalledError.code == "velero-not-installed"
+
+
+def test_the_documented_codes_are_those_of_the_classes():
+    documented = dict(re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", ERRORS_PAGE.read_text(), re.MULTILINE))
+    assert documented == {kind.code: kind.__name__ for kind in CLASSES}
+
+
+def test_an_error_can_carry_a_narrower_code_and_its_values():
+    error = errors.StoreError("scratch is full", code="scratch-full", fields={"folder": "/scratch"})
+    twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (twin.code, twin.fields) == ("scratch-full", {"folder": "/scratch"})
+    assert errors.StoreError("another").code == "store"
