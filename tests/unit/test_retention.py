@@ -134,6 +134,12 @@ def test_where_none_is_verified_the_newest_stays():
     assert reasons(decided)["d0040"][0] == "it is the newest one, and none is verified"
 
 
+def test_what_is_known_to_be_damaged_is_guarded_only_where_nothing_else_is_left():
+    damaged = days_ago(40, damaged=True)
+    assert kept([damaged, days_ago(50), days_ago(60)], maximum_age=timedelta(days=1)) == ["d0050"]
+    assert kept([damaged, days_ago(50, damaged=True)], maximum_age=timedelta(days=1)) == ["d0040"]
+
+
 def test_what_others_wrote_stays_and_uses_up_no_rule():
     backups = [days_ago(0, ours=False, verified=True), days_ago(1), days_ago(2), days_ago(99, ours=False)]
     decided = plan(backups, last=1, maximum_age=timedelta(days=30))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["fetch", "retain", "rotate", "run"]
 
 _FAILED = 1
+_COULD_NOT_TELL = 2
 
 _File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
 _Wait = Annotated[
@@ -43,7 +44,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only what is not well, as cron likes it.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Do what a policy says, once: back up, verify, remove, prove. Exit code 1: it failed, or too few copies hold."""
+    """Do what a policy says, once: back up, verify, remove, prove.
+
+    Exit code 1: it failed, too few copies hold, or a drill did not restore. 2: it could not be done, or not be told.
+    """
     from clusterguard.policies.runs.run import PARTS, PolicyRunner
     from clusterguard.terminal import err, out
     from clusterguard.terminal.run_view import RunView
@@ -64,6 +68,8 @@ def run(
         view.finish(report)
     if report.outcome == "failed":
         raise typer.Exit(_FAILED)
+    if report.undecided:
+        raise typer.Exit(_COULD_NOT_TELL)
 
 
 def retain(
@@ -172,6 +178,7 @@ def _as_dict(report: RunReport) -> dict[str, Any]:
                 "size": step.size,
                 "seconds": round(step.seconds, 3),
                 "detail": step.detail,
+                "code": step.code,
                 "hint": step.hint,
             }
             for step in report.steps

@@ -49,6 +49,7 @@ from clusterguard.errors import (
     ClusterUnreachableError,
     DrillError,
     NotAllowedError,
+    ObjectCorruptError,
     ObjectNotFoundError,
     ResourceNotFoundError,
     RestoreError,
@@ -656,6 +657,7 @@ def _verdict_of(error: ClusterGuardError, preferred: Verdict | None) -> Verdict:
     proven_bad = (
         RestoreError,
         SnapshotError,
+        ObjectCorruptError,
         ObjectNotFoundError,
         WaitTimeoutError,
         BackupCorruptError,

@@ -23,7 +23,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from clusterguard.errors import SnapshotCorruptError, SnapshotError
+from clusterguard.errors import SnapshotCorruptError, StoreError
 from clusterguard.etcd.integrity import DIGEST_SIZE
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def corrupt(page: int, problem: str) -> SnapshotCorruptError:
     return SnapshotCorruptError(f"page {page}: {problem}", hint=_HINT)
 
 
-def unreadable(error: OSError) -> SnapshotError:
-    """Return the error for bytes that the system does not give."""
-    return SnapshotError(f"cannot be read: {error.strerror}", hint="check the path, its permissions and the disk")
+def unreadable(error: OSError) -> StoreError:
+    """Return the error for bytes that the system does not give: it says nothing about what they are."""
+    return StoreError(f"cannot be read: {error.strerror}", hint="check the path, its permissions and the disk")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +303,7 @@ class BoltFile:
 
         Raises:
             SnapshotCorruptError: It ends before them.
-            SnapshotError: They cannot be read.
+            StoreError: They cannot be read.
         """
         data = self._pread(size, offset)
         while len(data) < size:

@@ -158,7 +158,8 @@ class EtcdSnapshotter:
 
         Raises:
             ObjectNotFoundError: There is none of that name.
-            SnapshotCorruptError: Its record cannot be read.
+            SnapshotCorruptError: Its record is damaged, or is none.
+            ConfigError: A later release wrote its record.
         """
         try:
             text = read_object(self._store, _checked(name) + _RECORD, most_bytes=_LARGEST_RECORD)
@@ -170,8 +171,8 @@ class EtcdSnapshotter:
             raise SnapshotCorruptError(f"{name}{_RECORD} is larger than any record of a snapshot") from error
         try:
             return Snapshot.from_json(text.decode(errors="replace"))
-        except SnapshotCorruptError as error:
-            raise SnapshotCorruptError(f"{name}{_RECORD}: {error.message}", hint=error.hint) from error
+        except (SnapshotCorruptError, ConfigError) as error:
+            raise type(error)(f"{name}{_RECORD}: {error.message}", hint=error.hint) from error
 
     def delete(self, name: str) -> None:
         """Remove a snapshot, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
@@ -188,6 +189,9 @@ class EtcdSnapshotter:
 
         Raises:
             ObjectNotFoundError: There is no such snapshot.
+            SnapshotCorruptError: Its record cannot be read.
+            StoreError: The bytes could not be read, opened or put into the scratch folder: whether they are intact is
+                not known.
         """
         snapshot = self.find(name)
         checks: list[CheckOutcome] = []
@@ -195,7 +199,7 @@ class EtcdSnapshotter:
             with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
                 evidence = self._evidence(path, snapshot)
                 live = self._live_check(evidence, path)
-        except (SnapshotError, ObjectNotFoundError) as error:
+        except (SnapshotError, ObjectCorruptError, ObjectNotFoundError) as error:
             checks.append(CheckOutcome(name="bytes", ok=False, detail=error.message))
             return VerifyReport(snapshot=snapshot, checks=tuple(checks))
         checks.append(
@@ -419,7 +423,7 @@ class EtcdSnapshotter:
             try:
                 with EtcdGateway(self._access, endpoint) as gateway:
                     live = gateway.hash_kv(revision)
-            except EtcdError as error:
+            except (EtcdError, ConfigError) as error:  # a certificate that cannot be read is no trouble of the file's
                 told.append(error.message)
                 continue
             ours = _hash_to_compare(evidence.structure.hash_kv, live, path)

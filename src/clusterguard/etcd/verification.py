@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import ClusterGuardError, SnapshotCorruptError, SnapshotError
+from clusterguard.errors import SnapshotCorruptError, SnapshotError, StoreError
 from clusterguard.etcd import mvcc
 from clusterguard.etcd.boltdb import BoltFile, unreadable
 from clusterguard.etcd.hashkv import HashKV, KeyspaceHasher, current_revision
@@ -92,7 +92,7 @@ def verify_file(
     Raises:
         SnapshotIncompleteError: Its size is not that of a snapshot.
         SnapshotCorruptError: It is not intact; the message says where.
-        SnapshotError: It cannot be read.
+        StoreError: It cannot be read, which says nothing about it.
     """
     task = f"verifying {path.name}"
     with _opened(path) as descriptor:
@@ -192,7 +192,7 @@ def open_database(path: Path) -> Iterator[BoltFile]:
 
     Raises:
         SnapshotCorruptError: It is no database.
-        SnapshotError: It cannot be read.
+        StoreError: It cannot be read.
     """
     with _opened(path) as descriptor:
         yield BoltFile(descriptor)
@@ -205,7 +205,10 @@ def _opened(path: Path) -> Iterator[int]:
     except OSError as error:
         raise _at(path, unreadable(error)) from error
     with file:
-        yield file.fileno()
+        try:
+            yield file.fileno()
+        except StoreError as error:
+            raise _at(path, error) from error
 
 
 def _check_trailer(descriptor: int, stop: Event) -> Integrity:
@@ -220,7 +223,6 @@ def _check_trailer(descriptor: int, stop: Event) -> Integrity:
     return checker.finish()
 
 
-def _at(path: Path, error: ClusterGuardError, *, detail: str = "") -> SnapshotError:
+def _at(path: Path, error: SnapshotError | StoreError, *, detail: str = "") -> SnapshotError | StoreError:
     """Name the file in an error about its bytes."""
-    kind = type(error) if isinstance(error, SnapshotError) else SnapshotError
-    return kind(f"{path}: {error.message}{detail}", hint=error.hint)
+    return type(error)(f"{path}: {error.message}{detail}", hint=error.hint, code=error.code, fields=error.fields)

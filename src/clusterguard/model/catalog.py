@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import orjson
 
-from clusterguard.errors import ConfigError
+from clusterguard.errors import ConfigError, ObjectCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-__all__ = ["CATALOG_FORMAT", "BackupEntry", "Catalog", "Depth", "ProofRecord", "RunRecord", "entry_key"]
+__all__ = ["CATALOG_FORMAT", "BackupEntry", "Catalog", "Depth", "ProofOutcome", "ProofRecord", "RunRecord", "entry_key"]
 
 CATALOG_FORMAT: Final = 1
+
+ProofOutcome: TypeAlias = Literal["proven", "not proven", "error"]
+"""``error``: whether the backup restores could not be tried, or not to the end."""
 
 Depth: TypeAlias = Literal["bytes", "contents"]
 """How deep a verification looked: the stored bytes are as written; or what is in them was opened and is whole."""
@@ -46,8 +49,9 @@ class BackupEntry:
         revision: Of etcd; None for Velero.
         run: The run that made it.
         verified: When it was last read back and found whole, UTC; None for never.
-        depth: How deep that looked.
-        problem: What the last verification found wrong; empty for nothing.
+        depth: How deep anybody has looked into these bytes.
+        problem: What a verification found wrong with it; empty for nothing.
+        unread: What kept the last verification from looking; empty where it could. It says nothing of the copy.
     """
 
     source: str
@@ -62,6 +66,7 @@ class BackupEntry:
     verified: datetime | None = None
     depth: Depth | None = None
     problem: str = ""
+    unread: str = ""
 
     @property
     def key(self) -> str:
@@ -117,7 +122,7 @@ class ProofRecord:
     source: str
     backup: str
     at: datetime
-    outcome: Literal["proven", "not proven", "error"]
+    outcome: ProofOutcome
     detail: str = ""
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
@@ -186,7 +191,8 @@ class Catalog:
         """Read one.
 
         Raises:
-            ConfigError: It is no catalog, or one of a later release.
+            ObjectCorruptError: It is damaged, or is no catalog.
+            ConfigError: A later release wrote it.
         """
         try:
             document = orjson.loads(text)
@@ -206,7 +212,7 @@ class Catalog:
                 proofs={each["proof"]: _proof(each) for each in document["proofs"]},
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(
+            raise ObjectCorruptError(
                 f"the catalog cannot be read: {error}",
                 hint="remove it: it is made anew from the records of the backups",
             ) from error

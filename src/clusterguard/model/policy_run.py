@@ -37,6 +37,7 @@ class StepReport:
         outcome: ``warning``: the backup counts all the same, and somebody should look.
         at: When it ended, UTC.
         detail: In words; for a failure what was seen.
+        code: Stable name of what is wrong, one of those in docs/reference/errors.md; empty for nothing.
         hint: What to do about it; empty for nothing.
         source: Of the policy; empty where it is about all of them.
         location: Of the policy; empty where it is about all of them.
@@ -50,6 +51,7 @@ class StepReport:
     outcome: Outcome
     at: datetime
     detail: str = ""
+    code: str = ""
     hint: str = ""
     source: str = ""
     location: str = ""
@@ -90,6 +92,11 @@ class RunReport:
         """The worst of all steps."""
         seen = {step.outcome for step in self.steps}
         return "failed" if "failed" in seen else "warning" if "warning" in seen else "ok"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a proof was due, and could not be tried to its end: that is neither a yes nor a no."""
+        return any(step.code == "proof-undecided" for step in self.steps)
 
     def with_outcome(self, outcome: Outcome) -> Iterator[StepReport]:
         """Yield the steps that ended so."""

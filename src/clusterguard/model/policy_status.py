@@ -136,6 +136,9 @@ class LocationStatus:
         oldest: When the oldest was taken; None for none.
         newest: When the newest was taken.
         unverified: Copies that were never read back.
+        unread: Copies, verified before or not, that could not be read the last time a run wanted to: nothing is known
+            against them.
+        unread_reason: What kept it from one of them.
         verification_overdue: Copies that were last read back longer ago than the policy says.
         verification_long_overdue: Those of them where it is twice as long ago, or longer.
         damaged: Copies that were found damaged.
@@ -155,6 +158,8 @@ class LocationStatus:
     oldest: datetime | None = None
     newest: datetime | None = None
     unverified: int = 0
+    unread: int = 0
+    unread_reason: str = ""
     verification_overdue: int = 0
     verification_long_overdue: int = 0
     damaged: int = 0

@@ -6,7 +6,7 @@ Rules keep, limits remove, and guards have the last word:
   without any backup does not use one of them up. Without any rule everything is kept by rule.
 - A **limit** (age, bytes) removes what rules would keep, oldest first.
 - A **guard** keeps what must not go whatever rules and limits say: the newest verified backup (where none is verified,
-  the newest of all), what clusterguard did not write, and what an object lock still holds.
+  the newest that is not known to be damaged), what clusterguard did not write, and what an object lock still holds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class StoredBackup:
         created: When it was made, with a time zone.
         size: Bytes that it takes up.
         verified: Whether it was read back since, and was intact.
+        damaged: Whether it was read back since, and was not.
         ours: Whether clusterguard wrote it; anything else is never touched.
         locked_until: Until when the location lets nobody remove it, or None.
     """
@@ -41,6 +42,7 @@ class StoredBackup:
     created: datetime
     size: int = 0
     verified: bool = False
+    damaged: bool = False
     ours: bool = True
     locked_until: datetime | None = None
 
@@ -179,7 +181,7 @@ def _guards(newest_first: Sequence[StoredBackup], now: datetime) -> dict[str, st
             guards[backup.name] = "clusterguard did not write it"
     ours = [backup for backup in newest_first if backup.ours]
     verified = next((backup for backup in ours if backup.verified), None)
-    last = verified or next(iter(ours), None)
+    last = verified or next((backup for backup in ours if not backup.damaged), next(iter(ours), None))
     if last is not None:
         guards[last.name] = (
             "it is the newest verified one" if verified else "it is the newest one, and none is verified"

@@ -101,6 +101,7 @@ class Snapshot:
 
         Raises:
             SnapshotCorruptError: It is no such record; the message names the field.
+            ConfigError: A later release wrote it, which is no fault of the snapshot.
         """
         document = _parse(text)
         values = {name: _required(document, name, kind) for name, kind in _KINDS.items()}
@@ -187,10 +188,15 @@ def _parse(text: str | bytes) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise _wrong("it is no JSON object")
     found = document.get("format")
+    if type(found) is int and found > FORMAT:
+        raise ConfigError(
+            f"the snapshot's record has format {found}; this release reads {FORMAT}",
+            hint="a later release wrote it: use that one",
+        )
     if found != FORMAT or isinstance(found, bool):
         raise SnapshotCorruptError(
             f"the snapshot's record has format {found!r}; this release reads {FORMAT}",
-            hint="a later release wrote it, or it is no record of a snapshot",
+            hint="it is no record of a snapshot",
         )
     return document
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError
+from clusterguard.errors import BackupCorruptError, ConfigError, ObjectCorruptError, ObjectNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.velero.bucket_checks import judge
@@ -243,7 +243,7 @@ class _Reading:
         try:
             with self._opened(key) as stream:
                 return read(stream, self._limits)
-        except BackupCorruptError as error:
+        except (BackupCorruptError, ObjectCorruptError) as error:
             return Unreadable(error.message)
         except ObjectNotFoundError:
             return Unreadable("it was listed, and is gone")

@@ -12,6 +12,9 @@ import uuid
 import pytest
 from policy_nights import bucket_of, http_server, names_in
 
+from clusterguard.errors import StoreUnavailableError
+from clusterguard.stores import LocalStore
+
 pytestmark = pytest.mark.programs
 
 
@@ -165,6 +168,42 @@ def test_a_key_that_opens_nothing_of_ours_fails_the_night(nightly, keys, toolcha
     said = nightly.run(code=1)
     assert "the policy's own key does not open what was just sealed" in said
     assert "AGE-SECRET-KEY" not in said
+
+
+@pytest.mark.parametrize("trouble", ["no room", "no answer"])
+def test_trouble_while_reading_back_leaves_a_backup_that_can_be_fetched(nightly, keys, monkeypatch, trouble):
+    """No room to open what was just sealed, or a store that does not give it: every byte is fine all the same."""
+    nightly.write(encryption=encrypted(keys))
+    nightly.run()
+    with monkeypatch.context() as broken:
+        if trouble == "no room":
+            # Without its catalog a copy is one that nobody has read yet.
+            (nightly.folder / "disk" / "nightly" / ".clusterguard" / "catalog.json").unlink()
+            broken.setattr("tempfile.tempdir", str(nightly.folder / "not there"))
+            report = nightly.report("--step", "verify")
+        else:
+            broken.setattr(LocalStore, "get", refusing(LocalStore.get, ".age"))
+            report = nightly.report(code=1)
+    unread = [step["code"] for step in report["steps"] if step["verb"] == "verify"]
+    assert set(unread) == {"copy-unread"}
+    now = nightly.status()["locations"][0]
+    assert (now["damaged"], now["unverified"], now["unread"]) == (0, int(trouble == "no answer"), 1)
+    newest = max(nightly.files())
+    nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", "./plain")
+    assert (nightly.folder / "plain" / newest).is_file()
+    assert nightly.report("--step", "verify")["outcome"] == "ok"
+    assert nightly.status()["locations"][0]["unverified"] == 0
+
+
+def refusing(get, end):
+    """A store's get that is refused by whoever stands before it."""
+
+    def fail(store, key):
+        if key.endswith(end):
+            raise StoreUnavailableError("503 Slow Down")
+        return get(store, key)
+
+    return fail
 
 
 def test_without_the_key_copies_are_proven_by_their_bytes_and_nobody_opens_them(nightly, keys):

@@ -9,10 +9,12 @@ import pytest
 from clusterguard.drills import Verdict
 from clusterguard.errors import (
     EtcdUnavailableError,
+    ObjectCorruptError,
     ObjectNotFoundError,
     RestoreError,
     SnapshotCorruptError,
     SnapshotIncompleteError,
+    StoreError,
 )
 
 READY_POD = {
@@ -252,6 +254,8 @@ def test_a_check_whose_own_time_is_over_fails(run, spec):
         ("save", SnapshotIncompleteError("the stream ended early"), Verdict.ERROR),
         ("verify", SnapshotCorruptError("a bit is flipped"), Verdict.FAIL),
         ("verify", ObjectNotFoundError("before.db is gone"), Verdict.FAIL),
+        ("verify", ObjectCorruptError("the encrypted bytes are cut"), Verdict.FAIL),
+        ("verify", StoreError("no room in the scratch folder"), Verdict.ERROR),
         ("verify", EtcdUnavailableError("refused"), Verdict.ERROR),
         ("restore", RestoreError("etcd did not start", rolled_back=True), Verdict.FAIL),
         ("restore", SnapshotCorruptError("a bit is flipped"), Verdict.FAIL),

@@ -88,7 +88,13 @@ def test_a_missing_field_is_named(name: str) -> None:
         Snapshot.from_json(json.dumps(document))
 
 
-@pytest.mark.parametrize("found", [2, None, "1", True])
+def test_the_record_of_a_later_release_is_no_damaged_one() -> None:
+    document = json.loads(SNAPSHOT.to_json()) | {"format": 2}
+    with pytest.raises(ConfigError, match="this release reads 1"):
+        Snapshot.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("found", [0, None, "1", True])
 def test_another_format_is_refused(found: object) -> None:
     document = json.loads(SNAPSHOT.to_json()) | {"format": found}
     with pytest.raises(SnapshotCorruptError, match="this release reads 1"):

@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from bolt_pages import HEADER, etcd_image, key_value, revision_key, with_trailer
 
-from clusterguard.errors import SnapshotCorruptError, SnapshotError, SnapshotIncompleteError
+from bolt_pages import HEADER, etcd_image, key_value, revision_key, with_trailer
+from clusterguard.errors import SnapshotCorruptError, SnapshotIncompleteError, StoreError
 from clusterguard.etcd.verification import check_structure, open_database, verify_file
 
 if TYPE_CHECKING:
@@ -62,21 +62,23 @@ def test_a_file_without_its_trailer_opens_but_does_not_verify(tmp_path: Path) ->
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(SnapshotError, match=r"missing\.db: cannot be read: No such file") as caught:
+    with pytest.raises(StoreError, match=r"missing\.db: cannot be read: No such file") as caught:
         verify_file(tmp_path / "missing.db")
     assert caught.value.hint
-    with pytest.raises(SnapshotError, match="cannot be read: Is a directory"):
+    with pytest.raises(StoreError, match="cannot be read: Is a directory"):
         verify_file(tmp_path)
 
 
-def test_a_disk_that_fails_while_reading(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_while_reading_says_nothing_about_the_snapshot(
+    snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     for call in ("preadv", "pread"):
         with monkeypatch.context() as patch:
             patch.setattr(os, call, fail)
-            with pytest.raises(SnapshotError, match=r"snapshot\.db: cannot be read: Input/output error"):
+            with pytest.raises(StoreError, match=r"snapshot\.db: cannot be read: Input/output error"):
                 verify_file(snapshot)
 
 

@@ -13,7 +13,7 @@ from clusterguard.model.policy import Verification
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.retain import clock_problem, plan_retention_of, retain
-from clusterguard.policies.runs.verify import due_for_verification, stored_problem, verify_due
+from clusterguard.policies.runs.verify import check_stored, due_for_verification, verify_due
 from clusterguard.stores.memory import MemoryStore
 
 DAY = timedelta(days=1)
@@ -62,7 +62,7 @@ def test_what_nobody_has_read_is_read_and_known_to_be_whole(wanted, places):
     [
         (lambda root: put(root, "etcd/etcd-001.db.zst.age", b"bytes of etcD", overwrite=True), "sha256"),
         (lambda root: put(root, "etcd/etcd-001.db.zst.age", b"bytes", overwrite=True), "5 bytes"),
-        (lambda root: root.delete("etcd/etcd-001.db.zst.age"), "is gone"),
+        (lambda root: root.delete("etcd/etcd-001.db.zst.age"), "no such object"),
         (lambda root: put(root, "etcd/etcd-001.json", b"{}", overwrite=True), "record"),
     ],
 )
@@ -85,7 +85,8 @@ def test_a_record_and_bytes_that_were_changed_together_are_found_by_the_catalog(
     places[0].root.delete("etcd/etcd-001.json")
     add_backup(places[0], "etcd-001", age=DAY, data=b"other bytes, all of a piece")
     [entry] = session.catalogs["here"].entries.values()
-    assert "another digest than the catalog" in stored_problem(places[0], entry)
+    check = check_stored(places[0], entry)
+    assert (check.state, "catalog" in check.detail) == ("damaged", True)
 
 
 def test_the_longest_unread_come_first_and_not_all_at_once(wanted, places):
@@ -111,7 +112,7 @@ def test_a_location_that_cannot_be_read_says_nothing_about_its_copies(wanted, pl
     verify_due(session)
     [entry] = session.catalogs["here"].entries.values()
     assert entry.problem == ""
-    assert ("verify", "etcd-001", "here", "failed") in seen(session)
+    assert ("verify", "etcd-001", "here", "warning") in seen(session)
 
 
 # ---- making up for what is missing -------------------------------------------------------------------------

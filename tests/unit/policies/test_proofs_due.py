@@ -53,23 +53,23 @@ def test_a_proof_that_never_was_is_due(session):
     assert due_proofs(session) == (PROOF,)
 
 
-def drilled(monkeypatch, verdict=Verdict.PASS, source="etcd", reason=""):
-    """Let the drill end with a verdict, after it asked for a backup of a source."""
-    result = SimpleNamespace(
-        drill="prove", verdict=verdict, reason=reason, hint="", rto=SimpleNamespace(total=4.0), rpo=60.0
-    )
+def drilled(monkeypatch, *verdicts, source="etcd", reason=""):
+    """Let each drill end with a verdict, after it asked for a backup of a source."""
 
     class Runner:
         def __init__(self, *, settings):
             self.stored = settings.stored
 
-        def run(self, _):
+        def run(self, drill):
             if source:
                 self.stored("policy.yaml", source)
-            return result
+            return SimpleNamespace(
+                drill=drill.id, verdict=drill.verdict, reason=reason, hint="", rto=SimpleNamespace(total=4.0), rpo=60.0
+            )
 
     found = SimpleNamespace(record=SimpleNamespace(name="etcd-1"))
-    monkeypatch.setattr(proofs, "load_drills", lambda *_, **__: [SimpleNamespace(id="prove")])
+    drills = [SimpleNamespace(id="prove", verdict=each) for each in verdicts or (Verdict.PASS,)]
+    monkeypatch.setattr(proofs, "load_drills", lambda *_, **__: drills)
     monkeypatch.setattr(proofs, "why_not_run", lambda *_, **__: None)
     monkeypatch.setattr(proofs, "DrillRunner", Runner)
     monkeypatch.setattr(proofs, "PolicyBackups", lambda **_: lambda *_, **__: found)
@@ -98,14 +98,22 @@ def test_a_green_drill_that_restored_nothing_of_the_source_proves_nothing(sessio
     assert "restored no backup of source etcd" in session.steps[0].detail
 
 
-@pytest.mark.parametrize(("verdict", "outcome"), [(Verdict.FAIL, "not proven"), (Verdict.ERROR, "error")])
-def test_a_drill_that_is_not_green_is_a_failure_and_the_last_proof_stays_known(session, monkeypatch, verdict, outcome):
+@pytest.mark.parametrize(
+    ("verdicts", "outcome", "told"),
+    [
+        ([Verdict.FAIL], "not proven", ("failed", "not-proven")),
+        ([Verdict.ERROR], "error", ("warning", "proof-undecided")),
+        ([Verdict.PASS, Verdict.ERROR], "error", ("warning", "proof-undecided")),
+        ([Verdict.ERROR, Verdict.FAIL], "not proven", ("failed", "not-proven")),
+    ],
+)
+def test_only_a_drill_that_failed_is_a_no_and_the_last_proof_stays_known(session, monkeypatch, verdicts, outcome, told):
     known(session, age=WEEK)
-    drilled(monkeypatch, verdict=verdict, reason="the marker is missing")
+    drilled(monkeypatch, *verdicts, reason="the marker is missing")
     prove(session)
     record = session.catalogs["here"].proofs["weekly"]
     assert (record.outcome, record.last_proven) == (outcome, NOW - WEEK)
-    assert [step.outcome for step in session.steps] == ["failed"]
+    assert [(step.outcome, step.code) for step in session.steps] == [told]
     assert "the marker is missing" in session.steps[0].detail
 
 

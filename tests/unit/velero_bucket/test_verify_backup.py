@@ -23,7 +23,13 @@ from backup_builder import (
     usual_objects,
 )
 
-from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError, StoreUnavailableError
+from clusterguard.errors import (
+    BackupCorruptError,
+    ConfigError,
+    ObjectCorruptError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+)
 from clusterguard.model.inventory import Inventory, ObjectRef, Scope
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.bucket import verify_backup, verify_deleted
@@ -602,6 +608,33 @@ def test_a_store_that_cannot_be_read_is_an_error_and_no_verdict(builder):
     store._objects = builder.store()._objects
     with pytest.raises(StoreUnavailableError):
         verify(builder, store)
+
+
+def test_an_answer_that_never_came_for_one_of_the_files_is_an_error_and_no_verdict(builder):
+    store = builder.store()
+    real, last = store.get, [info.key for info in store.list()][-1]
+
+    def get(key):
+        if key == last:
+            raise StoreUnavailableError("503")
+        return real(key)
+
+    store.get = get
+    with pytest.raises(StoreUnavailableError):
+        verify(builder, store)
+
+
+def test_a_file_whose_sealed_bytes_are_cut_is_a_finding(builder):
+    store = builder.store()
+    real, contents = store.get, f"backups/{NAME}/{NAME}.tar.gz"
+
+    def get(key):
+        if key == contents:
+            raise ObjectCorruptError("the encrypted bytes are cut")
+        return real(key)
+
+    store.get = get
+    assert "the encrypted bytes are cut" in verify(builder, store).to_text()
 
 
 def test_progress_ends_at_the_size_of_all_files(builder):

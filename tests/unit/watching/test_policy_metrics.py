@@ -93,6 +93,11 @@ def test_what_cannot_be_known_of_a_location_that_is_down_is_left_out():
     assert told == {"clusterguard_location_up"}
 
 
+def test_copies_that_could_not_be_read_are_no_damaged_ones():
+    text = render(status({**all_well(), "far": catalog("far", *nightly(unread="503"))}))
+    assert (value(text, "location_unread", location="far"), value(text, "location_damaged", location="far")) == (30, 0)
+
+
 def test_every_metric_that_is_promised_is_there_and_no_other():
     assert names(render(status())) == set(METRICS)
 

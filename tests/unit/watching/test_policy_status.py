@@ -112,6 +112,21 @@ def test_backups_that_nobody_read_back_protect_nothing():
     assert found.sources[0].restorable == ""
 
 
+def test_copies_that_could_not_be_read_the_last_time_are_noted_and_count_as_before():
+    found = status({**all_well(), "far": catalog("far", *nightly(unread="503 Slow Down"))})
+    assert (found.verdict, found.sources[0].verified_copies) == ("protected", 2)
+    assert texts(found, "note") == ["far: 30 copies could not be read the last time: 503 Slow Down"]
+    far = found.to_dict()["locations"][1]
+    assert (far["unread"], far["unreadReason"], far["damaged"]) == (30, "503 Slow Down", 0)
+
+
+def test_a_new_copy_that_could_not_be_read_back_is_not_damaged_and_not_verified():
+    newest = entry(verified=None, depth=None, unread="no room")
+    found = status({**all_well(), "far": catalog("far", *nightly()[1:], newest)})
+    assert (found.verdict, found.sources[0].verified_copies) == ("at risk", 1)
+    assert (found.locations[1].unverified, found.locations[1].unread, found.locations[1].damaged) == (1, 1, 0)
+
+
 def test_damaged_copies_count_for_nothing():
     found = status(all_well(problem="other bytes than were written"))
     assert found.verdict == "not protected"

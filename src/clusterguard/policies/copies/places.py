@@ -36,6 +36,7 @@ __all__ = ["OWN_FOLDER", "RECORD", "Place", "VeleroRecord", "open_places", "read
 
 OWN_FOLDER: Final = ".clusterguard"
 RECORD: Final = ".json"
+_FORMAT: Final = 1  # of the records of Velero backups
 _CATALOG: Final = f"{OWN_FOLDER}/catalog.json"
 _LARGEST_CATALOG: Final = 1 << 30
 _LARGEST_RECORD: Final = 16 << 20
@@ -69,8 +70,9 @@ class VeleroRecord:
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""
-        return orjson.dumps({"kind": "VeleroBackup", "format": 1, **{each: getattr(self, each) for each in _FIELDS}},
-                            option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)  # fmt: skip
+        fields = {each: getattr(self, each) for each in _FIELDS}
+        document = {"kind": "VeleroBackup", "format": _FORMAT, **fields}
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> VeleroRecord:
@@ -78,7 +80,14 @@ class VeleroRecord:
 
         Raises:
             SnapshotCorruptError: It is none.
+            ConfigError: A later release wrote it, which is no fault of the backup.
         """
+        found = document.get("format")
+        if type(found) is int and found > _FORMAT:
+            raise ConfigError(
+                f"the record of a Velero backup's copy has format {found}; this release reads {_FORMAT}",
+                hint="a later release wrote it: use that one",
+            )
         try:
             values = {name: document[name] for name in _FIELDS}
             values["created"] = datetime.fromisoformat(values["created"]).astimezone(UTC)
@@ -123,7 +132,7 @@ class Place:
 
         Raises:
             StoreError: The location cannot be read.
-            ConfigError: A later release wrote the catalog.
+            ConfigError: A later release wrote the catalog, or a record.
         """
         stored = self._stored()
         listed = {info.key: info for info in self.root.list()}
@@ -162,9 +171,7 @@ class Place:
             return empty
         try:
             catalog = Catalog.from_json(text)
-        except ConfigError as error:
-            if "format" in error.message:
-                raise
+        except ObjectCorruptError as error:
             # Every entry is read anew from its record. Which copies were verified is lost with the catalog, and
             # that errs on the right side.
             return replace(empty, notes=(f"the catalog was damaged and is made anew: {error.message}",))
@@ -216,7 +223,8 @@ def read_record(root: ObjectStore, key: str) -> Snapshot | VeleroRecord:
 
     Raises:
         ObjectNotFoundError: There is none.
-        SnapshotCorruptError: It cannot be read.
+        SnapshotCorruptError: It is damaged, or is none.
+        ConfigError: A later release wrote it.
     """
     try:
         text = read_object(root, key, most_bytes=_LARGEST_RECORD)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clusterguard.drills.stored import StoredSnapshot
-from clusterguard.errors import ConfigError, ObjectNotFoundError, SnapshotCorruptError, WrongKeyError
+from clusterguard.errors import (
+    ClusterGuardError,
+    ConfigError,
+    ObjectNotFoundError,
+    SnapshotCorruptError,
+    WrongKeyError,
+)
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.model.policy import EtcdSource
 from clusterguard.policies.copies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
@@ -66,7 +72,7 @@ def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = 
     Raises:
         ConfigError: There is no such source or location.
         ObjectNotFoundError: There is no such backup.
-        StoreError: No location can be read.
+        StoreError: No location that can be read has it, and one cannot be read.
     """
     if source not in {each.name for each in policy.sources}:
         names = ", ".join(each.name for each in policy.sources)
@@ -82,8 +88,8 @@ def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = 
             f"no location of policy {policy.name} that answers has a {what} of source {source}",
             hint=f"clusterguard status {policy.path or 'POLICY'} shows what there is",
         )
-    # Of copies of one backup the first location's; of backups the newest.
-    return max(copies, key=lambda copy: (copy[1].created, -places.index(copy[0])))
+    # Of backups the newest; of its copies one that was read back, if there is any, and of those the first location's.
+    return max(copies, key=lambda copy: (copy[1].created, copy[1].sound, -places.index(copy[0])))
 
 
 def fetch(policy: Policy, source: str, target: ObjectStore, *, seal: Seal, backup: str = "", location: str = "") -> str:
@@ -112,18 +118,21 @@ def fetch(policy: Policy, source: str, target: ObjectStore, *, seal: Seal, backu
 
 
 def _copies(places: list[Place], source: str, backup: str) -> Iterator[tuple[Place, BackupEntry]]:
-    failures = []
+    failure: ClusterGuardError | None = None
+    nothing = True
     found = read_catalogs(places)
     for place in places:
         catalog = found[place.name]
-        if isinstance(catalog, Exception):
-            failures.append(catalog)
+        if isinstance(catalog, ClusterGuardError):
+            failure = failure or catalog
             continue
         for entry in catalog.of_source(source):
             if entry.name == backup or (not backup and not entry.problem):
+                nothing = False
                 yield place, entry
-    if len(failures) == len(places):
-        raise failures[0]
+    # Where one could not be asked, nobody knows that there is none.
+    if nothing and failure is not None:
+        raise failure
 
 
 def _require_key(entry: BackupEntry, seal: Seal) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.errors import BackupCorruptError, ClusterGuardError, WrongKeyError
+from clusterguard.errors import BackupCorruptError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.model.backup_options import BackupOptions, LabelSelector
 from clusterguard.model.policy import EtcdSource, VeleroSource
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.runs.reach import etcd_of, velero_of
-from clusterguard.policies.runs.verify import contents_problem, opens, stored_problem
+from clusterguard.policies.runs.verify import CopyCheck, check_contents, check_stored, noted, opens
 from clusterguard.stores.fan_out import FanOutStore
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clusterguard.clusters.base import EtcdAccess
-    from clusterguard.errors import StoreError
-    from clusterguard.model.catalog import BackupEntry, Depth
+    from clusterguard.model.catalog import BackupEntry
     from clusterguard.model.policy import Source
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session, Task
@@ -133,52 +131,48 @@ def _tell_failures(fan: FanOutStore, session: Session, source: str, backup: str)
 
 
 def _read_back(entry: BackupEntry, session: Session, fan: FanOutStore, access: EtcdAccess | None) -> int:
-    """Read every new copy back, all locations at once; return how many are whole."""
-    failures: Mapping[str, StoreError] = fan.failures
-    places = [place for place in session.places if place.name not in failures]
+    """Read every new copy back, all locations at once; return how many are known to be whole.
+
+    A copy that could not be read is kept and counts as not verified yet: a later run reads it.
+    """
+    places = [place for place in session.places if place.name not in fan.failures]
     if not places:
         return 0
     with ThreadPoolExecutor(max_workers=len(places)) as readers:
-        checks = [readers.submit(_check, place, entry, session) for place in places]
-        found = [each.result() for each in checks]
-    whole = [place for place, problem in zip(places, found, strict=True) if not problem]
-    if whole and opens(session.seal, entry):
+        found = list(readers.map(lambda place: _check(place, entry, session), places))
+    looks = {place.name: [check] for place, check in zip(places, found, strict=True)}
+    intact = [place for place in places if looks[place.name][-1].state == "intact"]
+    if intact and opens(session.seal, entry):
         # The stored bytes are the same everywhere, so what is in them is looked at in one location.
-        problem = _check_contents(whole[0], entry, session, access)
-        found = [problem or each for each in found]
-    depth: Depth = "contents" if opens(session.seal, entry) else "bytes"
-    for place, problem in zip(places, found, strict=True):
-        checked = replace(entry, problem=problem) if problem else replace(entry, verified=session.now(), depth=depth)
-        session.know(place, [checked])
-    return sum(not problem for problem in found)
+        contents = _check_contents(intact[0], entry, session, access)
+        for place in intact:
+            looks[place.name].append(contents)
+    for place in places:
+        session.know(place, [noted(entry, looks[place.name], now=session.now())])
+    return sum(session.catalogs[place.name].entries[entry.key].sound for place in places)
 
 
-def _check(place: Place, entry: BackupEntry, session: Session) -> str:
-    problem = "not read back"
+def _check(place: Place, entry: BackupEntry, session: Session) -> CopyCheck:
     with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
-        try:
-            problem = stored_problem(place, entry)
-        except ClusterGuardError as error:
-            problem = f"it could not be read back: {error.message}"
+        check = check_stored(place, entry)
         task.digest, task.size = entry.sha256, entry.size
-        task.detail = problem or "every stored byte read back, digest equal"
+        check.tell(task)
         # Whether the backup counts without this copy is judged with all of them.
-        task.outcome = "warning" if problem else "ok"
-    return problem
+        task.outcome = "ok" if check.state == "intact" else "warning"
+    return check
 
 
-def _check_contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> str:
-    problem = "not opened"
+def _check_contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> CopyCheck:
     with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
-        try:
-            problem, task.detail = contents_problem(place, entry, session, access)
-        except WrongKeyError as error:
-            problem = task.detail = f"the policy's own key does not open what was just sealed: {error.message}"
+        check = check_contents(place, entry, session, access)
+        check.tell(task)
+        if isinstance(check.error, WrongKeyError):
+            task.outcome = "failed"
+            task.detail = f"the policy's own key does not open what was just sealed: {check.detail}"
             task.hint = (
                 "the identity must belong to one of the recipients; whoever has theirs can still read the backup"
             )
-        task.outcome = "failed" if problem else "ok"
-    return problem
+    return check
 
 
 # ---- Velero ------------------------------------------------------------------------------------------------

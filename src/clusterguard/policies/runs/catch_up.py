@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from clusterguard.errors import ClusterGuardError, SnapshotCorruptError
 from clusterguard.policies.copies.places import RECORD
 from clusterguard.policies.runs.retain import plan_for
-from clusterguard.policies.runs.verify import stored_objects, stored_problem
+from clusterguard.policies.runs.verify import check_stored, stored_objects
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
@@ -61,15 +61,23 @@ def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
         for donor in donors:
             try:
                 _copy_objects(donor, place, entry)
-                problem = stored_problem(place, entry)
             except ClusterGuardError as error:
-                problem = error.message
-            if not problem:
-                copied = replace(entry, verified=session.now(), depth="bytes", problem="")
-                session.know(place, [copied])
-                task.outcome, task.detail = "ok", f"caught up from {donor.name}, read back and whole"
+                task.outcome, task.detail = "warning", f"from {donor.name}: {error.message}"
+                task.code, task.hint = error.code, error.hint or ""
+                continue
+            check = check_stored(place, entry)
+            session.know(place, [check.noted_in(_never_read(entry), now=session.now())])
+            check.tell(task)
+            task.outcome = "ok" if check.state == "intact" else "warning"
+            task.detail = f"caught up from {donor.name}; {check}"
+            # What could not be read back is there all the same: it is read by a later run, and not written again.
+            if check.state != "damaged":
                 return
-            task.outcome, task.detail = "warning", f"from {donor.name}: {problem}"
+
+
+def _never_read(entry: BackupEntry) -> BackupEntry:
+    """Return the entry of a copy that was just made from another one."""
+    return replace(entry, verified=None, depth=None, problem="", unread="")
 
 
 def _donors(place: Place, entry: BackupEntry, session: Session) -> Iterator[Place]:

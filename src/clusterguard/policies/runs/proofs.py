@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
 from clusterguard.drills.needs import why_not_run
-from clusterguard.model.catalog import ProofRecord
+from clusterguard.model.catalog import ProofOutcome, ProofRecord
 from clusterguard.policies.copies.stored import PolicyBackups
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
     if record.rto_seconds is not None:
         task.detail += f", everything back in {record.rto_seconds:.1f} s"
     if record.outcome != "proven":
-        task.outcome = "failed"
+        # What could not be tried says nothing about the backup: only a drill that failed is a no.
+        no = record.outcome == "not proven"
+        task.outcome, task.code = ("failed", "not-proven") if no else ("warning", "proof-undecided")
         task.detail += f": {record.detail}"
         task.hint = next((result.hint for result in results if result.hint), "") or f"clusterguard drill run {path}"
     return record
@@ -79,9 +81,7 @@ def _record(
     if results and not not_run and not wrong and not backups:
         # It may be a good drill; but of the policy's backups it has shown nothing.
         wrong.append(f"the drill restored no backup of source {proof.source}: no `storedBackup` step names it")
-    outcome = "proven" if results and not wrong and not not_run else "not proven"
-    if not_run or any(each.verdict is Verdict.ERROR for each in results):
-        outcome = "error"
+    outcome = _outcome({each.verdict for each in results}, wrong=wrong, not_run=not_run)
     times = [each.rto.total for each in results if each.rto is not None]
     ages = [each.rpo for each in results if each.rpo is not None]
     now = session.now()
@@ -90,12 +90,21 @@ def _record(
         source=proof.source,
         backup=", ".join(backups),
         at=now,
-        outcome=outcome,  # type: ignore[arg-type]  # one of the three above
+        outcome=outcome,
         detail="; ".join([*not_run, *wrong]),
         rto_seconds=max(times) if len(times) == len(results) and times else None,
         rpo_seconds=max(ages, default=None),
         last_proven=now if outcome == "proven" else None,
     )
+
+
+def _outcome(verdicts: set[Verdict], *, wrong: Sequence[str], not_run: Sequence[str]) -> ProofOutcome:
+    """Judge all drills of a proof together: one that failed counts, whatever the others could not tell."""
+    if Verdict.FAIL in verdicts:
+        return "not proven"
+    if not_run or Verdict.ERROR in verdicts:
+        return "error"
+    return "not proven" if wrong or not verdicts else "proven"
 
 
 class _Remembering:

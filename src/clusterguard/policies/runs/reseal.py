@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clusterguard.policies.copies.rotation import reseal_copy
+from clusterguard.policies.runs.verify import CopyCheck
 
 if TYPE_CHECKING:
     from clusterguard.policies.runs.session import Session
@@ -32,5 +33,6 @@ def reseal_all(session: Session, *, old: Seal) -> None:
                     stored = reseal_copy(place.root, entry.source, entry.name, old=old, new=session.seal)
                     task.digest, task.size, task.detail = stored.sha256, stored.size, "sealed anew and read back"
                     sealed = session.seal.suffix.endswith(".age")
-                    changed = replace(entry, sha256=stored.sha256, size=stored.size, sealed=sealed, problem="")
-                    session.know(place, [replace(changed, verified=session.now(), depth="bytes")])
+                    changed = replace(entry, sha256=stored.sha256, size=stored.size, sealed=sealed)
+                    read_back = CopyCheck(state="intact", depth="bytes", detail=task.detail)
+                    session.know(place, [read_back.noted_in(changed, now=session.now())])

@@ -63,6 +63,7 @@ def plan_for(
             created=each.created,
             size=each.size,
             verified=each.sound,
+            damaged=bool(each.problem),
             # A record that names no run was not written by a policy: somebody put it there.
             ours=bool(each.run),
             locked_until=held.get(each.name),

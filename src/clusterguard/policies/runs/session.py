@@ -41,6 +41,7 @@ class Task:
         digest: SHA-256 of the stored bytes.
         size: Their number.
         outcome: ``ok`` unless it is said otherwise.
+        code: Stable name of what is wrong; see `StepReport`.
         hint: What to do.
     """
 
@@ -48,6 +49,7 @@ class Task:
     digest: str = ""
     size: int | None = None
     outcome: Outcome = "ok"
+    code: str = ""
     hint: str = ""
 
 
@@ -106,12 +108,13 @@ class Session:
         try:
             yield task
         except ClusterGuardError as error:
-            task.outcome, task.detail, task.hint = on_error, error.message, error.hint or ""
+            task.outcome, task.detail, task.code, task.hint = on_error, error.message, error.code, error.hint or ""
         report = StepReport(
             verb=verb,
             outcome=task.outcome,
             at=self.now(),
             detail=task.detail,
+            code=task.code,
             hint=task.hint,
             source=source,
             location=location,

@@ -3,28 +3,109 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, SnapshotCorruptError, WrongKeyError
+from clusterguard.errors import (
+    BackupCorruptError,
+    ClusterGuardError,
+    ObjectCorruptError,
+    ObjectNotFoundError,
+    SnapshotError,
+)
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, read_record
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import digest_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.model.catalog import BackupEntry, Depth
+    from clusterguard.model.policy_run import Outcome
     from clusterguard.policies.copies.places import Place
-    from clusterguard.policies.runs.session import Session
+    from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.sealing import Seal
 
-__all__ = ["contents_problem", "due_for_verification", "opens", "stored_objects", "stored_problem", "verify_due"]
+__all__ = [
+    "CopyCheck",
+    "CopyState",
+    "check_contents",
+    "check_stored",
+    "due_for_verification",
+    "noted",
+    "opens",
+    "stored_objects",
+    "verify_due",
+]
+
+CopyState: TypeAlias = Literal["intact", "damaged", "unknown"]
+"""``intact`` and ``damaged`` are what the bytes say; ``unknown``: they could not be read, so they say nothing."""
+
+_OUTCOMES: Final[Mapping[CopyState, Outcome]] = {"intact": "ok", "damaged": "failed", "unknown": "warning"}
+_CODES: Final[Mapping[CopyState, str]] = {"intact": "", "damaged": "copy-damaged", "unknown": "copy-unread"}
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
+# What only bytes that were read, or that are certainly gone, can raise. Everything else (no answer, no room, no key, no
+# permission) is about the way to the copy.
+_EVIDENCE: Final = (SnapshotError, BackupCorruptError, ObjectCorruptError, ObjectNotFoundError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyCheck:
+    """What one look at one copy told.
+
+    Attributes:
+        state: What is known of the copy now.
+        depth: How deep the look went, or was meant to go.
+        detail: What was seen; for ``unknown`` why nothing was.
+        error: What kept us from looking; None where we could.
+    """
+
+    state: CopyState
+    depth: Depth
+    detail: str
+    error: ClusterGuardError | None = None
+
+    def __str__(self) -> str:
+        return f"it could not be looked at: {self.detail}" if self.state == "unknown" else self.detail
+
+    @property
+    def hint(self) -> str:
+        """What to do about it; empty where there is nothing to do, or nothing is known."""
+        if self.state == "damaged":
+            return "the other locations are verified, too: a sound copy there can be fetched"
+        return (self.error.hint or "") if self.error is not None else ""
+
+    def tell(self, task: Task) -> None:
+        """Say it as a step of a run."""
+        task.outcome, task.code, task.detail, task.hint = (
+            _OUTCOMES[self.state],
+            _CODES[self.state],
+            str(self),
+            self.hint,
+        )
+
+    def noted_in(self, entry: BackupEntry, *, now: datetime) -> BackupEntry:
+        """Return what a catalog says of the copy now; a look that saw nothing changes nothing that is known."""
+        if self.state == "unknown":
+            return replace(entry, unread=self.detail)
+        if self.state == "damaged":
+            return replace(entry, problem=self.detail, depth=self.depth, unread="")
+        if self.depth == "bytes" and entry.depth == "contents":
+            # The bytes are those whose contents were looked at before: whatever was found in them still holds.
+            return replace(entry, verified=entry.verified if entry.problem else now, unread="")
+        return replace(entry, verified=now, depth=self.depth, problem="", unread="")
+
+
+def noted(entry: BackupEntry, checks: Sequence[CopyCheck], *, now: datetime) -> BackupEntry:
+    """Return what a catalog says of a copy after one or more looks, each deeper than the one before."""
+    *before, deepest = checks
+    if deepest.state == "unknown" and before:
+        entry = noted(entry, before, now=now)
+    return deepest.noted_in(entry, now=now)
 
 
 def verify_due(session: Session) -> None:
@@ -55,6 +136,7 @@ def stored_objects(place: Place, entry: BackupEntry) -> dict[str, tuple[str, int
     Raises:
         ObjectNotFoundError: Its record is gone.
         SnapshotCorruptError: Its record cannot be read.
+        ConfigError: A later release wrote its record.
     """
     record = read_record(place.root, f"{entry.key}{RECORD}")
     if isinstance(record, VeleroRecord):
@@ -64,52 +146,21 @@ def stored_objects(place: Place, entry: BackupEntry) -> dict[str, tuple[str, int
     return {key: (sha256, int(record.extra.get("stored_size", record.size)))}
 
 
-def stored_problem(place: Place, entry: BackupEntry) -> str:
-    """Read a copy back and return what is wrong with its stored bytes; nothing where they are as they were written.
+def check_stored(place: Place, entry: BackupEntry) -> CopyCheck:
+    """Read every stored byte of a copy back, and compare it with what was written."""
+    return _checked("bytes", lambda: _stored(place, entry))
 
-    Raises:
-        StoreError: The location could not be read, which says nothing about the copy.
+
+def check_contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None = None) -> CopyCheck:
+    """Open a copy and look at what is in it.
+
+    Args:
+        place: The location.
+        entry: The copy.
+        session: Has the keys.
+        access: The etcd that it was read from, for a comparison with what is there now; None for none.
     """
-    try:
-        objects = stored_objects(place, entry)
-    except (ObjectNotFoundError, SnapshotCorruptError) as error:
-        return error.message
-    if entry.sha256 and [sha256 for sha256, _ in objects.values()] != [entry.sha256]:
-        return "its record tells another digest than the catalog: one of the two was changed"
-    store = place.of_source(entry.source)
-    for key, (sha256, size) in objects.items():
-        try:
-            found, read = digest_object(store, key)
-        except ObjectNotFoundError:
-            return f"{key} is gone"
-        if (found, read) != (sha256, size):
-            return f"{key}: {read:,} bytes with sha256 {found[:16]}…, written were {size:,} with {sha256[:16]}…"
-    return ""
-
-
-def contents_problem(
-    place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None = None
-) -> tuple[str, str]:
-    """Open a copy and return what is wrong with what is in it (nothing, if it is whole), and what was seen.
-
-    Raises:
-        WrongKeyError: None of the keys at hand opens it, which says nothing about the copy.
-    """
-    store = SealedStore(place.of_source(entry.source), session.seal, plain=(RECORD,) if entry.kind == "etcd" else ())
-    try:
-        if entry.kind == "etcd":
-            report = EtcdSnapshotter(store=store, access=access, progress=session.progress).verify(entry.name)
-            seen = "; ".join(f"{check.name}: {check.detail}" for check in report.checks)
-            return ("", seen) if report.ok else (seen, seen)
-        from clusterguard.velero.bucket import verify_backup
-
-        # Whether Velero would call it expired is no question to a copy that this policy keeps.
-        found = verify_backup(store, entry.name, now=entry.created)
-    except WrongKeyError:
-        raise
-    except ClusterGuardError as error:
-        return error.message, error.message
-    return ("", found.to_text().splitlines()[0]) if found.ok else (found.to_text(), found.to_text())
+    return _checked("contents", lambda: _contents(place, entry, session, access))
 
 
 def opens(seal: Seal, entry: BackupEntry) -> bool:
@@ -117,25 +168,49 @@ def opens(seal: Seal, entry: BackupEntry) -> bool:
     return not entry.sealed or bool(seal.identities) or seal.passphrase is not None
 
 
+def _checked(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
+    """Tell what is wrong with the copy from what is wrong with the way to it."""
+    try:
+        intact, seen = look()
+    except _EVIDENCE as error:
+        return CopyCheck(state="damaged", depth=depth, detail=error.message)
+    except ClusterGuardError as error:
+        return CopyCheck(state="unknown", depth=depth, detail=error.message, error=error)
+    return CopyCheck(state="intact" if intact else "damaged", depth=depth, detail=seen)
+
+
+def _stored(place: Place, entry: BackupEntry) -> tuple[bool, str]:
+    objects = stored_objects(place, entry)
+    if entry.sha256 and [sha256 for sha256, _ in objects.values()] != [entry.sha256]:
+        return False, "its record tells another digest than the catalog: one of the two was changed"
+    store = place.of_source(entry.source)
+    for key, (sha256, size) in objects.items():
+        found, read = digest_object(store, key)
+        if (found, read) != (sha256, size):
+            return False, f"{key}: {read:,} bytes with sha256 {found[:16]}…, written were {size:,} with {sha256[:16]}…"
+    return True, "every stored byte read back, digest equal"
+
+
+def _contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> tuple[bool, str]:
+    store = SealedStore(place.of_source(entry.source), session.seal, plain=(RECORD,) if entry.kind == "etcd" else ())
+    if entry.kind == "etcd":
+        report = EtcdSnapshotter(store=store, access=access, progress=session.progress).verify(entry.name)
+        return report.ok, "; ".join(f"{check.name}: {check.detail}" for check in report.checks)
+    from clusterguard.velero.bucket import verify_backup
+
+    # Whether Velero would call it expired is no question to a copy that this policy keeps.
+    found = verify_backup(store, entry.name, now=entry.created)
+    return found.ok, found.to_text().splitlines()[0] if found.ok else found.to_text()
+
+
 def _verify_in(place: Place, session: Session) -> None:
     wanted = {source.name for source in session.policy.sources}
     entries = (each for each in session.catalogs[place.name].entries.values() if each.source in wanted)
     for entry in due_for_verification(entries, session):
         with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
-            problem = stored_problem(place, entry)
-            depth: Depth = "bytes"
-            task.detail = "every stored byte read back, digest equal"
-            if not problem and opens(session.seal, entry):
-                try:
-                    problem, task.detail = contents_problem(place, entry, session)
-                    depth = "contents"
-                except WrongKeyError as error:
-                    task.outcome, task.hint = "warning", error.hint or ""
-                    task.detail += f"; but it could not be opened: {error.message}"
-            task.digest, task.size = entry.sha256, entry.size
-            if problem:
-                task.outcome, task.detail = "failed", problem
-                task.hint = "the other locations are verified, too: a sound copy there can be fetched"
-                session.know(place, [replace(entry, problem=problem)])
-            else:
-                session.know(place, [replace(entry, verified=session.now(), depth=depth, problem="")])
+            checks = [check_stored(place, entry)]
+            if checks[0].state == "intact" and opens(session.seal, entry):
+                checks.append(check_contents(place, entry, session))
+            session.know(place, [noted(entry, checks, now=session.now())])
+            checks[-1].tell(task)
+            task.digest, task.size, task.detail = entry.sha256, entry.size, "; ".join(map(str, checks))

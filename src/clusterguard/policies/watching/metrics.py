@@ -52,6 +52,7 @@ METRICS: Final[Mapping[str, str]] = {
     "clusterguard_location_bytes": "Bytes of all backups in the location.",
     "clusterguard_location_backups": "Copies in the location.",
     "clusterguard_location_unverified": "Copies that were never read back.",
+    "clusterguard_location_unread": "Copies that could not be read the last time; nothing is known against them.",
     "clusterguard_location_verification_overdue": "Copies last read back longer ago than the policy says.",
     "clusterguard_location_damaged": "Copies that were found damaged.",
     "clusterguard_location_missing_newest": "Sources whose newest backup the location lacks.",
@@ -277,6 +278,7 @@ def _add_location(families: _Families, location: LocationStatus, labels: dict[st
     families.add("location_bytes", location.size, **labels)
     families.add("location_backups", location.backups, **labels)
     families.add("location_unverified", location.unverified, **labels)
+    families.add("location_unread", location.unread, **labels)
     families.add("location_verification_overdue", location.verification_overdue, **labels)
     families.add("location_damaged", location.damaged, **labels)
     families.add("location_missing_newest", len(location.missing), **labels)

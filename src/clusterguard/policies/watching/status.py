@@ -99,6 +99,8 @@ class _Seen:
     oldest: datetime | None = None
     newest: datetime | None = None
     unverified: int = 0
+    unread: int = 0
+    unread_reason: str = ""
     verification_overdue: int = 0
     much_overdue: int = 0
     damaged: int = 0
@@ -143,6 +145,9 @@ def _count(seen: _Seen, entry: BackupEntry, *, latest: datetime, due: datetime, 
     elif entry.verified < due:
         seen.verification_overdue += 1
         seen.much_overdue += entry.verified < long_due
+    if entry.unread:
+        seen.unread += 1
+        seen.unread_reason = seen.unread_reason or entry.unread
 
 
 # ---- what lies in all of them --------------------------------------------------------------------------------
@@ -311,6 +316,8 @@ def _location(location: Location, seen: _Seen, newest: Mapping[str, str]) -> Loc
         oldest=seen.oldest,
         newest=seen.newest,
         unverified=seen.unverified,
+        unread=seen.unread,
+        unread_reason=seen.unread_reason,
         verification_overdue=seen.verification_overdue,
         verification_long_overdue=seen.much_overdue,
         damaged=seen.damaged,
@@ -410,6 +417,13 @@ def _about_location(location: LocationStatus, policy: Policy) -> Iterator[Reason
         )
     for note in location.notes:
         yield say("at risk", note)
+    yield from _about_verification(location, policy)
+
+
+def _about_verification(location: LocationStatus, policy: Policy) -> Iterator[Reason]:
+    def say(severity: Severity, text: str, hint: str = "") -> Reason:
+        return Reason(severity=severity, about=location.name, text=text, hint=hint)
+
     if location.verification_long_overdue:
         yield say(
             "at risk",
@@ -421,6 +435,9 @@ def _about_location(location: LocationStatus, policy: Policy) -> Iterator[Reason
         yield say("note", f"{_many(location.verification_overdue, 'copy is', 'copies are')} due to be read back")
     if location.unverified:
         yield say("note", f"{_many(location.unverified, 'copy was', 'copies were')} never read back")
+    if location.unread:
+        copies = _many(location.unread, "copy", "copies")
+        yield say("note", f"{copies} could not be read the last time: {location.unread_reason}", "a run tries again")
 
 
 def _about_proof(proof: ProofStatus, run: str) -> Iterator[Reason]:
