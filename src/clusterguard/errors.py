@@ -11,6 +11,7 @@
     ├── StoreError                        where the bytes rest
     │   ├── ObjectNotFoundError
     │   ├── ObjectExistsError
+    │   ├── ObjectChangedError            not the version that was to be replaced
     │   ├── ObjectCorruptError            the stored bytes are not what was written
     │   ├── WrongKeyError                 an encrypted object, and none of our keys opens it
     │   └── StoreUnavailableError         retryable
@@ -73,6 +74,7 @@ __all__ = [
     "InvalidPolicyError",
     "LocationUnavailableError",
     "NotAllowedError",
+    "ObjectChangedError",
     "ObjectCorruptError",
     "ObjectExistsError",
     "ObjectNotFoundError",
@@ -184,6 +186,10 @@ class ObjectNotFoundError(StoreError):
 
 class ObjectExistsError(StoreError):
     """The key is taken, and overwriting was not asked for."""
+
+
+class ObjectChangedError(StoreError):
+    """The object is not the version that was to be replaced: somebody else wrote or removed it first."""
 
 
 class ObjectCorruptError(StoreError):

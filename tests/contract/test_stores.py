@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -26,8 +27,8 @@ class TestLocalStore(ObjectStoreContract):
 
 class _VisibleEarly(MemoryStore):
     @contextmanager
-    def put(self, key, *, overwrite=False):
-        with super().put(key, overwrite=overwrite):
+    def put(self, key, *, overwrite=False, if_version=None):
+        with super().put(key, overwrite=overwrite, if_version=if_version):
             pass
         with super().put(key, overwrite=True) as writer:
             yield writer
@@ -35,8 +36,8 @@ class _VisibleEarly(MemoryStore):
 
 class _KeepsTheTorn(MemoryStore):
     @contextmanager
-    def put(self, key, *, overwrite=False):
-        with super().put(key, overwrite=overwrite) as writer:
+    def put(self, key, *, overwrite=False, if_version=None):
+        with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
             try:
                 yield writer
             except BaseException as error:  # noqa: BLE001 - keeping what is torn is the mistake it makes
@@ -48,32 +49,32 @@ class _KeepsTheTorn(MemoryStore):
 
 class _LastOneWins(MemoryStore):
     @contextmanager
-    def put(self, key, *, overwrite=False):
+    def put(self, key, *, overwrite=False, if_version=None):
         if not overwrite:
             self._refuse_taken(key)
-        with super().put(key, overwrite=True) as writer:
+        with super().put(key, overwrite=True, if_version=if_version) as writer:
             yield writer
 
 
 class _ChecksOnlyAtTheEnd(MemoryStore):
     @contextmanager
-    def put(self, key, *, overwrite=False):
+    def put(self, key, *, overwrite=False, if_version=None):
         data = io.BytesIO()
         yield data
-        with super().put(key, overwrite=overwrite) as writer:
+        with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
             writer.write(data.getvalue())
 
 
 class _KeepsTheCallersBuffer(MemoryStore):
     @contextmanager
-    def put(self, key, *, overwrite=False):
+    def put(self, key, *, overwrite=False, if_version=None):
         pieces = []
 
         class Writer:
             write = staticmethod(pieces.append)
 
         yield Writer
-        with super().put(key, overwrite=overwrite) as writer:
+        with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
             for piece in pieces:
                 writer.write(piece)
 
@@ -124,9 +125,36 @@ class _MissingIsEmpty(MemoryStore):
             yield io.BytesIO()
 
 
+class _IgnoresVersions(MemoryStore):
+    @contextmanager
+    def put(self, key, *, overwrite=False, if_version=None):
+        with super().put(key, overwrite=overwrite or if_version is not None) as writer:
+            yield writer
+
+
+class _ComparesVersionsEarly(MemoryStore):
+    @contextmanager
+    def put(self, key, *, overwrite=False, if_version=None):
+        if if_version is not None:
+            self._refuse_changed(key, if_version)
+        with super().put(key, overwrite=overwrite or if_version is not None) as writer:
+            yield writer
+
+
+class _ReplacesWhatIsGone(MemoryStore):
+    def _refuse_changed(self, key, version):
+        if key in self._objects:
+            super()._refuse_changed(key, version)
+
+
+class _ForgetsVersionsInLists(MemoryStore):
+    def list(self, prefix=""):
+        return (replace(info, version="") for info in super().list(prefix))
+
+
 class _RefusesToOverwrite(MemoryStore):
     @contextmanager
-    def put(self, key, *, overwrite=False):
+    def put(self, key, *, overwrite=False, if_version=None):
         if key in self._objects:
             raise ObjectExistsError("taken")
         with super().put(key) as writer:
@@ -149,6 +177,12 @@ class _RefusesToOverwrite(MemoryStore):
         (_PrefixIsADirectory, "test_a_prefix_is_text_not_a_directory", []),
         (_ForgetsNothing, "test_a_deleted_object_is_gone", []),
         (_MissingIsEmpty, "test_a_missing_object_is_named", ["never"]),
+        (_IgnoresVersions, "test_a_version_is_replaced_once", [3]),
+        (_ComparesVersionsEarly, "test_a_version_that_changes_meanwhile_is_not_replaced", []),
+        (_ComparesVersionsEarly, "test_of_many_writers_that_name_one_version_one_wins", []),
+        (_ReplacesWhatIsGone, "test_what_is_gone_is_not_replaced", ["seen"]),
+        (_IgnoresVersions, "test_what_is_gone_is_not_replaced", ["of another object"]),
+        (_ForgetsVersionsInLists, "test_a_version_lasts_as_long_as_the_bytes", []),
         (_RefusesToOverwrite, "test_overwriting_replaces", [5]),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from unicodedata import category
 
-from clusterguard.errors import ConfigError
+from clusterguard.errors import ConfigError, ObjectChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ __all__ = [
     "ObjectWriter",
     "check_key",
     "key_problem",
+    "object_changed",
 ]
 
 CHUNK_BYTES = 1 << 20
@@ -42,12 +43,15 @@ class ObjectInfo:
         size: Bytes.
         modified: When the store made the object visible, in UTC, to the store's own resolution.
         sealed: Whether the size is that of compressed or encrypted bytes, and not of those that `get` gives.
+        version: What `put` takes as ``if_version``; opaque, and another one whenever the bytes change. Empty in a
+            store that has no versions.
     """
 
     key: str
     size: int
     modified: datetime
     sealed: bool = False
+    version: str = ""
 
 
 class ObjectWriter(Protocol):
@@ -85,15 +89,26 @@ class ObjectStore(Protocol):
     def url(self) -> str:
         """Where this is, as `open_store` would take it, without secrets."""
 
-    def put(self, key: str, *, overwrite: bool = False) -> AbstractContextManager[ObjectWriter]:
+    def put(
+        self, key: str, *, overwrite: bool = False, if_version: str | None = None
+    ) -> AbstractContextManager[ObjectWriter]:
         """Open an object for writing.
 
         Leaving the ``with`` block normally makes the whole object visible, durably and at once; leaving it
         by an exception, or losing the process, leaves the store as it was.
 
+        Args:
+            key: The object.
+            overwrite: Whether the key may be taken.
+            if_version: Replace the object only if it still is this version (`ObjectInfo.version`), as one atomic
+                step: of several writers that name the version that is there, with bytes of their own each, one
+                succeeds. Writers that name no version are not excluded, so let all writers of such a key name one.
+
         Raises:
-            ObjectExistsError: The key is taken and ``overwrite`` is false; checked on entry and again at the
-                end.
+            ObjectExistsError: The key is taken, ``overwrite`` is false and no version is named; checked on entry and
+                again at the end.
+            ObjectChangedError: The object is another version, or gone; checked at the end.
+            ConfigError: A version is named, and the store has none.
             StoreError: The object could not be made visible.
         """
 
@@ -149,3 +164,10 @@ def check_key(key: str) -> None:
             f"{key[:80]!r} is no object key: {problem}",
             hint="write it like snapshots/2030-01-31.db: names with / between them",
         )
+
+
+def object_changed(place: str) -> ObjectChangedError:
+    """Return the error for an object that is not the version which a put was to replace."""
+    return ObjectChangedError(
+        f"{place}: the object is not the version that was to be replaced", hint="look at it again, and decide anew"
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from clusterguard.errors import ObjectExistsError, ObjectNotFoundError
-from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, check_key
+from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, check_key, object_changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,10 +53,12 @@ class DryRunStore:
         return tuple(self._planned)
 
     @contextmanager
-    def put(self, key: str, *, overwrite: bool = False) -> Iterator[_Counter]:
+    def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[_Counter]:
         """Count what would be written; refuses what the other store would refuse."""
         check_key(key)
-        if not overwrite and self._is_taken(key):
+        if if_version is not None:
+            self._refuse_changed(key, if_version)
+        elif not overwrite and self._is_taken(key):
             raise ObjectExistsError(
                 f"{self.url}: {key}: the key is taken", hint="choose another key, or allow overwriting"
             )
@@ -80,6 +82,11 @@ class DryRunStore:
         """Record that an object would be removed."""
         check_key(key)
         self._planned.append(PlannedChange(verb="delete", key=key))
+
+    def _refuse_changed(self, key: str, version: str) -> None:
+        planned = any(change.key == key for change in self._planned)
+        if planned or not self._is_taken(key) or self._store.stat(key).version != version:
+            raise object_changed(f"{self.url}: {key}")
 
     def _is_taken(self, key: str) -> bool:
         for change in reversed(self._planned):

@@ -6,6 +6,7 @@ import heapq
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -68,15 +69,20 @@ class FanOutStore:
         return MappingProxyType(self._failures)
 
     @contextmanager
-    def put(self, key: str, *, overwrite: bool = False) -> Iterator[ObjectWriter]:
+    def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[ObjectWriter]:
         """Open an object for writing; see `ObjectStore.put`.
 
         Raises:
+            ConfigError: A version is named: each store has its own.
             ObjectExistsError: The key is taken in one of the stores, and ``overwrite`` is false.
             StoreError: Fewer stores than the minimum took it. Those that did had it removed again, unless it
                 replaced another one.
         """
         check_key(key)
+        if if_version is not None:
+            raise ConfigError(
+                f"{key}: several stores together have no versions", hint="replace the object in each store by itself"
+            )
         branches = [
             _Branch(name, store, key, overwrite=overwrite)
             for name, store in self._stores.items()
@@ -102,7 +108,7 @@ class FanOutStore:
 
     def stat(self, key: str) -> ObjectInfo:
         """Describe an object as the first store that has it does; see `ObjectStore.stat`."""
-        return self._first(key, lambda store: store.stat(key))
+        return _without_version(self._first(key, lambda store: store.stat(key)))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield what any of the stores has whose key starts with ``prefix``, in the order of the keys.
@@ -111,7 +117,7 @@ class FanOutStore:
             StoreError: One of the stores cannot be listed: without it nobody knows what is missing.
         """
         every = heapq.merge(*(store.list(prefix) for store in self._usable().values()), key=_key_of)
-        return (next(same) for _, same in groupby(every, key=_key_of))
+        return (_without_version(next(same)) for _, same in groupby(every, key=_key_of))
 
     def delete(self, key: str) -> None:
         """Remove an object from every store; one that was left out before may keep it.
@@ -287,6 +293,11 @@ class _Branch:
 
 class _RefusedError(Exception):
     """The store of a branch takes nothing more; the branch knows why."""
+
+
+def _without_version(info: ObjectInfo) -> ObjectInfo:
+    """Each store has its own, and a put here could not name all of them."""
+    return replace(info, version="")
 
 
 def _key_of(info: ObjectInfo) -> str:

@@ -3,13 +3,14 @@
 An object is written to a file of its own below ``.clusterguard-partial``, flushed to the disk, and only then
 given its name: by a hard link where the key must be free, because ``link`` refuses a taken name while
 ``rename`` does not; by ``rename`` where the key may be taken. Either is atomic, so an object is whole or not
-there.
+there. One that replaces a certain version is renamed while the file that it replaces is locked (``flock``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import quote
 
 from clusterguard.errors import ObjectExistsError, ObjectNotFoundError, StoreError, StoreUnavailableError
-from clusterguard.stores.base import CHUNK_BYTES, PARTIAL, ObjectInfo, check_key, key_problem
+from clusterguard.stores.base import CHUNK_BYTES, PARTIAL, ObjectInfo, check_key, key_problem, object_changed
 
 if TYPE_CHECKING:
     import io
@@ -65,17 +66,20 @@ class LocalStore:
         return self._file(key)
 
     @contextmanager
-    def put(self, key: str, *, overwrite: bool = False) -> Iterator[_FileWriter]:
+    def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[_FileWriter]:
         """Open an object for writing; see `ObjectStore.put`."""
         target = self._file(key)
-        if not overwrite and os.path.lexists(target):
+        if not overwrite and if_version is None and os.path.lexists(target):
             raise _taken(target)
         partial = self._new_partial()
         try:
             with _FileWriter(partial, now=self._now) as writer:
                 yield writer
                 writer.finish()
-            self._publish(partial, target, overwrite=overwrite)
+            if if_version is None:
+                self._publish(partial, target, overwrite=overwrite)
+            else:
+                _replace_version(partial, target, if_version)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -279,7 +283,30 @@ def _see(base: str, entry: os.DirEntry[str]) -> _Seen | None:
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(key=key, size=status.st_size, modified=datetime.fromtimestamp(status.st_mtime, UTC))
+    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    return ObjectInfo(key=key, size=status.st_size, modified=modified, version=_version(status))
+
+
+def _version(status: os.stat_result) -> str:
+    # Every put makes a file of its own. Its number may be given out again, but not at the same nanosecond. The time of
+    # the last change of its status is left out: a put changes that once more when it removes the partial's name.
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+def _replace_version(partial: Path, target: Path, version: str) -> None:
+    """Give a file its name if the file that has it is a certain version; who else tries the same is kept out."""
+    try:
+        with open(target, "r+b", buffering=0, opener=_open_itself) as replaced:
+            # Not waited for: whoever has it is replacing the object, and may be stopped in the middle of that.
+            fcntl.flock(replaced, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _version(os.fstat(replaced.fileno())) == version == _version(target.lstat()):
+                raise object_changed(str(target))
+            partial.replace(target)
+            _sync_directory(target.parent)
+    except (*_NO_OBJECT, BlockingIOError) as error:
+        raise object_changed(str(target)) from error
+    except OSError as error:
+        raise _store_error(target, error) from error
 
 
 def _give_name(partial: Path, target: Path, *, overwrite: bool) -> None:
@@ -326,6 +353,8 @@ def _hint(path: Path, error: OSError) -> str | None:
         return f"let this user write below {path.parent}, or choose another store"
     if error.errno in {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}:
         return "a key cannot be both an object and the beginning of another object's key; choose another key"
+    if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+        return "replacing a certain version needs locks (flock); choose a file system or a mount that has them"
     if error.errno == errno.ENAMETOOLONG:
         return "shorten the parts of the key: file systems take 255 bytes for each"
     return None

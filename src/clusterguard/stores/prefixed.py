@@ -41,9 +41,11 @@ class PrefixedStore:
         place, mark, settings = self._inner.url.partition("?")
         return f"{place}/{quote(self._folder)}{mark}{settings}"
 
-    def put(self, key: str, *, overwrite: bool = False) -> AbstractContextManager[ObjectWriter]:
+    def put(
+        self, key: str, *, overwrite: bool = False, if_version: str | None = None
+    ) -> AbstractContextManager[ObjectWriter]:
         """Open an object for writing; see `ObjectStore.put`."""
-        return self._inner.put(self._full(key), overwrite=overwrite)
+        return self._inner.put(self._full(key), overwrite=overwrite, if_version=if_version)
 
     def get(self, key: str) -> AbstractContextManager[ByteReader]:
         """Open an object for reading; see `ObjectStore.get`."""

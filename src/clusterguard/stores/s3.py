@@ -39,7 +39,7 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.stores.base import CHUNK_BYTES, ObjectInfo, check_key, key_problem
+from clusterguard.stores.base import CHUNK_BYTES, ObjectInfo, check_key, key_problem, object_changed
 from clusterguard.stores.s3_errors import Answer, error_for_answer, error_for_exception
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _PUT_ID = "clusterguard-put"  # the metadata field that tells which put made an object
 # botocore lets some errors of urllib3 (TLS in the middle of a body), of sockets and of its own files through.
 _BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, OSError)
+# What a condition that does not hold is answered with; without an answer (None), what lies there decides.
+_REFUSED = {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED, None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,10 +175,10 @@ class S3Store:
                 return
 
     @contextmanager
-    def put(self, key: str, *, overwrite: bool = False) -> Iterator[_Upload]:
+    def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[_Upload]:
         """Open an object for writing; see `ObjectStore.put`."""
         check_key(key)
-        if not overwrite:
+        if if_version is None and not overwrite:
             self._refuse_taken(key)
         upload = _Upload(
             self._client,
@@ -186,6 +188,7 @@ class S3Store:
                 place=self._place(key),
                 checksum=self._checksum,
                 overwrite=overwrite,
+                if_version=if_version,
             ),
             part_size=self._part_size,
             parts_in_flight=self._parts_in_flight,
@@ -220,6 +223,7 @@ class S3Store:
             key=key,
             size=_field(head, "ContentLength", place=place),
             modified=_utc(_field(head, "LastModified", place=place)),
+            version=head.get("ETag", ""),
         )
 
     def locked_until(self, key: str) -> datetime | None:
@@ -261,7 +265,8 @@ class S3Store:
             for entry in page.get("Contents", ()):
                 key = entry["Key"][len(self._full("")) :]
                 if key_problem(key) is None:
-                    yield ObjectInfo(key=key, size=entry["Size"], modified=_utc(entry["LastModified"]))
+                    modified = _utc(entry["LastModified"])
+                    yield ObjectInfo(key=key, size=entry["Size"], modified=modified, version=entry.get("ETag", ""))
 
     def delete(self, key: str) -> None:
         """Remove an object; removing one that is not there is no error.
@@ -388,14 +393,35 @@ class _Target:
     place: str
     checksum: Checksum
     overwrite: bool
+    if_version: str | None
 
     @property
     def names(self) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.key}
 
     @property
+    def condition(self) -> dict[str, str]:
+        if self.if_version is not None:
+            return {"IfMatch": self.if_version}
+        return {} if self.overwrite else {"IfNoneMatch": "*"}
+
+    def refusal(self, there: _There | None) -> StoreError | None:
+        """Return why what lies there now lets nothing be made under this key; None where it does."""
+        if self.if_version is not None:
+            return None if there is not None and there.etag == self.if_version else object_changed(self.place)
+        return None if self.overwrite or there is None else _taken(self.place)
+
+    @property
     def algorithm(self) -> dict[str, str]:
         return {} if self.checksum == "when_required" else {"ChecksumAlgorithm": self.checksum}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _There:
+    """The object that has the key now: the id of the put that made it (empty where it has none), and its ETag."""
+
+    put: str
+    etag: str
 
 
 class _Upload:
@@ -529,7 +555,9 @@ class _Upload:
         _field(made, "ETag", place=self._target.place)
 
     def _publish(self, publish: Callable[..., None]) -> None:
-        condition = {} if self._target.overwrite else {"IfNoneMatch": "*"}
+        condition = self._target.condition
+        if "" in condition.values():  # some servers take an empty condition for none
+            raise object_changed(self._target.place)
         try:
             try:
                 publish(**condition)
@@ -538,19 +566,21 @@ class _Upload:
                     raise
                 self._publish_unconditionally(publish)
         except _BOTO_ERRORS as error:
-            # A request may have done its work although its answer was lost; sent again, it meets itself.
-            holder = None
-            with contextlib.suppress(*_BOTO_ERRORS):  # the error that made us ask is the one to tell
-                holder = self._holder()
-            if holder == self._id:
-                return
-            if (
-                condition
-                and holder is not None
-                and _answer_status(error) in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
-            ):
-                raise _taken(self._target.place) from error
-            raise _meaning_of(error, place=self._target.place) from error
+            if (meaning := self._after_failure(error)) is not None:
+                raise meaning from error
+
+    def _after_failure(self, error: Exception) -> ClusterGuardError | None:
+        """Return what a failed request means; None where it did its work although its answer was lost."""
+        meaning = _meaning_of(error, place=self._target.place)
+        try:
+            there = self._there()
+        except _BOTO_ERRORS:
+            return meaning  # the error that made us ask is the one to tell
+        if there is not None and there.put == self._id:
+            return None  # sent again, it met itself
+        if _answer_status(error) in _REFUSED or isinstance(meaning, ObjectNotFoundError):
+            return self._target.refusal(there) or meaning
+        return meaning
 
     def _publish_unconditionally(self, publish: Callable[..., None]) -> None:
         _LOG.warning(
@@ -558,19 +588,20 @@ class _Upload:
             " would not be noticed",
             self._target.place,
         )
-        if self._holder() is not None:
-            raise _taken(self._target.place)
+        refusal = self._target.refusal(self._there())
+        if refusal is not None:
+            raise refusal
         publish()
 
-    def _holder(self) -> str | None:
-        """Return the id of the put that made the object, ``""`` where it has none; None for no object."""
+    def _there(self) -> _There | None:
+        """Return what lies there under the key now; None for no object."""
         try:
             head = self._client.head_object(**self._target.names)
         except ClientError as error:
             if _answer(error).status == HTTPStatus.NOT_FOUND:
                 return None
             raise
-        return str(head.get("Metadata", {}).get(_PUT_ID, ""))
+        return _There(put=str(head.get("Metadata", {}).get(_PUT_ID, "")), etag=head.get("ETag", ""))
 
 
 class _Download:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from clusterguard.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError
+from clusterguard.errors import ConfigError, ObjectChangedError, ObjectExistsError, ObjectNotFoundError, StoreError
 from clusterguard.stores.base import PARTIAL, ObjectInfo, ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["ObjectStoreContract"]
 
@@ -56,11 +56,13 @@ class ObjectStoreContract:
         large: Bytes of the objects that shall need more than one part.
         many: Keys that shall need more than one page.
         exact_sizes: Whether sizes are those of what ``get`` gives; a store that seals objects tells what they take up.
+        has_versions: Whether a certain version of an object can be replaced; several stores together have none.
     """
 
     large: ClassVar[int] = (17 << 20) + 13
     many: ClassVar[int] = 1003
     exact_sizes: ClassVar[bool] = True
+    has_versions: ClassVar[bool] = True
 
     @pytest.fixture
     def store(self) -> ObjectStore:
@@ -219,6 +221,110 @@ class ObjectStoreContract:
             writer.write(b"new")
         _require_same(_get(store, "fresh"), b"new")
 
+    def test_a_version_lasts_as_long_as_the_bytes(self, store: ObjectStore) -> None:
+        """``stat`` and ``list`` tell the same one until the object is written again."""
+        _put(store, "a", b"first")
+        first = store.stat("a").version
+        _put(store, "b", b"another object")
+        assert store.stat("a").version == first
+        assert [info.version for info in store.list("a")] == [first]
+        _put(store, "a", b"again", overwrite=True)
+        assert (store.stat("a").version != first) is self.has_versions
+        assert bool(first) is self.has_versions
+
+    @pytest.mark.parametrize("size", [3, 17 << 20], ids=["small", "large"])
+    def test_a_version_is_replaced_once(self, store: ObjectStore, size: int) -> None:
+        """Whoever names it first replaces it; whoever names it later is told, and changes nothing."""
+        if not self.has_versions:
+            return self._require_refusal(store)
+        _put(store, "same", b"old")
+        seen = store.stat("same").version
+        _put(store, "same", b"n" * size, if_version=seen)
+        _require_same(_get(store, "same"), b"n" * size)
+        with pytest.raises(ObjectChangedError, match="same"):
+            _put(store, "same", b"l" * size, if_version=seen)
+        _require_same(_get(store, "same"), b"n" * size)
+        (listed,) = store.list()
+        assert listed.version == store.stat("same").version
+        return None
+
+    def test_a_version_that_changes_meanwhile_is_not_replaced(self, store: ObjectStore) -> None:
+        """The condition is looked at when the object would appear, not when somebody begins to write it."""
+        if not self.has_versions:
+            return self._require_refusal(store)
+        _put(store, "raced", b"old")
+        seen = store.stat("raced").version
+        with pytest.raises(ObjectChangedError, match="raced"), store.put("raced", if_version=seen) as writer:
+            writer.write(b"late")
+            _put(store, "raced", b"first", if_version=seen)
+        _require_same(_get(store, "raced"), b"first")
+        return None
+
+    @pytest.mark.parametrize("version", ["seen", "of another object", ""])
+    def test_what_is_gone_is_not_replaced(self, store: ObjectStore, version: str) -> None:
+        """A version never makes an object, neither of a key that had one nor of one that never had."""
+        if not self.has_versions:
+            return self._require_refusal(store)
+        _put(store, "gone", b"old")
+        named = store.stat("gone").version if version == "seen" else version
+        if version != "seen":
+            with pytest.raises(ObjectChangedError, match="gone"):
+                _put(store, "gone", b"new", if_version=named)
+            _require_same(_get(store, "gone"), b"old")
+        store.delete("gone")
+        for key in ("gone", "never"):
+            with pytest.raises(ObjectChangedError, match=key):
+                _put(store, key, b"new", if_version=named)
+        assert list(store.list()) == []
+        return None
+
+    def test_an_exception_leaves_the_version(self, store: ObjectStore) -> None:
+        """A replacement that is given up can be tried again."""
+        if not self.has_versions:
+            return self._require_refusal(store)
+        _put(store, "kept", b"old")
+        seen = store.stat("kept").version
+        with pytest.raises(_Interrupted), store.put("kept", if_version=seen) as writer:
+            writer.write(b"torn")
+            raise _Interrupted
+        _put(store, "kept", b"whole", if_version=seen)
+        _require_same(_get(store, "kept"), b"whole")
+        return None
+
+    def test_of_many_writers_that_name_one_version_one_wins(self, store: ObjectStore) -> None:
+        """Again and again, with the version that the last winner made."""
+        if not self.has_versions:
+            return self._require_refusal(store)
+        writers, rounds = 6, 10
+        _put(store, "contended", b"first")
+        for turn in range(rounds):
+            seen = store.stat("contended").version
+            winners = self._race(store, "contended", [f"{turn}: {each}".encode() for each in range(writers)], seen)
+            assert len(winners) == 1
+            _require_same(_get(store, "contended"), winners[0])
+        return None
+
+    def _race(self, store: ObjectStore, key: str, pieces: Sequence[bytes], version: str) -> list[bytes]:
+        together = threading.Barrier(len(pieces), timeout=60)
+
+        def write(data: bytes) -> bool:
+            try:
+                with store.put(key, if_version=version) as writer:
+                    writer.write(data)
+                    together.wait()
+            except ObjectChangedError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(pieces)) as pool:
+            return [data for data, won in zip(pieces, pool.map(write, pieces), strict=True) if won]
+
+    def _require_refusal(self, store: ObjectStore) -> None:
+        _put(store, "a", b"old")
+        with pytest.raises(ConfigError):
+            _put(store, "a", b"new", if_version="any")
+        _require_same(_get(store, "a"), b"old")
+
     @pytest.mark.parametrize("change", ["overwrite", "delete"])
     def test_a_reader_never_mixes_two_versions(self, store: ObjectStore, change: str) -> None:
         """A reader that began before a change gets the old bytes to their end, or an error."""
@@ -312,6 +418,8 @@ class ObjectStoreContract:
             pass
         with pytest.raises(ConfigError), store.put(key, overwrite=True):
             pass
+        with pytest.raises(ConfigError), store.put(key, if_version="any"):
+            pass
         with pytest.raises(ConfigError), store.get(key):
             pass
         with pytest.raises(ConfigError):
@@ -337,8 +445,8 @@ def _require_size(info: ObjectInfo, size: int) -> None:
     assert info.size == size or info.sealed
 
 
-def _put(store: ObjectStore, key: str, data: bytes, *, overwrite: bool = False) -> None:
-    with store.put(key, overwrite=overwrite) as writer:
+def _put(store: ObjectStore, key: str, data: bytes, *, overwrite: bool = False, if_version: str | None = None) -> None:
+    with store.put(key, overwrite=overwrite, if_version=if_version) as writer:
         writer.write(data)
 
 

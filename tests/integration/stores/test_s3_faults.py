@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 from clusterguard.errors import (
     ConfigError,
+    ObjectChangedError,
     ObjectExistsError,
     ObjectNotFoundError,
     StoreError,
@@ -44,6 +45,10 @@ def get(store, key, size=1 << 20):
 def publishes(request):
     """Whether a request makes an object appear."""
     return request.is_join or (request.method == "PUT" and not request.is_part)
+
+
+def raises_if(error, wanted):
+    return pytest.raises(error) if wanted else nullcontext()
 
 
 @pytest.fixture
@@ -144,6 +149,34 @@ class TestLostAnswers:
         assert get(direct, "new") == b"n" * size
 
     @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
+    def test_a_version_that_was_replaced_is_replaced(self, store, direct, faults, size):
+        put(direct, "same", b"old")
+        seen = direct.stat("same").version
+        faults.first(1, Fault(lose_answer=True), when=publishes)
+        with store.put("same", if_version=seen) as writer:
+            writer.write(b"n" * size)
+        assert sum(map(publishes, faults.seen)) == 2
+        assert get(direct, "same") == b"n" * size
+
+    @pytest.mark.parametrize("fate", ["replaced", "deleted"])
+    def test_a_version_that_a_rival_replaced_is_told_although_no_answer_came(self, store, direct, faults, fate):
+        put(direct, "same", b"old")
+        seen = direct.stat("same").version
+        with pytest.raises(ObjectChangedError), store.put("same", if_version=seen) as writer:
+            writer.write(b"new")
+            put(direct, "same", b"rival", overwrite=True) if fate == "replaced" else direct.delete("same")
+            faults.always(Fault(lose_answer=True), when=publishes)
+        assert [get(direct, info.key) for info in direct.list()] == ([b"rival"] if fate == "replaced" else [])
+
+    def test_nobody_knows_what_came_of_a_replacement_without_any_answer(self, store, direct, faults):
+        put(direct, "same", b"old")
+        seen = direct.stat("same").version
+        faults.always(Fault(status=503), when=publishes)
+        with pytest.raises(StoreUnavailableError), store.put("same", if_version=seen) as writer:
+            writer.write(b"new")
+        assert direct.stat("same").version == seen
+
+    @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
     def test_a_rivals_object_is_a_rivals(self, store, direct, faults, size):
         with pytest.raises(ObjectExistsError), store.put("new") as writer:
             writer.write(b"n" * size)
@@ -241,9 +274,13 @@ class TestConditionalWrites:
     def test_the_request_that_makes_the_object_carries_the_condition(self, store, faults, size):
         put(store, "new", bytes(size))
         put(store, "new", bytes(size), overwrite=True)
-        conditions = [request.headers.get("If-None-Match") for request in faults.seen if publishes(request)]
+        seen = store.stat("new").version
+        with store.put("new", if_version=seen) as writer:
+            writer.write(b"n" * size)
+        sent = [request.headers for request in faults.seen if publishes(request)]
+        conditions = [headers.get("If-None-Match") or headers.get("If-Match") for headers in sent]
         # Of a large object, CreateMultipartUpload is a POST without an upload's id: it publishes nothing.
-        assert conditions == ["*", None]
+        assert conditions == ["*", None, seen]
 
     @pytest.fixture
     def old_fashioned(self, faults):
@@ -271,6 +308,26 @@ class TestConditionalWrites:
             put(direct, "new", b"first")
             faults.decide = lambda request: Fault(status=501 if request.method == "PUT" else 503)
         assert get(direct, "new") == b"first"
+
+    @pytest.mark.parametrize("changed", [False, True])
+    def test_without_conditions_the_version_is_looked_at_right_before(self, store, direct, faults, changed, caplog):
+        put(direct, "same", b"old")
+        seen = direct.stat("same").version
+        if changed:
+            put(direct, "same", b"rival", overwrite=True)
+        faults.always(Fault(status=501), when=lambda request: publishes(request) and "If-Match" in request.headers)
+        with raises_if(ObjectChangedError, changed), store.put("same", if_version=seen) as writer:
+            writer.write(b"new")
+        assert get(direct, "same") == (b"rival" if changed else b"new")
+        assert "no conditional writes" in caplog.text
+
+    def test_a_version_that_is_none_is_no_condition(self, store, direct, faults):
+        """Some servers take an empty condition for no condition."""
+        put(direct, "same", b"old")
+        with pytest.raises(ObjectChangedError), store.put("same", if_version="") as writer:
+            writer.write(b"new")
+        assert not any(map(publishes, faults.seen))
+        assert get(direct, "same") == b"old"
 
     def test_a_conflict_with_nobody_may_be_tried_again(self, store, faults):
         faults.always(Fault(status=409, code="ConditionalRequestConflict"), when=publishes)

@@ -50,9 +50,9 @@ class Mortal(MemoryStore):
                 raise _Killed(what)
 
     @contextmanager
-    def put(self, key, *, overwrite=False):
+    def put(self, key, *, overwrite=False, if_version=None):
         self.moment(f"before putting {key[-12:]}")
-        with super().put(key, overwrite=overwrite) as writer:
+        with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
             yield writer
             self.moment(f"before {key[-12:]} is seen")
         self.moment(f"after putting {key[-12:]}")
@@ -219,8 +219,8 @@ class Forgetful(MemoryStore):
 
     def get(self, key):
         if "~" in key and self._objects[key][0][-1:]:
-            data, at = self._objects[key]
-            self._objects[key] = (data[:-1] + bytes([data[-1] ^ 1]), at)
+            data, *rest = self._objects[key]
+            self._objects[key] = (data[:-1] + bytes([data[-1] ^ 1]), *rest)
         return super().get(key)
 
 

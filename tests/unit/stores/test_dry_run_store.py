@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from clusterguard.errors import ConfigError, ObjectExistsError
+from clusterguard.errors import ConfigError, ObjectChangedError, ObjectExistsError
 from clusterguard.stores import DryRunStore, MemoryStore, ObjectStore, PlannedChange
 
 
@@ -40,6 +40,16 @@ def test_changes_are_recorded_and_not_made(dry, real):
     assert [info.key for info in real.list()] == ["old"]
 
 
+def test_a_version_that_is_there_may_be_replaced_once(dry, real):
+    version = dry.stat("old").version
+    with dry.put("old", if_version=version):
+        pass
+    assert dry.planned == (PlannedChange(verb="put", key="old"),)
+    assert real.stat("old").version == version
+    with pytest.raises(ObjectChangedError), dry.put("old", if_version=version):
+        pass
+
+
 def test_a_put_that_fails_is_not_planned(dry):
     with pytest.raises(ZeroDivisionError), dry.put("new"):
         raise ZeroDivisionError
@@ -58,6 +68,10 @@ def test_refuses_what_the_real_run_would_refuse(dry):
     dry.delete("old")
     with dry.put("old"):
         pass
+    version = dry.stat("old").version
+    for key, named in (("old", version), ("old", "another"), ("new", version), ("never", version)):
+        with pytest.raises(ObjectChangedError), dry.put(key, if_version=named):
+            pass  # "old" was planned to be removed and made anew: the real run would meet another version
     for refuse in (dry.delete, dry.stat, lambda key: dry.put(key).__enter__()):
         with pytest.raises(ConfigError):
             refuse("../bad")

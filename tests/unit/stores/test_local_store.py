@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -17,15 +18,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from clusterguard.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError
-from clusterguard.stores import LocalStore, MemoryStore
+from clusterguard.errors import ConfigError, ObjectChangedError, ObjectExistsError, ObjectNotFoundError, StoreError
+from clusterguard.stores import LocalStore, MemoryStore, local
 from clusterguard.stores.base import PARTIAL
 
 DAY = 24 * 3600
 
 
-def put(store, key, data, *, overwrite=False):
-    with store.put(key, overwrite=overwrite) as writer:
+def put(store, key, data, *, overwrite=False, if_version=None):
+    with store.put(key, overwrite=overwrite, if_version=if_version) as writer:
         writer.write(data)
 
 
@@ -271,6 +272,64 @@ class TestTrouble:
         (root / "empty-directory").mkdir()
         (root / os.fsdecode(b"not-utf8-\xff")).touch()
         assert [info.key for info in store.list()] == ["object"]
+
+
+class TestVersions:
+    def test_a_version_is_the_same_before_and_after_the_partial_is_gone(self, store, root, monkeypatch):
+        put(store, "other", b"makes the directories")
+        seen = []
+        sync = local._sync_directory
+        monkeypatch.setattr(local, "_sync_directory", lambda path: (seen.append(store.stat("a").version), sync(path)))
+        put(store, "a", b"first")
+        assert [store.stat("a").version] == seen
+
+    def test_whoever_is_replacing_an_object_keeps_others_out_and_nobody_waits_for_it(self, store, root):
+        put(store, "a", b"first")
+        seen = store.stat("a").version
+        with (root / "a").open("r+b") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(ObjectChangedError):
+                put(store, "a", b"second", if_version=seen)
+        put(store, "a", b"second", if_version=seen)
+        assert get(store, "a") == b"second"
+        assert unfinished(root) == []
+
+    def test_the_lock_of_a_file_that_was_replaced_is_worth_nothing(self, store, root, monkeypatch):
+        put(store, "a", b"first")
+        seen = store.stat("a").version
+        lock = fcntl.flock
+
+        def rival_is_faster(file, how):
+            monkeypatch.setattr(fcntl, "flock", lock)
+            put(store, "a", b"rival", if_version=seen)
+            lock(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", rival_is_faster)
+        with pytest.raises(ObjectChangedError):
+            put(store, "a", b"late", if_version=seen)
+        assert get(store, "a") == b"rival"
+
+    def test_a_symbolic_link_is_never_replaced(self, store, root, tmp_path, monkeypatch):
+        put(store, "a", b"first")
+        seen = store.stat("a").version
+        with pytest.raises(StoreError), store.put("a", if_version=seen) as writer:
+            writer.write(b"new")
+            (root / "a").rename(tmp_path / "elsewhere")
+            (root / "a").symlink_to(tmp_path / "elsewhere")
+        assert (tmp_path / "elsewhere").read_bytes() == b"first"
+
+    def test_a_file_system_without_locks_is_named(self, store, monkeypatch):
+        put(store, "a", b"first")
+
+        def refuse(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(StoreError, match="No locks available") as raised:
+            put(store, "a", b"second", if_version=store.stat("a").version)
+        assert not isinstance(raised.value, ObjectChangedError)
+        assert "flock" in raised.value.hint
+        assert get(store, "a") == b"first"
 
 
 def test_bytes_reach_the_disk_before_the_name_does(store, monkeypatch):

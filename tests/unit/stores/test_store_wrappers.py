@@ -51,12 +51,16 @@ class TestUnsealed(ObjectStoreContract):
 
 
 class TestFanOutMemory(ObjectStoreContract):
+    has_versions = False
+
     @pytest.fixture
     def store(self):
         return FanOutStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=2)
 
 
 class TestFanOutLocal(ObjectStoreContract):
+    has_versions = False
+
     @pytest.fixture
     def store(self, tmp_path):
         return FanOutStore({"near": LocalStore(tmp_path / "a"), "far": LocalStore(tmp_path / "b")})
@@ -64,6 +68,7 @@ class TestFanOutLocal(ObjectStoreContract):
 
 class TestSealedFanOut(ObjectStoreContract):
     exact_sizes = False
+    has_versions = False
     many = 103  # pages are the inner store's business
 
     @pytest.fixture

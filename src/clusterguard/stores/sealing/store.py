@@ -87,16 +87,17 @@ class SealedStore:
             raise ObjectNotFoundError(f"{self.url}: {key}: not put by this run", hint="put it first") from None
 
     @contextmanager
-    def put(self, key: str, *, overwrite: bool = False) -> Iterator[ObjectWriter]:
+    def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[ObjectWriter]:
         """Open an object for writing; see `ObjectStore.put`. One that was sealed otherwise takes the key too."""
         stored = key + self._suffix(key)
-        if not overwrite:
+        creates = not overwrite and if_version is None
+        if creates:
             self._refuse_others(key)
-        with self._inner.put(stored, overwrite=overwrite) as raw:
+        with self._inner.put(stored, overwrite=overwrite, if_version=if_version) as raw:
             digesting = _Digesting(raw)
             with self._sealing(key, digesting) as writer:
                 yield writer
-            if not overwrite:
+            if creates:
                 self._refuse_others(key)
         self._stored[key] = SealedObject(key=stored, size=digesting.size, sha256=digesting.hexdigest())
         for other in self._others(key):
