@@ -120,6 +120,20 @@ class TestTls:
         ObjectStoreContract().test_gives_back_a_large_object_written_in_odd_pieces(store)
         ObjectStoreContract().test_gives_back_what_was_put(store, b"small")
 
+    @pytest.mark.parametrize("size", [3, 17 << 20], ids=["small", "large"])
+    def test_a_refused_condition_is_understood(self, server, tls, prefix, size):
+        """This server ends the connection when it refuses, so boto3 sees an error of TLS and no answer."""
+        store, contract = server.store(ca_file=tls[0], prefix=prefix), ObjectStoreContract()
+        contract.test_a_key_taken_meanwhile_is_refused_at_the_end(store, size)
+        store.delete("raced")
+        contract.test_a_version_is_replaced_once(store, size)
+
+    def test_of_many_writers_one_wins(self, server, tls, prefix):
+        store, contract = server.store(ca_file=tls[0], prefix=prefix), ObjectStoreContract()
+        contract.test_of_many_writers_of_one_key_one_wins(store)
+        store.delete("contended")
+        contract.test_of_many_writers_that_name_one_version_one_wins(store)
+
     def test_it_is_not_trusted_otherwise(self, server):
         with pytest.raises(StoreError, match=r"(?i)certificate") as raised:
             server.store().stat("a")
