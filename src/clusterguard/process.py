@@ -231,10 +231,19 @@ def _failure(name: str, code: int, output: str) -> ProgramError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRecord:
-    """A process, told apart from a later one with the same number by when it started."""
+    """A process, told apart from others with its number by when it started, and by where that number counts.
+
+    Attributes:
+        pid: Its number.
+        started: Seconds since the machine booted: unlike the time of day, nobody ever sets that back.
+        boot_id: The boot that ``started`` counts from; empty where the system has none, and in older records.
+        pid_namespace: Where ``pid`` is its number: containers have namespaces of their own.
+    """
 
     pid: int
-    started: float  # seconds since the machine booted: unlike the time of day, nobody ever sets that back
+    started: float
+    boot_id: str = ""
+    pid_namespace: str = ""
 
     @classmethod
     def of(cls, pid: int) -> ProcessRecord:
@@ -244,13 +253,22 @@ class ProcessRecord:
             ProgramError: There is none.
         """
         try:
-            return cls(pid=pid, started=_started(pid))
+            return cls(pid=pid, started=_started(pid), boot_id=_boot_id(), pid_namespace=_pid_namespace())
         except (OSError, psutil.NoSuchProcess) as error:
             raise ProgramError(f"there is no process {pid}") from error
 
     def alive(self) -> bool:
         """Return whether that very process still runs."""
         return self._process() is not None
+
+    def visible(self) -> bool:
+        """Return whether it is certain that its number means the same process here: in this boot and namespace."""
+        return bool(self.boot_id) and (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
+
+    def ended(self) -> bool:
+        """Return whether a process of this machine has ended; one of another container cannot be looked at."""
+        elsewhere = bool(self.boot_id) and self.boot_id == _boot_id() and self.pid_namespace != _pid_namespace()
+        return not elsewhere and not self.alive()
 
     def terminate(self) -> None:
         """Ask it to end, and return at once."""
@@ -277,6 +295,8 @@ class ProcessRecord:
                 return child
             _children.pop(self.pid, None)
             return None
+        if self.boot_id and not self.visible():
+            return None  # whoever has this number here is another process
         with contextlib.suppress(psutil.NoSuchProcess, OSError):
             process = psutil.Process(self.pid)
             if _started(self.pid) == self.started and process.status() != psutil.STATUS_ZOMBIE:
@@ -293,6 +313,19 @@ def _collect_ended_children() -> None:
     for pid, child in list(_children.items()):
         if child.poll() is not None:
             _children.pop(pid, None)
+
+
+def _boot_id() -> str:
+    """Return what tells this boot of this machine from all others; nothing on systems that do not tell."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def _pid_namespace() -> str:
+    with contextlib.suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
 
 
 def _started(pid: int) -> float:

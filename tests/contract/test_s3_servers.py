@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from clusterguard.errors import ProvisioningError, StoreError, StoreUnavailableError
-from clusterguard.process import run
-from clusterguard.stores.container_s3 import ContainerS3Server
+from clusterguard.process import ProcessRecord, run
+from clusterguard.stores.container_s3 import ContainerS3Server, _lives
 from clusterguard.stores.local_s3 import LocalS3Server
 
 _BUCKET = "drill-backups"
@@ -153,6 +153,16 @@ def _containers(name):
     return run(
         ["docker", "ps", "--all", f"--filter=name={name}", "--format={{.Names}}"], timeout_seconds=30
     ).stdout.strip()
+
+
+def test_a_server_lives_as_long_as_the_process_that_made_it():
+    me = ProcessRecord.of(os.getpid())
+    here = f"{me.boot_id}@{me.pid_namespace}"
+    assert _lives(f"{me.pid}@{me.started}@{here}")
+    assert _lives(f"{me.pid}@{me.started}"), "as an older release wrote it"
+    assert not _lives(f"{me.pid}@{me.started - 1}@{here}")
+    assert _lives(f"{me.pid}@{me.started - 1}@{me.boot_id}@pid:[1]"), "another container's, on the same docker"
+    assert _lives("somebody else's")
 
 
 def test_without_docker_it_is_told(tmp_path):

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -231,6 +232,36 @@ def test_setting_the_clock_makes_nobody_look_dead(monkeypatch):
     me = ProcessRecord.of(os.getpid())
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: 0.0)
     assert me.alive()
+
+
+@pytest.mark.parametrize(
+    ("changes", "visible", "ended"),
+    [
+        ({}, True, False),
+        ({"started": 0.0}, True, True),
+        ({"pid_namespace": "pid:[1]"}, False, False),  # another container's: nobody here can tell
+        ({"pid_namespace": "pid:[1]", "started": 0.0}, False, False),
+        ({"boot_id": "another boot"}, False, True),  # the machine was started anew
+        ({"boot_id": "", "pid_namespace": ""}, False, False),  # an older record
+        ({"boot_id": "", "pid_namespace": "", "started": 0.0}, False, True),
+    ],
+)
+def test_a_number_counts_in_its_own_boot_and_namespace_alone(changes, visible, ended):
+    me = ProcessRecord.of(os.getpid())
+    record = replace(me, **changes)
+    assert (record.visible(), record.ended()) == (visible, ended)
+
+
+def test_another_containers_process_is_not_signalled():
+    victim = subprocess.Popen(SLEEP)
+    try:
+        record = replace(ProcessRecord.of(victim.pid), pid_namespace="pid:[1]")
+        record.terminate()
+        record.stop(grace_seconds=0)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
 
 
 def test_a_number_that_nobody_has_is_told():

@@ -47,8 +47,8 @@ class Record:
         return cls(**{**data, "owner": ProcessRecord(**data["owner"]) if data["owner"] else None})
 
     def orphaned(self) -> bool:
-        """Return whether the process that owned it is gone."""
-        return self.owner is not None and not self.owner.alive()
+        """Return whether the process that owned it is gone; of another container's process, nobody here can tell."""
+        return self.owner is not None and self.owner.ended()
 
 
 _R = TypeVar("_R", bound=Record)

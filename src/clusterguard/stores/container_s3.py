@@ -145,7 +145,7 @@ class ContainerS3Server:
             f"--name={self.name}",
             f"--network={self._network}",
             f"--publish=127.0.0.1:{self._port}:{_PORT}",
-            f"--label={_LABEL}={owner.pid}@{owner.started}",
+            f"--label={_LABEL}={owner.pid}@{owner.started}@{owner.boot_id}@{owner.pid_namespace}",
             *(f"--env={key}" for key in keys),
             "--volume=/data",
             self._image,
@@ -191,6 +191,9 @@ class ContainerS3Server:
             ) from error
 
 
+_WHERE = ("boot_id", "pid_namespace")  # older releases did not write it down
+
+
 def _why_silent(port: int) -> str | None:
     """Return None once a server answers; that docker accepts a connection for it says nothing."""
     connection = HTTPConnection("127.0.0.1", port, timeout=1)
@@ -205,8 +208,8 @@ def _why_silent(port: int) -> str | None:
 
 
 def _lives(owner: str) -> bool:
-    pid, _, started = owner.partition("@")
     try:
-        return ProcessRecord(pid=int(pid), started=float(started)).alive()
+        pid, started, *where = owner.split("@")
+        return not ProcessRecord(pid=int(pid), started=float(started), **dict(zip(_WHERE, where, strict=False))).ended()
     except ValueError:
         return True  # not of our writing: not ours to remove

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -68,6 +69,17 @@ def test_orphaned_is_who_had_an_owner_and_lost_it(gone):
 
 def test_a_later_process_with_the_owners_number_is_not_the_owner():
     assert record(owner=replace(ME, started=ME.started - 1)).orphaned()
+
+
+def test_a_cluster_of_another_container_that_shares_the_folder_is_left_alone():
+    assert not record(owner=replace(ME, pid_namespace="pid:[1]", started=0.0)).orphaned()
+
+
+def test_a_record_of_an_older_release_is_read(tmp_path):
+    old = {"name": "c", "created": 1.0, "owner": {"pid": ME.pid, "started": ME.started}}
+    old |= {"ports": {"etcd_client": 1, "etcd_peer": 2, "api": 3}, "programs": {}, "processes": {}}
+    (tmp_path / "cluster.json").write_text(json.dumps(old))
+    assert not read_record(tmp_path, ClusterRecord).orphaned()
 
 
 def test_running_names_the_programs_that_run(gone):
