@@ -1,16 +1,18 @@
-"""Ports on loopback: which are free, and who answers on them."""
+"""Loopback: which ports are free, who answers on them, and which URLs lead there."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from clusterguard.errors import ConfigError, ProvisioningError
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["free_ports", "listening", "require_free", "serving"]
+__all__ = ["free_ports", "is_loopback", "listening", "require_free", "serving"]
 
 
 def listening(port: int) -> str | None:
@@ -65,3 +67,12 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL leads to this very machine: no proxy can be on the way there."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

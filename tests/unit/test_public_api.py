@@ -63,10 +63,7 @@ def test_importing_the_plugin_loads_nothing_that_pytest_does_not():
 
 
 def test_the_check_would_notice():
-    assert loaded_by("from clusterguard import EtcdSnapshotter; import clusterguard.etcd.gateway") & HEAVY >= {
-        "etcd3gw",
-        "requests",
-    }
+    assert loaded_by("from clusterguard import EtcdSnapshotter; import clusterguard.etcd.member") & HEAVY >= {"pycurl"}
 
 
 @ALL

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.errors import SnapshotCorruptError
 from clusterguard.etcd.boltdb import corrupt
+from clusterguard.etcd.protobuf import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,10 +44,8 @@ _KEY_FIELD = 0x0A  # field 1, length-delimited: the first byte of every KeyValue
 _FIRST_PUT = re.compile(rb"\x10([\x80-\xff]*[\x00-\x7f])\x18\1\x20\x01").match
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 _LARGEST_MAIN = (1 << 63) - 1
-_LONGEST_VARINT = 10
 _SHORT = 0x7F  # the greatest number that is one byte
 _USER_KEY, _VERSION, _USER_VALUE = 1, 4, 5  # fields of KeyValue
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class LiveKey(NamedTuple):
@@ -474,7 +473,7 @@ def _key_and_whether_first(leaf: Leaf, index: int) -> tuple[bytes, bool]:
         return b"", True  # the record that a revision bump leaves
     key, version = b"", 0
     try:
-        for number, content in _fields(leaf.value(index)):
+        for number, content in fields_of(leaf.value(index)):
             if number == _USER_KEY and isinstance(content, bytes):
                 key = content
             elif number == _VERSION and isinstance(content, int):
@@ -488,47 +487,12 @@ def _key_and_whether_first(leaf: Leaf, index: int) -> tuple[bytes, bool]:
 def _field(message: bytes, wanted: int) -> bytes | None:
     found = None
     try:
-        for number, content in _fields(message):
+        for number, content in fields_of(message):
             if number == wanted and isinstance(content, bytes):
                 found = content
     except ValueError as error:
         raise _unreadable(f"a record cannot be decoded: {error}") from error
     return found
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a protobuf message: numbers as int, all others as bytes.
-
-    Raises:
-        ValueError: It is no protobuf message.
-    """
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            content, at = _varint(message, at)
-            yield number, content
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif kind in {_FIXED64, _FIXED32}:
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"field {number} has the unknown wire type {kind}")
-        if number == 0 or at + size > len(message):
-            raise ValueError(f"field {number} ends behind the message")
-        yield number, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for step, byte in enumerate(message[at : at + _LONGEST_VARINT]):
-        value |= (byte & 0x7F) << 7 * step
-        if byte <= _SHORT:
-            return value, at + step + 1
-    raise ValueError("a number does not end")
 
 
 def _unreadable(problem: str) -> SnapshotCorruptError:
@@ -574,7 +538,7 @@ def _member(key: bytes, value: bytes) -> MemberRecord:
 
 def _alarm(key: bytes) -> Alarm:
     try:
-        fields = dict(_fields(key))
+        fields = dict(fields_of(key))
     except ValueError as error:
         raise _unreadable(f"an alarm cannot be read: {error}") from error
     member, kind = fields.get(1, 0), fields.get(2, 0)

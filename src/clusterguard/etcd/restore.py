@@ -16,7 +16,7 @@ from clusterguard.errors import (
     RestoreError,
     WaitTimeoutError,
 )
-from clusterguard.etcd.gateway import EtcdGateway
+from clusterguard.etcd.member import EtcdMember
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,8 +270,8 @@ class _Restore:
 
     def _alarms(self) -> tuple[str, ...]:
         try:
-            with EtcdGateway(self._access, self._access.endpoints[0]) as gateway:
-                alarms = gateway.alarms()
+            with EtcdMember(self._access, self._access.endpoints[0]) as member:
+                alarms = member.alarms()
         except EtcdError as error:  # the restore is done; this must not make it look undone
             return (f"alarms could not be asked for: {error.message}",)
         return tuple(
@@ -288,8 +288,8 @@ def _live_revision(access: EtcdAccess) -> int | None:
 
 
 def _status_revision(access: EtcdAccess) -> int:
-    with EtcdGateway(access, access.endpoints[0]) as gateway:
-        return gateway.status().revision
+    with EtcdMember(access, access.endpoints[0]) as member:
+        return member.status().revision
 
 
 def _said(error: BaseException) -> str:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from clusterguard.clusters.base import Cluster, ControlPlane, EtcdAccess
-    from clusterguard.etcd.gateway import EtcdGateway, LiveHash, MemberStatus
     from clusterguard.etcd.hashkv import HashKV
     from clusterguard.etcd.integrity import Integrity
+    from clusterguard.etcd.member import EtcdMember, LiveHash, MemberStatus
     from clusterguard.etcd.restore import RestorePlan, RestoreResult, RestoreStep
     from clusterguard.etcd.verification import FileEvidence
     from clusterguard.etcd.wire import SnapshotFrames
@@ -132,7 +132,7 @@ class EtcdSnapshotter:
         # Whoever left it may still be at work: its bytes are let be until our record has made the name ours.
         key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
         with self._member() as (gateway, member):
-            received = self._receive(key, gateway, member)
+            received = self._receive(key, gateway)
             with self._removed_on_failure(key):
                 record = self._describe(name, key, taken, gateway, member, received, annotate(key))
                 with self._store.put(name + _RECORD) as writer:
@@ -292,19 +292,19 @@ class EtcdSnapshotter:
         return True
 
     @contextmanager
-    def _member(self) -> Iterator[tuple[EtcdGateway, MemberStatus]]:
+    def _member(self) -> Iterator[tuple[EtcdMember, MemberStatus]]:
         """Choose the one member to save from."""
-        from clusterguard.etcd.gateway import EtcdGateway
+        from clusterguard.etcd.member import EtcdMember
 
         access = self._reachable()
         endpoints = (self._endpoint,) if self._endpoint else access.endpoints
         if not endpoints:
             raise ConfigError("no etcd to save from: the list of endpoints is empty", hint="name at least one")
         with ExitStack() as stack:
-            candidates: list[tuple[EtcdGateway, MemberStatus]] = []
+            candidates: list[tuple[EtcdMember, MemberStatus]] = []
             failures: list[ClusterGuardError] = []
             for endpoint in endpoints:
-                gateway = stack.enter_context(EtcdGateway(access, endpoint))
+                gateway = stack.enter_context(EtcdMember(access, endpoint))
                 try:
                     candidates.append((gateway, gateway.status()))
                 except EtcdError as error:
@@ -314,28 +314,26 @@ class EtcdSnapshotter:
             # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
             yield max(candidates, key=lambda pair: (not pair[1].is_learner, pair[1].revision))
 
-    def _receive(self, key: str, gateway: EtcdGateway, member: MemberStatus) -> _Received:
+    def _receive(self, key: str, gateway: EtcdMember) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
         if isinstance(self._store, LocalStore):
             with self._store.put(key) as file:
-                integrity = self._stream(gateway, member, file, task=f"saving {key}")
+                integrity = self._stream(gateway, file, task=f"saving {key}")
             with self._removed_on_failure(key):
                 return self._look_into(self._store.local_path(key), gateway, integrity)
         with self._store.put(key) as writer, Spool(writer, scratch=self._scratch) as spool:
-            integrity = self._stream(gateway, member, spool, task=f"saving {key}")
+            integrity = self._stream(gateway, spool, task=f"saving {key}")
             # While the file is at hand: what the store has of it may be sealed, and the key to it elsewhere.
             received = self._look_into(spool.path, gateway, integrity)
             spool.finish()
             return received
 
-    def _look_into(self, path: Path, gateway: EtcdGateway, integrity: Integrity) -> _Received:
+    def _look_into(self, path: Path, gateway: EtcdMember, integrity: Integrity) -> _Received:
         contents = _contents(path)
         total_keys, hashed = self._measure(path, gateway, contents.current_revision)
         return _Received(integrity=integrity, contents=contents, total_keys=total_keys, hashed=hashed)
 
-    def _stream(self, gateway: EtcdGateway, member: MemberStatus, sink: ObjectWriter, *, task: str) -> Integrity:
-        from clusterguard.etcd.stream import stream_snapshot
-
+    def _stream(self, gateway: EtcdMember, sink: ObjectWriter, *, task: str) -> Integrity:
         checker = TrailerChecker()
         batch = bytearray()
         told = time.monotonic()
@@ -358,7 +356,7 @@ class EtcdSnapshotter:
                 total = frames.received + (frames.remaining or 0)
                 self._progress(Progress(task=task, done=frames.received, total=total, unit="bytes"))
 
-        frames = stream_snapshot(self._reachable(), member.endpoint, take, token=gateway.token(), watch=watch)
+        frames = gateway.stream_snapshot(take, watch=watch)
         flush()
         done = frames.received
         self._progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
@@ -369,7 +367,7 @@ class EtcdSnapshotter:
         name: str,
         key: str,
         taken: datetime,
-        gateway: EtcdGateway,
+        gateway: EtcdMember,
         member: MemberStatus,
         received: _Received,
         notes: Mapping[str, Any],
@@ -395,7 +393,7 @@ class EtcdSnapshotter:
             extra=MappingProxyType(dict(notes)),
         )
 
-    def _measure(self, path: Path, gateway: EtcdGateway, revision: int) -> tuple[int, HashKV | LiveHash]:
+    def _measure(self, path: Path, gateway: EtcdMember, revision: int) -> tuple[int, HashKV | LiveHash]:
         """Count and hash the live keys: etcd does both in a moment; walking the file is the slow way."""
         try:
             return gateway.count_keys(revision), gateway.hash_kv(revision)
@@ -412,7 +410,7 @@ class EtcdSnapshotter:
 
     def _live_check(self, evidence: FileEvidence, path: Path) -> CheckOutcome:
         """Compare the file's HashKV with that of every member that can still compute it at the same revision."""
-        from clusterguard.etcd.gateway import EtcdGateway
+        from clusterguard.etcd.member import EtcdMember
 
         if self._access is None:
             return CheckOutcome(name="live HashKV", ok=None, detail="not asked: no etcd was named")
@@ -421,7 +419,7 @@ class EtcdSnapshotter:
         equal = 0
         for endpoint in self._access.endpoints:
             try:
-                with EtcdGateway(self._access, endpoint) as gateway:
+                with EtcdMember(self._access, endpoint) as gateway:
                     live = gateway.hash_kv(revision)
             except (EtcdError, ConfigError) as error:  # a certificate that cannot be read is no trouble of the file's
                 told.append(error.message)

@@ -131,7 +131,7 @@ class Gateway:
 
 @pytest.fixture(autouse=True)
 def gateway(monkeypatch):
-    monkeypatch.setattr(module, "EtcdGateway", Gateway)
+    monkeypatch.setattr(module, "EtcdMember", Gateway)
     monkeypatch.setattr(Gateway, "revisions", [150, 2_000_000])
     monkeypatch.setattr(Gateway, "alarm_answer", ())
     return Gateway

@@ -1,0 +1,385 @@
+"""One member of etcd: status, hashes, alarms, names, and the snapshot stream."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+from clusterguard.errors import ConfigError, EtcdAuthError, EtcdError, EtcdUnavailableError, SnapshotIncompleteError
+from clusterguard.etcd import rpc
+from clusterguard.etcd.grpc import REACH_HINT, GrpcChannel, NotGrpcError
+from clusterguard.etcd.rpc import BrokenAnswerError, RpcError
+from clusterguard.etcd.wire import SnapshotFrames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.etcd.gateway import JsonGateway
+    from clusterguard.etcd.rpc import Call
+
+__all__ = ["EtcdMember", "LiveHash", "MemberStatus"]
+
+_T = TypeVar("_T")
+
+_TIMEOUT_SECONDS = 10.0
+_STALL_SECONDS = 30.0
+_DEFAULT_PORT = 2379
+_ALL_KEYS = b"\0"  # as key and end it means "from the first key to the last"
+_NO_LEADER = "0"
+# gRPC status codes.
+_PERMISSION_DENIED, _OUT_OF_RANGE, _UNAVAILABLE, _UNAUTHENTICATED = 7, 11, 14, 16
+# What etcd's own client takes as a reason to log in again: the token ran out, or rights or authentication changed.
+_LOG_IN_AGAIN: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStatus:
+    """What one member says about itself.
+
+    Attributes:
+        endpoint: The URL that was asked.
+        version: etcd's version, such as ``3.6.5``.
+        storage_version: Of its database, or ``""`` before 3.6.
+        cluster_id: Hexadecimal, as etcdctl prints it.
+        member_id: Likewise.
+        revision: Its current revision.
+        db_size: Bytes of its database file.
+        db_size_in_use: Bytes of it that hold data.
+        leader: ID of the leader it follows, ``"0"`` when it has none.
+        is_learner: Whether it does not vote.
+        raft_index: The newest entry of the log that it knows to be committed.
+        applied_index: The newest one that is in its database.
+        errors: Alarms and complaints, verbatim.
+    """
+
+    endpoint: str
+    version: str
+    storage_version: str
+    cluster_id: str
+    member_id: str
+    revision: int
+    db_size: int
+    db_size_in_use: int
+    leader: str
+    is_learner: bool
+    raft_index: int
+    applied_index: int
+    errors: tuple[str, ...]
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether it follows a leader, so that it hears of changes."""
+        return self.leader != _NO_LEADER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveHash:
+    """A member's HashKV.
+
+    Attributes:
+        hash: CRC-32C over its keys at the revision.
+        hash_revision: The revision it was computed at.
+        compact_revision: The compaction it presupposes, -1 for none; hashes compare only where these are equal.
+    """
+
+    hash: int
+    hash_revision: int
+    compact_revision: int
+
+
+class EtcdMember:
+    """Speaks to one member: over gRPC, or through etcd's JSON gateway where that alone answers.
+
+    Args:
+        access: Certificates, user and password; its endpoints are not used.
+        endpoint: The member's client URL.
+        timeout_seconds: For each call and its whole answer.
+
+    Raises:
+        ConfigError: It is not an endpoint.
+    """
+
+    def __init__(self, access: EtcdAccess, endpoint: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+        self.endpoint = endpoint
+        self._access = access
+        self._url = _url(endpoint)
+        self._timeout_seconds = timeout_seconds
+        self._grpc = GrpcChannel(access, self._url, timeout_seconds=timeout_seconds)
+        self._gateway: JsonGateway | None = None
+        self._token: str | None = None
+
+    def status(self) -> MemberStatus:
+        """Ask the member how it is.
+
+        Raises:
+            EtcdUnavailableError: It does not answer.
+            EtcdAuthError: It refuses us.
+            EtcdError: It is kine, which speaks etcd's API and gives no snapshots.
+        """
+        answer = self._ask(rpc.STATUS)
+        header = answer["header"]
+        if not header["cluster_id"]:
+            raise EtcdError(
+                f"{self.endpoint}: this is not etcd, but kine or another program with its API", hint=_KINE_HINT
+            )
+        return MemberStatus(
+            endpoint=self.endpoint,
+            version=answer["version"],
+            storage_version=answer["storageVersion"],
+            cluster_id=f"{header['cluster_id']:x}",
+            member_id=f"{header['member_id']:x}",
+            revision=header["revision"],
+            db_size=answer["dbSize"],
+            db_size_in_use=answer["dbSizeInUse"],
+            leader=f"{answer['leader']:x}",
+            is_learner=answer["isLearner"],
+            raft_index=answer["raftIndex"],
+            applied_index=answer["raftAppliedIndex"],
+            errors=answer["errors"],
+        )
+
+    def hash_kv(self, revision: int) -> LiveHash:
+        """Ask for HashKV at a revision.
+
+        Raises:
+            EtcdError: That revision is compacted away, or not reached yet.
+        """
+        answer = self._ask(rpc.HASH_KV, revision=revision)
+        return LiveHash(
+            hash=answer["hash"],
+            # Told since 3.6; an older member that answers at all answers at the revision asked for.
+            hash_revision=answer["hash_revision"] or revision,
+            compact_revision=answer["compact_revision"],
+        )
+
+    def count_keys(self, revision: int) -> int:
+        """Return how many keys are live at a revision; etcd answers from its index, without reading values.
+
+        Raises:
+            EtcdError: That revision is compacted away.
+        """
+        # Serializable: what this member holds at that revision, without asking a quorum that may be lost.
+        every = {"key": _ALL_KEYS, "range_end": _ALL_KEYS}
+        return int(self._ask(rpc.RANGE, **every, revision=revision, count_only=True, serializable=True)["count"])
+
+    def alarms(self) -> tuple[str, ...]:
+        """Return raised alarms, such as ``NOSPACE on 8e9e05c52164694d``."""
+        alarms = self._ask(rpc.ALARM, action="GET")["alarms"]
+        return tuple(f"{alarm['alarm']} on {alarm['memberID']:x}" for alarm in alarms)
+
+    def disarm(self) -> tuple[str, ...]:
+        """Disarm every alarm that is raised; return them as `alarms` does.
+
+        One whose cause lasts, such as a database beyond its quota, is raised again by the next write.
+        """
+        disarmed = self.alarms()
+        for alarm in disarmed:
+            kind, _, member_id = alarm.partition(" on ")
+            self._ask(rpc.ALARM, action="DEACTIVATE", memberID=int(member_id, 16), alarm=kind)
+        return disarmed
+
+    def member_name(self, member_id: str) -> str:
+        """Return the name of a member as this one knows it, or ``""`` when it does not."""
+        for member in self._ask(rpc.MEMBER_LIST, linearizable=False)["members"]:
+            if f"{member['ID']:x}" == member_id:
+                return str(member["name"])
+        return ""
+
+    def stream_snapshot(
+        self,
+        take: Callable[[memoryview], object],
+        *,
+        stall_seconds: float = _STALL_SECONDS,
+        watch: Callable[[SnapshotFrames], object] = lambda _: None,
+    ) -> SnapshotFrames:
+        """Ask for a snapshot and hand every byte of it to ``take``, trailer included.
+
+        Args:
+            take: Called with each piece, at most 32 KiB, in order. The buffer is reused after it returns.
+            stall_seconds: How long the stream may stand still; there is no limit on its whole duration.
+            watch: Called now and then with the state so far, for progress.
+
+        Raises:
+            EtcdUnavailableError: Nobody answers there.
+            EtcdAuthError: The member refuses our certificate, user or password.
+            SnapshotIncompleteError: The stream was cut or stood still.
+        """
+
+        def stream(token: str | None) -> SnapshotFrames:
+            frames = SnapshotFrames(take)
+            try:
+                self._grpc.stream(
+                    rpc.SNAPSHOT, frames.feed, token=token, stall_seconds=stall_seconds, watch=lambda: watch(frames)
+                )
+            except (RpcError, EtcdUnavailableError) as error:
+                raise self._broken_off(error, frames) from error
+            frames.finish()
+            return frames
+
+        try:
+            return self._logged_in(stream)
+        except NotGrpcError as error:
+            if self._gateway is None:
+                raise
+            raise EtcdError(
+                f"{self.endpoint}: only etcd's JSON gateway answers there, and a snapshot needs gRPC",
+                hint="name the port of --listen-client-urls, or let the proxy on the way pass HTTP/2",
+            ) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._grpc.close()
+        if self._gateway is not None:
+            self._gateway.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- calls ---------------------------------------------------------------------------------------------
+
+    def _ask(self, call: Call, **request: object) -> dict[str, Any]:
+        return self._logged_in(lambda token: self._call(call, request, token))
+
+    def _logged_in(self, act: Callable[[str | None], _T]) -> _T:
+        """Act with a token, and once more with a new one where it has run out."""
+        if self._access.username is None:
+            return act(None)
+        if self._token is not None:
+            try:
+                return act(self._token)
+            except _LogInAgainError:
+                pass
+        self._token = self._log_in()
+        return act(self._token)
+
+    def _log_in(self) -> str:
+        """Return a new token; ``""`` where authentication is off, as it may be after a restore."""
+        request: dict[str, object] = {"name": self._access.username, "password": self._access.password or ""}
+        try:
+            return str(self._call(rpc.AUTHENTICATE, request, None)["token"])
+        except _AuthenticationOffError:
+            return ""
+
+    def _call(self, call: Call, request: dict[str, object], token: str | None) -> dict[str, Any]:
+        try:
+            if self._gateway is not None:
+                return self._gateway.call(call, request, token=token)
+            try:
+                return self._grpc.call(call, request, token=token)
+            except NotGrpcError as error:
+                return self._by_gateway(call, request, token, error)
+        except RpcError as error:
+            raise self._refused(error) from error
+        except BrokenAnswerError as error:
+            message = f"{self.endpoint}: its answer to {call.path} cannot be read: {error}"
+            raise EtcdError(message, hint=REACH_HINT) from error
+
+    def _by_gateway(
+        self, call: Call, request: dict[str, object], token: str | None, not_grpc: NotGrpcError
+    ) -> dict[str, Any]:
+        """Ask the JSON gateway, and stay with it once it answered as etcd does."""
+        from clusterguard.etcd.gateway import JsonGateway
+
+        gateway = JsonGateway(self._access, self._url, timeout_seconds=self._timeout_seconds)
+        try:
+            answer = gateway.call(call, request, token=token)
+        except RpcError:
+            self._gateway = gateway
+            raise
+        except (BrokenAnswerError, EtcdUnavailableError) as error:
+            gateway.close()
+            raise not_grpc from error
+        self._gateway = gateway
+        return answer
+
+    def _broken_off(
+        self, error: RpcError | EtcdUnavailableError, frames: SnapshotFrames
+    ) -> EtcdError | SnapshotIncompleteError:
+        """Return what to say of a stream that ended early: before its first message, the member refused it."""
+        if frames.remaining is None:
+            return self._refused(error) if isinstance(error, RpcError) else error
+        said = f"{self.endpoint}: the member said: {error}" if isinstance(error, RpcError) else error.message
+        return SnapshotIncompleteError(
+            f"{said}; {frames.received:,} bytes had come, {frames.remaining:,} were still to come",
+            hint="nothing was stored; run it again",
+        )
+
+    def _refused(self, error: RpcError) -> EtcdError:
+        kind, hint = _meaning(error)
+        if self._access.username is not None and any(each in error.message for each in _LOG_IN_AGAIN):
+            kind, hint = _LogInAgainError, "run it again; etcd's --auth-token-ttl says how long a token holds"
+        return kind(f"{self.endpoint}: {error.message}", hint=hint)
+
+
+def _meaning(error: RpcError) -> tuple[type[EtcdError], str | None]:
+    """Return what a refusal is called here, and what to do. Versions differ in their codes, hardly in their words."""
+    said = error.message
+    for words, kind, hint in _WORDS:
+        if words in said:
+            return kind, hint
+    if error.code in (_UNAUTHENTICATED, _PERMISSION_DENIED) or "auth" in said.lower():
+        return EtcdAuthError, _ROOT_HINT
+    if error.code == _UNAVAILABLE:
+        return EtcdUnavailableError, REACH_HINT
+    if error.code == _OUT_OF_RANGE:
+        return EtcdError, "that revision was compacted away or is not reached yet"
+    return EtcdError, None
+
+
+class _LogInAgainError(EtcdAuthError):
+    """The token was given out by this member, or by its leader, and does not hold any more."""
+
+
+class _AuthenticationOffError(EtcdAuthError):
+    """There is nothing to log in to."""
+
+
+_ENDPOINT_HINT = "write it like https://127.0.0.1:2379"
+_ROOT_HINT = "snapshots and the other maintenance calls need etcd's root role; give a user and password that have it"
+_KINE_HINT = (
+    "kine, as k3s has it, keeps everything in a SQL database and gives no snapshots: back up its database, and what is in "
+    "the cluster with Velero"
+)
+# In their order: the first words that were said decide.
+_WORDS: Final[tuple[tuple[str, type[EtcdError], str], ...]] = (
+    ("authentication is not enabled", _AuthenticationOffError, "leave user and password out"),
+    ("unknown service etcdserverpb.Auth", _AuthenticationOffError, "leave user and password out"),
+    (
+        "user name is empty",
+        EtcdAuthError,
+        "etcd's authentication is on: give a user with its root role and the password, or a client certificate whose "
+        "common name is such a user",
+    ),
+    ("invalid user ID or password", EtcdAuthError, "check the user and its password"),
+    (
+        "not supported for learner",
+        EtcdError,
+        "a learner tells its status and hands out snapshots, and no more: ask a voting member",
+    ),
+)
+
+
+def _url(endpoint: str) -> str:
+    """Return the URL of an endpoint, with its port.
+
+    Raises:
+        ConfigError: It is not an endpoint.
+    """
+    try:
+        url = urlsplit(endpoint)
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise ConfigError(f"{endpoint!r} is no etcd endpoint: {error}", hint=_ENDPOINT_HINT) from error
+    if url.scheme not in ("http", "https") or not host or url.path.strip("/") or "@" in url.netloc:
+        raise ConfigError(f"{_without_user(endpoint)!r} is no etcd endpoint", hint=_ENDPOINT_HINT)
+    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port or _DEFAULT_PORT}"
+
+
+def _without_user(endpoint: str) -> str:
+    return re.sub(r"//.*@", "//…@", endpoint)
