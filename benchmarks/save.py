@@ -37,7 +37,7 @@ import sys, time
 from pathlib import Path
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.etcd import gateway, mvcc, stream, verification
+from clusterguard.etcd import member, mvcc, verification
 from clusterguard.stores import LocalStore
 endpoint, ca, cert, key, store = sys.argv[1:6]
 access = EtcdAccess(endpoints=(endpoint,), ca=Path(ca), cert=Path(cert), key=Path(key))

@@ -43,6 +43,8 @@ _NOT_HTTP2 = "expected SETTINGS frame"
 class NotGrpcError(EtcdError):
     """Somebody answers there, but not in gRPC."""
 
+    code = "etcd-not-grpc"
+
 
 class GrpcChannel:
     """A connection to one member's client port, kept from call to call; for one thread at a time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from clusterguard.errors import ConfigError, EtcdAuthError, EtcdError, EtcdUnavailableError, SnapshotIncompleteError
@@ -14,7 +14,7 @@ from clusterguard.etcd.rpc import BrokenAnswerError, RpcError
 from clusterguard.etcd.wire import SnapshotFrames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.etcd.gateway import JsonGateway
@@ -123,7 +123,9 @@ class EtcdMember:
         header = answer["header"]
         if not header["cluster_id"]:
             raise EtcdError(
-                f"{self.endpoint}: this is not etcd, but kine or another program with its API", hint=_KINE_HINT
+                f"{self.endpoint}: this is not etcd, but kine or another program with its API",
+                hint=_KINE_HINT,
+                code="kine",
             )
         return MemberStatus(
             endpoint=self.endpoint,
@@ -227,6 +229,7 @@ class EtcdMember:
             raise EtcdError(
                 f"{self.endpoint}: only etcd's JSON gateway answers there, and a snapshot needs gRPC",
                 hint="name the port of --listen-client-urls, or let the proxy on the way pass HTTP/2",
+                code="etcd-not-grpc",
             ) from error
 
     def close(self) -> None:
@@ -311,58 +314,68 @@ class EtcdMember:
         )
 
     def _refused(self, error: RpcError) -> EtcdError:
-        kind, hint = _meaning(error)
+        kind, hint, code = _meaning(error)
         if self._access.username is not None and any(each in error.message for each in _LOG_IN_AGAIN):
             kind, hint = _LogInAgainError, "run it again; etcd's --auth-token-ttl says how long a token holds"
-        return kind(f"{self.endpoint}: {error.message}", hint=hint)
-
-
-def _meaning(error: RpcError) -> tuple[type[EtcdError], str | None]:
-    """Return what a refusal is called here, and what to do. Versions differ in their codes, hardly in their words."""
-    said = error.message
-    for words, kind, hint in _WORDS:
-        if words in said:
-            return kind, hint
-    if error.code in (_UNAUTHENTICATED, _PERMISSION_DENIED) or "auth" in said.lower():
-        return EtcdAuthError, _ROOT_HINT
-    if error.code == _UNAVAILABLE:
-        return EtcdUnavailableError, REACH_HINT
-    if error.code == _OUT_OF_RANGE:
-        return EtcdError, "that revision was compacted away or is not reached yet"
-    return EtcdError, None
+        return kind(f"{self.endpoint}: {error.message}", hint=hint, code=code)
 
 
 class _LogInAgainError(EtcdAuthError):
     """The token was given out by this member, or by its leader, and does not hold any more."""
 
+    code = EtcdAuthError.code
+
 
 class _AuthenticationOffError(EtcdAuthError):
     """There is nothing to log in to."""
 
+    code = EtcdAuthError.code
 
-_ENDPOINT_HINT = "write it like https://127.0.0.1:2379"
-_ROOT_HINT = "snapshots and the other maintenance calls need etcd's root role; give a user and password that have it"
-_KINE_HINT = (
-    "kine, as k3s has it, keeps everything in a SQL database and gives no snapshots: back up its database, and what is in "
-    "the cluster with Velero"
-)
-# In their order: the first words that were said decide.
-_WORDS: Final[tuple[tuple[str, type[EtcdError], str], ...]] = (
-    ("authentication is not enabled", _AuthenticationOffError, "leave user and password out"),
-    ("unknown service etcdserverpb.Auth", _AuthenticationOffError, "leave user and password out"),
-    (
-        "user name is empty",
+
+class _Meaning(NamedTuple):
+    kind: type[EtcdError]
+    hint: str | None = None
+    code: str | None = None
+
+
+def _meaning(error: RpcError) -> _Meaning:
+    """Return what a refusal is called here, and what to do. Versions differ in their codes, hardly in their words."""
+    for words, meaning in _WORDS.items():
+        if words in error.message:
+            return meaning
+    if error.code in (_UNAUTHENTICATED, _PERMISSION_DENIED) or "auth" in error.message.lower():
+        return _Meaning(
+            EtcdAuthError,
+            "snapshots and the other maintenance calls need etcd's root role: give a user and password that have it",
+        )
+    if error.code == _UNAVAILABLE:
+        return _Meaning(EtcdUnavailableError, REACH_HINT)
+    if error.code == _OUT_OF_RANGE:
+        return _Meaning(EtcdError, "that revision was compacted away or is not reached yet")
+    return _Meaning(EtcdError)
+
+
+_OFF = _Meaning(_AuthenticationOffError, "leave user and password out")
+_WORDS: Final[Mapping[str, _Meaning]] = {
+    "authentication is not enabled": _OFF,
+    "unknown service etcdserverpb.Auth": _OFF,
+    "user name is empty": _Meaning(
         EtcdAuthError,
         "etcd's authentication is on: give a user with its root role and the password, or a client certificate whose "
         "common name is such a user",
     ),
-    ("invalid user ID or password", EtcdAuthError, "check the user and its password"),
-    (
-        "not supported for learner",
+    "invalid user ID or password": _Meaning(EtcdAuthError, "check the user and the password"),
+    "not supported for learner": _Meaning(
         EtcdError,
-        "a learner tells its status and hands out snapshots, and no more: ask a voting member",
+        "a learner hands out its status and a snapshot, and nothing else: ask a voting member",
+        "etcd-learner",
     ),
+}
+_KINE_HINT = (
+    "kine, as k3s has it, keeps the cluster in a SQL database and has no snapshots: back up its database, and use "
+    "Velero for what is in the cluster"
 )
+_ENDPOINT_HINT = "write it like https://127.0.0.1:2379"
 
 
 def _url(endpoint: str) -> str:
