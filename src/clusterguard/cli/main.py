@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -28,12 +30,13 @@ from clusterguard.errors import ClusterGuardError
 __all__ = ["app", "main"]
 
 _COULD_NOT_TELL, _INTERRUPTED = 2, 130
+_BROKEN_PIPE = 141  # what a shell calls an end by SIGPIPE, which is how other programs end there
 
 app = typer.Typer(
     name="clusterguard",
     help="Prove that Kubernetes backups restore.",
     epilog="Exit codes: 0 done, or proven · 1 the answer is no: not proven, not intact, not equal · "
-    "2 could not tell: an error, or wrong usage · 130 interrupted.",
+    "2 could not tell: an error, or wrong usage · 130 interrupted · 141 nobody reads the output any more.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,19 +77,74 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and end the process with its exit code."""
-    from clusterguard.terminal import err
-
+    """Run the command line and end the process with its exit code; 1 is kept for the answer "no"."""
     # Whoever ends a job sends this; what was started must be given back then, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _run()
+    except SystemExit as end:
+        code = _exit_code(end)
+        if code == _INTERRUPTED:
+            with suppress(SystemExit):  # nobody may be reading standard error any more
+                _print("interrupted; what was started has been given back", style="yellow")
+        raise SystemExit(code) from end
+
+
+def _run() -> None:
+    try:
         app(prog_name="clusterguard")
     except ClusterGuardError as error:
-        err.print(f"error: {error.message}", style="red", markup=False, soft_wrap=True)
-        if error.hint:
-            err.print(f"  → {error.hint}", style="yellow", markup=False, soft_wrap=True)
+        _tell(error.message, error.hint)
         sys.exit(_COULD_NOT_TELL)
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:  # what the command line library makes of Ctrl-C
-            err.print("interrupted; what was started has been given back", style="yellow")
-        raise
+    except Exception as error:  # noqa: BLE001 - this is the door: Python's own exit code would be 1, a verdict
+        _tell_crash(error)
+        sys.exit(_COULD_NOT_TELL)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _exit_code(end: SystemExit) -> int:
+    """Return the exit code that an end stands for; the command line library ends with 1 where nothing was answered."""
+    cause = end.__context__
+    if isinstance(cause, typer.Abort):  # a question that was answered by "no", by nobody, or by Ctrl-C
+        interrupted = isinstance(cause.__context__, KeyboardInterrupt)
+        return _INTERRUPTED if interrupted else _COULD_NOT_TELL
+    if isinstance(cause, BrokenPipeError):
+        if end.code == _BROKEN_PIPE or _is_unread(1) or _is_unread(2):
+            return _BROKEN_PIPE
+        _tell_crash(cause)  # another pipe than ours, which the library does not tell apart
+        return _COULD_NOT_TELL
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    _tell(str(end.code), None)
+    return _COULD_NOT_TELL
+
+
+def _tell_crash(error: Exception) -> None:
+    from clusterguard.cli.crash import describe, keep_traceback, traceback_of
+
+    try:
+        place = f"in {keep_traceback(error)}"
+    except OSError as unwritable:
+        typer.echo(traceback_of(error), nl=False, err=True)
+        place = f"above ({unwritable})"
+    _tell(describe(error), f"this is a bug in clusterguard; please report it with the traceback {place}")
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Return whether nobody reads any more what is written there."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _tell(message: str, hint: str | None) -> None:
+    _print(f"error: {message}", style="red")
+    if hint:
+        _print(f"  → {hint}", style="yellow")
+
+
+def _print(text: str, *, style: str) -> None:
+    from clusterguard.terminal import err  # slow, and --help need not wait for it
+
+    err.print(text, style=style, markup=False, soft_wrap=True)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["drill_cluster", "etcd_snapshotter", "restore_validator"]
 
-VERDICT = "clusterguard.verdict"  # the property of a report that tells how a drill ended
-NOT_RUN = "clusterguard.not_run"  # the property that tells why it was not run; it has no verdict then
+PROPERTIES = "clusterguard."  # how the names of a drill's properties begin
+VERDICT = f"{PROPERTIES}verdict"  # the property of a report that tells how a drill ended
+NOT_RUN = f"{PROPERTIES}not_run"  # the property that tells why it was not run; it has no verdict then
 
 _SUFFIX = ".drill.yaml"
 
@@ -110,10 +111,8 @@ def _read(option: str, text: str, read: Callable[[str], object]) -> None:
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """Tell a drill that could not tell (ERROR) from one that is not proven (FAILED), and one that was not run."""
-    if _reason_not_to_run(report):
-        return "skipped", "s", "NOT RUN"
-    return ("error", "E", "ERROR") if _verdict(report) == "ERROR" else None
+    """Say which drills were not run, in place of skipped."""
+    return ("skipped", "s", "NOT RUN") if _reason_not_to_run(report) else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -127,11 +126,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{name}: {reason}")
 
 
-def _verdict(report: pytest.CollectReport | pytest.TestReport) -> object:
-    """Return how a drill ended, or None for anything else. With pytest-xdist only reports come here."""
-    return dict(report.user_properties).get(VERDICT) if report.when == "call" else None
-
-
 def _reason_not_to_run(report: pytest.CollectReport | pytest.TestReport) -> object:
     return dict(report.user_properties).get(NOT_RUN) if report.when == "call" else None
 
@@ -142,24 +136,25 @@ class _Minimum:
     def __init__(self, config: pytest.Config, least: int) -> None:
         self._config = config
         self._least = least
-        self._ran = 0
+        self._came_to_a_verdict: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the drills."""
-        self._ran += _verdict(report) is not None
+        """Note the drills, each once however often it was tried. With pytest-xdist only reports come here."""
+        if VERDICT in dict(report.user_properties):
+            self._came_to_a_verdict.add(report.nodeid)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Decide."""
-        if self._ran >= self._least:
+        if len(self._came_to_a_verdict) >= self._least:
             return
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say so."""
-        if self._ran < self._least:
-            text = f"drills: {self._ran} came to a verdict, --drill-min asks for {self._least}"
+        if (ran := len(self._came_to_a_verdict)) < self._least:
+            text = f"drills: {ran} came to a verdict, --drill-min asks for {self._least}"
             terminalreporter.write_line(text, red=True)
 
 

@@ -21,12 +21,12 @@ from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
 from clusterguard.model.durations import parse_duration
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.pytest_plugin import NOT_RUN, VERDICT
+from clusterguard.pytest_plugin import NOT_RUN, PROPERTIES, VERDICT
 from clusterguard.terminal.console import console_on, progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -79,6 +79,10 @@ class DrillItem(pytest.Item):
             limit = drill.spec.timeout or DEFAULT_DRILL_TIMEOUT
             self.add_marker(pytest.mark.timeout(limit.total_seconds() + _CLEANUP_SECONDS))
 
+    def setup(self) -> None:
+        """Forget the properties of an earlier attempt: plugins such as pytest-rerunfailures run one item twice."""
+        self.user_properties[:] = [each for each in self.user_properties if not each[0].startswith(PROPERTIES)]
+
     def runtest(self) -> None:
         """Run the drill.
 
@@ -88,8 +92,12 @@ class DrillItem(pytest.Item):
         if reason := why_not_run(self.drill, default_cluster=settings_from(self.config).cluster):
             self.user_properties.append((NOT_RUN, reason))
             pytest.skip(f"NOT RUN: {reason}")
-        with self._terminal() as view:
-            result = DrillRunner(settings=settings_from(self.config), tell=view).run(self.drill)
+        try:
+            with self._terminal() as view:
+                result = DrillRunner(settings=settings_from(self.config), tell=view).run(self.drill)
+        except Exception:
+            self.user_properties.append((VERDICT, str(Verdict.ERROR)))
+            raise
         self._record(result)
         if result.verdict is not Verdict.PASS:
             raise DrillNotProvenError(result)
@@ -107,13 +115,13 @@ class DrillItem(pytest.Item):
 
     def _record(self, result: DrillResult) -> None:
         self.user_properties.append((VERDICT, str(result.verdict)))
-        self.user_properties.append(("clusterguard.run_id", result.run_id))
+        self.user_properties.append((f"{PROPERTIES}run_id", result.run_id))
         if result.rto is not None:
-            self.user_properties.append(("clusterguard.rto_seconds", round(result.rto.total, 3)))
+            self.user_properties.append((f"{PROPERTIES}rto_seconds", round(result.rto.total, 3)))
         if result.rpo is not None:
-            self.user_properties.append(("clusterguard.rpo_seconds", round(result.rpo, 3)))
+            self.user_properties.append((f"{PROPERTIES}rpo_seconds", round(result.rpo, 3)))
         for phase in result.phases:
-            self.user_properties.append((f"clusterguard.phase.{phase.name}_seconds", round(phase.seconds, 3)))
+            self.user_properties.append((f"{PROPERTIES}phase.{phase.name}_seconds", round(phase.seconds, 3)))
 
     def _terminal(self) -> AbstractContextManager[Any]:
         """Give a view on the real terminal; workers of pytest-xdist have none."""
@@ -146,6 +154,14 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Report a drill that could not tell as an error: a failure is what pytest and JUnit call the answer "no"."""
+        report = yield
+        if isinstance(item, DrillItem) and report.failed and (VERDICT, Verdict.FAIL) not in report.user_properties:
+            report.when = "teardown" if report.when == "teardown" else "setup"  # pytest knows errors only of these
+        return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

@@ -21,11 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["ProgressLines", "amount", "console_on", "err", "out", "progress_sink"]
 
 _WIDTH_OF_LOGS = 120
+_BROKEN_PIPE = 141  # as a shell calls an end by SIGPIPE
+
+
+class _Console(Console):
+    """Ends where nobody reads any more as other programs do there; rich's own exit code, 1, is a verdict here."""
+
+    def on_broken_pipe(self) -> None:
+        try:
+            super().on_broken_pipe()
+        except SystemExit as end:
+            raise SystemExit(_BROKEN_PIPE) from end.__context__
 
 
 def console_on(file: IO[str] | None = None, *, stderr: bool = False) -> Console:
     """Return a console; where there is no terminal to ask, and no COLUMNS, lines are as long as logs show them."""
-    console = Console(file=file, stderr=stderr, highlight=False)
+    console = _Console(file=file, stderr=stderr, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_LOGS
     return console

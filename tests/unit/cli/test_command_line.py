@@ -91,13 +91,58 @@ def test_ctrl_c_has_a_code_of_its_own(cli, monkeypatch):
     assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
 
 
-def test_a_bug_is_not_hidden(cli, monkeypatch):
-    def bug(*_, **__):
-        raise ZeroDivisionError
+SECRETS = ["AGE-SECRET-KEY-1QQQQQ", "hunter2"]
 
-    monkeypatch.setattr("clusterguard.drills.runner.DrillRunner.run", bug)
-    with pytest.raises(ZeroDivisionError):
-        cli("drill", "run", ROOT / "drills")
+
+@pytest.fixture
+def bug(monkeypatch):
+    """A command that raises what nobody expects."""
+
+    def bug(*_, **__):
+        local = "-----value of a variable-----"
+        raise PermissionError(13, f"AGE-SECRET-KEY-1QQQQQ of s3://me:hunter2@bucket {len(local)}")
+
+    monkeypatch.setenv("PASSWORD_OF_SOMETHING", "correct-horse")
+    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter.verify", bug)
+    return "etcd", "verify", "before"
+
+
+def test_a_bug_is_no_verdict_and_is_kept_for_its_report(cli, bug, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    code, out, err = cli(*bug, "--store", tmp_path / "store")
+    (kept,) = (tmp_path / "clusterguard" / "crashes").iterdir()
+    text = kept.read_text()
+    assert (code, out) == (2, "")
+    assert "PermissionError" in err
+    assert str(kept) in err
+    assert "Traceback" not in err
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert "Traceback" in text
+    assert "PermissionError" in text
+    assert not [each for each in [*SECRETS, "correct-horse", "value of a variable"] if each in text + err]
+
+
+def test_a_bug_is_told_where_nothing_can_be_kept(cli, bug, tmp_path, monkeypatch):
+    (tmp_path / "clusterguard").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    code, _, err = cli(*bug, "--store", tmp_path / "store")
+    assert code == 2
+    assert "Traceback" in err
+    assert not [secret for secret in SECRETS if secret in err]
+
+
+def test_another_broken_pipe_than_ours_is_a_bug(cli, tmp_path, monkeypatch):
+    """The command line library ends with 1 for any of them, and says nothing."""
+
+    def cut_off(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter.verify", cut_off)
+    code, _, err = cli("etcd", "verify", "before", "--store", tmp_path / "store")
+    assert code == 2
+    assert "BrokenPipeError" in err
+    assert list((tmp_path / "clusterguard" / "crashes").iterdir())
 
 
 # ---- drills ----------------------------------------------------------------------------------------------
@@ -237,9 +282,10 @@ def test_a_cluster_that_was_looked_at_is_not_taken_down(cli, tmp_path, monkeypat
 def test_a_restore_asks_first(cli, tmp_path, monkeypatch):
     monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", lambda *_, **__: Given())
     monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody answers
-    code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine")
-    assert code == 1
+    for answer in ("", "n\n"):  # nobody answers, or somebody says no, which is no verdict
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine")
+        assert code == 2
     assert "Everything in embedded:mine goes back to 2030-01-01 00:00:00 UTC" in err
     assert not Asked.restored
     code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine", "--yes")

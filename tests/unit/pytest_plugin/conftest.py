@@ -6,6 +6,7 @@ import pytest
 import clusterguard.clusters
 import clusterguard.etcd
 import clusterguard.pytest_plugin.items
+import clusterguard.toolchain
 import clusterguard.validate  # noqa: F401 - see above
 
 CANNED = '''
@@ -17,7 +18,9 @@ from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, 
 def canned(runner, drill):
     """Come to the verdict that the drill's annotation names."""
     runner._settings and SETTINGS.append(runner._settings)
-    verdict = Verdict(drill.metadata.annotations.get("verdict", "PASS"))
+    words = drill.metadata.annotations.get("verdict", "PASS").split()  # of one try after the other
+    TRIES[drill.id] = TRIES.get(drill.id, 0) + 1
+    verdict = Verdict(words[min(TRIES[drill.id], len(words)) - 1])
     step = drill.phase("verify")[0]
     result = DrillResult(
         drill=drill.id,
@@ -44,6 +47,7 @@ def canned(runner, drill):
 
 
 SETTINGS = []
+TRIES = {}
 '''
 
 DRILL = """\

@@ -47,9 +47,25 @@ def test_a_red_drill_shows_its_result_and_its_lines_in_place_of_a_traceback(pyte
     output.no_fnmatch_line("*DrillNotProvenError*runtest*")
 
 
-def test_a_bug_of_ours_is_shown_as_one(pytester, drill, canned):
+def test_a_bug_of_ours_is_shown_as_one_and_is_an_error(pytester, drill, canned):
     drill("green", **{"verdict: PASS": "raises: a bug"})
-    pytester.runpytest().stdout.fnmatch_lines(["*ZeroDivisionError*"])
+    result = pytester.runpytest("--drill-min=1", "--junitxml=report.xml")
+    result.stdout.fnmatch_lines(["*ZeroDivisionError*", "ERROR green.drill.yaml::green*"])
+    result.assert_outcomes(errors=1)
+    (case,) = cases(pytester)
+    assert ([each.tag for each in case], properties(case)) == (
+        ["properties", "error"],
+        [("clusterguard.verdict", "ERROR")],
+    )
+
+
+def cases(pytester):
+    """The test cases of the JUnit report."""
+    return list(ET.parse(pytester.path / "report.xml").iter("testcase"))  # noqa: S314 - our own report
+
+
+def properties(case):
+    return [(item.get("name"), item.get("value")) for item in case.iter("property")]
 
 
 # ---- choosing --------------------------------------------------------------------------------------------
@@ -214,19 +230,50 @@ def test_collecting_needs_no_cluster_and_no_programs(pytester, drill, canned, mo
 
 def test_the_junit_report_has_verdict_and_times(pytester, three):
     pytester.runpytest("--junitxml=report.xml")
-    cases = ET.parse(pytester.path / "report.xml").iter("testcase")  # noqa: S314 - our own report
-    properties = {
-        case.get("name"): {item.get("name"): item.get("value") for item in case.iter("property")} for case in cases
-    }
-    assert properties["green"] == {
+    found = {case.get("name"): dict(properties(case)) for case in cases(pytester)}
+    assert found["green"] == {
         "clusterguard.verdict": "PASS",
         "clusterguard.run_id": "ab12cd34",
         "clusterguard.rto_seconds": "8.75",
         "clusterguard.rpo_seconds": "0.5",
         "clusterguard.phase.restore_seconds": "7.25",
     }
-    assert properties["red"]["clusterguard.verdict"] == "FAIL"
-    assert "clusterguard.rto_seconds" not in properties["red"]
+    assert found["red"]["clusterguard.verdict"] == "FAIL"
+    assert "clusterguard.rto_seconds" not in found["red"]
+
+
+def test_the_junit_report_tells_a_failure_from_an_error(pytester, three):
+    pytester.runpytest("--junitxml=report.xml")
+    found = {case.get("name"): [each.tag for each in case if each.tag != "properties"] for case in cases(pytester)}
+    assert found == {"green": [], "red": ["failure"], "unknown": ["error"]}
+    (suite,) = ET.parse(pytester.path / "report.xml").iter("testsuite")  # noqa: S314 - our own report
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcomes", "code"),
+    [("FAIL PASS", {"passed": 1, "rerun": 1}, 0), ("ERROR PASS", {"passed": 1, "rerun": 1}, 0),
+     ("FAIL FAIL", {"failed": 1, "rerun": 1}, 1), ("FAIL ERROR", {"errors": 1, "rerun": 1}, 1)],
+)  # fmt: skip
+def test_a_drill_that_is_tried_again_tells_of_each_try_what_became_of_it(
+    pytester, drill, canned, verdict, outcomes, code
+):
+    drill("flaky", verdict)
+    result = pytester.runpytest("--reruns=1", "--junitxml=report.xml")
+    assert result.parseoutcomes() == outcomes
+    assert result.ret == code
+    tries = [properties(case) for case in cases(pytester)]  # pytest-rerunfailures gives each a case of its own
+    assert all(len(each) == len(dict(each)) for each in tries)
+    assert [dict(each)["clusterguard.verdict"] for each in tries] == verdict.split()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "xdist"])
+def test_it_counts_once_among_those_that_are_asked_for(pytester, drill, canned_everywhere, workers):
+    drill("flaky", "FAIL PASS")
+    result = pytester.runpytest_subprocess("--reruns=1", "--drill-min=2", *workers)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["drills: 1 came to a verdict, --drill-min asks for 2"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_workers_of_xdist_run_drills(pytester, drill, canned_everywhere):
