@@ -35,15 +35,16 @@ _T = TypeVar("_T")
 class FanOutStore:
     """Writes every object to several stores in parallel, and reads it from the first that has it.
 
-    A store that fails is left out from then on, of later puts too: a record must not appear where the bytes that it
-    is about did not. What it failed with is in `failures`. A key that is taken in any of them is taken.
+    A store that fails at any verb is left out of all that follow: a record must not appear where the bytes that it is
+    about did not. What it failed with is in `failures`; who needs to know that nothing was overlooked looks there, or
+    sets the minimum to all of them. A key that is taken in any of the others is taken.
 
     A put holds 5 MiB, and what each store's own put does; the slowest store sets the pace. The stores publish the
     object one after the first: of two writers of one key the first store tells who wins.
 
     Args:
         stores: By the names that people call them; in this order they are read.
-        minimum: How many must have taken an object for a put to succeed.
+        minimum: How many must have taken an object for a put to succeed, and must answer for any other verb to.
 
     Raises:
         ConfigError: There are fewer stores than that.
@@ -102,53 +103,72 @@ class FanOutStore:
 
     @contextmanager
     def get(self, key: str) -> Iterator[ByteReader]:
-        """Open an object of the first store that has it; see `ObjectStore.get`."""
+        """Open an object of the first store that has it; see `ObjectStore.get`.
+
+        Raises:
+            ObjectNotFoundError: None of the stores that answer has it.
+            StoreError: Fewer stores than the minimum answer.
+        """
         with ExitStack() as stack:
             yield self._first(key, lambda store: stack.enter_context(store.get(key)))
 
     def stat(self, key: str) -> ObjectInfo:
-        """Describe an object as the first store that has it does; see `ObjectStore.stat`."""
+        """Describe an object as the first store that has it does; otherwise as `get`."""
         return _without_version(self._first(key, lambda store: store.stat(key)))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield what any of the stores has whose key starts with ``prefix``, in the order of the keys.
 
         Raises:
-            StoreError: One of the stores cannot be listed: without it nobody knows what is missing.
+            StoreError: Fewer stores than the minimum can be listed.
         """
-        every = heapq.merge(*(store.list(prefix) for store in self._usable().values()), key=_key_of)
+        every = heapq.merge(*(self._listed(name, prefix) for name in self._usable()), key=_key_of)
         return (_without_version(next(same)) for _, same in groupby(every, key=_key_of))
 
     def delete(self, key: str) -> None:
-        """Remove an object from every store; one that was left out before may keep it.
+        """Remove an object from every store; one that is left out may keep it.
 
         Raises:
-            StoreError: It is still in one of the others.
+            StoreError: Fewer stores than the minimum removed it.
         """
         check_key(key)
         with ThreadPoolExecutor(len(self._stores), thread_name_prefix="clusterguard-copies") as pool:
             deleted = {name: pool.submit(store.delete, key) for name, store in self._stores.items()}
         failed = {name: error for name, done in deleted.items() if (error := done.exception()) is not None}
         for name, error in failed.items():
-            if name not in self._failures or not isinstance(error, ClusterGuardError):
+            if not isinstance(error, ClusterGuardError):
                 raise error
+            if name not in self._failures:
+                self._leave_out(name, error)
 
     def _usable(self) -> Mapping[str, ObjectStore]:
-        return {name: store for name, store in self._stores.items() if name not in self._failures} or self._stores
+        usable = {name: store for name, store in self._stores.items() if name not in self._failures}
+        if len(usable) < self._minimum:
+            raise _too_few(self._failures, self._minimum, left=len(usable))
+        return usable
+
+    def _leave_out(self, name: str, error: ClusterGuardError) -> None:
+        """Go on without a store, as long as enough are left."""
+        self._failures[name] = _as_store_error(error)
+        self._usable()
+
+    def _listed(self, name: str, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            yield from self._stores[name].list(prefix)
+        except ClusterGuardError as error:
+            self._leave_out(name, error)
 
     def _first(self, key: str, ask: Callable[[ObjectStore], _T]) -> _T:
         check_key(key)
-        missing: ObjectNotFoundError | None = None
-        failure: ClusterGuardError | None = None
-        for store in self._usable().values():
+        missing = ObjectNotFoundError(f"{self.url}: {key}: there is no such object")
+        for name, store in self._usable().items():
             try:
                 return ask(store)
             except ObjectNotFoundError as error:
                 missing = error
             except ClusterGuardError as error:
-                failure = failure or error
-        # Where one could not be asked, nobody knows that the object is not there.
-        raise failure or missing or ObjectNotFoundError(key)
+                self._leave_out(name, error)
+        raise missing
 
     def _remove_published(self, branches: Iterable[_Branch], key: str) -> None:
         for branch in branches:
@@ -198,6 +218,7 @@ class _Put:
         """Publish the object: in the first store, which tells whether the key is still free, then in the others."""
         if self._filled:
             self._send()
+        self._drop_failed()
         if not self._overwrite:
             self._publish_first()
         for branch in self._live:
@@ -220,7 +241,10 @@ class _Put:
         self._drop_failed()
 
     def _drop_failed(self) -> None:
-        """Go on without the stores that failed, as long as enough are left."""
+        """Go on without the stores that failed, here or when they were asked for something else meanwhile."""
+        for branch in [each for each in self._live if each.failure is None and each.name in self._failures]:
+            self._live.remove(branch)
+            branch.abort()
         for branch in [each for each in self._live if each.failure is not None]:
             self._live.remove(branch)
             self._failures[branch.name] = self._as_store_error(branch.failure)
@@ -230,13 +254,9 @@ class _Put:
     def _as_store_error(self, failure: BaseException | None) -> StoreError:
         if isinstance(failure, ObjectExistsError) and not any(each.published for each in self._live):
             raise failure
-        if isinstance(failure, StoreError):
-            return failure
         if not isinstance(failure, ClusterGuardError):
             raise failure or AssertionError  # a mistake in the program is nothing to go on after
-        wrapped = StoreError(failure.message, hint=failure.hint)
-        wrapped.__cause__ = failure
-        return wrapped
+        return _as_store_error(failure)
 
 
 class _Branch:
@@ -304,11 +324,19 @@ def _key_of(info: ObjectInfo) -> str:
     return info.key
 
 
+def _as_store_error(failure: ClusterGuardError) -> StoreError:
+    if isinstance(failure, StoreError):
+        return failure
+    wrapped = StoreError(failure.message, hint=failure.hint, code=failure.code, fields=failure.fields)
+    wrapped.__cause__ = failure
+    return wrapped
+
+
 def _too_few(failures: Mapping[str, StoreError], minimum: int, *, left: int) -> StoreError:
     told = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
     first = next(iter(failures.values()))
     kind = StoreUnavailableError if all(error.retryable for error in failures.values()) else StoreError
     wanted = f"{minimum} are wanted, {left} left" if minimum > 1 else "none is left"
-    error = kind(f"too few stores take the object ({wanted}): {told}", hint=first.hint)
+    error = kind(f"too few stores answer ({wanted}): {told}", hint=first.hint)
     error.__cause__ = first
     return error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain, islice
 
 import pytest
 
@@ -103,6 +104,11 @@ def put(store, key, data, *, overwrite=False, piece=100_000):
 def read(store, key):
     with store.get(key) as reader:
         return b"".join(iter(lambda: reader.read(MiB), b""))
+
+
+def raising(error):
+    raise error
+    yield
 
 
 DATA = bytes(range(256)) * (9 * MiB // 256) + b"end"
@@ -247,12 +253,50 @@ class TestReading:
         put(far, "a", b"far")
         assert read(FanOutStore({"near": Failing("down"), "far": far}), "a") == b"far"
 
-    def test_an_object_is_not_called_missing_while_a_store_cannot_be_asked(self):
-        fan = FanOutStore({"near": MemoryStore(), "far": Failing("down")})
-        with pytest.raises(StoreUnavailableError):
+    @pytest.mark.parametrize("verb", ["stat", "get", "list"])
+    def test_a_store_that_is_down_is_down_for_every_verb_and_named_once(self, verb):
+        near, failing = MemoryStore(), Failing("down")
+        fan = FanOutStore({"broken": failing, "near": near})
+        with suppress(ObjectNotFoundError):
+            list(fan.list()) if verb == "list" else fan.get("a").__enter__() if verb == "get" else fan.stat("a")
+        assert dict(fan.failures) == {"broken": failing.error}
+        failing.moment = None
+        put(fan, "a", b"x")
+        assert read(fan, "a") == b"x"
+        fan.delete("b")
+        assert list(failing.list()) == [], "what is away does not come back in the middle"
+        assert [info.key for info in near.list()] == ["a"]
+
+    @pytest.mark.parametrize("minimum", [1, 2])
+    def test_whether_an_object_is_missing_is_for_the_minimum_to_say(self, minimum):
+        """Where too few could be asked, nobody knows that it is not there."""
+        fan = FanOutStore({"near": MemoryStore(), "far": Failing("down")}, minimum=minimum)
+        with pytest.raises(ObjectNotFoundError if minimum == 1 else StoreUnavailableError):
             fan.stat("a")
         with pytest.raises(ObjectNotFoundError):
-            FanOutStore({"near": MemoryStore(), "far": MemoryStore()}).stat("a")
+            FanOutStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=minimum).stat("a")
+
+    def test_a_store_that_goes_away_in_the_middle_of_its_list_leaves_the_rest_of_the_others(self):
+        near, far = MemoryStore(), MemoryStore()
+        for key in "abcdef":
+            put(near, key, b"")
+            put(far, key, b"")
+        far.list = lambda _prefix="": chain(islice(MemoryStore.list(far), 3), raising(StoreUnavailableError("gone")))
+        fan = FanOutStore({"far": far, "near": near})
+        assert [info.key for info in fan.list()] == list("abcdef")
+        assert list(fan.failures) == ["far"]
+
+    def test_a_store_that_fails_at_a_question_during_a_put_gets_nothing_of_it(self):
+        """Whoever asks while writing (is it there sealed otherwise?) finds out first that a store is away."""
+        near, failing = MemoryStore(), Failing(None)
+        fan = FanOutStore({"broken": failing, "near": near})
+        with fan.put("a") as writer:
+            writer.write(b"x")
+            failing.moment = "down"
+            assert list(fan.list()) == []
+            failing.moment = None
+        assert (read(near, "a"), list(failing.list())) == (b"x", [])
+        assert list(fan.failures) == ["broken"]
 
     def test_a_listing_has_what_any_store_has_or_fails(self):
         near, far = MemoryStore(), MemoryStore()
@@ -260,14 +304,17 @@ class TestReading:
             put(store, key, b"")
         assert [info.key for info in FanOutStore({"near": near, "far": far}).list()] == ["a", "b", "c"]
         with pytest.raises(StoreUnavailableError):
-            list(FanOutStore({"near": near, "far": Failing("down")}).list())
+            list(FanOutStore({"near": near, "far": Failing("down")}, minimum=2).list())
 
-    def test_a_deletion_is_tried_everywhere_before_it_fails(self):
+    @pytest.mark.parametrize("minimum", [1, 2])
+    def test_a_deletion_is_tried_everywhere_before_it_fails(self, minimum):
         near = MemoryStore()
         put(near, "a", b"")
-        with pytest.raises(StoreUnavailableError):
-            FanOutStore({"far": Failing("down"), "near": near}).delete("a")
+        fan = FanOutStore({"far": Failing("down"), "near": near}, minimum=minimum)
+        with pytest.raises(StoreUnavailableError) if minimum == 2 else nullcontext():
+            fan.delete("a")
         assert list(near.list()) == []
+        assert list(fan.failures) == ["far"]
 
     def test_a_deletion_does_not_fail_for_a_store_that_was_left_out(self):
         near, failing = MemoryStore(), Failing("entry")
