@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.errors import BackupCorruptError, WrongKeyError
+from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.model.backup_options import BackupOptions, LabelSelector
 from clusterguard.model.policy import EtcdSource, VeleroSource
@@ -18,7 +19,7 @@ from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from clusterguard.clusters.base import EtcdAccess
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
+    from clusterguard.stores.sealing import SealedObject
 
 __all__ = ["back_up"]
 
@@ -45,29 +47,14 @@ def back_up(source: Source, session: Session) -> None:
 def _(source: EtcdSource, session: Session) -> None:
     name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
-        fan = _fan_out_of(source.name, session)
-        store = SealedStore(fan, session.seal)
-
-        def annotate(key: str) -> Mapping[str, Any]:
-            stored = store.sealed(key)
-            return {
-                "policy": session.policy.name,
-                "source": source.name,
-                "run": session.run,
-                "sealed": session.seal.suffix.endswith(".age"),
-                "stored_key": stored.key,
-                "stored_sha256": stored.sha256,
-                "stored_size": stored.size,
-            }
-
         with etcd_of(source, progress=session.progress) as access:
-            snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, now=session.now)
-            record = snapshotter.save(name, annotate=annotate)
+            with _locations(source.name, name, session) as fan:
+                store = SealedStore(fan, session.seal)
+                snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, now=session.now)
+                record = snapshotter.save(name, annotate=lambda key: _notes(source.name, store.sealed(key), session))
             entry = etcd_entry(record, source.name)
             task.digest, task.size = entry.sha256, entry.size
-            _tell_failures(fan, session, source.name, name)
-            copies = _read_back(entry, session, fan, access)
-        _judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
+            _read_back(task, entry, session, access)
         task.detail = f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes" + (
             f", {entry.size:,} stored; {task.detail}" if entry.size != record.size else f"; {task.detail}"
         )
@@ -84,21 +71,50 @@ def _(source: VeleroSource, session: Session) -> None:
             outcome.raise_for_findings()
         bucket = _bucket(source)
         _require_intact(bucket, name, session.now())
-        fan = _fan_out_of(source.name, session)
-        record = _copy_velero(source, session, fan, bucket, name, backup.started or session.now())
+        with _locations(source.name, name, session) as fan:
+            record = _copy_velero(source, session, fan, bucket, name, backup.started or session.now())
         entry = velero_entry(record)
         task.size = entry.size
-        _tell_failures(fan, session, source.name, name)
-        copies = _read_back(entry, session, fan, None)
-        _judge_copies(task, session, copies, made=len(session.policy.locations) - len(fan.failures))
+        _read_back(task, entry, session, None)
         task.detail = f"{len(record.objects)} files, {entry.size:,} bytes; {task.detail}"
         if source.volumes != "none" and task.outcome == "ok":
             task.detail += "; the data of volumes stays where Velero put it, and has no further copy"
 
 
-def _fan_out_of(source: str, session: Session) -> FanOutStore:
-    """Return the folder of a source in every location that answers, as one store to write to."""
-    return FanOutStore({place.name: place.of_source(source) for place in session.places}, minimum=1)
+@contextmanager
+def _locations(source: str, backup: str, session: Session) -> Iterator[FanOutStore]:
+    """Give the folder of a source in every location that answers, as one store to write a backup to.
+
+    What goes wrong in one of them is told at the end, however that comes. One that is away is left out of the run; one
+    that answers, and takes no copy because its disk is full, is still verified, and what is too old in it removed.
+    """
+    places = {place.name: place for place in session.places if place.name not in session.takes_no_more}
+    if not places:
+        raise StoreUnavailableError("no location is left that takes a copy", hint="see each location's own error above")
+    fan = FanOutStore({name: place.of_source(source) for name, place in places.items()}, minimum=1)
+    try:
+        yield fan
+    finally:
+        for location, error in fan.failures.items():
+            if not session.answers(places[location]):
+                continue
+            session.takes_no_more.add(location)
+            with session.step("copy", source=source, location=location, backup=backup) as task:
+                task.outcome, task.detail, task.code = "warning", f"it takes no copy: {error.message}", error.code
+                task.hint = error.hint or "the next run makes the missing copy"
+
+
+def _notes(source: str, stored: SealedObject, session: Session) -> Mapping[str, Any]:
+    """Return what the record of a snapshot says of the stored bytes, for who has no key."""
+    return {
+        "policy": session.policy.name,
+        "source": source,
+        "run": session.run,
+        "sealed": session.seal.suffix.endswith(".age"),
+        "stored_key": stored.key,
+        "stored_sha256": stored.sha256,
+        "stored_size": stored.size,
+    }
 
 
 def _judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None:
@@ -122,23 +138,13 @@ def _new_name(source: str, session: Session) -> str:
     return name if name not in taken else f"{name}-{session.suffix}"
 
 
-def _tell_failures(fan: FanOutStore, session: Session, source: str, backup: str) -> None:
-    for location, error in fan.failures.items():
-        with session.step("copy", source=source, location=location, backup=backup) as task:
-            task.outcome, task.detail = "warning", f"left out for the rest of this run: {error.message}"
-            task.hint = error.hint or "the next run makes the missing copy"
-        session.drop(location)
-
-
-def _read_back(entry: BackupEntry, session: Session, fan: FanOutStore, access: EtcdAccess | None) -> int:
-    """Read every new copy back, all locations at once; return how many are known to be whole.
+def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> None:
+    """Read every new copy back, all locations at once, and judge whether enough of them are known to be whole.
 
     A copy that could not be read is kept and counts as not verified yet: a later run reads it.
     """
-    places = [place for place in session.places if place.name not in fan.failures]
-    if not places:
-        return 0
-    with ThreadPoolExecutor(max_workers=len(places)) as readers:
+    places = [place for place in session.places if place.name not in session.takes_no_more]
+    with ThreadPoolExecutor(max_workers=max(1, len(places))) as readers:
         found = list(readers.map(lambda place: _check(place, entry, session), places))
     looks = {place.name: [check] for place, check in zip(places, found, strict=True)}
     intact = [place for place in places if looks[place.name][-1].state == "intact"]
@@ -149,7 +155,10 @@ def _read_back(entry: BackupEntry, session: Session, fan: FanOutStore, access: E
             looks[place.name].append(contents)
     for place in places:
         session.know(place, [noted(entry, looks[place.name], now=session.now())])
-    return sum(session.catalogs[place.name].entries[entry.key].sound for place in places)
+        if looks[place.name][0].state == "unknown":
+            session.answers(place)
+    sound = sum(session.catalogs[place.name].entries[entry.key].sound for place in places)
+    _judge_copies(task, session, sound, made=len(places))
 
 
 def _check(place: Place, entry: BackupEntry, session: Session) -> CopyCheck:

@@ -26,7 +26,9 @@ _MOST_FOR_A_RUN: Final = 50  # newest first: what one run does not reach, the ne
 def catch_up(session: Session) -> None:
     """Copy to each location what it lacks of the backups that the retention would keep there, the newest first."""
     for place, entry in missing_copies(session):
-        _copy(place, entry, session)
+        # A location may have gone away in the meantime.
+        if place in session.places and place.name not in session.takes_no_more:
+            _copy(place, entry, session)
 
 
 def missing_copies(session: Session) -> list[tuple[Place, BackupEntry]]:
@@ -64,6 +66,9 @@ def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
             except ClusterGuardError as error:
                 task.outcome, task.detail = "warning", f"from {donor.name}: {error.message}"
                 task.code, task.hint = error.code, error.hint or ""
+                if not session.answers(place):
+                    return
+                session.answers(donor)
                 continue
             check = check_stored(place, entry)
             session.know(place, [check.noted_in(_never_read(entry), now=session.now())])

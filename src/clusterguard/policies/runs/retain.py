@@ -133,11 +133,20 @@ def _remove(planned: PlannedRetention, session: Session) -> None:
         entry = entries[backup.name]
         if session.lock is not None:
             session.lock.require()
+        if place not in session.places:
+            return
         with session.step("delete", source=planned.source, location=place.name, backup=backup.name) as task:
             task.digest, task.size = entry.sha256, entry.size
             task.detail = reasons[backup.name]
-            _delete(place, entry)
-            session.forget(place, [entry.key])
+            try:
+                _delete(place, entry)
+            except ClusterGuardError as error:
+                # A location that is away keeps everything until the next run: that is told of it, and no failure.
+                if session.answers(place):
+                    raise
+                task.outcome, task.code, task.detail = "warning", error.code, f"nothing was removed: {error.message}"
+            else:
+                session.forget(place, [entry.key])
 
 
 def _delete(place: Place, entry: BackupEntry) -> None:

@@ -146,7 +146,7 @@ class PolicyRunner:
         with locked(places, run=session.run, wait_seconds=self.wait_seconds) as lock:
             session.lock = lock
             for name, error in lock.failures.items():
-                self._tell_of_absence(session, name, error)
+                session.leave_out(name, error)
             # What the last run left is known for certain only now that no other run is at work.
             self._reach(session, [place for place in places if place.name not in lock.failures])
             self._compare_clocks(session)
@@ -164,7 +164,7 @@ class PolicyRunner:
         for place in places:
             catalog = found[place.name]
             if isinstance(catalog, ClusterGuardError):
-                self._tell_of_absence(session, place.name, catalog)
+                session.leave_out(place.name, catalog)
                 continue
             answering.append(place)
             session.catalogs[place.name] = catalog
@@ -184,17 +184,6 @@ class PolicyRunner:
                 f"no location of policy {self.policy.name} answers: {'; '.join(_whys(found))}",
                 hint="nothing was backed up; see each location's own error above",
             )
-
-    def _tell_of_absence(self, session: Session, name: str, error: ClusterGuardError) -> None:
-        report = StepReport(
-            verb="copy",
-            outcome="warning",
-            at=self.now(),
-            detail=f"left out of this run: {error.message}",
-            hint=error.hint or "the next run makes the missing copies",
-            location=name,
-        )
-        session.add(report)
 
     def _compare_clocks(self, session: Session) -> None:
         """See how far the locations' own clocks are from ours, by the lock that was just written."""

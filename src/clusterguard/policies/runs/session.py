@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from clusterguard.errors import ClusterGuardError
 from clusterguard.model.policy_run import StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
+from clusterguard.policies.copies.places import OWN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -74,6 +75,7 @@ class Session:
         location_clocks: How far each location's clock is ahead of this machine's, where it has one of its own.
         failed_before: Sources whose last run had failed when this one began.
         drop_from_retention: Locations in which nothing is removed in this run.
+        takes_no_more: Locations that answer, and to which nothing more is copied in this run: their disk is full, say.
     """
 
     policy: Policy
@@ -92,6 +94,7 @@ class Session:
     location_clocks: dict[str, timedelta] = field(default_factory=dict)
     failed_before: set[str] = field(default_factory=set)
     drop_from_retention: set[str] = field(default_factory=set)
+    takes_no_more: set[str] = field(default_factory=set)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -146,10 +149,24 @@ class Session:
         with self._guard:
             self.catalogs[place.name] = replace(self.catalogs[place.name], **changes)  # type: ignore[arg-type]  # as replace has it
 
-    def drop(self, name: str) -> None:
-        """Do without a location for the rest of the run."""
+    def leave_out(self, name: str, error: ClusterGuardError) -> None:
+        """Do without a location for the rest of the run, and say so once."""
         with self._guard:
             self.places = tuple(place for place in self.places if place.name != name)
+            with self.step("copy", location=name) as task:
+                task.outcome, task.detail, task.code = "warning", f"left out of this run: {error.message}", error.code
+                task.hint = error.hint or "the next run makes the missing copies"
+
+    def answers(self, place: Place) -> bool:
+        """Return whether a location that failed at something still answers; one that does not is left out."""
+        if place not in self.places:
+            return False
+        try:
+            next(place.root.list(f"{OWN_FOLDER}/"), None)
+        except ClusterGuardError as error:
+            self.leave_out(place.name, error)
+            return False
+        return True
 
     def save_catalogs(self) -> None:
         """Write every catalog to its location; a failure is a warning, as catalogs are made anew from the records."""

@@ -207,6 +207,8 @@ def _verify_in(place: Place, session: Session) -> None:
     wanted = {source.name for source in session.policy.sources}
     entries = (each for each in session.catalogs[place.name].entries.values() if each.source in wanted)
     for entry in due_for_verification(entries, session):
+        if place not in session.places:
+            return
         with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
             checks = [check_stored(place, entry)]
             if checks[0].state == "intact" and opens(session.seal, entry):
@@ -214,3 +216,5 @@ def _verify_in(place: Place, session: Session) -> None:
             session.know(place, [noted(entry, checks, now=session.now())])
             checks[-1].tell(task)
             task.digest, task.size, task.detail = entry.sha256, entry.size, "; ".join(map(str, checks))
+        if checks[-1].state == "unknown":
+            session.answers(place)
