@@ -29,7 +29,7 @@
     ├── EtcdError
     │   ├── EtcdUnavailableError          retryable
     │   └── EtcdAuthError                 the member refused our identity
-    ├── RestoreError                      .rolled_back tells whether the old state is back
+    ├── RestoreError                      .rolled_back: the old state is back; .restored: the new one stays
     ├── VeleroError                       Velero refused or could not do what was asked
     │   ├── VeleroNotInstalledError       the cluster has no Velero; the message names what is missing
     │   ├── VeleroUnavailableError        retryable: its objects are there, but no server answers
@@ -267,11 +267,17 @@ class EtcdAuthError(EtcdError):
 
 
 class RestoreError(ClusterGuardError):
-    """A restore failed; ``rolled_back`` tells whether the state before it is back and serving."""
+    """A restore failed.
 
-    def __init__(self, message: str, *, rolled_back: bool, hint: str | None = None) -> None:
+    Attributes:
+        rolled_back: Whether the state before it is back and serving.
+        restored: Whether the restored state is proven and stays, and only what comes after that failed.
+    """
+
+    def __init__(self, message: str, *, rolled_back: bool, restored: bool = False, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.rolled_back = rolled_back
+        self.restored = restored
 
 
 class VeleroError(ClusterGuardError):

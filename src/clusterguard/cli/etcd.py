@@ -201,7 +201,7 @@ def restore(
     *,
     reach: _Reach,
 ) -> None:
-    """Put a snapshot in the place of a cluster's state; on any failure the old state comes back."""
+    """Put a snapshot in the place of a cluster's state; until that is proven, any failure brings the old state back."""
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.model.durations import format_duration
     from clusterguard.model.progress import ignore_progress
@@ -226,7 +226,13 @@ def restore(
                 markup=False,
             )
             typer.confirm("Restore?", abort=True, err=True)
-        result = snapshotter.restore(name, target, watch=told)
+        try:
+            result = snapshotter.restore(name, target, watch=told)
+        except KeyboardInterrupt:
+            err.print(
+                "run `clusterguard etcd recover`: it undoes or finishes what is left of the restore", style="yellow"
+            )
+            raise
     out.print(
         f"restored {name}: revision {result.snapshot.revision}, raised to {result.revision_after}\n"
         f"the state before it is kept in {result.kept}",
@@ -240,7 +246,7 @@ def restore(
 @app.command()
 @with_options
 def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, *, reach: _Reach) -> None:
-    """Roll back a restore that was killed; every restore does so first, too."""
+    """Undo a restore that was interrupted, or finish it if it was proven; every restore does so first, too."""
     from clusterguard.model.progress import ignore_progress
     from clusterguard.terminal import out
 

@@ -84,7 +84,8 @@ class ControlPlane(Protocol):
 
     A restore prepares the new data directory while the old one still serves, so a bad snapshot is found
     before anything is touched; then it stops, swaps, starts and proves. Until `commit`, `roll_back` brings
-    the old state back, and `recover` does the same for a restore that was killed half-way.
+    the old state back. After it the restored state stays: what is missing is finished, and nothing is undone.
+    `recover` does the one or the other for a restore that was interrupted.
     """
 
     def layout(self) -> EtcdLayout:
@@ -98,7 +99,7 @@ class ControlPlane(Protocol):
         """
 
     def recover(self) -> str | None:
-        """Bring back the old state if an earlier restore was killed half-way; return what was done, or None."""
+        """Undo an interrupted restore, or finish it if it was committed; return what was done, or None."""
 
     def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
         """Look at everything a restore needs: programs, permissions, free space. Touches nothing.
@@ -117,6 +118,9 @@ class ControlPlane(Protocol):
         Raises:
             ProgramError: etcdutl refused the snapshot; the live state is untouched.
         """
+
+    def discard(self) -> None:
+        """Remove what `prepare` built, or began to build: the way back while nothing was stopped."""
 
     def stop(self) -> None:
         """Stop controllers, API server and etcd; return once their processes are gone."""
@@ -138,14 +142,25 @@ class ControlPlane(Protocol):
             WaitTimeoutError: It does not become ready; the message has the end of its log.
         """
 
+    def commit(self) -> None:
+        """Write down, durably, that the restored state is proven and stays: from here on there is no way back.
+
+        Raises:
+            ClusterGuardError: It may or may not be written down; the hint says what to do about it by hand.
+        """
+
     def start_controllers(self) -> None:
         """Start the controllers, without waiting out the leader leases of those we stopped."""
 
+    def clean_up(self) -> None:
+        """Put the old data directory under the name that it is kept by, and remove what the restore needed."""
+
+    @property
+    def kept(self) -> str:
+        """Where the old data directory is after `clean_up`."""
+
     def roll_back(self) -> None:
         """Bring back the data directory and the programs as they were before `stop`, and wait until ready."""
-
-    def commit(self) -> str:
-        """Give up the way back: return where the old data directory is kept."""
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore, such as containers that nobody knows any more."""
@@ -179,7 +194,7 @@ class WithRunbook(Protocol):
         """
 
     def way_back(self) -> tuple[RunbookLine, ...]:
-        """Return the commands that undo a restore at any point before its last step."""
+        """Return the commands that undo a restore at any point before its `commit`."""
 
 
 @runtime_checkable

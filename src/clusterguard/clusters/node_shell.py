@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 import shlex
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from clusterguard.errors import ClusterError, ConfigError, ProgramError
 from clusterguard.process import attached, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -39,14 +40,21 @@ _RECEIVE = (
     'set -e; umask 077; cat > "$1.part"; test "$(stat -c %s "$1.part")" = "$3"; '
     'chmod "$2" "$1.part"; sync "$1.part"; mv -fT "$1.part" "$1"; sync "$(dirname "$1")"'
 )
-# $1 lock file, $2 seconds. The shell that holds the lock reads commands from the pipe that we feed: when we are killed
-# it ends its last command, reads the end of the pipe and lets go. Nobody finds the lock free and a command at work.
+# $1 lock file, $2 seconds, $3 whose line it is, $4 process of a line that broke. The shell that holds the lock reads
+# commands from the pipe that we feed: when we are killed it ends its last command, reads the end of the pipe and lets
+# go. Its commands hold the lock as well, so nobody ever finds it free and a command at work: not even when that shell
+# is killed, which our own next line does, because a network may never tell the node that the first one broke.
 _HOLD = (
-    'exec 9>"$1"; flock --exclusive --timeout "$2" --conflict-exit-code 75 9 || exit; '
-    "t=$(mktemp -d) || exit; export t; echo held; exec sh"
+    'exec 9>"$1"; if grep -qs "$3" "/proc/$4/cmdline"; then kill -9 "$4"; fi; '
+    'flock --exclusive --timeout "$2" --conflict-exit-code 75 9 || exit; '
+    't=$(mktemp -d) || exit; export t; echo "$$"; exec sh -s "$3"'
 )
 _TIDY = "trap 'rm -rf \"$t\"' EXIT\n"
-_ASK = '{command} </dev/null 9>&- >"$t/out" 2>"$t/err"; echo "$? $(base64 -w 0 <"$t/out") $(base64 -w 0 <"$t/err")"\n'
+_ASK = '{command} </dev/null >"$t/out" 2>"$t/err"; echo "$? $(base64 -w 0 <"$t/out") $(base64 -w 0 <"$t/err")"\n'
+
+
+def _no_objection() -> None:
+    """Let commands go on under a lock that was taken again."""
 
 
 class NodeShell(Protocol):
@@ -77,11 +85,20 @@ class NodeShell(Protocol):
             ProgramError: It is not there, or cannot be read.
         """
 
-    def lock(self, path: str, *, wait_seconds: float = 0) -> AbstractContextManager[NodeShell]:
+    def lock(
+        self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
+    ) -> AbstractContextManager[NodeShell]:
         """Hold a lock file on the node while the ``with`` block runs; the lock goes with us, however we end.
 
         What is given runs commands in one shell on the node, which holds the lock: no connection for each command,
-        and none is still at work when somebody else gets the lock.
+        and none is still at work when somebody else gets the lock. Where the line to it breaks, the command at work
+        fails, and the next one first takes the lock again, on a new line.
+
+        Args:
+            path: The lock file.
+            wait_seconds: How long somebody else may hold it.
+            regained: Called under the lock that was taken again; what it raises keeps every further command from
+                running, because somebody else may have held the lock meanwhile.
 
         Raises:
             ClusterError: Another process holds it.
@@ -118,19 +135,16 @@ class _Shell:
             raise ProgramError(f"{self.name}: base64 {path} printed something else: {text[:80]!r}") from error
 
     @contextmanager
-    def lock(self, path: str, *, wait_seconds: float = 0) -> Iterator[NodeShell]:
+    def lock(
+        self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
+    ) -> Iterator[NodeShell]:
         """Hold a lock file on the node while the ``with`` block runs, and give a shell that runs under it."""
-        with attached(self._argv(["sh", "-c", _HOLD, "lock", path, f"{wait_seconds:g}"])) as holder:
-            try:
-                holder.hear(timeout_seconds=_SECONDS + wait_seconds)
-                holder.say(_TIDY)
-            except ProgramError as error:
-                if error.exit_code == _LOCK_TAKEN:
-                    raise ClusterError(
-                        f"{self.name}: another process holds {path}", hint="wait until it has ended, then try again"
-                    ) from error
-                raise self.explained(error, "flock") from error
-            yield _LockedShell(self, holder)
+        locked = _LockedShell(self, path, wait_seconds=wait_seconds, regained=regained, attach=self._attach)
+        locked.take()
+        try:
+            yield locked
+        finally:
+            locked.let_go()
 
     def describe(self, argv: Sequence[str]) -> str:
         """Return the command line that a person would type at this machine."""
@@ -143,6 +157,9 @@ class _Shell:
 
     def _argv(self, argv: Sequence[str]) -> list[str]:
         return list(argv)
+
+    def _attach(self, argv: Sequence[str]) -> AbstractContextManager[Attached]:
+        return attached(self._argv(argv))
 
     def _run(self, argv: Sequence[str], *, stdin: bytes | Path | None, seconds: float) -> str:
         try:
@@ -166,46 +183,111 @@ class _Shell:
 
 
 class _LockedShell:
-    """Runs commands in the one shell that holds the lock; what needs input goes its own way."""
+    """Runs commands in the one shell that holds the lock; what needs input goes its own way, while that holds it."""
 
-    def __init__(self, outside: _Shell, holder: Attached) -> None:
+    def __init__(
+        self,
+        outside: _Shell,
+        path: str,
+        *,
+        wait_seconds: float,
+        regained: Callable[[], object],
+        attach: Callable[[Sequence[str]], AbstractContextManager[Attached]],
+    ) -> None:
         self._outside = outside
-        self._holder = holder
-        self._lost = False
+        self._attach = attach
+        self._path = path
+        self._wait_seconds = wait_seconds
+        self._regained = regained
+        self._token = secrets.token_hex(8)
+        self._process = ""  # of the shell on the node
+        self._line = ExitStack()
+        self._holder: Attached | None = None
 
     @property
     def name(self) -> str:
         return self._outside.name
 
+    def take(self) -> None:
+        """Open a line to the node and take the lock there.
+
+        Raises:
+            ClusterError: Another process holds it.
+            ProgramError: The node cannot be reached, or cannot lock.
+        """
+        words = ["lock", self._path, f"{self._wait_seconds:g}", self._token, self._process]
+        with ExitStack() as line:
+            holder = line.enter_context(self._attach(["sh", "-c", _HOLD, *words]))
+            try:
+                self._process = holder.hear(timeout_seconds=_SECONDS + self._wait_seconds)
+                holder.say(_TIDY)
+            except ProgramError as error:
+                if error.exit_code == _LOCK_TAKEN:
+                    raise ClusterError(
+                        f"{self.name}: another process holds {self._path}",
+                        hint="wait until it has ended, then try again",
+                    ) from error
+                raise self._outside.explained(error, "flock") from error
+            self._holder, self._line = holder, line.pop_all()
+
+    def let_go(self) -> None:
+        """Close the line; the node gives the lock up once the command at work there has ended."""
+        self._holder = None
+        self._line.close()
+
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
-        if stdin is not None or self._lost:
+        if stdin is not None:
+            self._make_sure_of_the_lock()
             return self._outside.run(argv, stdin=stdin, timeout_seconds=timeout_seconds)
+        holder = self._held()
         try:
-            self._holder.say(_ASK.replace("{command}", shlex.join(argv)))
-            code, *output = self._holder.hear(timeout_seconds=timeout_seconds).split(" ")
+            holder.say(_ASK.replace("{command}", shlex.join(argv)))
+            code, *output = holder.hear(timeout_seconds=timeout_seconds).split(" ")
             printed, complaint = (base64.b64decode(each).decode(errors="replace") for each in output)
-        except (ProgramError, ValueError) as error:
-            self._lost = True  # a late answer must not pass for that of the next command
-            raise ProgramError(f"{self.name}: {argv[0]}: the line to the node broke: {error}") from error
+        except BaseException as error:
+            # A late answer must not pass for that of the next command, not after Ctrl-C either.
+            self.let_go()
+            self._wait_seconds = max(self._wait_seconds, timeout_seconds)
+            if isinstance(error, (ProgramError, ValueError)):
+                raise ProgramError(f"{self.name}: {argv[0]}: the line to the node broke: {error}") from error
+            raise
         if code != "0":
             told = (complaint.strip() or printed.strip())[-_TAIL:]
             raise self._outside.explained(ProgramError(told, exit_code=int(code), output=told), argv[0])
         return printed
 
     def put(self, source: Path, target: str, *, mode: int = 0o600) -> None:
+        self._make_sure_of_the_lock()
         self._outside.put(source, target, mode=mode)
 
     def read(self, path: str) -> bytes:
         return self._outside.read(path)
 
-    def lock(self, path: str, *, wait_seconds: float = 0) -> AbstractContextManager[NodeShell]:
-        return self._outside.lock(path, wait_seconds=wait_seconds)
+    def lock(
+        self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
+    ) -> AbstractContextManager[NodeShell]:
+        return self._outside.lock(path, wait_seconds=wait_seconds, regained=regained)
 
     def describe(self, argv: Sequence[str]) -> str:
         return self._outside.describe(argv)
 
     def describe_put(self, source: Path, target: str, *, mode: int = 0o600) -> str:
         return self._outside.describe_put(source, target, mode=mode)
+
+    def _held(self) -> Attached:
+        """Return the shell that holds the lock, which is taken again where the line to it broke."""
+        if self._holder is None:
+            self.take()
+            try:
+                self._regained()
+            except BaseException:
+                self.let_go()
+                raise
+        assert self._holder is not None  # noqa: S101 - for the type checker; `take` sets it, or raises
+        return self._holder
+
+    def _make_sure_of_the_lock(self) -> None:
+        self.run(["true"])
 
 
 class LocalNodeShell(_Shell):

@@ -423,8 +423,8 @@ def _etcd_restore(snapshot: str) -> Iterator[str]:
     yield "stop kube-scheduler, kube-controller-manager, kube-apiserver, then etcd"
     yield "move the live data directory aside, put the new one in its place"
     yield "start etcd and wait until it serves, then kube-apiserver until it is ready"
+    yield "if anything fails up to here: put the old data directory back, and start on it; afterwards nothing is undone"
     yield "start kube-controller-manager and kube-scheduler"
-    yield "if anything fails on the way: put the old data directory back, and start on it"
 
 
 def _container(target: s.ExecTarget) -> str:

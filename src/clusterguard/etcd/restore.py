@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.base import WithRunbook
@@ -17,6 +18,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.etcd.member import EtcdMember
+from clusterguard.retrying import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,8 @@ __all__ = [
 REVISION_MARGIN = 1_000_000
 # Where the live revision cannot be asked: what OpenShift bumps by in the same position (1,000 a second, 11 days).
 BLIND_BUMP = 1_000_000_000
+_RETRY = RetryPolicy(attempts=3)
+_RECOVER = "clusterguard etcd recover finishes it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ class RestorePlan:
     Attributes:
         snapshot: What would be restored.
         steps: The commands of each step.
-        way_back: What undoes them, at any point before the last step.
+        way_back: What undoes them, at any point before the step ``commit``.
         fetch: What must be fetched first, in words, or ``""``.
     """
 
@@ -101,7 +105,8 @@ class RestorePlan:
             lines += ["", f"# 0. fetch {self.fetch}"]
         for number, step in enumerate(self.steps, start=1):
             lines += ["", f"# {number}. {step.name}", *_typed(step.lines)]
-        return "\n".join([*lines, "", "# The way back, from anywhere above", *_typed(self.way_back, quiet=True)])
+        lines += ["", "# The way back, from anywhere before the step `commit`", *_typed(self.way_back, quiet=True)]
+        return "\n".join(lines)
 
 
 def _typed(lines: tuple[RunbookLine, ...], *, quiet: bool = False) -> list[str]:
@@ -124,11 +129,13 @@ def restore_control_plane(
     file: Path,
     watch: Callable[[RestoreStep], object] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
+    retry: RetryPolicy = _RETRY,
 ) -> RestoreResult:
     """Restore a snapshot whose file was verified already.
 
     Nothing is touched before the new data directory stands complete beside the live one. From the stop on,
-    any failure brings the old state back.
+    any failure brings the old state back, until etcd and the API server serve the restored one: that is committed,
+    and from then on nothing is undone.
 
     Args:
         control_plane: What to restore.
@@ -137,11 +144,13 @@ def restore_control_plane(
         file: Its bytes.
         watch: Told of each step when it is done.
         clock: Seconds, monotonic.
+        retry: How often each step after the proof is tried.
 
     Raises:
-        RestoreError: It failed; ``rolled_back`` tells whether the old state serves again.
+        RestoreError: It failed; ``rolled_back`` tells whether the old state serves again, ``restored`` whether the new
+            one does and stays.
     """
-    return _Restore(control_plane, access, snapshot, file, watch, clock).run()
+    return _Restore(control_plane, access, snapshot, file, watch, clock, retry).run()
 
 
 def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: Snapshot, file: Path) -> RestorePlan:
@@ -164,6 +173,14 @@ def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: S
     )
 
 
+class _Reached(Enum):
+    """How far a restore came, and with it what undoes it."""
+
+    NOTHING = auto()
+    BUILDING = auto()
+    SWITCHING = auto()
+
+
 class _Restore:
     def __init__(
         self,
@@ -173,6 +190,7 @@ class _Restore:
         file: Path,
         watch: Callable[[RestoreStep], object],
         clock: Callable[[], float],
+        retry: RetryPolicy,
     ) -> None:
         self._control_plane = control_plane
         self._access = access
@@ -180,27 +198,30 @@ class _Restore:
         self._file = file
         self._watch = watch
         self._clock = clock
+        self._retry = retry
         self._steps: list[RestoreStep] = []
+        self._reached = _Reached.NOTHING
 
     def run(self) -> RestoreResult:
         with self._control_plane.exclusive():
             self._recover()
             before = _live_revision(self._access)
-            command = self._prepare(before)
+            bump = bump_for(snapshot_revision=self._snapshot.revision, live_revision=before)
             try:
-                after = self._switch(before)
+                command = self._prepare(bump)
+                after = self._switch(bump)
             except BaseException as error:
-                self._go_back(error)
+                self._undo(error)
                 raise
-            kept = self._control_plane.commit()
+            unfinished = self._finish()
             return RestoreResult(
                 snapshot=self._snapshot,
                 steps=tuple(self._steps),
                 revision_before=before,
                 revision_after=after,
-                kept=kept,
+                kept=self._control_plane.kept,
                 command=command,
-                warnings=(*self._alarms(), *self._control_plane.warnings()),
+                warnings=(*unfinished, *self._alarms(), *self._aftermath()),
             )
 
     def _recover(self) -> None:
@@ -208,51 +229,97 @@ class _Restore:
         with contextlib.suppress(ProvisioningError, WaitTimeoutError):
             self._control_plane.recover()
 
-    def _prepare(self, live_revision: int | None) -> str:
-        bump = bump_for(snapshot_revision=self._snapshot.revision, live_revision=live_revision)
+    def _prepare(self, bump: int) -> str:
         command = ""
 
         def build() -> None:
             nonlocal command
             command = self._control_plane.prepare(self._file, bump_revision=bump)
 
-        try:
-            self._step("check the control plane", self._check)
-            self._step("build the new data directory", build)
-        except ClusterGuardError as error:
-            raise RestoreError(
-                f"{error.message}\nNothing was touched: the cluster serves as before.",
-                rolled_back=True,
-                hint=error.hint,
-            ) from error
+        self._step("check the control plane", self._check)
+        self._reached = _Reached.BUILDING
+        self._step("build the new data directory", build)
         return command
 
     def _check(self) -> None:
         self._control_plane.check(needed_bytes=self._snapshot.size, etcd_version=self._snapshot.etcd_version)
 
-    def _switch(self, before: int | None) -> int:
+    def _switch(self, bump: int) -> int:
+        self._reached = _Reached.SWITCHING
         self._step("stop the control plane", self._control_plane.stop)
         self._step("swap the data directory", self._control_plane.swap_in)
         self._step("start etcd", self._control_plane.start_etcd)
-        after = _status_revision(self._access)
-        if before is not None and after <= before:
+        after, least = _status_revision(self._access), self._snapshot.revision + bump
+        if after < least:
             raise RestoreError(
-                f"etcd came back at revision {after}, not beyond the {before} that watchers have seen",
+                f"etcd came back at revision {after}, below {least}: watchers may have seen larger ones",
                 rolled_back=False,
             )
         self._step("start the API server", self._control_plane.start_api)
-        self._step("start the controllers", self._control_plane.start_controllers)
         return after
+
+    def _finish(self) -> tuple[str, ...]:
+        """Make the restored state stay: it is proven, and people write to it, so from here on nothing is undone.
+
+        Returns:
+            What could not be finished, and what to do about it.
+        """
+        uncommitted = self._tried("commit", self._control_plane.commit)
+        idle = self._tried("start the controllers", self._control_plane.start_controllers)
+        if idle is not None:
+            raise RestoreError(
+                f"the snapshot is restored and serves, but the controllers were not started: {_said(idle)}",
+                rolled_back=False,
+                restored=True,
+                hint=_by_hand(uncommitted) if uncommitted else _RECOVER,
+            ) from idle
+        unclean = self._tried("clean up", self._control_plane.clean_up)
+        if unclean is None:
+            return ()
+        told = f"the restore is done, but not what it leaves to clean up: {_said(unclean)}"
+        return (f"{told}\n{_by_hand(uncommitted) if uncommitted else _RECOVER}",)
+
+    def _tried(self, name: str, act: Callable[[], object]) -> ClusterGuardError | None:
+        """Take a step again and again; return why it failed each time, or None once it succeeded."""
+        try:
+            self._step(name, lambda: self._retry.run(act, retryable=_worth_another_try))
+        except RestoreError:  # stepped aside: what serves now is another run's
+            raise
+        except ClusterGuardError as error:
+            return error
+        return None
+
+    def _undo(self, error: BaseException) -> None:
+        """Bring the old state back, as far as it was left."""
+        if self._reached is _Reached.SWITCHING:
+            self._go_back(error)
+        if self._reached is _Reached.BUILDING:
+            self._throw_away()
+        if isinstance(error, ClusterGuardError):
+            raise RestoreError(
+                f"{error.message}\nNothing was touched: the cluster serves as before.",
+                rolled_back=True,
+                hint=error.hint,
+            ) from error
+
+    def _throw_away(self) -> None:
+        # What cannot be removed now, the next restore removes before it begins; why this one failed is worth more.
+        with contextlib.suppress(ClusterGuardError, OSError):
+            self._control_plane.discard()
 
     def _go_back(self, error: BaseException) -> None:
         """Bring the old state back; a failure of that is told together with what led to it."""
         try:
             self._step("roll back", self._control_plane.roll_back)
+        except RestoreError as aside:
+            raise RestoreError(
+                f"the restore failed: {_said(error)}\n{aside.message}", rolled_back=False, hint=aside.hint
+            ) from error
         except (ClusterGuardError, OSError) as second:
             raise RestoreError(
                 f"the restore failed: {_said(error)}\nand going back failed too: {_said(second)}",
                 rolled_back=False,
-                hint="the old data directory is kept; look at the logs named above and start etcd on it",
+                hint="once its reason is gone, `clusterguard etcd recover` goes back; the old data directory is kept",
             ) from error
         if isinstance(error, Exception):
             raise RestoreError(
@@ -268,11 +335,17 @@ class _Restore:
         self._steps.append(step)
         self._watch(step)
 
+    def _aftermath(self) -> tuple[str, ...]:
+        try:
+            return self._control_plane.warnings()
+        except ClusterGuardError as error:  # the restore is done; this must not make it look undone
+            return (f"what restored clusters suffer from could not be looked for: {error.message}",)
+
     def _alarms(self) -> tuple[str, ...]:
         try:
             with EtcdMember(self._access, self._access.endpoints[0]) as member:
                 alarms = member.alarms()
-        except EtcdError as error:  # the restore is done; this must not make it look undone
+        except ClusterGuardError as error:  # likewise
             return (f"alarms could not be asked for: {error.message}",)
         return tuple(
             f"alarm {alarm} came back with the snapshot; etcdctl alarm disarm once its cause is gone"
@@ -290,6 +363,14 @@ def _live_revision(access: EtcdAccess) -> int | None:
 def _status_revision(access: EtcdAccess) -> int:
     with EtcdMember(access, access.endpoints[0]) as member:
         return member.status().revision
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, ClusterGuardError) and not isinstance(error, RestoreError)
+
+
+def _by_hand(uncommitted: ClusterGuardError) -> str:
+    return f"until this was done by hand, the next restore or recover would undo it:\n{uncommitted.hint}"
 
 
 def _said(error: BaseException) -> str:

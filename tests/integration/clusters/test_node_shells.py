@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pytest
 
 from clusterguard.clusters.node_shell import DockerNodeShell, LocalNodeShell, SshNodeShell, open_node_shell
 from clusterguard.errors import ClusterError, ConfigError, ProgramError
+from clusterguard.process import Attached
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
@@ -166,6 +168,140 @@ def test_a_command_ends_before_the_lock_is_free(shell, tmp_path):
         locked.run(["sh", "-c", f"sleep 1.5; touch '{tmp_path}/done'"], timeout_seconds=0.3)
     with shell.lock(str(tmp_path / "lock"), wait_seconds=20):
         assert (tmp_path / "done").exists()
+
+
+def break_line(locked):
+    """Kill what connects us to the shell that holds the lock; on this host that is the shell itself."""
+    locked._holder._process.kill()
+
+
+def test_the_next_command_after_a_line_that_broke_runs_under_the_lock_again(shell, tmp_path):
+    lock, regained = str(tmp_path / "lock"), []
+    with shell.lock(lock, wait_seconds=10, regained=lambda: regained.append(locked.run(["echo", "looks"]))) as locked:
+        locked.run(["true"])
+        break_line(locked)
+        with pytest.raises(ProgramError, match="the line to the node broke"):
+            locked.run(["true"])
+        assert locked.run(["echo", "next"]) == "next\n"
+        assert regained == ["looks\n"]
+        with pytest.raises(ClusterError, match="another process holds"), shell.lock(lock):
+            pass
+    with shell.lock(lock, wait_seconds=10):
+        pass
+
+
+@pytest.mark.parametrize("what", ["run", "put", "run with input"])
+def test_nothing_runs_on_the_new_line_if_somebody_has_objections(shell, tmp_path, what):
+    def object_to_it():
+        raise ClusterError("another run was at work")
+
+    target = tmp_path / "target"
+    do = {
+        "run": lambda: locked.run(["touch", str(target)]),
+        "put": lambda: locked.put(Path(__file__), str(target)),
+        "run with input": lambda: locked.run(["tee", str(target)], stdin=b"x"),
+    }[what]
+    with shell.lock(str(tmp_path / "lock"), wait_seconds=10, regained=object_to_it) as locked:
+        break_line(locked)
+        with pytest.raises(ProgramError, match="the line to the node broke"):
+            locked.run(["true"])
+        for _ in range(2):
+            with pytest.raises(ClusterError, match="another run was at work"):
+                do()
+    assert not target.exists()
+
+
+def test_nothing_runs_while_somebody_else_has_got_the_lock(shell, tmp_path):
+    lock, target = str(tmp_path / "lock"), tmp_path / "target"
+    with shell.lock(lock, wait_seconds=0.3) as locked:
+        break_line(locked)
+        with pytest.raises(ProgramError, match="the line to the node broke"):
+            locked.run(["true"])
+        locked._wait_seconds = 0.3
+        with shell.lock(lock, wait_seconds=10), pytest.raises(ClusterError, match="another process holds"):
+            locked.run(["touch", str(target)])
+        assert not target.exists()
+        locked.run(["touch", str(target)])
+        assert target.exists()
+
+
+def test_the_lock_is_held_until_the_command_has_ended_even_without_the_shell_that_took_it(shell, tmp_path):
+    lock = str(tmp_path / "lock")
+    with contextlib.suppress(ProgramError), shell.lock(lock) as locked:
+        locked.run(["sh", "-c", f"kill -9 $PPID; sleep 1.5; touch '{tmp_path}/done'"])
+    with shell.lock(lock, wait_seconds=20):
+        assert (tmp_path / "done").exists()
+
+
+def test_after_ctrl_c_no_late_answer_is_taken_for_another(shell, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with shell.lock(str(tmp_path / "lock"), wait_seconds=10) as locked:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Attached, "hear", interrupted)
+            locked.run(["echo", "late"])
+        assert locked.run(["echo", "next"]) == "next\n"
+
+
+class Network:
+    """Carries bytes to a port of this host, until it swallows them without telling either side."""
+
+    def __init__(self, port):
+        self.port, self.listener, self.dead = port, socket.create_server(("127.0.0.1", 0)), set()
+        self.pairs = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.port))
+                self.pairs.append((near, far))
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other, len(self.pairs)), daemon=True).start()
+
+    def _carry(self, one, other, number):
+        with contextlib.suppress(OSError):
+            while piece := one.recv(65536):
+                if number not in self.dead:
+                    other.sendall(piece)
+            if number not in self.dead:
+                other.shutdown(socket.SHUT_WR)
+
+    def swallow(self):
+        self.dead.update(range(1, len(self.pairs) + 1))
+
+    def close(self):
+        for each in (self.listener, *(end for pair in self.pairs for end in pair)):
+            each.close()
+
+
+def test_a_network_that_never_tells_the_node_that_the_line_broke_does_not_keep_the_lock(sshd, tmp_path):
+    port, key, ssh = sshd
+    wrapper = tmp_path / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec {ssh} -o HostKeyAlias="[127.0.0.1]:{port}" "$@"\n')
+    wrapper.chmod(0o700)
+    with contextlib.closing(Network(port)) as network:
+        through = SshNodeShell(
+            "127.0.0.1",
+            user=getpass.getuser(),
+            port=network.listener.getsockname()[1],
+            identity=key,
+            ssh=str(wrapper),
+            sudo=False,
+        )
+        lock = str(tmp_path / "lock")
+        with through.lock(lock, wait_seconds=20) as locked:
+            locked.run(["true"])
+            network.swallow()
+            with pytest.raises(ProgramError, match="the line to the node broke"):
+                locked.run(["true"], timeout_seconds=0.5)
+            with pytest.raises(ClusterError, match="another process holds"), through.lock(lock):
+                pass  # the node still waits for the line that is gone
+            assert locked.run(["echo", "next"]) == "next\n"
+            with pytest.raises(ClusterError, match="another process holds"), through.lock(lock):
+                pass  # it is held by the new one
 
 
 def test_a_lock_goes_with_a_process_that_is_killed(shell, tmp_path):

@@ -147,7 +147,9 @@ def test_a_restore_brings_back_what_was_lost_and_takes_what_came_after(world):
         "swap the data directory",
         "start etcd",
         "start the API server",
+        "commit",
         "start the controllers",
+        "clean up",
     ]
     assert "--mark-compacted" in result.command
     assert result.warnings == ()
@@ -264,7 +266,7 @@ def test_a_program_that_does_not_start_on_the_new_state_brings_the_old_one_back(
 
 
 @pytest.mark.parametrize(
-    "step", ["swap_in", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stop", "start_controllers"))]
+    "step", ["swap_in", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stop", "start_api"))]
 )
 def test_an_error_in_any_step_brings_the_old_state_back(world, monkeypatch, step):
     kind = type(world.cluster.control_plane)
@@ -282,6 +284,47 @@ def test_an_error_in_any_step_brings_the_old_state_back(world, monkeypatch, step
         world.restore()
     assert raised.value.rolled_back
     world.assert_serving("old")
+
+
+# ---- what fails once it is proven
+
+
+def fail_from(monkeypatch, cluster, step, *, times):
+    """Let a step of the control plane fail so many times, after it was done."""
+    kind = type(cluster.control_plane)
+    real, left = getattr(kind, step), [times]
+
+    def failing(self):
+        real(self)
+        if left[0]:
+            left[0] -= 1
+            raise ProvisioningError("it failed")
+
+    monkeypatch.setattr(kind, step, failing)
+
+
+@pytest.mark.parametrize("step", ["commit", "start_controllers", "clean_up"])
+def test_a_proven_restore_does_not_fail_over_what_fails_once(world, monkeypatch, step):
+    fail_from(monkeypatch, world.cluster, step, times=1)
+    assert world.restore().warnings == ()
+    world.assert_serving("restored")
+    assert world.cluster.control_plane.recover() is None
+
+
+@pytest.mark.parametrize("step", ["start_controllers", "clean_up"])
+def test_what_is_written_to_a_proven_state_stays_whoever_comes_next(world, monkeypatch, step):
+    with monkeypatch.context() as patched:
+        fail_from(patched, world.cluster, step, times=99)
+        if step == "clean_up":
+            assert "clusterguard etcd recover" in world.restore().warnings[0]
+        else:
+            with pytest.raises(RestoreError) as raised:
+                world.restore()
+            assert (raised.value.restored, raised.value.rolled_back) == (True, False)
+    since = world.make(f"since-{next(_names)}")["metadata"]["name"]
+    world.cluster.control_plane.recover()
+    world.assert_serving("restored")
+    assert world.cluster.api.get(world.maps, since, "default")
 
 
 # ---- killed half-way
@@ -318,10 +361,13 @@ MOMENTS = {
     "swap the data directory": "old",
     "start etcd": "old",
     "start the API server": "old",
-    "start the controllers": "old",
+    "rename to etcd.proven": "restored",
+    "commit": "restored",
+    "start the controllers": "restored",
     "rename to etcd.kept": "restored",
+    "clean up": "restored",
 }
-QUICK = {"build the new data directory", "rename to etcd.before", "start the API server"}
+QUICK = {"build the new data directory", "rename to etcd.before", "start the API server", "commit"}
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +399,7 @@ def test_a_restore_killed_at_any_moment_is_recovered_from(kept, tmp_path, when):
     world.cluster.close()
     world.cluster = EmbeddedCluster.attach("kept", home=kept)
     world.assert_serving(MOMENTS[when])
-    assert not list(world.cluster.folder.glob("etcd.prepared")) + list(world.cluster.folder.glob("etcd.before"))
+    assert {path.name for path in world.cluster.folder.glob("etcd*")} <= {"etcd", "etcd.kept"}
     world.cluster.close()
 
 

@@ -162,8 +162,10 @@ def restore(machine):
     control_plane.swap_in()
     control_plane.start_etcd()
     control_plane.start_api()
+    control_plane.commit()
     control_plane.start_controllers()
-    return control_plane.commit()
+    control_plane.clean_up()
+    return control_plane.kept
 
 
 def roll_back(machine):
@@ -238,11 +240,39 @@ def test_a_kill_at_any_step_of_the_recovery_is_recovered_from(machine, faults):
 
 
 def test_only_before_the_proof_is_the_old_state_brought_back(machine, faults):
+    seen_committed = False
     for _ in killed_at_every_step(machine, faults, restore):
         swapped = machine.layout.data.with_name("etcd.before").exists()
         committed = machine.layout.data.exists() and machine.state() == "new" and not swapped
+        seen_committed = seen_committed or committed
         process(machine).recover()
         assert machine.state() == ("new" if committed else "old")
+        assert committed is seen_committed, "once proven, always proven"
+    assert seen_committed
+
+
+def test_what_was_written_since_a_proven_restore_stays(machine, faults):
+    seen = []
+    for _ in killed_at_every_step(machine, faults, restore):
+        if machine.layout.data.with_name("etcd.proven").exists():
+            write_data(machine.layout.data, "written since")
+            seen.append(process(machine).recover())
+            assert_serving(machine, "written since")
+            assert (machine.layout.data.with_name("etcd.kept") / "member" / "db").read_text() == "old"
+    assert len(seen) > 3
+    assert all("finished" in told for told in seen)
+
+
+@pytest.mark.parametrize("step", ["commit", "clean_up"])
+def test_an_old_state_that_cannot_be_put_aside_is_told_with_what_to_do(machine, monkeypatch, step):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    machine.layout.data.with_name("etcd.before" if step == "commit" else "etcd.proven").mkdir()
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ClusterError, match="not permitted") as raised:
+        getattr(process(machine), step)()
+    assert "etcd.kept" in raised.value.hint or "etcd.proven" in raised.value.hint
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -270,6 +300,7 @@ def test_a_refused_snapshot_leaves_nothing_behind(machine, monkeypatch):
     monkeypatch.setattr(module, "run", refuse)
     with pytest.raises(ProgramError, match="missing hash"):
         process(machine).prepare(Path("s.db"), bump_revision=10)
+    process(machine).discard()
     assert_serving(machine, "old")
 
 

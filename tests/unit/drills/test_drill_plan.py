@@ -63,7 +63,7 @@ def test_an_etcd_restore_tells_its_operations_in_order(examples):
     drill = load_drill(examples["etcd-pods"])
     (restore,) = [line for line in plan_lines(drill) if line.text.startswith("replace")]
 
-    check, command, stop, swap, start, controllers, way_back = restore.details
+    check, command, stop, swap, start, way_back, controllers = restore.details
 
     assert check.startswith("check `before`")
     assert command.startswith("etcdutl snapshot restore SNAPSHOT --data-dir NEW-DATA-DIR --name MEMBER ")

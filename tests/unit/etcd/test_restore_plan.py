@@ -16,10 +16,13 @@ from clusterguard.errors import ClusterError, EtcdUnavailableError, ProgramError
 from clusterguard.etcd import restore as module
 from clusterguard.etcd.restore import BLIND_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
 from clusterguard.model.snapshot import Snapshot
+from clusterguard.retrying import RetryPolicy
 
-STEPS = ["recover", "check", "prepare", "stop", "swap_in", "start_etcd", "start_api", "start_controllers", "commit"]
+STEPS = ["recover", "check", "prepare", "stop", "swap_in", "start_etcd", "start_api"]
+STEPS += ["commit", "start_controllers", "clean_up"]
 BEFORE_STOP = STEPS[: STEPS.index("stop")]
 AFTER_STOP = STEPS[STEPS.index("stop") : STEPS.index("commit")]
+PROVEN = STEPS[STEPS.index("commit") :]
 
 SNAPSHOT = Snapshot(
     name="s",
@@ -42,8 +45,11 @@ SNAPSHOT = Snapshot(
 
 
 class ControlPlane:
-    def __init__(self, *, fail=None, error=None, roll_back_error=None):
+    kept = "/data/etcd.kept"
+
+    def __init__(self, *, fail=None, error=None, roll_back_error=None, times=1000):
         self.calls = []
+        self.times = times
         self.fail, self.error, self.roll_back_error = fail, error or ClusterError(f"{fail} failed"), roll_back_error
         self.locked = False
         self.bump = None
@@ -53,7 +59,8 @@ class ControlPlane:
     def _do(self, name):
         assert self.locked, f"{name} outside of the lock"
         self.calls.append(name)
-        if name == self.fail:
+        if name == self.fail and self.times:
+            self.times -= 1
             raise self.error
 
     @contextmanager
@@ -96,9 +103,16 @@ class ControlPlane:
 
     def commit(self):
         self._do("commit")
-        return "/data/etcd.kept"
+
+    def clean_up(self):
+        self._do("clean_up")
+
+    def discard(self):
+        self.calls.append("discard")
 
     def warnings(self):
+        if isinstance(self.told, Exception):
+            raise self.told
         return self.told
 
 
@@ -139,7 +153,8 @@ def gateway(monkeypatch):
 
 def restored(control_plane, **options):
     access = EtcdAccess(endpoints=("https://127.0.0.1:2379",))
-    return restore_control_plane(control_plane, access, snapshot=SNAPSHOT, file=Path("s.db"), **options)
+    at_once = RetryPolicy(attempts=3, sleep=lambda _: None)
+    return restore_control_plane(control_plane, access, snapshot=SNAPSHOT, file=Path("s.db"), retry=at_once, **options)
 
 
 def test_everything_is_checked_and_built_before_anything_stops():
@@ -159,7 +174,26 @@ def test_a_failure_before_the_stop_touches_nothing(step):
         restored(control_plane)
     assert raised.value.rolled_back
     assert raised.value.hint == "look at it"
-    assert control_plane.calls == STEPS[: STEPS.index(step) + 1]
+    built = ["discard"] if step == "prepare" else []
+    assert control_plane.calls == [*STEPS[: STEPS.index(step) + 1], *built]
+
+
+def test_ctrl_c_while_preparing_discards_what_was_built_and_stays_ctrl_c():
+    control_plane = ControlPlane(fail="prepare", error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        restored(control_plane)
+    assert control_plane.calls[-1] == "discard"
+
+
+def test_ctrl_c_right_before_the_stop_discards_what_was_built():
+    def interrupt(step):
+        if step.name == "build the new data directory":
+            raise KeyboardInterrupt
+
+    control_plane = ControlPlane()
+    with pytest.raises(KeyboardInterrupt):
+        restored(control_plane, watch=interrupt)
+    assert control_plane.calls[-2:] == ["prepare", "discard"]
 
 
 @pytest.mark.parametrize("error", [ClusterError("it broke"), OSError(28, "No space left")], ids=["ours", "system"])
@@ -180,6 +214,76 @@ def test_a_failed_way_back_is_told_together_with_what_led_to_it(error):
         restored(control_plane)
     assert not raised.value.rolled_back
     assert str(error) in raised.value.message
+
+
+# ---- proven: from the commit on nothing is undone
+
+
+@pytest.mark.parametrize("step", PROVEN)
+def test_what_fails_once_after_the_proof_is_tried_again(step):
+    control_plane = ControlPlane(fail=step, times=2)
+    assert restored(control_plane).warnings == ()
+    assert control_plane.calls.count(step) == 3
+    assert "roll_back" not in control_plane.calls
+
+
+@pytest.mark.parametrize(("step", "calls"), [("commit", 0), ("clean_up", 3)])
+def test_what_cannot_be_cleaned_up_is_a_warning_with_what_to_run(step, calls):
+    control_plane = ControlPlane(fail=step, error=ProgramError("rm: the line broke"))
+    warnings = restored(control_plane).warnings
+    assert control_plane.calls.count("clean_up") == (calls or 1)
+    assert "roll_back" not in control_plane.calls
+    assert len(warnings) == (1 if step == "clean_up" else 0), "no journal is left that a next run could act on"
+    assert all("clusterguard etcd recover" in warning for warning in warnings)
+
+
+def test_a_commit_that_is_written_nowhere_is_told_with_the_lines_that_write_it():
+    class Unwritable(ControlPlane):
+        def clean_up(self):
+            self._do("clean_up")
+            raise ClusterError("read-only file system")
+
+    control_plane = Unwritable(fail="commit", error=ClusterError("read-only file system", hint="mv a b"))
+    (warning,) = restored(control_plane).warnings
+    assert warning.endswith("mv a b")
+    assert "clusterguard etcd recover finishes" not in warning
+
+
+def test_controllers_that_do_not_start_are_no_success_and_undo_nothing():
+    control_plane = ControlPlane(fail="start_controllers")
+    with pytest.raises(RestoreError) as raised:
+        restored(control_plane)
+    assert (raised.value.restored, raised.value.rolled_back) == (True, False)
+    assert "etcd recover" in raised.value.hint
+    assert "roll_back" not in control_plane.calls
+    assert "clean_up" not in control_plane.calls, "the next recover must find what is left to do"
+
+
+@pytest.mark.parametrize("step", PROVEN)
+def test_ctrl_c_after_the_proof_undoes_nothing(step):
+    control_plane = ControlPlane(fail=step, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        restored(control_plane)
+    assert control_plane.calls[-1] == step
+
+
+def test_a_run_that_has_stepped_aside_does_not_try_again_and_says_why():
+    aside = RestoreError("another run has changed cp-1", rolled_back=False, hint="look")
+    control_plane = ControlPlane(fail="start_etcd", roll_back_error=aside)
+    with pytest.raises(RestoreError, match="another run has changed cp-1") as raised:
+        restored(control_plane)
+    assert (raised.value.rolled_back, raised.value.restored, raised.value.hint) == (False, False, "look")
+
+
+@pytest.mark.parametrize("step", PROVEN)
+def test_a_run_that_has_to_step_aside_after_the_proof_promises_nothing(step):
+    aside = RestoreError("another run has changed cp-1", rolled_back=False, hint="look")
+    control_plane = ControlPlane(fail=step, error=aside)
+    with pytest.raises(RestoreError) as raised:
+        restored(control_plane)
+    assert raised.value is aside
+    assert control_plane.calls[-1] == step
+    assert control_plane.calls.count(step) == 1
 
 
 def test_ctrl_c_brings_the_old_state_back_and_stays_ctrl_c():
@@ -216,7 +320,14 @@ def test_alarms_that_cannot_be_asked_do_not_undo_a_restore(gateway):
     control_plane = ControlPlane()
     (warning,) = restored(control_plane).warnings
     assert "busy" in warning
-    assert control_plane.calls[-1] == "commit"
+    assert control_plane.calls[-1] == "clean_up"
+
+
+def test_an_aftermath_that_cannot_be_looked_for_does_not_undo_a_restore():
+    control_plane = ControlPlane()
+    control_plane.told = ClusterError("the API went away")
+    (warning,) = restored(control_plane).warnings
+    assert "the API went away" in warning
 
 
 def test_each_step_is_told_with_its_time():

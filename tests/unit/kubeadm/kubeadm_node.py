@@ -70,8 +70,11 @@ _STANDINS = {
           */version) test -e $manifests/etcd.yaml && cat {root}/version; exit;;
           */kv/range*) cat {root}/range; exit;;
           *:2379/readyz)
-            test -e {root}/etcd-broken && exit 22
-            test -e $manifests/etcd.yaml || exit 7
+            test -e $manifests/etcd.yaml || { echo 000; exit 7; }
+            test -e {root}/etcd-broken && echo 503 || cat {root}/readyz
+            exit;;
+          *:2379/health*)
+            test -e {root}/etcd-broken && echo 503 || echo 200
             exit;;
           *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml; exit;;
         esac
@@ -108,6 +111,7 @@ class NodeShell(LocalNodeShell):
         self.root = root
         self.lines = []
         self.die_before = None
+        self.broken_for = ()
 
     def _argv(self, argv):
         self.lines.append(self.describe(argv))
@@ -124,12 +128,16 @@ class NodeShell(LocalNodeShell):
         return "".join(part if part.startswith("-e '") else _PLACES.sub(rf"{self.root}\g<0>", part) for part in parts)
 
     @contextmanager
-    def lock(self, path, *, wait_seconds=0):
+    def lock(self, path, *, wait_seconds=0, regained=None):
         """Really locked, but every command goes its own way, so that it can be killed."""
+        self.regained = regained
         with super().lock(path, wait_seconds=wait_seconds):
             yield self
 
     def _run(self, argv, *, stdin, seconds):
+        if len(self.lines) in self.broken_for:
+            self.lines.append(self.describe(argv))
+            raise ProgramError("node-1: the line to the node broke")
         try:
             return super()._run(argv, stdin=stdin, seconds=seconds).replace(str(self.root), "")
         except ProgramError as error:
@@ -158,6 +166,7 @@ class Node:
         (root / "members").write_text('{"members":[{"name":"node-1"}]}')
         (root / "version").write_text('{"etcdserver":"3.6.8","etcdcluster":"3.6.0"}')
         (root / "range").write_text("{}")
+        (root / "readyz").write_text("200")
         self.shell = NodeShell(root)
         self._stand_in()
         self.snapshot = root / "snapshot.db"
@@ -193,6 +202,7 @@ class Node:
     def survive(self):
         (self.root / "fatal").unlink(missing_ok=True)
         self.shell.die_before = None
+        self.shell.broken_for = ()
 
     def live(self):
         """What a person would see of the cluster: which pods run, and on which data."""

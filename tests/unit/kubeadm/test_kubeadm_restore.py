@@ -2,21 +2,85 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shlex
 import shutil
 from contextlib import suppress
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from kubeadm_node import PODS, Api, Killed, Node
 
+from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
 from clusterguard.clusters.kubeadm.survey import Seen, complaints
-from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ProgramError, WaitTimeoutError
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ClusterUnreachableError,
+    ConfigError,
+    ProgramError,
+    RestoreError,
+    WaitTimeoutError,
+)
+from clusterguard.etcd import restore as engine
+from clusterguard.etcd.restore import restore_control_plane
+from clusterguard.model.snapshot import Snapshot
+from clusterguard.retrying import RetryPolicy
 
 OLD, NEW = (sorted(PODS), "old"), (sorted(PODS), "restored")
+STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
 QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=1, api=1)
 PLACES = pytest.mark.parametrize("data_dir", [None, "/mnt/new"], ids=["in place", "to a new directory"])
+
+
+SNAPSHOT = Snapshot(
+    name="s",
+    key="s.db",
+    taken=datetime(2030, 1, 31, tzinfo=UTC),
+    revision=100,
+    total_keys=1,
+    size=10,
+    etcd_version="3.6.1",
+    storage_version="3.6.0",
+    cluster_id="a",
+    member_id="b",
+    member_name="m",
+    sha256="0" * 64,
+    hash_kv=1,
+    hash_revision=100,
+    compact_revision=-1,
+    endpoint="https://127.0.0.1:2379",
+)
+
+
+class Member:
+    """An etcd that answers for every node, each time with a revision beyond all before."""
+
+    revisions = itertools.count(200, 10**10)
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def status(self):
+        return SimpleNamespace(revision=next(self.revisions))
+
+    def alarms(self):
+        return ()
+
+
+@pytest.fixture(autouse=True)
+def etcd(monkeypatch):
+    monkeypatch.setattr(engine, "EtcdMember", Member)
 
 
 @pytest.fixture
@@ -30,15 +94,20 @@ def control_plane(node, *, data_dir=None, api=None, **options):
     )
 
 
-def restore(plane, node, *, until="commit"):
+def restore(plane, node, *, until="clean_up"):
     with plane.exclusive():
         plane.recover()
         plane.check(needed_bytes=10, etcd_version="3.6.1")
         plane.prepare(node.snapshot, bump_revision=1000)
-        for step in ("stop", "swap_in", "start_etcd", "start_api", "start_controllers", "commit"):
+        for step in STEPS[: STEPS.index(until) + 1]:
             getattr(plane, step)()
-            if step == until:
-                return
+
+
+def restore_as_everybody_does(plane, node):
+    """Restore with everything that is done about failures; never waits between two attempts."""
+    access = EtcdAccess(endpoints=("https://127.0.0.1:2379",))
+    at_once = RetryPolicy(attempts=3, sleep=lambda _: None)
+    return restore_control_plane(plane, access, snapshot=SNAPSHOT, file=node.snapshot, retry=at_once)
 
 
 def recovered(node, data_dir=None):
@@ -126,7 +195,7 @@ def test_a_run_executes_what_the_plan_says_and_nothing_else(node, data_dir):
         plane.check(needed_bytes=10)
         plane.prepare(node.snapshot, bump_revision=1000)
         node.shell.lines.clear()  # from here on
-        for step in ("stop", "swap_in", "start_etcd", "start_api", "start_controllers", "commit"):
+        for step in STEPS:
             getattr(plane, step)()
     assert [plane._line(command) for command in watched] == lines
     assert node.shell.lines == lines[-len(node.shell.lines) :]
@@ -154,38 +223,46 @@ def test_the_printed_way_back_is_the_one_that_is_gone(node, data_dir):
 
 
 def commands_of_a_restore(tmp_path, data_dir):
+    """How many commands there are until a restore has cleaned up, and until it is committed."""
     node = Node(tmp_path)
-    restore(control_plane(node, data_dir=data_dir), node)
-    return len(node.shell.lines)
+    restore_as_everybody_does(control_plane(node, data_dir=data_dir), node)
+    lines = node.shell.lines
+    commit = next(
+        number for number, line in enumerate(lines, 1) if "mv -fT /etc/kubernetes/clusterguard/proven" in line
+    )
+    done = max(number for number, line in enumerate(lines, 1) if "rm -f /etc/kubernetes/clusterguard/proven" in line)
+    return done, commit
 
 
 def kill_before(node, number, data_dir):
     """Restore, killed before a command; return what a person finds after the recovery."""
     node.shell.die_before = number
     with suppress(Killed):
-        restore(control_plane(node, data_dir=data_dir), node)
+        restore_as_everybody_does(control_plane(node, data_dir=data_dir), node)
     last = node.shell.lines[-1]
     recovered(node, data_dir)
     assert node.live() in (OLD, NEW), f"killed before command {number}: {last}"
+    left = [path for path in node.leftovers() if re.search(r"run1|journal|proven|manifests|prepared", path)]
+    assert left == [], f"killed before command {number}: {last}"
     return node.live()[1]
 
 
 def test_killed_at_its_turning_points_the_cluster_works_again(tmp_path):
-    total = commands_of_a_restore(tmp_path / "whole", None)
-    found = [kill_before(Node(tmp_path / str(number)), number, None) for number in range(total - 13, total + 1, 2)]
-    assert found[0] == "old"
-    assert found[-1] == "restored"
-    assert found == sorted(found), "once proven, always proven"
+    total, commit = commands_of_a_restore(tmp_path / "whole", None)
+    for number in (commit - 2, commit - 1, commit, commit + 1, total - 1, total):
+        found = kill_before(Node(tmp_path / str(number)), number, None)
+        assert found == ("restored" if number >= commit else "old")
 
 
 @pytest.mark.slow
 @PLACES
 @pytest.mark.parametrize("part", range(4))
 def test_killed_before_any_command_the_cluster_works_again_and_can_be_restored(tmp_path, data_dir, part):
-    total = commands_of_a_restore(tmp_path / "whole", data_dir)
+    total, commit = commands_of_a_restore(tmp_path / "whole", data_dir)
     for number in range(part, total + 1, 4):
         node = Node(tmp_path / str(number))
         found = kill_before(node, number, data_dir)
+        assert found == ("restored" if number >= commit else "old")
         restore(control_plane(node, data_dir=data_dir if found == "old" else None), node)
         assert node.live() == NEW, f"not restorable after a kill before command {number}"
 
@@ -204,6 +281,24 @@ def test_killed_in_the_middle_of_any_command_the_cluster_works_again(tmp_path, d
             restore(control_plane(node, data_dir=data_dir), node)
         recovered(node, data_dir)
         assert node.live() in (OLD, NEW), f"killed at call {number}: {node.shell.lines[-1]}"
+
+
+@pytest.mark.slow
+@PLACES
+@pytest.mark.parametrize("until", ["commit", "start_controllers"])
+def test_finishing_that_is_killed_too_is_finished_by_the_next(tmp_path, data_dir, until):
+    whole = Node(tmp_path / "whole")
+    restore(control_plane(whole, data_dir=data_dir), whole, until=until)
+    whole.die_at_call(-1)
+    control_plane(whole, data_dir=data_dir).recover()
+    for number in range(1, whole.calls() + 1):
+        node = Node(tmp_path / str(number))
+        restore(control_plane(node, data_dir=data_dir), node, until=until)
+        node.die_at_call(number)
+        with pytest.raises(Killed):
+            control_plane(node, data_dir=data_dir).recover()
+        recovered(node, data_dir)
+        assert node.live() == NEW, f"killed at call {number}"
 
 
 @pytest.mark.slow
@@ -236,9 +331,107 @@ def test_a_journal_that_cannot_be_read_is_told_not_passed_over(node):
     journal.write_text("{")
     with pytest.raises(ClusterError, match=r"journal\.json cannot be read"):
         recovered(node)
-    journal.write_text(json.dumps(record | {"format": 2}))
-    with pytest.raises(ClusterError, match="has format 2"):
+    journal.write_text(json.dumps(record | {"phase": "unheard-of"}))
+    with pytest.raises(ClusterError, match=r"journal\.json cannot be read"):
         recovered(node)
+    journal.write_text(json.dumps(record | {"format": 3}))
+    with pytest.raises(ClusterError, match="has format 3"):
+        recovered(node)
+
+
+def test_a_restore_that_an_earlier_version_left_half_done_is_rolled_back(node):
+    restore(control_plane(node), node, until="start_api")
+    journal = node.root / "etc/kubernetes/clusterguard/journal.json"
+    record = json.loads(journal.read_text())
+    del record["phase"]
+    journal.write_text(json.dumps(record | {"format": 1}))
+    assert "rolled back" in recovered(node)
+    assert node.live() == OLD
+
+
+# ---- proven ------------------------------------------------------------------------------------------------
+
+
+@PLACES
+@pytest.mark.parametrize("until", ["commit", "start_controllers"])
+def test_a_proven_restore_is_finished_and_never_undone(node, data_dir, until):
+    restore(control_plane(node, data_dir=data_dir), node, until=until)
+    assert "finished" in recovered(node)
+    assert node.live() == NEW
+    assert [path for path in node.leftovers() if re.search("journal|proven|manifests/", path)] == []
+    kept = node.root / ("var/lib/etcd/member" if data_dir else "var/lib/etcd/.clusterguard/kept/member")
+    assert (kept / "db").read_text() == "old"
+    assert recovered(node) is None
+
+
+def test_what_was_written_since_a_restore_whose_cleaning_up_failed_stays(node):
+    total, _ = commands_of_a_restore(node.root / "whole", None)
+    node.shell.broken_for = range(total - 1, 1000)  # its very last command, and all that follow
+    result = restore_as_everybody_does(control_plane(node), node)
+    (warning,) = result.warnings[:1]
+    assert "clusterguard etcd recover" in warning
+    (node.data / "member/db").write_text("written since")
+    assert "finished" in recovered(node)
+    assert node.live() == (sorted(PODS), "written since")
+
+
+def test_the_next_restore_finishes_a_proven_one_first(node):
+    restore(control_plane(node), node, until="commit")
+    (node.data / "member/db").write_text("written since")
+    restore(control_plane(node), node)
+    assert node.live() == NEW
+    assert (node.data / ".clusterguard/kept/member/db").read_text() == "written since"
+
+
+def test_to_commit_needs_no_room(node):
+    restore(control_plane(node), node, until="start_api")
+    (node.root / "stand-ins/printf").write_text("#!/bin/sh\nexit 1\n")  # whoever writes anything would use it
+    plane = control_plane(node)
+    plane._recipe = plane._recovery(plane._journal())
+    plane.commit()
+    plane.commit()
+    assert "finished" in recovered(node)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_a_line_that_breaks_once_never_leaves_anything_in_between(tmp_path, part):
+    total, commit = commands_of_a_restore(tmp_path / "whole", None)
+    for number in range(1 + part, total, 4):
+        node = Node(tmp_path / str(number))
+        node.shell.broken_for = (number,)
+        if number < commit - 1:
+            with pytest.raises(ClusterGuardError) as caught:
+                restore_as_everybody_does(control_plane(node), node)
+            assert getattr(caught.value, "rolled_back", True)
+            assert node.live() == OLD
+        else:
+            assert restore_as_everybody_does(control_plane(node), node).warnings == ()
+            assert node.live() == NEW
+        assert recovered(node) is None, "nothing is left to undo or to finish"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_a_line_that_stays_broken_never_undoes_what_was_told_to_be_done(tmp_path, part):
+    total, commit = commands_of_a_restore(tmp_path / "whole", None)
+    for number in range(1 + part, total, 4):
+        node = Node(tmp_path / str(number))
+        node.shell.broken_for = range(number, 1000)
+        done = stays = False
+        try:
+            done = bool(restore_as_everybody_does(control_plane(node), node))
+        except RestoreError as error:
+            stays = error.restored
+            if number == commit - 1:  # it serves, but nothing says so on the node: only the person was told
+                assert stays
+                node.survive()
+                for line in error.hint.partition("\n")[2].splitlines():
+                    node.shell.run(shlex.split(line))
+        except ClusterGuardError:
+            pass
+        recovered(node)
+        assert node.live() == (NEW if done or stays else OLD), f"broken from command {number} on"
 
 
 # ---- faults ------------------------------------------------------------------------------------------------
@@ -253,6 +446,21 @@ def test_an_etcd_that_does_not_come_back_is_told_with_its_log(node):
     (node.root / "etcd-broken").unlink()
     plane.roll_back()
     assert node.live() == OLD
+
+
+@pytest.mark.parametrize("code", ["200", "404"], ids=["3.5.11 and newer", "older ones have no /readyz"])
+def test_an_etcd_is_ready_when_it_says_so_in_the_words_of_its_version(node, code):
+    (node.root / "readyz").write_text(code)
+    restore(control_plane(node), node)
+    assert node.live() == NEW
+
+
+@pytest.mark.parametrize("code", ["200", "404"])
+def test_an_etcd_that_is_not_ready_is_waited_for_in_every_version(node, code):
+    (node.root / "readyz").write_text(code)
+    (node.root / "etcd-broken").touch()
+    with pytest.raises(WaitTimeoutError):
+        restore(control_plane(node), node)
 
 
 def test_a_container_that_stays_is_seen(node):
@@ -277,10 +485,37 @@ def test_a_runtime_that_does_not_answer_does_not_pass_for_gone(node):
 
 def test_a_refused_snapshot_leaves_no_trace(node):
     (node.root / "etcdutl-fails").touch()
-    with pytest.raises(ProgramError, match="expected sha256"):
-        restore(control_plane(node), node)
+    with pytest.raises(RestoreError, match="expected sha256") as caught:
+        restore_as_everybody_does(control_plane(node), node)
+    assert caught.value.rolled_back
     assert node.live() == OLD
-    assert not [path for path in node.leftovers() if "run1" in path]
+    assert node.leftovers() == []
+
+
+@pytest.mark.parametrize("moment", ["etcdutl", "chown"])
+def test_ctrl_c_while_preparing_leaves_no_trace(node, moment):
+    def interrupt(command):
+        if moment in command.argv:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_as_everybody_does(control_plane(node, watch=interrupt), node)
+    assert node.live() == OLD
+    assert node.leftovers() == []
+
+
+@PLACES
+def test_what_a_killed_preparation_left_is_swept_by_the_next_recovery(node, data_dir):
+    def die(command):
+        if "chown" in command.argv:
+            raise Killed
+
+    with suppress(Killed):
+        restore(control_plane(node, data_dir=data_dir, watch=die), node)
+    assert any("prepared-run1" in path for path in node.leftovers())
+    assert "had built was removed" in recovered(node)  # which does not know where that was
+    assert node.leftovers() == []
+    assert node.live() == OLD
 
 
 def test_too_little_room_is_refused_before_anything_is_touched(node):
@@ -359,6 +594,39 @@ def test_a_path_that_a_shell_would_read_differently_is_refused(node, path):
 def test_two_restores_of_one_node_exclude_each_other(node):
     with control_plane(node).exclusive(), pytest.raises(ClusterError, match="another process holds"):
         node.shell.lock("/run/clusterguard-restore.lock").__enter__()
+
+
+@pytest.mark.parametrize("until", ["stop", "start_api", "commit"])
+def test_a_run_that_lost_its_lock_to_another_steps_aside(node, until):
+    restore(control_plane(node), node, until=until)
+    first = control_plane(node)
+    with first.exclusive():
+        first._recipe = first._recovery(first._journal())
+        first._ours = ("run1",)
+        ask = node.shell.regained
+        ask()  # nobody else was there
+    recovered(node)
+    first._ours = ("run1",)
+    with pytest.raises(RestoreError) as caught:
+        ask()
+    assert (caught.value.rolled_back, caught.value.restored) == (False, False)
+
+
+def test_a_run_that_has_written_nothing_yet_need_not_step_aside(node):
+    plane = control_plane(node)
+    with plane.exclusive():
+        node.shell.regained()
+        plane.check(needed_bytes=10)
+        node.shell.regained()
+
+
+def test_while_a_run_removes_its_journal_it_may_be_gone(node):
+    restore(control_plane(node), node, until="start_controllers")
+    plane = control_plane(node)
+    with plane.exclusive():
+        plane._recipe = plane._recovery(plane._journal())
+        plane.clean_up()
+        node.shell.regained()
 
 
 # ---- afterwards --------------------------------------------------------------------------------------------

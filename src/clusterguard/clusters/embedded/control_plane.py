@@ -5,11 +5,13 @@ The data directory is only ever renamed, and what its neighbours are called tell
     etcd                    live
     etcd.prepared           built from a snapshot, not yet live
     etcd.before             what was live before the swap; its presence means "not proven yet"
+    etcd.proven             the same once the restored state is proven and stays; only cleaning up is left
     etcd.kept               what was live before the last proven restore
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from clusterguard.clusters.base import EtcdLayout
 from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
-from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundError
+from clusterguard.errors import ClusterError, ResourceNotFoundError
 from clusterguard.process import run
 from clusterguard.sockets import listening, serving
 
@@ -53,6 +55,7 @@ class EmbeddedControlPlane:
         self._live = programs.layout.data
         self._prepared = self._live.with_name("etcd.prepared")
         self._before = self._live.with_name("etcd.before")
+        self._proven = self._live.with_name("etcd.proven")
         self._kept = self._live.with_name("etcd.kept")
 
     def layout(self) -> EtcdLayout:
@@ -82,17 +85,16 @@ class EmbeddedControlPlane:
             lock.release()
 
     def recover(self) -> str | None:
-        """Bring the old state back if a restore was killed half-way; return what was done, or None."""
+        """Undo a restore that was interrupted, or finish it once it was proven; return what was done, or None."""
         if self._before.exists():
             self.roll_back()
             return "an interrupted restore was rolled back: the state before it is live again"
-        if self._prepared.exists():
-            shutil.rmtree(self._prepared)
-        stopped = [name for name in _IN_ORDER if not self._programs.running(name)]
-        if stopped and self._live.exists():
-            self._start_all()
-            return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
-        return None
+        self.discard()
+        started = self._start_what_stopped()
+        if self._proven.exists():
+            self.clean_up()
+            return "a proven restore that was interrupted was finished: the restored state stays"
+        return started
 
     def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:  # noqa: ARG002 - etcdutl and etcd are one
         """Check that there is a data directory to replace, however broken, and room for another one beside it.
@@ -116,20 +118,20 @@ class EmbeddedControlPlane:
         Raises:
             ProgramError: etcdutl refused the snapshot; the live state is untouched.
         """
-        if self._prepared.exists():
-            shutil.rmtree(self._prepared)
+        self.discard()
         layout = self.layout()
         argv = [
             self._programs.record.programs["etcdutl"],
             *layout.restore_words(str(snapshot), data_dir=str(self._prepared), bump_revision=bump_revision),
         ]
-        try:
-            # If we are killed it must not go on writing where the next restore writes.
-            run(argv, timeout_seconds=_RESTORE_SECONDS, dies_with_us=True)
-        except ProgramError:
-            shutil.rmtree(self._prepared, ignore_errors=True)
-            raise
+        # If we are killed it must not go on writing where the next restore writes.
+        run(argv, timeout_seconds=_RESTORE_SECONDS, dies_with_us=True)
         return " ".join(argv)
+
+    def discard(self) -> None:
+        """Remove what `prepare` built, whole or not."""
+        if self._prepared.exists():
+            shutil.rmtree(self._prepared)
 
     def stop(self) -> None:
         """Stop controllers and API server, then etcd: an API server without etcd would linger on its port."""
@@ -140,6 +142,7 @@ class EmbeddedControlPlane:
         """Rename the live directory aside and the prepared one into its place."""
         self._live.rename(self._before)
         self._prepared.rename(self._live)
+        self._sync()
 
     def start_etcd(self) -> None:
         """Start etcd and wait until it accepts clients."""
@@ -176,15 +179,35 @@ class EmbeddedControlPlane:
             if self._live.exists():
                 shutil.rmtree(self._live)
             self._before.rename(self._live)
-        if self._prepared.exists():
-            shutil.rmtree(self._prepared)
+        self.discard()
         self._start_all()
 
-    def commit(self) -> str:
-        """Keep the old data directory under a name that no longer means "not proven"."""
-        if self._kept.exists():
-            shutil.rmtree(self._kept)
-        self._before.rename(self._kept)
+    def commit(self) -> None:
+        """Give the old data directory a name that no longer means "not proven"; safe to repeat."""
+        try:
+            if self._before.exists():
+                self._before.rename(self._proven)
+            self._sync()
+        except OSError as error:
+            raise ClusterError(
+                f"{self._before} could not be renamed: {error}", hint=f"mv {self._before} {self._proven}"
+            ) from error
+
+    def clean_up(self) -> None:
+        """Keep the old data directory, and only the newest; safe to repeat."""
+        if not self._proven.exists():
+            return
+        try:
+            if self._kept.exists():
+                shutil.rmtree(self._kept)
+            self._proven.rename(self._kept)
+            self._sync()
+        except OSError as error:
+            raise ClusterError(f"{self._kept} could not be replaced: {error}", hint=f"remove {self._kept}") from error
+
+    @property
+    def kept(self) -> str:
+        """Where the old data directory is after `clean_up`."""
         return str(self._kept)
 
     def warnings(self) -> tuple[str, ...]:
@@ -207,6 +230,21 @@ class EmbeddedControlPlane:
             return listening(port) or _refusal(self._api(), path)
 
         self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS, needs=("etcd",))
+
+    def _start_what_stopped(self) -> str | None:
+        stopped = [name for name in _IN_ORDER if not self._programs.running(name)]
+        if not stopped or not self._live.exists():
+            return None
+        self._start_all()
+        return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
+
+    def _sync(self) -> None:
+        """Let the renames so far outlive a power cut."""
+        descriptor = os.open(self._live.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _start_all(self) -> None:
         self.start_etcd()

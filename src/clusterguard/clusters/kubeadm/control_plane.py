@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
-from clusterguard.clusters.kubeadm.plan import ASIDE, JOURNAL, LOCK, MANIFESTS, PODS, Command, Recipe, Timeouts
+from clusterguard.clusters.kubeadm.plan import ASIDE, JOURNAL, LOCK, MANIFESTS, PODS, Command, Phase, Recipe, Timeouts
 from clusterguard.clusters.kubeadm.runtimes import RUNTIMES, choose_runtime
 from clusterguard.clusters.kubeadm.survey import Seen, complaints, minor, survey_script
 from clusterguard.errors import (
@@ -23,6 +23,7 @@ from clusterguard.errors import (
     ClusterUnreachableError,
     ConfigError,
     ProgramError,
+    RestoreError,
     WaitTimeoutError,
 )
 
@@ -90,6 +91,8 @@ class KubeadmControlPlane:
         self._watch = watch
         self._node: _Node | None = None
         self._recipe: Recipe | None = None
+        # Whose journal may lie on the node while we are at work (None: none at all), or () while that does not matter.
+        self._ours: tuple[str | None, ...] = ()
 
     def layout(self) -> EtcdLayout:
         """Return how the member is started.
@@ -103,7 +106,7 @@ class KubeadmControlPlane:
     def exclusive(self) -> Iterator[None]:
         """Keep other restores of this node out; the lock is the node's, and goes with us however we end."""
         outside = self._shell
-        with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS) as locked:
+        with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS, regained=self._require_ours) as locked:
             self._shell = locked
             self._forget()
             try:
@@ -112,17 +115,35 @@ class KubeadmControlPlane:
                 self._shell = outside
 
     def recover(self) -> str | None:
-        """Bring the old state back if a restore was killed half-way; return what was done, or None."""
-        journal = self._journal()
-        if journal is not None:
-            self._recipe = self._recovery(journal)
-            self.roll_back()
-            return "an interrupted restore was rolled back: the state before it is live again"
-        if self._shell.run(["sh", "-c", f"ls -d {ASIDE}/manifests 2>/dev/null || true"]).strip():
-            # Killed while it prepared, or after the restore was proven: nothing but names is left to put right.
-            self._perform(self._recovery(None).tidy())
+        """Undo a restore that was interrupted, or finish it once it was proven; return what was done, or None."""
+        try:
+            journal = self._journal()
+            if journal is not None:
+                return self._recover(journal)
+            self._sweep()
+        finally:
             self._forget()
         return None
+
+    def _recover(self, journal: dict[str, Any]) -> str:
+        self._recipe = self._recovery(journal)
+        self._ours = (self._recipe.run,)
+        match Phase(journal["phase"]):
+            case Phase.PREPARING:
+                self.discard()
+                return "what an interrupted restore had built was removed; nothing else had been touched"
+            case Phase.SWITCHING:
+                self.roll_back()
+                return "an interrupted restore was rolled back: the state before it is live again"
+            case Phase.PROVEN:
+                self._ours = (self._recipe.run, None)
+                self._perform(self._recipe.finish(), log_of="etcd")
+                return "a proven restore that was interrupted was finished: the restored state stays"
+
+    def _sweep(self) -> None:
+        """Clean up after a restore that wrote no journal, or, before there were phases, had removed it already."""
+        if self._shell.run(["sh", "-c", f"ls -d {ASIDE}/manifests 2>/dev/null || true"]).strip():
+            self._perform(self._recovery({}).clean_up())
 
     def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
         """Look at everything a restore needs on the node; touches nothing.
@@ -148,14 +169,20 @@ class KubeadmControlPlane:
         """Copy the snapshot to the node and build the new data directory beside the live one."""
         recipe = self._composed()
         commands = recipe.prepare(snapshot, bump_revision=bump_revision)
-        try:
-            self._perform(commands)
-            if recipe.relocates:
-                self._check_new_manifest(recipe)
-        except ClusterGuardError:
-            self._shell.run(["sh", "-c", recipe.tidy()[-1].argv[-1]])
-            raise
+        self._ours = (recipe.run, None)
+        self._perform(commands[:1])
+        self._ours = (recipe.run,)
+        self._perform(commands[1:])
+        if recipe.relocates:
+            self._check_new_manifest(recipe)
         return next(self._shell.describe(each.argv) for each in commands if "snapshot" in each.argv)
+
+    def discard(self) -> None:
+        """Remove what `prepare` built, whole or not."""
+        recipe = self._composed()
+        self._ours = (recipe.run, None)
+        self._perform(recipe.discard())
+        self._forget()
 
     def stop(self) -> None:
         """Move the static pod manifests aside and see their containers gone."""
@@ -173,20 +200,29 @@ class KubeadmControlPlane:
         """Put the API server's manifest back and wait until it is ready."""
         self._perform(self._composed().start_api(), log_of="kube-apiserver")
 
+    def commit(self) -> None:
+        """Let the journal say that the restored state stays; safe to repeat."""
+        self._perform_or_tell(self._composed().commit())
+
     def start_controllers(self) -> None:
         """Start the controllers without waiting out the restored leader leases, then restart the kubelet."""
         self._perform(self._composed().start_controllers())
+
+    def clean_up(self) -> None:
+        """Keep the old member aside, remove what the restore needed, and the journal last; safe to repeat."""
+        recipe = self._composed()
+        self._ours = (recipe.run, None)
+        self._perform_or_tell(recipe.clean_up())
+
+    @property
+    def kept(self) -> str:
+        """Where the old member is after `clean_up`."""
+        return f"{self._composed().kept} on {self._shell.name}"
 
     def roll_back(self) -> None:
         """Bring back the manifests and the data as they were, and wait until the API server is ready."""
         self._perform(self._composed().roll_back(), log_of="etcd")
         self._forget()
-
-    def commit(self) -> str:
-        """Give up the way back: return where the old member is kept."""
-        recipe = self._composed()
-        self._perform(recipe.commit())
-        return f"{recipe.kept} on {self._shell.name}"
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore."""
@@ -212,13 +248,14 @@ class KubeadmControlPlane:
             "swap the data directory": recipe.swap_in(),
             "start etcd": recipe.start_etcd(),
             "start the API server": recipe.start_api(),
+            "commit": recipe.commit(),
             "start the controllers": recipe.start_controllers(),
-            "keep the old state aside": recipe.commit(),
+            "keep the old state aside": recipe.clean_up(),
         }
         return tuple(RunbookStep(name=name, lines=self._lines(commands)) for name, commands in steps.items())
 
     def way_back(self) -> tuple[RunbookLine, ...]:
-        """Return the commands that undo a restore at any point before its last step."""
+        """Return the commands that undo a restore at any point before its `commit`."""
         return self._lines(self._composed().roll_back())
 
     def into(self, data_dir: str) -> KubeadmControlPlane:
@@ -303,16 +340,31 @@ class KubeadmControlPlane:
         text = self._shell.run(["sh", "-c", f"cat {JOURNAL} 2>/dev/null || true"])
         if not text.strip():
             return None
+        where = f"{self._shell.name}:{JOURNAL}"
         try:
-            journal = json.loads(text)
-            if journal["format"] != 1:
-                raise ClusterError(
-                    f"{self._shell.name}:{JOURNAL} has format {journal['format']}, which this version does not know",
-                    hint="run the version of clusterguard that began that restore",
-                )
+            journal: dict[str, Any] = {"phase": Phase.SWITCHING} | json.loads(text)  # format 1 knew no other phase
+            known = journal["format"] in (1, 2)
+            Phase(journal["phase"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ClusterError(f"{self._shell.name}:{JOURNAL} cannot be read: {text[:200]!r}") from error
-        return dict(journal)
+            raise ClusterError(f"{where} cannot be read: {text[:200]!r}") from error
+        if not known:
+            raise ClusterError(
+                f"{where} has format {journal['format']}, which this version does not know",
+                hint="run the version of clusterguard that began that restore",
+            )
+        return journal
+
+    def _require_ours(self) -> None:
+        """Step aside if another run had the lock while our line to the node was broken."""
+        if not self._ours:
+            return
+        journal = self._journal()
+        if (journal["run"] if journal else None) not in self._ours:
+            raise RestoreError(
+                f"another run has changed {self._shell.name} since the line to it broke, so this one steps aside",
+                rolled_back=False,
+                hint="see what serves now, and restore again if it is not what it should be",
+            )
 
     def _other_cluster(self) -> list[ClusterError]:
         """Return a complaint if the node and the API that we speak to belong to different clusters."""
@@ -360,7 +412,7 @@ class KubeadmControlPlane:
         words, own = self._find_etcdutl(node, recipe)
         return replace(recipe, etcdutl=words, own_etcdutl=own)
 
-    def _recovery(self, journal: dict[str, Any] | None) -> Recipe:
+    def _recovery(self, journal: dict[str, Any]) -> Recipe:
         etcd = EtcdManifest.parse(self._manifest("etcd"), where=f"{self._shell.name}: etcd.yaml")
         api = ApiServerManifest.parse(
             self._manifest("kube-apiserver"), where=f"{self._shell.name}: kube-apiserver.yaml"
@@ -368,16 +420,15 @@ class KubeadmControlPlane:
         programs = self._shell.run(
             ["sh", "-c", "for each in crictl ctr pgrep; do command -v $each >/dev/null && echo $each; done; true"]
         ).split()
-        record = journal or {}
         return Recipe(
             etcd=etcd,
             api_port=api.port,
-            pods=tuple(record.get("pods", PODS)),
+            pods=tuple(journal.get("pods", PODS)),
             runtime=choose_runtime(programs) or RUNTIMES[-1],
             etcdutl=(),
             own_etcdutl=None,
-            target=str(record.get("target", self._data_dir or etcd.host_dir)),
-            run=str(record.get("run", self._run_id)),
+            target=str(journal.get("target", self._data_dir or etcd.host_dir)),
+            run=str(journal.get("run", self._run_id)),
             timeouts=self._timeouts,
         )
 
@@ -470,6 +521,16 @@ class KubeadmControlPlane:
                     last_seen=self._last_words(log_of) if log_of else "still not so",
                 ) from error
 
+    def _perform_or_tell(self, commands: Sequence[Command]) -> None:
+        """Perform commands, or say which lines do it by hand."""
+        try:
+            self._perform(commands)
+        except RestoreError:
+            raise
+        except ClusterGuardError as error:
+            lines = "\n".join(self._line(command) for command in commands)
+            raise ClusterError(error.message, hint=lines) from error
+
     def _last_words(self, pod: str) -> str:
         """Return the end of a static pod's newest log, which the kubelet keeps at the same place for every runtime."""
         script = f"ls -t /var/log/pods/kube-system_{pod}-*/{pod}/*.log | head -n 1 | xargs tail -n {_LOG_LINES}"
@@ -480,6 +541,7 @@ class KubeadmControlPlane:
 
     def _forget(self) -> None:
         self._node = self._recipe = None
+        self._ours = ()
 
     # ---- looking afterwards --------------------------------------------------------------------------------
 

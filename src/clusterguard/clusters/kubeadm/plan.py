@@ -3,7 +3,8 @@
 On the node a restore keeps two folders, and what lies in them tells how far it came:
 
     /etc/kubernetes/clusterguard/
-        journal.json            there while the cluster is between two states; written first, removed last
+        journal.json            written first, removed last; its phase says what an interruption means (`Phase`)
+        proven.json             the journal of the last phase, written ahead: to commit is a rename, which needs no room
         manifests/              static pod manifests that were moved aside
         etcd.yaml               the manifest for a new data directory
     DATA/.clusterguard/         in the data directory, so that every move is a rename
@@ -19,19 +20,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from clusterguard.clusters.kubeadm.manifests import relocation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from clusterguard.clusters.kubeadm.manifests import EtcdManifest
     from clusterguard.clusters.kubeadm.runtimes import Runtime
 
-__all__ = ["ASIDE", "CONTROLLERS", "JOURNAL", "LOCK", "MANIFESTS", "PODS", "Command", "Recipe", "Timeouts"]
+__all__ = ["ASIDE", "CONTROLLERS", "JOURNAL", "LOCK", "MANIFESTS", "PODS", "Command", "Phase", "Recipe", "Timeouts"]
 
 MANIFESTS = "/etc/kubernetes/manifests"
 ASIDE = "/etc/kubernetes/clusterguard"
@@ -40,10 +42,27 @@ LOCK = "/run/clusterguard-restore.lock"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 PODS = ("etcd", "kube-apiserver", *CONTROLLERS)
 _SAVED = f"{ASIDE}/manifests"
+_PROVEN = f"{ASIDE}/proven.json"
 _PKI = "/etc/kubernetes/pki"
 _ADMIN = "/etc/kubernetes/admin.conf"
 _POLL = "0.1"
 _FORGET = "the kubelet forgets what that state does not know, and looks at every pod anew"
+# $1 folder, then pairs of a file and its content.
+_WRITE = (
+    'umask 077; mkdir -p "$1" && sync "$1/.." || exit; folder=$1; shift; while test $# -gt 0; do '
+    'printf "%s\\n" "$2" > "$1.part" && sync "$1.part" && mv -fT "$1.part" "$1" || exit; shift 2; done; sync "$folder"'
+)
+
+
+class Phase(StrEnum):
+    """How far a restore came, as its journal on the node says; whoever comes next acts on it."""
+
+    PREPARING = "preparing"
+    """The new data directory is being built: only that has to go."""
+    SWITCHING = "switching"
+    """The cluster is between two states: the old one is brought back."""
+    PROVEN = "proven"
+    """The restored state serves and stays: what is missing is finished, and nothing is undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +168,8 @@ class Recipe:
             *layout.restore_words(copy, data_dir=self.prepared, bump_revision=bump_revision),
         )
         commands = [
-            Command(
-                why="folders of the restore", argv=("mkdir", "-p", "-m", "700", ASIDE, _SAVED, self.target, self.work)
-            ),
+            Command(why="whoever comes next knows what to clean up", argv=self._write({JOURNAL: Phase.PREPARING})),
+            Command(why="folders of the restore", argv=("mkdir", "-p", "-m", "700", _SAVED, self.target, self.work)),
             Command(why="the snapshot", source=snapshot, target=copy),
             Command(
                 why="build the new data directory; watchers must never see the revision go back",
@@ -171,7 +189,7 @@ class Recipe:
                 target=self.etcdutl[0],
                 mode=0o700,
             )
-            commands.insert(1, program)
+            commands.insert(2, program)
         if self.relocates:
             edits = " ".join(f"-e '{expression}'" for expression in relocation(self.etcd, self.target))
             script = f"sed {edits} {MANIFESTS}/etcd.yaml > {self.new_manifest} && sync {self.new_manifest}"
@@ -182,7 +200,10 @@ class Recipe:
         """Stop the API server and what speaks to it, then etcd; without etcd an API server lingers."""
         clients = tuple(pod for pod in self.pods if pod != "etcd")
         return (
-            Command(why="from here on a second run knows what to undo", argv=self._write_journal()),
+            Command(
+                why="from here on a second run knows what to undo",
+                argv=self._write({_PROVEN: Phase.PROVEN, JOURNAL: Phase.SWITCHING}),
+            ),
             *self._stop_pods(clients, brief="kube-apiserver"),
             *self._stop_pods(("etcd",)),
         )
@@ -217,6 +238,15 @@ class Recipe:
         """Start the API server and wait until it is ready."""
         return (self._put_back(("kube-apiserver",)), self._wait_for_api())
 
+    def commit(self) -> tuple[Command, ...]:
+        """Write down that the restored state stays; safe to repeat."""
+        script = (
+            f"if test -e {_PROVEN}; then mv -fT {_PROVEN} {JOURNAL}; fi; "
+            f"grep -q '{_said(Phase.PROVEN)}' {JOURNAL} && sync {ASIDE}"
+        )
+        why = "the restored state is proven: from here on it is finished, never undone"
+        return (Command(why=why, argv=("sh", "-c", script)),)
+
     def start_controllers(self) -> tuple[Command, ...]:
         """Start the controllers and let the kubelet look at everything anew."""
         there = tuple(pod for pod in self.pods if pod in CONTROLLERS)
@@ -231,29 +261,43 @@ class Recipe:
         start = (self._put_back(there),) if there else ()
         return (leases, *start, self._restart_kubelet(_FORGET))
 
-    def commit(self) -> tuple[Command, ...]:
-        """Give up the way back."""
+    def finish(self) -> tuple[Command, ...]:
+        """Do what a proven restore left to do, however far it came; safe to repeat."""
+        # First what needs no API server: a control plane that cannot serve must not keep the next restore from a start
+        # with every manifest in place. The restored leader leases are left to run out.
         return (
-            Command(why="the restore is proven: from here on it stays", argv=("rm", "-f", JOURNAL)),
-            *self.tidy(),
+            self._put_back([pod for pod in self.pods if pod != "etcd"]),
+            self._keep(),
+            self._restart_kubelet(_FORGET),
+            self._wait_for_etcd(),
+            self._wait_for_api(),
+            *self.clean_up(),
         )
 
-    def tidy(self) -> tuple[Command, ...]:
-        """Do what a commit leaves to do, however far it came; safe to repeat."""
-        before, kept = f"{self.work}/before", f"{self.work}/kept"
-        keep = f"if test -e {before}; then rm -rf {kept} && mv -T {before} {kept}; fi"
-        # A manifest still aside without a journal is that of the old data directory, after a move to a new one.
-        old = f"if test -e {_SAVED}/etcd.yaml; then mv -T {_SAVED}/etcd.yaml {ASIDE}/etcd.yaml.before; fi"
+    def clean_up(self) -> tuple[Command, ...]:
+        """Keep the old state under names that mean done, and remove what the restore needed; safe to repeat."""
+        return (self._keep(), *self.discard())
+
+    def discard(self) -> tuple[Command, ...]:
+        """Remove what the restore needed, the journal last; safe to repeat."""
         rest = (
-            f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {ASIDE}/etcdutl-* {self.new_manifest}; "
-            f"rmdir {_SAVED} {self.work} 2>/dev/null || true"
+            f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {ASIDE}/etcdutl-* {self.new_manifest} && "
+            f"{{ rmdir {_SAVED} {self.work} 2>/dev/null || true; }}"
         )
+        last = f"if test -d {ASIDE}; then rm -f {_PROVEN} {JOURNAL} && sync {ASIDE}; fi"
         return (
-            Command(
-                why="the old member and manifest, under names that mean proven", argv=("sh", "-c", f"{keep}; {old}")
-            ),
             Command(why="what the restore needed", argv=("sh", "-c", rest)),
+            Command(why="nothing is left to do", argv=("sh", "-c", last)),
         )
+
+    def _keep(self) -> Command:
+        before, kept = f"{self.work}/before", f"{self.work}/kept"
+        # Synced before the journal goes: without one, what is called "before" would be taken for the next restore's.
+        keep = f"if test -e {before}; then rm -rf {kept} && mv -T {before} {kept} && sync {self.work}; fi"
+        # A manifest still aside now is that of the old data directory, after a move to a new one.
+        old = f"if test -e {_SAVED}/etcd.yaml; then mv -T {_SAVED}/etcd.yaml {ASIDE}/etcd.yaml.before; fi"
+        script = f"{keep} && {old}"
+        return Command(why="the old member and manifest, under names that mean done", argv=("sh", "-c", script))
 
     def roll_back(self) -> tuple[Command, ...]:
         """Bring back the manifests and the data as they were; safe to repeat from anywhere."""
@@ -268,8 +312,7 @@ class Recipe:
             self._wait_for_api(),
             *((self._put_back(CONTROLLERS),) if set(CONTROLLERS) & set(self.pods) else ()),
             self._restart_kubelet(_FORGET),
-            Command(why="the old state serves", argv=("rm", "-f", JOURNAL)),
-            *self.tidy(),
+            *self.discard(),
         )
 
     def _old_data_back(self) -> str:
@@ -286,11 +329,13 @@ class Recipe:
             f"rm {before}/none; fi; sync {self.target}; rm -rf {before} {failed}"
         )
 
-    def _write_journal(self) -> tuple[str, ...]:
-        record = {"format": 1, "run": self.run, "data_dir": self.etcd.host_dir, "target": self.target}
-        text = json.dumps(record | {"pods": list(self.pods)})
-        script = 'umask 077; printf "%s\\n" "$1" > "$2.part" && sync "$2.part" && mv -T "$2.part" "$2" && sync "$3"'
-        return ("sh", "-c", script, "journal", text, JOURNAL, ASIDE)
+    def _write(self, journals: Mapping[str, Phase]) -> tuple[str, ...]:
+        # Format 1 knew no phases: whoever reads only that must not take a proven restore for one to undo.
+        record = {"format": 2, "run": self.run, "data_dir": self.etcd.host_dir, "target": self.target}
+        texts = {
+            path: json.dumps(record | {"phase": phase, "pods": list(self.pods)}) for path, phase in journals.items()
+        }
+        return ("sh", "-c", _WRITE, "journal", ASIDE, *(word for pair in texts.items() for word in pair))
 
     def _stop_pods(self, pods: Sequence[str], *, brief: str = "") -> tuple[Command, ...]:
         """Move manifests aside and see the containers gone; the one named ``brief`` does not get the full grace."""
@@ -330,14 +375,19 @@ class Recipe:
 
     def _put_back(self, pods: Sequence[str]) -> Command:
         move = (
-            f"for pod in {' '.join(pods)}; do if test -e {_SAVED}/$pod.yaml; then "
-            f"mv -T {_SAVED}/$pod.yaml {MANIFESTS}/$pod.yaml; fi; done; sync {MANIFESTS} {_SAVED}"
+            f"if test -d {_SAVED}; then for pod in {' '.join(pods)}; do if test -e {_SAVED}/$pod.yaml; then "
+            f"mv -T {_SAVED}/$pod.yaml {MANIFESTS}/$pod.yaml; fi; done; sync {MANIFESTS} {_SAVED}; fi"
         )
         return Command(why=f"the kubelet starts {', '.join(pods)}", argv=("sh", "-c", move))
 
     def _wait_for_etcd(self) -> Command:
-        ask = f"curl --fail --silent --show-error --output /dev/null --max-time 2 {self.etcd_identity}"
-        loop = f"until {ask} {self.etcd.client_url}/readyz; do sleep {_POLL}; done 2>/dev/null"
+        ask = f"curl --silent --output /dev/null --write-out %{{http_code}} --max-time 2 {self.etcd_identity}"
+        # /readyz exists since etcd 3.5.11. An alarm that the snapshot carries is reported later, not waited for.
+        ready = (
+            f"case $({ask} {self.etcd.client_url}/readyz) in 200) ;; "
+            f"404) test \"$({ask} '{self.etcd.client_url}/health?exclude=NOSPACE')\" = 200 ;; *) false ;; esac"
+        )
+        loop = f"until {ready}; do sleep {_POLL}; done 2>/dev/null"
         return Command(
             why="etcd serves",
             argv=("timeout", str(self.timeouts.etcd), "sh", "-c", loop),
@@ -373,6 +423,10 @@ class Recipe:
     @property
     def _api_url(self) -> str:
         return f"https://kubernetes:{self.api_port}"
+
+
+def _said(phase: Phase) -> str:
+    return f'"phase": "{phase}"'
 
 
 def work_folder(data_dir: str) -> str:
