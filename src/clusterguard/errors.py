@@ -274,8 +274,16 @@ class RestoreError(ClusterGuardError):
         restored: Whether the restored state is proven and stays, and only what comes after that failed.
     """
 
-    def __init__(self, message: str, *, rolled_back: bool, restored: bool = False, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        rolled_back: bool,
+        restored: bool = False,
+        hint: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
         self.rolled_back = rolled_back
         self.restored = restored
 

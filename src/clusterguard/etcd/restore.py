@@ -271,6 +271,7 @@ class _Restore:
                 f"the snapshot is restored and serves, but the controllers were not started: {_said(idle)}",
                 rolled_back=False,
                 restored=True,
+                code="restore-unfinished",
                 hint=_by_hand(uncommitted) if uncommitted else _RECOVER,
             ) from idle
         unclean = self._tried("clean up", self._control_plane.clean_up)
@@ -313,7 +314,10 @@ class _Restore:
             self._step("roll back", self._control_plane.roll_back)
         except RestoreError as aside:
             raise RestoreError(
-                f"the restore failed: {_said(error)}\n{aside.message}", rolled_back=False, hint=aside.hint
+                f"the restore failed: {_said(error)}\n{aside.message}",
+                rolled_back=False,
+                code=aside.code,
+                hint=aside.hint,
             ) from error
         except (ClusterGuardError, OSError) as second:
             raise RestoreError(

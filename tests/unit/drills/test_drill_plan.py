@@ -152,8 +152,8 @@ restore
       3. stop kube-scheduler, kube-controller-manager, kube-apiserver, then etcd
       4. move the live data directory aside, put the new one in its place
       5. start etcd and wait until it serves, then kube-apiserver until it is ready
-      6. start kube-controller-manager and kube-scheduler
-      7. if anything fails on the way: put the old data directory back, and start on it
+      6. if anything fails up to here: put the old data directory back, and start on it; afterwards nothing is undone
+      7. start kube-controller-manager and kube-scheduler
 
 verify
     compare everything in scope with the baseline, field by field: missing exactly 0, changed exactly 0, extra shown only

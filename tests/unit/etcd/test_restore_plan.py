@@ -254,6 +254,7 @@ def test_controllers_that_do_not_start_are_no_success_and_undo_nothing():
     with pytest.raises(RestoreError) as raised:
         restored(control_plane)
     assert (raised.value.restored, raised.value.rolled_back) == (True, False)
+    assert raised.value.code == "restore-unfinished"
     assert "etcd recover" in raised.value.hint
     assert "roll_back" not in control_plane.calls
     assert "clean_up" not in control_plane.calls, "the next recover must find what is left to do"

@@ -609,7 +609,7 @@ def test_a_run_that_lost_its_lock_to_another_steps_aside(node, until):
     first._ours = ("run1",)
     with pytest.raises(RestoreError) as caught:
         ask()
-    assert (caught.value.rolled_back, caught.value.restored) == (False, False)
+    assert (caught.value.code, caught.value.rolled_back) == ("restore-taken-over", False)
 
 
 def test_a_run_that_has_written_nothing_yet_need_not_step_aside(node):

@@ -363,6 +363,7 @@ class KubeadmControlPlane:
             raise RestoreError(
                 f"another run has changed {self._shell.name} since the line to it broke, so this one steps aside",
                 rolled_back=False,
+                code="restore-taken-over",
                 hint="see what serves now, and restore again if it is not what it should be",
             )
 
