@@ -101,7 +101,7 @@ def run(
     if dies_with_us:
         _require_program(words[0])
     try:
-        with _fed(stdin) as feed:
+        with _start_errors(words[0]), _fed(stdin) as feed:
             done = subprocess.run(
                 _launched(words, dies_with_us=True) if dies_with_us else words,
                 check=False,
@@ -111,8 +111,6 @@ def run(
                 cwd=cwd,
                 **feed,
             )
-    except FileNotFoundError as error:
-        raise ProgramError(f"{name}: no such program ({words[0]})", hint="clusterguard toolchain install") from error
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{name}: still running after {timeout_seconds:g} s, so it was killed") from error
     if done.returncode:
@@ -182,12 +180,10 @@ def attached(argv: Sequence[str | Path], *, grace_seconds: float = 5) -> Iterato
     words = [str(word) for word in argv]
     name = Path(words[0]).name
     with tempfile.TemporaryFile() as errors:
-        try:
+        with _start_errors(words[0]):
             process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
             )
-        except FileNotFoundError as error:
-            raise ProgramError(f"{name}: no such program ({words[0]})") from error
         try:
             yield Attached(process, name, errors)
         finally:
@@ -382,7 +378,7 @@ def spawn(
     command = _launched(words, dies_with_us=not outlive_us, gate=gate)
 
     def start() -> subprocess.Popen[bytes]:
-        with log.open("ab") as output:
+        with _start_errors(words[0]), log.open("ab") as output:
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we decide the order of the end.
             return subprocess.Popen(
                 command,
@@ -421,7 +417,7 @@ def stream_lines(
     words = [str(word) for word in argv]
     name = Path(words[0]).name
     recent: list[str] = []
-    try:
+    with _start_errors(words[0]):
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -433,8 +429,6 @@ def stream_lines(
             cwd=cwd,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise ProgramError(f"{name}: no such program ({words[0]})") from error
     try:
         assert process.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
         for line in process.stdout:
@@ -470,6 +464,19 @@ def dying_with_us(argv: Sequence[str | Path]) -> list[str]:
     The library must start it from a thread that waits for its end, and name the program by its path.
     """
     return _launched([str(word) for word in argv], dies_with_us=True)
+
+
+@contextmanager
+def _start_errors(program: str) -> Iterator[None]:
+    """Say what is missing or forbidden: the program, its working directory, or a file that it is fed or writes to."""
+    try:
+        yield
+    except OSError as error:
+        name, path = Path(program).name, error.filename or program
+        if isinstance(error, FileNotFoundError) and path == program:
+            missing = f"{name}: no such program ({program})"
+            raise ProgramError(missing, hint="clusterguard toolchain install") from error
+        raise ProgramError(f"{name} cannot be started: {path}: {error.strerror or error}") from error
 
 
 def _require_program(path: str) -> None:

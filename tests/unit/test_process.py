@@ -107,6 +107,37 @@ def test_a_missing_program_is_named(dies_with_us):
     assert "toolchain install" in raised.value.hint
 
 
+def starts(argv, **options):
+    """Every way to start a program that takes these options."""
+    yield lambda: run(argv, timeout_seconds=10, **options)
+    yield lambda: list(stream_lines(argv, **options))
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_a_missing_directory_is_not_called_a_missing_program(tmp_path, way):
+    with pytest.raises(ProgramError) as raised:
+        list(starts(["/bin/true"], cwd=tmp_path / "gone"))[way]()
+    assert str(tmp_path / "gone") in raised.value.message
+    assert raised.value.hint is None  # installing the program would not help
+
+
+@pytest.mark.parametrize("way", [0, 1])
+@pytest.mark.parametrize(("text", "mode"), [("#!/bin/sh\n", 0o600), ("no program at all", 0o700)])
+def test_a_program_that_cannot_be_executed_is_told_not_traced(tmp_path, way, text, mode):
+    program = tmp_path / "program"
+    program.write_text(text)
+    program.chmod(mode)
+    with pytest.raises(ProgramError) as raised:
+        list(starts([program]))[way]()
+    assert str(program) in raised.value.message
+
+
+def test_a_missing_input_is_told_by_its_name(tmp_path):
+    with pytest.raises(ProgramError) as raised:
+        run(["/bin/cat"], timeout_seconds=10, stdin=tmp_path / "gone")
+    assert str(tmp_path / "gone") in raised.value.message
+
+
 def test_a_program_that_shall_die_with_us_does(tmp_path):
     code = """
         import sys, threading

@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from clusterguard.clusters.embedded import ClusterRecord
     from clusterguard.clusters.kind import KindRecord
+    from clusterguard.errors import ConfigError
 
 __all__ = ["app"]
 
@@ -119,28 +120,46 @@ def down(name: _Name = "local", provider: _Provider = "embedded") -> None:
 
 @app.command("list")
 def list_clusters(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the clusters of this user."""
+    """Show the clusters of this user. Changes nothing: `clusterguard cluster sweep` removes what dead runs left."""
     from rich.table import Table
 
     from clusterguard.clusters import EmbeddedCluster, KindCluster
     from clusterguard.terminal import out
 
-    EmbeddedCluster.sweep()
-    KindCluster.sweep()
-    embedded, kind = EmbeddedCluster.known(), KindCluster.known()
+    embedded, kind = EmbeddedCluster.survey(), KindCluster.survey()
+    _tell_what_is_not_listed([*embedded.left_behind, *kind.left_behind], [*embedded.unreadable, *kind.unreadable])
     if as_json:
-        shown = [{"provider": "embedded", **asdict(record)} for record in embedded]
-        typer.echo(json.dumps([*shown, *({"provider": "kind", **asdict(record)} for record in kind)], indent=2))
+        shown = [{"provider": "embedded", **asdict(record)} for record in embedded.known]
+        typer.echo(json.dumps([*shown, *({"provider": "kind", **asdict(record)} for record in kind.known)], indent=2))
         return
     table = Table("name", "provider", "since (UTC)", "running", "owner", box=None, pad_edge=False)
-    for record in embedded:
+    for record in embedded.known:
         running = ", ".join(record.running()) or "nothing"
         where = f"https://127.0.0.1:{record.ports.api}: {running}"
         table.add_row(record.name, "embedded", _since(record), where, _owner(record))
-    for each in kind:
-        nodes = ", ".join(node.name for node in KindCluster(each.name).nodes if node.running) or "nothing"
-        table.add_row(each.name, "kind", _since(each), nodes, _owner(each))
-    out.print(table if embedded or kind else "no clusters")
+    for each in kind.known:
+        table.add_row(each.name, "kind", _since(each), _running_nodes(each.name), _owner(each))
+    out.print(table if embedded.known or kind.known else "no clusters")
+
+
+def _tell_what_is_not_listed(left_behind: list[str], unreadable: list[ConfigError]) -> None:
+    from clusterguard.terminal import err
+
+    told = [f"not listed: {error.message}; {error.hint}" for error in unreadable]
+    if left_behind:
+        told.append(f"dead runs left behind {', '.join(left_behind)}; `clusterguard cluster sweep` removes that")
+    for each in told:
+        err.print(f"warning: {each}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _running_nodes(name: str) -> str:
+    from clusterguard.clusters import KindCluster
+    from clusterguard.errors import ProvisioningError
+
+    try:
+        return ", ".join(node.name for node in KindCluster(name).nodes if node.running) or "nothing"
+    except ProvisioningError as error:
+        return f"unknown: {error.message}"
 
 
 @app.command()

@@ -140,10 +140,12 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
     """Show the snapshots in the store, oldest first."""
     from rich.table import Table
 
-    from clusterguard.terminal import out
+    from clusterguard.terminal import err, out
 
     with _snapshotter(store, None, "") as snapshotter:
         snapshots = snapshotter.list()
+    for error in snapshots.unreadable.values():
+        err.print(f"warning: not listed: {error.message}", style="yellow", markup=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps([json.loads(snapshot.to_json()) for snapshot in snapshots], indent=2))
         return

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from clusterguard.errors import ConfigError
 from clusterguard.process import ProcessRecord
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Record", "checked_name", "left_behind", "read_record", "records", "write_record"]
+__all__ = ["Record", "Survey", "checked_name", "left_behind", "read_record", "survey", "write_record"]
 
 _FILE = "cluster.json"
 # A folder without a record belongs to a cluster that is being created right now, or to one killed in that moment.
@@ -99,31 +99,50 @@ def read_record(folder: Path, kind: type[_R]) -> _R | None:
         ) from error
 
 
-def records(home: Path, kind: type[_R]) -> Iterator[tuple[Path, _R]]:
-    """Yield the clusters under ``home``, in the order of their names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey(Generic[_R]):
+    """What is under the folder of the clusters' folders, in the order of their names.
 
-    Raises:
-        ConfigError: A file is no record.
+    Attributes:
+        known: Clusters whose owner lives, or that were kept.
+        left_behind: Names of the folders that `left_behind` yields.
+        unreadable: What is wrong with the other records.
     """
+
+    known: list[_R] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    unreadable: list[ConfigError] = field(default_factory=list)
+
+
+def survey(home: Path, kind: type[_R]) -> Survey[_R]:
+    """Look at the clusters under ``home``, and change nothing."""
+    found: Survey[_R] = Survey(left_behind=[folder.name for folder, _ in left_behind(home, kind)])
     for folder in _folders(home):
-        record = read_record(folder, kind)
-        if record is not None:
-            yield folder, record
+        try:
+            record = read_record(folder, kind)
+        except ConfigError as error:
+            found.unreadable.append(error)
+        else:
+            if record is not None and not record.orphaned():
+                found.known.append(record)
+    return found
 
 
 def left_behind(home: Path, kind: type[_R], *, now: float | None = None) -> Iterator[tuple[Path, _R | None]]:
     """Yield the folders under ``home`` that nobody owns any more; without a record, what died before it had one.
 
+    A folder whose record cannot be read is left alone: it does not say which processes are the cluster's.
+
     Args:
         home: The folder of the clusters' folders.
         kind: What their records are.
         now: Seconds since the epoch; by default the time when a folder is looked at.
-
-    Raises:
-        ConfigError: A file is no record.
     """
     for folder in _folders(home):
-        record = read_record(folder, kind)
+        try:
+            record = read_record(folder, kind)
+        except ConfigError:
+            continue
         gone = _abandoned(folder, time.time() if now is None else now) if record is None else record.orphaned()
         if gone:
             yield folder, record

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import singledispatch
+from functools import partial, singledispatch
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.drills import disasters, in_cluster, schema
+from clusterguard.drills.attempts import try_each
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.drills.run import DEFAULT_WAIT, TakenSnapshot
 from clusterguard.errors import (
@@ -77,27 +78,31 @@ def _who(manifest: Any) -> tuple[str, ...]:  # noqa: ANN401 - a manifest from YA
 def remove_applied(run: Run, cluster: str) -> str | None:
     """Remove from a cluster what this run's setup applied to it, last first, and nothing that lacks its label.
 
-    Returns once it is gone, so that the next drill may use the same names; None where there was nothing to remove.
+    Each is tried, whatever becomes of the others. Returns once they are gone, so that the next drill may use the same
+    names; None where there was nothing to remove.
 
     Raises:
         WaitTimeoutError: Something stays, held by a finalizer.
-        ClusterGuardError: The cluster refused it.
+        ClusterGuardError: The cluster refused to remove something.
     """
     api = run.clusters[cluster].api
     doomed: list[tuple[ApiResource, Any]] = []
-    for step in reversed(run.drill.phase("setup")):
-        for manifest in reversed(step.objects) if step.cluster == cluster else ():
-            with suppress(ResourceNotFoundError):
-                resource = api.resource_of(manifest)
-                found = _named(api, resource, manifest)
-                if _labels(found).get(RUN_LABEL) == run.run_id:
-                    metadata = found["metadata"]
-                    doomed.append((resource, found))
-                    api.delete(resource, metadata["name"], metadata.get("namespace"), uid=metadata["uid"])
-    if not doomed:
-        return None
-    _wait_until_gone(api, doomed, seconds=DEFAULT_WAIT.total_seconds())
-    return f"{len(doomed)} object(s) removed"
+
+    def remove(manifest: Any) -> None:  # noqa: ANN401 - a manifest from YAML
+        with suppress(ResourceNotFoundError):
+            resource = api.resource_of(manifest)
+            found = _named(api, resource, manifest)
+            if _labels(found).get(RUN_LABEL) == run.run_id:
+                metadata = found["metadata"]
+                api.delete(resource, metadata["name"], metadata.get("namespace"), uid=metadata["uid"])
+                doomed.append((resource, found))
+
+    steps = [step for step in run.drill.phase("setup") if step.cluster == cluster]
+    try_each([
+        *(partial(remove, manifest) for step in reversed(steps) for manifest in reversed(step.objects)),
+        lambda: _wait_until_gone(api, doomed, seconds=DEFAULT_WAIT.total_seconds()),
+    ])  # fmt: skip
+    return f"{len(doomed)} object(s) removed" if doomed else None
 
 
 @perform.register(schema.Delete)

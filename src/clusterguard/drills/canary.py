@@ -13,8 +13,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from clusterguard.drills.attempts import try_each
 from clusterguard.errors import ClusterError, ResourceNotFoundError
 
 if TYPE_CHECKING:
@@ -110,12 +112,16 @@ class Canaries:
         return CanaryFindings(problems=tuple(problems), newest=newest)
 
     def remove_all(self, api: KubeClient) -> None:
-        """Remove every marker of this run that is there."""
+        """Remove every marker of this run that is there; each is tried, whatever becomes of the others."""
         resource = api.resource("ConfigMap")
-        selector = f"{RUN_LABEL}={self.run_id},{CANARY_LABEL}"
-        for item in list(api.list(resource, self.namespace, label_selector=selector)):
+
+        def remove(name: str) -> None:
             with suppress(ResourceNotFoundError):
-                api.delete(resource, item["metadata"]["name"], self.namespace)
+                api.delete(resource, name, self.namespace)
+
+        selector = f"{RUN_LABEL}={self.run_id},{CANARY_LABEL}"
+        found = list(api.list(resource, self.namespace, label_selector=selector))
+        try_each(partial(remove, item["metadata"]["name"]) for item in found)
 
     def _write(self, api: KubeClient, marker: str) -> None:
         at = self.now()

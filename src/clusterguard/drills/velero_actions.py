@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from clusterguard.clusters.capabilities import LoadsImages, OnDockerNetwork, RunsVeleroBeside
 from clusterguard.clusters.velero_settings import IMPATIENT
+from clusterguard.drills.attempts import try_each
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
 from clusterguard.model.backup import Backup, BackupStorageLocation
@@ -248,18 +249,31 @@ class VeleroSide:
     def _tidy(self, cluster: str) -> None:
         """Leave nothing in a cluster that stays, and in its buckets: backups, restores, locations, namespaces."""
         client = self._client(cluster)
-        for taken in [each for each in self.backups.values() if each.cluster == cluster]:
-            known = client.objects.find(Backup, taken.name)
-            if known is not None:
-                client.locations.require_available(known.storage_location, fresh=True)
-                client.delete_backup(taken.name)
-            for storage in taken.storages:
-                _remove_copy(self._bucket(cluster, storage), taken.name)
-        for (owner, _), name in self._locations.items():
-            if owner == cluster and client.objects.find(BackupStorageLocation, name) is not None:
-                client.locations.delete(name)
-        for name in self.run.namespace_mapping.values():
-            _remove_own_namespace(client, name, run_id=self.run.run_id)
+        ours = [each for each in self.backups.values() if each.cluster == cluster]
+        locations = [name for (owner, _), name in self._locations.items() if owner == cluster]
+        try_each([
+            *(partial(_remove_backup, client, taken.name) for taken in ours),
+            *(partial(self._remove_copy, cluster, storage, taken.name) for taken in ours for storage in taken.storages),
+            *(partial(_remove_location, client, name) for name in locations),
+            *(partial(_remove_own_namespace, client, name, run_id=self.run.run_id)
+              for name in self.run.namespace_mapping.values()),
+        ])  # fmt: skip
+
+    def _remove_copy(self, cluster: str, storage: str | None, backup: str) -> None:
+        store = self._bucket(cluster, storage)
+        try_each(partial(store.delete, key) for key in [info.key for info in store.list(f"backups/{backup}/")])
+
+
+def _remove_backup(client: VeleroClient, name: str) -> None:
+    known = client.objects.find(Backup, name)
+    if known is not None:
+        client.locations.require_available(known.storage_location, fresh=True)
+        client.delete_backup(name)
+
+
+def _remove_location(client: VeleroClient, name: str) -> None:
+    if client.objects.find(BackupStorageLocation, name) is not None:
+        client.locations.delete(name)
 
 
 def in_the_cluster(environ: Mapping[str, str]) -> InstallOptions:
@@ -291,11 +305,6 @@ def _bucket_location(location: BackupStorageLocation) -> str:
     query = urlencode({key: value for key, value in settings.items() if value})
     path = f"{location.bucket}/{location.prefix}".rstrip("/")
     return f"s3://{path}" + (f"?{query}" if query else "")
-
-
-def _remove_copy(store: ObjectStore, backup: str) -> None:
-    for key in [info.key for info in store.list(f"backups/{backup}/")]:
-        store.delete(key)
 
 
 def _remove_own_namespace(client: VeleroClient, name: str, *, run_id: str) -> None:

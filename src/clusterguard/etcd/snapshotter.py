@@ -26,7 +26,7 @@ from clusterguard.errors import (
 from clusterguard.etcd.integrity import TrailerChecker
 from clusterguard.etcd.spool import Spool
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.model.snapshot import CheckOutcome, Snapshot, VerifyReport
+from clusterguard.model.snapshot import CheckOutcome, Snapshot, SnapshotList, VerifyReport
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.transfer import local_copy, read_object
 
@@ -141,17 +141,26 @@ class EtcdSnapshotter:
             self._store.delete(name + _DATABASE)
         return record
 
-    def list(self) -> tuple[Snapshot, ...]:
+    def list(self) -> SnapshotList:
         """Return the snapshots in the store, oldest first.
 
-        Other people's objects in the store are passed over if no snapshot could have their name.
+        Other people's objects are passed over; those that are named like a record of ours are in ``unreadable``.
 
         Raises:
-            SnapshotCorruptError: A record cannot be read.
+            StoreError: The store cannot be read.
         """
-        names = [info.key.removesuffix(_RECORD) for info in self._store.list() if info.key.endswith(_RECORD)]
-        ours = [self.find(name) for name in names if _NAME.fullmatch(name)]
-        return tuple(sorted(ours, key=lambda snapshot: snapshot.taken))
+        keys = [info.key for info in self._store.list() if info.key.endswith(_RECORD)]
+        snapshots: list[Snapshot] = []
+        unreadable: dict[str, ClusterGuardError] = {}
+        for key in keys:
+            name = key.removesuffix(_RECORD)
+            with suppress(ObjectNotFoundError):  # it was deleted since
+                found = self._read(name) if _NAME.fullmatch(name) else None
+                if isinstance(found, Snapshot):
+                    snapshots.append(found)
+                elif found is not None:
+                    unreadable[key] = found
+        return SnapshotList(snapshots, unreadable=unreadable)
 
     def find(self, name: str) -> Snapshot:
         """Return the record of one snapshot.
@@ -162,17 +171,26 @@ class EtcdSnapshotter:
             ConfigError: A later release wrote its record.
         """
         try:
-            text = read_object(self._store, _checked(name) + _RECORD, most_bytes=_LARGEST_RECORD)
+            found = self._read(_checked(name))
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError(
                 f"{self._store.url} has no snapshot {name!r}", hint="clusterguard etcd list shows what it has"
             ) from error
+        if isinstance(found, Snapshot):
+            return found
+        raise found
+
+    def _read(self, name: str) -> Snapshot | ClusterGuardError:
+        """Return a snapshot or what is wrong with its record; that the store cannot be read is raised."""
+        key = name + _RECORD
+        try:
+            text = read_object(self._store, key, most_bytes=_LARGEST_RECORD)
         except ObjectCorruptError as error:
-            raise SnapshotCorruptError(f"{name}{_RECORD} is larger than any record of a snapshot") from error
+            return _caused(SnapshotCorruptError(f"{key} is larger than any record of a snapshot"), error)
         try:
             return Snapshot.from_json(text.decode(errors="replace"))
         except (SnapshotCorruptError, ConfigError) as error:
-            raise type(error)(f"{name}{_RECORD}: {error.message}", hint=error.hint) from error
+            return _caused(type(error)(f"{key}: {error.message}", hint=error.hint), error)
 
     def delete(self, name: str) -> None:
         """Remove a snapshot, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
@@ -512,6 +530,11 @@ def _record_check(snapshot: Snapshot, evidence: FileEvidence) -> CheckOutcome:
              if found[what] != recorded[what]]  # fmt: skip
     seen = ", ".join(f"{what} {value}" for what, value in found.items())
     return CheckOutcome(name="record", ok=not wrong, detail="; ".join(wrong) or seen)
+
+
+def _caused(error: ClusterGuardError, cause: ClusterGuardError) -> ClusterGuardError:
+    error.__cause__ = cause
+    return error
 
 
 def _checked(name: str) -> str:

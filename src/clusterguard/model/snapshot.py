@@ -6,15 +6,17 @@ import json
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 from clusterguard.errors import ConfigError, SnapshotCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["FORMAT", "CheckOutcome", "Checked", "Snapshot", "VerifyReport"]
+    from clusterguard.errors import ClusterGuardError
+
+__all__ = ["FORMAT", "CheckOutcome", "Checked", "Snapshot", "SnapshotList", "VerifyReport"]
 
 FORMAT: Final = 1
 _TEXT, _OPTIONAL_TEXT, _NUMBER = "text", "text or null", "a whole number"
@@ -111,6 +113,23 @@ class Snapshot:
             return cls(taken=_taken(document), extra=MappingProxyType(extra), **values)
         except ConfigError as error:
             raise _wrong(error.message) from error
+
+
+class SnapshotList(tuple[Snapshot, ...]):  # noqa: SLOT001 - a tuple that has an attribute needs a dictionary
+    """The snapshots of a store, oldest first.
+
+    Attributes:
+        unreadable: The keys of objects that are named like records and are none, or none that this release reads, each
+            with the error that says why.
+    """
+
+    unreadable: Mapping[str, ClusterGuardError]
+
+    def __new__(cls, snapshots: Iterable[Snapshot], *, unreadable: Mapping[str, ClusterGuardError]) -> Self:
+        """Sort the snapshots."""
+        listed = super().__new__(cls, sorted(snapshots, key=lambda snapshot: snapshot.taken))
+        listed.unreadable = unreadable
+        return listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

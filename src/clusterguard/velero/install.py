@@ -38,6 +38,7 @@ from clusterguard.model.backup import (
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.readiness import readiness
 from clusterguard.process import run
+from clusterguard.retrying import RetryPolicy
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.resources import DEFINITIONS, KINDS, definition_of, resource_of
 
@@ -355,6 +356,7 @@ def uninstall(
     Raises:
         NotAllowedError: The definitions serve another Velero, too; nothing was touched.
         WaitTimeoutError: The API server did not delete everything in time; calling again goes on.
+        ConflictError: Something kept changing an object whose finalizer had to go; calling again goes on.
     """
     removal = _Removal(api=api, namespace=namespace, progress=progress)
     removal.refuse_when_shared()
@@ -370,6 +372,8 @@ def uninstall(
 
 
 _REMOVING = "removing Velero"
+# An object whose finalizer goes may be changed by somebody at the same moment, but hardly for as long as this.
+_WHILE_CHANGED = RetryPolicy(attempts=10, first_wait_seconds=0.05, longest_wait_seconds=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -510,7 +514,8 @@ class _Removal:
     def _take_finalizer_off(self, guarded: VeleroObject) -> None:
         """Take Velero's own finalizer off one of Velero's own objects; anybody else's stays."""
         resource = resource_of(type(guarded))
-        try:
+
+        def take_off() -> None:
             now = self.api.get(resource, guarded.name, self.namespace)
             found = now["metadata"].get("finalizers") or []
             left = [each for each in found if each != _FINALIZERS[type(guarded)]]
@@ -518,10 +523,9 @@ class _Removal:
                 patch = {"metadata": {"finalizers": left, "resourceVersion": now["metadata"]["resourceVersion"]}}
                 self.api.patch(resource, guarded.name, self.namespace, patch=patch)
                 self.finalizers.append(f"{guarded.kind} {guarded.name}")
-        except ResourceNotFoundError:
-            return
-        except ConflictError:
-            self._take_finalizer_off(guarded)
+
+        with suppress(ResourceNotFoundError):
+            _WHILE_CHANGED.run(take_off, retryable=lambda error: isinstance(error, ConflictError))
 
     def _delete(self, resource: ApiResource, name: str, *, inside: bool = True) -> None:
         with suppress(ResourceNotFoundError):

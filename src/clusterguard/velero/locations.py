@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import (
     ConfigError,
@@ -37,6 +37,7 @@ _OWNED = {"app.kubernetes.io/managed-by": "clusterguard"}
 _CREDENTIALS_KEY = "cloud"
 _LOCATION_LABEL = "velero.io/storage-location"
 _SERVERS_PERIOD = "1m0s"
+_NEVER_LOOKED_AT = {"lastValidationTime": None}
 
 
 def cloud_credentials(access_key: str, secret_key: str, *, session_token: str = "") -> str:
@@ -195,9 +196,10 @@ class Locations:
     def validate(self, location: BackupStorageLocation, *, timeout_seconds: float = 60) -> BackupStorageLocation:
         """Make Velero look at a location now, and return what it found.
 
-        Velero looks on its own every minute, and at once when the spec changes. So the spec is changed, in the one
-        field where that means nothing (how often to look), and put back afterwards; the time of the last look is
-        removed first, since it is what tells that there was a new one.
+        The time of the last look is removed, since it is what tells that there was a new one. The server notices that
+        within ten seconds. It looks at once when the spec changes; that is used for locations of our making only, since
+        the spec of any other may belong to whatever deploys it (GitOps). There one field is changed in a way that means
+        nothing (how often to look), and put back afterwards.
 
         Putting it back makes Velero look again, and that is waited for too. At each look the server writes the
         location's credentials to a file anew, in place: a backup that began meanwhile could find the file empty, and
@@ -206,6 +208,9 @@ class Locations:
         Raises:
             WaitTimeoutError: Velero did not look in time; no server may be running.
         """
+        if not _made_by_us(location.manifest):
+            self.objects.patch(BackupStorageLocation, location.name, {"status": _NEVER_LOOKED_AT})
+            return self._await_look(location, timeout_seconds=timeout_seconds)
         before = location.spec.get("validationFrequency")
         self._set_frequency(location, _nudged(before))
         try:
@@ -294,7 +299,7 @@ class Locations:
         )
 
     def _set_frequency(self, location: BackupStorageLocation, value: str | None) -> None:
-        patch = {"spec": {"validationFrequency": value}, "status": {"lastValidationTime": None}}
+        patch = {"spec": {"validationFrequency": value}, "status": _NEVER_LOOKED_AT}
         self.objects.patch(BackupStorageLocation, location.name, patch)
 
     def _unmark_default(self, *, but: str = "") -> None:
@@ -339,7 +344,7 @@ class Locations:
         return True
 
 
-def _made_by_us(manifest: Json) -> bool:
+def _made_by_us(manifest: Mapping[str, Any]) -> bool:
     labels = manifest["metadata"].get("labels") or {}
     return all(labels.get(key) == value for key, value in _OWNED.items())
 

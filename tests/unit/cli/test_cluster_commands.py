@@ -8,6 +8,7 @@ from clusterguard.clusters.kind import Docker, KindCluster
 from clusterguard.clusters.kind.records import KindRecord
 from clusterguard.clusters.records import read_record, write_record
 from clusterguard.errors import ProvisioningError
+from clusterguard.process import ProcessRecord
 from clusterguard.toolchain import Toolchain
 
 
@@ -106,6 +107,34 @@ def test_kind_clusters_are_listed(cli, kind):
     assert "kind" in out
     (told,) = json.loads(cli("cluster", "list", "--json").out)
     assert (told["provider"], told["name"], told["etcd_port"]) == ("kind", "mine", 1)
+
+
+def test_a_list_removes_nothing_and_names_what_it_does_not_list(cli, kind, tmp_path):
+    home = tmp_path / "clusterguard" / "kind"
+    dead = ProcessRecord(pid=2**22 + 1, started=0.0)
+    for name, owner in (("mine", None), ("dead", dead)):
+        (home / name).mkdir(parents=True)
+        write_record(home / name, KindRecord(name=name, created=0, owner=owner, etcd_port=1))
+    (home / "odd").mkdir()
+    (home / "odd" / "cluster.json").write_text("{}")
+    for options in ([], ["--json"]):
+        code, out, err = cli("cluster", "list", *options)
+        assert code == 0
+        assert "mine" in out
+        assert not {"dead", "odd"} & set(out.split())
+        assert "dead" in err
+        assert str(home / "odd") in err
+    assert sorted(each.name for each in home.iterdir()) == ["dead", "mine", "odd"]
+
+
+def test_a_docker_that_does_not_answer_is_told_beside_its_cluster(cli, kind, monkeypatch):
+    def away(*_):
+        raise ProvisioningError("docker does not answer")
+
+    cli("cluster", "up", "mine", "--provider", "kind")
+    monkeypatch.setattr(Docker, "nodes", away)
+    code, out, _ = cli("cluster", "list")
+    assert (code, "mine" in out, "docker does not answer" in out) == (0, True, True)
 
 
 def test_leftovers_are_swept(cli, kind, monkeypatch):

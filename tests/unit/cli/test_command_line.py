@@ -248,6 +248,16 @@ def test_an_empty_store_is_told_as_such(cli, tmp_path):
     assert json.loads(cli("etcd", "list", "--store", tmp_path, "--json").out) == []
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_foreign_object_beside_the_snapshots_is_a_warning(cli, tmp_path, options):
+    (tmp_path / "notes.json").write_text('{"todo": "buy milk"}')
+    code, out, err = cli("etcd", "list", "--store", tmp_path, *options)
+    assert code == 0
+    assert "notes.json" in err
+    assert "notes.json" not in out
+    assert not options or json.loads(out) == []
+
+
 def test_no_clusters_are_told_as_such(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert cli("cluster", "list") == (0, "no clusters\n", "")

@@ -12,7 +12,7 @@ import pytest
 
 from clusterguard.clusters.embedded import EmbeddedCluster
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, sweep
-from clusterguard.clusters.records import read_record, records, write_record
+from clusterguard.clusters.records import read_record, survey, write_record
 from clusterguard.errors import ConfigError
 from clusterguard.process import ProcessRecord
 
@@ -122,5 +122,27 @@ def test_known_are_the_clusters_that_live(tmp_path, gone):
     assert EmbeddedCluster.sweep(home=tmp_path) == ["orphan"]
 
 
+def test_a_look_changes_nothing_and_tells_of_what_is_no_cluster(tmp_path, gone):
+    write(tmp_path, "mine", ME)
+    write(tmp_path, "orphan", gone)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "cluster.json").write_text("{}")
+    found = EmbeddedCluster.survey(home=tmp_path)
+    assert ([each.name for each in found.known], found.left_behind) == (["mine"], ["orphan"])
+    assert [str(tmp_path / "odd") in error.message for error in found.unreadable] == [True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "odd", "orphan"]
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_from_being_found_or_swept(tmp_path, gone):
+    (tmp_path / "a-odd").mkdir()
+    (tmp_path / "a-odd" / "cluster.json").write_text("{}")
+    write(tmp_path, "mine", ME)
+    write(tmp_path, "orphan", gone)
+    assert [each.name for each in EmbeddedCluster.known(home=tmp_path)] == ["mine"]
+    assert sweep(tmp_path) == ["orphan"]
+    assert (tmp_path / "a-odd" / "cluster.json").is_file()  # nobody knows whose processes it names
+
+
 def test_no_home_yet_means_no_clusters(tmp_path):
-    assert list(records(tmp_path / "none", ClusterRecord)) == sweep(tmp_path / "none") == []
+    found = survey(tmp_path / "none", ClusterRecord)
+    assert (found.known, found.left_behind, found.unreadable, sweep(tmp_path / "none")) == ([], [], [], [])

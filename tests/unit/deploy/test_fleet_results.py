@@ -132,6 +132,14 @@ def test_the_latest_run_is_the_one_that_began_last(fleet, store):
         latest_run(MemoryStore(), fleet)
 
 
+def test_a_foreign_object_is_no_run(fleet, store):
+    save_result(store, result(run="run-a"))
+    for key in ("shops/notes.json", "shops/archive/notes.json", "shops/archive/2029/berlin.json"):
+        with store.put(key) as writer:
+            writer.write(b"{}")
+    assert latest_run(store, fleet) == "run-a"
+
+
 def test_a_result_survives_being_stored():
     before = result(not_run={"x": "y"}, error="é\n", drills=[drill("FAIL", diff="- a\n+ b")])
 

@@ -2,13 +2,13 @@
 
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fake_cluster import FakeCluster
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
-from clusterguard.drills.canary import RUN_LABEL
+from clusterguard.drills.canary import RUN_LABEL, Canaries
 from clusterguard.drills.events import DrillFinished, Note
 from clusterguard.errors import ClusterError, ClusterUnreachableError, EtcdUnavailableError
 
@@ -117,6 +117,42 @@ def test_cleanup_runs_however_the_drill_ends(run, spec, cluster, breaking):
     assert (result.verdict is Verdict.PASS) == (breaking is nothing_broken)
     assert [title for title, _ in steps(result)][:2] == ["make second", "make first"]
     assert cluster.api.names("Namespace") == []
+
+
+def test_a_removal_that_fails_keeps_no_other_from_being_tried(run, spec, api):
+    """Each failure is told, and the drill is no pass."""
+    spec["setup"] += [applied("first"), applied("second")]
+    refused = ClusterError("an admission webhook refuses it")
+    delete = api.delete
+
+    def picky(resource, name, namespace=None, **options):
+        if name in {"second", "first"}:
+            raise refused
+        delete(resource, name, namespace, **options)
+
+    api.delete = picky
+    result = run(spec)
+    assert (result.verdict, dict(steps(result))["remove what setup made"]) == (Verdict.ERROR, Verdict.ERROR)
+    (told,) = [step.detail for step in result.steps if step.title == "remove what setup made"]
+    assert told.count(refused.message) == 2
+    assert api.names("Namespace") == []
+
+
+def test_a_marker_that_stays_keeps_no_other_from_going(api):
+    markers = Canaries(namespace="shop", run_id="ab12", now=lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    markers.write_before_backup(api)
+    markers.write_after_backup(api)
+    delete = api.delete
+
+    def picky(resource, name, namespace=None, **options):
+        if name.endswith("before-backup"):
+            raise ClusterError("an admission webhook refuses it")
+        delete(resource, name, namespace, **options)
+
+    api.delete = picky
+    with pytest.raises(ClusterError):
+        markers.remove_all(api)
+    assert api.names("ConfigMap") == ["clusterguard-canary-ab12-before-backup"]
 
 
 def test_after_ctrl_c_cleanup_runs_and_ctrl_c_goes_on(run, spec, cluster, events):

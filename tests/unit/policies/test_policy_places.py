@@ -94,9 +94,10 @@ def test_a_catalog_of_a_later_release_is_refused(place):
         place.catalog()
 
 
-def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(place):
+@pytest.mark.parametrize("record", [b"{}", b'{"format": 99}'], ids=["foreign", "of a later release"])
+def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(place, record):
     add_backup(place, "etcd-1")
-    put(place.root, "etcd/etcd-2.json", b"{}")
+    put(place.root, "etcd/etcd-2.json", record)
     catalog = place.catalog()
     assert list(catalog.entries) == ["etcd/etcd-1"]
     assert catalog.notes[0].startswith("etcd/etcd-2: ")

@@ -40,6 +40,7 @@ class Objects:
         self.script = []  # what the next waits see: a list of states each, or () for none
         self.time = 0.0
         self.server_lives = True
+        self.patches = []
 
     def find(self, kind, name):
         return next((each for each in self.there if type(each) is kind and each.name == name), None)
@@ -64,6 +65,7 @@ class Objects:
         return made
 
     def patch(self, kind, name, patch):
+        self.patches.append(patch)
         return self.get(kind, name)
 
     def delete(self, old):
@@ -98,6 +100,35 @@ def client(objects, **settings):
     made.objects = objects
     object.__setattr__(made.locations, "objects", objects)
     return made
+
+
+# ---- locations -------------------------------------------------------------------------------------------
+
+
+def looked_at(**metadata):
+    return BackupStorageLocation(
+        {
+            "metadata": {"name": "main", **metadata},
+            "spec": {},
+            "status": {"phase": "Available", "lastValidationTime": "2030-01-01T00:00:00Z"},
+        }
+    )
+
+
+def test_the_spec_of_somebody_elses_location_is_never_edited():
+    """A tool that deploys it would put it back or call it drift, and a kill would leave it changed."""
+    objects = Objects(looked_at())
+    objects.script = [[looked_at()]]
+    assert client(objects).locations.validate(looked_at()).phase == "Available"
+    assert objects.patches == [{"status": {"lastValidationTime": None}}]
+
+
+def test_a_location_of_ours_is_looked_at_at_once_and_left_as_it_was():
+    ours = looked_at(labels={"app.kubernetes.io/managed-by": "clusterguard"})
+    objects = Objects(ours)
+    objects.script = [[ours], [ours]]
+    client(objects).locations.validate(ours)
+    assert [patch["spec"]["validationFrequency"] for patch in objects.patches] == ["1m0s", None]
 
 
 # ---- asking ----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
 from clusterguard.clusters.embedded.programs import Programs
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, discard, sweep
 from clusterguard.clusters.embedded.velero_server import VeleroServer
-from clusterguard.clusters.records import checked_name, read_record, records, write_record
+from clusterguard.clusters.records import Survey, checked_name, read_record, survey, write_record
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
@@ -125,7 +125,12 @@ class EmbeddedCluster:
     @staticmethod
     def known(*, home: Path | None = None) -> list[ClusterRecord]:
         """Return the embedded clusters of this user whose owner lives."""
-        return [record for _, record in records(home or default_home(), ClusterRecord) if not record.orphaned()]
+        return survey(home or default_home(), ClusterRecord).known
+
+    @staticmethod
+    def survey(*, home: Path | None = None) -> Survey[ClusterRecord]:
+        """Look at the clusters of this user, at what dead runs left behind, and at records that cannot be read."""
+        return survey(home or default_home(), ClusterRecord)
 
     @staticmethod
     def sweep(*, home: Path | None = None) -> list[str]:

@@ -22,7 +22,7 @@ from clusterguard.clusters.kind.docker import Docker
 from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
 from clusterguard.clusters.kind.records import KindRecord, is_ours, sweep
-from clusterguard.clusters.records import checked_name, read_record, records, write_record
+from clusterguard.clusters.records import Survey, checked_name, read_record, survey, write_record
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
@@ -150,7 +150,12 @@ class KindCluster:
     @staticmethod
     def known(*, home: Path | None = None) -> list[KindRecord]:
         """Return the kind clusters that clusterguard created for this user and whose owner lives."""
-        return [record for _, record in records(home or default_home(), KindRecord) if not record.orphaned()]
+        return survey(home or default_home(), KindRecord).known
+
+    @staticmethod
+    def survey(*, home: Path | None = None) -> Survey[KindRecord]:
+        """Look at the clusters of this user, at what dead runs left behind, and at records that cannot be read."""
+        return survey(home or default_home(), KindRecord)
 
     @staticmethod
     def sweep(*, home: Path | None = None, docker: Docker | None = None) -> list[str]:

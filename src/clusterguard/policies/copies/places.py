@@ -132,7 +132,7 @@ class Place:
 
         Raises:
             StoreError: The location cannot be read.
-            ConfigError: A later release wrote the catalog, or a record.
+            ConfigError: A later release wrote the catalog.
         """
         stored = self._stored()
         listed = {info.key: info for info in self.root.list()}
@@ -180,8 +180,12 @@ class Place:
     def _entry(self, key: str) -> BackupEntry | str:
         """Return the entry of a backup that the catalog does not know, or what is wrong with its record."""
         try:
-            record = read_record(self.root, f"{key}{RECORD}")
+            text = _record_text(self.root, f"{key}{RECORD}")
         except (SnapshotCorruptError, ObjectNotFoundError) as error:
+            return f"{key}: {error.message}"
+        try:
+            record = _record(text)
+        except (SnapshotCorruptError, ConfigError) as error:  # one of a later release hides no other backup
             return f"{key}: {error.message}"
         if isinstance(record, VeleroRecord):
             return velero_entry(record)
@@ -226,10 +230,17 @@ def read_record(root: ObjectStore, key: str) -> Snapshot | VeleroRecord:
         SnapshotCorruptError: It is damaged, or is none.
         ConfigError: A later release wrote it.
     """
+    return _record(_record_text(root, key))
+
+
+def _record_text(root: ObjectStore, key: str) -> bytes:
     try:
-        text = read_object(root, key, most_bytes=_LARGEST_RECORD)
+        return read_object(root, key, most_bytes=_LARGEST_RECORD)
     except ObjectCorruptError as error:
         raise SnapshotCorruptError(error.message, hint=error.hint) from error
+
+
+def _record(text: bytes) -> Snapshot | VeleroRecord:
     with suppress(orjson.JSONDecodeError):
         document = orjson.loads(text)
         if isinstance(document, dict) and document.get("kind") == "VeleroBackup":

@@ -182,9 +182,10 @@ def latest_run(store: ObjectStore, fleet: Fleet) -> str:
         StoreError: It cannot be read.
     """
     began: dict[str, datetime] = {}
+    results = {f"{cluster.name}.json" for cluster in fleet.clusters}
     for info in store.list(f"{fleet.name}/"):
-        run = info.key.split("/")[1]
-        if info.key.endswith(".json"):
+        run, _, file = info.key.removeprefix(f"{fleet.name}/").partition("/")
+        if file in results:
             began[run] = min(info.modified, began.get(run, info.modified))
     if not began:
         raise ConfigError(
