@@ -65,6 +65,25 @@ def test_a_location_is_used_as_soon_as_it_is_put_right(velero, location_spec, na
     assert velero.locations.require_available(name).phase == LocationPhase.AVAILABLE
 
 
+def test_somebody_elses_location_is_looked_at_without_touching_its_spec(velero, location_spec, name, s3):
+    """Its spec may be deployed by another tool; the server notices that it never looked, as it would believe."""
+    made = velero.locations.create(name, location_spec(prefix=name))
+    theirs = velero.locations.objects.patch(
+        type(made), name, {"metadata": {"labels": {"app.kubernetes.io/managed-by": "flux"}}}
+    )
+    specs = []
+    patch = velero.locations.objects.api.patch
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(
+            velero.locations.objects.api,
+            "patch",
+            lambda *args, **options: specs.append(options["patch"].get("spec")) or patch(*args, **options),
+        )
+        seen = velero.locations.validate(theirs, timeout_seconds=30)
+    assert seen.phase == LocationPhase.AVAILABLE
+    assert (specs, seen.spec) == ([None], made.spec)
+
+
 def test_one_location_is_the_default_one(velero, location_spec, name):
     velero.locations.create(name, replace(location_spec(prefix=name), default=True))
     assert velero.locations.get().name == name
