@@ -2,8 +2,9 @@
 
     python benchmarks/etcd_status.py [--rounds 300]
 
-A member that wants client certificates is asked in both ways alternately, by the classes that do it in earnest; the answers
-must be equal. First on connections that stay, as most calls are made, then on a new one each time, TLS handshake included.
+A member that wants client certificates is asked in both ways alternately, by the classes that do it in earnest; the
+answers must be equal. First on connections that stay, as most calls are made, then on a new one each time, TLS
+handshake included.
 """
 
 from __future__ import annotations
