@@ -8,6 +8,7 @@
     ├── ToolchainError                    a program is missing, has the wrong version, or could not be had
     │   └── ChecksumMismatchError         downloaded bytes are not the pinned ones
     ├── ProgramError                      a program failed: exit code and the end of what it printed
+    ├── ScratchError                      the scratch folder is full, or fails: it says nothing about any backup
     ├── StoreError                        where the bytes rest
     │   ├── ObjectNotFoundError
     │   ├── ObjectExistsError
@@ -85,6 +86,7 @@ __all__ = [
     "RestoreFailedError",
     "RestoreValidationError",
     "RunInProgressError",
+    "ScratchError",
     "SnapshotCorruptError",
     "SnapshotError",
     "SnapshotIncompleteError",
@@ -174,6 +176,10 @@ class ProgramError(ClusterGuardError):
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
         self.output = output
+
+
+class ScratchError(ClusterGuardError):
+    """The scratch folder cannot take what must lie there for a while: it is full, it is memory, or its disk fails."""
 
 
 class StoreError(ClusterGuardError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -58,6 +59,7 @@ if gate:
     os.close(gate)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+_DESCRIPTOR = re.compile(r"(?<![^=,:])/proc/self/fd/([0-9]+)(?![^,:])")
 _TAIL_BYTES = 4096
 _KILL_SECONDS = 10.0
 _ZOMBIE_SECONDS = 0.05
@@ -84,7 +86,8 @@ def run(
     """Run a program to its end.
 
     Args:
-        argv: Program and arguments; no shell is involved.
+        argv: Program and arguments; no shell is involved. A path below ``/proc/self/fd`` is this process's own: the
+            program inherits that descriptor.
         timeout_seconds: When to kill it.
         env: Variables to set beside the inherited ones.
         cwd: Working directory, by default ours.
@@ -109,6 +112,7 @@ def run(
                 timeout=timeout_seconds,
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
+                pass_fds=_named_descriptors(words),
                 **feed,
             )
     except subprocess.TimeoutExpired as error:
@@ -211,6 +215,10 @@ def _fed(stdin: str | bytes | Path | None) -> Iterator[dict[str, Any]]:
         yield {"stdin": subprocess.DEVNULL}
     else:
         yield {"input": stdin.encode() if isinstance(stdin, str) else stdin}
+
+
+def _named_descriptors(words: Sequence[str]) -> tuple[int, ...]:
+    return tuple(int(number) for word in words for number in _DESCRIPTOR.findall(word))
 
 
 def _text(output: bytes) -> str:

@@ -1,12 +1,16 @@
 """The API client against a scripted HTTP server: what it asks for, and what it makes of the answers."""
 
+import base64
+import gc
 import json
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -586,6 +590,32 @@ def test_credentials_come_from_an_exec_plugin(fake, tmp_path):
     with KubeClient.from_kubeconfig(write_kubeconfig(tmp_path / "k", fake.url, {"exec": plugin})) as client:
         client.server_version()
     assert fake.requests[-1][4]["Authorization"] == "Bearer from-plugin"
+
+
+def test_keys_of_a_kubeconfig_are_in_memory_as_long_as_its_client(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    key = base64.b64encode(b"a key").decode()
+    user = {"client-certificate-data": key, "client-key-data": key}
+    path = write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", user)
+
+    def load():
+        client = KubeClient.from_kubeconfig(path)
+        return client, Path(client.connection().key)
+
+    # The official client remembers by their contents the files that it wrote.
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load(), range(12)))
+    assert [file.read_bytes() for _, file in loaded] == [b"a key"] * 12
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+    for client, _ in loaded:
+        client.close()
+    assert loaded[0][1].read_bytes() == b"a key"
+    files = [file for _, file in loaded]
+    del loaded, client
+    gc.collect()
+    assert not any(file.exists() for file in files)
 
 
 def test_a_plugin_that_fails_is_an_error_and_not_an_anonymous_client(tmp_path):

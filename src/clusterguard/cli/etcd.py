@@ -285,8 +285,8 @@ def _snapshotter(store: str, access: EtcdAccess | None, cluster: str) -> Iterato
     from clusterguard.stores import open_store
     from clusterguard.terminal import progress_sink
 
-    with progress_sink() as progress:
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_sink())
         if access is None and cluster:
-            with opened(cluster, kubeconfig=None, progress=progress) as target:
-                access = target.etcd
+            access = stack.enter_context(opened(cluster, kubeconfig=None, progress=progress)).etcd
         yield EtcdSnapshotter(store=open_store(store), access=access, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -53,7 +53,7 @@ class ExistingCluster:
         self._etcd = etcd
         self._node = node
         self._endpoint = endpoint
-        self._certificates: tempfile.TemporaryDirectory[str] | None = None
+        self._certificates = ExitStack()
         self._api: KubeClient | None = None
         if node is not None:
             self.control_plane = self._kubeadm(node)
@@ -68,10 +68,9 @@ class ExistingCluster:
         if self._etcd is None and self._node is not None:
             from clusterguard.clusters.kubeadm import etcd_access
 
-            # Made first: the node is asked for its address, and what it refuses must not leave a folder behind.
             endpoint = self._endpoint or self._kubeadm(self._node).client_url
-            self._certificates = tempfile.TemporaryDirectory(prefix="clusterguard-etcd-")
-            self._etcd = etcd_access(self._node, folder=Path(self._certificates.name) / "pki", endpoint=endpoint)
+            self._certificates.callback(setattr, self, "_etcd", None)
+            self._etcd = etcd_access(self._node, keep=self._certificates, endpoint=endpoint)
         return self._etcd
 
     @etcd.setter
@@ -95,10 +94,8 @@ class ExistingCluster:
         return self._api
 
     def close(self) -> None:
-        """Close the connections and remove the certificates that were copied here; the cluster stays as it is."""
-        if self._certificates is not None:
-            self._certificates.cleanup()
-            self._certificates, self._etcd = None, None
+        """Close the connections and forget the certificates that were copied here; the cluster stays as it is."""
+        self._certificates.close()
         if self._api is not None:
             self._api.close()
             self._api = None

@@ -14,7 +14,8 @@ import ipaddress
 import math
 import threading
 import time
-from contextlib import closing
+import weakref
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -43,6 +44,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.retrying import RetryPolicy
+from clusterguard.scratch import in_memory, private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -71,6 +73,8 @@ _READ_SECONDS = 60.0
 _THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is busy or starting
 _POOL_SIZE = 32
 _LOOPBACK = {"localhost"}
+# The official client remembers the files that it wrote, in whichever folder, for every thread.
+_LOADING = threading.Lock()
 _IN_A_PATH = "/?&=%:@!$'()*+,;~-._"  # what RFC 3986 lets stand in a path or a query; the rest is encoded
 _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
@@ -209,11 +213,13 @@ class KubeClient:
             ConfigError: The file or the context is missing or malformed.
             ClusterError: Its credential plugin gave no credentials.
         """
-        configuration = _load_kubeconfig(str(path), context)
-        from kubernetes import client
+        with ExitStack() as stack:
+            configuration = _load_kubeconfig(str(path), context, stack)
+            from kubernetes import client
 
-        # Built by the official client, so that TLS and proxies are as it does them.
-        pool = client.ApiClient(configuration=configuration).rest_client.pool_manager
+            # Built by the official client, so that TLS and proxies are as it does them.
+            pool = client.ApiClient(configuration=configuration).rest_client.pool_manager
+            files = stack.pop_all()
 
         def auth_headers() -> Mapping[str, str]:
             # This refreshes tokens that credential plugins gave for a limited time.
@@ -229,7 +235,9 @@ class KubeClient:
             server_name=getattr(configuration, "tls_server_name", None),
             proxy=configuration.proxy,
         )
-        return cls(server=configuration.host, pool=pool, auth_headers=auth_headers, connection=connection)
+        made = cls(server=configuration.host, pool=pool, auth_headers=auth_headers, connection=connection)
+        weakref.finalize(made, files.close)  # a closed client may be used again
+        return made
 
     def __enter__(self) -> Self:
         return self
@@ -857,7 +865,7 @@ def _is_not_served_yet(error: BaseException) -> bool:
 # ---- kubeconfig ------------------------------------------------------------------------------------------
 
 
-def _load_kubeconfig(path: str, context: str | None) -> Any:  # noqa: ANN401 - the package ships no types
+def _load_kubeconfig(path: str, context: str | None, files: ExitStack) -> Any:  # noqa: ANN401 - the package ships no types
     import yaml
     from kubernetes import client
     from kubernetes.config import ConfigException, kube_config
@@ -867,9 +875,7 @@ def _load_kubeconfig(path: str, context: str | None) -> Any:  # noqa: ANN401 - t
     kubernetes_config: Any = kube_config  # it has no annotations
     configuration = type.__call__(client.Configuration)  # not a copy of a default that others may have set
     try:
-        kubernetes_config.load_kube_config(
-            config_file=path, context=context, client_configuration=configuration, persist_config=False
-        )
+        _load_into_memory(kubernetes_config, configuration, files, config_file=path, context=context)
         user, proxy = _user_and_proxy(kubernetes_config.KubeConfigMerger(path).config, context)
     except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -888,6 +894,23 @@ def _load_kubeconfig(path: str, context: str | None) -> Any:  # noqa: ANN401 - t
     configuration.connection_pool_maxsize = _POOL_SIZE
     configuration.retries = False
     return configuration
+
+
+def _load_into_memory(
+    kubernetes_config: Any,  # noqa: ANN401 - the package ships no types
+    configuration: Any,  # noqa: ANN401 - likewise
+    files: ExitStack,
+    **which: str | None,
+) -> None:
+    """Load a kubeconfig; what the official client writes to files of it, keys among them, is moved into memory."""
+    with _LOADING, private_folder() as folder:
+        kubernetes_config.load_kube_config(
+            client_configuration=configuration, persist_config=False, temp_file_path=str(folder), **which
+        )
+        for name in ("ssl_ca_cert", "cert_file", "key_file"):
+            file = getattr(configuration, name)
+            if file and Path(file).is_relative_to(folder):
+                setattr(configuration, name, str(files.enter_context(in_memory(Path(file).read_bytes())).path))
 
 
 def _user_and_proxy(

@@ -98,7 +98,4 @@ def existing_cluster(
     try:
         yield cluster
     finally:
-        if isinstance(cluster, ExistingCluster):
-            cluster.close()
-        else:
-            cluster.api.close()
+        cluster.close()

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.capabilities import KeptOnRequest
-from clusterguard.clusters.existing import ExistingCluster
 from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import open_cluster
 from clusterguard.drills import schema
@@ -23,11 +20,13 @@ from clusterguard.errors import ClusterGuardError, DrillError, NotAllowedError
 from clusterguard.etcd.snapshotter import EtcdSnapshotter
 from clusterguard.model.inventory import Scope
 from clusterguard.model.progress import ProgressSink, ignore_progress
+from clusterguard.scratch import private_folder
 from clusterguard.validate.renaming import in_other_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.clusters.kind import KindCluster
@@ -198,7 +197,7 @@ class Run:
         else:
             cluster = self._open(name, word, progress=self.tell)
             # It was there before the drill, and stays: only what we hold of it goes.
-            self._stack.callback(cluster.close if isinstance(cluster, ExistingCluster) else cluster.api.close)
+            self._stack.callback(cluster.close)
             self.clusters[name] = cluster
         return self.clusters[name]
 
@@ -291,8 +290,7 @@ class Run:
     def folder(self) -> Path:
         """A folder of this run alone, removed at its end."""
         if self._folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix=f"clusterguard-{self.run_id}-")
-            self._folder = Path(self._stack.enter_context(temporary))
+            self._folder = self._stack.enter_context(private_folder())
         return self._folder
 
     def close_cluster(self, name: str) -> None:

@@ -27,11 +27,11 @@ from clusterguard.etcd.integrity import TrailerChecker
 from clusterguard.etcd.spool import Spool
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.snapshot import CheckOutcome, Snapshot, SnapshotList, VerifyReport
-from clusterguard.stores.local import LocalStore
-from clusterguard.stores.transfer import local_copy, read_object
+from clusterguard.stores.transfer import files_of, local_copy, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from clusterguard.clusters.base import Cluster, ControlPlane, EtcdAccess
     from clusterguard.etcd.hashkv import HashKV
@@ -86,7 +86,8 @@ class EtcdSnapshotter:
         endpoint: The one member to save from; by default the healthy voting member that is furthest ahead.
         now: The time, UTC.
         progress: Told of the bytes.
-        scratch: Folder for files on their way, by default the system's temporary folder.
+        scratch: Folder for databases on their way: of a store that has no files, a whole one lies there, without a
+            name, while it is saved, verified or restored. By default that of ``TMPDIR``, or ``/var/tmp``.
     """
 
     def __init__(
@@ -110,7 +111,8 @@ class EtcdSnapshotter:
         """Stream a snapshot of one member into the store and return its record.
 
         The bytes are hashed on their way and appear in the store only once etcd's SHA-256 trailer matches.
-        Memory is constant; a slow store does not slow the stream.
+        Memory is constant; a slow store does not slow the stream, because the database goes through the scratch folder
+        unless the store has files.
 
         Args:
             name: What to call it, by default ``etcd-`` and the time.
@@ -121,6 +123,7 @@ class EtcdSnapshotter:
             EtcdAuthError: The member refuses us.
             ObjectExistsError: The name is taken.
             SnapshotIncompleteError: The stream was cut; nothing was stored.
+            ScratchError: The scratch folder has no room for the database; nothing was stored.
             SnapshotCorruptError: The bytes are not what etcd hashed; nothing was stored.
             StoreError: The store cannot take them; nothing was stored.
         """
@@ -132,7 +135,7 @@ class EtcdSnapshotter:
         # Whoever left it may still be at work: its bytes are let be until our record has made the name ours.
         key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
         with self._member() as (gateway, member):
-            received = self._receive(key, gateway)
+            received = self._receive(key, gateway, needed=member.db_size)
             with self._removed_on_failure(key):
                 record = self._describe(name, key, taken, gateway, member, received, annotate(key))
                 with self._store.put(name + _RECORD) as writer:
@@ -208,13 +211,13 @@ class EtcdSnapshotter:
         Raises:
             ObjectNotFoundError: There is no such snapshot.
             SnapshotCorruptError: Its record cannot be read.
-            StoreError: The bytes could not be read, opened or put into the scratch folder: whether they are intact is
-                not known.
+            ScratchError: The scratch folder has no room for the bytes: whether they are intact is not known.
+            StoreError: The bytes could not be read or opened: likewise.
         """
         snapshot = self.find(name)
         checks: list[CheckOutcome] = []
         try:
-            with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
+            with self._local(snapshot) as path:
                 evidence = self._evidence(path, snapshot)
                 live = self._live_check(evidence, path)
         except (SnapshotError, ObjectCorruptError, ObjectNotFoundError) as error:
@@ -262,7 +265,7 @@ class EtcdSnapshotter:
 
         control_plane, access = _restorable(cluster)
         snapshot = self.find(name)
-        with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
+        with self._local(snapshot) as path:
             began = time.monotonic()
             self._evidence(path, snapshot)
             verified = RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began)
@@ -285,9 +288,9 @@ class EtcdSnapshotter:
 
         control_plane, access = _restorable(cluster)
         snapshot = self.find(name)
-        with local_copy(self._store, snapshot.key, scratch=self._scratch) as path:
+        with self._local(snapshot) as path:
             self._evidence(path, snapshot)
-        if isinstance(self._store, LocalStore):
+        if files_of(self._store) is not None:
             return plan_restore(control_plane, access, snapshot=snapshot, file=path)
         fetched = PurePath(snapshot.key).name
         plan = plan_restore(control_plane, access, snapshot=snapshot, file=Path(fetched))
@@ -332,23 +335,24 @@ class EtcdSnapshotter:
             # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
             yield max(candidates, key=lambda pair: (not pair[1].is_learner, pair[1].revision))
 
-    def _receive(self, key: str, gateway: EtcdMember) -> _Received:
+    def _receive(self, key: str, gateway: EtcdMember, *, needed: int) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
-        if isinstance(self._store, LocalStore):
+        own_file = files_of(self._store)
+        if own_file is not None:
             with self._store.put(key) as file:
                 integrity = self._stream(gateway, file, task=f"saving {key}")
             with self._removed_on_failure(key):
-                return self._look_into(self._store.local_path(key), gateway, integrity)
-        with self._store.put(key) as writer, Spool(writer, scratch=self._scratch) as spool:
+                return self._look_into(own_file(key), key, gateway, integrity)
+        with self._store.put(key) as writer, Spool(writer, scratch=self._scratch, needed=needed) as spool:
             integrity = self._stream(gateway, spool, task=f"saving {key}")
             # While the file is at hand: what the store has of it may be sealed, and the key to it elsewhere.
-            received = self._look_into(spool.path, gateway, integrity)
+            received = self._look_into(spool.path, key, gateway, integrity)
             spool.finish()
             return received
 
-    def _look_into(self, path: Path, gateway: EtcdMember, integrity: Integrity) -> _Received:
+    def _look_into(self, path: Path, key: str, gateway: EtcdMember, integrity: Integrity) -> _Received:
         contents = _contents(path)
-        total_keys, hashed = self._measure(path, gateway, contents.current_revision)
+        total_keys, hashed = self._measure(path, key, gateway, contents.current_revision)
         return _Received(integrity=integrity, contents=contents, total_keys=total_keys, hashed=hashed)
 
     def _stream(self, gateway: EtcdMember, sink: ObjectWriter, *, task: str) -> Integrity:
@@ -411,20 +415,25 @@ class EtcdSnapshotter:
             extra=MappingProxyType(dict(notes)),
         )
 
-    def _measure(self, path: Path, gateway: EtcdMember, revision: int) -> tuple[int, HashKV | LiveHash]:
+    def _measure(self, path: Path, key: str, gateway: EtcdMember, revision: int) -> tuple[int, HashKV | LiveHash]:
         """Count and hash the live keys: etcd does both in a moment; walking the file is the slow way."""
         try:
             return gateway.count_keys(revision), gateway.hash_kv(revision)
         except EtcdError:  # compacted already, or a user who may save but not read
             from clusterguard.etcd.verification import verify_file
 
-            structure = verify_file(path, progress=self._progress).structure
+            structure = verify_file(path, name=key, progress=self._progress).structure
             return structure.client_keys, structure.hash_kv
 
     def _evidence(self, path: Path, snapshot: Snapshot) -> FileEvidence:
         from clusterguard.etcd.verification import verify_file
 
-        return verify_file(path, expected_sha256=snapshot.sha256, progress=self._progress)
+        # A copy has a path that tells nobody anything.
+        name = "" if files_of(self._store) else snapshot.key
+        return verify_file(path, name=name, expected_sha256=snapshot.sha256, progress=self._progress)
+
+    def _local(self, snapshot: Snapshot) -> AbstractContextManager[Path]:
+        return local_copy(self._store, snapshot.key, scratch=self._scratch, size=snapshot.size)
 
     def _live_check(self, evidence: FileEvidence, path: Path) -> CheckOutcome:
         """Compare the file's HashKV with that of every member that can still compute it at the same revision."""

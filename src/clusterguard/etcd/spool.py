@@ -1,20 +1,21 @@
 """A snapshot on its way into a store that gives no local file.
 
 etcd keeps a read transaction open while it sends, and its database grows meanwhile, so a slow upload must not
-slow the stream. The stream goes into a scratch file at its own speed; the upload follows behind it.
+slow the stream. The stream goes into a scratch file at its own speed; the upload follows behind it. The file holds the
+whole database at the end, and its contents are read from there: what the store has of them may be encrypted for others.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Self
 
-from clusterguard.errors import StoreError
+from clusterguard.scratch import unnamed_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from clusterguard.stores.base import ObjectWriter
 
 __all__ = ["Spool"]
@@ -27,22 +28,21 @@ class Spool:
 
     Args:
         follower: Gets every byte, in order, from a thread of its own.
-        scratch: Folder for the file, which has no name and is gone when the process is.
+        scratch: Folder for the file, by default that of `scratch_folder`. It has no name and is gone with the process.
+        needed: How many bytes are expected: without room for them nothing is begun.
     """
 
-    def __init__(self, follower: ObjectWriter, *, scratch: Path | None = None) -> None:
+    def __init__(self, follower: ObjectWriter, *, scratch: Path | None = None, needed: int = 0) -> None:
         self._follower = follower
         self._scratch = scratch
+        self._needed = needed
         self._written = 0
         self._ended = False
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
-        try:
-            self._file = TemporaryFile(dir=self._scratch, buffering=0)
-        except OSError as error:
-            raise self._scratch_error(error) from error
+        self._file = unnamed_file(self._scratch, needed=self._needed)
         self._thread = threading.Thread(target=self._follow, name="clusterguard-upload", daemon=True)
         self._thread.start()
         return self
@@ -56,22 +56,18 @@ class Spool:
     @property
     def path(self) -> Path:
         """A path to the file, valid inside the ``with`` block."""
-        return Path(f"/proc/self/fd/{self._file.fileno()}")
+        return self._file.path
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Append bytes; returns as soon as the scratch file has them.
 
         Raises:
-            StoreError: The scratch disk is full, or the follower failed.
+            ScratchError: The scratch folder is full.
+            StoreError: The follower failed.
         """
         if self._failure is not None:
             raise self._failure
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise self._scratch_error(error) from error
+        self._file.write(data)
         with self._changed:
             self._written += len(data)
             self._changed.notify()
@@ -86,12 +82,6 @@ class Spool:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-
-    def _scratch_error(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"the scratch file in {self._scratch or gettempdir()}: {error.strerror or error}",
-            hint="make room there, or name another folder with TMPDIR",
-        )
 
     def _end(self, failure: BaseException | None) -> None:
         with self._changed:

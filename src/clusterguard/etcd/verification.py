@@ -77,7 +77,7 @@ class FileEvidence:
 
 
 def verify_file(
-    path: Path, *, expected_sha256: str | None = None, progress: ProgressSink = ignore_progress
+    path: Path, *, name: str = "", expected_sha256: str | None = None, progress: ProgressSink = ignore_progress
 ) -> FileEvidence:
     """Prove that a snapshot file is whole and intact, and read what it holds.
 
@@ -86,6 +86,7 @@ def verify_file(
 
     Args:
         path: The file; it is only read.
+        name: What messages call it, by default its path.
         expected_sha256: Digest of the whole object, trailer included, in hexadecimal.
         progress: Told the bytes walked.
 
@@ -94,13 +95,13 @@ def verify_file(
         SnapshotCorruptError: It is not intact; the message says where.
         StoreError: It cannot be read, which says nothing about it.
     """
-    task = f"verifying {path.name}"
+    task, name = f"verifying {name or path.name}", name or str(path)
     with _opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
         try:
             require_snapshot_size(size)
         except SnapshotError as error:
-            raise _at(path, error) from error
+            raise _at(name, error) from error
         stop = Event()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clusterguard-sha256") as pool:
             hashing = pool.submit(_check_trailer, descriptor, stop)
@@ -118,17 +119,17 @@ def verify_file(
             except SnapshotError as error:
                 # The changed bytes are the finding; where they hurt, if anywhere, is the detail.
                 detail = f"; {structure}" if isinstance(structure, SnapshotError) else ""
-                raise _at(path, error, detail=detail) from error
+                raise _at(name, error, detail=detail) from error
             except BaseException:
                 stop.set()
                 raise
     if isinstance(structure, SnapshotError):
         sent_so = isinstance(structure, SnapshotCorruptError)
         detail = " (the sha256 trailer is right, so etcd sent it so)" if sent_so else ""
-        raise _at(path, structure, detail=detail) from structure
+        raise _at(name, structure, detail=detail) from structure
     if expected_sha256 is not None and integrity.sha256 != expected_sha256.lower():
         raise SnapshotCorruptError(
-            f"{path}: the object's sha256 is {integrity.sha256}, but {expected_sha256.lower()} was recorded",
+            f"{name}: the object's sha256 is {integrity.sha256}, but {expected_sha256.lower()} was recorded",
             hint="it is an intact snapshot, but not the one that was saved under this name",
         )
     progress(Progress(task=task, done=size, total=size, unit="bytes", finished=True))
@@ -203,12 +204,12 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         file = path.open("rb", buffering=0)
     except OSError as error:
-        raise _at(path, unreadable(error)) from error
+        raise _at(str(path), unreadable(error)) from error
     with file:
         try:
             yield file.fileno()
         except StoreError as error:
-            raise _at(path, error) from error
+            raise _at(str(path), error) from error
 
 
 def _check_trailer(descriptor: int, stop: Event) -> Integrity:
@@ -223,6 +224,6 @@ def _check_trailer(descriptor: int, stop: Event) -> Integrity:
     return checker.finish()
 
 
-def _at(path: Path, error: SnapshotError | StoreError, *, detail: str = "") -> SnapshotError | StoreError:
+def _at(name: str, error: SnapshotError | StoreError, *, detail: str = "") -> SnapshotError | StoreError:
     """Name the file in an error about its bytes."""
-    return type(error)(f"{path}: {error.message}{detail}", hint=error.hint, code=error.code, fields=error.fields)
+    return type(error)(f"{name}: {error.message}{detail}", hint=error.hint, code=error.code, fields=error.fields)

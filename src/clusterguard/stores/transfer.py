@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import ObjectCorruptError, StoreError, StoreUnavailableError
+from clusterguard.errors import ObjectCorruptError, StoreUnavailableError
+from clusterguard.scratch import unnamed_file
 from clusterguard.stores.base import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
 
-__all__ = ["copy_object", "digest_object", "local_copy", "read_object"]
+__all__ = ["copy_object", "digest_object", "files_of", "local_copy", "read_object"]
 
 
 def copy_object(
@@ -90,54 +88,45 @@ def read_object(store: ObjectStore, key: str, *, most_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
+def files_of(store: ObjectStore) -> Callable[[str], Path] | None:
+    """Return what gives the own file of an object by its key, in a store that has files: a folder, or a part of one."""
+    own_file: Callable[[str], Path] | None = getattr(store, "local_path", None)
+    return own_file
+
+
 @contextmanager
-def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None) -> Iterator[Path]:
+def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None, size: int | None = None) -> Iterator[Path]:
     """Give an object's bytes as a file, for programs that need a path. The file must not be written to.
 
     In a store that has files (`LocalStore`, or a part of one) it is the object's own. For any other store it is a
-    copy, readable by this user alone and removed at the end of the ``with`` block.
+    copy without a name, which is gone at the end of the ``with`` block, or with this process. This process opens it,
+    and so do the programs that `clusterguard.process.run` starts.
 
     Args:
         store: The store.
         key: The object.
-        scratch: The directory for copies, which must exist; by default the system's for temporary files,
-            which is often too small for a database.
+        scratch: The folder for copies, which must exist; by default that of ``TMPDIR``, or ``/var/tmp``.
+        size: How many bytes the copy will have, where the store does not tell because it holds them sealed.
 
     Raises:
+        ConfigError: There is no such scratch folder.
         ObjectNotFoundError: There is no such object.
-        StoreError: It could not be read, or the scratch directory has no room for it.
+        ScratchError: The scratch folder has no room for it.
+        StoreError: It could not be read.
     """
-    own_file: Callable[[str], Path] | None = getattr(store, "local_path", None)
+    own_file = files_of(store)
     if own_file is not None:
         yield own_file(key)
         return
     info = store.stat(key)
-    directory = scratch or Path(tempfile.gettempdir())
-    free = _free_bytes(directory)
-    if free < info.size:
-        raise _no_room(directory, f"{key} has {info.size} bytes, {free} are free")
-    try:
-        # A directory of its own (0700), so that programs which put files beside their input leave them in it.
-        owned = tempfile.TemporaryDirectory(prefix="clusterguard-", dir=directory)
-    except OSError as error:
-        raise StoreError(f"{directory}: {error.strerror}", hint="name another scratch directory") from error
-    with owned as own:
-        path = Path(own) / key.rsplit("/", 1)[-1]
-        _download(store, key, path, info=info)
-        yield path
-
-
-def _download(store: ObjectStore, key: str, path: Path, *, info: ObjectInfo) -> None:
-    with store.get(key) as reader:
-        try:
-            with path.open("xb") as file:
-                while data := reader.read(CHUNK_BYTES):
-                    file.write(data)
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise _no_room(path.parent.parent, str(error.strerror)) from error
-            raise StoreError(f"{path}: {error.strerror}", hint="name another scratch directory") from error
-    _refuse_other_size(store, key, read=path.stat().st_size, info=info)
+    with unnamed_file(scratch, needed=size if size and info.sealed else info.size) as file:
+        with store.get(key) as reader:
+            read = 0
+            while data := reader.read(CHUNK_BYTES):
+                file.write(data)
+                read += len(data)
+        _refuse_other_size(store, key, read=read, info=info)
+        yield file.path
 
 
 def _refuse_other_size(store: ObjectStore, key: str, *, read: int, info: ObjectInfo) -> None:
@@ -156,17 +145,3 @@ def _pour(reader: ByteReader, writer: ObjectWriter) -> tuple[str, int]:
         writer.write(data)
         copied += len(data)
     return digest.hexdigest(), copied
-
-
-def _free_bytes(directory: Path) -> int:
-    try:
-        return shutil.disk_usage(directory).free
-    except OSError as error:
-        raise StoreError(f"{directory}: {error.strerror}", hint="name a scratch directory that exists") from error
-
-
-def _no_room(directory: Path, seen: str) -> StoreError:
-    return StoreError(
-        f"{directory} has no room for a copy: {seen}",
-        hint="make room there, or name another scratch directory",
-    )

@@ -7,11 +7,8 @@ read it.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
-import os
-import tempfile
 import zlib
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +18,7 @@ import orjson
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.inventory import Inventory, ObjectRef, Scope
+from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,21 +38,10 @@ def save_inventory(inventory: Inventory, path: Path | str) -> None:
     """
     path = Path(path)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner only
+        with replacing(path) as file:
+            _write(inventory, file)
     except OSError as error:
         raise ConfigError(f"cannot write the inventory {path}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as raw:
-            _write(inventory, raw)
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise ConfigError(f"cannot write the inventory {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_inventory(path: Path | str) -> Inventory:
@@ -150,13 +137,3 @@ def _header(line: bytes) -> dict[str, Any]:
     if header["version"] != _VERSION:
         raise ValueError(f"it is of format version {header['version']}, and this clusterguard reads {_VERSION}")
     return header
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some file systems cannot sync a folder; the file itself is synced already.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

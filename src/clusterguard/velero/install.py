@@ -8,10 +8,8 @@ removal of exactly what was made.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -39,11 +37,13 @@ from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.readiness import readiness
 from clusterguard.process import run
 from clusterguard.retrying import RetryPolicy
+from clusterguard.scratch import in_memory
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.resources import DEFINITIONS, KINDS, definition_of, resource_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from clusterguard.clusters.kube import ApiResource, Json, KubeClient
 
@@ -162,8 +162,10 @@ def render(options: InstallOptions, *, velero: Path) -> Sequence[Json]:
     problems = tuple(options.problems())
     if problems:
         raise ConfigError("; ".join(problems))
-    with TemporaryDirectory(prefix="clusterguard-velero-") as folder:
-        said = run([velero, *_argv(options, Path(folder))], timeout_seconds=_RENDER_SECONDS)
+    with ExitStack() as files:
+        # Keys are never a file on the disk: the program reads them from our memory.
+        argv = _argv(options, lambda text: files.enter_context(in_memory(text.encode())).path)
+        said = run([velero, *argv], timeout_seconds=_RENDER_SECONDS)
     try:
         items = orjson.loads(said.stdout)["items"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -173,11 +175,9 @@ def render(options: InstallOptions, *, velero: Path) -> Sequence[Json]:
     return [_adjusted(_cleaned(item), options) for item in items]
 
 
-def _argv(options: InstallOptions, folder: Path) -> Iterator[str]:
+def _argv(options: InstallOptions, file: Callable[[str], Path]) -> Iterator[str]:
     # It renders without a cluster, but not without a kubeconfig.
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(json.dumps(_NOWHERE))
-    yield from ("--kubeconfig", str(kubeconfig), "--namespace", options.namespace)
+    yield from ("--kubeconfig", str(file(json.dumps(_NOWHERE))), "--namespace", options.namespace)
     yield from ("install", "--dry-run", "--output", "json")
     if options.definitions_only:
         yield "--crds-only"
@@ -185,11 +185,11 @@ def _argv(options: InstallOptions, folder: Path) -> Iterator[str]:
     yield from (f"--image={options.image}",) if options.image else ()
     yield from (f"--plugins={image}" for image in options.plugins)
     yield from (f"--provider={options.provider}",) if options.provider else ()
-    yield from _location_argv(options, folder)
+    yield from _location_argv(options, file)
     yield f"--use-volume-snapshots={str(options.volume_snapshots).lower()}"
     if options.volume_snapshots and options.snapshot_location_config:
         yield f"--snapshot-location-config={_pairs(options.snapshot_location_config)}"
-    yield from _credentials_argv(options, folder)
+    yield from _credentials_argv(options, file)
     yield from ("--use-node-agent",) if options.node_agent else ()
     yield from ("--default-volumes-to-fs-backup",) if options.default_volumes_to_fs_backup else ()
     yield from (f"--features={','.join(options.features)}",) if options.features else ()
@@ -197,7 +197,7 @@ def _argv(options: InstallOptions, folder: Path) -> Iterator[str]:
         yield f"--sa-annotations={_pairs(options.service_account_annotations)}"
 
 
-def _location_argv(options: InstallOptions, folder: Path) -> Iterator[str]:
+def _location_argv(options: InstallOptions, file: Callable[[str], Path]) -> Iterator[str]:
     if not options.bucket:
         yield "--no-default-backup-location"
         return
@@ -206,19 +206,14 @@ def _location_argv(options: InstallOptions, folder: Path) -> Iterator[str]:
     if options.location_config:
         yield f"--backup-location-config={_pairs(options.location_config)}"
     if options.ca:
-        file = folder / "ca.pem"
-        file.write_text(options.ca)
-        yield f"--cacert={file}"
+        yield f"--cacert={file(options.ca)}"
 
 
-def _credentials_argv(options: InstallOptions, folder: Path) -> Iterator[str]:
+def _credentials_argv(options: InstallOptions, file: Callable[[str], Path]) -> Iterator[str]:
     if options.credentials is None:
         yield "--no-secret"
         return
-    file = folder / "credentials"
-    file.touch(mode=0o600)
-    file.write_text(options.credentials)
-    yield f"--secret-file={file}"
+    yield f"--secret-file={file(options.credentials)}"
 
 
 def _pairs(values: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from etcd_proxy import end_of_stream
@@ -25,13 +26,14 @@ from clusterguard.errors import (
     EtcdUnavailableError,
     ObjectExistsError,
     ObjectNotFoundError,
+    ScratchError,
     SnapshotCorruptError,
     SnapshotIncompleteError,
     StoreError,
 )
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.process import run
-from clusterguard.stores import LocalStore
+from clusterguard.stores import LocalStore, PrefixedStore
 from clusterguard.stores.memory import MemoryStore
 from etcd_member import free_port, member
 
@@ -333,9 +335,51 @@ def test_a_full_disk_is_told_and_leaves_nothing(plain, tmp_path):
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
 
 
-def test_no_room_for_the_spool_is_told(plain, tmp_path):
-    with pytest.raises(StoreError, match="nowhere"):
+def test_a_scratch_folder_that_is_not_there_is_told(plain, tmp_path):
+    with pytest.raises(ConfigError, match="nowhere"):
         EtcdSnapshotter(store=MemoryStore(), access=plain.access, scratch=tmp_path / "nowhere").save("s")
+
+
+def test_without_room_in_the_scratch_folder_nothing_is_begun(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
+    store = MemoryStore()
+    with pytest.raises(ScratchError) as raised:
+        EtcdSnapshotter(store=store, access=plain.access, scratch=tmp_path).save("s")
+    assert raised.value.fields["needed"] > raised.value.fields["free"] == 10_000
+    assert keys(store) == []
+
+
+@pytest.mark.parametrize("verb", ["save", "verify"])
+def test_a_scratch_folder_that_fills_meanwhile_is_told_and_leaves_nothing(plain, tmp_path, verb):
+    code = """
+        import resource, sys
+        from pathlib import Path
+        from clusterguard.clusters.base import EtcdAccess
+        from clusterguard.errors import ScratchError
+        from clusterguard.etcd import EtcdSnapshotter
+        from clusterguard.stores import MemoryStore
+        store, access = MemoryStore(), EtcdAccess(endpoints=(sys.argv[1],))
+        snapshotter = EtcdSnapshotter(store=store, access=access, scratch=Path(sys.argv[2]))
+        if sys.argv[3] == "verify":
+            snapshotter.save("s")
+        before = [info.key for info in store.list()]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        try:
+            getattr(snapshotter, sys.argv[3])("s")
+        except ScratchError as error:
+            assert [info.key for info in store.list()] == before
+            print(error.code)
+    """
+    said = python(code, plain.endpoint, tmp_path, verb).communicate(timeout=60)[0]
+    assert said == "scratch-full\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_directory_needs_no_scratch_folder(plain, tmp_path):
+    store = PrefixedStore(PrefixedStore(LocalStore(tmp_path), "nightly"), "etcd")
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access, scratch=tmp_path / "nowhere")
+    assert snapshotter.verify(snapshotter.save("s").name).ok
+    assert (tmp_path / "nightly" / "etcd" / "s.db").is_file()
 
 
 def test_a_wrong_identity_is_told_before_anything_is_written(secured, store):

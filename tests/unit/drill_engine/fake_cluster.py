@@ -225,21 +225,22 @@ class FakeCluster:
         self.kubeconfig = Path("/nowhere/kubeconfig")
         self.etcd = self
         self.control_plane = SimpleNamespace(exclusive=nullcontext)
-        self.running = False
+        self.running = self._started = False
         self.snapshots = {}
         self.broken = {}  # what save, verify or restore raise
         self.saving = self.saved = lambda: None  # what happens before and after a snapshot
         self.restored = lambda api: None  # what happens after a restore
 
     def __enter__(self):
-        self.running = True
+        self.running = self._started = True
         return self
 
     def __exit__(self, *_):
         self.close()
 
     def close(self):
-        self.running = False
+        self.api.close()
+        self.running = self.running and not self._started
 
 
 class FakeSnapshotter:

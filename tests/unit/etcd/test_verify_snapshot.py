@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pyrage
 import pytest
 
 from bolt_pages import etcd_image, key_value, revision_key, with_trailer
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.errors import StoreError, StoreUnavailableError, WrongKeyError
+from clusterguard.errors import ScratchError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.verification import verify_file
 from clusterguard.model.snapshot import Snapshot
@@ -81,9 +81,9 @@ def test_a_store_that_does_not_answer_is_none(store):
         checks(store)
 
 
-def test_no_scratch_folder_is_none(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
-    with pytest.raises(StoreError):
+def test_no_room_in_the_scratch_folder_is_none(store, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(ScratchError):
         checks(store)
 
 

@@ -415,7 +415,8 @@ def attach(make, docker, kind_folder):
     return attach
 
 
-def test_a_cluster_that_is_there_is_used_and_stays(attach, docker, kind_folder, home):
+def test_a_cluster_that_is_there_is_used_and_stays(attach, docker, kind_folder, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     docker.theirs["theirs"] = (node(name="theirs-control-plane"),)
     with attach() as cluster:
         assert (cluster.created_by_us, cluster.context, cluster.provider) == (False, "kind-theirs", "kind")
@@ -425,7 +426,9 @@ def test_a_cluster_that_is_there_is_used_and_stays(attach, docker, kind_folder, 
     assert docker.removed == []
     assert created(kind_folder) == ["get kubeconfig --name theirs"]
     assert gone(home)
-    assert folder.parent != home
+    # Whoever comes next removes it from there if this process is killed.
+    assert folder.parent == tmp_path / "state" / "clusterguard" / "scratch"
+    assert gone(folder.parent)
 
 
 @pytest.mark.parametrize(("owner", "kept"), [("nobody", True), ("me", False), ("no record", False)])

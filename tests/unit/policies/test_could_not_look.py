@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from datetime import timedelta
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import pyrage
 import pytest
@@ -171,7 +170,7 @@ def test_no_room_to_open_a_copy_is_no_damage(wanted, places, tmp_path, monkeypat
     add_snapshot(places[0], "etcd-001", tmp_path)
     session = session_of(wanted, places)
     session.seal = SEAL
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     verify_due(session)
     entry = entry_of(session)
     assert (entry.verified, entry.depth, entry.problem) == (NOW, "bytes", "")
@@ -277,7 +276,7 @@ def test_no_room_to_open_new_copies_leaves_them_verified_by_their_bytes(wanted, 
     add_snapshot(places[0], "etcd-001", tmp_path)
     session = session_of(wanted, places[:1])
     session.seal = SEAL
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     assert read_back(session, places[:1])[0] == 1
     assert (entry_of(session).depth, entry_of(session).problem, outcomes(session)) == ("bytes", "", ["ok", "warning"])
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
@@ -170,20 +168,9 @@ class TestLinks:
         assert not root.exists()
 
 
-@contextmanager
-def largest_file(size):
-    """A real limit of the kernel's: a write beyond it fails with EFBIG, as on a full disk with ENOSPC."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 class TestTrouble:
     @pytest.mark.parametrize("piece", [1000, 4 << 20], ids=["buffered", "direct"])
-    def test_no_room_is_told_with_a_hint_and_leaves_nothing(self, store, root, piece):
+    def test_no_room_is_told_with_a_hint_and_leaves_nothing(self, store, root, piece, largest_file):
         put(store, "kept", b"old")
         with (
             largest_file(2 << 20),
@@ -207,7 +194,7 @@ class TestTrouble:
         monkeypatch.undo()
         assert list(store.list()) == []
 
-    def test_a_failed_write_cannot_be_talked_over(self, store):
+    def test_a_failed_write_cannot_be_talked_over(self, store, largest_file):
         """A caller who goes on after an error does not get a torn object."""
         with pytest.raises(StoreError, match="too large"), largest_file(1 << 20), store.put("torn") as writer:
             with pytest.raises(StoreError, match="too large"):

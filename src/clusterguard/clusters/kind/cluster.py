@@ -6,12 +6,11 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 import weakref
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
@@ -35,10 +34,12 @@ from clusterguard.errors import (
 )
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord, run
+from clusterguard.scratch import private_folder
 from clusterguard.sockets import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from clusterguard.clusters.base import EtcdAccess
@@ -120,6 +121,8 @@ class KindCluster:
         self._nodes: tuple[NodeContainer, ...] = ()
         self._api: KubeClient | None = None
         self._etcd: EtcdAccess | None = None
+        self._kept = ExitStack()
+        weakref.finalize(self, self._kept.close)  # an attached one may be dropped without a close
         self._abandoned = threading.Event()
         self.created_by_us = True
         self.kept = False
@@ -204,10 +207,8 @@ class KindCluster:
 
             leader = self._leaders()[0]
             endpoint = f"127.0.0.1:{leader.etcd_port}" if leader.etcd_port else f"{leader.address}:2379"
-            folder = self._folder / "etcd"
-            folder.mkdir(mode=0o700, exist_ok=True)
             shell = DockerNodeShell(leader.name, docker=self._docker.program)
-            self._etcd = etcd_access(shell, folder=folder, endpoint=f"https://{endpoint}")
+            self._etcd = etcd_access(shell, keep=self._kept, endpoint=f"https://{endpoint}")
         return self._etcd
 
     @property
@@ -330,7 +331,7 @@ class KindCluster:
             ProvisioningError: Docker does not answer; the record stays, so that the next start tries again.
         """
         self._close_client()
-        self._nodes, self._etcd = (), None
+        self._nodes = ()
         record = read_record(self._folder, KindRecord)
         nodes = self.nodes if record is not None else ()
         if record is not None and nodes:
@@ -485,8 +486,7 @@ class KindCluster:
             )
         record = read_record(self._home / self.name, KindRecord)
         self.kept = record is not None and record.owner is None and is_ours(self._nodes, record)
-        self._folder = Path(tempfile.mkdtemp(prefix="clusterguard-kind-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = self._kept.enter_context(private_folder())
         words = [str(self._kind()), "get", "kubeconfig", "--name", self.name]
         text = run(words, timeout_seconds=_KUBECONFIG_SECONDS, env={"KIND_EXPERIMENTAL_PROVIDER": "docker"}).stdout
         self.kubeconfig.touch(mode=0o600)
@@ -508,7 +508,8 @@ class KindCluster:
     def _close_client(self) -> None:
         if self._api is not None:
             self._api.close()
-            self._api = None
+        self._api, self._etcd = None, None
+        self._kept.close()
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

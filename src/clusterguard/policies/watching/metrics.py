@@ -7,16 +7,12 @@ a location that is down has no number of backups.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
 import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
@@ -24,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.model.policy_run import StepReport
 from clusterguard.policies.watching.addresses import unlogged
+from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +92,8 @@ def write_textfile(path: Path | str, *statuses: PolicyStatus) -> None:
         raise ConfigError(f"{target}: a node exporter reads files that end in .prom alone", hint="name it so")
     text = render(*statuses)
     try:
-        _replace(target, text)
+        with replacing(target, mode=0o644) as file:
+            file.write(text)
     except OSError as error:
         raise ClusterGuardError(
             f"{target}: {error.strerror}", hint=f"let this user write in {target.parent}, and make room there"
@@ -301,21 +299,6 @@ def _registry(statuses: Callable[[], Sequence[PolicyStatus]]) -> Any:  # noqa: A
     registry = _library().CollectorRegistry()
     registry.register(_Collector(statuses))
     return registry
-
-
-def _replace(target: Path, text: bytes) -> None:
-    # A name that does not end in .prom: the node exporter must not read it while it is written.
-    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
-            os.fsync(file.fileno())
-            Path(file.name).replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(file.name).unlink()
-            raise
 
 
 def _gateway(url: str) -> tuple[str, Callable[..., Any]]:

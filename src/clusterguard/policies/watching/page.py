@@ -5,14 +5,13 @@ Every text in it is escaped: names and errors come from files and servers, and s
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.model.durations import format_duration
 from clusterguard.model.policy_status import age_in_words, size_in_words
+from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,15 +52,8 @@ def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
     target = Path(path).expanduser()
     page = render_page(*statuses)
     try:
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                file.write(page.encode())
-                os.fchmod(file.fileno(), _MODE)
-                file.flush()
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with replacing(target, mode=_MODE) as file:
+            file.write(page.encode())
     except OSError as error:
         raise ClusterGuardError(
             f"{target}: {error.strerror}", hint=f"let this user write in {target.parent}"
