@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "RunReport", "StepReport", "Verb"]
 
 Verb: TypeAlias = Literal[
+    "lock",
     "backup",
     "copy",
     "verify",

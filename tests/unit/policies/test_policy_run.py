@@ -6,16 +6,25 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from policy_worlds import add_backup, policy
+from policy_worlds import add_backup, data_of, policy, put
 
-from clusterguard.errors import ConfigError, RunInProgressError, StoreUnavailableError
+from clusterguard.errors import (
+    ConfigError,
+    ObjectNotFoundError,
+    RunInProgressError,
+    StoreError,
+    StoreUnavailableError,
+)
 from clusterguard.model.catalog import RunRecord
-from clusterguard.model.policy import Encryption, Location
+from clusterguard.model.policy import Encryption, Heartbeat, Location, Secret
+from clusterguard.model.policy_run import StepReport
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.copies.places import open_places
-from clusterguard.policies.runs.lock import Rhythm, locked
+from clusterguard.policies.runs import retain
+from clusterguard.policies.runs.lock import LOCK_KEY, Lease, LeaseTiming, LocationLease, locked
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.policies.watching.audit import AuditTrail
+from clusterguard.stores import local
 
 NOW = datetime(2026, 6, 1, 2, 0, tzinfo=UTC)
 
@@ -99,11 +108,150 @@ def test_a_run_beside_another_one_does_nothing(wanted, runner, monkeypatch):
     told = []
     monkeypatch.setattr("clusterguard.policies.runs.run.notify", lambda *_, **__: told.append("failed") or ())
     fill(wanted, 1)
-    other = locked(open_places(wanted), run="other", rhythm=Rhythm(beat_seconds=0.05))
+    other = locked(open_places(wanted), run="other", timing=LeaseTiming(renew_interval=0.05))
     with other, pytest.raises(RunInProgressError, match="run other"):
         runner.run(["verify"])
     assert told == [], "the other run tells what comes of it"
     assert not open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound
+
+
+class Beats(list):
+    """The heartbeat's moments, each with the run that held the lock then."""
+
+    def __init__(self, monkeypatch, wanted):
+        super().__init__()
+        monkeypatch.setattr("clusterguard.policies.runs.run.beat", self.beat)
+        self.places = open_places(wanted)
+
+    def beat(self, _, moment, **__):
+        holders = [lease_in(place).holder for place in self.places]
+        self.append((moment, holders[0] if holders[0] == holders[1] else holders))
+        return StepReport(verb="heartbeat", outcome="ok", at=NOW, detail=moment)
+
+
+def lease_in(place):
+    try:
+        return Lease.parse(data_of(place.root, LOCK_KEY))
+    except ObjectNotFoundError:
+        return Lease(holder="")
+
+
+def take_over(place):
+    """Let another run hold a location's lease, as one does that found it standing still."""
+    put(place.root, LOCK_KEY, Lease(holder="other", generation=99).dump(), overwrite=True)
+
+
+@pytest.fixture
+def beating(runner, wanted):
+    return replace(runner, policy=replace(wanted, heartbeat=Heartbeat(url=Secret(env="BEAT"))))
+
+
+def test_the_start_is_sent_by_whoever_holds_the_lock(wanted, beating, monkeypatch):
+    beats = Beats(monkeypatch, wanted)
+    monkeypatch.setattr("clusterguard.policies.runs.run.back_up", lambda *_: None)
+    report = beating.run(["backup"])
+    assert beats == [("start", report.run), ("success", "")]
+
+
+def test_a_run_that_steps_aside_sends_nothing(wanted, beating, monkeypatch):
+    beats = Beats(monkeypatch, wanted)
+    other = locked(open_places(wanted), run="other", timing=LeaseTiming(renew_interval=0.05))
+    with other, pytest.raises(RunInProgressError):
+        beating.run(["backup"])
+    assert beats == []
+
+
+def test_a_run_without_any_location_sends_its_failure_alone(wanted, beating, monkeypatch, tmp_path):
+    sent = []
+    monkeypatch.setattr(
+        "clusterguard.policies.runs.run.beat",
+        lambda _, moment, **__: (
+            sent.append(moment) or StepReport(verb="heartbeat", outcome="ok", at=NOW, detail=moment)
+        ),
+    )
+    for name in ("here", "there"):
+        (tmp_path / name).write_text("a file where a folder should be")
+    with pytest.raises(StoreUnavailableError):
+        beating.run(["backup"])
+    assert sent == ["failure"]
+
+
+def test_a_location_whose_configuration_is_wrong_is_left_out_and_named(wanted, runner):
+    fill(wanted, 1)
+    broken = Location(name="there", url="s3://bucket?ca=/nowhere/ca.pem")
+    report = replace(runner, policy=replace(wanted, locations=(wanted.locations[0], broken))).run(["verify"])
+    seen = [(step.verb, step.location, step.outcome, step.code) for step in report.steps if step.outcome != "ok"]
+    assert seen == [("copy", "there", "warning", "config")]
+    assert open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound
+
+
+def test_a_location_that_lets_two_writers_win_is_reported_by_its_code(wanted, runner, monkeypatch):
+    fill(wanted, 1)
+    replacing = local._replace_version
+    monkeypatch.setattr(local, "_replace_version", lambda partial, target, _: partial.replace(target))
+    for place in open_places(wanted)[:1]:
+        put(place.root, LOCK_KEY, Lease(holder="").dump())
+    monkeypatch.setattr("clusterguard.policies.runs.lock.time.sleep", lambda _: None)
+    report = runner.run(["verify"])
+    monkeypatch.setattr(local, "_replace_version", replacing)
+    warned = [(step.verb, step.location, step.outcome, step.code) for step in report.steps if step.outcome != "ok"]
+    assert warned == [("lock", "here", "warning", "lock-not-exclusive")]
+
+
+def test_nothing_is_removed_once_another_run_has_taken_over(wanted, runner, monkeypatch):
+    fill(wanted, 1, 2, 3, 4)
+    delete, deleted = retain._delete, []
+
+    def taken_over_after_the_first(place, entry):
+        delete(place, entry)
+        deleted.append((place.name, entry.name))
+        take_over(place)
+
+    monkeypatch.setattr(retain, "_delete", taken_over_after_the_first)
+    told = []
+    monkeypatch.setattr("clusterguard.policies.runs.run.notify", lambda _, report, **__: told.append(report) or ())
+    with pytest.raises(RunInProgressError) as raised:
+        replace(runner, trust_clock=True).run(["retain"])
+    assert raised.value.code == "lease-lost"
+    assert deleted == [("here", "etcd-004")]
+    assert [step.code for step in told[0].steps if step.verb == "delete"] == ["", "lease-lost"]
+    assert lease_in(open_places(wanted)[0]).holder == "other", "what is not ours is not given back"
+    assert AuditTrail(open_places(wanted)[0].root).head(), "what was done is written down all the same"
+
+
+def test_the_catalog_of_whoever_took_over_is_not_replaced(wanted, runner, monkeypatch):
+    fill(wanted, 1)
+    here = open_places(wanted)[0]
+
+    def overtaken(session):
+        with session.step("verify", location="here"):
+            take_over(here)
+            here.save_catalog(replace(here.catalog(), audit_head="the other run's"), now=NOW)
+
+    monkeypatch.setattr("clusterguard.policies.runs.run.verify_due", overtaken)
+    report = runner.run(["verify"])
+    assert here.catalog().audit_head == "the other run's"
+    assert open_places(wanted)[1].catalog().audit_head
+    seen = [(step.verb, step.location, step.code) for step in report.steps if step.outcome != "ok"]
+    assert seen == [("catalog", "here", "lease-lost")]
+
+
+def test_a_location_whose_lease_cannot_be_looked_at_keeps_everything_and_the_others_go_on(wanted, runner, monkeypatch):
+    fill(wanted, 1, 2, 3)
+    require = LocationLease.require
+
+    def away(self):
+        if self._name == "here":
+            raise StoreError("here: 503", code="lease-unconfirmed")
+        require(self)
+
+    monkeypatch.setattr(LocationLease, "require", away)
+    report = replace(runner, trust_clock=True).run(["retain"])
+    assert [(step.location, step.outcome, step.code) for step in report.steps if step.verb == "delete"] == [
+        ("here", "failed", "lease-unconfirmed"),
+        ("there", "ok", ""),
+    ]
+    assert [len(place.catalog().entries) for place in open_places(wanted)] == [3, 2]
 
 
 def test_a_failure_that_nobody_expected_is_told_before_it_is_raised(wanted, runner, monkeypatch):

@@ -39,6 +39,7 @@ def reseal_copy(
     *,
     old: Seal,
     new: Seal,
+    confirm: Callable[[], object] = lambda: None,
     now: Callable[[], datetime] = _utc_now,
 ) -> SealedObject:
     """Seal one copy of an etcd snapshot anew, as a stream, and return what lies there now.
@@ -53,6 +54,7 @@ def reseal_copy(
         name: Of the backup.
         old: What opens it now.
         new: What shall open it; where it holds no private key, the new bytes are read back but not opened.
+        confirm: Called before the record is replaced and before anything is removed; where it raises, neither is done.
         now: The time, UTC.
 
     Raises:
@@ -73,10 +75,12 @@ def reseal_copy(
     made = after.sealed(key)
     try:
         _require_readable(after, key, made, record)
+        confirm()
     except BaseException:
-        after.delete(key)
+        after.delete(key)  # its name is this run's alone
         raise
     _write(folder, _renamed(record, key, made, new))
+    confirm()
     for leftover in _objects_of(folder, name):
         if leftover != made.key:
             folder.delete(leftover)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from clusterguard.errors import ClusterGuardError, SnapshotCorruptError
+from clusterguard.errors import ClusterGuardError, RunInProgressError, SnapshotCorruptError
 from clusterguard.policies.copies.places import RECORD
 from clusterguard.policies.runs.retain import plan_for
 from clusterguard.policies.runs.verify import check_stored, stored_objects
@@ -62,7 +62,10 @@ def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
             return
         for donor in donors:
             try:
+                session.require_lease(place)
                 _copy_objects(donor, place, entry)
+            except RunInProgressError:
+                raise
             except ClusterGuardError as error:
                 task.outcome, task.detail = "warning", f"from {donor.name}: {error.message}"
                 task.code, task.hint = error.code, error.hint or ""

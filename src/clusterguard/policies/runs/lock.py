@@ -1,24 +1,34 @@
-"""One run at a time: a lock in each location, kept alive while the run is.
+"""One run at a time: a lease in each location, renewed while the run lasts.
 
-A lock is an object that only its first writer can create. Its holder writes a new number into it every few seconds, so
-a lock whose number stands still belongs to nobody any more. No clock is compared with any other: one that jumps frees
-nothing and holds nothing.
+A lease is an object that names its holder and a generation. Every write of it is conditional: on the key being free,
+or on the version that was read just before, so of several runs that take a lease one gets it. Each taker raises the
+generation, and a holder reads the lease again before it removes anything: it may have stood still for a while.
+
+No clock is compared with any other. The holder counts its lease from before it sent the last renewal, by its own clock.
+Who waits counts from after it first saw that renewal, by its own, and waits longer: so the holder knows that its lease
+is over before anybody takes it, however the time of day is set.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
-import psutil
+from pydantic import Field, TypeAdapter
 
 from clusterguard.errors import (
+    ClusterGuardError,
+    ObjectChangedError,
+    ObjectCorruptError,
     ObjectExistsError,
     ObjectNotFoundError,
     RunInProgressError,
@@ -26,102 +36,391 @@ from clusterguard.errors import (
     StoreUnavailableError,
 )
 from clusterguard.policies.copies.places import OWN_FOLDER
+from clusterguard.process import ProcessRecord
+from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.policies.copies.places import Place
-    from clusterguard.stores.base import ObjectStore
 
-__all__ = ["Holder", "RunLock", "locked"]
+__all__ = ["LOCK_KEY", "Lease", "LeaseTiming", "LocationLease", "RunLock", "locked"]
 
-_KEY: Final = f"{OWN_FOLDER}/lock"
+LOCK_KEY: Final = f"{OWN_FOLDER}/lock"
 _LARGEST: Final = 4096
 _LOOK_SECONDS: Final = 2.0
+# What lies there may be anybody's writing, and must not stop all runs for good.
+_LONGEST_LEASE_SECONDS: Final = 3600.0
+_HIGHEST: Final = 2**53
+_RENEWAL_ATTEMPTS: Final = 3
+_TAKE_ATTEMPTS: Final = 10
+_STUCK: Final = "another process may have stopped while it was writing the lock; look for it, or try again"
+_TAKERS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Who runs.
+class LeaseTiming:
+    """How long a lease lasts without being renewed.
 
     Attributes:
-        run: The run.
-        host: The machine's name.
-        space: The boot and the process namespace: pods on the host's network all bear its name, and are all process 1.
-        pid: The process there.
-        born: When that process began, in seconds by its own machine: a number that is given out again is told by it.
-        beat: Grows while the run is alive.
+        renew_interval: Seconds between two renewals.
+        lease_duration: Seconds from a renewal to the end of the lease: several intervals, as a store may be slow.
     """
 
-    run: str
-    host: str
-    pid: int
-    born: float
-    space: str = ""
-    beat: int = 0
+    renew_interval: float = 10
+    lease_duration: float = 60
+
+
+_Seconds = Annotated[float, Field(ge=0, le=_LONGEST_LEASE_SECONDS)]
+_Count = Annotated[int, Field(ge=0, le=_HIGHEST)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """What the lock of a location says. No two writes of it are alike.
+
+    Attributes:
+        holder: The run that holds it; empty once it was given back.
+        generation: Raised each time somebody takes it.
+        renewals: Raised each time the holder writes it.
+        renew_interval: The holder's, in seconds; 0 where it is not told.
+        lease_duration: Likewise.
+        host: Name of the holder's machine.
+        pid: Number of the holder's process.
+        start_time: Of that process, in seconds after its machine booted.
+        boot_id: The boot that ``start_time`` counts from.
+        pid_namespace: Where ``pid`` counts: pods on the host's network all have its name, and are all process 1.
+    """
+
+    holder: str
+    generation: _Count = 0
+    renewals: _Count = 0
+    renew_interval: _Seconds = 0
+    lease_duration: _Seconds = 0
+    host: str = ""
+    pid: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    start_time: float = 0
+    boot_id: str = ""
+    pid_namespace: str = ""
 
     @classmethod
-    def this_process(cls, run: str) -> Holder:
-        """Return this process as a holder."""
-        process = psutil.Process()
+    def of_this_process(cls, run: str, timing: LeaseTiming) -> Lease:
+        """Return what this process would write, of generation 0."""
+        process = ProcessRecord.of(os.getpid())
         return cls(
-            run=run, host=socket.gethostname(), pid=process.pid, born=process.create_time(), space=_process_space()
+            holder=run,
+            host=socket.gethostname(),
+            pid=process.pid,
+            start_time=process.started,
+            boot_id=process.boot_id,
+            pid_namespace=process.pid_namespace,
+            **asdict(timing),
         )
 
-    def is_dead(self) -> bool:
-        """Return whether it certainly runs no more: only its own machine can tell."""
-        if not self.space or (self.host, self.space) != (socket.gethostname(), _process_space()):
-            return False
+    @classmethod
+    def parse(cls, data: bytes) -> Lease:
+        """Return what a lock says; one that cannot be read is somebody's, and is watched like any other."""
         try:
-            return psutil.Process(self.pid).create_time() != self.born
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.Error:
-            return False
+            return _LEASE.validate_json(data)
+        except ValueError:
+            with suppress(ValueError, KeyError, TypeError):
+                return _written_by_0_1(orjson.loads(data))
+        return cls(holder="unknown", host="unknown")
+
+    def dump(self) -> bytes:
+        """Return it as it is stored."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2)
+
+    def is_dead(self) -> bool:
+        """Return whether the holder's process has certainly ended: only its own machine can tell."""
+        process = ProcessRecord(
+            pid=self.pid, started=self.start_time, boot_id=self.boot_id, pid_namespace=self.pid_namespace
+        )
+        return self.host == socket.gethostname() and process.visible() and not process.alive()
 
     def __str__(self) -> str:
-        return f"run {self.run} (process {self.pid} on {self.host})"
+        return f"run {self.holder} (process {self.pid} on {self.host})"
+
+
+_LEASE: Final = TypeAdapter(Lease)
+
+
+def _written_by_0_1(document: Mapping[str, object]) -> Lease:
+    """Read a lock of before there were generations. When its process started was told by the time of day: unusable."""
+    return Lease(holder=str(document["run"]), host=str(document["host"]), pid=int(str(document["pid"])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rhythm:
-    """How often a lock is written, and how long it must stand still to be nobody's.
+class _Seen:
+    lease: Lease
+    version: str
+
+
+class LocationLease:
+    """The lease of one run in one location.
+
+    Args:
+        place: The location.
+        lease: What to write; its generation is that of whoever is there, raised by one.
+        clock: Monotonic, in seconds.
+        sleep: Called between two looks.
 
     Attributes:
-        beat_seconds: Between two numbers.
-        patience_seconds: Several beats: a store may be slow.
+        exclusive: Whether the location lets one writer win; otherwise another run may believe it has this lease, too.
+        lost: Set once another run has taken the lease; nothing brings it back.
+        failure: Why the last renewal failed; None where it succeeded.
     """
 
-    beat_seconds: float = 10
-    patience_seconds: float = 60
+    def __init__(
+        self, place: Place, lease: Lease, *, clock: Callable[[], float], sleep: Callable[[float], object]
+    ) -> None:
+        self.exclusive = True
+        self.lost: RunInProgressError | None = None
+        self.failure: Exception | None = None
+        self._name = place.name
+        self._store = place.root
+        self._mine = lease
+        self._clock = clock
+        self._sleep = sleep
+        self._valid_until = -math.inf
+        self._writing = threading.RLock()
+
+    @property
+    def valid(self) -> bool:
+        """Whether the lease is held by this machine's own account."""
+        return self.lost is None and self._clock() < self._valid_until
+
+    def acquire(self, until: float) -> None:
+        """Take the lease as soon as it is free, or its holder's is over.
+
+        Args:
+            until: The clock's time until which to wait for a run that is alive. One that may be dead is watched for as
+                long as it takes to tell.
+
+        Raises:
+            RunInProgressError: Another run holds it, and is alive.
+            ClusterGuardError: The location takes no lock.
+        """
+        watched, since, refused, contended = self._look(), self._clock(), 0, False
+        while True:
+            if self._may_take(watched, self._clock() - since):
+                if self._take(watched):
+                    return
+                contended, refused = True, refused + 1
+                if refused == _TAKE_ATTEMPTS:
+                    raise StoreUnavailableError(f"{self._name}: the lock can neither be taken nor changes", hint=_STUCK)
+            elif contended and watched is not None and self._clock() >= until:
+                raise _in_progress(watched.lease, self._name)
+            self._sleep(min(_LOOK_SECONDS, self._mine.renew_interval))
+            seen = self._look()
+            if (seen and seen.version) != (watched and watched.version):
+                watched, since, refused, contended = seen, self._clock(), 0, True
+
+    def renew(self) -> None:
+        """Let the lease last for another while; one that is over is renewed as well, if nobody took it meanwhile.
+
+        Raises:
+            RunInProgressError: Somebody took it.
+            ClusterGuardError: The location could not be read or written.
+        """
+        with self._writing:
+            for _ in range(_RENEWAL_ATTEMPTS):
+                seen, sent = self._confirm(), self._clock()
+                if self._write(self._next(self._mine.generation), seen.version):
+                    self._valid_until, self.failure = sent + self._mine.lease_duration, None
+                    return
+        raise StoreUnavailableError(f"{self._name}: somebody else is writing the lease", hint="try again")
+
+    def keep(self, ended: threading.Event) -> None:
+        """Renew the lease until the run ended or it is lost; whatever goes wrong, the next renewal may succeed."""
+        while not ended.wait(self._mine.renew_interval) and self.lost is None:
+            try:
+                self.renew()
+            except Exception as error:  # noqa: BLE001 - the door of a thread; `require` tells it
+                self.failure = error
+
+    def require(self) -> None:
+        """Make sure that the lease is held, by a look at it; call this right before anything is removed.
+
+        Raises:
+            RunInProgressError: Another run has taken it.
+            StoreError: It is over, and could not be renewed.
+            ClusterGuardError: The location could not be looked at.
+        """
+        if self.lost is not None:
+            raise self.lost
+        try:
+            with self._writing:
+                self._confirm()
+                if not self.valid:
+                    self.renew()
+        except RunInProgressError:
+            raise
+        except ClusterGuardError as error:
+            raise self._unconfirmed(error) from error
+        if not self.valid:  # looking may have taken long
+            raise self._unconfirmed(self.failure)
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours; where that fails it runs out by itself."""
+        with self._writing, suppress(ClusterGuardError):
+            for _ in range(_RENEWAL_ATTEMPTS):
+                seen = self._confirm()
+                if self._write(replace(self._next(self._mine.generation), holder=""), seen.version):
+                    break
+        self._valid_until = -math.inf
+
+    def _may_take(self, seen: _Seen | None, stood_still: float) -> bool:
+        if seen is None or not seen.lease.holder or seen.lease.is_dead():
+            return True
+        mine, theirs = self._mine, seen.lease
+        # An interval more than the lease lasts: what its holder sent while it lasted must have arrived, too.
+        patience = max(mine.lease_duration, theirs.lease_duration) + max(mine.renew_interval, theirs.renew_interval)
+        return stood_still >= patience
+
+    def _take(self, seen: _Seen | None) -> bool:
+        """Write our lease in the place of what was seen; return whether nobody else was faster.
+
+        Several writers try it at once, of which one may win: where two do, the location guards nothing.
+        """
+        generation = 1 if seen is None else seen.lease.generation % _HIGHEST + 1
+        sent, version = self._clock(), None if seen is None else seen.version
+        tries = [self._next(generation) for _ in range(_TAKERS)]
+        found = _at_once([partial(self._attempt, lease, version) for lease in tries])
+        if True not in found:
+            failed = [each for each in found if isinstance(each, ClusterGuardError)]
+            if not failed:
+                return False
+            if not self._is_there(tries):
+                raise failed[0]
+        self._valid_until = sent + self._mine.lease_duration
+        self.exclusive = found.count(True) <= 1
+        if not self.exclusive:
+            # What is left is to write and to look, after a while, who wrote last.
+            self._sleep(self._mine.renew_interval)
+            return self._is_there(tries)
+        return True
+
+    def _attempt(self, lease: Lease, version: str | None) -> bool | ClusterGuardError:
+        try:
+            return self._write(lease, version)
+        except ClusterGuardError as error:
+            return error
+
+    def _is_there(self, leases: Sequence[Lease]) -> bool:
+        """Return whether one of these is what lies there: a request may have done its work although no answer came."""
+        with suppress(ClusterGuardError):
+            seen = self._look()
+            return seen is not None and seen.lease in leases
+        return False
+
+    def _next(self, generation: int) -> Lease:
+        self._mine = replace(self._mine, generation=generation, renewals=self._mine.renewals + 1)
+        return self._mine
+
+    def _confirm(self) -> _Seen:
+        """Return the lease as it lies there, if it is ours."""
+        seen = self._look()
+        if seen is None or (seen.lease.holder, seen.lease.generation) != (self._mine.holder, self._mine.generation):
+            who = "somebody removed its lock" if seen is None else f"another one took over: {seen.lease}"
+            self.lost = RunInProgressError(
+                f"this run stood still so long that {who} (location {self._name})",
+                code="lease-lost",
+                hint="let that one finish; what this one had written is kept",
+                fields={"location": self._name, "holder": seen.lease.holder if seen else ""},
+            )
+            raise self.lost
+        return seen
+
+    def _unconfirmed(self, cause: Exception | None) -> StoreError:
+        why = "" if cause is None else f": {cause}"
+        return StoreError(
+            f"{self._name}: this run cannot be sure that it still holds its lease{why}",
+            code="lease-unconfirmed",
+            hint=getattr(cause, "hint", None) or "nothing is removed without a lease; the next run does what is left",
+            fields={"location": self._name},
+        )
+
+    def _look(self) -> _Seen | None:
+        try:
+            # The version before the bytes: a write between the two makes our own fail, and never the other way round.
+            version = self._store.stat(LOCK_KEY).version
+            data = read_object(self._store, LOCK_KEY, most_bytes=_LARGEST)
+        except ObjectNotFoundError:
+            return None
+        except ObjectCorruptError:
+            data = b""
+        if not version:
+            raise StoreError(f"{self._name}: the location tells no versions of objects, so it can keep no lock")
+        return _Seen(lease=Lease.parse(data), version=version)
+
+    def _write(self, lease: Lease, version: str | None) -> bool:
+        """Write the lease in the place of a version, or where there is none; return whether that still was so."""
+        try:
+            with self._store.put(LOCK_KEY, if_version=version) as writer:
+                writer.write(lease.dump())
+        except (ObjectChangedError, ObjectExistsError):
+            return False
+        return True
+
+
+def _in_progress(lease: Lease, location: str) -> RunInProgressError:
+    return RunInProgressError(
+        f"another run of this policy is in progress: {lease}",
+        hint="wait for it to end: --wait 1h waits by itself",
+        fields={"holder": lease.holder, "location": location},
+    )
+
+
+def _elapsed() -> float:
+    """Return the seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _at_once(tries: Sequence[Callable[[], bool | ClusterGuardError]]) -> list[bool | ClusterGuardError]:
+    with ThreadPoolExecutor(len(tries), thread_name_prefix="clusterguard-lock") as pool:
+        return [each.result() for each in [pool.submit(one) for one in tries]]
 
 
 class RunLock:
-    """The locks of one run; use `locked`.
+    """The leases of one run; use `locked`.
 
     Args:
-        places: The locations that can be read.
+        places: The locations.
         run: The run.
-        rhythm: How often it is written.
+        timing: How long a lease lasts.
+        clock: Monotonic, in seconds.
+        sleep: Called between two looks at a lease that somebody else holds.
+
+    Attributes:
+        failures: Why locations take no lock, by their names; the run does without them.
+        warnings: What is wrong with the locks of other locations, by their names.
     """
 
-    def __init__(self, places: Sequence[Place], *, run: str, rhythm: Rhythm) -> None:
+    def __init__(
+        self,
+        places: Sequence[Place],
+        *,
+        run: str,
+        timing: LeaseTiming | None = None,
+        clock: Callable[[], float] = _elapsed,
+        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - a parameter
+    ) -> None:
+        self.failures: dict[str, ClusterGuardError] = {}
+        self.warnings: dict[str, ClusterGuardError] = {}
         self._places = places
-        # What the locations that do not take a lock failed with, by their names.
-        self.failures: dict[str, StoreError] = {}
-        self._me = Holder.this_process(run)
-        self._rhythm = rhythm
-        self._held: list[ObjectStore] = []
-        self._lost: Holder | None = None
+        self._lease = Lease.of_this_process(run, timing or LeaseTiming())
+        self._clock = clock
+        self._sleep = sleep
+        self._held: dict[str, LocationLease] = {}
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="clusterguard-lock", daemon=True)
+        self._renewing: dict[str, threading.Thread] = {}
 
-    def take(self, *, wait_seconds: float, sleep: Callable[[float], object] = time.sleep) -> None:  # noqa: TID251 - a parameter
-        """Take the locks, always in the same order, so that two runs never wait for each other.
+    def take(self, *, wait_seconds: float) -> None:
+        """Take the leases, always in the same order, so that two runs never wait for each other.
 
         Args:
             wait_seconds: How long to wait for a run that is alive.
-            sleep: Called between two looks.
 
         A location that takes none takes no backup either; it is left out, and told of in ``failures``.
 
@@ -129,104 +428,84 @@ class RunLock:
             RunInProgressError: Another run holds one of them, and is alive.
             StoreUnavailableError: No location takes one.
         """
-        until = time.monotonic() + wait_seconds
+        until = self._clock() + wait_seconds
         for place in self._places:
+            lease = LocationLease(place, self._lease, clock=self._clock, sleep=self._sleep)
             try:
-                self._take_from(place.root, until, sleep)
-            except StoreError as error:
+                lease.acquire(until)
+            except RunInProgressError:
+                raise
+            except ClusterGuardError as error:
                 self.failures[place.name] = error
             else:
-                self._held.append(place.root)
+                self._held[place.name] = lease
+                self._keep(place.name, lease)
+                if not lease.exclusive:
+                    self.warnings[place.name] = _not_exclusive(place)
         if self.failures and not self._held:
-            reasons = "; ".join(f"{name}: {error.message}" for name, error in self.failures.items())
-            raise StoreUnavailableError(f"no location takes a lock: {reasons}", hint="nothing was backed up")
-        self._thread.start()
-
-    def _take_from(self, store: ObjectStore, until: float, sleep: Callable[[float], object]) -> None:
-        while (holder := self._take(store)) is not None:
-            fate = "ended" if holder.is_dead() else self._watch(store, holder, sleep)
-            if fate == "ended":
-                self._clear(store, holder)
-            elif fate == "alive" and time.monotonic() >= until:
-                raise RunInProgressError(
-                    f"another run of this policy is at work: {holder}",
-                    hint="wait for it, or let this one wait: --wait 1h",
-                )
+            raise _none_taken(self.failures)
 
     def release(self) -> None:
-        """Give back what is held; a location that cannot be reached keeps a lock that stands still."""
+        """Give back what is held; in a location that cannot be reached the lease runs out by itself."""
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        for store in self._held:
-            with suppress(StoreError):
-                if (holder := _read(store)) is not None and holder.run == self._me.run:
-                    store.delete(_KEY)
+        for name, lease in self._held.items():
+            thread = self._renewing.get(name)
+            if thread is not None:
+                thread.join(self._lease.lease_duration)
+            if thread is None or not thread.is_alive():
+                lease.release()
+        self._held.clear()
 
-    def require(self) -> None:
-        """Make sure that the locks are still ours: after a pause of the whole machine another run may have taken them.
+    def require(self, location: str = "") -> None:
+        """Make sure that this run still is the one: after a pause of the whole machine another one may have taken over.
+
+        Args:
+            location: Where something shall be removed or replaced: its lease is looked at. Without one, any lease that
+                still lasts will do, as long as none was lost.
 
         Raises:
-            RunInProgressError: It has.
+            RunInProgressError: Another run has taken the lease, or one of them.
+            StoreError: The lease, or all of them, ran out and could not be renewed.
         """
-        if self._lost is not None:
-            raise RunInProgressError(
-                f"this run stood still so long that another one took over: {self._lost}",
-                hint="let that one finish; what this one had written is kept",
-            )
+        if location:
+            if location not in self._held:
+                raise StoreError(f"{location}: this run holds no lease there", code="lease-unconfirmed")
+            return self._held[location].require()
+        leases = self._held.values()
+        for lease in leases:
+            if lease.lost is not None:
+                raise lease.lost
+        return None if any(lease.valid for lease in leases) else self._require_any()
 
-    def _take(self, store: ObjectStore) -> Holder | None:
-        """Take one lock, or return who has it."""
-        try:
-            _write(store, self._me, overwrite=False)
-        except ObjectExistsError:
-            return _read(store)
-        return None
+    def _require_any(self) -> None:
+        failed: list[StoreError] = []
+        for lease in self._held.values():
+            try:
+                return lease.require()
+            except StoreError as error:
+                failed.append(error)
+        raise failed[0] if failed else StoreError("this run holds no lease", code="lease-unconfirmed")
 
-    def _watch(
-        self, store: ObjectStore, holder: Holder, sleep: Callable[[float], object]
-    ) -> Literal["alive", "ended", "gone"]:
-        """Watch a lock until it moves, is given back, or has stood still for long enough."""
-        until = time.monotonic() + self._rhythm.patience_seconds
-        while time.monotonic() < until:
-            sleep(min(_LOOK_SECONDS, self._rhythm.beat_seconds))
-            seen = _read(store)
-            if seen is None:
-                return "gone"
-            if seen != holder:
-                return "alive"
-        return "ended"
-
-    def _clear(self, store: ObjectStore, holder: Holder) -> None:
-        """Remove a lock that is nobody's any more, unless somebody else did so meanwhile and has taken it."""
-        if _read(store) == holder:
-            store.delete(_KEY)
-
-    def _beat(self) -> None:
-        beat = 0
-        while not self._ended.wait(self._rhythm.beat_seconds):
-            beat += 1
-            for store in self._held:
-                # A location that is away for a while must not end the run; it is asked again at the next beat.
-                with suppress(StoreError):
-                    seen = _read(store)
-                    if seen is not None and seen.run != self._me.run:
-                        self._lost = seen
-                        return
-                    _write(store, Holder(**{**asdict(self._me), "beat": beat}), overwrite=True)
+    def _keep(self, name: str, lease: LocationLease) -> None:
+        # A thread for each: a location that hangs must not let the other leases run out.
+        thread = threading.Thread(
+            target=lease.keep, args=(self._ended,), name=f"clusterguard-lease-{name}", daemon=True
+        )
+        self._renewing[name] = thread
+        thread.start()
 
 
 @contextmanager
 def locked(
-    places: Sequence[Place], *, run: str, wait_seconds: float = 0, rhythm: Rhythm | None = None
+    places: Sequence[Place], *, run: str, wait_seconds: float = 0, timing: LeaseTiming | None = None
 ) -> Iterator[RunLock]:
-    """Hold the lock of every given location.
+    """Hold the lease of every given location.
 
     Raises:
-        RunInProgressError: Another run is at work.
-        StoreError: No location takes a lock.
+        RunInProgressError: Another run is in progress.
+        StoreUnavailableError: No location takes a lock.
     """
-    lock = RunLock(places, run=run, rhythm=rhythm or Rhythm())
+    lock = RunLock(places, run=run, timing=timing)
     try:
         lock.take(wait_seconds=wait_seconds)
         yield lock
@@ -234,26 +513,19 @@ def locked(
         lock.release()
 
 
-def _process_space() -> str:
-    """Return what tells the process numbers of one boot and one container from all others; nothing where none does."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
+def _not_exclusive(place: Place) -> StoreError:
+    return StoreError(
+        f"{place.name}: this location let two writers win where one may: it ignores conditions (If-Match), or looks at"
+        " them before it writes",
+        code="lock-not-exclusive",
+        hint="two runs at the same moment may not notice each other there: never start two, or use a server that has"
+        " atomic conditional writes",
+        fields={"location": place.name},
+    )
 
 
-def _read(store: ObjectStore) -> Holder | None:
-    try:
-        with store.get(_KEY) as reader:
-            return Holder(**orjson.loads(reader.read(_LARGEST)))
-    except ObjectNotFoundError:
-        return None
-    except (orjson.JSONDecodeError, TypeError):
-        # Half of another program's writing, or nobody's: like a lock whose holder does not move.
-        return Holder(run="unknown", host="unknown", pid=0, born=0)
-
-
-def _write(store: ObjectStore, holder: Holder, *, overwrite: bool) -> None:
-    with store.put(_KEY, overwrite=overwrite) as writer:
-        writer.write(orjson.dumps(asdict(holder)))
+def _none_taken(failures: Mapping[str, ClusterGuardError]) -> StoreUnavailableError:
+    reasons = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
+    error = StoreUnavailableError(f"no location takes a lock: {reasons}", hint="nothing was backed up")
+    error.__cause__ = next(iter(failures.values()))
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.policies.copies.rotation import reseal_copy
@@ -23,14 +24,16 @@ def reseal_all(session: Session, *, old: Seal) -> None:
     for place in session.places:
         for source in session.policy.sources:
             for entry in session.catalogs[place.name].of_source(source.name):
-                if session.lock is not None:
-                    session.lock.require()
                 with session.step("reseal", source=entry.source, location=place.name, backup=entry.name) as task:
                     if entry.kind != "etcd":
                         task.outcome = "warning"
                         task.detail = "copies of Velero backups are not sealed anew: they go with time, by retention"
                         continue
-                    stored = reseal_copy(place.root, entry.source, entry.name, old=old, new=session.seal)
+                    confirm = partial(session.require_lease, place)
+                    confirm()
+                    stored = reseal_copy(
+                        place.root, entry.source, entry.name, old=old, new=session.seal, confirm=confirm
+                    )
                     task.digest, task.size, task.detail = stored.sha256, stored.size, "sealed anew and read back"
                     sealed = session.seal.suffix.endswith(".age")
                     changed = replace(entry, sha256=stored.sha256, size=stored.size, sealed=sealed)

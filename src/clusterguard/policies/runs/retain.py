@@ -131,14 +131,13 @@ def _remove(planned: PlannedRetention, session: Session) -> None:
     reasons = {each.backup.name: "; ".join(each.reasons) for each in planned.plan.decisions}
     for backup in planned.plan.removed:
         entry = entries[backup.name]
-        if session.lock is not None:
-            session.lock.require()
         if place not in session.places:
             return
         with session.step("delete", source=planned.source, location=place.name, backup=backup.name) as task:
             task.digest, task.size = entry.sha256, entry.size
             task.detail = reasons[backup.name]
             try:
+                session.require_lease(place)
                 _delete(place, entry)
             except ClusterGuardError as error:
                 # A location that is away keeps everything until the next run: that is told of it, and no failure.

@@ -16,11 +16,11 @@ from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressErr
 from clusterguard.model.catalog import RunRecord
 from clusterguard.model.policy_run import RunReport, StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.policies.copies.places import OWN_FOLDER, open_places, read_catalogs
+from clusterguard.policies.copies.places import open_places, read_catalogs
 from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
-from clusterguard.policies.runs.lock import locked
+from clusterguard.policies.runs.lock import LOCK_KEY, locked
 from clusterguard.policies.runs.reseal import reseal_all
 from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.policies.runs.session import Session, new_run_id
@@ -125,8 +125,6 @@ class PolicyRunner:
         began = self.now()
         # Whoever waits for the nightly backup must not take a verification at noon for it.
         session.beats = backs_up
-        if backs_up:
-            self._beat(session, "start")
         try:
             self._work(session, work)
         except BaseException as error:
@@ -145,8 +143,13 @@ class PolicyRunner:
         places = open_places(self.policy)
         with locked(places, run=session.run, wait_seconds=self.wait_seconds) as lock:
             session.lock = lock
+            if session.beats:
+                self._beat(session, "start")  # a run that steps aside must not be taken for one that began
             for name, error in lock.failures.items():
                 session.leave_out(name, error)
+            for name, warning in lock.warnings.items():
+                with session.step("lock", location=name, on_error="warning"):
+                    raise warning
             # What the last run left is known for certain only now that no other run is at work.
             self._reach(session, [place for place in places if place.name not in lock.failures])
             self._compare_clocks(session)
@@ -189,7 +192,7 @@ class PolicyRunner:
         """See how far the locations' own clocks are from ours, by the lock that was just written."""
         for place in session.places:
             try:
-                written = place.root.stat(f"{OWN_FOLDER}/lock").modified
+                written = place.root.stat(LOCK_KEY).modified
             except ClusterGuardError:
                 continue
             session.location_clocks[place.name] = written - self.now()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import ClusterGuardError
+from clusterguard.errors import ClusterGuardError, RunInProgressError
 from clusterguard.model.policy_run import StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.policies.copies.places import OWN_FOLDER
@@ -68,7 +68,7 @@ class Session:
         tell: Told of each step as it ends.
         progress: Told of bytes.
         now: The time, UTC.
-        lock: Asked before each part whether the run still owns the policy.
+        lock: The leases of this run; see `require_lease`. None for a session that only looks.
         steps: What was done so far.
         beats: Whether the heartbeat is told of this run's success.
         trust_clock: Remove by age whatever speaks against this machine's clock.
@@ -106,12 +106,17 @@ class Session:
     def step(
         self, verb: Verb, *, source: str = "", location: str = "", backup: str = "", on_error: Outcome = "failed"
     ) -> Iterator[Task]:
-        """Do one thing, and report it; an error is its outcome, and the run goes on with the next thing."""
-        began, task = time.monotonic(), Task()
+        """Do one thing, and report it; an error is its outcome, and the run goes on with the next thing.
+
+        Raises:
+            RunInProgressError: Another run took over, which is reported, too: this one must not go on.
+        """
+        began, task, lost = time.monotonic(), Task(), None
         try:
             yield task
         except ClusterGuardError as error:
             task.outcome, task.detail, task.code, task.hint = on_error, error.message, error.code, error.hint or ""
+            lost = error if isinstance(error, RunInProgressError) else None
         report = StepReport(
             verb=verb,
             outcome=task.outcome,
@@ -127,6 +132,18 @@ class Session:
             seconds=time.monotonic() - began,
         )
         self.add(report)
+        if lost is not None:
+            raise lost
+
+    def require_lease(self, place: Place) -> None:
+        """Look whether this run still holds its lease in a location, before anything there is replaced or removed.
+
+        Raises:
+            RunInProgressError: Another run has taken over.
+            StoreError: The lease ran out, or could not be looked at.
+        """
+        if self.lock is not None:
+            self.lock.require(place.name)
 
     def add(self, report: StepReport) -> None:
         """Take down what was done."""
@@ -172,6 +189,7 @@ class Session:
         """Write every catalog to its location; a failure is a warning, as catalogs are made anew from the records."""
         for place in self.places:
             try:
+                self.require_lease(place)
                 place.save_catalog(self.catalogs[place.name], now=self.now())
             except ClusterGuardError as error:
                 self.add(
@@ -180,6 +198,7 @@ class Session:
                         outcome="warning",
                         at=self.now(),
                         detail=f"{error.message}; the next run reads the backups' records instead",
+                        code=error.code,
                         hint=error.hint or "",
                         location=place.name,
                     )
