@@ -16,7 +16,7 @@
     │   ├── ObjectCorruptError            the stored bytes are not what was written
     │   ├── WrongKeyError                 an encrypted object, and none of our keys opens it
     │   └── StoreUnavailableError         retryable
-    ├── RunInProgressError                another run of the same policy is at work
+    ├── RunInProgressError                another run of the same policy is in progress
     ├── ClusterError
     │   ├── ClusterUnreachableError       retryable
     │   ├── ProvisioningError
@@ -213,7 +213,7 @@ class StoreUnavailableError(StoreError):
 
 
 class RunInProgressError(ClusterGuardError):
-    """Another run of the same policy is at work."""
+    """Another run of the same policy is in progress, or has taken over (code ``lease-lost``)."""
 
 
 class ClusterError(ClusterGuardError):

@@ -7,13 +7,23 @@ import json
 import pytest
 from gateway_with_users import DOCUMENTS, USERS, gateway_with_users, statements_of
 
-from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from clusterguard.errors import (
+    ClusterGuardError,
+    ObjectNotFoundError,
+    RunInProgressError,
+    StoreError,
+    StoreUnavailableError,
+)
+from clusterguard.model.policy import Location
+from clusterguard.policies.copies.places import Place
+from clusterguard.policies.runs.lock import LOCK_KEY, Lease, LeaseTiming, RunLock, locked
 
 pytestmark = pytest.mark.programs
 
 BACKUP = "etcd/etcd-20300101T000000Z.db.zst.age"
 AUDIT = ".clusterguard/audit/000000000001-run.jsonl"
 LARGE = 6 << 20  # more than one part
+QUICK = LeaseTiming(renew_interval=0.1, lease_duration=60)
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +81,30 @@ def test_the_writer_gives_up_a_large_object_without_a_trace(stores):
     assert "etcd/given-up.db" not in [each.key for each in stores["writer"].list()]
 
 
-def test_the_writer_deletes_nothing_but_its_lock(stores, gateway):
+def test_the_writer_deletes_nothing(stores, gateway):
     assert refused(stores["writer"].delete, BACKUP)
     assert refused(stores["writer"].delete, AUDIT)
-    write(stores["writer"], ".clusterguard/lock")
-    stores["writer"].delete(".clusterguard/lock")
+    write(stores["writer"], LOCK_KEY)
+    assert refused(stores["writer"].delete, LOCK_KEY)
 
-    assert {each.key for each in gateway.store("root").list()} == {BACKUP, AUDIT}
+    assert {each.key for each in gateway.store("root").list()} == {BACKUP, AUDIT, LOCK_KEY}
+
+
+def test_writer_and_keeper_take_the_lock_in_turn_and_the_reader_never(stores):
+    for user in ("writer", "keeper", "writer"):
+        with locked([place_of(stores[user])], run=user) as lock:
+            lock.require("bucket")
+            assert lock.warnings == {}
+            with pytest.raises(RunInProgressError):
+                RunLock([place_of(stores["keeper"])], run="second", timing=QUICK).take(wait_seconds=0)
+    with pytest.raises(StoreUnavailableError) as raised, locked([place_of(stores["reader"])], run="reader"):
+        pass
+    assert not isinstance(raised.value.__cause__, StoreUnavailableError)
+    assert Lease.parse(read(stores["reader"], LOCK_KEY)).generation == 3
+
+
+def place_of(store):
+    return Place(policy="production", location=Location(name="bucket", url=store.url), root=store)
 
 
 def test_the_reader_reads_and_does_nothing_else(stores, gateway):

@@ -117,7 +117,3 @@ class Nightly:
 
 def bucket_of(server, prefix):
     return f"s3://{BUCKET}/{prefix}?endpoint={server.endpoint}&pathStyle=true&region=us-east-1"
-
-
-def names_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())

@@ -79,7 +79,7 @@ class PolicyRunner:
 
         Raises:
             ConfigError: A secret that the policy names is not to be had, or is none.
-            RunInProgressError: Another run of the policy is at work.
+            RunInProgressError: Another run of the policy is in progress.
         """
         # Who only removes needs no key: not one that opens, and not one that seals.
         session = self._session(seal=None if set(parts) == {"retain"} else seal_of(self.policy, self.environ))
@@ -93,7 +93,7 @@ class PolicyRunner:
 
         Raises:
             ConfigError: A secret that one of the policies names is not to be had, or is none.
-            RunInProgressError: Another run of the policy is at work.
+            RunInProgressError: Another run of the policy is in progress.
         """
         before = seal_of(old, self.environ)
         session = self._session(seal=seal_of(self.policy, self.environ))
@@ -150,7 +150,7 @@ class PolicyRunner:
             for name, warning in lock.warnings.items():
                 with session.step("lock", location=name, on_error="warning"):
                     raise warning
-            # What the last run left is known for certain only now that no other run is at work.
+            # What the last run left is known for certain only now that no other run is in progress.
             self._reach(session, [place for place in places if place.name not in lock.failures])
             self._compare_clocks(session)
             try:
