@@ -23,12 +23,12 @@ from pathlib import Path
 
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.errors import ResourceNotFoundError
-from clusterguard.model.backup_options import BackupOptions
 from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.toolchain import from_environment
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install
 from clusterguard.velero.locations import LocationSpec
+from clusterguard.velero.options import BackupOptions
 
 NAMESPACE, BUCKET, LOCATION = "shop", "benchmark", "benchmark"
 TARGET = 1.05

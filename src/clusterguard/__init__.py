@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillRunner, Verdict, load_drill
     from clusterguard.errors import ClusterGuardError, RestoreValidationError
     from clusterguard.etcd import EtcdSnapshotter
-    from clusterguard.model.backup_options import BackupOptions, RestoreOptions
     from clusterguard.model.inventory import Inventory, Scope
     from clusterguard.model.report import Finding, ValidationReport
     from clusterguard.model.snapshot import Snapshot, VerifyReport
     from clusterguard.stores import ObjectStore, open_store
     from clusterguard.validate import RestoreValidator
     from clusterguard.velero.client import VeleroClient
+    from clusterguard.velero.options import BackupOptions, RestoreOptions
 
 __all__ = [
     "BackupOptions",
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BackupOptions": "model.backup_options",
+    "BackupOptions": "velero.options",
     "Cluster": "clusters",
     "ClusterGuardError": "errors",
     "Drill": "drills",
@@ -62,7 +62,7 @@ _HOMES = {
     "Finding": "model.report",
     "Inventory": "model.inventory",
     "ObjectStore": "stores",
-    "RestoreOptions": "model.backup_options",
+    "RestoreOptions": "velero.options",
     "RestoreValidationError": "errors",
     "RestoreValidator": "validate",
     "Scope": "model.inventory",

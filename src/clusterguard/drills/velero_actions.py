@@ -14,8 +14,6 @@ from clusterguard.clusters.velero_settings import IMPATIENT
 from clusterguard.drills.attempts import try_each
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
-from clusterguard.model.backup import Backup, BackupStorageLocation
-from clusterguard.model.backup_options import BackupOptions, LabelSelector, RestoreOptions
 from clusterguard.model.progress import Progress
 from clusterguard.stores import open_store
 from clusterguard.stores.transfer import copy_object
@@ -24,6 +22,9 @@ from clusterguard.velero.bucket import verify_backup
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install
 from clusterguard.velero.manifest import load_manifest, record_manifest
+from clusterguard.velero.options import BackupOptions, RestoreOptions
+from clusterguard.velero.resources import Backup, BackupStorageLocation
+from clusterguard.velero.selectors import LabelSelector
 from clusterguard.velero.volumes import repositories_of, require_all_restored, require_every_volume
 
 if TYPE_CHECKING:

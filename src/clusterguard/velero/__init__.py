@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clusterguard.model.backup_options import BackupOptions, RestoreOptions
     from clusterguard.velero.client import VeleroClient
     from clusterguard.velero.install import InstallOptions
     from clusterguard.velero.locations import LocationSpec
+    from clusterguard.velero.options import BackupOptions, RestoreOptions
     from clusterguard.velero.outcome import BackupOutcome, Policy, RestoreOutcome, Rule
 
 __all__ = [
@@ -25,12 +25,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BackupOptions": "model.backup_options",
+    "BackupOptions": "velero.options",
     "BackupOutcome": "velero.outcome",
     "InstallOptions": "velero.install",
     "LocationSpec": "velero.locations",
     "Policy": "velero.outcome",
-    "RestoreOptions": "model.backup_options",
+    "RestoreOptions": "velero.options",
     "RestoreOutcome": "velero.outcome",
     "Rule": "velero.outcome",
     "VeleroClient": "velero.client",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from clusterguard.errors import VeleroError
-from clusterguard.model.backup import Backup, BackupPhase, PodVolumeBackup, valid_label
 from clusterguard.velero.layout import FORMAT_MAJOR, format_major
+from clusterguard.velero.phases import BackupPhase
+from clusterguard.velero.resources import Backup, PodVolumeBackup, valid_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ def adopted(document: object, *, name: str, namespace: str, location: str) -> Ba
     """
     if not isinstance(document, dict) or document.get("kind") != Backup.kind:
         raise VeleroError(f"backups/{name}/velero-backup.json is no Backup", hint="verify the bucket")
-    source = Backup(document)
+    source = Backup.model_validate(document)
     if source.name != name:
         raise VeleroError(
             f"backups/{name}/velero-backup.json is that of backup {source.name!r}",
@@ -81,12 +82,12 @@ def adopted(document: object, *, name: str, namespace: str, location: str) -> Ba
     if owners := source.metadata.get("ownerReferences"):
         metadata["ownerReferences"] = list(owners)
     spec = {key: value for key, value in source.spec.items() if key != "hooks"}
-    return Backup({**document, "metadata": metadata, "spec": {**spec, "storageLocation": location}})
+    return Backup.model_validate({**document, "metadata": metadata, "spec": {**spec, "storageLocation": location}})
 
 
 def to_volume_backup(document: Mapping[str, Any], *, backup: Backup, location: str) -> PodVolumeBackup:
     """Return the PodVolumeBackup to create for a document of the bucket, belonging to a Backup of this cluster."""
-    source = PodVolumeBackup(document)
+    source = PodVolumeBackup.model_validate(document)
     labels = {**source.labels} | ({_BACKUP_UID: backup.uid} if _BACKUP_UID in source.labels else {})
     owners = [
         {**owner, "uid": backup.uid} if (owner.get("kind"), owner.get("name")) == (Backup.kind, backup.name) else owner
@@ -98,7 +99,7 @@ def to_volume_backup(document: Mapping[str, Any], *, backup: Backup, location: s
     # A list of them was written to the bucket, and items of lists do not say what they are.
     typed = {"apiVersion": f"velero.io/{PodVolumeBackup.version}", "kind": PodVolumeBackup.kind}
     spec = {**source.spec, "backupStorageLocation": location}
-    return PodVolumeBackup({**document, **typed, "metadata": metadata, "spec": spec})
+    return PodVolumeBackup.model_validate({**document, **typed, "metadata": metadata, "spec": spec})
 
 
 def _read(store: ObjectStore, key: str) -> bytes:

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from clusterguard.model.backup import BackupPhase, PodVolumeBackup, TransferPhase
 from clusterguard.velero.bucket_evidence import Unreadable, part_of, post_operation_items, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
+from clusterguard.velero.phases import BackupPhase, TransferPhase
+from clusterguard.velero.resources import PodVolumeBackup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from clusterguard.model.backup import Backup
     from clusterguard.model.inventory import Inventory
     from clusterguard.velero.bucket_evidence import Evidence
     from clusterguard.velero.bucket_report import BucketPolicy
     from clusterguard.velero.manifest import DigestManifest
     from clusterguard.velero.outcome import Message
+    from clusterguard.velero.resources import Backup
     from clusterguard.velero.tarball import Inspection
 
 __all__ = ["judge"]
@@ -320,7 +321,7 @@ def _pod_volumes(evidence: Evidence) -> Answer:
     if isinstance(records, Unreadable):
         return Answer(check, "", ((evidence.layout.key(BackupFile.POD_VOLUME_BACKUPS), records.reason),))
     flaws = []
-    for transfer in map(PodVolumeBackup, records):
+    for transfer in map(PodVolumeBackup.model_validate, records):
         if transfer.phase != TransferPhase.COMPLETED:
             flaws.append((transfer.volume, f"{transfer.phase} {transfer.message}".strip()))
         elif transfer.bytes_done != transfer.bytes_total:

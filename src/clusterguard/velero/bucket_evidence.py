@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clusterguard.errors import BackupCorruptError
-from clusterguard.model.backup import Backup
 from clusterguard.velero.layout import repository_key
 from clusterguard.velero.outcome import parse_results
+from clusterguard.velero.resources import Backup
 from clusterguard.velero.tarball import read_document
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read_backup(stream: ByteReader, limits: Limits) -> Backup:
     group = str(document.get("apiVersion")).partition("/")[0]
     if group != "velero.io":
         raise BackupCorruptError(f"it is a Backup of {group!r}, not of velero.io")
-    return Backup(document)
+    return Backup.model_validate(document)
 
 
 def read_records(stream: ByteReader, limits: Limits) -> Records:

@@ -23,31 +23,13 @@ from clusterguard.errors import (
     VeleroUnavailableError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import (
-    Backup,
-    BackupPhase,
-    DataDownload,
-    DataUpload,
-    DeleteBackupRequest,
-    DownloadKind,
-    PodVolumeBackup,
-    PodVolumeRestore,
-    RequestPhase,
-    Restore,
-    RestorePhase,
-    Schedule,
-    SchedulePhase,
-    ServerPlugin,
-    ServerStatusRequest,
-    VolumeTransfer,
-    valid_label,
-)
-from clusterguard.model.backup_options import BackupOptions, RestoreOptions
 from clusterguard.model.progress import ignore_progress
 from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
 from clusterguard.velero.describe import Description, describe_backup, describe_restore
 from clusterguard.velero.downloads import Downloads
 from clusterguard.velero.locations import Locations
+from clusterguard.velero.objects import VeleroObjects
+from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.outcome import (
     DEFAULT_POLICY,
     BackupOutcome,
@@ -60,8 +42,23 @@ from clusterguard.velero.outcome import (
     parse_resource_list,
     parse_results,
 )
-from clusterguard.velero.phases import Follower, far, task_of
-from clusterguard.velero.resources import VeleroObjects
+from clusterguard.velero.phases import BackupPhase, RequestPhase, RestorePhase, SchedulePhase
+from clusterguard.velero.resources import (
+    Backup,
+    DataDownload,
+    DataUpload,
+    DeleteBackupRequest,
+    DownloadKind,
+    PodVolumeBackup,
+    PodVolumeRestore,
+    Restore,
+    Schedule,
+    ServerPlugin,
+    ServerStatusRequest,
+    VolumeTransfer,
+    valid_label,
+)
+from clusterguard.velero.waiting import Follower, far, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -326,7 +323,7 @@ class VeleroClient:
         kept = [owner for owner in owners if self._owner_is_here(owner)]
         metadata = {key: value for key, value in backup.metadata.items() if key != "ownerReferences"}
         metadata |= {"ownerReferences": kept} if kept else {}
-        return Backup({**backup.manifest, "metadata": metadata})
+        return Backup.model_validate({**backup.manifest, "metadata": metadata})
 
     def _owner_is_here(self, owner: Json) -> bool:
         if owner.get("kind") != Schedule.kind:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from clusterguard.model.backup import Backup, Restore
     from clusterguard.velero.outcome import BackupOutcome, RestoreOutcome
+    from clusterguard.velero.resources import Backup, Restore
 
 __all__ = ["Description", "describe_backup", "describe_restore"]
 

@@ -29,14 +29,8 @@ from clusterguard.errors import (
     VeleroError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import (
-    Backup,
-    BackupStorageLocation,
-    DownloadKind,
-    DownloadRequest,
-    RequestPhase,
-    Restore,
-)
+from clusterguard.velero.phases import RequestPhase
+from clusterguard.velero.resources import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +38,7 @@ if TYPE_CHECKING:
 
     import urllib3
 
-    from clusterguard.velero.resources import VeleroObjects
+    from clusterguard.velero.objects import VeleroObjects
 
 __all__ = ["Downloads"]
 

@@ -24,7 +24,14 @@ from clusterguard.errors import (
     VeleroUnavailableError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import (
+from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.model.readiness import readiness
+from clusterguard.process import run
+from clusterguard.retrying import RetryPolicy
+from clusterguard.scratch import in_memory
+from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.objects import DEFINITIONS, KINDS, definition_of, resource_of
+from clusterguard.velero.resources import (
     BackupStorageLocation,
     DataDownload,
     DataUpload,
@@ -33,13 +40,6 @@ from clusterguard.model.backup import (
     Restore,
     VeleroObject,
 )
-from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.model.readiness import readiness
-from clusterguard.process import run
-from clusterguard.retrying import RetryPolicy
-from clusterguard.scratch import in_memory
-from clusterguard.velero.client import VeleroClient
-from clusterguard.velero.resources import DEFINITIONS, KINDS, definition_of, resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -467,7 +467,7 @@ class _Removal:
 
     def _objects(self, kind: type[VeleroObject]) -> Sequence[VeleroObject]:
         try:
-            return [kind({"kind": kind.kind, **item}) for item in self.api.list(resource_of(kind), self.namespace)]
+            return [kind.model_validate(item) for item in self.api.list(resource_of(kind), self.namespace)]
         except ResourceNotFoundError:
             return []
 

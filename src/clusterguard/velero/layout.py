@@ -30,6 +30,7 @@ __all__ = [
     "RestoreLayout",
     "format_major",
     "parse_item_path",
+    "plural_of",
     "repository_key",
 ]
 
@@ -225,3 +226,13 @@ def _check_name(name: str, what: str) -> None:
             f"{name[:80]!r} cannot name a {what}",
             hint="Kubernetes takes lower-case letters, digits, dashes and dots, 253 at most",
         )
+
+
+def plural_of(kind: str) -> str:
+    """Return the plural that Kubernetes gives to a kind of its own."""
+    name = kind.lower()
+    if name == "endpoints":
+        return name
+    if name.endswith("y") and name[-2:-1] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith(("s", "x", "ch", "sh")) else f"{name}s"

@@ -15,21 +15,16 @@ from clusterguard.errors import (
     VeleroError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import (
-    Backup,
-    BackupRepository,
-    BackupStorageLocation,
-    LocationPhase,
-    VolumeSnapshotLocation,
-)
-from clusterguard.model.backup_options import go_duration, parse_go_duration
+from clusterguard.velero.durations import go_duration, parse_go_duration
+from clusterguard.velero.phases import LocationPhase
+from clusterguard.velero.resources import Backup, BackupRepository, BackupStorageLocation, VolumeSnapshotLocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from clusterguard.clusters.kube import Json
-    from clusterguard.velero.resources import VeleroObjects
+    from clusterguard.velero.objects import VeleroObjects
 
 __all__ = ["LocationSpec", "Locations", "cloud_credentials"]
 

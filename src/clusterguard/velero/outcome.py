@@ -15,13 +15,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import BackupFailedError, RestoreFailedError
-from clusterguard.model.backup import Backup, BackupPhase, RestorePhase, TransferPhase
 from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.phases import BackupPhase, RestorePhase, TransferPhase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clusterguard.model.backup import Restore, VolumeTransfer
+    from clusterguard.velero.resources import Backup, Restore, VolumeTransfer
 
 __all__ = [
     "DEFAULT_POLICY",

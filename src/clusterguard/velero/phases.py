@@ -1,86 +1,129 @@
-"""Following a backup or a restore: what its phase and its numbers say, and whether it moves at all."""
+"""The phases of Velero's resources. A phase that a newer server introduces is kept, and means nothing here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from enum import StrEnum
+from typing import Self
 
-from clusterguard.errors import VeleroError
-from clusterguard.model.backup import Backup, Restore
-from clusterguard.model.progress import Progress
-
-if TYPE_CHECKING:
-    from clusterguard.model.progress import ProgressSink
-
-__all__ = ["Follower", "Run", "far", "task_of"]
-
-Run: TypeAlias = Backup | Restore
-
-
-def task_of(run: Run) -> str:
-    """Return what is being done, as progress shows it: ``backup nightly``."""
-    return f"{run.kind.lower()} {run.name}"
+__all__ = [
+    "BackupPhase",
+    "LocationPhase",
+    "OpenPhase",
+    "RequestPhase",
+    "RestorePhase",
+    "RunPhase",
+    "SchedulePhase",
+    "TransferPhase",
+]
 
 
-def far(run: Run) -> str:
-    """Return how far a run is: ``InProgress, 12 of 100 objects``, ``Queued, place 2``."""
-    parts = [str(run.phase)]
-    if run.progress.total:
-        parts.append(f"{run.progress.done:,} of {run.progress.total:,} objects")
-    if isinstance(run, Backup) and run.queue_position:
-        parts.append(f"place {run.queue_position}")
-    return ", ".join(parts)
+class OpenPhase(StrEnum):
+    """A set of names that may grow."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        unlisted = str.__new__(cls, value)
+        unlisted._name_ = "UNLISTED"
+        unlisted._value_ = value
+        return unlisted
+
+    @property
+    def listed(self) -> bool:
+        """Whether this release knows what it means."""
+        return self._name_ != "UNLISTED"
 
 
-@dataclass(slots=True, kw_only=True)
-class Follower:
-    """Looks at each state of one run: tells progress, and remembers the last.
+class RunPhase(OpenPhase):
+    """A phase of a backup or a restore."""
 
-    Attributes:
-        run: The last state seen.
-        sink: Told of progress.
-        moved: Whether anything changed since `still` was last asked.
-    """
+    @property
+    def final(self) -> bool:
+        """Whether it stays so; never true of a phase that is not listed."""
+        return self.value in {"FailedValidation", "Completed", "PartiallyFailed", "Failed"}
 
-    run: Run
-    sink: ProgressSink
-    moved: bool = field(default=True)
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything was backed up or restored, as far as Velero can tell."""
+        return self.value == "Completed"
 
-    def ended(self, seen: Run | None) -> bool:
-        """Take the next state; return whether it is the last one.
+    @property
+    def has_contents(self) -> bool:
+        """Whether a backup in this phase has a tarball to restore from; partial ones have one too."""
+        return self.value in {"Completed", "PartiallyFailed"}
 
-        Raises:
-            VeleroError: The object was deleted, or is another one of the same name.
-        """
-        if seen is None or (self.run.uid and seen.uid != self.run.uid):
-            self._tell(finished=True)
-            raise VeleroError(
-                f"{self.run} was deleted while it was waited for",
-                hint="its outcome cannot be known; backups expire, and deleting a backup deletes its restores",
-            )
-        self.moved = self.moved or seen.metadata.get("resourceVersion") != self.run.metadata.get("resourceVersion")
-        self.run = seen
-        self._tell(finished=seen.phase.final)
-        return seen.phase.final
 
-    def give_up(self) -> None:
-        """End the progress that was told so far."""
-        self._tell(finished=True)
+class BackupPhase(RunPhase):
+    """Where a backup is in its life; ``Queued`` and ``ReadyToStart`` came with Velero 1.18."""
 
-    def still(self) -> bool:
-        """Return whether nothing changed since this was last asked."""
-        still, self.moved = not self.moved, False
-        return still
+    NEW = "New"
+    QUEUED = "Queued"
+    READY_TO_START = "ReadyToStart"
+    FAILED_VALIDATION = "FailedValidation"
+    IN_PROGRESS = "InProgress"
+    WAITING_FOR_PLUGINS = "WaitingForPluginOperations"
+    WAITING_FOR_PLUGINS_PARTIALLY_FAILED = "WaitingForPluginOperationsPartiallyFailed"
+    FINALIZING = "Finalizing"
+    FINALIZING_PARTIALLY_FAILED = "FinalizingPartiallyFailed"
+    COMPLETED = "Completed"
+    PARTIALLY_FAILED = "PartiallyFailed"
+    FAILED = "Failed"
+    DELETING = "Deleting"
 
-    def _tell(self, *, finished: bool) -> None:
-        progress = self.run.progress
-        self.sink(
-            Progress(
-                task=task_of(self.run),
-                done=progress.done,
-                total=progress.total or None,
-                unit="objects",
-                note=str(self.run.phase),
-                finished=finished,
-            )
-        )
+
+class RestorePhase(RunPhase):
+    """Where a restore is in its life."""
+
+    NEW = "New"
+    FAILED_VALIDATION = "FailedValidation"
+    IN_PROGRESS = "InProgress"
+    WAITING_FOR_PLUGINS = "WaitingForPluginOperations"
+    WAITING_FOR_PLUGINS_PARTIALLY_FAILED = "WaitingForPluginOperationsPartiallyFailed"
+    FINALIZING = "Finalizing"
+    FINALIZING_PARTIALLY_FAILED = "FinalizingPartiallyFailed"
+    COMPLETED = "Completed"
+    PARTIALLY_FAILED = "PartiallyFailed"
+    FAILED = "Failed"
+
+
+class SchedulePhase(OpenPhase):
+    """Whether a schedule works."""
+
+    NEW = "New"
+    ENABLED = "Enabled"
+    FAILED_VALIDATION = "FailedValidation"
+
+
+class LocationPhase(OpenPhase):
+    """Whether a location can be used; ``New`` until Velero has looked for the first time."""
+
+    NEW = "New"
+    AVAILABLE = "Available"
+    UNAVAILABLE = "Unavailable"
+
+
+class RequestPhase(OpenPhase):
+    """Whether the server has answered a request."""
+
+    NEW = "New"
+    IN_PROGRESS = "InProgress"
+    PROCESSED = "Processed"
+
+
+class TransferPhase(OpenPhase):
+    """Where the transfer of one volume is in its life."""
+
+    NEW = "New"
+    ACCEPTED = "Accepted"
+    PREPARED = "Prepared"
+    IN_PROGRESS = "InProgress"
+    CANCELING = "Canceling"
+    CANCELED = "Canceled"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+    @property
+    def final(self) -> bool:
+        """Whether it stays so; never true of a phase that is not listed."""
+        return self.value in {"Canceled", "Completed", "Failed"}

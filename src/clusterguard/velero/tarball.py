@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from clusterguard.errors import BackupCorruptError
-from clusterguard.velero.layout import ITEMS, PREFERRED, VERSION_PATH, ItemPath, parse_item_path
+from clusterguard.velero.layout import ITEMS, PREFERRED, VERSION_PATH, ItemPath, parse_item_path, plural_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -561,16 +561,6 @@ _OWN_GROUPS = frozenset(
         "storage.k8s.io",
     }
 )
-
-
-def plural_of(kind: str) -> str:
-    """Return the plural that Kubernetes gives to a kind of its own."""
-    name = kind.lower()
-    if name == "endpoints":
-        return name
-    if name.endswith("y") and name[-2:-1] not in "aeiou":
-        return f"{name[:-1]}ies"
-    return f"{name}es" if name.endswith(("s", "x", "ch", "sh")) else f"{name}s"
 
 
 def _identity_problem(path: ItemPath, item: object) -> str | None:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from clusterguard.errors import ResourceNotFoundError
-from clusterguard.model.backup import PodVolumeBackup, PodVolumeRestore, valid_label
 from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoreOutcome, Rule
+from clusterguard.velero.resources import PodVolumeBackup, PodVolumeRestore, valid_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from clusterguard.clusters.kube import Json, KubeClient
-    from clusterguard.velero.resources import VeleroObjects
+    from clusterguard.velero.objects import VeleroObjects
 
 __all__ = ["claims_of", "repositories_of", "require_all_restored", "require_every_volume"]
 

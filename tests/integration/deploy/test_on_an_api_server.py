@@ -11,15 +11,15 @@ from policies_in_pods import PROVEN, SHOP, policy_in
 
 from clusterguard.clusters import EmbeddedCluster, KubeClient
 from clusterguard.errors import ForbiddenError
-from clusterguard.model.backup import Backup, DownloadKind
-from clusterguard.model.backup_options import BackupOptions
 from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests
 from clusterguard.policies.fleet.files import load_fleet
 from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
 from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.velero import InstallOptions, LocationSpec, VeleroClient
 from clusterguard.velero.install import install
-from clusterguard.velero.resources import resource_of
+from clusterguard.velero.objects import resource_of
+from clusterguard.velero.options import BackupOptions
+from clusterguard.velero.resources import Backup, DownloadKind
 from policies_for_pods import NODE_ETCD, SECRET_ETCD
 
 pytestmark = pytest.mark.programs

@@ -15,10 +15,12 @@ from clusterguard.errors import (
     ResourceNotFoundError,
     VeleroError,
 )
-from clusterguard.model.backup import Backup, BackupPhase, SchedulePhase
-from clusterguard.model.backup_options import BackupOptions, LabelSelector
+from clusterguard.velero.objects import resource_of
+from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.outcome import Rule
-from clusterguard.velero.resources import resource_of
+from clusterguard.velero.phases import BackupPhase, SchedulePhase
+from clusterguard.velero.resources import Backup
+from clusterguard.velero.selectors import LabelSelector
 
 pytestmark = pytest.mark.programs
 

@@ -15,8 +15,8 @@ from clusterguard.errors import (
     RestoreFailedError,
     VeleroError,
 )
-from clusterguard.model.backup_options import BackupOptions
 from clusterguard.velero.bucket import verify_backup
+from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.outcome import Rule
 from s3_fault_proxy import Fault, fault_proxy
 

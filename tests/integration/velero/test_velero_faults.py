@@ -17,10 +17,11 @@ from clusterguard.errors import (
     VeleroUnavailableError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import Backup, BackupPhase, DownloadRequest, Restore, RestorePhase
-from clusterguard.model.backup_options import BackupOptions
 from clusterguard.velero import VeleroClient
+from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.outcome import Rule
+from clusterguard.velero.phases import BackupPhase, RestorePhase
+from clusterguard.velero.resources import Backup, DownloadRequest, Restore
 
 pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
@@ -119,7 +120,7 @@ def test_without_a_server_every_request_ends_with_an_error(velero, hasty, shop, 
         hasty.delete_backup(backup.name)
     with pytest.raises(VeleroUnavailableError):
         hasty.create_schedule(unique("nobody-looks"), "0 3 * * *")
-    judged = hasty.outcome(Backup({**backup.manifest, "status": {**backup.status, "warnings": 1}}))
+    judged = hasty.outcome(Backup.model_validate({**backup.manifest, "status": {**backup.status, "warnings": 1}}))
     assert {finding.rule for finding in judged.findings} == {Rule.WARNING, Rule.EVIDENCE_MISSING}
 
 

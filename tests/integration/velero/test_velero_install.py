@@ -6,10 +6,10 @@ import pytest
 
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.errors import NotAllowedError, ResourceNotFoundError, VeleroNotInstalledError
-from clusterguard.model.backup import Backup, BackupStorageLocation, Restore
 from clusterguard.velero import InstallOptions, VeleroClient
 from clusterguard.velero.install import install, uninstall
-from clusterguard.velero.resources import resource_of
+from clusterguard.velero.objects import resource_of
+from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 
 pytestmark = [pytest.mark.programs, pytest.mark.slow]
 

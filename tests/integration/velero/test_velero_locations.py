@@ -8,9 +8,9 @@ import pytest
 from velero_names import unique
 
 from clusterguard.errors import ConflictError, LocationUnavailableError, ResourceNotFoundError
-from clusterguard.model.backup import LocationPhase
-from clusterguard.model.backup_options import BackupOptions
 from clusterguard.velero.locations import cloud_credentials, secret_name
+from clusterguard.velero.options import BackupOptions
+from clusterguard.velero.phases import LocationPhase
 
 pytestmark = pytest.mark.programs
 

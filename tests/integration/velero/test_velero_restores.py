@@ -6,10 +6,10 @@ import pytest
 from velero_names import unique
 
 from clusterguard.errors import ConfigError, ResourceNotFoundError, RestoreFailedError
-from clusterguard.model.backup import RestorePhase
-from clusterguard.model.backup_options import BackupOptions, RestoreOptions
 from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.outcome import Policy, Rule
+from clusterguard.velero.phases import RestorePhase
 
 pytestmark = pytest.mark.programs
 

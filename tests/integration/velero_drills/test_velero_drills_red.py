@@ -13,7 +13,7 @@ import yaml
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
 from clusterguard.drills.velero_actions import VeleroSide
-from clusterguard.model.backup import Backup, BackupStorageLocation, Restore
+from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clusterguard.model.backup_options import BackupOptions, RestoreOptions
 from clusterguard.model.inventory import Scope
 from clusterguard.model.report import FindingKind
 from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.validate import RestoreValidator, Selection
 from clusterguard.validate.compare import FINISHED_WORK
 from clusterguard.velero import LocationSpec
+from clusterguard.velero.options import BackupOptions, RestoreOptions
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
 pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from clusterguard.cli.velero.options import BackupFlags
-from clusterguard.model.backup_options import BackupOptions, LabelSelector
+from clusterguard.velero.options import BackupOptions
+from clusterguard.velero.selectors import LabelSelector
 
 EVERYTHING = {
     "include_namespaces": ["a"],

@@ -18,8 +18,8 @@ from clusterguard.errors import (
     RestoreFailedError,
     VeleroNotInstalledError,
 )
-from clusterguard.model.backup import Backup, BackupStorageLocation
 from clusterguard.stores.memory import MemoryStore
+from clusterguard.velero.resources import Backup, BackupStorageLocation
 
 
 class FakeVelero:

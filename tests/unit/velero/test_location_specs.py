@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.backup_options import parse_go_duration
+from clusterguard.velero.durations import parse_go_duration
 from clusterguard.velero.locations import LocationSpec, _nudged, cloud_credentials, secret_name
 
 

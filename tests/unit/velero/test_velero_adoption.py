@@ -6,9 +6,9 @@ import json
 import pytest
 
 from clusterguard.errors import ObjectNotFoundError, VeleroError
-from clusterguard.model.backup import Backup
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
+from clusterguard.velero.resources import Backup
 
 
 def document(phase="Completed", **metadata):
@@ -94,7 +94,7 @@ def test_volume_backups_belong_to_the_new_object():
         },
         "spec": {"backupStorageLocation": "old", "volume": "data"},
     }
-    backup = Backup({"metadata": {"name": "b", "namespace": "velero", "uid": "new"}})
+    backup = Backup.model_validate({"metadata": {"name": "b", "namespace": "velero", "uid": "new"}})
     made = to_volume_backup(source, backup=backup, location="main")
     assert made.metadata["labels"]["velero.io/backup-uid"] == "new"
     assert [owner["uid"] for owner in made.metadata["ownerReferences"]] == ["new", "x"]

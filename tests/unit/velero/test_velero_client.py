@@ -12,19 +12,19 @@ from clusterguard.errors import (
     VeleroUnavailableError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import (
+from clusterguard.stores.memory import MemoryStore
+from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.options import BackupOptions, RestoreOptions
+from clusterguard.velero.phases import BackupPhase
+from clusterguard.velero.resources import (
     Backup,
-    BackupPhase,
     BackupStorageLocation,
     DeleteBackupRequest,
     Restore,
     Schedule,
     ServerStatusRequest,
 )
-from clusterguard.model.backup_options import BackupOptions, RestoreOptions
-from clusterguard.stores.memory import MemoryStore
-from clusterguard.velero.client import VeleroClient
-from clusterguard.velero.phases import Follower, far
+from clusterguard.velero.waiting import Follower, far
 
 
 class Objects:
@@ -60,7 +60,7 @@ class Objects:
 
     def create(self, new):
         metadata = {"name": f"{type(new).plural}-1", "uid": "1", **new.metadata}
-        made = type(new)({**new.manifest, "metadata": metadata})
+        made = type(new).model_validate({**new.manifest, "metadata": metadata})
         self.created.append(made)
         return made
 
@@ -73,7 +73,7 @@ class Objects:
 
     def wait(self, kind, name, *, until, what, timeout_seconds):
         if kind is ServerStatusRequest and self.server_lives:
-            return ServerStatusRequest({"status": {"phase": "Processed", "serverVersion": "v1.18.3"}})
+            return ServerStatusRequest.model_validate({"status": {"phase": "Processed", "serverVersion": "v1.18.3"}})
         for state in self.script.pop(0) if kind is not ServerStatusRequest and self.script else ():
             if until(state):
                 return state
@@ -82,11 +82,13 @@ class Objects:
 
 
 def location(**spec):
-    return BackupStorageLocation({"metadata": {"name": "main"}, "spec": spec, "status": {"phase": "Available"}})
+    return BackupStorageLocation.model_validate(
+        {"metadata": {"name": "main"}, "spec": spec, "status": {"phase": "Available"}}
+    )
 
 
 def backup(phase="Completed", name="b", version="1", **metadata):
-    return Backup(
+    return Backup.model_validate(
         {
             "metadata": {"name": name, "uid": "1", "resourceVersion": version, **metadata},
             "spec": {"storageLocation": "main"},
@@ -106,7 +108,7 @@ def client(objects, **settings):
 
 
 def looked_at(**metadata):
-    return BackupStorageLocation(
+    return BackupStorageLocation.model_validate(
         {
             "metadata": {"name": "main", **metadata},
             "spec": {},
@@ -162,12 +164,12 @@ def test_nothing_is_created_without_a_location_to_write_to(there, error):
 
 
 def test_nothing_is_created_while_the_location_is_unavailable():
-    down = BackupStorageLocation(
+    down = BackupStorageLocation.model_validate(
         {"metadata": {"name": "main"}, "spec": {"default": True}, "status": {"phase": "Unavailable", "message": "no"}}
     )
     objects = Objects(down)
     status = {"phase": "Unavailable", "lastValidationTime": "2026-01-02T03:04:05Z", "message": "no"}
-    looked = BackupStorageLocation({"metadata": {"name": "main"}, "status": status})
+    looked = BackupStorageLocation.model_validate({"metadata": {"name": "main"}, "status": status})
     objects.script = [[looked], [looked]]  # Velero is made to look, and looks again when that is taken back
     with pytest.raises(LocationUnavailableError, match="main is Unavailable: no"):
         client(objects).back_up("b")
@@ -175,7 +177,9 @@ def test_nothing_is_created_while_the_location_is_unavailable():
 
 
 def test_a_backup_takes_its_options_from_a_schedule_or_from_its_caller():
-    schedule = Schedule({"metadata": {"name": "daily"}, "spec": {"template": {"includedNamespaces": ["shop"]}}})
+    schedule = Schedule.model_validate(
+        {"metadata": {"name": "daily"}, "spec": {"template": {"includedNamespaces": ["shop"]}}}
+    )
     objects = Objects(location(default=True), schedule)
     velero = client(objects)
     velero.back_up("b", from_schedule="daily", wait=False)
@@ -205,7 +209,7 @@ def test_a_restore_is_called_like_its_backup_and_the_time():
 def test_a_restore_from_a_schedule_takes_its_latest_completed_backup():
     def made(name, started, phase="Completed"):
         manifest = backup(phase, name, labels={"velero.io/schedule-name": "daily"}).manifest
-        return Backup({**manifest, "status": {**manifest["status"], "startTimestamp": started}})
+        return Backup.model_validate({**manifest, "status": {**manifest["status"], "startTimestamp": started}})
 
     objects = Objects(
         location(),
@@ -268,7 +272,7 @@ def test_a_backup_that_was_deleted_is_not_waited_for(seen):
 
 
 def test_how_far_a_backup_is_reads_well():
-    queued = Backup({"status": {"phase": "Queued", "queuePosition": 2}})
+    queued = Backup.model_validate({"status": {"phase": "Queued", "queuePosition": 2}})
     assert far(queued) == "Queued, place 2"
     assert far(backup("InProgress")) == "InProgress, 1 of 9 objects"
 
@@ -300,7 +304,9 @@ def test_a_deletion_ends_when_its_request_is_gone_and_the_backup_with_it():
 
 def test_a_deletion_that_failed_tells_why():
     objects = Objects(backup())
-    refused = DeleteBackupRequest({"metadata": {"name": "x"}, "status": {"phase": "Processed", "errors": ["locked"]}})
+    refused = DeleteBackupRequest.model_validate(
+        {"metadata": {"name": "x"}, "status": {"phase": "Processed", "errors": ["locked"]}}
+    )
     objects.script = [[refused]]
     with pytest.raises(VeleroError, match="could not be deleted: locked"):
         client(objects).delete_backup("b")
@@ -332,7 +338,7 @@ def test_another_backup_of_the_same_name_is_not_taken_for_the_one_in_the_bucket(
 
 def test_owners_that_this_cluster_does_not_have_are_dropped():
     # With one of them the garbage collector would delete the Backup at once.
-    schedule = Schedule({"metadata": {"name": "daily", "uid": "here"}})
+    schedule = Schedule.model_validate({"metadata": {"name": "daily", "uid": "here"}})
     objects = Objects(location(default=True), schedule)
     store = MemoryStore()
     with store.put("backups/b/velero-backup.json") as writer:
@@ -357,5 +363,7 @@ def test_a_status_that_nobody_answers_is_told_and_tidied_up():
 
 
 def test_restores_without_their_end_are_not_judged_by_files_that_do_not_exist():
-    outcome = client(Objects()).outcome(Restore({"metadata": {"name": "r"}, "status": {"phase": "InProgress"}}))
+    outcome = client(Objects()).outcome(
+        Restore.model_validate({"metadata": {"name": "r"}, "status": {"phase": "InProgress"}})
+    )
     assert [str(each.rule) for each in outcome.findings] == ["not-final"]

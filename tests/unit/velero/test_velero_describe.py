@@ -1,12 +1,12 @@
 """A backup or restore in words."""
 
-from clusterguard.model.backup import Backup, Restore
 from clusterguard.velero.describe import describe_backup, describe_restore
 from clusterguard.velero.outcome import judge_backup, judge_restore, parse_resource_list
+from clusterguard.velero.resources import Backup, Restore
 
 
 def test_a_backup_is_told_with_its_contents():
-    backup = Backup(
+    backup = Backup.model_validate(
         {
             "metadata": {"name": "b", "namespace": "velero"},
             "spec": {"includedNamespaces": ["shop"], "storageLocation": "main"},
@@ -32,7 +32,7 @@ def test_a_backup_is_told_with_its_contents():
 
 
 def test_a_restore_is_told_with_what_it_did():
-    restore = Restore(
+    restore = Restore.model_validate(
         {
             "metadata": {"name": "r"},
             "spec": {"backupName": "b"},
@@ -47,6 +47,6 @@ def test_a_restore_is_told_with_what_it_did():
 
 
 def test_what_is_unknown_is_left_out():
-    assert set(describe_backup(judge_backup(Backup({"metadata": {"name": "b"}}))).to_dict()) == {
+    assert set(describe_backup(judge_backup(Backup.model_validate({"metadata": {"name": "b"}}))).to_dict()) == {
         "name", "phase", "errors", "warnings", "verdict", "findings",
     }  # fmt: skip

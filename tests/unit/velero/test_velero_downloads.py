@@ -18,8 +18,8 @@ from clusterguard.errors import (
     VeleroError,
     WaitTimeoutError,
 )
-from clusterguard.model.backup import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
 from clusterguard.velero.downloads import Downloads
+from clusterguard.velero.resources import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
 
 SECRET = "X-Amz-Signature=0123456789"
 
@@ -71,10 +71,10 @@ class Objects:
         self.url = url
         self.deleted = []
         self.there = {
-            ("Backup", "b"): Backup({"metadata": {"name": "b"}, "spec": {"storageLocation": "main"}}),
-            ("Backup", "new"): Backup({"metadata": {"name": "new"}}),
-            ("Restore", "r"): Restore({"metadata": {"name": "r"}, "spec": {"backupName": "b"}}),
-            ("BackupStorageLocation", "main"): BackupStorageLocation(
+            ("Backup", "b"): Backup.model_validate({"metadata": {"name": "b"}, "spec": {"storageLocation": "main"}}),
+            ("Backup", "new"): Backup.model_validate({"metadata": {"name": "new"}}),
+            ("Restore", "r"): Restore.model_validate({"metadata": {"name": "r"}, "spec": {"backupName": "b"}}),
+            ("BackupStorageLocation", "main"): BackupStorageLocation.model_validate(
                 {"metadata": {"name": "main"}, "spec": {"objectStorage": storage or {}}}
             ),
         }
@@ -86,12 +86,12 @@ class Objects:
             raise ResourceNotFoundError(f"no {kind.kind} {name!r}") from None
 
     def create(self, new):
-        return DownloadRequest({**new.manifest, "metadata": {"name": "request"}})
+        return DownloadRequest.model_validate({**new.manifest, "metadata": {"name": "request"}})
 
     def wait(self, kind, name, *, until, what, timeout_seconds):
         if self.url is None:
             raise WaitTimeoutError(what, seconds=timeout_seconds, last_seen="DownloadRequest request")
-        answered = DownloadRequest({"status": {"phase": "Processed", "downloadURL": self.url}})
+        answered = DownloadRequest.model_validate({"status": {"phase": "Processed", "downloadURL": self.url}})
         assert until(answered)
         return answered
 

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.errors import BackupFailedError, RestoreFailedError
-from clusterguard.model.backup import Backup, BackupPhase, DataDownload, PodVolumeRestore, Restore, RestorePhase
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.outcome import (
     Message,
@@ -17,6 +16,8 @@ from clusterguard.velero.outcome import (
     parse_resource_list,
     parse_results,
 )
+from clusterguard.velero.phases import BackupPhase, RestorePhase
+from clusterguard.velero.resources import Backup, DataDownload, PodVolumeRestore, Restore
 
 DIFFERENT = (
     "could not restore, {} already exists. Warning: the in-cluster version is different than the backed-up version"
@@ -25,12 +26,16 @@ DIFFERENT = (
 
 def backup(phase="Completed", *, done=3, total=3, **status):
     progress = {"itemsBackedUp": done, "totalItems": total}
-    return Backup({"metadata": {"name": "b"}, "status": {"phase": phase, "progress": progress, **status}})
+    return Backup.model_validate(
+        {"metadata": {"name": "b"}, "status": {"phase": phase, "progress": progress, **status}}
+    )
 
 
 def restore(phase="Completed", *, done=3, total=3, **status):
     progress = {"itemsRestored": done, "totalItems": total}
-    return Restore({"metadata": {"name": "r"}, "status": {"phase": phase, "progress": progress, **status}})
+    return Restore.model_validate(
+        {"metadata": {"name": "r"}, "status": {"phase": phase, "progress": progress, **status}}
+    )
 
 
 def item(action="created", name="web", kind="ConfigMap", namespace="shop"):
@@ -236,7 +241,7 @@ def test_a_completed_backup_that_lacks_objects_is_a_finding():
 
 def volume(kind, phase, **status):
     spec = {"pod": {"namespace": "shop", "name": "db"}, "volume": "data"}
-    return kind({"spec": spec, "status": {"phase": phase, **status}})
+    return kind.model_validate({"spec": spec, "status": {"phase": phase, **status}})
 
 
 @pytest.mark.parametrize("kind", [PodVolumeRestore, DataDownload])

@@ -4,9 +4,9 @@ import pytest
 
 from clusterguard.clusters.kube import ApiResource
 from clusterguard.errors import ConflictError, ResourceNotFoundError
-from clusterguard.model.backup import Restore
 from clusterguard.velero import install
 from clusterguard.velero.install import _Removal
+from clusterguard.velero.resources import Restore
 
 FINALIZER = "restores.velero.io/external-resources-finalizer"
 
@@ -42,7 +42,7 @@ def removal(api):
 
 def take_off(api):
     made = removal(api)
-    made._take_finalizer_off(Restore({"metadata": {"name": "r"}}))
+    made._take_finalizer_off(Restore.model_validate({"metadata": {"name": "r"}}))
     return made.finalizers
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from clusterguard.errors import ResourceNotFoundError
-from clusterguard.model.backup import Backup, PodVolumeBackup, PodVolumeRestore, Restore
 from clusterguard.velero.outcome import Rule, judge_backup, judge_restore
+from clusterguard.velero.resources import Backup, PodVolumeBackup, PodVolumeRestore, Restore
 from clusterguard.velero.volumes import claims_of, repositories_of, require_all_restored, require_every_volume
 
 
@@ -24,7 +24,7 @@ def pod(name="web-0", namespace="shop", *, claim="data-web-0", phase="Running", 
 
 
 def transfer(kind, pod="web-0", namespace="shop", volume="data"):
-    return kind({"spec": {"pod": {"namespace": namespace, "name": pod}, "volume": volume}})
+    return kind.model_validate({"spec": {"pod": {"namespace": namespace, "name": pod}, "volume": volume}})
 
 
 class Cluster:
@@ -52,7 +52,7 @@ class Cluster:
 
 def backup():
     return judge_backup(
-        Backup(
+        Backup.model_validate(
             {
                 "metadata": {"name": "b"},
                 "status": {"phase": "Completed", "progress": {"itemsBackedUp": 1, "totalItems": 1}},
@@ -64,7 +64,7 @@ def backup():
 def restore():
     item = SimpleNamespace(action="created", ref=None)
     return judge_restore(
-        Restore(
+        Restore.model_validate(
             {
                 "metadata": {"name": "r"},
                 "status": {"phase": "Completed", "progress": {"itemsRestored": 1, "totalItems": 1}},

@@ -15,8 +15,8 @@ from clusterguard.cli.velero.shared import duration, pairs, selector_of, selecto
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clusterguard.model.backup_options import BackupOptions
     from clusterguard.velero.client import VeleroClient
+    from clusterguard.velero.options import BackupOptions
 
 __all__ = [
     "AnnotationsOption",

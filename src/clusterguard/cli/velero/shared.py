@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
-    from clusterguard.model.backup import Backup, Restore, VeleroObject
-    from clusterguard.model.backup_options import LabelSelector
     from clusterguard.velero.client import VeleroClient
+    from clusterguard.velero.resources import Backup, Restore, VeleroObject
+    from clusterguard.velero.selectors import LabelSelector
 
 __all__ = [
     "confirm",
@@ -107,7 +107,7 @@ def pairs(words: Sequence[str] | None, option: str, *, sign: str = "=") -> dict[
 def duration(text: str, option: str) -> timedelta | None:
     """Return how long a text such as ``90s`` means, or None for an empty one."""
     from clusterguard.errors import ConfigError
-    from clusterguard.model.backup_options import parse_go_duration
+    from clusterguard.velero.durations import parse_go_duration
 
     if not text:
         return None
@@ -119,14 +119,14 @@ def duration(text: str, option: str) -> timedelta | None:
 
 def selector_of(text: str) -> LabelSelector | None:
     """Return the labels that a text selects by, or None for an empty one."""
-    from clusterguard.model.backup_options import LabelSelector
+    from clusterguard.velero.selectors import LabelSelector
 
     return LabelSelector.parse(text) if text else None
 
 
 def selectors_of(texts: Sequence[str] | None) -> tuple[LabelSelector, ...]:
     """Return the labels that each of several texts selects by."""
-    from clusterguard.model.backup_options import LabelSelector
+    from clusterguard.velero.selectors import LabelSelector
 
     return tuple(LabelSelector.parse(text) for text in texts or ())
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.model.backup_options import BackupOptions, LabelSelector
 from clusterguard.model.policy import EtcdSource, VeleroSource
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.runs.reach import etcd_of, velero_of
@@ -17,6 +16,8 @@ from clusterguard.policies.runs.verify import CopyCheck, check_contents, check_s
 from clusterguard.stores.fan_out import FanOutStore
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
+from clusterguard.velero.options import BackupOptions
+from clusterguard.velero.selectors import LabelSelector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,0 +1,331 @@
+"""What a backup or a restore can be asked for, and how the specs of Velero's resources say it.
+
+Everything that the ``velero`` command line offers has a name here; what a newer server adds travels in ``extra``.
+Source of the fields and of the rules: Velero's API types and its own checks, as of Velero 1.18.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args, get_type_hints
+
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from clusterguard.errors import ConfigError
+from clusterguard.velero.durations import go_duration, parse_go_duration
+from clusterguard.velero.selectors import LabelSelector
+
+__all__ = ["BackupOptions", "ExistingResourcePolicy", "RestoreOptions"]
+
+# ---- how options are written in a spec ---------------------------------------------------------------------
+
+Manifest: TypeAlias = Mapping[str, Any]
+ExistingResourcePolicy: TypeAlias = Literal["none", "update"]
+Names: TypeAlias = tuple[str, ...]
+Duration: TypeAlias = Annotated[
+    timedelta | None, BeforeValidator(lambda text: parse_go_duration(str(text))), PlainSerializer(go_duration)
+]
+ConfigMap: TypeAlias = Annotated[
+    str,
+    BeforeValidator(lambda reference: reference.get("name") if isinstance(reference, dict) else None),
+    PlainSerializer(lambda name: {"kind": "configmap", "name": name}),
+]
+Ordered: TypeAlias = Annotated[
+    Mapping[str, Names] | None,
+    BeforeValidator(lambda kinds: {kind: str(names).split(",") for kind, names in dict(kinds).items()}),
+    PlainSerializer(lambda kinds: {kind: ",".join(names) for kind, names in kinds.items()}),
+]
+_UNSET: tuple[object, ...] = (None, (), "", {})
+_Path: TypeAlias = tuple[str, ...]
+
+
+@cache
+def _codecs(kind: type) -> Mapping[str, tuple[_Path, TypeAdapter[Any]]]:
+    """Return where each option is in a spec, and its type; a path other than the name's own is in the annotation."""
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name not in {"labels", "annotations", "extra"}:
+            path = next((each for each in get_args(hint) if isinstance(each, str)), to_camel(name))
+            found[name] = (tuple(path.split(".")), TypeAdapter[Any](hint))
+    return found
+
+
+def _dump(adapter: TypeAdapter[Any], value: object) -> Any:  # noqa: ANN401 - any JSON
+    return adapter.dump_python(value, mode="json", by_alias=True, exclude_defaults=True)
+
+
+def _read(spec: Manifest, path: _Path, adapter: TypeAdapter[Any]) -> object:
+    """Return an option of a spec; None where writing it again would not give exactly what is there."""
+    there: Any = spec
+    for part in path:
+        there = there.get(part) if isinstance(there, dict) else None
+    try:
+        value = adapter.validate_python(there)
+        same = json.dumps(_dump(adapter, value), sort_keys=True) == json.dumps(there, sort_keys=True)
+    except (ValidationError, TypeError):
+        return None
+    return value if same else None
+
+
+def _put(spec: dict[str, Any], path: _Path, value: object) -> None:
+    *parents, last = path
+    for part in parents:
+        spec = spec.setdefault(part, {})
+    spec[last] = value
+
+
+def _remove(spec: dict[str, Any], path: _Path) -> None:
+    first, *rest = path
+    if rest:
+        _remove(spec[first], tuple(rest))
+    if not rest or not spec[first]:
+        del spec[first]
+
+
+# ---- what can be asked for ---------------------------------------------------------------------------------
+
+
+class _Options:
+    """Options, and how they are written in a spec."""
+
+    __slots__ = ()
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return the spec that asks for this; the server's defaults are left out.
+
+        Raises:
+            ConfigError: It contradicts itself.
+        """
+        problems = tuple(self.problems())
+        if problems:
+            raise ConfigError("; ".join(problems), code="contradictory-options", hint="the server was not asked")
+        spec: dict[str, Any] = deepcopy(dict(getattr(self, "extra")))  # noqa: B009 - a field of the subclasses
+        kind: type = type(self)
+        for name, (path, adapter) in _codecs(kind).items():
+            value = getattr(self, name)
+            if value not in _UNSET:
+                _put(spec, path, _dump(adapter, value))
+        return spec
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: Manifest,
+        *,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return the options of a spec; what this release has no name for is kept in ``extra``."""
+        extra = deepcopy(dict(spec))
+        known: dict[str, Any] = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
+        kind: type = cls
+        for name, (path, adapter) in _codecs(kind).items():
+            value = _read(extra, path, adapter)
+            if value not in _UNSET:
+                known[name] = value
+                _remove(extra, path)
+        return cls(extra=extra, **known)  # type: ignore[call-arg] # fields of the subclasses
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself, as the server would find it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupOptions(_Options):
+    """What a backup is asked for; everything left out is the server's default.
+
+    There are two families of filters, and Velero refuses to mix them: the *old* ones
+    (``included_resources``, ``excluded_resources``, ``include_cluster_resources``) and the *new* ones, which tell
+    cluster-scoped from namespaced kinds.
+
+    Attributes:
+        included_namespaces: Names, and globs since Velero 1.18; empty for all.
+        excluded_namespaces: Likewise, to leave out.
+        included_resources: Kinds as ``deployments.apps``; old family.
+        excluded_resources: Likewise, to leave out; old family.
+        include_cluster_resources: Objects without a namespace: all, none, or (None) those that belong to
+            something in the backup; old family.
+        included_cluster_scoped_resources: Kinds without namespaces; new family.
+        excluded_cluster_scoped_resources: Likewise, to leave out; new family.
+        included_namespace_scoped_resources: Kinds with namespaces; new family.
+        excluded_namespace_scoped_resources: Likewise, to leave out; new family.
+        label_selector: Only objects with these labels.
+        or_label_selectors: Only objects that one of these matches; not together with ``label_selector``.
+        snapshot_volumes: Take volume snapshots.
+        snapshot_move_data: Move the snapshots' data into the location.
+        data_mover: Who moves it; Velero's own by default.
+        default_volumes_to_fs_backup: Back pod volumes up by their files unless a pod says otherwise.
+        storage_location: Where to; the default location when empty.
+        volume_snapshot_locations: Where native snapshots go, at most one for each provider.
+        volume_group_snapshot_label_key: Label that groups volumes snapshotted at one moment.
+        ttl: How long Velero keeps it; 30 days by the server's default.
+        csi_snapshot_timeout: How long to wait for a CSI snapshot.
+        item_operation_timeout: How long to wait for the asynchronous work of plugins.
+        hooks: Commands to run in pods, as ``spec.hooks.resources`` has them.
+        ordered_resources: Objects of a kind to back up first, in this order: ``{"pods": ("shop/db", "shop/web")}``.
+        resource_policy: ConfigMap in Velero's namespace with rules for volumes.
+        parallel_files_upload: Files of one volume uploaded at a time.
+        labels: Of the Backup object.
+        annotations: Likewise.
+        extra: Further fields of the spec, as they are.
+    """
+
+    included_namespaces: Names = ()
+    excluded_namespaces: Names = ()
+    included_resources: Names = ()
+    excluded_resources: Names = ()
+    include_cluster_resources: bool | None = None
+    included_cluster_scoped_resources: Names = ()
+    excluded_cluster_scoped_resources: Names = ()
+    included_namespace_scoped_resources: Names = ()
+    excluded_namespace_scoped_resources: Names = ()
+    label_selector: LabelSelector | None = None
+    or_label_selectors: tuple[LabelSelector, ...] = ()
+    snapshot_volumes: bool | None = None
+    snapshot_move_data: bool | None = None
+    data_mover: Annotated[str, "datamover"] = ""
+    default_volumes_to_fs_backup: bool | None = None
+    storage_location: str = ""
+    volume_snapshot_locations: Names = ()
+    volume_group_snapshot_label_key: str = ""
+    ttl: Duration = None
+    csi_snapshot_timeout: Duration = None
+    item_operation_timeout: Duration = None
+    hooks: Annotated[tuple[dict[str, Any], ...], "hooks.resources"] = ()
+    ordered_resources: Ordered = None
+    resource_policy: ConfigMap = ""
+    parallel_files_upload: Annotated[int | None, "uploaderConfig.parallelFilesUpload"] = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself, as the server would find it."""
+        old = ("included_resources", "excluded_resources", "include_cluster_resources")
+        new = tuple(f"{word}_{scope}_scoped_resources" for word in ("included", "excluded") for scope in _SCOPES)
+        used_old = [name for name in old if getattr(self, name) not in ((), None)]
+        used_new = [name for name in new if getattr(self, name)]
+        if used_old and used_new:
+            yield f"old filters ({', '.join(used_old)}) and new ones ({', '.join(used_new)}) exclude each other"
+        yield from _selector_problems(self.label_selector, self.or_label_selectors)
+        yield from _list_problems("namespaces", self.included_namespaces, self.excluded_namespaces)
+        yield from _list_problems("resources", self.included_resources, self.excluded_resources)
+        for scope in _SCOPES:
+            included = getattr(self, f"included_{scope}_scoped_resources")
+            excluded = getattr(self, f"excluded_{scope}_scoped_resources")
+            yield from _scoped_list_problems(f"{scope}-scoped resources", included, excluded)
+        for name in ("ttl", "csi_snapshot_timeout", "item_operation_timeout"):
+            yield from _duration_problems(name, getattr(self, name))
+        yield from _count_problems("parallel_files_upload", self.parallel_files_upload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions(_Options):
+    """What a restore is asked for; everything left out is the server's default.
+
+    Attributes:
+        included_namespaces: Namespaces of the backup to restore; empty for all in it.
+        excluded_namespaces: Likewise, to leave out.
+        included_resources: Kinds as ``deployments.apps``; empty for all in it.
+        excluded_resources: Likewise, to leave out.
+        include_cluster_resources: Objects without a namespace: all, none, or (None) those that belong to
+            something restored.
+        label_selector: Only objects with these labels.
+        or_label_selectors: Only objects that one of these matches; not together with ``label_selector``.
+        namespace_mapping: Other names for namespaces, from that in the backup to that in the cluster.
+        restore_volumes: Restore volumes from their snapshots.
+        status_included_resources: Kinds whose ``status`` is restored too.
+        status_excluded_resources: Likewise, to leave out.
+        preserve_node_ports: Keep the node ports of Services.
+        existing_resource_policy: What becomes of an object that exists and differs: ``none`` leaves it (with a
+            warning), ``update`` changes it.
+        hooks: Commands and init containers for restored pods, as ``spec.hooks.resources`` has them.
+        item_operation_timeout: How long to wait for the asynchronous work of plugins.
+        resource_modifier: ConfigMap in Velero's namespace with patches to apply to objects.
+        resource_policy: ConfigMap in Velero's namespace with filters.
+        write_sparse_files: Restore files with holes as such.
+        parallel_files_download: Files of one volume downloaded at a time.
+        labels: Of the Restore object.
+        annotations: Likewise.
+        extra: Further fields of the spec, as they are.
+    """
+
+    included_namespaces: Names = ()
+    excluded_namespaces: Names = ()
+    included_resources: Names = ()
+    excluded_resources: Names = ()
+    include_cluster_resources: bool | None = None
+    label_selector: LabelSelector | None = None
+    or_label_selectors: tuple[LabelSelector, ...] = ()
+    namespace_mapping: Mapping[str, str] | None = None
+    restore_volumes: Annotated[bool | None, "restorePVs"] = None
+    status_included_resources: Annotated[Names, "restoreStatus.includedResources"] = ()
+    status_excluded_resources: Annotated[Names, "restoreStatus.excludedResources"] = ()
+    preserve_node_ports: bool | None = None
+    existing_resource_policy: ExistingResourcePolicy | Literal[""] = ""
+    hooks: Annotated[tuple[dict[str, Any], ...], "hooks.resources"] = ()
+    item_operation_timeout: Duration = None
+    resource_modifier: ConfigMap = ""
+    resource_policy: ConfigMap = ""
+    write_sparse_files: Annotated[bool | None, "uploaderConfig.writeSparseFiles"] = None
+    parallel_files_download: Annotated[int | None, "uploaderConfig.parallelFilesDownload"] = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself, as the server would find it."""
+        yield from _selector_problems(self.label_selector, self.or_label_selectors)
+        yield from _list_problems("namespaces", self.included_namespaces, self.excluded_namespaces)
+        yield from _list_problems("resources", self.included_resources, self.excluded_resources)
+        yield from _list_problems("status", self.status_included_resources, self.status_excluded_resources)
+        if self.existing_resource_policy not in {"", "none", "update"}:
+            yield f"existing_resource_policy is {self.existing_resource_policy!r}, neither none nor update"
+        for source, target in (self.namespace_mapping or {}).items():
+            if not source or not target:
+                yield f"namespace_mapping has an empty name: {source!r} to {target!r}"
+        yield from _duration_problems("item_operation_timeout", self.item_operation_timeout)
+        yield from _count_problems("parallel_files_download", self.parallel_files_download)
+
+
+_SCOPES = ("cluster", "namespace")
+
+
+def _selector_problems(one: LabelSelector | None, several: Sequence[LabelSelector]) -> Iterator[str]:
+    if one is not None and several:
+        yield "label_selector and or_label_selectors exclude each other"
+
+
+def _list_problems(what: str, included: Sequence[str], excluded: Sequence[str]) -> Iterator[str]:
+    yield from _common_list_problems(what, included, excluded)
+    if "*" in excluded:
+        yield f"excluded {what}: * would leave nothing"
+
+
+def _scoped_list_problems(what: str, included: Sequence[str], excluded: Sequence[str]) -> Iterator[str]:
+    yield from _common_list_problems(what, included, excluded)
+    if "*" in excluded and (included or len(set(excluded)) > 1):
+        yield f"excluded {what}: * leaves no room for others, included or excluded"
+
+
+def _common_list_problems(what: str, included: Sequence[str], excluded: Sequence[str]) -> Iterator[str]:
+    if "*" in included and len(set(included)) > 1:
+        yield f"included {what}: * has all of them, so the others say nothing"
+    both = sorted(set(included) & set(excluded) - {"*"})
+    if both:
+        yield f"{what} both included and excluded: {', '.join(both)}"
+
+
+def _duration_problems(name: str, value: timedelta | None) -> Iterator[str]:
+    if value is not None and value <= timedelta():
+        yield f"{name} is {value}, not above zero"
+
+
+def _count_problems(name: str, value: int | None) -> Iterator[str]:
+    if value is not None and value < 0:
+        yield f"{name} is {value}, below zero"
