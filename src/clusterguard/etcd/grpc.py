@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.etcd.rpc import Call
 
-__all__ = ["REACH_HINT", "GrpcChannel", "NotGrpcError"]
+__all__ = ["REACH_HINT", "GrpcChannel", "NotGrpcError", "UnansweredError"]
 
 REACH_HINT = "is etcd running there, and is this the client port?"
 _CONNECT_SECONDS = 5
@@ -36,14 +36,22 @@ _LARGEST_ANSWER = 4 * 1024 * 1024  # what gRPC's own clients take
 _HTTP_OK = 200
 # TLS 1.3 tells of a refused certificate only after the handshake, in a send or receive error that names it.
 _TLS_ERRORS = frozenset({35, 53, 54, 58, 59, 60, 66, 77, 80, 83, 90, 91})
-# What libcurl says where HTTP/1 answers; a connection that is cut can have the same code, but not the same words.
+# What libcurl says where HTTP/1 answers, and its codes where that answer was lost: such a server closes the connection
+# before it has read everything. A connection that was cut has the same codes.
 _NOT_HTTP2 = "expected SETTINGS frame"
+_MAYBE_NOT_HTTP2 = frozenset({16, 52, 55, 56})
 
 
 class NotGrpcError(EtcdError):
     """Somebody answers there, but not in gRPC."""
 
     code = "etcd-not-grpc"
+
+
+class UnansweredError(EtcdUnavailableError):
+    """The connection ended before anything came: it was cut, or HTTP/1 is all that is spoken there."""
+
+    code = EtcdUnavailableError.code
 
 
 class GrpcChannel:
@@ -253,5 +261,9 @@ class _Transfer:
                 f"{self._endpoint}: TLS failed: {text}",
                 hint="check the CA, and that the client certificate is signed by etcd's own CA",
             )
-        kind = NotGrpcError if _NOT_HTTP2 in text else EtcdUnavailableError
+        kind: type[EtcdError] = EtcdUnavailableError
+        if _NOT_HTTP2 in text:
+            kind = NotGrpcError
+        elif code in _MAYBE_NOT_HTTP2 and not self._headers:
+            kind = UnansweredError
         return kind(f"{self._endpoint}: {text}", hint=REACH_HINT)

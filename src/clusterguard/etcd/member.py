@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from clusterguard.errors import ConfigError, EtcdAuthError, EtcdError, EtcdUnavailableError, SnapshotIncompleteError
 from clusterguard.etcd import rpc
-from clusterguard.etcd.grpc import REACH_HINT, GrpcChannel, NotGrpcError
+from clusterguard.etcd.grpc import REACH_HINT, GrpcChannel, NotGrpcError, UnansweredError
 from clusterguard.etcd.rpc import BrokenAnswerError, RpcError
 from clusterguard.etcd.wire import SnapshotFrames
 
@@ -223,8 +223,8 @@ class EtcdMember:
 
         try:
             return self._logged_in(stream)
-        except NotGrpcError as error:
-            if self._gateway is None:
+        except (NotGrpcError, UnansweredError) as error:
+            if not self._only_gateway_answers():
                 raise
             raise EtcdError(
                 f"{self.endpoint}: only etcd's JSON gateway answers there, and a snapshot needs gRPC",
@@ -275,7 +275,7 @@ class EtcdMember:
                 return self._gateway.call(call, request, token=token)
             try:
                 return self._grpc.call(call, request, token=token)
-            except NotGrpcError as error:
+            except (NotGrpcError, UnansweredError) as error:
                 return self._by_gateway(call, request, token, error)
         except RpcError as error:
             raise self._refused(error) from error
@@ -284,7 +284,7 @@ class EtcdMember:
             raise EtcdError(message, hint=REACH_HINT) from error
 
     def _by_gateway(
-        self, call: Call, request: dict[str, object], token: str | None, not_grpc: NotGrpcError
+        self, call: Call, request: dict[str, object], token: str | None, not_grpc: NotGrpcError | UnansweredError
     ) -> dict[str, Any]:
         """Ask the JSON gateway, and stay with it once it answered as etcd does."""
         from clusterguard.etcd.gateway import JsonGateway
@@ -300,6 +300,15 @@ class EtcdMember:
             raise not_grpc from error
         self._gateway = gateway
         return answer
+
+    def _only_gateway_answers(self) -> bool:
+        """Return whether the gateway answers now, of which earlier calls made use."""
+        try:
+            return self._gateway is not None and bool(self._gateway.call(rpc.STATUS, {}, token=self._token))
+        except RpcError:
+            return True
+        except (BrokenAnswerError, EtcdUnavailableError):
+            return False
 
     def _broken_off(
         self, error: RpcError | EtcdUnavailableError, frames: SnapshotFrames

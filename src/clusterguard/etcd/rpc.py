@@ -163,17 +163,22 @@ def decode(shape: Shape, message: bytes) -> dict[str, Any]:
     Raises:
         BrokenAnswerError: It is no such protobuf.
     """
-    found = _zeros(shape)
-    by_number = {field.number: (name, field) for name, field in shape.items()}
+    values: dict[str, list[object]] = {name: [] for name in shape}
+    by_number = {field.number: (name, field.kind) for name, field in shape.items()}
     try:
         for number, content in fields_of(message):
             if number in by_number:
-                name, field = by_number[number]
-                value = _from_wire(field.kind, content)
-                found[name] = (*found[name], value) if field.repeated else value
+                name, kind = by_number[number]
+                values[name].append(_from_wire(kind, content))
     except (ValueError, TypeError, AttributeError) as error:  # the content has another type than the field
         raise BrokenAnswerError(str(error)) from error
-    return found
+    return {name: _told(field, values[name]) for name, field in shape.items()}
+
+
+def _told(field: Field, values: list[object]) -> object:
+    if field.repeated:
+        return tuple(values)
+    return values[-1] if values else _zero(field.kind)
 
 
 def _to_wire(field: Field, value: Any) -> bytes:  # noqa: ANN401 - the table tells the type

@@ -1,0 +1,228 @@
+"""Members that speak gRPC only, as etcdctl has no trouble with, and those of which only the JSON gateway is left."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from clusterguard.clusters import certificates
+from clusterguard.clusters.base import EtcdAccess
+from clusterguard.clusters.certificates import Authority
+from clusterguard.errors import EtcdAuthError, EtcdError
+from clusterguard.etcd import EtcdSnapshotter, rpc
+from clusterguard.etcd.grpc import GrpcChannel
+from clusterguard.etcd.member import EtcdMember
+from clusterguard.etcd.rpc import BrokenAnswerError
+from clusterguard.process import run
+from clusterguard.stores import LocalStore
+from etcd_member import member
+
+pytestmark = pytest.mark.programs
+
+PODS = ("/registry/pods/default/a", "/registry/pods/default/b")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+def gateway_answers(started):
+    """Return whether the client port has a gateway, which is what these members must lack."""
+    client_port = replace(started, http=started.endpoint)
+    try:
+        return client_port.request("POST", "/v3/maintenance/status", "{}")[0] == 200
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def ask_everything(started):
+    """Save, compare with the live member, and ask what else there is to ask."""
+    with EtcdMember(started.access, started.endpoint) as one:
+        status = one.status()
+        assert (status.revision, status.has_leader, status.is_learner, status.errors) == (2, True, False, ())
+        assert status.applied_index == status.raft_index > 0
+        assert one.count_keys(2) == len(PODS)
+        assert one.hash_kv(2).compact_revision == -1
+        assert one.member_name(status.member_id) == "m1"
+        assert (one.alarms(), one.disarm()) == ((), ())
+
+
+def save_and_verify(started, store):
+    snapshotter = EtcdSnapshotter(store=store, access=started.access)
+    snapshot = snapshotter.save("s")
+    assert (snapshot.revision, snapshot.total_keys, snapshot.member_name) == (2, len(PODS), "m1")
+    report = snapshotter.verify("s")
+    assert {check.name: check.ok for check in report.checks}["live HashKV"], report.to_text()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_member_without_a_gateway(etcd_program, tmp_path, store, tls):
+    with member(etcd_program, tmp_path / "etcd", tls=tls) as filled:
+        filled.put(*PODS)
+    with member(etcd_program, tmp_path / "etcd", tls=tls, flags=["--enable-grpc-gateway=false"]) as started:
+        assert not gateway_answers(started)
+        ask_everything(started)
+        save_and_verify(started, store)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_client_port_beside_one_for_http(etcd_program, tmp_path, store, tls):
+    with member(etcd_program, tmp_path / "etcd", tls=tls, own_http_port=True) as started:
+        started.put(*PODS)
+        assert not gateway_answers(started)
+        ask_everything(started)
+        save_and_verify(started, store)
+
+
+def for_servers_only(authority):
+    """Issue a certificate that the gateway, which dials its own etcd as a client, cannot use."""
+    both = certificates.x509.ExtendedKeyUsage
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(x509, "ExtendedKeyUsage", lambda _: both([ExtendedKeyUsageOID.SERVER_AUTH]))
+        return authority.issue("server", common_name="etcd")
+
+
+def test_a_certificate_for_servers_only(etcd_program, tmp_path, store):
+    with member(etcd_program, tmp_path / "etcd") as filled:
+        filled.put(*PODS)
+    with member(etcd_program, tmp_path / "etcd", tls=True, certificate=for_servers_only) as started:
+        assert not gateway_answers(started)
+        ask_everything(started)
+        save_and_verify(started, store)
+
+
+def test_an_answer_beyond_all_measure_is_given_up(etcd_program, tmp_path):
+    with member(etcd_program, tmp_path / "etcd") as started:
+        for number in range(5):
+            started.put(f"/big/{number}", value=b"x" * 1_000_000)
+        with contextlib.closing(GrpcChannel(started.access, started.endpoint, timeout_seconds=30)) as channel:
+            with pytest.raises(BrokenAnswerError, match="larger than"):
+                channel.call(rpc.RANGE, {"key": b"/big/0", "range_end": b"\0"}, token=None)
+            # The channel is as good as before.
+            assert channel.call(rpc.RANGE, {"key": b"/big/4", "range_end": b"\0"}, token=None)["count"] == 1
+
+
+# ---- the other way round: only HTTP/1.1 is left
+
+
+@contextlib.contextmanager
+def http_1_proxy(port, authority=None):
+    """A reverse proxy that passes nothing but HTTP/1.1, with TLS where there is an authority."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            inner = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            inner.request("POST", self.path, body, {"Authorization": self.headers.get("Authorization", "")})
+            answer = inner.getresponse()
+            data = answer.read()
+            inner.close()
+            self.send_response(answer.status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    if authority:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*authority.issue("proxy", common_name="proxy"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        scheme, ca = ("https", authority.file) if authority else ("http", None)
+        yield EtcdAccess(endpoints=(f"{scheme}://127.0.0.1:{server.server_port}",), ca=ca)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_behind_a_proxy_for_http_1_the_gateway_answers(plain, tmp_path, tls):
+    authority = Authority("proxy-ca", folder=tmp_path) if tls else None
+    with http_1_proxy(plain.port, authority) as access, EtcdMember(access, access.endpoints[0]) as one:
+        direct = EtcdMember(plain.access, plain.endpoint)
+        expected, found = direct.status(), one.status()
+        same = {"endpoint": "", "db_size": 0, "db_size_in_use": 0}  # the sizes move by themselves
+        assert replace(found, **same) == replace(expected, **same)
+        revision = plain.revision()
+        assert (one.count_keys(revision), one.hash_kv(revision)) == (30, direct.hash_kv(revision))
+        assert one.member_name(found.member_id) == "m1"
+        assert one.alarms() == ()
+        with pytest.raises(EtcdError, match="required revision is a future revision"):
+            one.hash_kv(revision + 1)
+
+
+def test_a_snapshot_can_be_verified_there_and_not_saved(plain, store):
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access)
+    snapshotter.save("s")
+    with http_1_proxy(plain.port) as access:
+        behind = EtcdSnapshotter(store=store, access=access)
+        assert {check.name: check.ok for check in behind.verify("s").checks}["live HashKV"]
+        with pytest.raises(EtcdError) as raised:
+            behind.save("t")
+    assert raised.value.code == "etcd-not-grpc"
+    assert "HTTP/2" in raised.value.hint
+    assert [each.name for each in snapshotter.list()] == ["s"]
+
+
+def test_the_port_for_http_is_told_from_the_client_port(etcd_program, tmp_path, store):
+    with member(etcd_program, tmp_path / "etcd", own_http_port=True) as started:
+        access = EtcdAccess(endpoints=(started.http,))
+        with pytest.raises(EtcdError) as raised:
+            EtcdSnapshotter(store=store, access=access).save("s")
+    assert raised.value.code == "etcd-not-grpc"
+    assert "--listen-client-urls" in raised.value.hint
+
+
+# ---- authentication
+
+
+@pytest.fixture(scope="module")
+def named(etcd_program, toolchain, tmp_path_factory):
+    """A member with authentication that wants certificates, whose common names are users: one of them may do all."""
+    with member(etcd_program, tmp_path_factory.mktemp("etcd") / "named", tls=True) as started:
+        started.put(*PODS)
+        for name in ("root", "reader", "clusterguard"):
+            started.ask("auth/user/add", {"name": name, "password": f"{name}-password"})
+        started.ask("auth/role/add", {"name": "root"})
+        started.ask("auth/user/grant", {"user": "root", "role": "root"})
+        etcdctl = toolchain.ensure("etcdctl")["etcdctl"]
+        access = started.access
+        words = [
+            etcdctl,
+            "--endpoints",
+            started.endpoint,
+            "--cacert",
+            access.ca,
+            "--cert",
+            access.cert,
+            "--key",
+            access.key,
+        ]
+        run([*words, "auth", "enable"], timeout_seconds=30)
+        yield started
+
+
+def test_user_and_password_count_more_than_the_name_in_the_certificate(named, store):
+    named_root = replace(named.access, username="root", password="root-password")
+    save_and_verify(replace(named, access=named_root), store)
+
+
+def test_a_name_in_the_certificate_that_may_not_is_told(named, store):
+    with pytest.raises(EtcdAuthError, match="permission denied") as raised:
+        EtcdSnapshotter(store=store, access=named.access).save("s")
+    assert "root role" in raised.value.hint
