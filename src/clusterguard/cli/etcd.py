@@ -133,6 +133,9 @@ def save(
         markup=False,
         soft_wrap=True,
     )
+    for remark in snapshot.remarks:
+        kind = "warning" if remark.warning else "note"
+        out.print(f"  {kind}: {remark.detail} ({remark.code})", markup=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -180,7 +183,7 @@ def verify(
     with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
         report = snapshotter.verify(name)
     if as_json:
-        checks = [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in report.checks]
+        checks = [{"name": c.name, "ok": c.ok, "detail": c.detail, "unasked": list(c.unasked)} for c in report.checks]
         typer.echo(json.dumps({"snapshot": name, "ok": report.ok, "checks": checks}, indent=2))
     else:
         typer.echo(report.to_text())

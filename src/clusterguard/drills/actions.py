@@ -230,7 +230,8 @@ def _snapshot(action: schema.EtcdSnapshot, run: Run, step: LoadedStep) -> str:
     name = action.name if action.storage is None else f"{action.name}-{run.run_id}"
     record = run.snapshotter(step.cluster, action.storage).save(name)
     run.snapshots[action.name] = TakenSnapshot(record=record, cluster=step.cluster, storages=(action.storage,))
-    return f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
+    remarks = "".join(f"; {remark.detail}" for remark in record.remarks)
+    return f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes{remarks}"
 
 
 @perform.register(schema.StoredBackup)

@@ -91,7 +91,7 @@ class JsonGateway:
         except (exceptions.ConnectionTimeoutError, exceptions.ConnectionFailedError) as error:
             raise EtcdUnavailableError(f"{self._endpoint}: {error}") from error
         except exceptions.Etcd3Exception as error:
-            raise _refusal(getattr(error, "detail_text", None) or str(error)) from error
+            raise _refusal(error, call) from error
         except requests.JSONDecodeError as error:
             raise BrokenAnswerError("it is not JSON") from error
         except requests.RequestException as error:
@@ -115,9 +115,12 @@ class JsonGateway:
         response.raw = io.BytesIO(body)
 
 
-def _refusal(detail: str) -> RpcError | BrokenAnswerError:
+def _refusal(error: exceptions.Etcd3Exception, call: Call) -> RpcError | BrokenAnswerError:
+    detail = getattr(error, "detail_text", None) or str(error)
     try:
         decoded = json.loads(detail)
         return RpcError(int(decoded["code"]), str(decoded.get("message") or decoded["error"]))
     except (ValueError, KeyError, TypeError):
+        if detail.strip() == "Not Found":  # as the gateways of 3.4 and early 3.5 say of HashKV
+            return BrokenAnswerError(f"this release of etcd has no {call.path} in its JSON gateway")
         return BrokenAnswerError(" ".join(detail.split())[:200])

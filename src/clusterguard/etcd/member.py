@@ -1,4 +1,4 @@
-"""One member of etcd: status, hashes, alarms, names, and the snapshot stream."""
+"""One member of etcd: status, hashes, alarms, and the snapshot stream."""
 
 from __future__ import annotations
 
@@ -183,13 +183,6 @@ class EtcdMember:
             self._ask(rpc.ALARM, action="DEACTIVATE", memberID=int(member_id, 16), alarm=kind)
         return disarmed
 
-    def member_name(self, member_id: str) -> str:
-        """Return the name of a member as this one knows it, or ``""`` when it does not."""
-        for member in self._ask(rpc.MEMBER_LIST, linearizable=False)["members"]:
-            if f"{member['ID']:x}" == member_id:
-                return str(member["name"])
-        return ""
-
     def stream_snapshot(
         self,
         take: Callable[[memoryview], object],
@@ -224,7 +217,7 @@ class EtcdMember:
         try:
             return self._logged_in(stream)
         except (NotGrpcError, UnansweredError) as error:
-            if not self._only_gateway_answers():
+            if self._gateway is None or not _answers(self._gateway):
                 raise
             raise EtcdError(
                 f"{self.endpoint}: only etcd's JSON gateway answers there, and a snapshot needs gRPC",
@@ -271,44 +264,27 @@ class EtcdMember:
 
     def _call(self, call: Call, request: dict[str, object], token: str | None) -> dict[str, Any]:
         try:
-            if self._gateway is not None:
-                return self._gateway.call(call, request, token=token)
-            try:
-                return self._grpc.call(call, request, token=token)
-            except (NotGrpcError, UnansweredError) as error:
-                return self._by_gateway(call, request, token, error)
+            if self._gateway is None:
+                try:
+                    return self._grpc.call(call, request, token=token)
+                except (NotGrpcError, UnansweredError) as error:
+                    self._gateway = self._found_gateway(error)
+            return self._gateway.call(call, request, token=token)
         except RpcError as error:
             raise self._refused(error) from error
         except BrokenAnswerError as error:
             message = f"{self.endpoint}: its answer to {call.path} cannot be read: {error}"
             raise EtcdError(message, hint=REACH_HINT) from error
 
-    def _by_gateway(
-        self, call: Call, request: dict[str, object], token: str | None, not_grpc: NotGrpcError | UnansweredError
-    ) -> dict[str, Any]:
-        """Ask the JSON gateway, and stay with it once it answered as etcd does."""
+    def _found_gateway(self, not_grpc: NotGrpcError | UnansweredError) -> JsonGateway:
+        """Return the JSON gateway, if that is what answers there."""
         from clusterguard.etcd.gateway import JsonGateway
 
         gateway = JsonGateway(self._access, self._url, timeout_seconds=self._timeout_seconds)
-        try:
-            answer = gateway.call(call, request, token=token)
-        except RpcError:
-            self._gateway = gateway
-            raise
-        except (BrokenAnswerError, EtcdUnavailableError) as error:
+        if not _answers(gateway):
             gateway.close()
-            raise not_grpc from error
-        self._gateway = gateway
-        return answer
-
-    def _only_gateway_answers(self) -> bool:
-        """Return whether the gateway answers now, of which earlier calls made use."""
-        try:
-            return self._gateway is not None and bool(self._gateway.call(rpc.STATUS, {}, token=self._token))
-        except RpcError:
-            return True
-        except (BrokenAnswerError, EtcdUnavailableError):
-            return False
+            raise not_grpc
+        return gateway
 
     def _broken_off(
         self, error: RpcError | EtcdUnavailableError, frames: SnapshotFrames
@@ -327,6 +303,16 @@ class EtcdMember:
         if self._access.username is not None and any(each in error.message for each in _LOG_IN_AGAIN):
             kind, hint = _LogInAgainError, "run it again; etcd's --auth-token-ttl says how long a token holds"
         return kind(f"{self.endpoint}: {error.message}", hint=hint, code=code)
+
+
+def _answers(gateway: JsonGateway) -> bool:
+    try:
+        gateway.call(rpc.STATUS, {}, token=None)
+    except RpcError:
+        return True  # a refusal is an answer, too
+    except (BrokenAnswerError, EtcdUnavailableError):
+        return False
+    return True
 
 
 class _LogInAgainError(EtcdAuthError):

@@ -19,7 +19,6 @@ __all__ = [
     "ALARM",
     "AUTHENTICATE",
     "HASH_KV",
-    "MEMBER_LIST",
     "RANGE",
     "SNAPSHOT",
     "STATUS",
@@ -131,15 +130,6 @@ RANGE: Final = Call(
         "count_only": Field(9, "bool"),
     },
     response={"header": _HEADER, "count": Field(4, "int")},
-)
-MEMBER_LIST: Final = Call(
-    method="/etcdserverpb.Cluster/MemberList",
-    path="cluster/member/list",
-    request={"linearizable": Field(1, "bool")},
-    response={
-        "header": _HEADER,
-        "members": Field(2, {"ID": Field(1, "uint"), "name": Field(2, "text")}, repeated=True),
-    },
 )
 AUTHENTICATE: Final = Call(
     method="/etcdserverpb.Auth/Authenticate",

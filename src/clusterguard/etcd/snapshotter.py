@@ -23,10 +23,11 @@ from clusterguard.errors import (
     SnapshotCorruptError,
     SnapshotError,
 )
+from clusterguard.etcd import remarks
 from clusterguard.etcd.integrity import TrailerChecker
 from clusterguard.etcd.spool import Spool
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.model.snapshot import CheckOutcome, Snapshot, SnapshotList, VerifyReport
+from clusterguard.model.snapshot import CheckOutcome, Remark, Snapshot, SnapshotList, VerifyReport
 from clusterguard.stores.transfer import files_of, local_copy, read_object
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.hashkv import HashKV
     from clusterguard.etcd.integrity import Integrity
     from clusterguard.etcd.member import EtcdMember, LiveHash, MemberStatus
+    from clusterguard.etcd.mvcc import StoreFacts
     from clusterguard.etcd.restore import RestorePlan, RestoreResult, RestoreStep
     from clusterguard.etcd.verification import FileEvidence
     from clusterguard.etcd.wire import SnapshotFrames
@@ -54,18 +56,34 @@ _LARGEST_RECORD = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """The member to save from, what it says about itself, and what the others said."""
+
+    member: EtcdMember
+    status: MemberStatus
+    others: tuple[MemberStatus, ...]
+    unasked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Contents:
     revision: int
     current_revision: int  # the one a member started from the file is at: a compaction may have left no record of it
-    storage_version: str | None
+    facts: StoreFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    total_keys: int
+    hashed: HashKV | LiveHash
+    refusal: str = ""  # why etcd did not say, so that the file was walked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Received:
     integrity: Integrity
     contents: _Contents
-    total_keys: int
-    hashed: HashKV | LiveHash
+    measured: _Measured
 
 
 class EtcdSnapshotter:
@@ -134,10 +152,10 @@ class EtcdSnapshotter:
         leftover = self._has(name + _DATABASE)
         # Whoever left it may still be at work: its bytes are let be until our record has made the name ours.
         key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
-        with self._member() as (gateway, member):
-            received = self._receive(key, gateway, needed=member.db_size)
+        with self._chosen() as chosen:
+            received = self._receive(key, chosen)
             with self._removed_on_failure(key):
-                record = self._describe(name, key, taken, gateway, member, received, annotate(key))
+                record = _describe(name, key, taken, chosen, received, annotate(key))
                 with self._store.put(name + _RECORD) as writer:
                     writer.write(record.to_json().encode())
         if leftover:
@@ -313,7 +331,7 @@ class EtcdSnapshotter:
         return True
 
     @contextmanager
-    def _member(self) -> Iterator[tuple[EtcdMember, MemberStatus]]:
+    def _chosen(self) -> Iterator[_Chosen]:
         """Choose the one member to save from."""
         from clusterguard.etcd.member import EtcdMember
 
@@ -322,40 +340,47 @@ class EtcdSnapshotter:
         if not endpoints:
             raise ConfigError("no etcd to save from: the list of endpoints is empty", hint="name at least one")
         with ExitStack() as stack:
-            candidates: list[tuple[EtcdMember, MemberStatus]] = []
-            failures: list[ClusterGuardError] = []
+            candidates: list[tuple[MemberStatus, EtcdMember]] = []
+            failures: list[EtcdError] = []
             for endpoint in endpoints:
-                gateway = stack.enter_context(EtcdMember(access, endpoint))
+                member = stack.enter_context(EtcdMember(access, endpoint))
                 try:
-                    candidates.append((gateway, gateway.status()))
+                    candidates.append((member.status(), member))
                 except EtcdError as error:
                     failures.append(error)
             if not candidates:
                 raise failures[0]
             # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
-            yield max(candidates, key=lambda pair: (not pair[1].is_learner, pair[1].revision))
+            status, member = max(candidates, key=lambda pair: (not pair[0].is_learner, pair[0].revision))
+            others = tuple(other for other, _ in candidates if other is not status)
+            unasked = tuple(error.message for error in failures)
+            yield _Chosen(member=member, status=status, others=others, unasked=unasked)
 
-    def _receive(self, key: str, gateway: EtcdMember, *, needed: int) -> _Received:
+    def _receive(self, key: str, chosen: _Chosen) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
+        member = chosen.member
         own_file = files_of(self._store)
         if own_file is not None:
             with self._store.put(key) as file:
-                integrity = self._stream(gateway, file, task=f"saving {key}")
+                integrity = self._stream(member, file, task=f"saving {key}")
             with self._removed_on_failure(key):
-                return self._look_into(own_file(key), key, gateway, integrity)
-        with self._store.put(key) as writer, Spool(writer, scratch=self._scratch, needed=needed) as spool:
-            integrity = self._stream(gateway, spool, task=f"saving {key}")
+                return self._look_into(own_file(key), key, member, integrity)
+        with (
+            self._store.put(key) as writer,
+            Spool(writer, scratch=self._scratch, needed=chosen.status.db_size) as spool,
+        ):
+            integrity = self._stream(member, spool, task=f"saving {key}")
             # While the file is at hand: what the store has of it may be sealed, and the key to it elsewhere.
-            received = self._look_into(spool.path, key, gateway, integrity)
+            received = self._look_into(spool.path, key, member, integrity)
             spool.finish()
             return received
 
-    def _look_into(self, path: Path, key: str, gateway: EtcdMember, integrity: Integrity) -> _Received:
+    def _look_into(self, path: Path, key: str, member: EtcdMember, integrity: Integrity) -> _Received:
         contents = _contents(path)
-        total_keys, hashed = self._measure(path, key, gateway, contents.current_revision)
-        return _Received(integrity=integrity, contents=contents, total_keys=total_keys, hashed=hashed)
+        measured = self._measure(path, key, member, contents.current_revision)
+        return _Received(integrity=integrity, contents=contents, measured=measured)
 
-    def _stream(self, gateway: EtcdMember, sink: ObjectWriter, *, task: str) -> Integrity:
+    def _stream(self, member: EtcdMember, sink: ObjectWriter, *, task: str) -> Integrity:
         checker = TrailerChecker()
         batch = bytearray()
         told = time.monotonic()
@@ -378,52 +403,21 @@ class EtcdSnapshotter:
                 total = frames.received + (frames.remaining or 0)
                 self._progress(Progress(task=task, done=frames.received, total=total, unit="bytes"))
 
-        frames = gateway.stream_snapshot(take, watch=watch)
+        frames = member.stream_snapshot(take, watch=watch)
         flush()
         done = frames.received
         self._progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
         return checker.finish()
 
-    def _describe(
-        self,
-        name: str,
-        key: str,
-        taken: datetime,
-        gateway: EtcdMember,
-        member: MemberStatus,
-        received: _Received,
-        notes: Mapping[str, Any],
-    ) -> Snapshot:
-        integrity, contents, hashed = received.integrity, received.contents, received.hashed
-        return Snapshot(
-            name=name,
-            key=key,
-            taken=taken,
-            revision=contents.revision,
-            total_keys=received.total_keys,
-            size=integrity.size,
-            sha256=integrity.sha256,
-            etcd_version=member.version,
-            storage_version=contents.storage_version,
-            cluster_id=member.cluster_id,
-            member_id=member.member_id,
-            member_name=gateway.member_name(member.member_id),
-            endpoint=member.endpoint,
-            hash_kv=hashed.hash,
-            hash_revision=hashed.hash_revision,
-            compact_revision=hashed.compact_revision,
-            extra=MappingProxyType(dict(notes)),
-        )
-
-    def _measure(self, path: Path, key: str, gateway: EtcdMember, revision: int) -> tuple[int, HashKV | LiveHash]:
+    def _measure(self, path: Path, key: str, member: EtcdMember, revision: int) -> _Measured:
         """Count and hash the live keys: etcd does both in a moment; walking the file is the slow way."""
         try:
-            return gateway.count_keys(revision), gateway.hash_kv(revision)
-        except EtcdError:  # compacted already, or a user who may save but not read
+            return _Measured(total_keys=member.count_keys(revision), hashed=member.hash_kv(revision))
+        except EtcdError as error:  # compacted already, a learner, or a user who may save but not read
             from clusterguard.etcd.verification import verify_file
 
             structure = verify_file(path, name=key, progress=self._progress).structure
-            return structure.client_keys, structure.hash_kv
+            return _Measured(total_keys=structure.client_keys, hashed=structure.hash_kv, refusal=error.message)
 
     def _evidence(self, path: Path, snapshot: Snapshot) -> FileEvidence:
         from clusterguard.etcd.verification import verify_file
@@ -442,33 +436,73 @@ class EtcdSnapshotter:
         if self._access is None:
             return CheckOutcome(name="live HashKV", ok=None, detail="not asked: no etcd was named")
         revision = evidence.structure.hash_kv.hash_revision
-        told: list[str] = []
+        unasked: list[str] = []
         equal = 0
         for endpoint in self._access.endpoints:
             try:
-                with EtcdMember(self._access, endpoint) as gateway:
-                    live = gateway.hash_kv(revision)
-            except (EtcdError, ConfigError) as error:  # a certificate that cannot be read is no trouble of the file's
-                told.append(error.message)
+                with EtcdMember(self._access, endpoint) as member:
+                    live = member.hash_kv(revision)
+            except EtcdError as error:
+                unasked.append(error.message)
                 continue
             ours = _hash_to_compare(evidence.structure.hash_kv, live, path)
             if ours is None:
-                told.append(
+                unasked.append(
                     f"{endpoint}: its hash is of compaction {live.compact_revision}, which the file cannot match"
                 )
             elif ours != live.hash:
                 detail = f"{endpoint} has {live.hash} at revision {revision}, the file {ours}: not the same data"
-                return CheckOutcome(name="live HashKV", ok=False, detail=detail)
+                return _live(ok=False, detail=detail, unasked=unasked)
             else:
                 equal += 1
         if not equal:
-            return CheckOutcome(name="live HashKV", ok=None, detail="could not be asked: " + "; ".join(told))
-        return CheckOutcome(name="live HashKV", ok=True, detail=f"equal at revision {revision} on {equal} member(s)")
+            return _live(ok=None, detail="", unasked=unasked)
+        return _live(ok=True, detail=f"equal at revision {revision} on {equal} member(s)", unasked=unasked)
 
     def _reachable(self) -> EtcdAccess:
         if self._access is None:
             raise ConfigError("no etcd to save from", hint="name its endpoint and certificates")
         return self._access
+
+
+def _describe(
+    name: str, key: str, taken: datetime, chosen: _Chosen, received: _Received, notes: Mapping[str, Any]
+) -> Snapshot:
+    status, facts, hashed = chosen.status, received.contents.facts, received.measured.hashed
+    names = {member.id: member.name for member in facts.members}
+    return Snapshot(
+        name=name,
+        key=key,
+        taken=taken,
+        revision=received.contents.revision,
+        total_keys=received.measured.total_keys,
+        size=received.integrity.size,
+        sha256=received.integrity.sha256,
+        etcd_version=status.version,
+        storage_version=facts.storage_version,
+        cluster_id=status.cluster_id,
+        member_id=status.member_id,
+        member_name=names.get(status.member_id, ""),
+        endpoint=status.endpoint,
+        hash_kv=hashed.hash,
+        hash_revision=hashed.hash_revision,
+        compact_revision=hashed.compact_revision,
+        remarks=tuple(_remarks(chosen, received)),
+        extra=MappingProxyType(dict(notes)),
+    )
+
+
+def _remarks(chosen: _Chosen, received: _Received) -> Iterator[Remark]:
+    yield from remarks.of_database(received.contents.facts)
+    yield from remarks.of_members(chosen.status, chosen.others, chosen.unasked)
+    if received.measured.refusal:
+        yield Remark(code="hash-of-file", detail=f"HashKV is the file's own: {received.measured.refusal}")
+
+
+def _live(*, ok: bool | None, detail: str, unasked: list[str]) -> CheckOutcome:
+    not_asked = "could not be asked: " + "; ".join(unasked) if unasked else ""
+    detail = "; ".join(part for part in (detail, not_asked) if part)
+    return CheckOutcome(name="live HashKV", ok=ok, detail=detail, unasked=tuple(unasked))
 
 
 def _restorable(cluster: Cluster) -> tuple[ControlPlane, EtcdAccess]:
@@ -507,7 +541,7 @@ def _contents(path: Path) -> _Contents:
         return _Contents(
             revision=revision,
             current_revision=current_revision(revision, facts.compacted),
-            storage_version=facts.storage_version,
+            facts=facts,
         )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from clusterguard.errors import ClusterGuardError
 
-__all__ = ["FORMAT", "CheckOutcome", "Checked", "Snapshot", "SnapshotList", "VerifyReport"]
+__all__ = ["FORMAT", "CheckOutcome", "Checked", "Remark", "Snapshot", "SnapshotList", "VerifyReport"]
 
 FORMAT: Final = 1
 _TEXT, _OPTIONAL_TEXT, _NUMBER = "text", "text or null", "a whole number"
@@ -40,6 +40,28 @@ _KINDS: Final[Mapping[str, str]] = {
 _MAY_BE_MINUS_ONE: Final = frozenset({"compact_revision"})
 
 
+# Remarks after which somebody should do something.
+_WARNINGS: Final = frozenset({"alarm-nospace", "alarm-corrupt", "learner", "no-leader", "behind"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What to know about a snapshot that is whole, and about the member that sent it.
+
+    Attributes:
+        code: Stable name; docs/reference/errors.md has them all.
+        detail: In words.
+    """
+
+    code: str
+    detail: str
+
+    @property
+    def warning(self) -> bool:
+        """Whether somebody should do something about it."""
+        return self.code in _WARNINGS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The record that is stored beside a snapshot.
@@ -61,6 +83,7 @@ class Snapshot:
         hash_revision: The revision a member started from it is at.
         compact_revision: The compaction that HashKV presupposes; -1 if there was none.
         endpoint: Where it was read from; never with credentials.
+        remarks: What was noticed when it was saved.
         extra: Fields written by a later release, kept as they are.
 
     Raises:
@@ -83,6 +106,7 @@ class Snapshot:
     hash_revision: int
     compact_revision: int
     endpoint: str
+    remarks: tuple[Remark, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +118,8 @@ class Snapshot:
     def to_json(self) -> str:
         """Return the record as a JSON object, readable by people."""
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "extra"}
-        document = {"format": FORMAT, **own, "taken": self.taken.isoformat(), **self.extra}
+        remarks = [{"code": remark.code, "detail": remark.detail} for remark in self.remarks]
+        document = {"format": FORMAT, **own, "taken": self.taken.isoformat(), "remarks": remarks, **self.extra}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -107,10 +132,10 @@ class Snapshot:
         """
         document = _parse(text)
         values = {name: _required(document, name, kind) for name, kind in _KINDS.items()}
-        known = {*_KINDS, "taken", "format"}
+        known = {*_KINDS, "taken", "remarks", "format"}
         extra = {name: value for name, value in document.items() if name not in known}
         try:
-            return cls(taken=_taken(document), extra=MappingProxyType(extra), **values)
+            return cls(taken=_taken(document), remarks=_remarks(document), extra=MappingProxyType(extra), **values)
         except ConfigError as error:
             raise _wrong(error.message) from error
 
@@ -140,11 +165,13 @@ class CheckOutcome:
         name: What was asked, such as "sha256 trailer".
         ok: The answer, or None where it could not be asked; then ``detail`` says why.
         detail: What was seen.
+        unasked: Of several who were asked, those who gave no answer, and why; ``detail`` names them, too.
     """
 
     name: str
     ok: bool | None
     detail: str
+    unasked: tuple[str, ...] = ()
 
 
 class Checked:
@@ -243,6 +270,13 @@ def _taken(document: Mapping[str, Any]) -> datetime:
     if taken.tzinfo is None:
         raise _wrong(f"taken is {json.dumps(text)[:60]}, without a zone")
     return taken.astimezone(UTC)
+
+
+def _remarks(document: Mapping[str, Any]) -> tuple[Remark, ...]:
+    try:
+        return tuple(Remark(code=str(each["code"]), detail=str(each["detail"])) for each in document.get("remarks", ()))
+    except (TypeError, KeyError) as error:
+        raise _wrong(f"remarks is {json.dumps(document['remarks'])[:60]}, not a list of codes and details") from error
 
 
 def _wrong(problem: str) -> SnapshotCorruptError:

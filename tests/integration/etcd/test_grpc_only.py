@@ -52,7 +52,6 @@ def ask_everything(started):
         assert status.applied_index == status.raft_index > 0
         assert one.count_keys(2) == len(PODS)
         assert one.hash_kv(2).compact_revision == -1
-        assert one.member_name(status.member_id) == "m1"
         assert (one.alarms(), one.disarm()) == ((), ())
 
 
@@ -160,7 +159,6 @@ def test_behind_a_proxy_for_http_1_the_gateway_answers(plain, tmp_path, tls):
         assert replace(found, **same) == replace(expected, **same)
         revision = plain.revision()
         assert (one.count_keys(revision), one.hash_kv(revision)) == (30, direct.hash_kv(revision))
-        assert one.member_name(found.member_id) == "m1"
         assert one.alarms() == ()
         with pytest.raises(EtcdError, match="required revision is a future revision"):
             one.hash_kv(revision + 1)

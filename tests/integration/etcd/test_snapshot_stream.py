@@ -319,7 +319,6 @@ def test_root_gets_a_snapshot(guarded):
     with EtcdMember(guarded, guarded.endpoints[0]) as member:
         assert member.status().revision == 2
         assert member.count_keys(2) == 1
-        assert member.member_name(member.status().member_id) == "m1"
 
 
 @pytest.mark.parametrize("ask", [lambda one: one.count_keys(2), lambda one: one.stream_snapshot(lambda _: None)])

@@ -32,6 +32,7 @@ from clusterguard.errors import (
     StoreError,
 )
 from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.etcd.member import EtcdMember
 from clusterguard.process import run
 from clusterguard.stores import LocalStore, PrefixedStore
 from clusterguard.stores.memory import MemoryStore
@@ -144,10 +145,58 @@ def test_a_snapshot_saved_while_others_write_is_proven(plain, local):
     assert len({report.snapshot.revision for report in reports}) == 5
 
 
-def test_a_dead_member_is_passed_over(plain, local):
+def remarks(snapshot):
+    return [remark.code for remark in snapshot.remarks]
+
+
+def test_a_dead_member_is_passed_over_and_named(plain, local):
     dead = f"http://127.0.0.1:{free_port()}"
     access = replace(plain.access, endpoints=(dead, plain.endpoint))
-    assert EtcdSnapshotter(store=local, access=access).save("s").endpoint == plain.endpoint
+    snapshotter = EtcdSnapshotter(store=local, access=access)
+    snapshot = snapshotter.save("s")
+    assert (snapshot.endpoint, remarks(snapshot)) == (plain.endpoint, ["member-unasked"])
+    assert dead in snapshot.remarks[0].detail
+    assert snapshotter.find("s").remarks == snapshot.remarks
+    live = snapshotter.verify("s").checks[-1]
+    assert (live.name, live.ok, len(live.unasked)) == ("live HashKV", True, 1)
+    assert dead in live.unasked[0]
+    assert dead in live.detail
+
+
+def test_a_learner_alone_is_saved_from_and_told(etcd_program, tmp_path, local):
+    with member(etcd_program, tmp_path / "voter") as voter:
+        voter.put("/a", "/b")
+        with member(etcd_program, tmp_path / "learner", add_to=voter) as learner:
+            snapshotter = EtcdSnapshotter(store=local, access=learner.access)
+            snapshot = snapshotter.save("s")
+            assert (snapshot.revision, snapshot.total_keys, snapshot.member_name) == (2, 2, "learner")
+            assert remarks(snapshot) == ["learner", "hash-of-file"]
+            report = snapshotter.verify("s")
+            assert (report.ok, outcomes(report)["live HashKV"]) == (True, None)
+            both = replace(voter.access, endpoints=(learner.endpoint, voter.endpoint))
+            snapshotter = EtcdSnapshotter(store=local, access=both)
+            assert (snapshotter.save("t").member_name, remarks(snapshotter.find("t"))) == ("m1", [])
+            live = snapshotter.verify("s").checks[-1]
+            assert (live.ok, len(live.unasked)) == (True, 1)
+            assert learner.endpoint in live.unasked[0]
+
+
+def test_an_alarm_and_authentication_are_told(etcd_program, tmp_path, local):
+    with member(etcd_program, tmp_path / "etcd") as etcd:
+        etcd.put("/a")
+        etcd.ask("auth/user/add", {"name": "root", "password": "root-password"})
+        etcd.ask("auth/role/add", {"name": "root"})
+        etcd.ask("auth/user/grant", {"user": "root", "role": "root"})
+        identity = f"{int(etcd.ask('maintenance/status', {})['header']['member_id']):x}"
+        etcd.ask("maintenance/alarm", {"action": "ACTIVATE", "memberID": int(identity, 16), "alarm": "NOSPACE"})
+        etcd.ask("auth/enable", {})
+        access = replace(etcd.access, username="root", password="root-password")
+        snapshot = EtcdSnapshotter(store=local, access=access).save("s")
+        assert remarks(snapshot) == ["alarm-nospace", "authentication-on"]
+        assert identity in snapshot.remarks[0].detail
+        with EtcdMember(access, etcd.endpoint) as one:
+            assert one.alarms() == one.disarm() == (f"NOSPACE on {identity}",)
+            assert one.alarms() == ()
 
 
 def test_a_chosen_member_is_not_replaced_by_another(plain, local):
@@ -174,11 +223,13 @@ def test_a_member_that_lost_its_quorum_is_still_saved(etcd_program, tmp_path, lo
     with member(etcd_program, tmp_path / "etcd") as etcd:
         etcd.put("/registry/pods/default/web")
         etcd.ask("cluster/member/add", {"peerURLs": [f"http://127.0.0.1:{free_port()}"]})  # it never comes
+        while etcd.ask("maintenance/status", {}).get("leader", "0") != "0":
+            time.sleep(0.05)
         snapshotter = EtcdSnapshotter(store=local, access=etcd.access)
         with monkeypatch.context() as patch:
             patch.setattr("clusterguard.etcd.verification.verify_file", pytest.fail)  # the slow way round
             snapshot = snapshotter.save("s")
-        assert (snapshot.total_keys, snapshot.member_name) == (1, "m1")
+        assert (snapshot.total_keys, snapshot.member_name, remarks(snapshot)) == (1, "m1", ["no-leader"])
         assert outcomes(snapshotter.verify("s"))["live HashKV"]
 
 

@@ -254,7 +254,9 @@ class FakeSnapshotter:
         self.cluster.saving()
         self.cluster.snapshots[name] = copy.deepcopy(dict(self.cluster.api.objects))
         self.cluster.saved()
-        return SimpleNamespace(name=name, key=f"{name}.db", revision=7, total_keys=3, size=1234, sha256="0" * 64)
+        return SimpleNamespace(
+            name=name, key=f"{name}.db", revision=7, total_keys=3, size=1234, sha256="0" * 64, remarks=()
+        )
 
     def verify(self, name):
         self._fail("verify")

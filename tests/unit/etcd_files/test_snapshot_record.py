@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError, SnapshotCorruptError
-from clusterguard.model.snapshot import CheckOutcome, Snapshot, VerifyReport
+from clusterguard.model.snapshot import CheckOutcome, Remark, Snapshot, VerifyReport
 
 VALUES = {
     "name": "before-upgrade",
@@ -52,6 +52,23 @@ def test_fields_of_a_later_release_are_kept() -> None:
     snapshot = Snapshot.from_json(json.dumps(document))
     assert snapshot.extra == {"encryption": {"key": "k1"}}
     assert json.loads(snapshot.to_json()) == document
+
+
+def test_remarks_survive_and_a_record_from_before_them_has_none() -> None:
+    remarks = (Remark(code="learner", detail="it lags"), Remark(code="authentication-on", detail="it is on"))
+    snapshot = Snapshot(**VALUES, remarks=remarks)
+    assert Snapshot.from_json(snapshot.to_json()) == snapshot
+    assert [remark.warning for remark in remarks] == [True, False]
+    document = json.loads(SNAPSHOT.to_json())
+    del document["remarks"]
+    assert Snapshot.from_json(json.dumps(document)).remarks == ()
+
+
+@pytest.mark.parametrize("found", [7, None, ["learner"], [{"code": "learner"}]])
+def test_remarks_that_are_none_are_refused(found: object) -> None:
+    document = json.loads(SNAPSHOT.to_json()) | {"remarks": found}
+    with pytest.raises(SnapshotCorruptError, match="cannot be read: remarks"):
+        Snapshot.from_json(json.dumps(document))
 
 
 def test_a_time_in_another_zone_is_read_as_utc() -> None:

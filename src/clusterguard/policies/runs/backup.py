@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.model.catalog import BackupEntry
     from clusterguard.model.policy import Source
+    from clusterguard.model.snapshot import Snapshot
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
@@ -59,6 +60,7 @@ def _(source: EtcdSource, session: Session) -> None:
         task.detail = f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes" + (
             f", {entry.size:,} stored; {task.detail}" if entry.size != record.size else f"; {task.detail}"
         )
+        _tell_remarks(task, record)
 
 
 @back_up.register(VeleroSource)
@@ -116,6 +118,14 @@ def _notes(source: str, stored: SealedObject, session: Session) -> Mapping[str, 
         "stored_sha256": stored.sha256,
         "stored_size": stored.size,
     }
+
+
+def _tell_remarks(task: Task, record: Snapshot) -> None:
+    """Say what was noticed beside the backup itself; what is wrong with the backup counts more."""
+    for remark in sorted(record.remarks, key=lambda remark: not remark.warning):
+        task.detail += f"; {remark.detail}"
+        if remark.warning and task.outcome == "ok":
+            task.outcome, task.code = "warning", remark.code
 
 
 def _judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None:
