@@ -1,10 +1,11 @@
-"""A TCP proxy in front of etcd that lets the gateway's calls pass and harms the snapshot stream."""
+"""A TCP proxy in front of etcd that lets HTTP/1 pass and harms gRPC."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+from collections import Counter
 from contextlib import contextmanager
 
 _PREFACE = b"PRI * HTTP/2"  # how an HTTP/2 connection begins, and no other does
@@ -93,12 +94,18 @@ def proxy(port):
 
 
 def end_of_stream(sent):
-    """Return where the frame that ends the call ends: everything before it is needed."""
-    at, end = 0, 0
+    """Return where the frame that ends the snapshot's call ends: everything before it is needed.
+
+    One connection has several calls; the snapshot is the one with most bytes.
+    """
+    at, ends, sizes = 0, {}, Counter()
     while at + 9 <= len(sent):
         length, kind, flags = int.from_bytes(sent[at : at + 3], "big"), sent[at + 3], sent[at + 4]
+        call = int.from_bytes(sent[at + 5 : at + 9], "big")
         at += 9 + length
+        if call:
+            sizes[call] += length
         if kind == 1 and flags & 1:  # HEADERS with END_STREAM: gRPC's trailers
-            end = at
-    assert end, "the stream was not whole"
-    return end
+            ends[call] = at
+    assert ends, "the stream was not whole"
+    return ends[max(sizes, key=sizes.get)]
