@@ -18,6 +18,7 @@ from clusterguard.cli.options import (
     KeyOption,
     KubeconfigOption,
     PasswordFileOption,
+    ScratchOption,
     StoreOption,
     UserOption,
     etcd_access,
@@ -28,6 +29,7 @@ from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.clusters.existing import ExistingCluster
@@ -115,6 +117,7 @@ def save(
     store: StoreOption,
     name: Annotated[str | None, typer.Argument(help="What to call it; by default etcd- and the time.")] = None,
     cluster: ClusterOption = "",
+    scratch: ScratchOption = None,
     as_json: _Json = False,
     *,
     reach: _Reach,
@@ -122,7 +125,7 @@ def save(
     """Save a snapshot of one member into the store, checked while it is written."""
     from clusterguard.terminal import out
 
-    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster, scratch) as snapshotter:
         snapshot = snapshotter.save(name)
     if as_json:
         typer.echo(snapshot.to_json(), nl=False)
@@ -175,12 +178,13 @@ def verify(
     name: _Name,
     store: StoreOption,
     cluster: ClusterOption = "",
+    scratch: ScratchOption = None,
     as_json: _Json = False,
     *,
     reach: _Reach,
 ) -> None:
     """Read a snapshot back and prove it. Exit code 1: it is not intact."""
-    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster) as snapshotter:
+    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster, scratch) as snapshotter:
         report = snapshotter.verify(name)
     if as_json:
         checks = [{"name": c.name, "ok": c.ok, "detail": c.detail, "unasked": list(c.unasked)} for c in report.checks]
@@ -201,6 +205,7 @@ def restore(
     data_dir: Annotated[
         str, typer.Option(help="Restore into this directory of the node instead of the live one.", metavar="PATH")
     ] = "",
+    scratch: ScratchOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print every command in order, and touch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     *,
@@ -219,7 +224,7 @@ def restore(
     # No bars here: they and the steps would write over each other.
     with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
         target = _reached(named, reach, stack, data_dir=data_dir)
-        snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd)
+        snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd, scratch=scratch)
         snapshot = snapshotter.find(name)
         if plan:
             typer.echo(snapshotter.plan_restore(name, target).to_text())
@@ -283,7 +288,9 @@ def _reached(cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str
 
 
 @contextmanager
-def _snapshotter(store: str, access: EtcdAccess | None, cluster: str) -> Iterator[EtcdSnapshotter]:
+def _snapshotter(
+    store: str, access: EtcdAccess | None, cluster: str, scratch: Path | None = None
+) -> Iterator[EtcdSnapshotter]:
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.stores import open_store
     from clusterguard.terminal import progress_sink
@@ -292,4 +299,4 @@ def _snapshotter(store: str, access: EtcdAccess | None, cluster: str) -> Iterato
         progress = stack.enter_context(progress_sink())
         if access is None and cluster:
             access = stack.enter_context(opened(cluster, kubeconfig=None, progress=progress)).etcd
-        yield EtcdSnapshotter(store=open_store(store), access=access, progress=progress)
+        yield EtcdSnapshotter(store=open_store(store), access=access, progress=progress, scratch=scratch)

@@ -28,6 +28,7 @@ __all__ = [
     "KeyOption",
     "KubeconfigOption",
     "PasswordFileOption",
+    "ScratchOption",
     "StoreOption",
     "UserOption",
     "etcd_access",
@@ -58,6 +59,15 @@ UserOption = Annotated[str | None, typer.Option("--user", help="User of etcd's o
 PasswordFileOption = Annotated[
     Path | None,
     typer.Option("--password-file", help="File with the user's password; or set ETCDCTL_PASSWORD."),
+]
+
+ScratchOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--scratch",
+        help="Folder with room for a whole database, by default TMPDIR or /var/tmp. Stores that are folders need none.",
+        metavar="DIR",
+    ),
 ]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clusterguard.cli.options import ScratchOption
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def run(
     ] = None,
     wait: _Wait = "",
     trust_clock: _TrustClock = False,
+    scratch: ScratchOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only what is not well, as cron likes it.")] = False,
     as_json: _Json = False,
 ) -> None:
@@ -54,8 +57,9 @@ def run(
 
     parts = _parts(step, PARTS)
     view = RunView(err if as_json else out, quiet=quiet)
+    read = _read(policy)
     runner = PolicyRunner(
-        policy=_read(policy),
+        policy=replace(read, scratch=str(scratch.absolute())) if scratch else read,
         environ=os.environ,
         tell=view,
         wait_seconds=_seconds(wait),

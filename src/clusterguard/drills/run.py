@@ -64,6 +64,7 @@ class DrillSettings:
         longest_wait: The most that any check of ``verify`` may take; None for what the file says.
         evidence: Folder for the journal and the result of each run; None for none.
         stored: Finds the backups of policies; None where drills of a ``storedBackup`` are not run.
+        scratch: Folder for databases on their way, by default that of `scratch_folder`.
         open: Opens a cluster by its word; tests and fixtures may hand out one that already runs.
     """
 
@@ -76,6 +77,7 @@ class DrillSettings:
     longest_wait: timedelta | None = None
     evidence: Path | None = None
     stored: StoredBackups | None = None
+    scratch: Path | None = None
     open: Callable[[str], Cluster] | None = None
 
 
@@ -279,12 +281,14 @@ class Run:
     def snapshotter(self, cluster: str | None, storage: str | None) -> EtcdSnapshotter:
         """Return a snapshotter between a cluster's etcd and a storage."""
         access = self.clusters[cluster].etcd if cluster else None
-        return EtcdSnapshotter(store=self.store(storage), access=access, progress=self.tell)
+        return self._snapshotter(self.store(storage), access)
 
     def snapshotter_of(self, taken: TakenSnapshot, *, access: EtcdAccess | None = None) -> EtcdSnapshotter:
         """Return a snapshotter that has a snapshot, wherever it is."""
-        store = taken.store or self.store(taken.storages[0])
-        return EtcdSnapshotter(store=store, access=access, progress=self.tell)
+        return self._snapshotter(taken.store or self.store(taken.storages[0]), access)
+
+    def _snapshotter(self, store: ObjectStore, access: EtcdAccess | None) -> EtcdSnapshotter:
+        return EtcdSnapshotter(store=store, access=access, progress=self.tell, scratch=self.settings.scratch)
 
     @property
     def folder(self) -> Path:

@@ -250,6 +250,7 @@ class Policy:
         notifications: Who is told.
         metrics: Where metrics go.
         heartbeat: Who alarms when nothing is heard; None for nobody.
+        scratch: Folder for databases on their way; empty for the default one of `scratch_folder`.
     """
 
     name: str
@@ -269,6 +270,7 @@ class Policy:
     notifications: tuple[Notification, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     heartbeat: Heartbeat | None = None
+    scratch: str = ""
 
     def source(self, name: str) -> Source:
         """Return one source.

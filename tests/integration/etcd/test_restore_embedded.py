@@ -336,6 +336,7 @@ RESTORING = """
     from clusterguard.clusters import EmbeddedCluster
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.stores import LocalStore
+    from clusterguard.stores.sealing import Seal, SealedStore
 
     home, store, name, when = sys.argv[1:]
     def die(*_):
@@ -349,7 +350,9 @@ RESTORING = """
     Path.rename = renamed
     cluster = EmbeddedCluster.attach("kept", home=Path(home))
     print("attached", flush=True)
-    snapshotter = EtcdSnapshotter(store=LocalStore(Path(store)), access=cluster.etcd)
+    # One that gives no files of its own: the snapshot goes through the scratch folder.
+    store = SealedStore(LocalStore(Path(store)), Seal())
+    snapshotter = EtcdSnapshotter(store=store, access=cluster.etcd)
     snapshotter.restore(name, cluster, watch=lambda step: step.name == when and die())
 """
 MOMENTS = {
@@ -381,11 +384,14 @@ def kept(toolchain, tmp_path_factory):
     assert list(home.iterdir()) == []
 
 
-def killed_restore(home, world, when):
-    """Run a restore in a process of its own that kills itself at a moment."""
+def killed_restore(home, world, when, temporary):
+    """Run a restore in a process of its own that kills itself at a moment; the opened snapshot goes with it."""
+    temporary.mkdir()
+    environ = {**os.environ, "TMPDIR": str(temporary)}
     argv = [sys.executable, "-c", textwrap.dedent(RESTORING), home, world.store.local_path(f"{world.name}.db").parent]
-    process = subprocess.Popen([*map(str, argv), world.name, when], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*map(str, argv), world.name, when], stdout=subprocess.PIPE, text=True, env=environ)
     assert process.communicate(timeout=120)[0] == "attached\n"
+    assert list(temporary.iterdir()) == []
     assert process.returncode == -signal.SIGKILL, "it was over before that moment came"
 
 
@@ -395,7 +401,7 @@ def killed_restore(home, world, when):
 def test_a_restore_killed_at_any_moment_is_recovered_from(kept, tmp_path, when):
     world = World(EmbeddedCluster.attach("kept", home=kept), tmp_path / "store")
     world.snapshot()
-    killed_restore(kept, world, when)
+    killed_restore(kept, world, when, tmp_path / "tmp")
     world.cluster.close()
     world.cluster = EmbeddedCluster.attach("kept", home=kept)
     world.assert_serving(MOMENTS[when])

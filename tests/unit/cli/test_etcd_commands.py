@@ -2,6 +2,8 @@
 
 import pytest
 
+from clusterguard.errors import ConfigError
+
 KUBECONFIG = """\
 apiVersion: v1
 kind: Config
@@ -24,6 +26,19 @@ def test_every_command_reaches_etcd_by_the_same_options(cli, command):
     text = cli("etcd", command, "--help").out
     for option in ("--endpoints", "--cacert", "--cert", "--key", "--user", "--password-file", "--node-shell"):
         assert option in text
+
+
+@pytest.mark.parametrize("command", [["save"], ["verify", "x"], ["restore", "x"]])
+def test_the_scratch_folder_is_that_of_the_option(cli, tmp_path, prod, command, monkeypatch):
+    seen = []
+
+    def snapshotter(**options):
+        seen.append(options["scratch"])
+        raise ConfigError("that is enough")
+
+    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", snapshotter)
+    cli("etcd", *command, "--store", tmp_path, "--cluster", prod, "--scratch", tmp_path / "large")
+    assert seen == [tmp_path / "large"]
 
 
 @pytest.mark.parametrize("command", [["save", "x"], ["verify", "x"], ["restore", "x"], ["recover"]])

@@ -326,6 +326,7 @@ def test_a_folder_is_a_location_only_on_a_claim(make_policy):
         ({"sources": (replace(NODE_ETCD, endpoints=(), cluster="context:prod"),)}, "a pod cannot look there"),
         ({"sources": (replace(NODE_ETCD, ca="pki/ca.crt"),)}, "no absolute path"),
         ({"metrics": Metrics(textfile="/var/lib/node_exporter/clusterguard.prom")}, "where nobody reads them"),
+        ({"scratch": "/var/lib/scratch"}, "no pod has the scratch folder"),
         ({"notifications": (Notification(name="a", url=Secret(file="/root/url")),)}, "which no pod has"),
         (
             {"notifications": (Notification(name="a", url=Secret(file="/etc/clusterguard/secrets/../x")),)},

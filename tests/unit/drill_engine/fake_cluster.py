@@ -246,7 +246,7 @@ class FakeCluster:
 class FakeSnapshotter:
     """Stands in the place of `EtcdSnapshotter`; the access of a `FakeCluster` is itself."""
 
-    def __init__(self, *, store, access, progress):
+    def __init__(self, *, store, access, progress, scratch=None):
         self.cluster = access
 
     def save(self, name):

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, FakeSnapshotter
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
 from clusterguard.drills.canary import RUN_LABEL, Canaries
@@ -365,3 +365,16 @@ def test_two_clusters_are_both_given_back_although_one_fails(load, spec, cluster
     assert result.verdict is Verdict.ERROR
     assert "cleanup: give everything back: cannot be removed" in result.reason
     assert not cluster.running
+
+
+def test_databases_on_their_way_lie_where_the_settings_say(our_run, spec, monkeypatch, tmp_path):
+    seen = set()
+
+    class Snapshotter(FakeSnapshotter):
+        def __init__(self, *, scratch, **options):
+            seen.add(scratch)
+            super().__init__(**options)
+
+    monkeypatch.setattr("clusterguard.drills.run.EtcdSnapshotter", Snapshotter)
+    assert our_run(spec, scratch=tmp_path).verdict is Verdict.PASS
+    assert seen == {tmp_path}

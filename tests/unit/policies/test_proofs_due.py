@@ -54,10 +54,12 @@ def test_a_proof_that_never_was_is_due(session):
 
 
 def drilled(monkeypatch, *verdicts, source="etcd", reason=""):
-    """Let each drill end with a verdict, after it asked for a backup of a source."""
+    """Let each drill end with a verdict, after it asked for a backup of a source; return the settings of each."""
+    given = []
 
     class Runner:
         def __init__(self, *, settings):
+            given.append(settings)
             self.stored = settings.stored
 
         def run(self, drill):
@@ -73,6 +75,7 @@ def drilled(monkeypatch, *verdicts, source="etcd", reason=""):
     monkeypatch.setattr(proofs, "why_not_run", lambda *_, **__: None)
     monkeypatch.setattr(proofs, "DrillRunner", Runner)
     monkeypatch.setattr(proofs, "PolicyBackups", lambda **_: lambda *_, **__: found)
+    return given
 
 
 def test_a_green_drill_of_the_sources_backup_is_a_proof_in_every_location(session, monkeypatch):
@@ -123,3 +126,10 @@ def test_a_drill_that_cannot_be_run_here_is_no_proof(session, monkeypatch):
     prove(session)
     assert session.catalogs["here"].proofs["weekly"].outcome == "error"
     assert "it needs containers" in session.steps[0].detail
+
+
+def test_a_drill_has_the_scratch_folder_of_the_policy(session, monkeypatch, tmp_path):
+    session.policy = replace(session.policy, scratch=str(tmp_path))
+    given = drilled(monkeypatch)
+    prove(session)
+    assert [each.scratch for each in given] == [tmp_path]

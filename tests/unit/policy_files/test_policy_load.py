@@ -36,6 +36,7 @@ def test_paths_are_relative_to_the_file_and_come_out_absolute(load, minimal, tmp
     assert policy.locations[0].url == f"{tmp_path}/backups"
     assert policy.encryption.recipients_file == f"{tmp_path}/readers.txt"
     assert policy.heartbeat == Heartbeat(url=Secret(file=f"{tmp_path}/heartbeat.url"))
+    assert load(SMALL + "  scratch: ./large\n").scratch == f"{tmp_path}/large"
 
 
 def test_a_file_that_is_named_from_elsewhere_has_the_same_paths(minimal, write, tmp_path, monkeypatch):

@@ -218,6 +218,11 @@ class _Manifests:
                 f"the policy takes ${{{unknown[0]}}} from the environment, and no pod has that variable",
                 hint="write its value into the policy; what is secret is named by file or variable in its own keys",
             )
+        if policy.scratch and not _mount_of(policy.scratch, options.claims):
+            raise ConfigError(
+                f"no pod has the scratch folder {policy.scratch}",
+                hint="leave `scratch` out: pods have a volume of --scratch SIZE for that; or mount a claim there",
+            )
         if policy.metrics.textfile and not _mount_of(policy.metrics.textfile, options.claims):
             raise ConfigError(
                 f"metrics would be written to {policy.metrics.textfile} in a pod, where nobody reads them",

@@ -152,6 +152,7 @@ class _Loading:
             heartbeat=Heartbeat(url=self._secret(spec.heartbeat.url_file, spec.heartbeat.url_env))
             if spec.heartbeat
             else None,
+            scratch=self._file(spec.scratch),
         )
 
     def _report(self, path: DataPath, message: str, *, key: bool = False) -> None:

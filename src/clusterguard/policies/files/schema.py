@@ -424,6 +424,8 @@ class PolicySpec(Model):
     """Where metrics go after each run."""
     heartbeat: HeartbeatSpec | SkipJsonSchema[None] = None
     """Who alarms when nothing is heard."""
+    scratch: Text | SkipJsonSchema[None] = None
+    """A folder with room for a whole database while it is saved or verified; `TMPDIR` or `/var/tmp` when left out."""
 
 
 class PolicyFile(Model):

@@ -52,7 +52,9 @@ def _(source: EtcdSource, session: Session) -> None:
         with etcd_of(source, progress=session.progress) as access:
             with _locations(source.name, name, session) as fan:
                 store = SealedStore(fan, session.seal)
-                snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, now=session.now)
+                snapshotter = EtcdSnapshotter(
+                    store=store, access=access, progress=session.progress, now=session.now, scratch=session.scratch
+                )
                 record = snapshotter.save(name, annotate=lambda key: _notes(source.name, store.sealed(key), session))
             entry = etcd_entry(record, source.name)
             task.digest, task.size = entry.sha256, entry.size

@@ -52,7 +52,7 @@ def prove(session: Session, *, all_of_them: bool = False) -> None:
 
 def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
     asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy), proof.source)
-    settings = DrillSettings(stored=asked)
+    settings = DrillSettings(stored=asked, scratch=session.scratch)
     path = Path(proof.drill)
     drills = load_drills(path, environ=session.environ, root=path.parent)
     results, not_run = [], []

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.errors import ClusterGuardError, RunInProgressError
@@ -96,6 +97,11 @@ class Session:
     drop_from_retention: set[str] = field(default_factory=set)
     takes_no_more: set[str] = field(default_factory=set)
     _guard: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def scratch(self) -> Path | None:
+        """The folder for databases on their way, where the policy names one."""
+        return Path(self.policy.scratch) if self.policy.scratch else None
 
     @property
     def suffix(self) -> str:

@@ -194,7 +194,8 @@ def _stored(place: Place, entry: BackupEntry) -> tuple[bool, str]:
 def _contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> tuple[bool, str]:
     store = SealedStore(place.of_source(entry.source), session.seal, plain=(RECORD,) if entry.kind == "etcd" else ())
     if entry.kind == "etcd":
-        report = EtcdSnapshotter(store=store, access=access, progress=session.progress).verify(entry.name)
+        snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, scratch=session.scratch)
+        report = snapshotter.verify(entry.name)
         return report.ok, "; ".join(f"{check.name}: {check.detail}" for check in report.checks)
     from clusterguard.velero.bucket import verify_backup
 
