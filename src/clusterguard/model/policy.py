@@ -66,6 +66,8 @@ class EtcdSource:
         ca: PEM file; empty for none, and so are the next two.
         cert: PEM file.
         key: PEM file.
+        user: Where the user of etcd's own authentication is to be had; None for none, and so is the next one.
+        password: Likewise, the password.
     """
 
     name: str
@@ -76,6 +78,8 @@ class EtcdSource:
     ca: str = ""
     cert: str = ""
     key: str = ""
+    user: Secret | None = None
+    password: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from policy_nights import bucket_of, http_server
 from clusterguard.errors import StoreUnavailableError
 from clusterguard.policies.runs.lock import LOCK_KEY, Lease
 from clusterguard.stores import LocalStore
+from etcd_member import member
 
 pytestmark = pytest.mark.programs
 
@@ -28,6 +29,30 @@ def steps(report, verb):
 
 
 # ---- the good night ----------------------------------------------------------------------------------------
+
+
+def test_etcds_user_and_password_are_used_and_an_alarm_is_a_warning(nightly, toolchain, tmp_path, monkeypatch):
+    with member(toolchain.ensure("etcd")["etcd"], tmp_path / "etcd") as etcd:
+        etcd.put("/a")
+        etcd.ask("auth/role/add", {"name": "root"})
+        for name in ("root", "backup"):
+            etcd.ask("auth/user/add", {"name": name, "password": "hook-secret"})
+            etcd.ask("auth/user/grant", {"user": name, "role": "root"})
+        identity = etcd.ask("maintenance/status", {})["header"]["member_id"]
+        etcd.ask("maintenance/alarm", {"action": "ACTIVATE", "memberID": identity, "alarm": "NOSPACE"})
+        etcd.ask("auth/enable", {})
+        source = {"endpoints": [etcd.endpoint], "userEnv": "ETCD_USER", "passwordEnv": "ETCD_PASSWORD"}
+        nightly.write(sources=[{"name": "etcd", "etcd": source}])
+        monkeypatch.setenv("ETCD_USER", "backup")
+        refused = nightly.report(code=1)
+        monkeypatch.setenv("ETCD_PASSWORD", "hook-secret")
+        report = nightly.report()
+    assert [step["code"] for step in refused["steps"] if step["verb"] == "backup"] == ["config"]
+    [backup] = [step for step in report["steps"] if step["verb"] == "backup"]
+    assert (backup["outcome"], backup["code"]) == ("warning", "alarm-nospace")
+    assert "authentication is on" in backup["detail"]
+    assert "hook-secret" not in json.dumps([refused, report])
+    assert len(nightly.files()) == 2
 
 
 def test_one_read_becomes_sealed_copies_that_were_read_back(nightly, keys, frankfurt, toolchain, tmp_path):

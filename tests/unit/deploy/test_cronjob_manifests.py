@@ -197,6 +197,16 @@ def test_secrets_are_never_in_the_manifests_but_by_name(full_policy):
     assert not of_kind(made(full_policy), "Secret")
 
 
+def test_only_what_backs_up_knows_etcds_user_and_password(make_policy):
+    source = replace(SECRET_ETCD, user=Secret(env="ETCD_USER"), password=Secret(env="ETCD_PASSWORD"))
+    names = {
+        group: {variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable}
+        for group, pod in pods(made(make_policy(source))).items()
+    }
+    assert names["backup"] >= {"ETCD_USER", "ETCD_PASSWORD"}
+    assert not names["retain"] & {"ETCD_USER", "ETCD_PASSWORD"}
+
+
 def test_who_has_no_key_reads_a_policy_that_does_not_name_it(full_policy, make_policy):
     def read(policy):
         return {group: pod["containers"][0]["args"][1] for group, pod in pods(made(policy)).items()}

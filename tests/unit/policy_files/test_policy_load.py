@@ -39,6 +39,12 @@ def test_paths_are_relative_to_the_file_and_come_out_absolute(load, minimal, tmp
     assert load(SMALL + "  scratch: ./large\n").scratch == f"{tmp_path}/large"
 
 
+def test_etcds_user_and_password_are_in_variables(load, minimal):
+    written = minimal.replace("keyFile: pki/client.key", "keyFile: pki/client.key, userEnv: WHO, passwordEnv: WORD")
+    source = load(written, WHO="root", WORD="hooksecret").sources[0]
+    assert (source.user, source.password) == (Secret(env="WHO"), Secret(env="WORD"))
+
+
 def test_a_file_that_is_named_from_elsewhere_has_the_same_paths(minimal, write, tmp_path, monkeypatch):
     write(minimal)
     monkeypatch.chdir(tmp_path.parent)

@@ -23,6 +23,8 @@ CASES = {
     "etcd nowhere": (ETCD, "etcd: {caFile: a}", 9, 11, "spec.sources[0].etcd: one of `cluster` or `endpoints` is needed"),
     "certificate without a key": (", keyFile: pki/client.key", "", 9, 11, "spec.sources[0].etcd: a client certificate needs its key: give both `certFile` and `keyFile`"),
     "certificates for nothing": (ETCD, 'etcd: {cluster: "kind:a", caFile: b}', 9, 11, "spec.sources[0].etcd: certificates are for `endpoints`, and there are none"),
+    "etcd's user without a password": (", keyFile: pki/client.key", ", keyFile: pki/client.key, userEnv: U", 9, 11, "spec.sources[0].etcd: a user needs a password: give both `userEnv` and `passwordEnv`"),
+    "etcd's password in place": (", keyFile: pki/client.key", ", keyFile: pki/client.key, password: p", 9, 122, "spec.sources[0].etcd: `password` would be a secret in plain sight; say where it is, with `passwordEnv`"),
     "endpoint without http": ("https://127.0.0.1:2379", "127.0.0.1:2379", 9, 24, "spec.sources[0].etcd.endpoints[0]: a URL is expected here"),
     "node of no cluster": (ETCD, 'etcd: {endpoints: ["http://a:1"], nodeShell: local}', 9, 39, "spec.sources[0].etcd: a node belongs to a `cluster`, and there is none"),
     "no node": (ETCD, 'etcd: {cluster: "context:a", nodeShell: remote}', 9, 45, "spec.sources[0].etcd.nodeShell: `remote` names no node; write local, docker:NAME or ssh:[USER@]HOST"),

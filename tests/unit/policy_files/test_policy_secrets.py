@@ -22,6 +22,8 @@ WRITTEN = {
     "a passphrase of digits": ("recipientsFile: readers.txt", "passphraseEnv: 8675309", "8675309"),
     "a passphrase as a list": ("recipientsFile: readers.txt", "passphraseEnv: [correct, horse]", "horse"),
     "a password in quotes": ("recipientsFile: readers.txt", '"password": "correct horse"', "horse"),
+    "etcd's password in place": ("keyFile: pki/client.key", "keyFile: pki/client.key, password: hooksecret", "hooksecret"),
+    "etcd's password for a variable": ("keyFile: pki/client.key", "keyFile: pki/client.key, userEnv: U, passwordEnv: hook-secret", "hook-secret"),
     "an address in place": ("urlEnv: OPS_URL", "url: 'slack://T0/hooksecret'", "hooksecret"),
     "an address for a variable": ("urlEnv: OPS_URL", "urlEnv: slack://T0/hooksecret", "hooksecret"),
     "an address for a file": ("urlFile: heartbeat.url", "urlFile: https://hc.example/hooksecret", "hooksecret"),

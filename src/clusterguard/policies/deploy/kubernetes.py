@@ -416,6 +416,7 @@ class _Manifests:
                 yield Secret(file=encryption.recipients_file)
         if group == "backup":
             yield from (Secret(file=path) for path in self._kubeconfigs())
+            yield from (secret for source in self.etcd for secret in (source.user, source.password) if secret)
 
     def _user(self, group: Group) -> int:
         """Return who a pod is: kubeadm keeps etcd's keys for root."""

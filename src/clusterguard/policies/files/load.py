@@ -252,6 +252,8 @@ class _Loading:
             ca=self._file(spec.ca_file),
             cert=self._file(spec.cert_file),
             key=self._file(spec.key_file),
+            user=self._optional_secret(None, spec.user_env),
+            password=self._optional_secret(None, spec.password_env),
         )
 
     def _velero(self, name: str, spec: VeleroSpec) -> VeleroSource:

@@ -12,12 +12,13 @@ __all__ = ["PRIVATE_KEY", "SECRET_KEYS", "secret_in_place", "without_secrets"]
 
 SECRET_KEYS: Final = frozenset({
     "recipients", "passphraseFile", "passphraseEnv", "identityFile", "identityEnv", "urlFile", "urlEnv", "keyFile",
+    "passwordEnv",
 })  # fmt: skip
 """Keys that name where a secret is, and whose value may be the secret itself by mistake."""
 
 _INSTEAD: Final = {
     "passphrase": ("passphraseFile", "passphraseEnv"),
-    "password": ("passphraseFile", "passphraseEnv"),
+    "password": ("passwordEnv", "passphraseFile", "passphraseEnv"),
     "identity": ("identityFile", "identityEnv"),
     "identities": ("identityFile", "identityEnv"),
     "url": ("urlFile", "urlEnv"),
@@ -42,7 +43,7 @@ _IN_A_LINE: Final = tuple(
         ("|".join(key for key in _INSTEAD if key != "url") + "|secret", r"(?P<secret>\S.*)"),
         ("url", r"(?P<secret>[\"']?(?!(?:s3|file)://)[a-z0-9+.-]+://.*)"),
         ("passphraseFile|identityFile|urlFile|keyFile", r"(?P<secret>.*://.*)"),
-        ("passphraseEnv|identityEnv|urlEnv", rf"(?P<secret>(?!{_NAME_ALONE})\S.*)"),
+        ("passphraseEnv|passwordEnv|identityEnv|urlEnv", rf"(?P<secret>(?!{_NAME_ALONE})\S.*)"),
     )
 )
 
@@ -50,11 +51,8 @@ _IN_A_LINE: Final = tuple(
 def secret_in_place(model: type[Model], key: str) -> str | None:
     """Return what to say of a key that would hold a secret, or None where it is just unknown."""
     known = set(model.keys())
-    for wanted in _INSTEAD.get(key.lower(), ()):
-        if wanted in known:
-            instead = " or ".join(f"`{each}`" for each in _INSTEAD[key.lower()])
-            return f"`{key}` would be a secret in plain sight; say where it is, with {instead}"
-    return None
+    instead = " or ".join(f"`{each}`" for each in _INSTEAD.get(key.lower(), ()) if each in known)
+    return f"`{key}` would be a secret in plain sight; say where it is, with {instead}" if instead else None
 
 
 def without_secrets(text: str) -> str:

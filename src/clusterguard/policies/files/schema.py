@@ -186,6 +186,10 @@ class EtcdSpec(Model):
     """The client certificate, a PEM file."""
     key_file: SecretFile | SkipJsonSchema[None] = None
     """Its key, a PEM file."""
+    user_env: Variable | SkipJsonSchema[None] = None
+    """A variable with the user, where etcd's authentication is on; it needs the role `root`."""
+    password_env: Variable | SkipJsonSchema[None] = None
+    """A variable with the password."""
 
     @model_validator(mode="after")
     def _reachable(self) -> EtcdSpec:
@@ -193,6 +197,8 @@ class EtcdSpec(Model):
             raise wrong("one of `cluster` or `endpoints` is needed")
         if (self.cert_file is None) != (self.key_file is None):
             raise wrong("a client certificate needs its key: give both `certFile` and `keyFile`")
+        if (self.user_env is None) != (self.password_env is None):
+            raise wrong("a user needs a password: give both `userEnv` and `passwordEnv`")
         if not self.endpoints and self.given("ca_file", "cert_file"):
             raise wrong("certificates are for `endpoints`, and there are none")
         _check_kubeconfig(self.cluster, self.kubeconfig)

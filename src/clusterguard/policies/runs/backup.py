@@ -49,7 +49,7 @@ def back_up(source: Source, session: Session) -> None:
 def _(source: EtcdSource, session: Session) -> None:
     name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
-        with etcd_of(source, progress=session.progress) as access:
+        with etcd_of(source, environ=session.environ, progress=session.progress) as access:
             with _locations(source.name, name, session) as fan:
                 store = SealedStore(fan, session.seal)
                 snapshotter = EtcdSnapshotter(

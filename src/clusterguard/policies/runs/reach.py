@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import existing_cluster
 from clusterguard.errors import ClusterError, ConfigError
+from clusterguard.policies.copies.seals import read_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from clusterguard.model.policy import EtcdSource, VeleroSource
     from clusterguard.model.progress import ProgressSink
@@ -22,16 +24,23 @@ __all__ = ["etcd_of", "velero_of"]
 
 
 @contextmanager
-def etcd_of(source: EtcdSource, *, progress: ProgressSink) -> Iterator[EtcdAccess]:
+def etcd_of(source: EtcdSource, *, environ: Mapping[str, str], progress: ProgressSink) -> Iterator[EtcdAccess]:
     """Give access to the etcd of a source.
 
     Raises:
-        ConfigError: A certificate is not there.
+        ConfigError: A certificate, the user or the password is not there.
         ClusterError: The cluster hides its etcd.
     """
+    user = read_secret(source.user, environ, what="etcd's user") if source.user else None
+    password = read_secret(source.password, environ, what="etcd's password") if source.password else None
     if source.endpoints:
         yield EtcdAccess(
-            endpoints=source.endpoints, ca=_file(source.ca), cert=_file(source.cert), key=_file(source.key)
+            endpoints=source.endpoints,
+            ca=_file(source.ca),
+            cert=_file(source.cert),
+            key=_file(source.key),
+            username=user,
+            password=password,
         )
         return
     node = open_node_shell(source.node_shell) if source.node_shell else None
@@ -43,7 +52,7 @@ def etcd_of(source: EtcdSource, *, progress: ProgressSink) -> Iterator[EtcdAcces
                 hint="name its endpoints and certificates in the policy, or a nodeShell; a managed control plane (EKS) "
                 "hides it: use a velero source",
             )
-        yield cluster.etcd
+        yield replace(cluster.etcd, username=user, password=password) if user else cluster.etcd
 
 
 @contextmanager
