@@ -1,52 +1,97 @@
-"""What the commands about Velero are given, spelled once."""
+"""The options of the commands about Velero.
+
+Flags that describe something to make (a backup, a location, an installation) are fields of a dataclass, each called
+as the field of what it sets, so that `Flags.given` is all that has to be passed on.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from clusterguard.cli.options import ClusterOption, KubeconfigOption, opened
-from clusterguard.cli.velero.shared import duration, pairs, selector_of, selectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.velero.client import VeleroClient
-    from clusterguard.velero.options import BackupOptions
 
 __all__ = [
-    "AnnotationsOption",
     "BackupFlags",
     "DownloadFlags",
+    "Flags",
     "JsonOption",
-    "LabelsOption",
     "NameArgument",
     "NewNameArgument",
-    "OperationTimeoutOption",
-    "SelectionFlags",
+    "RestoreFlags",
     "ServerFlags",
     "TimeoutOption",
     "WaitOption",
     "Words",
     "YesOption",
+    "file_contents",
+    "key_value",
 ]
+
+
+# ---- what single words mean ------------------------------------------------------------------------------
+
+
+def key_value(word: str, sign: str = "=") -> Any:  # noqa: ANN401 - typer would take a narrower type for the option's
+    """Read ``KEY=VALUE``."""
+    key, found, value = word.partition(sign)
+    if not found or not key:
+        raise typer.BadParameter(f"{word!r}: write NAME{sign}VALUE")
+    return key, value
+
+
+def _old_new(word: str) -> Any:  # noqa: ANN401 - likewise
+    return key_value(word, ":")
+
+
+def _ordered(word: str) -> Any:  # noqa: ANN401 - likewise
+    kind, names = key_value(word)
+    return kind, tuple(names.split(","))
+
+
+def _duration(text: str) -> Any:  # noqa: ANN401 - likewise
+    from clusterguard.velero.durations import parse_go_duration
+
+    try:
+        return parse_go_duration(text) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; write it like 90s, 15m or 72h") from error
+
+
+def _selector(text: str) -> Any:  # noqa: ANN401 - likewise
+    from clusterguard.velero.selectors import LabelSelector
+
+    return LabelSelector.parse(text) if text else None
+
+
+def file_contents(path: str) -> Any:  # noqa: ANN401 - likewise
+    """Read the text of a file."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path}: {error}") from error
+
+
+# ---- options of many commands ----------------------------------------------------------------------------
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has ended, and judge it.")]
-TimeoutOption = Annotated[str, typer.Option("--timeout", help="How long to wait, such as 90s or 1h30m.")]
+TimeoutOption = Annotated[
+    Any, typer.Option("--timeout", parser=_duration, metavar="TIME", help="How long to wait, such as 90s or 1h30m.")
+]
 Words = list[str] | None
 NameArgument = Annotated[str, typer.Argument(help="Its name.")]
 NewNameArgument = Annotated[str, typer.Argument(help="What to call it.")]
-LabelsOption = Annotated[Words, typer.Option("--label", help="KEY=VALUE to put on it.")]
-AnnotationsOption = Annotated[Words, typer.Option("--annotation", help="KEY=VALUE to put on it.")]
-OperationTimeoutOption = Annotated[str, typer.Option("--item-operation-timeout", help="For the work of plugins.")]
-
-_NOTHING: tuple[object, ...] = (None, (), "", {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,46 +130,80 @@ class ServerFlags:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectionFlags:
-    """Which objects are backed up or restored."""
+# ---- what to back up or to restore -----------------------------------------------------------------------
 
-    include_namespaces: Annotated[Words, typer.Option(help="Only this namespace.")] = None
-    exclude_namespaces: Annotated[Words, typer.Option(help="Not this namespace.")] = None
-    include_resources: Annotated[Words, typer.Option(help="Only this kind: deployments.apps.")] = None
-    exclude_resources: Annotated[Words, typer.Option(help="Not this kind.")] = None
+
+class Flags:
+    """Flags called as the fields of what they set."""
+
+    __slots__ = ()
+
+    def given(self) -> dict[str, Any]:
+        """Return what was set, by field."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type] # a dataclass
+        return {name: _collected(value) for name, value in values.items() if value not in (None, [], "")}
+
+
+def _collected(value: object) -> object:
+    """Return the values of a repeated flag as a tuple, or as a dictionary where they are pairs."""
+    if not isinstance(value, list):
+        return value
+    return dict(value) if isinstance(value[0], tuple) else tuple(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SelectionFlags(Flags):
+    """What backups and restores have in common."""
+
+    included_namespaces: Annotated[Words, typer.Option("--include-namespaces", help="Only this namespace.")] = None
+    excluded_namespaces: Annotated[Words, typer.Option("--exclude-namespaces", help="Not this namespace.")] = None
+    included_resources: Annotated[
+        Words, typer.Option("--include-resources", help="Only this kind: deployments.apps.")
+    ] = None
+    excluded_resources: Annotated[Words, typer.Option("--exclude-resources", help="Not this kind.")] = None
     include_cluster_resources: Annotated[
         bool | None,
         typer.Option("--include-cluster-resources/--exclude-cluster-resources", help="Objects without a namespace."),
     ] = None
-    selector: Annotated[str, typer.Option("--selector", "-l", help="Only objects with these labels.")] = ""
-    or_selector: Annotated[Words, typer.Option(help="Only objects that one of these selectors matches.")] = None
-
-    def selection(self) -> dict[str, Any]:
-        """Return the fields of what a backup or a restore is asked for that they decide."""
-        return {
-            "included_namespaces": tuple(self.include_namespaces or ()),
-            "excluded_namespaces": tuple(self.exclude_namespaces or ()),
-            "included_resources": tuple(self.include_resources or ()),
-            "excluded_resources": tuple(self.exclude_resources or ()),
-            "include_cluster_resources": self.include_cluster_resources,
-            "label_selector": selector_of(self.selector),
-            "or_label_selectors": selectors_of(self.or_selector),
-        }
+    label_selector: Annotated[
+        Any,
+        typer.Option("--selector", "-l", parser=_selector, metavar="LABELS", help="Only objects with these labels."),
+    ] = None
+    or_label_selectors: Annotated[
+        Words,
+        typer.Option(
+            "--or-selector",
+            parser=_selector,
+            metavar="LABELS",
+            help="Only objects that one of these selectors matches.",
+        ),
+    ] = None
+    item_operation_timeout: Annotated[
+        Any, typer.Option(parser=_duration, metavar="TIME", help="For the work of plugins.")
+    ] = None
+    resource_policy: Annotated[
+        str, typer.Option("--resource-policies-configmap", help="ConfigMap with rules for volumes, or filters.")
+    ] = ""
+    labels: Annotated[
+        Words, typer.Option("--label", parser=key_value, metavar="KEY=VALUE", help="Label to put on it.")
+    ] = None
+    annotations: Annotated[
+        Words, typer.Option("--annotation", parser=key_value, metavar="KEY=VALUE", help="Annotation to put on it.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackupFlags(SelectionFlags):
-    """What a backup is asked for, made by hand or by a schedule."""
+class BackupFlags(_SelectionFlags):
+    """The fields of `BackupOptions`."""
 
-    include_cluster_scoped_resources: Annotated[Words, typer.Option()] = None
-    exclude_cluster_scoped_resources: Annotated[Words, typer.Option()] = None
-    include_namespace_scoped_resources: Annotated[Words, typer.Option()] = None
-    exclude_namespace_scoped_resources: Annotated[Words, typer.Option()] = None
-    label: LabelsOption = None
-    annotation: AnnotationsOption = None
-    ttl: Annotated[str, typer.Option(help="How long Velero keeps it, such as 72h.")] = ""
-    storage_location: Annotated[str, typer.Option(help="Where it rests; by default the default location.")] = ""
+    included_cluster_scoped_resources: Annotated[Words, typer.Option("--include-cluster-scoped-resources")] = None
+    excluded_cluster_scoped_resources: Annotated[Words, typer.Option("--exclude-cluster-scoped-resources")] = None
+    included_namespace_scoped_resources: Annotated[Words, typer.Option("--include-namespace-scoped-resources")] = None
+    excluded_namespace_scoped_resources: Annotated[Words, typer.Option("--exclude-namespace-scoped-resources")] = None
+    ttl: Annotated[
+        Any, typer.Option(parser=_duration, metavar="TIME", help="How long Velero keeps it, such as 72h.")
+    ] = None
+    storage_location: Annotated[str, typer.Option(help="Its location; by default the default one.")] = ""
     volume_snapshot_locations: Annotated[Words, typer.Option(help="Where snapshots go.")] = None
     snapshot_volumes: Annotated[bool | None, typer.Option("--snapshot-volumes/--no-snapshot-volumes")] = None
     snapshot_move_data: Annotated[bool | None, typer.Option("--snapshot-move-data/--no-snapshot-move-data")] = None
@@ -132,45 +211,37 @@ class BackupFlags(SelectionFlags):
     default_volumes_to_fs_backup: Annotated[
         bool | None, typer.Option("--default-volumes-to-fs-backup/--no-default-volumes-to-fs-backup")
     ] = None
-    ordered_resources: Annotated[Words, typer.Option(help="KIND=NAMESPACE/NAME,… to back up in this order.")] = None
-    resource_policies: Annotated[
-        str, typer.Option("--resource-policies-configmap", help="ConfigMap with rules for volumes.")
-    ] = ""
-    csi_snapshot_timeout: Annotated[str, typer.Option(help="For a CSI snapshot.")] = ""
-    item_operation_timeout: OperationTimeoutOption = ""
+    ordered_resources: Annotated[
+        Words,
+        typer.Option(parser=_ordered, metavar="KIND=NAMESPACE/NAME,…", help="Objects to back up first, in this order."),
+    ] = None
+    csi_snapshot_timeout: Annotated[Any, typer.Option(parser=_duration, metavar="TIME", help="For a CSI snapshot.")] = (
+        None
+    )
     parallel_files_upload: Annotated[int | None, typer.Option(help="Files of one volume at a time.")] = None
 
-    @property
-    def given(self) -> bool:
-        """Whether anything was asked for."""
-        return any(value not in _NOTHING for value in self._fields().values())
 
-    def options(self) -> BackupOptions:
-        """Return what a backup is asked for."""
-        from clusterguard.velero import BackupOptions
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreFlags(_SelectionFlags):
+    """The fields of `RestoreOptions`."""
 
-        return BackupOptions(**self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        ordered = pairs(self.ordered_resources, "--ordered-resources")
-        return {
-            **self.selection(),
-            "included_cluster_scoped_resources": tuple(self.include_cluster_scoped_resources or ()),
-            "excluded_cluster_scoped_resources": tuple(self.exclude_cluster_scoped_resources or ()),
-            "included_namespace_scoped_resources": tuple(self.include_namespace_scoped_resources or ()),
-            "excluded_namespace_scoped_resources": tuple(self.exclude_namespace_scoped_resources or ()),
-            "labels": pairs(self.label, "--label"),
-            "annotations": pairs(self.annotation, "--annotation"),
-            "ttl": duration(self.ttl, "--ttl"),
-            "storage_location": self.storage_location,
-            "volume_snapshot_locations": tuple(self.volume_snapshot_locations or ()),
-            "snapshot_volumes": self.snapshot_volumes,
-            "snapshot_move_data": self.snapshot_move_data,
-            "data_mover": self.data_mover,
-            "default_volumes_to_fs_backup": self.default_volumes_to_fs_backup,
-            "ordered_resources": {kind: tuple(names.split(",")) for kind, names in ordered.items()} or None,
-            "resource_policy": self.resource_policies,
-            "csi_snapshot_timeout": duration(self.csi_snapshot_timeout, "--csi-snapshot-timeout"),
-            "item_operation_timeout": duration(self.item_operation_timeout, "--item-operation-timeout"),
-            "parallel_files_upload": self.parallel_files_upload,
-        }
+    namespace_mapping: Annotated[
+        Words,
+        typer.Option("--namespace-mappings", parser=_old_new, metavar="OLD:NEW", help="New name of a namespace."),
+    ] = None
+    existing_resource_policy: Annotated[
+        Literal["", "none", "update"], typer.Option(help="What becomes of objects that exist and differ.")
+    ] = ""
+    restore_volumes: Annotated[bool | None, typer.Option("--restore-volumes/--no-restore-volumes")] = None
+    preserve_node_ports: Annotated[bool | None, typer.Option("--preserve-nodeports/--no-preserve-nodeports")] = None
+    status_included_resources: Annotated[
+        Words, typer.Option("--status-include-resources", help="Kinds whose status is restored, too.")
+    ] = None
+    status_excluded_resources: Annotated[
+        Words, typer.Option("--status-exclude-resources", help="Kinds whose status is not.")
+    ] = None
+    resource_modifier: Annotated[
+        str, typer.Option("--resource-modifier-configmap", help="ConfigMap with patches to apply.")
+    ] = ""
+    write_sparse_files: Annotated[bool | None, typer.Option("--write-sparse-files/--no-write-sparse-files")] = None
+    parallel_files_download: Annotated[int | None, typer.Option(help="Files of one volume at a time.")] = None

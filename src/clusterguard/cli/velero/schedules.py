@@ -1,4 +1,4 @@
-"""``clusterguard velero schedule``: backups that are made again and again."""
+"""``clusterguard velero schedule``: backups that the server makes at fixed times."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from clusterguard.cli.velero.options import (
     ServerFlags,
     YesOption,
 )
-from clusterguard.cli.velero.shared import confirm, show, stamp
+from clusterguard.cli.velero.output import confirm, show
 
 __all__ = ["app"]
 
-app = typer.Typer(name="schedule", help="Backups that are made again and again.", no_args_is_help=True)
+app = typer.Typer(name="schedule", help="Backups at fixed times.", no_args_is_help=True)
 
 
 @app.command("create")
@@ -34,62 +34,58 @@ def create_schedule(
         bool | None, typer.Option("--skip-immediately/--start-immediately", help="Whether the first one waits.")
     ] = None,
     own_backups: Annotated[
-        bool, typer.Option("--use-owner-references-in-backup", help="Its Backup objects go with it.")
+        bool, typer.Option("--use-owner-references-in-backup", help="Its Backup objects are deleted with it.")
     ] = False,
 ) -> None:
     """Create a schedule, and return once the server has accepted it."""
-    from clusterguard.terminal import out
+    from clusterguard.velero import BackupOptions
 
-    options = flags.options()
+    options = BackupOptions(**flags.given())
     with server.client() as velero:
         made = velero.create_schedule(
             name, schedule, options, paused=paused, skip_immediately=skip_immediately, own_backups=own_backups
         )
-    out.print(f"schedule {name} is {'paused' if made.paused else made.phase}", markup=False)
+    typer.echo(f"schedule {name} is {'paused' if made.paused else made.phase}")
 
 
 @app.command("list")
 @with_options
 def list_schedules(server: ServerFlags, as_json: JsonOption = False) -> None:
     """Show the schedules."""
+    columns = {
+        "name": lambda each: each.name,
+        "when (UTC)": lambda each: each.cron,
+        "state": lambda each: "paused" if each.paused else each.phase,
+        "last backup (UTC)": lambda each: each.last_backup,
+    }
     with server.client() as velero:
-        found = velero.schedules()
-    rows: list[tuple[str, ...]] = [
-        (each.name, each.cron, "paused" if each.paused else str(each.phase), stamp(each.last_backup)) for each in found
-    ]
-    show(found, ("name", "when (UTC)", "state", "last backup (UTC)"), rows, as_json=as_json)
+        show(velero.schedules(), columns, as_json=as_json)
 
 
 @app.command("pause")
 @with_options
 def pause_schedule(name: NameArgument, server: ServerFlags) -> None:
-    """Let a schedule make no backups."""
-    from clusterguard.terminal import out
-
+    """Stop a schedule from making backups."""
     with server.client() as velero:
         velero.pause_schedule(name)
-    out.print(f"schedule {name} is paused", markup=False)
+    typer.echo(f"schedule {name} is paused")
 
 
 @app.command("unpause")
 @with_options
 def unpause_schedule(name: NameArgument, server: ServerFlags) -> None:
-    """Let a schedule make backups again."""
-    from clusterguard.terminal import out
-
+    """Let a paused schedule make backups again."""
     with server.client() as velero:
         velero.unpause_schedule(name)
-    out.print(f"schedule {name} makes backups", markup=False)
+    typer.echo(f"schedule {name} is unpaused")
 
 
 @app.command("delete")
 @with_options
 def delete_schedule(name: NameArgument, server: ServerFlags, yes: YesOption = False) -> None:
     """Delete a schedule; its backups stay."""
-    from clusterguard.terminal import out
-
     with server.client() as velero:
         velero.schedule(name)
-        confirm(f"Schedule {name} goes; its backups stay, unless it owns them.", yes=yes)
+        confirm(f"Deletes schedule {name}; its backups stay, unless it owns them.", yes=yes)
         velero.delete_schedule(name)
-    out.print(f"schedule {name} is deleted", markup=False)
+    typer.echo(f"schedule {name} deleted")
