@@ -179,6 +179,16 @@ def test_a_lease_that_stands_still_is_taken_over_and_not_a_moment_too_early(plac
     assert raised.value.code == "lease-lost"
 
 
+def test_a_machine_whose_clock_stood_still_finds_out_by_looking(place, clock):
+    """A virtual machine that was paused: by its own account no time has passed."""
+    first = taken(place, "first", Time())
+    taken(place, "second", clock)
+    assert first._held["here"].valid
+    with pytest.raises(RunInProgressError) as raised:
+        first.require("here")
+    assert raised.value.code == "lease-lost"
+
+
 def test_a_holder_that_renews_less_often_is_given_its_own_time(place, clock):
     held_by(place[0], lease_duration=600, renew_interval=100)
     taken(place, "mine", clock)
