@@ -154,7 +154,7 @@ class EtcdSnapshotter:
         key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
         with self._chosen() as chosen:
             received = self._receive(key, chosen)
-            with self._removed_on_failure(key):
+            with self._removed_on_failure(key, unless_recorded_as=name):
                 record = _describe(name, key, taken, chosen, received, annotate(key))
                 with self._store.put(name + _RECORD) as writer:
                     writer.write(record.to_json().encode())
@@ -315,13 +315,25 @@ class EtcdSnapshotter:
         return replace(plan, fetch=f"object {snapshot.key} of {self._store.url}, as {fetched} in this folder")
 
     @contextmanager
-    def _removed_on_failure(self, key: str) -> Iterator[None]:
-        """Remove bytes that got no record: they are no snapshot, and nobody else would ever remove them."""
+    def _removed_on_failure(self, key: str, *, unless_recorded_as: str = "") -> Iterator[None]:
+        """Remove bytes that got no record: they are no snapshot, and nobody else would ever remove them.
+
+        A record may have been stored although no answer came. Where that cannot be looked at, the bytes stay: bytes
+        without a record are no snapshot, but a record without its bytes would be a broken one.
+        """
         try:
             yield
         except BaseException:
-            self._store.delete(key)
+            with suppress(ClusterGuardError):  # the error that made us give up is the one to raise
+                if not unless_recorded_as or not self._is_recorded(unless_recorded_as, key):
+                    self._store.delete(key)
             raise
+
+    def _is_recorded(self, name: str, key: str) -> bool:
+        try:
+            return self.find(name).key == key
+        except ObjectNotFoundError:
+            return False
 
     def _has(self, key: str) -> bool:
         try:

@@ -30,6 +30,7 @@ from clusterguard.errors import (
     SnapshotCorruptError,
     SnapshotIncompleteError,
     StoreError,
+    StoreUnavailableError,
 )
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.member import EtcdMember
@@ -330,6 +331,32 @@ def test_a_changed_byte_leaves_nothing(store, faulty):
     with pytest.raises(SnapshotCorruptError, match="the trailer says"):
         EtcdSnapshotter(store=store, access=faulty.access).save("s")
     assert keys(store) == []
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_record_that_was_stored_although_no_answer_came_keeps_its_bytes(plain, answers):
+    class LosesTheAnswer(MemoryStore):
+        lost = False
+
+        @contextlib.contextmanager
+        def put(self, key, *, overwrite=False, if_version=None):
+            with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
+                yield writer
+            if key.endswith(".json"):
+                self.lost = True
+                raise StoreUnavailableError("the connection broke")
+
+        def get(self, key):
+            if self.lost and not answers:
+                raise StoreUnavailableError("nor is there any answer later")
+            return super().get(key)
+
+    store = LosesTheAnswer()
+    snapshotter = EtcdSnapshotter(store=store, access=plain.access)
+    with pytest.raises(StoreUnavailableError, match="the connection broke"):
+        snapshotter.save("s")
+    store.lost = False
+    assert snapshotter.verify("s").ok
 
 
 @pytest.mark.parametrize("suffix", [".db", ".json"])
