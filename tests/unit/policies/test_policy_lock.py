@@ -50,6 +50,17 @@ class Time:
         self.each()
 
 
+class Blind(MemoryStore):
+    """Shows nothing while it is ``blind``."""
+
+    blind = False
+
+    def stat(self, key):
+        if self.blind:
+            raise StoreUnavailableError("503")
+        return super().stat(key)
+
+
 class ByHand(RunLock):
     """A run whose leases are renewed when the test says so."""
 
@@ -151,6 +162,32 @@ def test_a_second_run_waits_when_it_is_asked_to(places, clock):
     second = taken(places, "second", clock, wait_seconds=3600)
     assert 1300 < clock.now < 1310
     second.require()
+
+
+def test_a_location_that_is_away_for_a_moment_is_waited_for(clock):
+    store = Blind()
+    place = places_of(policy("here"), {"here": store})
+    first = taken(place, "first", clock)
+
+    def go_on():
+        store.blind = 1100 < clock.now < 1120
+        if not store.blind:
+            first.release() if clock.now > 1300 else first.renew()
+
+    clock.each = go_on
+    second = taken(place, "second", clock, wait_seconds=3600)
+    assert clock.now > 1300
+    second.require("here")
+
+
+def test_a_location_that_stays_away_is_not_waited_for_any_longer(clock):
+    store = Blind()
+    place = places_of(policy("here"), {"here": store})
+    taken(place, "first", clock)
+    clock.each = lambda: setattr(store, "blind", True)
+    with pytest.raises(StoreUnavailableError):
+        taken(place, "second", clock, wait_seconds=60)
+    assert clock.now < 1070
 
 
 def test_what_is_held_already_is_kept_while_another_location_is_waited_for(places, clock):
@@ -511,14 +548,6 @@ def test_a_location_that_hangs_lets_no_other_lease_run_out():
 
 
 def test_a_location_that_cannot_be_looked_at_gives_no_leave_to_remove(clock):
-    class Blind(MemoryStore):
-        blind = False
-
-        def stat(self, key):
-            if self.blind:
-                raise StoreUnavailableError("503")
-            return super().stat(key)
-
     store = Blind()
     places = places_of(policy("here", "there"), {"here": store, "there": MemoryStore()})
     lock = taken(places, "mine", clock)

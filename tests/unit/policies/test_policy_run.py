@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from policy_worlds import add_backup, data_of, policy, put
@@ -191,7 +192,8 @@ def test_a_location_that_lets_two_writers_win_is_reported_by_its_code(wanted, ru
     monkeypatch.setattr(local, "_replace_version", lambda partial, target, _: partial.replace(target))
     for place in open_places(wanted)[:1]:
         put(place.root, LOCK_KEY, Lease(holder="").dump())
-    monkeypatch.setattr("clusterguard.policies.runs.lock.time.sleep", lambda _: None)
+    quickly = partial(locked, timing=LeaseTiming(renew_interval=0.01))
+    monkeypatch.setattr("clusterguard.policies.runs.run.locked", quickly)
     report = runner.run(["verify"])
     monkeypatch.setattr(local, "_replace_version", replacing)
     warned = [(step.verb, step.location, step.outcome, step.code) for step in report.steps if step.outcome != "ok"]

@@ -212,7 +212,12 @@ class LocationLease:
             elif contended and watched is not None and self._clock() >= until:
                 raise _in_progress(watched.lease, self._name)
             self._sleep(min(_LOOK_SECONDS, self._mine.renew_interval))
-            seen = self._look()
+            try:
+                seen = self._look()
+            except StoreUnavailableError:
+                if self._clock() >= until:
+                    raise
+                continue  # a location that is waited for may be away for a moment
             if (seen and seen.version) != (watched and watched.version):
                 watched, since, refused, contended = seen, self._clock(), 0, True
 
