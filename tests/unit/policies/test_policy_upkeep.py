@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from policy_worlds import NOW, add_backup, data_of, places_of, policy, put, seen, session_of
 
-from clusterguard.errors import StoreError, StoreUnavailableError
+from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
 from clusterguard.model.policy import Verification
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.runs.catch_up import catch_up
@@ -151,6 +151,47 @@ def test_damage_is_never_copied(wanted, places):
     catch_up(session)
     assert seen(session) == [("copy", "etcd-001", "there", "warning")]
     assert [info.key for info in places[1].root.list("etcd/")] == []
+
+
+class Lease:
+    """Stands in for the run's lock: tells what is asked for, and refuses from then on."""
+
+    def __init__(self, error):
+        self.error = error
+        self.asked = []
+
+    def require(self, location=""):
+        self.asked.append(location)
+        raise self.error
+
+
+@pytest.mark.parametrize("work", [catch_up, retain])
+def test_whoever_was_overtaken_neither_replaces_nor_removes(wanted, places, work):
+    fill(places, 1, 2, 3, 4)
+    session = verified(session_of(wanted, places))
+    here = session.catalogs["here"].entries["etcd/etcd-001"]
+    session.know(places[0], [replace(here, problem="damaged")])
+    before = [[(info.key, info.version) for info in place.root.list()] for place in places]
+    session.lock = Lease(RunInProgressError("another run took over", code="lease-lost"))
+    with pytest.raises(RunInProgressError):
+        work(session)
+    assert session.lock.asked == ["here"]
+    assert [[(info.key, info.version) for info in place.root.list()] for place in places] == before
+    assert [step.code for step in session.steps] == ["lease-lost"]
+
+
+@pytest.mark.parametrize("work", [catch_up, retain])
+def test_a_lease_that_cannot_be_confirmed_keeps_what_is_there_and_the_run_goes_on(wanted, places, work):
+    fill(places, 1, 2, 3, 4)
+    session = verified(session_of(wanted, places))
+    here = session.catalogs["here"].entries["etcd/etcd-001"]
+    session.know(places[0], [replace(here, problem="damaged")])
+    before = [[(info.key, info.version) for info in place.root.list()] for place in places]
+    session.lock = Lease(StoreError("here: 503", code="lease-unconfirmed"))
+    work(session)
+    assert [[(info.key, info.version) for info in place.root.list()] for place in places] == before
+    assert {step.code for step in session.steps} == {"lease-unconfirmed"}
+    assert "ok" not in {step.outcome for step in session.steps}
 
 
 def test_nothing_missing_is_nothing_done(wanted, places):

@@ -11,7 +11,14 @@ from types import MappingProxyType
 import pyrage
 import pytest
 
-from clusterguard.errors import ObjectCorruptError, ObjectNotFoundError, SnapshotCorruptError, StoreError, WrongKeyError
+from clusterguard.errors import (
+    ObjectCorruptError,
+    ObjectNotFoundError,
+    RunInProgressError,
+    SnapshotCorruptError,
+    StoreError,
+    WrongKeyError,
+)
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.copies.rotation import reseal_copy
 from clusterguard.stores import MemoryStore, PrefixedStore
@@ -128,6 +135,35 @@ def objects(root):
 
 def reseal(root, **more):
     return reseal_copy(root, SOURCE, NAME, **{"old": OLD, "new": NEW, **more})
+
+
+class TestWithoutLeave:
+    """Whoever holds no lease any more replaces and removes nothing."""
+
+    @pytest.mark.parametrize("at", [1, 2])
+    def test_nothing_is_replaced_or_removed(self, root, at):
+        before, asked = record_of(root), iter(range(1, at))
+
+        def confirm():
+            if next(asked, None) is None:
+                raise RunInProgressError("another run took over")
+
+        with pytest.raises(RunInProgressError):
+            reseal(root, confirm=confirm)
+        assert f"{SOURCE}/{before.extra['stored_key']}" in objects(root)
+        assert readable(root, OLD, NEW) == DATA
+        if at == 1:
+            assert record_of(root) == before
+            assert len(objects(root)) == 1
+
+    def test_leave_is_asked_for_before_the_record_and_before_the_removal(self, root):
+        reseal(root, confirm=lambda: root.moments.append("asked"))
+        first, second = (place for place, what in enumerate(root.moments) if what == "asked")
+        changes = [
+            place for place, what in enumerate(root.moments) if what.startswith("before putting") and "json" in what
+        ]
+        removals = [place for place, what in enumerate(root.moments) if what.startswith("before removing")]
+        assert first < min(changes) <= max(changes) < second < min(removals)
 
 
 class TestWhatItLeaves:
