@@ -10,14 +10,13 @@ if TYPE_CHECKING:
     from clusterguard.velero.install import InstallOptions
     from clusterguard.velero.locations import LocationSpec
     from clusterguard.velero.options import BackupOptions, RestoreOptions
-    from clusterguard.velero.outcome import BackupOutcome, Policy, RestoreOutcome, Rule
+    from clusterguard.velero.outcome import BackupOutcome, RestoreOutcome, Rule
 
 __all__ = [
     "BackupOptions",
     "BackupOutcome",
     "InstallOptions",
     "LocationSpec",
-    "Policy",
     "RestoreOptions",
     "RestoreOutcome",
     "Rule",
@@ -29,7 +28,6 @@ _HOMES = {
     "BackupOutcome": "velero.outcome",
     "InstallOptions": "velero.install",
     "LocationSpec": "velero.locations",
-    "Policy": "velero.outcome",
     "RestoreOptions": "velero.options",
     "RestoreOutcome": "velero.outcome",
     "Rule": "velero.outcome",

@@ -18,29 +18,21 @@ from clusterguard.errors import BackupCorruptError, ConfigError, ObjectCorruptEr
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.velero.bucket_checks import judge
-from clusterguard.velero.bucket_evidence import (
-    Evidence,
-    Unreadable,
-    read_backup,
-    read_messages,
-    read_records,
-    read_resource_list,
-    repositories,
-)
-from clusterguard.velero.bucket_report import STRICT, Answer, BackupVerifyReport, BucketPolicy, count_of, report_of
-from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout, RestoreLayout
+from clusterguard.velero.bucket_evidence import READERS, Evidence, Unreadable, read_backup, repositories
+from clusterguard.velero.bucket_report import STRICT, BackupVerifyReport, BucketPolicy, count_of, report_of
+from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout
 from clusterguard.velero.manifest import HashingReader
 from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from clusterguard.model.inventory import Scope
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
 
-__all__ = ["as_inventory", "objects_in_backup", "verify_backup", "verify_deleted"]
+__all__ = ["as_inventory", "objects_in_backup", "verify_backup"]
 
 _T = TypeVar("_T")
 _SOURCE_VERSION: Final = "velero.io/source-cluster-k8s-gitversion"
@@ -83,27 +75,6 @@ def verify_backup(
     return report_of(name, store.url, answers, objects=len(evidence.inspection))
 
 
-def verify_deleted(store: ObjectStore, name: str, *, restores: Iterable[str] = ()) -> BackupVerifyReport:
-    """Check that nothing of a deleted backup, nor of its restores, is left in the bucket.
-
-    Args:
-        store: Opened at the prefix of the storage location.
-        name: Of the backup.
-        restores: Names of restores that were made from it; Velero deletes them with it.
-
-    Raises:
-        ConfigError: No backup or restore can have that name.
-        StoreError: The store cannot be read.
-    """
-    layouts = {f"backup {name}": BackupLayout(name).folder}
-    layouts |= {f"restore {restore}": RestoreLayout(restore).folder for restore in restores}
-    answers = []
-    for subject, folder in layouts.items():
-        left = tuple((one.key, f"{one.size} bytes are still there") for one in store.list(folder))
-        answers.append(Answer(f"{subject} is gone", f"nothing under {folder}", left))
-    return report_of(name, store.url, answers, verdicts=("gone", "NOT GONE"))
-
-
 def objects_in_backup(
     store: ObjectStore,
     name: str,
@@ -125,9 +96,9 @@ def objects_in_backup(
     with _naming(store, key), store.get(key) as stream:
         for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
             yield ObjectRef.of(stored.item), canonical(stored.item)
-        if inspection.flaws:
-            first, flaws = inspection.flaws[0], count_of(len(inspection.flaws), "flaw")
-            raise BackupCorruptError(f"{flaws}; the first: {first.subject}: {first.detail}")
+        if inspection.defects:
+            first, count = inspection.defects[0], count_of(len(inspection.defects), "defect")
+            raise BackupCorruptError(f"{count}; the first: {first.subject}: {first.detail}")
 
 
 def as_inventory(
@@ -206,28 +177,16 @@ class _Reading:
 
     def evidence(self, *, with_uids: bool) -> Evidence:
         """Read everything."""
-        backup = self._document(BackupFile.METADATA, read_backup)
-        volumes = self._document(BackupFile.VOLUME_INFO, read_records)
-        pod_volumes = self._document(BackupFile.POD_VOLUME_BACKUPS, read_records)
-        resource_list = self._document(BackupFile.RESOURCE_LIST, read_resource_list)
-        messages = self._document(BackupFile.RESULTS, read_messages)
-        snapshots = self._document(BackupFile.VOLUME_SNAPSHOTS, read_records)
-        operations = self._document(BackupFile.ITEM_OPERATIONS, read_records)
+        documents = {file: self._document(file, read) for file, read in READERS.items()}
         inspection, uids, problem = self._tarball(with_uids=with_uids)
-        needed = repositories(pod_volumes, volumes)
+        needed = repositories(documents)
         missing = [key for key in needed if not self._exists(key)]
         self._hash_the_rest()
         self._tell(finished=True)
         return Evidence(
             layout=self._layout,
             sizes=self._sizes,
-            backup=backup,
-            volumes=volumes,
-            pod_volumes=pod_volumes,
-            resource_list=resource_list,
-            messages=messages,
-            snapshots=snapshots,
-            operations=operations,
+            documents=documents,
             inspection=inspection,
             tarball_problem=problem,
             uids=uids,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from clusterguard.velero.bucket_evidence import Unreadable, part_of, post_operation_items, text_of
+from clusterguard.velero.bucket_evidence import Unreadable, part_of, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
 from clusterguard.velero.phases import BackupPhase, TransferPhase
 from clusterguard.velero.resources import PodVolumeBackup
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from clusterguard.model.inventory import Inventory
@@ -24,9 +25,67 @@ if TYPE_CHECKING:
     from clusterguard.velero.manifest import DigestManifest
     from clusterguard.velero.outcome import Message
     from clusterguard.velero.resources import Backup
-    from clusterguard.velero.tarball import Inspection
+    from clusterguard.velero.tarball import Defect, Inspection
 
 __all__ = ["judge"]
+
+_NOT_WHOLE = "the tarball could not be read to its end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One backup, and what it is judged by.
+
+    Attributes:
+        document: The file that the question is about.
+    """
+
+    evidence: Evidence
+    now: datetime
+    policy: BucketPolicy
+    inventory: Inventory | None
+    manifest: DigestManifest | None
+    document: Any = None
+
+    @property
+    def backup(self) -> Backup:
+        """Its metadata, for questions that are asked only where it could be read."""
+        assert not isinstance(self.evidence.backup, Unreadable)  # noqa: S101 - for the type checker
+        return self.evidence.backup
+
+
+_Ask: TypeAlias = "Callable[[_Case], Answer]"
+_QUESTIONS: list[_Ask] = []
+
+
+def _question(
+    check: str, file: BackupFile | None = None, *, backup: bool = False, tarball: bool = False
+) -> Callable[[_Ask], _Ask]:
+    """Add a question to the report, in the order of this module.
+
+    Args:
+        check: What it is called.
+        file: The file that it is about; that it cannot be read is a finding.
+        backup: Whether it cannot be asked without the metadata.
+        tarball: Whether it cannot be asked without the whole tarball.
+    """
+
+    def answer(case: _Case, ask: _Ask) -> Answer:
+        evidence = case.evidence
+        document = evidence.documents[file] if file else None
+        if file and isinstance(document, Unreadable):
+            return Answer("", ((evidence.layout.key(file), document.reason),))
+        if backup and isinstance(evidence.backup, Unreadable):
+            return Answer(f"{BackupFile.METADATA} could not be read", asked=False)
+        if tarball and evidence.tarball_problem:
+            return Answer(_NOT_WHOLE, asked=False)
+        return ask(replace(case, document=document))
+
+    def add(ask: _Ask) -> _Ask:
+        _QUESTIONS.append(lambda case: replace(answer(case, ask), check=check))
+        return ask
+
+    return add
 
 
 def judge(
@@ -37,147 +96,113 @@ def judge(
     inventory: Inventory | None,
     manifest: DigestManifest | None,
 ) -> list[Answer]:
-    """Return the answer to every question, in the order they are told."""
-    return [
-        _files(evidence),
-        _metadata(evidence),
-        _phase(evidence, policy),
-        _format(evidence),
-        _expiration(evidence, policy, now),
-        _tarball(evidence),
-        _copies(evidence),
-        _identities(evidence),
-        _resource_list(evidence),
-        _object_count(evidence),
-        _messages(evidence, policy),
-        _volumes(evidence, policy),
-        _pod_volumes(evidence),
-        _snapshots(evidence),
-        _operations(evidence),
-        _repositories(evidence),
-        _inventory(evidence, inventory),
-        _manifest(evidence, manifest),
-    ]
+    """Return the answer to every question."""
+    case = _Case(evidence=evidence, now=now, policy=policy, inventory=inventory, manifest=manifest)
+    return [question(case) for question in _QUESTIONS]
 
 
-def _unasked(check: str, why: str) -> Answer:
-    return Answer(check, why, asked=False)
-
-
-def _files(evidence: Evidence) -> Answer:
-    layout = evidence.layout
-    missing = [layout.key(file) for file in MANDATORY if layout.key(file) not in evidence.sizes]
-    strange = sorted(evidence.sizes.keys() - layout.known().keys())
-    explained = [Explanation("unknown file", key, f"{evidence.sizes[key]} bytes") for key in strange]
-    if layout.key(BackupFile.LOG) not in evidence.sizes:
+@_question("files")
+def _files(case: _Case) -> Answer:
+    layout, sizes = case.evidence.layout, case.evidence.sizes
+    missing = [layout.key(file) for file in MANDATORY if layout.key(file) not in sizes]
+    unknown = sorted(sizes.keys() - layout.known().keys())
+    explained = [Explanation("unknown file", key, f"{sizes[key]} bytes") for key in unknown]
+    if layout.key(BackupFile.LOG) not in sizes:
         explained.append(Explanation("no log", layout.key(BackupFile.LOG), "it is missing"))
     flaws = tuple((key, "it is missing") for key in missing)
-    total = sum(evidence.sizes.values())
-    return Answer("files", f"{len(evidence.sizes)} files, {total} bytes", flaws, tuple(explained))
+    return Answer(f"{len(sizes)} files, {sum(sizes.values())} bytes", flaws, tuple(explained))
 
 
-def _metadata(evidence: Evidence) -> Answer:
-    check, backup = BackupFile.METADATA.value, evidence.backup
-    if isinstance(backup, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.METADATA), backup.reason),))
-    flaws = []
-    if backup.name != evidence.layout.name:
-        flaws.append((check, f"it is that of backup {backup.name!r}"))
+@_question(BackupFile.METADATA.value, BackupFile.METADATA)
+def _metadata(case: _Case) -> Answer:
+    backup, flaws = case.backup, []
+    if backup.name != case.evidence.layout.name:
+        flaws.append((BackupFile.METADATA.value, f"it is that of backup {backup.name!r}"))
     if backup.being_deleted:
-        flaws.append((check, "its deletion had been asked for"))
-    return Answer(check, f"backup {backup.name} in namespace {backup.namespace}, uid {backup.uid}", tuple(flaws))
+        flaws.append((BackupFile.METADATA.value, "its deletion had been requested"))
+    return Answer(f"backup {backup.name} in namespace {backup.namespace}, uid {backup.uid}", tuple(flaws))
 
 
-def _phase(evidence: Evidence, policy: BucketPolicy) -> Answer:
-    backup = evidence.backup
-    if isinstance(backup, Unreadable):
-        return _unasked("phase", _NO_METADATA)
+@_question("phase", backup=True)
+def _phase(case: _Case) -> Answer:
+    backup = case.backup
     phase = str(backup.phase)
     if phase == BackupPhase.COMPLETED:
-        when = f" at {backup.completed.isoformat()}" if backup.completed else ""
-        return Answer("phase", f"{phase}{when}")
+        return Answer(f"{phase} at {backup.completed.isoformat()}" if backup.completed else phase)
     told = f"{phase}: {backup.failure_reason or _MEANINGS.get(phase, 'this release does not know that phase')}"
-    if phase in policy.tolerate_phases:
-        return Answer("phase", told, (), (Explanation("tolerated phase", backup.name, told),))
+    if phase in case.policy.tolerate_phases:
+        return Answer(told, (), (Explanation("tolerated phase", backup.name, told),))
     begun = "" if backup.phase.final or backup.started is None else f" (begun at {backup.started.isoformat()})"
-    return Answer("phase", "", ((backup.name, told + begun),))
+    return Answer("", ((backup.name, told + begun),))
 
 
-_NO_METADATA = f"{BackupFile.METADATA} could not be read"
 _STILL = "it was not finished when this was written"
 _MEANINGS = {
+    **{str(phase): _STILL for phase in BackupPhase if not phase.final},
     "PartiallyFailed": "not everything is in it",
     "Failed": "it was given up",
     "FailedValidation": "the server did not begin it",
     "Deleting": "it is being deleted",
-    **dict.fromkeys([str(phase) for phase in BackupPhase if not phase.final and phase != BackupPhase.DELETING], _STILL),
 }
 
 
-def _format(evidence: Evidence) -> Answer:
-    check, backup = "format version", evidence.backup
-    if isinstance(backup, Unreadable):
-        return _unasked(check, _NO_METADATA)
-    told, inside = backup.format_version, evidence.inspection.version
-    major = format_major(told)
+@_question("format version", backup=True)
+def _format(case: _Case) -> Answer:
+    said, inside = case.backup.format_version, case.evidence.inspection.version
+    major = format_major(said)
     if major is None:
-        return Answer(check, "", ((BackupFile.METADATA.value, f"it tells no format version, but {told!r}"),))
+        return Answer("", ((BackupFile.METADATA.value, f"its format version is not valid: {said!r}"),))
     if major != FORMAT_MAJOR:
-        detail = f"{told}, and this release reads {FORMAT_MAJOR}.x: another Velero wrote it"
-        return Answer(check, "", ((BackupFile.METADATA.value, detail),))
-    if inside is None and not evidence.tarball_problem:
-        return Answer(check, "", ((VERSION_PATH, "it is missing in the tarball"),))
-    if inside is not None and inside != told:
-        return Answer(check, "", ((VERSION_PATH, f"it says {inside!r}, and {BackupFile.METADATA} says {told!r}"),))
-    return Answer(check, told)
+        detail = f"{said}, and this release reads {FORMAT_MAJOR}.x: another Velero wrote it"
+        return Answer("", ((BackupFile.METADATA.value, detail),))
+    if inside is None and not case.evidence.tarball_problem:
+        return Answer("", ((VERSION_PATH, "it is missing in the tarball"),))
+    if inside is not None and inside != said:
+        return Answer("", ((VERSION_PATH, f"it says {inside!r}, and {BackupFile.METADATA} says {said!r}"),))
+    return Answer(said)
 
 
-def _expiration(evidence: Evidence, policy: BucketPolicy, now: datetime) -> Answer:
-    check, backup = "expiration", evidence.backup
-    if isinstance(backup, Unreadable):
-        return _unasked(check, _NO_METADATA)
-    if backup.expires is None:
-        return Answer(check, "", ((backup.name, "it does not tell when it expires"),))
-    when = backup.expires.isoformat()
-    if backup.expires > now or policy.expired_ok:
-        return Answer(check, f"{'expires' if backup.expires > now else 'expired'} at {when}")
-    return Answer(check, "", ((backup.name, f"expired at {when}: Velero may delete it at any moment"),))
+@_question("expiration", backup=True)
+def _expiration(case: _Case) -> Answer:
+    name, expires = case.backup.name, case.backup.expires
+    if expires is None:
+        return Answer("", ((name, "it does not say when it expires"),))
+    when = expires.isoformat()
+    if expires > case.now or case.policy.expired_ok:
+        return Answer(f"{'expires' if expires > case.now else 'expired'} at {when}")
+    return Answer("", ((name, f"expired at {when}: Velero may delete it at any moment"),))
 
 
-def _tarball(evidence: Evidence) -> Answer:
-    key, found = evidence.layout.key(BackupFile.CONTENTS), evidence.inspection
-    if evidence.tarball_problem:
-        return Answer("tarball", "", ((key, evidence.tarball_problem),))
-    return Answer("tarball", f"whole, {found.files} files in it", tuple(found.strangers))
+@_question("tarball")
+def _tarball(case: _Case) -> Answer:
+    found = case.evidence.inspection
+    if problem := case.evidence.tarball_problem:
+        return Answer("", ((case.evidence.layout.key(BackupFile.CONTENTS), problem),))
+    return Answer(f"whole, {found.files} files in it", tuple(found.unexpected_files))
 
 
-def _copies(evidence: Evidence) -> Answer:
-    check = "both copies"
-    if evidence.tarball_problem:
-        return Answer(check, "", tuple(evidence.inspection.copies)) if evidence.inspection.copies else _not_whole(check)
-    return Answer(check, "the two copies of each object are equal", tuple(evidence.inspection.copies))
+def _seen_so_far(case: _Case, defects: Sequence[Defect], seen: str) -> Answer:
+    """Answer from a pass over the tarball; that it found nothing counts only if it reached the end."""
+    if case.evidence.tarball_problem and not defects:
+        return Answer(_NOT_WHOLE, asked=False)
+    return Answer(seen, tuple(defects))
 
 
-def _identities(evidence: Evidence) -> Answer:
-    check, wrong = "paths", tuple(evidence.inspection.identities)
-    if evidence.tarball_problem and not wrong:
-        return _not_whole(check)
-    return Answer(check, "each file holds the object that its path names", wrong)
+@_question("both copies")
+def _copies(case: _Case) -> Answer:
+    return _seen_so_far(case, case.evidence.inspection.copies, "the two copies of each object are equal")
 
 
-def _not_whole(check: str) -> Answer:
-    return _unasked(check, "the tarball could not be read to its end")
+@_question("paths")
+def _identities(case: _Case) -> Answer:
+    return _seen_so_far(case, case.evidence.inspection.identities, "each file holds the object that its path names")
 
 
-def _resource_list(evidence: Evidence) -> Answer:
-    check, listed = "resource list", evidence.resource_list
-    if isinstance(listed, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.RESOURCE_LIST), listed.reason),))
-    if evidence.tarball_problem:
-        return _not_whole(check)
-    stored = _stored(evidence.inspection)
+@_question("resource list", BackupFile.RESOURCE_LIST, tarball=True)
+def _resource_list(case: _Case) -> Answer:
+    listed, stored = case.document, _stored(case.evidence.inspection)
+    late = case.evidence.post_operation_items()
     flaws, explained = [], []
-    late = post_operation_items(evidence.operations)
     for full_kind in sorted(listed.keys() | stored.keys()):
         resource, names = stored.get(full_kind, ("", ()))
         told = listed.get(full_kind, frozenset())
@@ -188,52 +213,45 @@ def _resource_list(evidence: Evidence) -> Answer:
             else:
                 flaws.append((f"{full_kind} {name}", _ONLY_STORED))
     number = sum(map(len, listed.values()))
-    return Answer(check, f"names the same {count_of(number, 'object')}", tuple(flaws), tuple(explained))
+    return Answer(f"names the same {count_of(number, 'object')}", tuple(flaws), tuple(explained))
 
 
 _ONLY_LISTED = "it is in the resource list, and not in the tarball"
 _ONLY_STORED = "it is in the tarball, and not in the resource list"
 
 
-def _object_count(evidence: Evidence) -> Answer:
-    check, backup = "object count", evidence.backup
-    if isinstance(backup, Unreadable):
-        return _unasked(check, _NO_METADATA)
-    if evidence.tarball_problem:
-        return _not_whole(check)
-    late = post_operation_items(evidence.operations)
-    stored = evidence.inspection.names()
-    added = sum(name in stored.get(resource, ()) for resource, name in late)
-    found = len(evidence.inspection) - added
+@_question("object count", backup=True, tarball=True)
+def _object_count(case: _Case) -> Answer:
+    backup, inspection = case.backup, case.evidence.inspection
+    stored = inspection.names()
+    added = sum(name in stored.get(resource, ()) for resource, name in case.evidence.post_operation_items())
+    found = len(inspection) - added
     done, total = backup.progress.done, backup.progress.total
-    if not evidence.inspection:
-        return Answer(check, "", ((backup.name, "it holds no object at all: did its filters match any?"),))
+    if not inspection:
+        return Answer("", ((backup.name, "it holds no object at all: did its filters match any?"),))
     if done < total:
-        return Answer(check, "", ((backup.name, f"Velero stored {done} of {total} objects"),))
+        return Answer("", ((backup.name, f"Velero stored {done} of {total} objects"),))
     # Objects named by operations may have been there before, too.
     if not found <= done <= found + added:
-        detail = f"Velero counted {done}, and there are {len(evidence.inspection)}"
-        return Answer(check, "", ((backup.name, detail),))
-    return Answer(check, f"{len(evidence.inspection)}, as Velero counted")
+        return Answer("", ((backup.name, f"Velero counted {done}, and there are {len(inspection)}"),))
+    return Answer(f"{len(inspection)}, as Velero counted")
 
 
-def _messages(evidence: Evidence, policy: BucketPolicy) -> Answer:
-    check, messages = "errors and warnings", evidence.messages
-    if isinstance(messages, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.RESULTS), messages.reason),))
+@_question("errors and warnings", BackupFile.RESULTS)
+def _messages(case: _Case) -> Answer:
     flaws, explained = [], []
-    for message in messages:
-        subject, detail = _told(message)
-        patterns = policy.tolerate_errors if message.severity == "error" else policy.tolerate_warnings
+    for message in case.document:
+        subject, detail = _parsed(message)
+        patterns = case.policy.tolerate_errors if message.severity == "error" else case.policy.tolerate_warnings
         if any(fnmatchcase(message.text, pattern) for pattern in patterns):
             explained.append(Explanation(f"tolerated {message.severity}", subject, detail))
         else:
             flaws.append((subject, f"{message.severity}: {detail}"))
-    if not isinstance(evidence.backup, Unreadable):
-        more, fewer = _compare_counts(evidence.backup, messages)
+    if not isinstance(case.evidence.backup, Unreadable):
+        more, fewer = _compare_counts(case.backup, case.document)
         flaws += fewer
         explained += more
-    return Answer(check, count_of(len(messages), "message"), tuple(flaws), tuple(explained))
+    return Answer(count_of(len(case.document), "message"), tuple(flaws), tuple(explained))
 
 
 def _compare_counts(backup: Backup, messages: Sequence[Message]) -> tuple[list[Explanation], list[tuple[str, str]]]:
@@ -251,33 +269,29 @@ def _compare_counts(backup: Backup, messages: Sequence[Message]) -> tuple[list[E
     return explained, flaws
 
 
-def _volumes(evidence: Evidence, policy: BucketPolicy) -> Answer:
-    check, volumes = "volumes", evidence.volumes
-    if isinstance(volumes, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.VOLUME_INFO), volumes.reason),))
-    if evidence.tarball_problem:
-        return _not_whole(check)
+@_question("volumes", BackupFile.VOLUME_INFO, tarball=True)
+def _volumes(case: _Case) -> Answer:
     by_volume: dict[str, list[Mapping[str, Any]]] = {}
-    for record in volumes:
+    for record in case.document:
         by_volume.setdefault(_volume_name(record), []).append(record)
     problems: dict[str, str] = {}
     for subject, records in by_volume.items():
         if (problem := _volume_problem(records)) is not None:
             problems[subject] = problem
     explained = []
-    for claim in evidence.inspection.claims:
+    for claim in case.evidence.inspection.claims:
         subject = f"{claim.namespace}/{claim.name}"
         if subject in by_volume:
             continue
         if claim.volume:
-            problems[subject] = f"Velero does not tell what became of its volume {claim.volume}"
+            problems[subject] = f"Velero does not say what became of its volume {claim.volume}"
         else:
             explained.append(Explanation("unbound claim", subject, "it had no volume"))
-    declared = {one for one in problems if any(fnmatchcase(one, glob) for glob in policy.volumes_without_data)}
+    declared = {one for one in problems if any(fnmatchcase(one, glob) for glob in case.policy.volumes_without_data)}
     explained += [Explanation("volume without data", one, problems[one]) for one in sorted(declared)]
     flaws = tuple((one, problem) for one, problem in sorted(problems.items()) if one not in declared)
     saved = len(by_volume.keys() - problems.keys())
-    return Answer(check, f"{count_of(saved, 'volume')} with data", flaws, tuple(explained))
+    return Answer(f"{count_of(saved, 'volume')} with data", flaws, tuple(explained))
 
 
 def _volume_name(record: Mapping[str, Any]) -> str:
@@ -307,7 +321,7 @@ def _has_data(record: Mapping[str, Any]) -> bool:
         return False
     if text_of(record, "result"):
         return text_of(record, "result") == "succeeded"
-    # The result of a snapshot is written when its operation ends; a snapshot without one tells for itself.
+    # The result of a snapshot is written when its operation ends; a snapshot without one says so itself.
     snapshot = part_of(record, "csiSnapshotInfo")
     return (
         not record.get("snapshotDataMoved")
@@ -316,82 +330,77 @@ def _has_data(record: Mapping[str, Any]) -> bool:
     )
 
 
-def _pod_volumes(evidence: Evidence) -> Answer:
-    check, records = "pod volume backups", evidence.pod_volumes
-    if isinstance(records, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.POD_VOLUME_BACKUPS), records.reason),))
+@_question("pod volume backups", BackupFile.POD_VOLUME_BACKUPS)
+def _pod_volumes(case: _Case) -> Answer:
     flaws = []
-    for transfer in map(PodVolumeBackup.model_validate, records):
+    for transfer in map(PodVolumeBackup.model_validate, case.document):
         if transfer.phase != TransferPhase.COMPLETED:
             flaws.append((transfer.volume, f"{transfer.phase} {transfer.message}".strip()))
         elif transfer.bytes_done != transfer.bytes_total:
             flaws.append((transfer.volume, f"{transfer.bytes_done} of {transfer.bytes_total} bytes"))
         elif not text_of(transfer.status, "snapshotID"):
             flaws.append((transfer.volume, "Completed, but without a snapshot"))
-    return Answer(check, f"{len(records)}, all Completed" if records else "none", tuple(flaws))
+    return _all_completed(case, flaws)
 
 
-def _snapshots(evidence: Evidence) -> Answer:
-    check, records = "volume snapshots", evidence.snapshots
-    if isinstance(records, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.VOLUME_SNAPSHOTS), records.reason),))
-    flaws = tuple(
-        (
-            f"PersistentVolume {text_of(part_of(record, 'spec'), 'persistentVolumeName')}",
-            f"its snapshot is {phase or 'without a phase'}",
-        )
-        for record in records
-        if (phase := text_of(part_of(record, "status"), "phase")) != "Completed"
-    )
-    return Answer(check, f"{len(records)}, all Completed" if records else "none", flaws)
-
-
-def _operations(evidence: Evidence) -> Answer:
-    check, records = "item operations", evidence.operations
-    if isinstance(records, Unreadable):
-        return Answer(check, "", ((evidence.layout.key(BackupFile.ITEM_OPERATIONS), records.reason),))
+@_question("volume snapshots", BackupFile.VOLUME_SNAPSHOTS)
+def _snapshots(case: _Case) -> Answer:
     flaws = []
-    for record in records:
+    for record in case.document:
+        if (phase := text_of(part_of(record, "status"), "phase")) != "Completed":
+            volume = text_of(part_of(record, "spec"), "persistentVolumeName")
+            flaws.append((f"PersistentVolume {volume}", f"its snapshot is {phase or 'without a phase'}"))
+    return _all_completed(case, flaws)
+
+
+@_question("item operations", BackupFile.ITEM_OPERATIONS)
+def _operations(case: _Case) -> Answer:
+    flaws = []
+    for record in case.document:
         status = part_of(record, "status")
         if text_of(status, "phase") != "Completed":
             subject = _identified(part_of(part_of(record, "spec"), "resourceIdentifier"))
             flaws.append((subject, f"{text_of(status, 'phase') or 'no phase'} {text_of(status, 'error')}".strip()))
-    return Answer(check, f"{len(records)}, all Completed" if records else "none", tuple(flaws))
+    return _all_completed(case, flaws)
 
 
-def _repositories(evidence: Evidence) -> Answer:
-    flaws = tuple((key, "the repository of these volumes is missing") for key in evidence.missing_repositories)
-    seen = f"{evidence.repositories} there" if evidence.repositories else "none needed"
-    return Answer("repositories", seen, flaws)
+def _all_completed(case: _Case, flaws: Sequence[tuple[str, str]]) -> Answer:
+    return Answer(f"{len(case.document)}, all Completed" if case.document else "none", tuple(flaws))
 
 
-def _inventory(evidence: Evidence, inventory: Inventory | None) -> Answer:
-    check = "inventory"
+@_question("repositories")
+def _repositories(case: _Case) -> Answer:
+    flaws = tuple((key, "the repository of these volumes is missing") for key in case.evidence.missing_repositories)
+    return Answer(f"{case.evidence.repositories} there" if case.evidence.repositories else "none needed", flaws)
+
+
+@_question("inventory", tarball=True)
+def _inventory(case: _Case) -> Answer:
+    inventory, uids = case.inventory, case.evidence.uids
     if inventory is None:
-        return _unasked(check, "none was given; what should be in the backup is not known")
-    if evidence.tarball_problem:
-        return _not_whole(check)
+        return Answer("none was given; what should be in the backup is not known", asked=False)
     flaws, explained = [], []
     for ref, data in sorted(inventory.objects.items()):
         metadata = orjson.loads(data)["metadata"]
-        if ref not in evidence.uids:
+        if ref not in uids:
             if (metadata.get("labels") or {}).get(EXCLUDED_LABEL) == "true":
                 explained.append(Explanation("excluded by label", str(ref), "it is not in the backup"))
             else:
                 flaws.append((str(ref), "it was in the cluster, and is not in the backup"))
-        elif evidence.uids[ref] != metadata.get("uid", ""):
+        elif uids[ref] != metadata.get("uid", ""):
             flaws.append((str(ref), "the backup holds another object of that name (its uid differs)"))
-    return Answer(check, f"all {count_of(len(inventory), 'object')} are in it", tuple(flaws), tuple(explained))
+    return Answer(f"all {count_of(len(inventory), 'object')} are in it", tuple(flaws), tuple(explained))
 
 
-def _manifest(evidence: Evidence, manifest: DigestManifest | None) -> Answer:
-    check = "digest manifest"
+@_question("digest manifest")
+def _manifest(case: _Case) -> Answer:
+    manifest, name = case.manifest, case.evidence.layout.name
     if manifest is None:
-        return _unasked(check, "none was given; Velero itself keeps no digests")
-    if manifest.backup != evidence.layout.name:
-        return Answer(check, "", ((manifest.backup, f"the manifest is not that of {evidence.layout.name}"),))
-    flaws = tuple(manifest.differences(evidence.digests))
-    return Answer(check, f"no byte was changed since {manifest.recorded.isoformat()}", flaws)
+        return Answer("none was given; Velero itself keeps no digests", asked=False)
+    if manifest.backup != name:
+        return Answer("", ((manifest.backup, f"the manifest is not that of {name}"),))
+    flaws = tuple(manifest.differences(case.evidence.digests))
+    return Answer(f"no byte was changed since {manifest.recorded.isoformat()}", flaws)
 
 
 def _stored(inspection: Inspection) -> dict[str, tuple[str, Collection[str]]]:
@@ -409,7 +418,7 @@ def _identified(identifier: Mapping[str, Any]) -> str:
     return f"{text_of(identifier, 'Resource')} {'/'.join(word for word in words if word)}".strip() or "an operation"
 
 
-def _told(message: Message) -> tuple[str, str]:
+def _parsed(message: Message) -> tuple[str, str]:
     """Return subject and text of a message; Velero puts ``resource:``, ``name:`` and more into one line."""
     fields = {"resource": "", "name": "", "message": "", "error": ""}
     rest = message.text

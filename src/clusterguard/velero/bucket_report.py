@@ -1,9 +1,9 @@
-"""What a verification of one backup came to: data until somebody asks for an exception."""
+"""The result of verifying one backup."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from clusterguard.errors import BackupCorruptError
@@ -30,16 +30,16 @@ EXCLUDED_LABEL: Final = "velero.io/exclude-from-backup"
 _MOST_SHOWN = 20  # findings of one check in the text form; the data form has all of them
 
 RULES: Final[Mapping[str, str]] = {
-    "tolerated phase": "the policy takes backups that ended in this phase",
+    "tolerated phase": "the policy accepts backups that ended in this phase",
     "tolerated warning": "the policy names it",
     "tolerated error": "the policy names it",
     "volume without data": "the policy says that the data of this volume is not in the backup",
     "unbound claim": "a claim that has no volume has no data",
-    "excluded by label": f"whoever owns it keeps it out of backups ({EXCLUDED_LABEL}=true)",
+    "excluded by label": f"its owner keeps it out of backups ({EXCLUDED_LABEL}=true)",
     "added when operations ended": "plugins name objects that are stored once their operations have ended, after the "
     "resource list was written",
     "errors of operations": "errors of asynchronous operations are counted after the results were written",
-    "no log": "Velero uploads the log as well as it can, and goes on without it",
+    "no log": "Velero uploads the log on best effort",
     "unknown file": "a newer Velero may write files that this release does not know",
 }
 """Why something that looks wrong is right: every use of a rule is listed in the report."""
@@ -88,7 +88,7 @@ class BackupFinding:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One thing that looks wrong and is not: counted and listable, never dropped silently.
+    """One thing that looks wrong and is not.
 
     Attributes:
         rule: One of `RULES`.
@@ -109,10 +109,9 @@ class BackupVerifyReport(Checked):
         name: Of the backup.
         store: Where it is, without secrets.
         objects: How many Kubernetes objects were read.
-        checks: In the order they are told.
+        checks: In the order they were made.
         findings: What is wrong, by check.
         explained: What looks wrong and is not.
-        verdicts: The words for right and wrong.
     """
 
     name: str
@@ -121,7 +120,6 @@ class BackupVerifyReport(Checked):
     checks: Sequence[CheckOutcome]
     findings: Sequence[BackupFinding] = field(default=(), repr=False)
     explained: Sequence[Explanation] = field(default=(), repr=False)
-    verdicts: tuple[str, str] = ("intact", "NOT INTACT")
 
     def raise_for_findings(self) -> None:
         """Turn findings into an exception.
@@ -143,22 +141,19 @@ class BackupVerifyReport(Checked):
             "store": self.store,
             "ok": self.ok,
             "objects": self.objects,
-            "checks": [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in self.checks],
-            "findings": [{"check": one.check, "subject": one.subject, "detail": one.detail} for one in self.findings],
-            "explained": [{"rule": one.rule, "subject": one.subject, "detail": one.detail} for one in self.explained],
+            **{part: list(map(asdict, getattr(self, part))) for part in ("checks", "findings", "explained")},
         }
 
     def _lines(self) -> Iterator[str]:
         failed = any(check.ok is False for check in self.checks)
-        good, bad = self.verdicts
-        verdict = good if self.ok else bad if failed else "NOT PROVEN"
+        verdict = "intact" if self.ok else "NOT INTACT" if failed else "NOT PROVEN"
         yield f"{self.name}: {verdict} ({count_of(self.objects, 'object')}, {self.store})"
         width = max((len(check.name) for check in self.checks), default=0)
         marks = {True: "ok", False: "FAILED", None: "not asked"}
         for check in self.checks:
             yield f"  {check.name:<{width}}  {marks[check.ok]:<9}  {check.detail}"
             wrong = [one for one in self.findings if one.check == check.name]
-            if len(wrong) > 1:  # a single one is told by the check itself
+            if len(wrong) > 1:  # the check itself shows a single one
                 yield from (f"    - {one}" for one in wrong[:_MOST_SHOWN])
             if len(wrong) > _MOST_SHOWN:
                 yield f"    … {len(wrong) - _MOST_SHOWN} more"
@@ -176,18 +171,18 @@ class Answer:
     """What one check came to.
 
     Attributes:
-        check: Its name.
         seen: What was seen, where nothing is wrong.
         flaws: What is wrong.
         explained: What only looks so.
-        asked: Whether it could be asked; if not, ``seen`` tells why.
+        asked: Whether it could be asked; if not, ``seen`` says why.
+        check: Its name.
     """
 
-    check: str
     seen: str
     flaws: Flaws = ()
     explained: tuple[Explanation, ...] = ()
     asked: bool = True
+    check: str = ""
 
     def outcome(self) -> CheckOutcome:
         """Return it for the report."""
@@ -200,20 +195,12 @@ class Answer:
         return CheckOutcome(name=self.check, ok=not self.flaws, detail=detail)
 
 
-def report_of(
-    name: str,
-    store: str,
-    answers: Sequence[Answer],
-    *,
-    objects: int = 0,
-    verdicts: tuple[str, str] = ("intact", "NOT INTACT"),
-) -> BackupVerifyReport:
+def report_of(name: str, store: str, answers: Sequence[Answer], *, objects: int) -> BackupVerifyReport:
     """Return the report that these answers make."""
     return BackupVerifyReport(
         name=name,
         store=store,
         objects=objects,
-        verdicts=verdicts,
         checks=[answer.outcome() for answer in answers],
         findings=[BackupFinding(answer.check, *flaw) for answer in answers for flaw in answer.flaws],
         explained=[one for answer in answers for one in answer.explained],

@@ -31,10 +31,9 @@ from clusterguard.velero.locations import Locations
 from clusterguard.velero.objects import VeleroObjects
 from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.outcome import (
-    DEFAULT_POLICY,
+    DEFAULT_TOLERATED,
     BackupOutcome,
     Message,
-    Policy,
     RestoredItem,
     RestoreOutcome,
     judge_backup,
@@ -62,6 +61,7 @@ from clusterguard.velero.waiting import Follower, far, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import IO
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import Json, KubeClient
     from clusterguard.model.progress import ProgressSink
     from clusterguard.stores.base import ObjectStore
+    from clusterguard.velero.outcome import Rule
 
 __all__ = ["ServerStatus", "VeleroClient"]
 
@@ -680,23 +681,25 @@ class VeleroClient:
     # ---- what came of it ---------------------------------------------------------------------------------
 
     @overload
-    def outcome(self, run: Backup, *, policy: Policy = ...) -> BackupOutcome: ...
+    def outcome(self, run: Backup, *, tolerate: AbstractSet[Rule] = ...) -> BackupOutcome: ...
     @overload
-    def outcome(self, run: Restore, *, policy: Policy = ...) -> RestoreOutcome: ...
-    def outcome(self, run: Backup | Restore, *, policy: Policy = DEFAULT_POLICY) -> BackupOutcome | RestoreOutcome:
+    def outcome(self, run: Restore, *, tolerate: AbstractSet[Rule] = ...) -> RestoreOutcome: ...
+    def outcome(
+        self, run: Backup | Restore, *, tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED
+    ) -> BackupOutcome | RestoreOutcome:
         """Judge a backup or a restore in its last phase by everything that Velero tells about it.
 
         What cannot be read is a finding, not an error.
 
         Args:
             run: As `wait` returned it.
-            policy: Which findings are tolerated.
+            tolerate: The rules that do not count.
         """
         if isinstance(run, Backup):
-            return self._backup_outcome(run, policy)
-        return self._restore_outcome(run, policy)
+            return self._backup_outcome(run, tolerate)
+        return self._restore_outcome(run, tolerate)
 
-    def _backup_outcome(self, backup: Backup, policy: Policy) -> BackupOutcome:
+    def _backup_outcome(self, backup: Backup, tolerate: AbstractSet[Rule]) -> BackupOutcome:
         missing: list[str] = []
         messages: Sequence[Message] = ()
         if backup.warnings or backup.errors or backup.phase == BackupPhase.PARTIALLY_FAILED:
@@ -707,10 +710,10 @@ class VeleroClient:
             messages=messages,
             volumes=self._volumes(labels, PodVolumeBackup, DataUpload),
             missing_evidence=missing,
-            policy=policy,
+            tolerate=tolerate,
         )
 
-    def _restore_outcome(self, restore: Restore, policy: Policy) -> RestoreOutcome:
+    def _restore_outcome(self, restore: Restore, tolerate: AbstractSet[Rule]) -> RestoreOutcome:
         missing: list[str] = []
         messages: Sequence[Message] = ()
         items: Sequence[RestoredItem] = ()
@@ -726,7 +729,7 @@ class VeleroClient:
             items=items,
             volumes=self._volumes(labels, PodVolumeRestore, DataDownload),
             missing_evidence=missing,
-            policy=policy,
+            tolerate=tolerate,
         )
 
     def _evidence(self, kind: DownloadKind, name: str, missing: list[str]) -> object:

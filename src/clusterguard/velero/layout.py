@@ -27,7 +27,6 @@ __all__ = [
     "BackupFile",
     "BackupLayout",
     "ItemPath",
-    "RestoreLayout",
     "format_major",
     "parse_item_path",
     "plural_of",
@@ -89,7 +88,12 @@ class BackupLayout:
     name: str
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "backup")
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"{self.name[:80]!r} is not a valid name of a backup",
+                code="invalid-name",
+                hint="lower-case letters, digits, dashes and dots, 253 at most",
+            )
 
     @property
     def folder(self) -> str:
@@ -103,50 +107,6 @@ class BackupLayout:
     def known(self) -> Mapping[str, BackupFile]:
         """Return all keys that Velero may write for it."""
         return {self.key(file): file for file in BackupFile}
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreLayout:
-    """The keys of one restore.
-
-    Raises:
-        ConfigError: No restore can have that name.
-    """
-
-    name: str
-
-    def __post_init__(self) -> None:
-        _check_name(self.name, "restore")
-
-    @property
-    def folder(self) -> str:
-        """What the keys of all its files start with."""
-        return f"restores/{self.name}/"
-
-    @property
-    def log(self) -> str:
-        """What the server logged."""
-        return f"{self.folder}restore-{self.name}-logs.gz"
-
-    @property
-    def results(self) -> str:
-        """Its errors and warnings."""
-        return f"{self.folder}restore-{self.name}-results.gz"
-
-    @property
-    def resource_list(self) -> str:
-        """What was created, updated, skipped or failed."""
-        return f"{self.folder}restore-{self.name}-resource-list.json.gz"
-
-    @property
-    def item_operations(self) -> str:
-        """What went on in the background."""
-        return f"{self.folder}restore-{self.name}-itemoperations.json.gz"
-
-    @property
-    def volume_info(self) -> str:
-        """What became of the volumes; its name does not begin like those of the others."""
-        return f"{self.folder}{self.name}-volumeinfo.json.gz"
 
 
 class ItemPath(NamedTuple):
@@ -198,7 +158,7 @@ def parse_item_path(path: str) -> ItemPath | None:
 
 
 def format_major(version: str) -> int | None:
-    """Return the major number of a format version such as ``1.1.0``, or None where it is none."""
+    """Return the major number of a format version such as ``1.1.0``, or None where it is not valid."""
     major = version.partition(".")[0]
     return int(major) if major.isascii() and major.isdigit() else None
 
@@ -218,14 +178,6 @@ def _item(resource: str, version: list[str], namespace: str, name: str) -> ItemP
         return ItemPath(resource, "", False, namespace, name)
     preferred = version[0].endswith(PREFERRED)
     return ItemPath(resource, version[0].removesuffix(PREFERRED), preferred, namespace, name)
-
-
-def _check_name(name: str, what: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{name[:80]!r} cannot name a {what}",
-            hint="Kubernetes takes lower-case letters, digits, dashes and dots, 253 at most",
-        )
 
 
 def plural_of(kind: str) -> str:

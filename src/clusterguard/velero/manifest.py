@@ -10,14 +10,15 @@ change the manifest, too.
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Self
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import orjson
+from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 
 from clusterguard.errors import ConfigError, ObjectNotFoundError, StoreError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
@@ -25,7 +26,7 @@ from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.velero.layout import BackupLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from clusterguard.stores.base import ByteReader, ObjectStore
 
@@ -40,7 +41,6 @@ __all__ = [
 
 _FORMAT: Final = 1
 _KIND: Final = "clusterguard-backup-manifest"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAMAGED = "the manifest was changed or damaged; the backup itself may be intact"
 
 
@@ -53,8 +53,8 @@ class ObjectDigest:
         sha256: Of all of them, in lower-case hexadecimal.
     """
 
-    size: int
-    sha256: str
+    size: Annotated[int, Field(strict=True, ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class DigestManifest:
     """
 
     backup: str
-    recorded: datetime
+    recorded: Annotated[datetime, AfterValidator(lambda at: at.astimezone(UTC)), PlainSerializer(datetime.isoformat)]
     store: str
     objects: Mapping[str, ObjectDigest] = field(repr=False)
 
@@ -95,37 +95,27 @@ class DigestManifest:
 
     def to_json(self) -> bytes:
         """Return the manifest as a JSON object, which ends with a digest of itself."""
-        document = {
-            "kind": _KIND,
-            "format": _FORMAT,
-            "backup": self.backup,
-            "recorded": self.recorded.isoformat(),
-            "store": self.store,
-            "objects": {key: {"size": one.size, "sha256": one.sha256} for key, one in sorted(self.objects.items())},
-        }
+        document = {"kind": _KIND, "format": _FORMAT, **_manifests().dump_python(self, mode="json")}
+        document["objects"] = dict(sorted(document["objects"].items()))
         document["digest"] = _digest(document)
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
-    def from_json(cls, text: bytes | str) -> Self:
+    def from_json(cls, text: bytes | str) -> DigestManifest:
         """Read a manifest.
 
         Raises:
-            StoreError: It is none, is damaged, or a later release wrote it.
+            StoreError: It is not one, is damaged, or a later release wrote it.
         """
         try:
-            return cls._read(_document(text))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _wrong(f"{type(error).__name__}: {error}") from error
+            return _manifests().validate_python(_document(text))
+        except ValueError as error:
+            raise _invalid(str(error)) from error
 
-    @classmethod
-    def _read(cls, document: Mapping[str, Any]) -> Self:
-        return cls(
-            backup=BackupLayout(document["backup"]).name,
-            recorded=datetime.fromisoformat(document["recorded"]).astimezone(UTC),
-            store=str(document["store"]),
-            objects=MappingProxyType({str(key): _object(value) for key, value in document["objects"].items()}),
-        )
+
+@cache
+def _manifests() -> TypeAdapter[DigestManifest]:
+    return TypeAdapter(DigestManifest)
 
 
 class HashingReader:
@@ -179,7 +169,7 @@ def record_manifest(
         progress: Told the bytes read.
 
     Raises:
-        ConfigError: ``into`` is inside the storage location, or no backup can have that name.
+        ConfigError: ``into`` is inside the storage location, or the name is not valid.
         ObjectNotFoundError: There is no such backup.
         ObjectExistsError: It has a manifest already.
         StoreError: A store cannot do it.
@@ -203,7 +193,7 @@ def load_manifest(store: ObjectStore, backup: str) -> DigestManifest:
     with store.get(manifest_key(backup)) as stream:
         manifest = DigestManifest.from_json(b"".join(iter(lambda: stream.read(CHUNK_BYTES), b"")))
     if manifest.backup != backup:
-        raise _wrong(f"it is that of backup {manifest.backup!r}, not {backup!r}")
+        raise _invalid(f"it is that of backup {manifest.backup!r}, not {backup!r}")
     return manifest
 
 
@@ -237,7 +227,7 @@ def _refuse_inside(inner: ObjectStore, outer: ObjectStore) -> None:
 def _document(text: bytes | str) -> Mapping[str, Any]:
     document = orjson.loads(text)
     if not isinstance(document, dict) or document.get("kind") != _KIND:
-        raise ValueError("it is no digest manifest")
+        raise ValueError("it is not a digest manifest")
     if document.get("format") != _FORMAT:
         raise ValueError(f"its format is {document.get('format')!r}; this release reads {_FORMAT}")
     if document.pop("digest", None) != _digest(document):
@@ -245,16 +235,9 @@ def _document(text: bytes | str) -> Mapping[str, Any]:
     return document
 
 
-def _object(value: Mapping[str, Any]) -> ObjectDigest:
-    size, sha256 = value["size"], value["sha256"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0 or not _SHA256.fullmatch(sha256):
-        raise ValueError("a digest in it is none")
-    return ObjectDigest(size, sha256)
-
-
 def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _wrong(problem: str) -> StoreError:
+def _invalid(problem: str) -> StoreError:
     return StoreError(f"the digest manifest cannot be read: {problem}", hint=_DAMAGED)

@@ -1,7 +1,7 @@
 """What a backup or a restore really came to: findings, decided from evidence alone.
 
 Velero calls a restore ``Completed`` when objects were left as they were because they exist, when nothing was in
-the backup, and when volumes are still being filled. Here each of these is a finding with a name, and a policy says
+the backup, and when volumes are still being filled. Here each of these is a finding with a name, and whoever asks says
 which names are tolerated.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import BackupFailedError, RestoreFailedError
 from clusterguard.model.inventory import ObjectRef
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from clusterguard.velero.resources import Backup, Restore, VolumeTransfer
 
 __all__ = [
-    "DEFAULT_POLICY",
+    "DEFAULT_TOLERATED",
     "BackupOutcome",
     "Message",
     "Outcome",
     "OutcomeFinding",
-    "Policy",
     "RestoreOutcome",
     "RestoredItem",
     "Rule",
@@ -89,19 +89,15 @@ class OutcomeFinding:
     def __str__(self) -> str:
         return f"{self.rule}: {self.ref}: {self.detail}" if self.ref else f"{self.rule}: {self.detail}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """Which findings do not count against an outcome; they are shown all the same.
-
-    Attributes:
-        tolerated: Names of findings. By default only what is expected of every restore into a new namespace.
-    """
-
-    tolerated: frozenset[Rule] = frozenset({Rule.ROOT_CA_EXISTS})
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        ref = self.ref
+        named = {"kind": ref.full_kind, "namespace": ref.namespace, "name": ref.name} if ref else None
+        return {"rule": str(self.rule), "detail": self.detail, "object": named}
 
 
-DEFAULT_POLICY = Policy()
+DEFAULT_TOLERATED: Final = frozenset({Rule.ROOT_CA_EXISTS})
+"""What is expected of every restore into a new namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +136,7 @@ class Outcome:
         name: Of the backup or restore.
         phase: What Velero calls it.
         findings: What counts against it.
-        tolerated: What the policy allows; shown, not counted.
+        tolerated: What does not count; shown all the same.
     """
 
     name: str
@@ -163,15 +159,15 @@ class Outcome:
             "name": self.name,
             "phase": self.phase,
             "ok": self.ok,
-            "findings": [_as_dict(each) for each in self.findings],
-            "tolerated": [_as_dict(each) for each in self.tolerated],
+            "findings": [each.to_dict() for each in self.findings],
+            "tolerated": [each.to_dict() for each in self.tolerated],
         }
 
     def summary(self) -> str:
         """Return it in one line."""
         counts = Counter(each.rule for each in self.findings)
-        told = ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "no findings"
-        return f"{self.name}: {self.phase}, {told}"
+        counted = ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "no findings"
+        return f"{self.name}: {self.phase}, {counted}"
 
     def _lines(self) -> Iterator[str]:
         yield self.summary()
@@ -245,7 +241,7 @@ _ENTRY = re.compile(r"^(?:(?P<namespace>[^/]+)/)?(?P<name>.+?)(?:\((?P<action>[a
 def parse_results(document: object) -> tuple[Message, ...]:
     """Return the messages of a results file (``…-results.gz``), errors first; an odd file is a message, too."""
     if not isinstance(document, Mapping):
-        return (Message(severity="error", namespace="", text="the results file is no JSON object"),)
+        return (Message(severity="error", namespace="", text="the results file is not a JSON object"),)
     return tuple(
         message for severity in ("error", "warning") for message in _messages(severity, document.get(f"{severity}s"))
     )
@@ -296,7 +292,7 @@ def judge_backup(
     messages: Sequence[Message] = (),
     volumes: Sequence[VolumeTransfer] = (),
     missing_evidence: Sequence[str] = (),
-    policy: Policy = DEFAULT_POLICY,
+    tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
 ) -> BackupOutcome:
     """Decide what a backup came to.
 
@@ -305,7 +301,7 @@ def judge_backup(
         messages: Of its results file.
         volumes: Its PodVolumeBackups and DataUploads.
         missing_evidence: What could not be read, each with the reason.
-        policy: Which findings are tolerated.
+        tolerate: The rules that do not count.
     """
 
     def found() -> Iterator[OutcomeFinding]:
@@ -320,7 +316,7 @@ def judge_backup(
         yield from _volume_findings(volumes)
         yield from _evidence_findings(missing_evidence)
 
-    findings, tolerated = _sorted_out(found(), policy)
+    findings, tolerated = _sorted_out(found(), tolerate)
     return BackupOutcome(
         name=backup.name, phase=str(backup.phase), findings=findings, tolerated=tolerated, backup=backup
     )
@@ -333,7 +329,7 @@ def judge_restore(
     items: Sequence[RestoredItem] = (),
     volumes: Sequence[VolumeTransfer] = (),
     missing_evidence: Sequence[str] = (),
-    policy: Policy = DEFAULT_POLICY,
+    tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
 ) -> RestoreOutcome:
     """Decide what a restore came to.
 
@@ -343,7 +339,7 @@ def judge_restore(
         items: Of its resource list.
         volumes: Its PodVolumeRestores and DataDownloads.
         missing_evidence: What could not be read, each with the reason.
-        policy: Which findings are tolerated.
+        tolerate: The rules that do not count.
     """
 
     def found() -> Iterator[OutcomeFinding]:
@@ -356,7 +352,7 @@ def judge_restore(
         yield from _volume_findings(volumes)
         yield from _evidence_findings(missing_evidence)
 
-    findings, tolerated = _sorted_out(found(), policy)
+    findings, tolerated = _sorted_out(found(), tolerate)
     return RestoreOutcome(
         name=restore.name,
         phase=str(restore.phase),
@@ -368,12 +364,12 @@ def judge_restore(
 
 
 def _sorted_out(
-    found: Iterator[OutcomeFinding], policy: Policy
+    found: Iterator[OutcomeFinding], tolerate: AbstractSet[Rule]
 ) -> tuple[tuple[OutcomeFinding, ...], tuple[OutcomeFinding, ...]]:
     every = tuple(found)
     return (
-        tuple(each for each in every if each.rule not in policy.tolerated),
-        tuple(each for each in every if each.rule in policy.tolerated),
+        tuple(each for each in every if each.rule not in tolerate),
+        tuple(each for each in every if each.rule in tolerate),
     )
 
 
@@ -464,9 +460,3 @@ def _volume_findings(volumes: Sequence[VolumeTransfer]) -> Iterator[OutcomeFindi
 
 def _evidence_findings(missing: Sequence[str]) -> Iterator[OutcomeFinding]:
     yield from (OutcomeFinding(rule=Rule.EVIDENCE_MISSING, detail=each) for each in missing)
-
-
-def _as_dict(finding: OutcomeFinding) -> dict[str, Any]:
-    ref = finding.ref
-    named = {"kind": ref.full_kind, "namespace": ref.namespace, "name": ref.name} if ref else None
-    return {"rule": str(finding.rule), "detail": finding.detail, "object": named}

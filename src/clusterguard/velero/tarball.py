@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_LIMITS",
-    "Claim",
-    "Flaw",
+    "Defect",
     "Inspection",
     "Limits",
     "Member",
+    "PvcRef",
     "StoredObject",
     "inflated",
     "members",
@@ -90,7 +90,7 @@ class Member(NamedTuple):
     data: bytes
 
 
-class Flaw(NamedTuple):
+class Defect(NamedTuple):
     """Something wrong with one object of a backup."""
 
     subject: str
@@ -111,7 +111,7 @@ class StoredObject(NamedTuple):
     data: bytes
 
 
-class Claim(NamedTuple):
+class PvcRef(NamedTuple):
     """A PersistentVolumeClaim in a backup.
 
     Attributes:
@@ -137,8 +137,8 @@ def inflated(stream: ByteReader, *, limits: Limits, most_bytes: int) -> Iterator
         most_bytes: That it may unpack to.
 
     Raises:
-        BackupCorruptError: It is no gzip stream, is cut off, fails its checksum, is followed by other bytes, or unpacks
-            to more than allowed.
+        BackupCorruptError: It is not a gzip stream, is cut off, fails its checksum, is followed by other bytes, or
+            unpacks to more than allowed.
         StoreError: The store does.
     """
     unpacker = zlib.decompressobj(_GZIP_ONLY)
@@ -182,7 +182,7 @@ def read_document(stream: ByteReader, *, limits: Limits = DEFAULT_LIMITS, packed
     """Return the JSON document that a stream holds.
 
     Raises:
-        BackupCorruptError: It is no such document, or larger than allowed.
+        BackupCorruptError: It is not such a document, or larger than allowed.
         StoreError: The store does.
     """
     most = limits.document_bytes
@@ -191,7 +191,7 @@ def read_document(stream: ByteReader, *, limits: Limits = DEFAULT_LIMITS, packed
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise BackupCorruptError(f"it is no JSON: {error}" if text else "it is empty: 0 bytes") from error
+        raise BackupCorruptError(f"it is not JSON: {error}" if text else "it is empty: 0 bytes") from error
 
 
 def _plain(stream: ByteReader, most_bytes: int) -> Iterator[bytes]:
@@ -214,8 +214,8 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
         limits: For the number and size of members.
 
     Raises:
-        BackupCorruptError: It is cut off, damaged, has a member that is no plain file or leads elsewhere, or is larger
-            than allowed.
+        BackupCorruptError: It is cut off, damaged, has a member that is not a plain file or leads elsewhere, or is
+            larger than allowed.
     """
     source = iter(pieces)
     piece, at, before = b"", 0, 0  # what was unpacked, where in it we are, and how much came before it
@@ -275,7 +275,7 @@ def _read_header(header: bytes, place: int) -> tuple[str, int, bytes]:
     total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
     total += 256 - sum(header[148:156])  # the checksum is computed as if its own field held spaces
     if header[257:265] != b"ustar\x0000" or _octal(header[148:154]) != total or (size := _octal(header[124:135])) < 0:
-        raise BackupCorruptError(f"no file header at unpacked byte {place}")
+        raise BackupCorruptError(f"no valid file header at unpacked byte {place}")
     name = header[:100].partition(b"\0")[0]
     if header[345]:  # what did not fit into the first field
         name = header[345:500].partition(b"\0")[0] + b"/" + name
@@ -283,7 +283,7 @@ def _read_header(header: bytes, place: int) -> tuple[str, int, bytes]:
 
 
 def _octal(digits: bytes) -> int:
-    """Return a number, or -1 for what is none; int alone would take signs, spaces and underscores."""
+    """Return a number, or -1 where it is not one; int alone would take signs, spaces and underscores."""
     return int(digits, 8) if digits.isdigit() and b"8" not in digits and b"9" not in digits else -1
 
 
@@ -291,7 +291,7 @@ def _text(name: bytes) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError as error:
-        raise BackupCorruptError(f"the name {name[:80]!r} is no UTF-8") from error
+        raise BackupCorruptError(f"the name {name[:80]!r} is not UTF-8") from error
 
 
 def _pax_path(records: bytes, place: int) -> str | None:
@@ -368,14 +368,14 @@ class Inspection:
     """One pass over a tarball, and what is wrong with the objects in it.
 
     Each object is stored twice, one copy right behind the other, so only the last one is held to be compared;
-    where copies are apart, their digests are kept.
+    where copies are not adjacent, their digests are kept.
 
     Attributes:
         version: What ``metadata/version`` holds, or None.
         kinds: Group and kind of each resource, as its objects tell.
         copies: Copies that are not equal, missing, or there more than once.
-        identities: Files that are no object, or another one than their path says.
-        strangers: Files that Velero does not write.
+        identities: Files that are not an object, or another one than their path says.
+        unexpected_files: What Velero does not write.
         claims: The volume claims.
         files: How many there are.
     """
@@ -384,31 +384,31 @@ class Inspection:
         self._limits = limits
         self._seen: dict[str, dict[str, int]] = {}
         self._others: set[tuple[str, str, str]] = set()
-        self._apart: dict[_Key, tuple[bytes, str]] = {}  # digest and version
+        self._unpaired: dict[_Key, tuple[bytes, str]] = {}  # digest and version
         self._last: _Copy | None = None
         self._definitions: dict[tuple[str, str], str] = {}
         self.version: str | None = None
         self.kinds: dict[str, tuple[str, str]] = {}
-        self.copies: list[Flaw] = []
-        self.identities: list[Flaw] = []
-        self.strangers: list[Flaw] = []
-        self.claims: list[Claim] = []
+        self.copies: list[Defect] = []
+        self.identities: list[Defect] = []
+        self.unexpected_files: list[Defect] = []
+        self.claims: list[PvcRef] = []
         self.files = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._seen.values()))
 
     @property
-    def flaws(self) -> list[Flaw]:
+    def defects(self) -> list[Defect]:
         """All that is wrong."""
-        return [*self.strangers, *self.copies, *self.identities]
+        return [*self.unexpected_files, *self.copies, *self.identities]
 
     def names(self) -> Mapping[str, Collection[str]]:
         """Return ``namespace/name`` of each object, by resource."""
         return self._seen
 
     def objects(self, pieces: Iterable[bytes]) -> Iterator[StoredObject]:
-        """Yield each object once; the flaws are complete when this has ended.
+        """Yield each object once; the defects are complete when this has ended.
 
         Raises:
             BackupCorruptError: The tarball is not whole and intact.
@@ -422,8 +422,8 @@ class Inspection:
                 self._take_other_file(member)
             elif self._is_first_copy(path, member) and (item := self._decoded(path, member)) is not None:
                 yield StoredObject(path, item, member.data)
-        self._judge_apart()
-        self._judge_kinds()
+        self._check_pairs()
+        self._check_kinds()
 
     def _is_equal_twin(self, member: Member) -> bool:
         """Take the second copy where it is right behind the first one and equal, as nearly all are."""
@@ -437,9 +437,9 @@ class Inspection:
 
     def _take_other_file(self, member: Member) -> None:
         if member.path != VERSION_PATH:
-            self.strangers.append(Flaw(_shown(member.path), "Velero writes no such file"))
+            self.unexpected_files.append(Defect(_shown(member.path), "Velero writes no such file"))
         elif self.version is not None:
-            self.strangers.append(Flaw(_shown(member.path), "it is there more than once"))
+            self.unexpected_files.append(Defect(_shown(member.path), "it is there more than once"))
         else:
             self.version = member.data[:40].decode(errors="replace").strip()
 
@@ -453,10 +453,10 @@ class Inspection:
         before = names.get(key[1], 0)
         names[key[1]] = before | copy
         if not before:
-            self._set_last_apart()
+            self._keep_digest_of_last()
             return True
         if before & copy:
-            self.copies.append(Flaw(_named(path), _TWICE))
+            self.copies.append(Defect(_named(path), _TWICE))
         else:
             self._compare(key, path, member)
         return False
@@ -466,24 +466,24 @@ class Inspection:
             digest, version = _digest(self._last.data), self._last.version
             self._last = None
         else:
-            digest, version = self._apart.pop(key)
+            digest, version = self._unpaired.pop(key)
         if digest != _digest(member.data):
-            self.copies.append(Flaw(_named(path), "its two copies are not equal"))
+            self.copies.append(Defect(_named(path), "its two copies are not equal"))
         elif path.preferred and version and version != path.version and path.resource != _DEFINITIONS:
             detail = f"it is of version {_shown(version)}, and is stored as {_shown(path.version)}"
-            self.identities.append(Flaw(_named(path), detail))
+            self.identities.append(Defect(_named(path), detail))
 
-    def _set_last_apart(self) -> None:
+    def _keep_digest_of_last(self) -> None:
         """Keep only the digest of a copy whose twin did not follow."""
         if self._last is not None:
-            self._apart[self._last.key] = (_digest(self._last.data), self._last.version)
+            self._unpaired[self._last.key] = (_digest(self._last.data), self._last.version)
             self._last = None
 
     def _take_other_version(self, path: ItemPath, member: Member) -> None:
         """Note an object in a version that the server did not prefer; restores may choose to read it."""
         known = (path.resource, path.version, path.full_name)
         if known in self._others:
-            self.copies.append(Flaw(_named(path), _TWICE))
+            self.copies.append(Defect(_named(path), _TWICE))
         self._others.add(known)
         self._seen.setdefault(path.resource, {}).setdefault(path.full_name, 0)
         self._decode(path, member)
@@ -502,12 +502,12 @@ class Inspection:
         try:
             item = orjson.loads(member.data)
         except orjson.JSONDecodeError as error:
-            self.identities.append(Flaw(_named(path), f"it is no JSON: {error}"))
+            self.identities.append(Defect(_named(path), f"it is not JSON: {error}"))
             return None
         problem = _identity_problem(path, item)
         if problem is None:
             return item  # type: ignore[no-any-return]  # orjson returns Any; _identity_problem saw that it is a dict
-        self.identities.append(Flaw(_named(path), problem))
+        self.identities.append(Defect(_named(path), problem))
         return None
 
     def _learn(self, path: ItemPath, item: dict[str, Any]) -> None:
@@ -516,28 +516,28 @@ class Inspection:
             self.kinds[path.resource] = (path.group, kind)
         elif known[1] != kind:
             detail = f"its kind is {_shown(kind)}, but others in {path.resource} are of {_shown(known[1])}"
-            self.identities.append(Flaw(_named(path), detail))
+            self.identities.append(Defect(_named(path), detail))
         if path.resource == _CLAIMS:
             volume = _part(item, "spec").get("volumeName") or ""
-            self.claims.append(Claim(path.namespace, path.name, str(volume)))
+            self.claims.append(PvcRef(path.namespace, path.name, str(volume)))
         elif path.resource == _DEFINITIONS:
             spec = _part(item, "spec")
             names = _part(spec, "names")
             self._definitions[str(spec.get("group")), str(names.get("plural"))] = str(names.get("kind"))
 
-    def _judge_apart(self) -> None:
+    def _check_pairs(self) -> None:
         for resource, names in self._seen.items():
             for name, copies in names.items():
                 if copies != _PLAIN | _PREFERRED:
-                    self.copies.append(Flaw(_shown(f"{resource} {name}"), _MISSING_COPY[copies]))
+                    self.copies.append(Defect(_shown(f"{resource} {name}"), _MISSING_COPY[copies]))
 
-    def _judge_kinds(self) -> None:
+    def _check_kinds(self) -> None:
         for resource, (group, kind) in self.kinds.items():
             plural = resource.partition(".")[0]
             defined = self._definitions.get((group, plural))
             expected = plural_of(kind) if group in _OWN_GROUPS else None
             if (defined is not None and defined != kind) or (defined is None and expected not in {None, plural}):
-                self.identities.append(Flaw(resource, f"the objects in it are of kind {kind}"))
+                self.identities.append(Defect(resource, f"the objects in it are of kind {kind}"))
 
 
 _TWICE = "it is stored more than once under the same path"
@@ -565,7 +565,7 @@ _OWN_GROUPS = frozenset(
 
 def _identity_problem(path: ItemPath, item: object) -> str | None:
     if not isinstance(item, dict):
-        return "it is no JSON object"
+        return "it is not a JSON object"
     metadata, kind, api_version = item.get("metadata"), item.get("kind"), item.get("apiVersion")
     if not isinstance(metadata, dict) or not isinstance(kind, str) or not kind or not isinstance(api_version, str):
         return "it lacks apiVersion, kind or metadata"

@@ -8,7 +8,7 @@ from velero_names import unique
 from clusterguard.errors import ConfigError, ResourceNotFoundError, RestoreFailedError
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.options import BackupOptions, RestoreOptions
-from clusterguard.velero.outcome import Policy, Rule
+from clusterguard.velero.outcome import Rule
 from clusterguard.velero.phases import RestorePhase
 
 pytestmark = pytest.mark.programs
@@ -86,7 +86,7 @@ def test_a_namespace_can_be_restored_under_another_name(velero, shop, api, backu
     outcome.raise_for_findings()
     assert read(api, copy, "settings-4") == {"number": "4"}
     assert [each.rule for each in outcome.tolerated] == [Rule.ROOT_CA_EXISTS]
-    strict = velero.outcome(outcome.restore, policy=Policy(tolerated=frozenset()))
+    strict = velero.outcome(outcome.restore, tolerate=frozenset())
     assert [each.ref.name for each in strict.findings] == ["kube-root-ca.crt"]
 
 

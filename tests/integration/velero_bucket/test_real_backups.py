@@ -14,7 +14,7 @@ from clusterguard.stores.transfer import copy_object
 from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.system import kind_rule, system_rules
 from clusterguard.validate.validator import Tolerance, judge
-from clusterguard.velero.bucket import as_inventory, verify_backup, verify_deleted
+from clusterguard.velero.bucket import as_inventory, verify_backup
 from clusterguard.velero.bucket_report import BucketPolicy
 from clusterguard.velero.layout import MANDATORY, BackupFile, BackupLayout
 from clusterguard.velero.manifest import load_manifest, record_manifest
@@ -143,8 +143,6 @@ def test_a_backup_that_is_not_there_and_a_wrong_prefix_are_clear_errors(real):
     with pytest.raises(ObjectNotFoundError, match="no backup 'other'") as error:
         verify(real.store, "other")
     assert "shop" in error.value.hint
-    assert verify_deleted(real.store, "other").ok
-    assert not verify_deleted(real.store, "shop").ok
 
 
 def test_manifests_do_not_go_under_veleros_prefix(real):

@@ -8,7 +8,6 @@ from clusterguard.errors import BackupFailedError, RestoreFailedError
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.outcome import (
     Message,
-    Policy,
     RestoredItem,
     Rule,
     judge_backup,
@@ -129,8 +128,7 @@ def test_the_certificate_that_every_namespace_has_is_tolerated_by_name():
     assert outcome.ok
     assert [each.rule for each in outcome.tolerated] == [Rule.ROOT_CA_EXISTS]
     assert "kube-root-ca.crt" in outcome.to_text()
-    strict = Policy(tolerated=frozenset())
-    assert not judge_restore(restore(warnings=1), messages=[message], items=[item()], policy=strict).ok
+    assert not judge_restore(restore(warnings=1), messages=[message], items=[item()], tolerate=frozenset()).ok
 
 
 def test_a_secret_of_that_name_is_not_tolerated():
