@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +25,7 @@ from clusterguard.errors import (
     ResourceNotFoundError,
     WaitTimeoutError,
 )
+from endless_server import Jumping
 
 AGGREGATED = "apidiscovery.k8s.io"
 
@@ -686,6 +687,99 @@ def test_a_path_goes_to_the_service_with_its_query(fake, api):
     assert [(path, query) for verb, path, query, *_ in fake.requests if "proxy" in path] == [
         (f"{PROXY}/a%20b", {"c": "d", "e": "f"})
     ]
+
+
+# ---- answers that do not end -----------------------------------------------------------------------------
+
+
+def endless(piece, *, pause=0.0, chunked=True):
+    """Answer with one piece after the other, until nobody listens any more."""
+
+    def answer(handler, _):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Connection", "close")))
+        handler.end_headers()
+        handler.close_connection = True
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+                handler.wfile.flush()
+                time.sleep(pause)
+
+    return answer
+
+
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until it closes"])
+def test_a_service_that_streams_is_cut_when_its_time_is_over(fake, api, chunked):
+    """It never stays silent for long, so no limit on silence would ever end it."""
+    fake.answers["GET", f"{PROXY}/"] = endless(b"data: tick\n\n", pause=0.02, chunked=chunked)
+    answer = api.ask_service("shop", "web", port=80, timeout_seconds=0.3)
+    assert answer.status == 200
+    assert answer.cut
+    assert answer.body.startswith(b"data: tick")
+    assert api.server_version() == "v1.36.3"  # what was still on its way is not taken for this answer
+
+
+def test_a_service_that_says_too_much_is_cut(fake, api):
+    fake.answers["GET", f"{PROXY}/"] = endless(b"x" * 65_536)
+    answer = api.ask_service("shop", "web", port=80)
+    assert answer.cut
+    assert 0 < len(answer.body) <= 1 << 20
+
+
+def test_what_ends_in_time_is_whole(fake, api):
+    fake.answers["GET", f"{PROXY}/"] = stream(b"a" * 100_000, b"b")
+    answer = api.ask_service("shop", "web", port=80)
+    assert (answer.cut, len(answer.body)) == ("", 100_001)
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_an_api_server_that_says_too_much_is_an_error(fake, api, monkeypatch, code):
+    monkeypatch.setattr("clusterguard.clusters.kube._MOST_BYTES", 100_000)
+    fake.answers["GET", "/much"] = endless(b"x" * 65_536)
+    with pytest.raises(ClusterError) as raised:
+        api.request("GET", "/much")
+    assert raised.value.code == "answer-cut"
+
+
+def test_an_api_server_that_does_not_come_to_an_end_is_an_error(fake, api):
+    fake.answers["GET", "/long"] = endless(b"x")
+    api._clock = Jumping(60)
+    with pytest.raises(ClusterError) as raised:
+        api.request("GET", "/long")
+    assert raised.value.code == "answer-cut"
+
+
+def test_an_answer_that_breaks_off_is_no_short_answer(fake, api):
+    fake.answers["GET", "/short"] = lambda handler, _: (
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{}")
+        and setattr(handler, "close_connection", True)
+    )
+    with pytest.raises(ClusterUnreachableError):
+        api.request("GET", "/short")
+
+
+def test_a_watch_that_nobody_ends_is_ended_here(fake, api):
+    """Something between us and the API server may swallow its end."""
+    fake.answers["GET", PODS] = endless(json.dumps(event("MODIFIED")).encode() + b"\n")
+    pods = api.resource("Pod")
+    api._clock = Jumping(1)
+    assert list(api.watch(pods, "shop", timeout_seconds=10))
+
+
+def test_an_event_that_does_not_end_is_an_error(fake, api, monkeypatch):
+    monkeypatch.setattr("clusterguard.clusters.kube._LONGEST_EVENT", 100_000)
+    fake.answers["GET", PODS] = endless(b"x" * 65_536)
+    with pytest.raises(ClusterError) as raised:
+        list(api.watch(api.resource("Pod"), "shop"))
+    assert raised.value.code == "answer-cut"
+
+
+def test_a_log_is_asked_for_within_bounds(fake, api):
+    fake.answers["GET", f"{PODS}/a/log"] = (200, b"line\n")
+    api.pod_logs("shop", "a")
+    assert fake.requests[-1][2]["limitBytes"] == str(1 << 20)
 
 
 # ---- kinds that come, and other protocols ----------------------------------------------------------------

@@ -17,6 +17,7 @@ import time
 import weakref
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
@@ -43,11 +44,12 @@ from clusterguard.errors import (
     ResourceNotFoundError,
     WaitTimeoutError,
 )
+from clusterguard.response_body import BodyBoundError, BodyUnfinishedError, BoundedBody
 from clusterguard.retrying import RetryPolicy
 from clusterguard.scratch import in_memory, private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import urllib3
@@ -70,6 +72,12 @@ FIELD_MANAGER = "clusterguard"
 _UNTIL_SERVED = RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
+_WHOLE_SECONDS = 600.0  # until an answer must have ended
+_MOST_BYTES = 1 << 30  # of an answer: a list in one page can be large, but no sane one is larger
+_MOST_OF_A_LOG = 1 << 20
+_MOST_OF_A_SERVICE = 1 << 20
+_LONGEST_EVENT = 1 << 26  # etcd takes objects of 1.5 MiB; JSON makes several times that of it
+_PIECE_BYTES = 1 << 16
 _THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is busy or starting
 _POOL_SIZE = 32
 _LOOPBACK = {"localhost"}
@@ -91,11 +99,19 @@ _PATCH_TYPES: Mapping[Patch, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """An answer that is no error."""
+    """An answer that is no error.
+
+    Attributes:
+        status: HTTP's.
+        headers: By their names in lower case.
+        body: Its bytes.
+        cut: Why there is less in the body than was sent; empty for all of it.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    cut: str = ""
 
     def json(self) -> Json:
         """Return the decoded body.
@@ -186,12 +202,14 @@ class KubeClient:
         auth_headers: Callable[[], Mapping[str, str]] = dict,
         connection: Connection | None = None,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.server = server.rstrip("/")
         self._connection = connection or Connection(server=self.server)
         self._pool = pool
         self._auth_headers = auth_headers
         self._sleep = sleep
+        self._clock = clock
         # Compression costs the server more time than a loopback connection saves.
         self._encoding = "identity" if _is_loopback(server) else "gzip"
         self._auth_lock = threading.Lock()
@@ -488,7 +506,8 @@ class KubeClient:
         # end one after less than a second, so then silence is the end.
         cut = timeout_seconds < 1
         silence = timeout_seconds if cut else seconds + 5
-        lines = self._stream_lines(path, query=query, silence_seconds=silence, silence_ends=cut)
+        # Where it does not end the watch either, it is ended here.
+        lines = self._stream_lines(path, query=query, silence_seconds=silence, whole_seconds=silence, silence_ends=cut)
         with closing(lines):
             for line in lines:
                 event = orjson.loads(line)
@@ -559,14 +578,14 @@ class KubeClient:
         return sorted(found, key=_event_time)
 
     def pod_logs(self, namespace: str, name: str, *, tail_lines: int = 50, container: str = "") -> str:
-        """Return the last lines of a pod's log.
+        """Return the last lines of a pod's log, and of these no more than 1 MiB.
 
         Raises:
             ResourceNotFoundError: There is no such pod.
             ClusterError: The pod has no log to give (simulated pods have none).
         """
         path = self.resource("Pod", api_version="v1").path(namespace, name, "log")
-        query = {"tailLines": tail_lines, "container": container}
+        query = {"tailLines": tail_lines, "container": container, "limitBytes": _MOST_OF_A_LOG}
         return self.request("GET", path, query=query, accept="*/*").body.decode(errors="replace")
 
     def ask_service(
@@ -575,14 +594,15 @@ class KubeClient:
         """Ask a Service over HTTP through the API server, which needs no way into the cluster's network.
 
         Any answer of the Service is an answer here, errors and redirects included. In HTML the API server turns
-        links into links through itself; everything else arrives as it was sent.
+        links into links through itself; everything else arrives as it was sent. An answer that does not end in time (a
+        stream of events, a watch), or is larger than 1 MiB, is cut, and says so.
 
         Args:
             namespace: Its namespace.
             name: The Service.
             port: Its port, as its spec has it.
             path: What to ask for, with the query if there is one.
-            timeout_seconds: How long it may stay silent.
+            timeout_seconds: How long the whole answer may take.
 
         Raises:
             ResourceNotFoundError: There is no such Service.
@@ -591,12 +611,14 @@ class KubeClient:
         """
         service = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/http:{quote(name, safe='')}:{port}"
         proxied = f"{service}/proxy{quote(path, safe=_IN_A_PATH)}"
+        what = f"GET {self.server}{proxied}"
+        deadline = self._clock() + timeout_seconds
         response = self._send("GET", proxied, query=None, accept="*/*", read_seconds=timeout_seconds)
-        body = self._read(response, "GET", proxied)
+        body, cut = self._read(response, what, deadline=deadline, most_bytes=_MOST_OF_A_SERVICE)
         if response.status >= HTTPStatus.BAD_REQUEST and is_status(body):
-            raise status_error(response.status, body, f"GET {self.server}{proxied}")
+            raise status_error(response.status, body, what)
         headers = {key.lower(): value for key, value in response.headers.items()}
-        return ApiResponse(status=response.status, headers=headers, body=body)
+        return ApiResponse(status=response.status, headers=headers, body=body, cut=cut)
 
     # ---- writing -----------------------------------------------------------------------------------------
 
@@ -746,8 +768,10 @@ class KubeClient:
 
         Raises:
             ClusterUnreachableError: No answer, or an answer of the kind "not now" (429, 5xx).
-            ClusterError: The answer is an error; its subclasses tell 404 and 409 apart.
+            ClusterError: The answer is an error; its subclasses tell 404 and 409 apart. Or it is larger than 1 GiB or
+                has not ended after ten minutes (code ``answer-cut``).
         """
+        what = f"{method} {self.server}{path}"
         tries = _THROTTLED_TRIES if retry_throttled else 1
         for left in reversed(range(tries)):
             response = self._send(
@@ -759,14 +783,17 @@ class KubeClient:
                 accept=accept,
                 read_seconds=timeout_seconds,
             )
-            data = self._read(response, method, path)
+            deadline = self._clock() + _WHOLE_SECONDS
+            data, cut = self._read(response, what, deadline=deadline, most_bytes=_MOST_BYTES)
             if response.status == HTTPStatus.TOO_MANY_REQUESTS and left and "retry-after" in response.headers:
                 self._sleep(_seconds(response.headers["retry-after"]))
                 continue
             break
         headers = {key.lower(): value for key, value in response.headers.items()}
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise status_error(response.status, data, f"{method} {self.server}{path}")
+            raise status_error(response.status, data, what)
+        if cut:
+            raise ClusterError(f"{what}: {cut}", code="answer-cut", hint="is that an API server that answers?")
         return ApiResponse(status=response.status, headers=headers, body=data)
 
     def _send(
@@ -818,22 +845,46 @@ class KubeClient:
                 raise transport_error(error, f"{method} {self.server}{path}") from error
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
-    def _read(self, response: urllib3.BaseHTTPResponse, method: str, path: str) -> bytes:
+    def _read(
+        self, response: urllib3.BaseHTTPResponse, what: str, *, deadline: float, most_bytes: int
+    ) -> tuple[bytes, str]:
+        """Return what came of a body, and why that is not all of it; the bounds are kept to within one piece."""
         import urllib3
 
+        body, cut = bytearray(), ""
         try:
-            data = response.read(decode_content=True)
+            for piece in self._pieces(response, deadline=deadline, most_bytes=most_bytes):
+                body += piece
+        except BodyBoundError as error:
+            cut = str(error)
         except urllib3.exceptions.HTTPError as error:
             response.close()
-            raise transport_error(error, f"{method} {self.server}{path}") from error
-        response.release_conn()
-        return data
+            raise transport_error(error, what) from error
+        if cut:
+            response.close()  # what is still on its way would be taken for the next answer
+        else:
+            response.release_conn()
+        return bytes(body), cut
+
+    def _pieces(
+        self, response: urllib3.BaseHTTPResponse, *, deadline: float, most_bytes: int | None = None
+    ) -> Iterator[bytes]:
+        body = BoundedBody(response, deadline=deadline, most_bytes=most_bytes, clock=self._clock)
+        return iter(partial(body.read, _PIECE_BYTES), b"")
 
     def _stream_lines(
-        self, path: str, *, query: Mapping[str, object], silence_seconds: float, silence_ends: bool
+        self,
+        path: str,
+        *,
+        query: Mapping[str, object],
+        silence_seconds: float,
+        whole_seconds: float,
+        silence_ends: bool,
     ) -> Generator[bytes]:
         import urllib3
 
+        what = f"watch {self.server}{path}"
+        deadline = self._clock() + whole_seconds
         try:
             response = self._send("GET", path, query=query, read_seconds=silence_seconds)
         except ClusterUnreachableError as error:
@@ -842,20 +893,29 @@ class KubeClient:
             raise
         try:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                raise status_error(response.status, response.read(), f"watch {self.server}{path}")
-            rest = b""
-            for chunk in response.stream(1 << 16, decode_content=True):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from (line for line in lines if line.strip())
-            if rest.strip():
-                raise ClusterUnreachableError(f"watch {self.server}{path}: the stream ended in the middle of an event")
+                body, _ = self._read(response, what, deadline=deadline, most_bytes=_MOST_BYTES)
+                raise status_error(response.status, body, what)
+            yield from _lines(self._pieces(response, deadline=deadline), what)
+        except BodyUnfinishedError:
+            return
         except urllib3.exceptions.ReadTimeoutError as error:
             if not silence_ends:
-                raise transport_error(error, f"watch {self.server}{path}") from error
+                raise transport_error(error, what) from error
         except urllib3.exceptions.HTTPError as error:
-            raise transport_error(error, f"watch {self.server}{path}") from error
+            raise transport_error(error, what) from error
         finally:
             response.close()  # an abandoned watch leaves a connection that nobody else can use
+
+
+def _lines(pieces: Iterable[bytes], what: str) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line for line in lines if line.strip())
+        if len(rest) > _LONGEST_EVENT:
+            raise ClusterError(f"{what}: an event is larger than {_LONGEST_EVENT:,} bytes", code="answer-cut")
+    if rest.strip():
+        raise ClusterUnreachableError(f"{what}: the stream ended in the middle of an event")
 
 
 def _is_not_served_yet(error: BaseException) -> bool:

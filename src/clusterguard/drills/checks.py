@@ -264,7 +264,7 @@ def _absent(action: schema.Absent, run: Run, step: LoadedStep, how: _Look) -> Ch
 
 @_check.register(schema.Exec)
 def _exec(action: schema.Exec, run: Run, step: LoadedStep, how: _Look) -> CheckResult:
-    return in_cluster.execute_once(action, run.cluster_of(step).api, seconds=how.seconds)
+    return in_cluster.execute_once(action, run, step, seconds=how.seconds)
 
 
 @_check.register(schema.SameFiles)
@@ -274,7 +274,7 @@ def _same_files(action: schema.SameFiles, run: Run, step: LoadedStep, how: _Look
 
 @_check.register(schema.Http)
 def _http(action: schema.Http, run: Run, step: LoadedStep, how: _Look) -> CheckResult:
-    return in_cluster.ask_once(action, run.cluster_of(step).api, seconds=how.seconds)
+    return in_cluster.ask_once(action, run, step, seconds=how.seconds)
 
 
 def _limit(asked: object) -> int | None:

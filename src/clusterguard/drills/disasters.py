@@ -94,7 +94,7 @@ def lose_etcd(
             hint="run this drill on an embedded or a kind cluster",
         )
     cluster.lose_etcd()
-    seconds = max(run.wait_of(step), _QUIET_SECONDS)
+    seconds = run.at_least(run.wait_of(step), _QUIET_SECONDS)
     deadline = time.monotonic() + seconds
     while cluster.api.ready():
         if time.monotonic() >= deadline:

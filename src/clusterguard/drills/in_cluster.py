@@ -30,6 +30,7 @@ __all__ = ["ask", "ask_once", "compare_once", "container_of", "execute", "execut
 _POLL_SECONDS = 0.5
 # A look has no time of its own to spend, but a command and a Service need some to answer.
 _SHORTEST_SECONDS = 10.0
+_LONGEST_ANSWER_SECONDS = 10.0
 _FILES_SECONDS = 60.0
 _MOST_TOLD = 200
 
@@ -51,15 +52,16 @@ def execute(action: Exec, run: Run, step: LoadedStep) -> str:
     return result.summary
 
 
-def execute_once(action: Exec, api: KubeClient, *, seconds: float) -> CheckResult:
+def execute_once(action: Exec, run: Run, step: LoadedStep, *, seconds: float) -> CheckResult:
     """Run the command and compare how it ended; a container that does not run now is red.
 
     Raises:
         ClusterGuardError: It cannot be run at all.
     """
-    seconds = max(seconds, _SHORTEST_SECONDS)
+    api = run.cluster_of(step).api
     try:
-        return _executed(action, api, _find(api, action.in_), seconds=seconds)
+        container = _find(api, action.in_)
+        return _executed(action, api, container, seconds=run.at_least(seconds, _SHORTEST_SECONDS))
     except (ClusterUnreachableError, ResourceNotFoundError, WaitTimeoutError) as error:
         return CheckResult(ok=False, summary=error.message)
 
@@ -70,31 +72,32 @@ def ask(action: Http, run: Run, step: LoadedStep) -> str:
     Raises:
         DrillError: It answered otherwise than it must, or not at all.
     """
-    result = ask_once(action, run.cluster_of(step).api, seconds=run.wait_of(step))
+    result = ask_once(action, run, step, seconds=run.wait_of(step))
     if not result.ok:
         raise DrillError(f"Service {action.namespace}/{action.service}: {result.summary}")
     return result.summary
 
 
-def ask_once(action: Http, api: KubeClient, *, seconds: float) -> CheckResult:
-    """Ask a Service and compare its answer; none is red.
+def ask_once(action: Http, run: Run, step: LoadedStep, *, seconds: float) -> CheckResult:
+    """Ask a Service and compare its answer; none is red, and so is one that does not end in time.
 
     Raises:
         ClusterGuardError: We may not ask.
     """
     try:
-        answer = api.ask_service(
+        answer = run.cluster_of(step).api.ask_service(
             action.namespace,
             action.service,
             port=action.port,
             path=action.path,
-            timeout_seconds=max(1.0, min(seconds, _SHORTEST_SECONDS)),
+            timeout_seconds=run.at_least(min(seconds, _LONGEST_ANSWER_SECONDS), 1.0),
         )
     except (ClusterUnreachableError, ResourceNotFoundError) as error:
         return CheckResult(ok=False, summary=error.message)
     text = answer.body.decode(errors="replace")
     problems = [] if answer.status == action.status else [f"{action.status} expected"]
     problems += [] if action.contains is None or action.contains in text else [f"it lacks {action.contains!r}"]
+    problems += [answer.cut] if answer.cut else []
     said = f"status {answer.status}" + (f": {_short(text)}" if text.strip() else ", empty")
     return CheckResult(ok=not problems, summary="; ".join([said, *problems]))
 
@@ -112,7 +115,7 @@ def write(action: WriteFile, run: Run, step: LoadedStep) -> str:
         data = action.content.encode()
     else:
         data = random_bytes(action.size or 0, seed=f"{run.run_id} {action.in_.namespace} {action.path}")
-    digest = write_file(api, container, action.path, data, seconds=max(run.wait_of(step), _SHORTEST_SECONDS))
+    digest = write_file(api, container, action.path, data, seconds=run.at_least(run.wait_of(step), _SHORTEST_SECONDS))
     return f"{action.path} in {container}: {len(data):,} bytes, sha256 {digest[:16]}…"
 
 
@@ -129,7 +132,9 @@ def note_files(run: Run) -> str:
             cluster = run.clusters.get(step.cluster) or run.clusters[run.drill.default_cluster]
             target = _before_renaming(step.action, run)
             container = container_of(cluster.api, target, seconds=run.wait_of(step))
-            tree = read_tree(cluster.api, container, step.action.path, seconds=max(run.wait_of(step), _FILES_SECONDS))
+            tree = read_tree(
+                cluster.api, container, step.action.path, seconds=run.at_least(run.wait_of(step), _FILES_SECONDS)
+            )
             if not tree.files:
                 raise DrillError(f"there is no file below {step.action.path} in {container}: nothing would be compared")
             run.files[step.location] = tree
@@ -149,7 +154,7 @@ def compare_once(action: SameFiles, run: Run, step: LoadedStep, *, seconds: floa
     api = run.cluster_of(step).api
     try:
         container = _find(api, action.in_)
-        after = read_tree(api, container, action.path, seconds=max(seconds, _FILES_SECONDS))
+        after = read_tree(api, container, action.path, seconds=run.at_least(seconds, _FILES_SECONDS))
     except (ClusterUnreachableError, ResourceNotFoundError, WaitTimeoutError, DrillError) as error:
         return CheckResult(ok=False, summary=error.message)
     found = differences(before, after)

@@ -178,6 +178,13 @@ class Run:
             wait = min(wait, self.settings.longest_wait)
         return max(0.0, min(wait.total_seconds(), self.deadline - time.monotonic()))
 
+    def at_least(self, seconds: float, least: float) -> float:
+        """Return how many seconds to give what needs some time even where none is asked for.
+
+        Never more than the drill has left; but one second, without which nothing could be told at all.
+        """
+        return max(1.0, min(max(seconds, least), self.deadline - time.monotonic()))
+
     def open_cluster(self, name: str) -> Cluster:
         """Create or reach a cluster of the drill.
 

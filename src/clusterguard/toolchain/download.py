@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from clusterguard.errors import ChecksumMismatchError, ToolchainError
 from clusterguard.model.progress import Progress, ProgressSink
+from clusterguard.response_body import BodyTooLargeError, BodyUnfinishedError, BoundedBody
 from clusterguard.retrying import RetryPolicy
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DownloadError", "Downloader"]
 
 _CHUNK_BYTES = 1 << 16  # a chunk is lost when the transfer is cut inside it
+_MOST_BYTES = 1 << 31
 _TRY_AGAIN = {
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -50,6 +54,8 @@ class Downloader:
         policy: How often a transfer that was cut goes on.
         connect_seconds: How long a site may take to accept the connection.
         read_seconds: How long it may pause in the middle.
+        whole_seconds: How long one attempt at a file may take.
+        clock: Seconds that only grow.
     """
 
     def __init__(
@@ -60,10 +66,14 @@ class Downloader:
         policy: RetryPolicy | None = None,
         connect_seconds: float = 4,
         read_seconds: float = 20,
+        whole_seconds: float = 3600,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress = progress
         self._mirror = mirror
         self._policy = policy or RetryPolicy()
+        self._whole_seconds = whole_seconds
+        self._clock = clock
         self._timeout = (connect_seconds, read_seconds)
         self._unreachable: dict[str, str] = {}
 
@@ -116,7 +126,9 @@ class Downloader:
         """Append what is still missing; the checksum decides afterwards whether it is right."""
         have = part.stat().st_size if part.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(address, headers=headers, stream=True, timeout=self._timeout) as response:
+        with requests.get(
+            address, headers=headers, stream=True, timeout=self._timeout, hooks={"response": _close_redirect}
+        ) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return
             self._refuse_errors(response, asset)
@@ -128,12 +140,16 @@ class Downloader:
     def _copy(self, response: requests.Response, write: Callable[[bytes], object], *, task: str, have: int) -> None:
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
+        deadline = self._clock() + self._whole_seconds
+        body = BoundedBody(response.raw, deadline=deadline, most_bytes=_MOST_BYTES, clock=self._clock)
         try:
-            for chunk in response.iter_content(_CHUNK_BYTES):
+            while chunk := body.read(_CHUNK_BYTES):
                 write(chunk)
                 have += len(chunk)
                 self._progress(Progress(task=task, done=have, total=total, unit="bytes"))
-        except requests.RequestException as error:
+        except BodyTooLargeError as error:
+            raise DownloadError(f"{task}: {error}, which no release file is") from error
+        except (BodyUnfinishedError, HTTPError) as error:
             raise _CutError(f"{task}: cut after {have} of {total or 'unknown'} bytes") from error
         if total is not None and have != total:
             raise _CutError(f"{task}: ended after {have} of {total} bytes")
@@ -153,6 +169,12 @@ class Downloader:
         if self._mirror is None:
             return asset.url
         return f"{self._mirror.rstrip('/')}/{asset.url.partition('://')[2]}"
+
+
+def _close_redirect(response: requests.Response, **_: object) -> None:
+    """Leave the body of a redirect alone, which requests would read to its end, wherever that is."""
+    if response.is_redirect:
+        response.close()
 
 
 def _sha256(path: Path) -> str:

@@ -11,9 +11,11 @@ import binascii
 import gzip
 import io
 import ssl
+import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
@@ -29,6 +31,7 @@ from clusterguard.errors import (
     VeleroError,
     WaitTimeoutError,
 )
+from clusterguard.response_body import BodyBoundError, BodyUnfinishedError, BoundedBody
 from clusterguard.velero.phases import RequestPhase
 from clusterguard.velero.resources import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
 
@@ -47,6 +50,8 @@ _R = TypeVar("_R")
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 _LARGEST_DOCUMENT = 1 << 29  # bytes; the resource list of a million objects takes a tenth of this
+_WHOLE_SECONDS = 3600.0  # until a file must have come
+_LONGEST_LINE = 1 << 20  # of a log; what is longer comes in pieces
 _CHUNK = 1 << 20
 
 
@@ -60,12 +65,16 @@ class Downloads:
         insecure: Trust any certificate of the bucket's server.
         timeout_seconds: How long the server may take to answer a request. One for something that is not there
             is never answered.
+        whole_seconds: How long a file may take to come.
+        clock: Seconds that only grow.
     """
 
     objects: VeleroObjects = field(repr=False)
     ca: Path | None = None
     insecure: bool = False
     timeout_seconds: float = 30.0
+    whole_seconds: float = _WHOLE_SECONDS
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     @contextmanager
     def open(self, kind: DownloadKind, name: str) -> Iterator[IO[bytes]]:
@@ -85,17 +94,21 @@ class Downloads:
         what = f"{kind.what} of {'restore' if kind.of_restore else 'backup'} {name}"
         location = self._location_of(kind, name)
         url = self._signed_url(kind, name, what)
+        deadline = self.clock() + self.whole_seconds
         with _opened(url, what=what, tls=self._trust(url, location)) as response, _told_as_ours(what):
+            raw = BoundedBody(response, deadline=deadline, decode_content=False, clock=self.clock)
+            body = io.BufferedReader(raw, _CHUNK)
             if kind is DownloadKind.BACKUP_CONTENTS:
-                yield cast("IO[bytes]", response)
+                yield cast("IO[bytes]", body)
             else:
-                with gzip.GzipFile(fileobj=cast("IO[bytes]", response)) as unpacked:
+                with gzip.GzipFile(fileobj=body) as unpacked:
                     yield cast("IO[bytes]", unpacked)
 
     def text(self, kind: DownloadKind, name: str) -> Iterator[str]:
         """Yield the lines of a log; as `open` otherwise."""
         with self.open(kind, name) as file:
-            for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):
+            text = io.TextIOWrapper(file, encoding="utf-8", errors="replace")
+            for line in iter(partial(text.readline, _LONGEST_LINE), ""):
                 yield line.rstrip("\n")
 
     def document(self, kind: DownloadKind, name: str) -> Any:  # noqa: ANN401 - any JSON
@@ -282,7 +295,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _refused(response: urllib3.BaseHTTPResponse, where: str) -> StoreError:
-    body = response.read(2000).decode(errors="replace")
+    body = _beginning(response)
     code = _between(body, "<Code>", "</Code>")
     said = f"{where}: {response.status} {code}".rstrip()
     match response.status:
@@ -306,6 +319,15 @@ def _refused(response: urllib3.BaseHTTPResponse, where: str) -> StoreError:
             return StoreError(said)
 
 
+def _beginning(response: urllib3.BaseHTTPResponse) -> str:
+    import urllib3
+
+    body = BoundedBody(response, deadline=time.monotonic() + _CONNECT_SECONDS)
+    with suppress(BodyBoundError, urllib3.exceptions.HTTPError):  # the status says enough
+        return (body.read(2000) or b"").decode(errors="replace")
+    return ""
+
+
 def _between(text: str, start: str, end: str) -> str:
     _, _, rest = text.partition(start)
     return rest.partition(end)[0] if end in rest else ""
@@ -318,6 +340,8 @@ def _told_as_ours(what: str) -> Iterator[None]:
 
     try:
         yield
+    except BodyUnfinishedError as error:
+        raise StoreUnavailableError(f"{what}: {error}", hint="try again, or read it in the bucket itself") from error
     except (EOFError, urllib3.exceptions.HTTPError) as error:
         raise StoreUnavailableError(
             f"{what}: it ended early", hint="try again; if it stays so, verify the backup"

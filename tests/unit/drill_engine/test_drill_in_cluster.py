@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 
 import pytest
 from fake_cluster import FakeCluster
@@ -10,6 +11,7 @@ from clusterguard.clusters.kube import ApiReadiness, ApiResponse
 from clusterguard.clusters.kube_exec import Container, Executed
 from clusterguard.drills import Verdict, actions, disasters, in_cluster
 from clusterguard.drills.files import FileDigest, FileTree
+from clusterguard.drills.run import DrillSettings, Run
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ResourceNotFoundError
 
 IN = {"namespace": "shop", "selector": "app=web"}
@@ -113,6 +115,17 @@ def test_a_command_of_setup_waits_for_its_container_and_must_end_well(run, spec,
     assert "'true' in shop/web-0, container web: exit code 2: disk full; 0 expected" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("left", "seconds", "least", "given"),
+    [(100, 0, 10, 10), (100, 30, 10, 30), (5, 0, 10, 5), (5, 30, 10, 5), (0.1, 0, 10, 1), (-50, 30, 10, 1)],
+)
+def test_no_look_takes_more_time_than_the_drill_has_left(load, spec, left, seconds, least, given):
+    run = Run(
+        drill=load(spec), run_id="r", settings=DrillSettings(), tell=lambda _: None, deadline=time.monotonic() + left
+    )
+    assert run.at_least(seconds, least) == pytest.approx(given, abs=0.1)
+
+
 # ---- http ------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +152,14 @@ def test_a_service_is_judged_by_status_and_text(check, api, answer, action, ok, 
     result, step = check("http", ASK | action)
     assert (result.verdict is Verdict.PASS) == ok, result
     assert told in step.detail
+
+
+def test_a_service_that_streams_is_red_and_ends_no_drill(check, api):
+    cut = "the answer did not end in time"
+    api.ask_service = lambda *_, **__: ApiResponse(status=200, headers={}, body=b"data: hello", cut=cut)
+    result, step = check("http", ASK | {"contains": "hello"})
+    assert (result.verdict, step.verdict) == (Verdict.FAIL, Verdict.FAIL)
+    assert cut in step.detail
 
 
 def test_not_being_allowed_to_ask_is_an_error(check, api):

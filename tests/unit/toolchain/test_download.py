@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from clusterguard.errors import ChecksumMismatchError, ToolchainError
 from clusterguard.retrying import RetryPolicy
 from clusterguard.toolchain.download import Downloader, DownloadError
+from endless_server import Jumping, endless_server
 
 from .conftest import publish
 
@@ -99,6 +100,33 @@ def test_wrong_bytes_are_refused_and_discarded(downloader, asset, site, tmp_path
     with pytest.raises(ChecksumMismatchError, match=f"kwok.*{asset.sha256} is pinned"):
         downloader.fetch(asset, tmp_path / "part")
     assert not (tmp_path / "part").exists()
+
+
+def test_a_transfer_that_trickles_is_cut_and_goes_on(site, told, waits, asset, tmp_path):
+    """A byte now and then is no silence, and so no limit on silence ever ends it."""
+    with endless_server(piece=b"x") as address:
+        policy = RetryPolicy(attempts=2, sleep=waits.append)
+        clock = Jumping(1000)
+        downloader = Downloader(progress=told, mirror=address, policy=policy, whole_seconds=3600, clock=clock)
+        with pytest.raises(DownloadError, match="cut after"):
+            downloader.fetch(asset, tmp_path / "part")
+    assert len(waits) == 1
+
+
+def test_a_file_that_does_not_end_does_not_fill_the_disk(told, asset, tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterguard.toolchain.download._MOST_BYTES", 1_000_000)
+    with endless_server(piece=b"x" * 65_536, pause=0) as address:
+        downloader = Downloader(progress=told, mirror=address)
+        with pytest.raises(DownloadError):
+            downloader.fetch(asset, tmp_path / "part")
+    assert (tmp_path / "part").stat().st_size <= 1_000_000
+
+
+def test_the_text_of_a_redirect_is_not_read(told, asset, tmp_path):
+    with endless_server(status=302, headers=[("Location", "/end")]) as address:
+        downloader = Downloader(progress=told, mirror=address)
+        with pytest.raises(ChecksumMismatchError):  # it did follow, and got the two bytes that are there
+            downloader.fetch(asset, tmp_path / "part")
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

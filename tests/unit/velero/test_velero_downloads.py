@@ -20,6 +20,7 @@ from clusterguard.errors import (
 )
 from clusterguard.velero.downloads import Downloads
 from clusterguard.velero.resources import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
+from endless_server import Jumping, endless_server
 
 SECRET = "X-Amz-Signature=0123456789"
 
@@ -171,6 +172,28 @@ def test_what_is_no_json_is_told(downloads, bucket):
     bucket.answer = (200, gzip.compress(b"no"))
     with pytest.raises(StoreError, match="no JSON"):
         downloads.document(DownloadKind.BACKUP_RESULTS, "b")
+
+
+def test_a_file_that_trickles_for_ever_is_given_up():
+    """Each byte ends a silence, so the limit on silence never ends it."""
+    log = gzip.compress(b"line\n" * 1000)
+    with endless_server(piece=log, pause=0) as address:  # one gzip member after the other
+        downloads = Downloads(objects=Objects(f"{address}/log"), whole_seconds=60, clock=Jumping(1))
+        with pytest.raises(StoreUnavailableError):
+            list(downloads.text(DownloadKind.BACKUP_LOG, "b"))
+
+
+def test_a_refusal_that_does_not_end_is_told():
+    with endless_server(status=500, piece=b"x" * 65_536, pause=0) as address:
+        downloads = Downloads(objects=Objects(f"{address}/log"))
+        with pytest.raises(StoreUnavailableError, match="500"):
+            list(downloads.text(DownloadKind.BACKUP_LOG, "b"))
+
+
+def test_a_log_without_line_ends_comes_in_pieces(downloads, bucket, monkeypatch):
+    monkeypatch.setattr("clusterguard.velero.downloads._LONGEST_LINE", 1000)
+    bucket.answer = (200, gzip.compress(b"x" * 2500 + b"\n"))
+    assert [len(line) for line in downloads.text(DownloadKind.BACKUP_LOG, "b")] == [1000, 1000, 500]
 
 
 def test_a_bomb_is_not_unpacked_to_its_end(downloads, bucket, monkeypatch):

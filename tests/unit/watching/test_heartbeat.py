@@ -11,6 +11,7 @@ from watched import NOW
 from clusterguard.model.policy import Heartbeat, Secret
 from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.retrying import RetryPolicy
+from endless_server import endless_server
 
 TOKEN = "5f8c3b2e-0d1a"
 AT_ONCE = RetryPolicy(attempts=3, first_wait_seconds=0, sleep=lambda _seconds: None)
@@ -85,3 +86,21 @@ def test_an_address_that_is_not_there_is_a_warning(tmp_path):
     done = beat(Heartbeat(url=Secret(file=str(tmp_path / "none"))), "success", environ={}, retries=AT_ONCE)
     assert done.outcome == "warning"
     assert "No such file" in done.detail
+
+
+@pytest.mark.parametrize("piece", [b"t", b"x" * 65_536], ids=["trickling", "pouring"])
+def test_an_answer_that_does_not_end_is_heard_by_its_status(piece):
+    with endless_server(piece=piece, pause=0.01) as address:
+        assert beaten(f"{address}/{TOKEN}").outcome == "ok"
+    with endless_server(status=404, piece=piece, pause=0.01) as address:
+        assert beaten(f"{address}/{TOKEN}").outcome == "warning"
+
+
+def test_a_redirect_is_followed_and_its_text_not_read():
+    with endless_server(status=307, headers=[("Location", "/end")]) as address:
+        assert beaten(f"{address}/{TOKEN}").outcome == "ok"
+
+
+def test_a_redirect_in_a_circle_is_a_warning():
+    with endless_server(status=307, headers=[("Location", "/again")]) as address:
+        assert beaten(f"{address}/{TOKEN}").outcome == "warning"

@@ -22,6 +22,7 @@ from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailable
 from clusterguard.model.policy import Metrics
 from clusterguard.policies.watching import metrics
 from clusterguard.policies.watching.metrics import METRICS, publish, push, render, serve, write_textfile
+from endless_server import endless_server
 
 DOWN = StoreUnavailableError("no answer")
 
@@ -249,6 +250,15 @@ def test_something_else_behind_the_address_is_told():
 def test_a_gateway_that_hangs_is_given_up():
     with gateway(wait=threading.Event()) as (address, _), pytest.raises(ClusterGuardError, match="in time"):
         push(f"http://{address}", status(), seconds=0.2)
+
+
+def test_a_gateway_whose_answer_does_not_end_is_believed_by_its_status():
+    with endless_server() as address:
+        push(address, status())
+    with endless_server(status=500) as address, pytest.raises(ClusterGuardError, match="answered 500"):
+        push(address, status())
+    with endless_server(status=307, headers=[("Location", "/")]) as address, pytest.raises(ClusterGuardError):
+        push(address, status())
 
 
 @pytest.mark.parametrize("url", ["", "pushgateway:9091", "ftp://host/"])

@@ -24,6 +24,7 @@ Moment: TypeAlias = Literal["start", "success", "failure"]
 
 _SUFFIXES: Final[Mapping[Moment, str]] = {"start": "/start", "success": "", "failure": "/fail"}
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 10.0
+_MOST_REDIRECTS: Final = 5
 _LONGEST_BODY: Final = 10_000  # bytes that such services keep of it
 _SERVER_ERROR: Final = 500
 
@@ -96,19 +97,27 @@ def _address(heartbeat: Heartbeat, moment: Moment, environ: Mapping[str, str]) -
 
 
 def _post(url: str, data: bytes) -> None:
-    with unlogged():
+    with unlogged(), requests.Session() as session:
+        session.max_redirects = _MOST_REDIRECTS
         try:
-            answer = requests.post(
+            answer = session.post(
                 url,
                 data=data,
                 headers={"Content-Type": "text/plain; charset=utf-8"},
                 timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS),
+                # The status says all: a body may never end, and requests would read that of a redirect, too.
+                stream=True,
+                hooks={"response": _close},
             )
         except requests.RequestException as error:
             # Its text has the address in it, and so has its cause.
             raise _NotHeardError(_in_words(error), again=True) from None
     if not answer.ok:
         raise _NotHeardError(f"it answered {answer.status_code}", again=answer.status_code >= _SERVER_ERROR)
+
+
+def _close(answer: requests.Response, **_: object) -> None:
+    answer.close()
 
 
 def _in_words(error: requests.RequestException) -> str:
