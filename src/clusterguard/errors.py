@@ -5,6 +5,7 @@
     │   └── InvalidDocumentError          a file: path:line:column, what was seen, what was meant
     │       ├── InvalidDrillError         a drill file
     │       └── InvalidPolicyError        a policy file
+    ├── UnsupportedVersionError           of a cluster, its etcd or its Velero; nothing was touched
     ├── ToolchainError                    a program is missing, has the wrong version, or could not be had
     │   └── ChecksumMismatchError         downloaded bytes are not the pinned ones
     ├── ProgramError                      a program failed: exit code and the end of what it printed
@@ -94,6 +95,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "ToolchainError",
+    "UnsupportedVersionError",
     "VeleroError",
     "VeleroNotInstalledError",
     "VeleroUnavailableError",
@@ -157,6 +159,10 @@ class InvalidDrillError(InvalidDocumentError):
 
 class InvalidPolicyError(InvalidDocumentError):
     """A policy file is wrong."""
+
+
+class UnsupportedVersionError(ClusterGuardError):
+    """A cluster, its etcd or its Velero is of a version that is not supported; nothing was touched."""
 
 
 class ToolchainError(ClusterGuardError):

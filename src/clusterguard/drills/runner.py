@@ -39,6 +39,7 @@ from clusterguard.drills.schema import (
     EtcdSnapshot,
     SameFiles,
     VeleroBackup,
+    VeleroRestore,
     VerifyBackup,
 )
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
@@ -58,6 +59,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.model.durations import format_duration
+from clusterguard.model.support import require_supported
 from clusterguard.validate.validator import RestoreValidator
 
 if TYPE_CHECKING:
@@ -307,6 +309,9 @@ class _Execution:
                     f"reach its etcd and control plane, which `{step.verb}` needs; nothing was touched",
                     hint="run it on kind or on an embedded cluster; where a provider hides etcd, use Velero",
                 )
+        velero = {step.cluster for step in self.drill.steps if isinstance(step.action, VeleroBackup | VeleroRestore)}
+        for name in velero & run.clusters.keys():
+            run.velero.require_supported(name)
 
     def _provision(self, run: Run) -> None:
         self.touched = True
@@ -330,6 +335,7 @@ class _Execution:
             cluster = run.open_cluster(name)
             pods = ", pods simulated" if cluster.simulated_pods else ""
             version = cluster.api.server_version()
+            require_supported("Kubernetes", version, where=f"cluster {cluster.name}")
             self.descriptions[name] = f"{cluster.provider} {cluster.name}, Kubernetes {version}{pods}"
             return self.descriptions[name]
 

@@ -193,6 +193,16 @@ class VeleroSide:
             running.velero_server.start()
         return self._clients[cluster]
 
+    def require_supported(self, cluster: str) -> None:
+        """Refuse a Velero of an unsupported version that runs in a cluster already.
+
+        Raises:
+            UnsupportedVersionError: It is one; nothing was touched.
+        """
+        client = VeleroClient(api=self.run.clusters[cluster].api)
+        if client.installed():
+            client.require_supported()
+
     def _serve_pods(self) -> None:
         """Put throwaway S3 servers where pods reach them, if the nodes of a running cluster are containers."""
         networks = [each.docker_network for each in self.run.clusters.values() if isinstance(each, OnDockerNetwork)]

@@ -15,6 +15,7 @@ from clusterguard.errors import (
     EtcdError,
     ProvisioningError,
     RestoreError,
+    UnsupportedVersionError,
     WaitTimeoutError,
 )
 from clusterguard.etcd.member import EtcdMember
@@ -147,6 +148,7 @@ def restore_control_plane(
         retry: How often each step after the proof is tried.
 
     Raises:
+        UnsupportedVersionError: etcd or Kubernetes is of a version that is not supported; nothing was touched.
         RestoreError: It failed; ``rolled_back`` tells whether the old state serves again, ``restored`` whether the new
             one does and stays.
     """
@@ -296,7 +298,7 @@ class _Restore:
             self._go_back(error)
         if self._reached is _Reached.BUILDING:
             self._throw_away()
-        if isinstance(error, ClusterGuardError):
+        if isinstance(error, ClusterGuardError) and not isinstance(error, UnsupportedVersionError):
             raise RestoreError(
                 f"{error.message}\nNothing was touched: the cluster serves as before.",
                 rolled_back=True,

@@ -28,6 +28,7 @@ from clusterguard.etcd.integrity import TrailerChecker
 from clusterguard.etcd.spool import Spool
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.snapshot import CheckOutcome, Remark, Snapshot, SnapshotList, VerifyReport
+from clusterguard.model.support import require_supported
 from clusterguard.stores.transfer import files_of, local_copy, read_object
 
 if TYPE_CHECKING:
@@ -364,6 +365,7 @@ class EtcdSnapshotter:
                 raise failures[0]
             # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
             status, member = max(candidates, key=lambda pair: (not pair[0].is_learner, pair[0].revision))
+            require_supported("etcd", status.version, where=status.endpoint, reads_only=True)
             others = tuple(other for other, _ in candidates if other is not status)
             unasked = tuple(error.message for error in failures)
             yield _Chosen(member=member, status=status, others=others, unasked=unasked)

@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 
 from clusterguard.errors import ConfigError
+from clusterguard.model.support import VersionRange
 
-__all__ = ["PROGRAMS", "ModuleSet", "Program", "VersionRange", "named", "parse_version"]
-
-Version = tuple[int, int, int]
-# Not part of a longer word: kind and kwok also print the Go version they were built with ("go1.26.8").
-_VERSION = re.compile(r"(?<![\w.])v?(\d+)\.(\d+)\.(\d+)")
-
-
-def parse_version(text: str) -> Version | None:
-    """Return the first ``1.2.3`` or ``v1.2.3`` in what a program prints, or None where there is none."""
-    match = _VERSION.search(text)
-    if match is None:
-        return None
-    major, minor, patch = match.groups()
-    return int(major), int(minor), int(patch)
-
-
-@dataclass(frozen=True, slots=True)
-class VersionRange:
-    """The versions that will do: from ``at_least`` (included) to ``below`` (excluded)."""
-
-    at_least: tuple[int, ...]
-    below: tuple[int, ...]
-
-    def __contains__(self, version: tuple[int, ...]) -> bool:
-        return self.at_least <= version < self.below
-
-    def __str__(self) -> str:
-        return f">={_dotted(self.at_least)},<{_dotted(self.below)}"
+__all__ = ["PROGRAMS", "ModuleSet", "Program", "named"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +57,6 @@ def named(name: str) -> Program:
         near = difflib.get_close_matches(name, PROGRAMS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(PROGRAMS)}"
         raise ConfigError(f"{name!r} is not a program of the toolchain", hint=hint) from None
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(str(number) for number in version)
 
 
 _ETCD = ModuleSet(name="etcd", version="3.7.3")

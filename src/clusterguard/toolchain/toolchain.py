@@ -18,9 +18,10 @@ import platformdirs
 from clusterguard import process
 from clusterguard.errors import ConfigError, ProgramError, ToolchainError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.model.support import parse_version
 from clusterguard.toolchain import build, golang, releases
 from clusterguard.toolchain.cache import Cache
-from clusterguard.toolchain.programs import PROGRAMS, Program, named, parse_version
+from clusterguard.toolchain.programs import PROGRAMS, Program, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence

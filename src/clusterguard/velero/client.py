@@ -24,6 +24,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.model.progress import ignore_progress
+from clusterguard.model.support import require_supported
 from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
 from clusterguard.velero.describe import Description, describe_backup, describe_restore
 from clusterguard.velero.downloads import Downloads
@@ -148,6 +149,7 @@ class VeleroClient:
         self._progress = progress
         self._clock = clock
         self._now = now
+        self._supported = False
 
     @property
     def namespace(self) -> str:
@@ -206,6 +208,18 @@ class VeleroClient:
             raise VeleroError("the question to Velero's server was deleted by somebody else", hint="ask again")
         return ServerStatus(version=answered.server_version, plugins=answered.plugins, seconds=self._clock() - began)
 
+    def require_supported(self) -> None:
+        """Return when the server is of a supported version; it is asked once.
+
+        Raises:
+            UnsupportedVersionError: It is not.
+            VeleroNotInstalledError: The cluster knows no Velero.
+            VeleroUnavailableError: No server answers.
+        """
+        if not self._supported:
+            require_supported("Velero", self.status().version, where=f"namespace {self.namespace}")
+            self._supported = True
+
     # ---- backups -----------------------------------------------------------------------------------------
 
     def backups(self) -> Sequence[Backup]:
@@ -242,6 +256,7 @@ class VeleroClient:
 
         Raises:
             ConfigError: The options contradict themselves; nothing was asked of the server.
+            UnsupportedVersionError: The server is too old or too new; nothing was created.
             LocationUnavailableError: Its location cannot be used; nothing was created.
             ConflictError: The name is taken.
             BackupFailedError: It ended in another phase than Completed.
@@ -256,6 +271,7 @@ class VeleroClient:
                 f"storage location {location.name} is read-only",
                 hint=f"name another one, or: clusterguard velero location set {location.name} --read-write",
             )
+        self.require_supported()
         backup = self.objects.create(
             Backup.new(
                 namespace=self.namespace,
@@ -422,6 +438,7 @@ class VeleroClient:
 
         Raises:
             ConfigError: The options contradict themselves, or not exactly one source is named.
+            UnsupportedVersionError: The server is too old or too new; nothing was created.
             ResourceNotFoundError: The server does not know the backup; see `adopt`.
             VeleroError: The backup has nothing to restore.
             LocationUnavailableError: The location of the backup cannot be used; nothing was created.
@@ -436,6 +453,7 @@ class VeleroClient:
         spec = wanted.to_spec()
         source = self._restorable(backup) if backup else self._latest_of(schedule)
         self.locations.require_available(source.storage_location, timeout_seconds=self._request_seconds)
+        self.require_supported()
         restore = self.objects.create(
             Restore.new(
                 namespace=self.namespace,

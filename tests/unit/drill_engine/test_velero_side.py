@@ -18,6 +18,7 @@ from clusterguard.errors import (
     RestoreFailedError,
     VeleroNotInstalledError,
 )
+from clusterguard.model.support import require_supported
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.resources import Backup, BackupStorageLocation
 
@@ -39,6 +40,9 @@ class FakeVelero:
 
     def installed(self):
         return self.server.installed
+
+    def require_supported(self):
+        require_supported("Velero", self.server.version, where="here")
 
     def require_installed(self):
         if not self.server.installed:
@@ -98,7 +102,7 @@ class Server:
     buckets, saved, servers = {}, {}, {}
 
     def __init__(self):
-        self.installed = True
+        self.installed, self.version = True, "v1.18.3"
         self.backups, self.locations, self.findings, self.transfers = {}, {}, {}, {}
         self.calls, self.options = [], []
         self.default = None
@@ -142,6 +146,15 @@ def test_it_is_green_when_all_comes_back(run, spec, server):
     assert result.verdict is Verdict.PASS, result
     assert server.did("back up") == server.did("restore") == [f"shop-{result.run_id}"]
     assert "3 created" in [step.detail for step in result.steps]
+
+
+def test_an_unsupported_velero_ends_the_drill_before_its_setup(run, spec, server, api):
+    server.version = "v1.13.2"
+    result = run(spec)
+    assert result.verdict is Verdict.ERROR
+    assert "Velero v1.13.2" in result.reason
+    assert server.calls == []
+    assert not [call for call in api.calls if call[0] in ("create", "apply", "delete")]
 
 
 def test_what_speaks_against_a_restore_fails_the_drill(run, spec, server):

@@ -55,6 +55,7 @@ kind: Pod
 spec:
   containers:
   - command: [kube-apiserver, --secure-port=6443, --etcd-servers=https://127.0.0.1:2379]
+    image: registry.k8s.io/kube-apiserver:v1.36.3
     name: kube-apiserver
 """
 

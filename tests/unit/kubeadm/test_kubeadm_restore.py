@@ -24,11 +24,13 @@ from clusterguard.errors import (
     ConfigError,
     ProgramError,
     RestoreError,
+    UnsupportedVersionError,
     WaitTimeoutError,
 )
 from clusterguard.etcd import restore as engine
 from clusterguard.etcd.restore import restore_control_plane
 from clusterguard.model.snapshot import Snapshot
+from clusterguard.model.support import SUPPORTED
 from clusterguard.retrying import RetryPolicy
 
 OLD, NEW = (sorted(PODS), "old"), (sorted(PODS), "restored")
@@ -528,6 +530,78 @@ def test_too_little_room_is_refused_before_anything_is_touched(node):
 def test_a_snapshot_of_another_minor_version_is_refused(node):
     with pytest.raises(ClusterError, match=r"the snapshot is from etcd 3\.5\.9, and node-1 runs etcd 3\.6\.8"):
         control_plane(node).check(needed_bytes=10, etcd_version="3.5.9")
+
+
+def set_versions(node, *, etcd="3.6.8", kubernetes="1.36.3", answers=True):
+    """Let the node run certain versions, by its manifests and, if it answers, by etcd's own word."""
+    for pod, image in (("etcd", f"etcd:{etcd}-0"), ("kube-apiserver", f"kube-apiserver:v{kubernetes}")):
+        path = node.manifests / f"{pod}.yaml"
+        path.write_text(re.sub(r"image: .*", f"image: registry.k8s.io/{image}", path.read_text()))
+    (node.root / "version").write_text(f'{{"etcdserver":"{etcd}"}}' if answers else "")
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["etcd answers", "by its image"])
+@pytest.mark.parametrize("etcd", ["3.3.27", "3.8.0", "4.0.0"])
+def test_an_unsupported_etcd_is_refused_before_anything_is_touched(node, etcd, answers):
+    set_versions(node, etcd=etcd, answers=answers)
+    before = sorted(str(path) for path in node.root.rglob("*"))
+    with pytest.raises(UnsupportedVersionError) as caught:
+        restore_as_everybody_does(control_plane(node), node)
+    assert caught.value.fields == {"program": "etcd", "version": etcd, "supported": str(SUPPORTED["etcd"])}
+    lock = str(node.root / "run/clusterguard-restore.lock")
+    assert [path for path in sorted(str(path) for path in node.root.rglob("*")) if path != lock] == before
+
+
+@pytest.mark.parametrize("kubernetes", ["1.29.14", "1.38.0"])
+def test_an_unsupported_kubernetes_is_refused_by_its_manifest(node, kubernetes):
+    set_versions(node, kubernetes=kubernetes)
+    with pytest.raises(UnsupportedVersionError) as caught:
+        control_plane(node).check(needed_bytes=10)
+    assert caught.value.fields["version"] == kubernetes
+
+
+@pytest.mark.parametrize("tag", ["v1.36.3", "v1.30.0-gke.100", "latest", ""])
+def test_an_image_that_tells_no_version_is_not_held_against_a_node(node, tag):
+    path = node.manifests / "kube-apiserver.yaml"
+    path.write_text(
+        re.sub(r"image: .*", f"image: registry.corp:5000/kube-apiserver:{tag}".rstrip(":"), path.read_text())
+    )
+    control_plane(node).check(needed_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("etcdutl", "etcd", "own"),
+    [
+        ("3.6.8", "3.6.8", False),
+        ("3.6.1", "3.6.8", False),
+        ("3.5.10", "3.5.10", False),
+        ("3.5.9", "3.5.9", True),  # it cannot raise revisions
+        ("3.5.9", "3.5.21", True),
+        ("3.5.21", "3.6.8", True),  # older than etcd
+        ("3.7.0", "3.6.8", True),
+        ("", "3.4.13", True),
+    ],
+)
+def test_etcdutl_is_one_that_can_raise_revisions_and_fits_etcd(node, tmp_path, monkeypatch, etcdutl, etcd, own):
+    set_versions(node, etcd=etcd)
+    program = node.root / "stand-ins/etcdutl"
+    program.write_text(program.read_text().replace("3.6.8", etcdutl) if etcdutl else "#!/bin/sh\nexit 127\n")
+    ours = tmp_path / "ours"
+    ours.write_text("#!/bin/sh\necho etcdutl version: 3.7.3\n")
+    ours.chmod(0o755)
+    plane = control_plane(node, etcdutl=lambda: ours)
+    plane.check(needed_bytes=10)
+    assert plane._recipe.own_etcdutl == (ours if own else None)
+
+
+def test_an_etcdutl_of_ours_that_is_older_than_etcd_is_no_help(node, tmp_path):
+    set_versions(node, etcd="3.7.0")
+    ours = tmp_path / "ours"
+    ours.write_text("#!/bin/sh\necho etcdutl version: 3.6.8\n")
+    ours.chmod(0o755)
+    with pytest.raises(ClusterError) as caught:
+        control_plane(node, etcdutl=lambda: ours).check(needed_bytes=10)
+    assert "3.7" in caught.value.hint
 
 
 def test_members_that_only_etcd_knows_are_seen(node):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError
+from clusterguard.model.support import VersionRange, parse_version
 from clusterguard.toolchain.build import build_key, needed_go
-from clusterguard.toolchain.programs import PROGRAMS, VersionRange, named, parse_version
+from clusterguard.toolchain.programs import PROGRAMS, named
 from clusterguard.toolchain.releases import asset_for, pinned_releases
 
 numbers = st.integers(min_value=0, max_value=999)

@@ -8,6 +8,7 @@ from clusterguard.errors import (
     ConfigError,
     LocationUnavailableError,
     ResourceNotFoundError,
+    UnsupportedVersionError,
     VeleroError,
     VeleroUnavailableError,
     WaitTimeoutError,
@@ -32,10 +33,12 @@ class Objects:
 
     namespace = "velero"
     api = None
+    version = "v1.18.3"
 
     def __init__(self, *there):
         self.there = list(there)
         self.created = []
+        self.asked = []
         self.deleted = []
         self.script = []  # what the next waits see: a list of states each, or () for none
         self.time = 0.0
@@ -61,7 +64,7 @@ class Objects:
     def create(self, new):
         metadata = {"name": f"{type(new).plural}-1", "uid": "1", **new.metadata}
         made = type(new).model_validate({**new.manifest, "metadata": metadata})
-        self.created.append(made)
+        (self.asked if isinstance(made, ServerStatusRequest) else self.created).append(made)
         return made
 
     def patch(self, kind, name, patch):
@@ -73,7 +76,7 @@ class Objects:
 
     def wait(self, kind, name, *, until, what, timeout_seconds):
         if kind is ServerStatusRequest and self.server_lives:
-            return ServerStatusRequest.model_validate({"status": {"phase": "Processed", "serverVersion": "v1.18.3"}})
+            return ServerStatusRequest.model_validate({"status": {"phase": "Processed", "serverVersion": self.version}})
         for state in self.script.pop(0) if kind is not ServerStatusRequest and self.script else ():
             if until(state):
                 return state
@@ -140,6 +143,25 @@ def test_a_backup_names_its_location_even_when_it_is_the_default_one():
     objects = Objects(location(default=True))
     client(objects).back_up("b", BackupOptions(included_namespaces=("shop",)), wait=False)
     assert objects.created[0].spec == {"includedNamespaces": ["shop"], "storageLocation": "main"}
+
+
+@pytest.mark.parametrize("version", ["v1.13.2", "v1.19.0", "v2.0.0", "main"])
+def test_nothing_is_created_by_a_server_of_an_unsupported_version(version):
+    objects = Objects(location(default=True), backup())
+    objects.version = version
+    for ask in (client(objects).back_up, client(objects).restore):
+        with pytest.raises(UnsupportedVersionError) as caught:
+            ask("b", wait=False)
+        assert caught.value.fields["version"] == version
+    assert not objects.created
+
+
+def test_a_server_is_asked_for_its_version_once():
+    objects = Objects(location(default=True), backup())
+    speaks = client(objects)
+    speaks.back_up("b", wait=False)
+    speaks.restore("b", wait=False)
+    assert len(objects.asked) == 1
 
 
 def test_a_backup_without_filters_means_everything():
@@ -243,7 +265,7 @@ def test_a_backup_that_moves_is_waited_for_without_asking_the_server():
     with pytest.raises(VeleroUnavailableError, match="does not move"):
         client(objects).wait(backup("New"))
     assert not objects.script  # every state was waited for
-    assert len([each for each in objects.created if isinstance(each, ServerStatusRequest)]) == 1
+    assert len(objects.asked) == 1
 
 
 def test_a_silent_backup_of_a_living_server_is_waited_for_until_the_limit():
@@ -251,7 +273,7 @@ def test_a_silent_backup_of_a_living_server_is_waited_for_until_the_limit():
     with pytest.raises(WaitTimeoutError, match="not within 100 s; last seen: InProgress, 1 of 9 objects"):
         client(objects).wait(backup("InProgress"), timeout_seconds=100)
     assert objects.time == pytest.approx(100)
-    assert len(objects.created) > 5  # and the server was asked each time
+    assert len(objects.asked) > 5  # and the server was asked each time
 
 
 def test_a_silent_backup_of_a_dead_server_is_given_up_soon():
@@ -359,7 +381,7 @@ def test_a_status_that_nobody_answers_is_told_and_tidied_up():
     objects.server_lives = False
     with pytest.raises(VeleroUnavailableError, match="nothing within 5 s"):
         client(objects).status()
-    assert objects.deleted == objects.created
+    assert objects.deleted == objects.asked
 
 
 def test_restores_without_their_end_are_not_judged_by_files_that_do_not_exist():

@@ -16,7 +16,7 @@ from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
 from clusterguard.clusters.kubeadm.plan import ASIDE, JOURNAL, LOCK, MANIFESTS, PODS, Command, Phase, Recipe, Timeouts
 from clusterguard.clusters.kubeadm.runtimes import RUNTIMES, choose_runtime
-from clusterguard.clusters.kubeadm.survey import Seen, complaints, minor, survey_script
+from clusterguard.clusters.kubeadm.survey import Seen, complaints, fits, minor, survey_script
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
@@ -26,6 +26,8 @@ from clusterguard.errors import (
     RestoreError,
     WaitTimeoutError,
 )
+from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version, require_supported
+from clusterguard.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +51,7 @@ class _Node:
     """What was seen on the node."""
 
     etcd: EtcdManifest
-    api_port: int
+    api: ApiServerManifest
     seen: Seen
 
 
@@ -153,9 +155,12 @@ class KubeadmControlPlane:
             etcd_version: The version that the snapshot was saved from, or ``""`` if unknown.
 
         Raises:
+            UnsupportedVersionError: etcd or Kubernetes is of a version that is not supported.
             ClusterError: Something is missing; the message names all of it.
         """
         node = self._look()
+        require_supported("etcd", self._etcd_version(node), where=self._shell.name)
+        require_supported("Kubernetes", _tag(node.api.image), where=self._shell.name)
         target = self._target(node)
         found = complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
         found += [*_other_members(node.seen), *self._other_cluster()]
@@ -295,7 +300,7 @@ class KubeadmControlPlane:
             api = ApiServerManifest.parse(
                 self._manifest("kube-apiserver"), where=f"{self._shell.name}:{MANIFESTS}/kube-apiserver.yaml"
             )
-            self._node = _Node(etcd=etcd, api_port=api.port, seen=self._survey(etcd))
+            self._node = _Node(etcd=etcd, api=api, seen=self._survey(etcd))
         return self._node
 
     def _survey(self, etcd: EtcdManifest) -> Seen:
@@ -401,7 +406,7 @@ class KubeadmControlPlane:
         runtime = choose_runtime(node.seen.all("program"))
         recipe = Recipe(
             etcd=node.etcd,
-            api_port=node.api_port,
+            api_port=node.api.port,
             pods=tuple(pod for pod in PODS if pod in node.seen.all("pod")),
             runtime=runtime or RUNTIMES[-1],
             etcdutl=("etcdutl",),
@@ -434,21 +439,25 @@ class KubeadmControlPlane:
         )
 
     def _find_etcdutl(self, node: _Node, recipe: Recipe) -> tuple[tuple[str, ...], Path | None]:
-        """Find etcdutl of etcd's own minor version: on the node, in etcd's image, or ours."""
-        wanted = minor(node.seen.one("etcd"))
-        there = node.seen.one("etcdutl")
-        if there and (not wanted or minor(there) == wanted):
+        """Find an etcdutl that builds data for this etcd: on the node, in etcd's image, or ours."""
+        live, there = self._etcd_version(node), node.seen.one("etcdutl")
+        if there and fits(there, live, same_minor=True):
             return ("etcdutl",), None
+        inside = ""
         if "ctr" in node.seen.all("program"):
             words = self._in_etcds_image(node, recipe)
-            if self._version_of(words):
+            inside = self._version_of(words)
+            if inside and fits(inside, live):
                 return words, None
         if self._own_etcdutl is not None and sys.platform == "linux" and platform.machine() == node.seen.one("arch"):
-            return (f"{ASIDE}/etcdutl-{self._run_id}",), self._own_etcdutl()
-        found = f"etcdutl {there} there does not fit etcd {node.seen.one('etcd')}" if there else "no etcdutl there"
+            own = self._own_etcdutl()
+            if fits(_told_version(run([own, "version"], timeout_seconds=20).stdout, "etcdutl version"), live):
+                return (f"{ASIDE}/etcdutl-{self._run_id}",), own
         raise ClusterError(
-            f"{self._shell.name}: {found}, none in etcd's image, and none of this machine fits",
-            hint=f"put etcdutl {wanted or 'of the minor version of etcd'} on the node's PATH",
+            f"{self._shell.name}: no etcdutl for etcd {live or 'of unknown version'}: {there or 'none'} on the node, "
+            f"{inside or 'none'} in etcd's image, and none of this machine fits",
+            hint=f"put etcdutl {minor(live) or 'of the minor version of etcd'}, "
+            f"{'.'.join(map(str, ETCDUTL_BUMPS_REVISIONS))} or newer, on the node's PATH",
         )
 
     def _in_etcds_image(self, node: _Node, recipe: Recipe) -> tuple[str, ...]:
@@ -471,16 +480,20 @@ class KubeadmControlPlane:
             answer = self._shell.run([*words, "version"])
         except ProgramError:
             return ""
-        return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith("etcdutl version")), "")
+        return _told_version(answer, "etcdutl version")
 
     def _check_versions(self, node: _Node, snapshot: str) -> None:
-        live = node.seen.one("etcd") or self._version_in_image(node)
+        live = self._etcd_version(node)
         if live and snapshot and minor(live) != minor(snapshot):
             raise ClusterError(
                 f"the snapshot is from etcd {snapshot}, and {self._shell.name} runs etcd {live}",
                 hint=f"restore it with etcd {minor(snapshot)}, then upgrade: etcd reads only data of its own minor "
                 "version after a restore",
             )
+
+    def _etcd_version(self, node: _Node) -> str:
+        """Return what etcd says of itself; one that does not answer is judged by its image."""
+        return node.seen.one("etcd") or _tag(node.etcd.image) or self._version_in_image(node)
 
     def _version_in_image(self, node: _Node) -> str:
         """Return what the image of an etcd that does not answer says of itself, or ``""`` if it cannot be asked."""
@@ -491,7 +504,7 @@ class KubeadmControlPlane:
             answer = self._shell.run(["ctr", "-n", "k8s.io", "run", "--rm", node.etcd.image, name, "etcd", "--version"])
         except ProgramError:
             return ""
-        return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith("etcd Version")), "")
+        return _told_version(answer, "etcd Version")
 
     def _check_new_manifest(self, recipe: Recipe) -> None:
         text = self._shell.run(["cat", recipe.new_manifest])
@@ -567,6 +580,16 @@ class KubeadmControlPlane:
         from clusterguard.clusters.node_view import settled_phantoms
 
         return settled_phantoms(self._api())
+
+
+def _tag(image: str) -> str:
+    """Return the version that an image's tag tells, such as 3.6.8 of ``registry.k8s.io/etcd:3.6.8-0``, or ``""``."""
+    found = parse_version(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
+    return ".".join(map(str, found)) if found else ""
+
+
+def _told_version(answer: str, after: str) -> str:
+    return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith(after)), "")
 
 
 def _other_members(seen: Seen) -> list[ClusterError]:

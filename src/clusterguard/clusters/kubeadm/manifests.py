@@ -92,8 +92,9 @@ class EtcdManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServerManifest:
-    """What an API server's manifest says: its port, and which etcd it uses."""
+    """What an API server's manifest says: its image, its port, and which etcd it uses."""
 
+    image: str
     port: int
     etcd_servers: tuple[str, ...]
 
@@ -104,9 +105,10 @@ class ApiServerManifest:
         Raises:
             ClusterError: It is no manifest of an API server.
         """
-        _, _, flags = _container(text, "kube-apiserver", where=where)
+        _, container, flags = _container(text, "kube-apiserver", where=where)
         servers = tuple(server for server in flags.get("etcd-servers", "").split(",") if server)
-        return cls(port=int(flags.get("secure-port", _DEFAULT_API_PORT)), etcd_servers=servers)
+        port = int(flags.get("secure-port", _DEFAULT_API_PORT))
+        return cls(image=str(container.get("image", "")), port=port, etcd_servers=servers)
 
 
 def relocation(manifest: EtcdManifest, target: str) -> tuple[str, ...]:

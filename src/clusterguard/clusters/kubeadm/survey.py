@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from clusterguard.clusters.kubeadm.plan import ASIDE, MANIFESTS, PODS
 from clusterguard.errors import ClusterError
+from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["PROGRAMS", "Seen", "complaints", "minor", "survey_script"]
+__all__ = ["PROGRAMS", "Seen", "complaints", "fits", "minor", "survey_script"]
 
 PROGRAMS = (
     "awk",
@@ -141,6 +142,22 @@ def minor(version: str) -> str:
     """Return ``3.6`` of ``3.6.8``; ``""`` of what is no version."""
     parts = version.removeprefix("v").split(".")
     return ".".join(parts[:2]) if len(parts) > 1 and all(part.isdigit() for part in parts[:2]) else ""
+
+
+def fits(etcdutl: str, etcd: str, *, same_minor: bool = False) -> bool:
+    """Return whether an etcdutl builds data for an etcd: it raises revisions, and is not older than that.
+
+    Args:
+        etcdutl: Its version.
+        etcd: That of etcd, or ``""`` if unknown.
+        same_minor: Let only one of etcd's own minor version do.
+    """
+    program, server = parse_version(etcdutl), parse_version(etcd)
+    if program is None or program < ETCDUTL_BUMPS_REVISIONS:
+        return False
+    if server is None:
+        return True
+    return program[:2] == server[:2] or (program[:2] > server[:2] and not same_minor)
 
 
 def _space(seen: Seen, *, target: str, needed_bytes: int) -> list[ClusterError]:
