@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from kubeadm_node import PODS, Api, Killed, Node
 
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
@@ -32,6 +31,7 @@ from clusterguard.etcd.restore import restore_control_plane
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.model.support import SUPPORTED
 from clusterguard.retrying import RetryPolicy
+from kubeadm_node import PODS, Api, Killed, Node
 
 OLD, NEW = (sorted(PODS), "old"), (sorted(PODS), "restored")
 STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")

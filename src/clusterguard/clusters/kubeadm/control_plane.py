@@ -93,6 +93,7 @@ class KubeadmControlPlane:
         self._watch = watch
         self._node: _Node | None = None
         self._recipe: Recipe | None = None
+        self._etcd_says: str | None = None
         # Whose journal may lie on the node while we are at work (None: none at all), or () while that does not matter.
         self._ours: tuple[str | None, ...] = ()
 
@@ -492,8 +493,10 @@ class KubeadmControlPlane:
             )
 
     def _etcd_version(self, node: _Node) -> str:
-        """Return what etcd says of itself; one that does not answer is judged by its image."""
-        return node.seen.one("etcd") or _tag(node.etcd.image) or self._version_in_image(node)
+        """Return what etcd says of itself, or if it does not answer its image, or that one's tag."""
+        if self._etcd_says is None:
+            self._etcd_says = node.seen.one("etcd") or self._version_in_image(node) or _tag(node.etcd.image)
+        return self._etcd_says
 
     def _version_in_image(self, node: _Node) -> str:
         """Return what the image of an etcd that does not answer says of itself, or ``""`` if it cannot be asked."""
@@ -554,7 +557,7 @@ class KubeadmControlPlane:
             return f"its log cannot be read ({error.message})"
 
     def _forget(self) -> None:
-        self._node = self._recipe = None
+        self._node = self._recipe = self._etcd_says = None
         self._ours = ()
 
     # ---- looking afterwards --------------------------------------------------------------------------------

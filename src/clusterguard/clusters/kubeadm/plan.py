@@ -382,10 +382,12 @@ class Recipe:
 
     def _wait_for_etcd(self) -> Command:
         ask = f"curl --silent --output /dev/null --write-out %{{http_code}} --max-time 2 {self.etcd_identity}"
-        # /readyz exists since etcd 3.5.11. An alarm that the snapshot carries is reported later, not waited for.
+        # /readyz exists since etcd 3.5.11. Older ones are asked for a read, as it does itself, and not for /health:
+        # that complains of an alarm in the snapshot, which is reported later.
         ready = (
             f"case $({ask} {self.etcd.client_url}/readyz) in 200) ;; "
-            f"404) test \"$({ask} '{self.etcd.client_url}/health?exclude=NOSPACE')\" = 200 ;; *) false ;; esac"
+            f'404) test $({ask} --data \'{{"key":"AA=="}}\' {self.etcd.client_url}/v3/kv/range) = 200 ;; '
+            "*) false ;; esac"
         )
         loop = f"until {ready}; do sleep {_POLL}; done 2>/dev/null"
         return Command(

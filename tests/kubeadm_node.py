@@ -67,15 +67,13 @@ _STANDINS = {
         manifests={root}/etc/kubernetes/manifests
         url=""; for word; do url=$word; done
         case "$*" in
+          *write-out*/kv/range*) test -e {root}/etcd-broken && echo 503 || echo 200; exit;;
           *member/list*) cat {root}/members; exit;;
           */version) test -e $manifests/etcd.yaml && cat {root}/version; exit;;
           */kv/range*) cat {root}/range; exit;;
           *:2379/readyz)
             test -e $manifests/etcd.yaml || { echo 000; exit 7; }
             test -e {root}/etcd-broken && echo 503 || cat {root}/readyz
-            exit;;
-          *:2379/health*)
-            test -e {root}/etcd-broken && echo 503 || echo 200
             exit;;
           *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml; exit;;
         esac
