@@ -79,9 +79,8 @@ class Nightly:
 
     def start(self, *words, **options):
         """Start a command as a process of its own."""
-        return subprocess.Popen(
-            [*CLUSTERGUARD, *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
-        )
+        settings = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        return subprocess.Popen([*CLUSTERGUARD, *words], **settings)
 
     def call(self, *words, code=0):
         """Run a command to its end and return what it said; its exit code must be the one expected."""

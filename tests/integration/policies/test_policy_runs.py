@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import uuid
+from urllib.parse import unquote
 
 import pytest
 from policy_nights import bucket_of, http_server
@@ -16,6 +17,7 @@ from clusterguard.errors import StoreUnavailableError
 from clusterguard.policies.runs.lock import LOCK_KEY, Lease
 from clusterguard.stores import LocalStore
 from etcd_member import member
+from s3_fault_proxy import Fault, fault_proxy
 
 pytestmark = pytest.mark.programs
 
@@ -141,6 +143,56 @@ def test_a_location_that_is_down_is_a_warning_and_is_made_up_for_later(nightly, 
     assert len(nightly.files("away/nas")) == len(nightly.files()) == 4
 
 
+@pytest.mark.parametrize(
+    ("verb", "end"),
+    [
+        ("list", "nightly/etcd/"),
+        ("put", ".age"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [("stat", ".json"), ("put", ".json"), ("get", ".age")]
+        ),
+    ],
+)
+def test_a_location_that_goes_away_is_named_once_and_the_others_have_it(nightly, keys, frankfurt, verb, end):
+    """What goes away is a real S3 server, behind a proxy that answers 503 to everything from some request on."""
+    with fault_proxy(frankfurt.endpoint) as proxy:
+        cloud = bucket_of(frankfurt.behind(proxy.endpoint), uuid.uuid4().hex)
+        locations = [{"name": "frankfurt", "url": cloud}, {"name": "disk", "url": "./disk"}]
+        nightly.write(locations=locations, copies=1, encryption=encrypted(keys))
+        proxy.decide = away_from(METHODS[verb], end)
+        # A process of its own: the lock that it cannot give back is seen to be nobody's at once.
+        process = nightly.start("run", str(nightly.file), "--json", stderr=subprocess.DEVNULL)
+        report = json.loads(process.communicate(timeout=120)[0])
+        assert (process.returncode, report["outcome"]) == (0, "warning")
+        assert steps(report, "copy") == [("frankfurt", "warning")]
+        assert [step["outcome"] for step in report["steps"] if step["verb"] == "backup"] == ["warning"]
+        assert ("disk", "ok") in steps(report, "verify")
+        assert len(nightly.files()) == 2
+        proxy.decide = lambda _: None
+        assert nightly.report()["outcome"] == "ok"
+        here, there = sorted(nightly.status()["locations"], key=lambda each: each["name"])
+        assert (here["backups"], there["backups"], there["damaged"], there["unverified"]) == (2, 2, 0, 0)
+
+
+METHODS = {"list": "GET", "get": "GET", "stat": "HEAD", "put": "PUT"}
+
+
+def away_from(method, end):
+    """Answer 503 from the first request of a kind on."""
+    left = False
+
+    def decide(request):
+        nonlocal left
+        path = unquote(request.path)
+        asked = path.partition("prefix=")[2].partition("&")[0] if "prefix=" in path else path.partition("?")[0]
+        ours = "/etcd/" in asked and ("prefix=" in path) == (end == "nightly/etcd/")
+        left = left or (request.method == method and ours and (end == "nightly/etcd/" or asked.endswith(end)))
+        return Fault(status=503, code="SlowDown") if left else None
+
+    return decide
+
+
 def test_too_few_copies_are_a_failure_and_are_kept(nightly):
     (nightly.folder / "away").write_text("")
     nightly.write(locations=[{"name": "disk", "url": "./disk"}, {"name": "nas", "url": "./away/nas"}], copies=2)
@@ -214,9 +266,9 @@ def test_trouble_while_reading_back_leaves_a_backup_that_can_be_fetched(nightly,
     assert set(unread) == {"copy-unread"}
     now = nightly.status()["locations"][0]
     assert (now["damaged"], now["unverified"], now["unread"]) == (0, int(trouble == "no answer"), 1)
-    newest = max(nightly.files())
+    newest = nightly.status()["sources"][0]["newest"]
     nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", "./plain")
-    assert (nightly.folder / "plain" / newest).is_file()
+    assert (nightly.folder / "plain" / f"{newest}.db").is_file()
     assert nightly.report("--step", "verify")["outcome"] == "ok"
     assert nightly.status()["locations"][0]["unverified"] == 0
 
