@@ -134,6 +134,12 @@ def test_where_none_is_verified_the_newest_stays():
     assert reasons(decided)["d0040"][0] == "it is the newest one, and none is verified"
 
 
+def test_what_may_be_locked_stays_until_somebody_can_tell():
+    decided = plan([days_ago(1), days_ago(2, lock_unknown=True), days_ago(3)], last=1)
+    assert [each.name for each in decided.kept] == ["d0001", "d0002"]
+    assert "could not be asked" in reasons(decided)["d0002"][0]
+
+
 def test_what_is_known_to_be_damaged_is_guarded_only_where_nothing_else_is_left():
     damaged = days_ago(40, damaged=True)
     assert kept([damaged, days_ago(50), days_ago(60)], maximum_age=timedelta(days=1)) == ["d0050"]

@@ -16,7 +16,9 @@ from clusterguard.errors import ConfigError
 if TYPE_CHECKING:
     from clusterguard.model.policy import Policy
     from clusterguard.model.policy_run import RunReport
+    from clusterguard.policies.runs.retain import PlannedRetention
     from clusterguard.policies.runs.run import Part
+    from clusterguard.terminal.run_view import RetentionView
 
 __all__ = ["fetch", "retain", "rotate", "run"]
 
@@ -92,8 +94,7 @@ def retain(
         policy=_read(policy), environ=os.environ, tell=view, wait_seconds=_seconds(wait), trust_clock=trust_clock
     )
     if dry_run:
-        plans = runner.planned_retention()
-        show_retention(out, [(each.source, each.place.name, each.plan) for each in plans])
+        show_retention(out, [_shown(each) for each in runner.planned_retention()])
         return
     report = runner.run(["retain"])
     view.finish(report)
@@ -135,6 +136,17 @@ def rotate(
     view.finish(report)
     if report.outcome == "failed":
         raise typer.Exit(_FAILED)
+
+
+def _shown(planned: PlannedRetention) -> RetentionView:
+    from clusterguard.terminal.run_view import RetentionView
+
+    return RetentionView(
+        source=planned.source,
+        location=planned.place.name,
+        plan=planned.plan,
+        leftovers=tuple((each.leftover, each.removed, each.reason) for each in planned.leftovers),
+    )
 
 
 def _read(path: Path) -> Policy:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-__all__ = ["CATALOG_FORMAT", "BackupEntry", "Catalog", "Depth", "ProofOutcome", "ProofRecord", "RunRecord", "entry_key"]
+__all__ = [
+    "CATALOG_FORMAT",
+    "BackupEntry",
+    "Catalog",
+    "Depth",
+    "Leftover",
+    "ProofOutcome",
+    "ProofRecord",
+    "RunRecord",
+    "entry_key",
+]
 
 CATALOG_FORMAT: Final = 1
 
@@ -77,6 +87,25 @@ class BackupEntry:
     def sound(self) -> bool:
         """Whether it was read back, and nothing was found wrong since."""
         return self.verified is not None and not self.problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """What a backup or a copy that broke off left in a location: bytes that no record names, so nobody restores them.
+
+    Attributes:
+        source: Of the policy.
+        name: Of the backup that they would have been, or were.
+        keys: Of the objects, below the source's folder.
+        size: Their bytes.
+        modified: When the youngest was written, by the location's own clock, UTC.
+    """
+
+    source: str
+    name: str
+    keys: tuple[str, ...]
+    size: int
+    modified: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +170,8 @@ class Catalog:
         proofs: By name of the proof.
         audit_head: Hash of the audit trail's last line there; empty before the first.
         updated: When it was last written, UTC; None before.
-        notes: What was odd when it was put together: backups that vanished, bytes without a record. Not stored.
+        notes: What was odd when it was put together: backups that vanished, records that cannot be read. Not stored.
+        leftovers: Bytes that no record names, of a run that broke off or of one at work. Not stored.
     """
 
     policy: str
@@ -152,6 +182,7 @@ class Catalog:
     audit_head: str = ""
     updated: datetime | None = None
     notes: tuple[str, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
 
     @property
     def size(self) -> int:

@@ -147,6 +147,8 @@ class LocationStatus:
         in_future: Entries of a time that has not come yet: a clock jumped.
         updated: When its catalog was last written; None for never.
         notes: What was found wrong with its catalog.
+        leftovers: Backups and copies that broke off half-way, or are being made, and left bytes that no record names.
+        leftover_bytes: Their bytes.
     """
 
     name: str
@@ -168,6 +170,8 @@ class LocationStatus:
     in_future: int = 0
     updated: datetime | None = None
     notes: tuple[str, ...] = ()
+    leftovers: int = 0
+    leftover_bytes: int = 0
 
     @property
     def reachable(self) -> bool:

@@ -36,6 +36,7 @@ class StoredBackup:
         damaged: Whether it was read back since, and was not.
         ours: Whether clusterguard wrote it; anything else is never touched.
         locked_until: Until when the location lets nobody remove it, or None.
+        lock_unknown: Whether the location could not be asked for that.
     """
 
     name: str
@@ -45,6 +46,7 @@ class StoredBackup:
     damaged: bool = False
     ours: bool = True
     locked_until: datetime | None = None
+    lock_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,8 @@ def _guards(newest_first: Sequence[StoredBackup], now: datetime) -> dict[str, st
     for backup in newest_first:
         if backup.locked_until is not None and backup.locked_until > now:
             guards[backup.name] = f"an object lock holds it until {backup.locked_until.isoformat()}"
+        if backup.lock_unknown:
+            guards[backup.name] = "whether an object lock holds it could not be asked"
         if not backup.ours:
             guards[backup.name] = "clusterguard did not write it"
     ours = [backup for backup in newest_first if backup.ours]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
@@ -10,14 +11,16 @@ from rich.text import Text
 from clusterguard.model.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from rich.console import Console
 
+    from clusterguard.model.catalog import Leftover
     from clusterguard.model.policy_run import Outcome, RunReport, StepReport
     from clusterguard.model.retention import RetentionPlan
 
-__all__ = ["RunView", "show_retention"]
+__all__ = ["RetentionView", "RunView", "show_retention"]
 
 _STYLES: Final[Mapping[Outcome, str]] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -63,22 +66,43 @@ class RunView:
         self._console.print(Text(words[report.outcome], style=_STYLES[report.outcome]), soft_wrap=True)
 
 
-def show_retention(console: Console, plans: Iterable[tuple[str, str, RetentionPlan]]) -> None:
-    """Show what becomes of every backup, by source and location, newest first, with the reasons."""
-    for source, location, plan in plans:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionView:
+    """What retention makes of one source in one location.
+
+    Attributes:
+        source: Its name.
+        location: Its name.
+        plan: What becomes of its backups.
+        leftovers: What broke off there, whether it goes, and why.
+    """
+
+    source: str
+    location: str
+    plan: RetentionPlan
+    leftovers: Sequence[tuple[Leftover, bool, str]] = ()
+
+
+def show_retention(console: Console, views: Iterable[RetentionView]) -> None:
+    """Show what becomes of every backup, by source and location, newest first, and why; then of what broke off."""
+    for view in views:
+        plan = view.plan
+        gone = [leftover for leftover, removed, _ in view.leftovers if removed]
+        freed = plan.freed_bytes + sum(each.size for each in gone)
         table = Table(
             "", "backup", "made (UTC)", "bytes", "why", box=None, pad_edge=False,
-            title=f"{source} in {location}: {len(plan.kept)} stay, {len(plan.removed)} go, "
-            f"{plan.freed_bytes:,} bytes become free",
+            title=f"{view.source} in {view.location}: {len(plan.kept)} stay, {len(plan.removed)} go"
+            + (f", {len(gone)} broke off and go" if gone else "") + f", {freed:,} bytes become free",
             title_justify="left",
         )  # fmt: skip
         for decision in plan.decisions:
             backup = decision.backup
-            table.add_row(
-                Text("keep", style="green") if decision.keep else Text("remove", style="red"),
-                Text(backup.name),
-                f"{backup.created:%Y-%m-%d %H:%M}",
-                f"{backup.size:,}",
-                Text("; ".join(decision.reasons)),
-            )
+            _add(table, backup.name, backup.created, backup.size, keep=decision.keep, why="; ".join(decision.reasons))
+        for leftover, removed, reason in view.leftovers:
+            _add(table, leftover.name, leftover.modified, leftover.size, keep=not removed, why=reason)
         console.print(table)
+
+
+def _add(table: Table, name: str, made: datetime, size: int, *, keep: bool, why: str) -> None:
+    verb = Text("keep", style="green") if keep else Text("remove", style="red")
+    table.add_row(verb, Text(name), f"{made:%Y-%m-%d %H:%M}", f"{size:,}", Text(why))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -364,6 +365,31 @@ def test_killed_at_any_moment_the_next_run_goes_on(nightly, after):
         assert all(name.removesuffix(".json") + ".db.zst" in files for name in records)
         assert Lease.parse((nightly.folder / place / "nightly" / LOCK_KEY).read_bytes()).holder == ""
     assert nightly.call("audit", "verify", str(nightly.file))
+
+
+def test_what_a_killed_run_left_is_listed_and_goes_after_a_day(nightly):
+    nightly.write(locations=[{"name": "disk", "url": "./disk"}, {"name": "nas", "url": "./nas"}])
+    nightly.run()
+    folder, kept = nightly.folder / "nas" / "nightly" / "etcd", nightly.files("nas")
+    record, half = folder / kept[1], folder / kept[0]
+    assert (record.suffix, half.suffix) == (".json", ".zst")
+    young = folder / half.name.replace(".db", "~0a1b2c3d.db")
+    young.write_bytes(b"what a rotation left a moment ago")
+    record.unlink()
+    dated = time.time() - 25 * 3600
+    os.utime(half, (dated, dated))
+    assert [each["leftovers"] for each in nightly.status()["locations"]] == [0, 1]
+    # The youngest part of it counts: somebody may be at work.
+    assert "not a day old yet" in nightly.call("retain", str(nightly.file), "--dry-run")
+    os.utime(young, (dated, dated))
+    assert "1 broke off and go" in nightly.call("retain", str(nightly.file), "--dry-run")
+    assert {half.name, young.name} <= set(nightly.files("nas"))
+    nightly.call("retain", str(nightly.file))
+    assert nightly.files("nas") == []
+    assert len(nightly.files()) == 2
+    assert nightly.report()["outcome"] in {"ok", "warning"}
+    assert nightly.report("--step", "verify")["outcome"] == "ok"
+    assert nightly.files("nas") == nightly.files()
 
 
 def test_a_broken_policy_starts_nothing(nightly):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from clusterguard.model.policy import EtcdSource, Location, Policy, Verification
@@ -90,3 +91,61 @@ def session_of(policy, places, *, now=NOW, **options):
 def seen(session):
     """What was done, in short: verb, backup, location, outcome."""
     return [(step.verb, step.backup, step.location, step.outcome) for step in session.steps]
+
+
+class Killed(BaseException):
+    """What nothing catches, as a SIGKILL."""
+
+
+class Mortal(MemoryStore):
+    """Dies before one of its changes, or after it; what is underway then is lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.moments = []
+        self.left = None
+
+    def moment(self, what):
+        self.moments.append(what)
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed(what)
+
+    @contextmanager
+    def put(self, key, *, overwrite=False, if_version=None):
+        self.moment(f"before putting {key[-12:]}")
+        with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
+            yield writer
+            self.moment(f"before {key[-12:]} is seen")
+        self.moment(f"after putting {key[-12:]}")
+
+    def get(self, key):
+        self.moment(f"before reading {key[-12:]}")
+        return super().get(key)
+
+    def delete(self, key):
+        self.moment(f"before removing {key[-12:]}")
+        super().delete(key)
+        self.moment(f"after removing {key[-12:]}")
+
+
+class Saving:
+    """Writes what `EtcdSnapshotter.save` writes, in its order: questions, bytes, record."""
+
+    def __init__(self, *, store, **_):
+        self.store = store
+
+    def save(self, name, *, annotate):
+        for key in (f"{name}.json", f"{name}.db"):
+            assert not [info for info in self.store.list(key) if info.key == key]
+        with self.store.put(f"{name}.db") as writer:
+            writer.write(b"bytes of etcd")
+        record = Snapshot(
+            name=name, key=f"{name}.db", taken=NOW, revision=7, total_keys=3, size=13, etcd_version="3.6.0",
+            storage_version="3.6.0", cluster_id="1", member_id="2", member_name="one", sha256="0" * 64, hash_kv=1,
+            hash_revision=7, compact_revision=-1, endpoint="http://127.0.0.1:2379", extra=annotate(f"{name}.db"),
+        )  # fmt: skip
+        with self.store.put(f"{name}.json") as writer:
+            writer.write(record.to_json().encode())
+        return record

@@ -6,12 +6,11 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
-from policy_worlds import NOW, add_backup, places_of, policy, session_of
+from policy_worlds import Saving, add_backup, places_of, policy, session_of
 
 from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
 from clusterguard.model.policy import Verification
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.runs import backup
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
@@ -87,27 +86,6 @@ def fill(places, *ages):
 def told(session, location="there"):
     """What is said of a location that is not well."""
     return [(step.verb, step.outcome) for step in session.steps if step.location == location and step.outcome != "ok"]
-
-
-class Saving:
-    """Writes what `EtcdSnapshotter.save` writes, in its order: questions, bytes, record."""
-
-    def __init__(self, *, store, **_):
-        self.store = store
-
-    def save(self, name, *, annotate):
-        for key in (f"{name}.json", f"{name}.db"):
-            assert not [info for info in self.store.list(key) if info.key == key]
-        with self.store.put(f"{name}.db") as writer:
-            writer.write(b"bytes of etcd")
-        record = Snapshot(
-            name=name, key=f"{name}.db", taken=NOW, revision=7, total_keys=3, size=13, etcd_version="3.6.0",
-            storage_version="3.6.0", cluster_id="1", member_id="2", member_name="one", sha256="0" * 64, hash_kv=1,
-            hash_revision=7, compact_revision=-1, endpoint="http://127.0.0.1:2379", extra=annotate(f"{name}.db"),
-        )  # fmt: skip
-        with self.store.put(f"{name}.json") as writer:
-            writer.write(record.to_json().encode())
-        return record
 
 
 @pytest.fixture

@@ -95,6 +95,15 @@ def test_retention_is_planned_without_a_change(wanted, runner):
     assert len(open_places(wanted)[0].catalog().entries) == 3
 
 
+def test_what_broke_off_is_told_by_every_run_and_is_no_trouble(wanted, runner, tmp_path):
+    fill(wanted, 1)
+    (tmp_path / "here" / "nightly" / "etcd" / "etcd-20260501T020000Z.db.zst").write_bytes(b"half of it")
+    report = runner.run(["verify"])
+    assert report.outcome == "ok"
+    assert [(step.location, step.size) for step in report.steps if step.code == "leftovers"] == [("here", 10)]
+    assert runner.planned_retention()[0].leftovers[0].leftover.name == "etcd-20260501T020000Z"
+
+
 def test_who_only_removes_needs_no_key(wanted, runner):
     fill(wanted, 1, 2, 3)
     sealed = replace(wanted, encryption=Encryption(recipients_file="/nowhere/recipients.txt"))
@@ -204,8 +213,8 @@ def test_nothing_is_removed_once_another_run_has_taken_over(wanted, runner, monk
     fill(wanted, 1, 2, 3, 4)
     delete, deleted = retain._delete, []
 
-    def taken_over_after_the_first(place, entry):
-        delete(place, entry)
+    def taken_over_after_the_first(place, entry, session):
+        delete(place, entry, session)
         deleted.append((place.name, entry.name))
         take_over(place)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 import pyrage
 import pytest
+from policy_worlds import Killed, Mortal
 
 from clusterguard.errors import (
     ObjectCorruptError,
@@ -35,43 +36,6 @@ def new_seal(**more):
 
 
 OLD, NEW = new_seal(), new_seal(compression_level=None)
-
-
-class _Killed(BaseException):
-    """What nothing catches, as a SIGKILL."""
-
-
-class Mortal(MemoryStore):
-    """Dies before one of its changes, or after it; what is underway then is lost."""
-
-    def __init__(self):
-        super().__init__()
-        self.moments = []
-        self.left = None
-
-    def moment(self, what):
-        self.moments.append(what)
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise _Killed(what)
-
-    @contextmanager
-    def put(self, key, *, overwrite=False, if_version=None):
-        self.moment(f"before putting {key[-12:]}")
-        with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
-            yield writer
-            self.moment(f"before {key[-12:]} is seen")
-        self.moment(f"after putting {key[-12:]}")
-
-    def get(self, key):
-        self.moment(f"before reading {key[-12:]}")
-        return super().get(key)
-
-    def delete(self, key):
-        self.moment(f"before removing {key[-12:]}")
-        super().delete(key)
-        self.moment(f"after removing {key[-12:]}")
 
 
 @pytest.fixture
@@ -227,7 +191,7 @@ class TestKilled:
     @pytest.mark.parametrize("number", range(len(MOMENTS)))
     def test_at_any_moment_the_backup_stays_readable_and_the_next_attempt_finishes(self, root, number):
         root.left = number
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             reseal(root)
         root.left = None
         assert readable(root, OLD, NEW) == DATA
@@ -242,7 +206,7 @@ class TestKilled:
     def test_with_both_keys_at_hand_the_next_attempt_need_not_know(self, root, number):
         both = Seal(recipients=NEW.recipients, identities=(*OLD.identities, *NEW.identities))
         root.left = number
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             reseal(root)
         root.left = None
         reseal(root, old=both)

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from watched import DUE, NOW, a_policy, all_well, catalog, nightly, status
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
+from clusterguard.model.catalog import Leftover
 from clusterguard.model.policy import Metrics
 from clusterguard.policies.watching import metrics
 from clusterguard.policies.watching.metrics import METRICS, publish, push, render, serve, write_textfile
@@ -97,6 +98,13 @@ def test_what_cannot_be_known_of_a_location_that_is_down_is_left_out():
 def test_copies_that_could_not_be_read_are_no_damaged_ones():
     text = render(status({**all_well(), "far": catalog("far", *nightly(unread="503"))}))
     assert (value(text, "location_unread", location="far"), value(text, "location_damaged", location="far")) == (30, 0)
+
+
+def test_what_broke_off_is_counted_in_bytes():
+    half = Leftover(source="etcd", name="etcd-20261120T020000Z", keys=("x.db",), size=5000, modified=NOW)
+    text = render(status({**all_well(), "far": catalog("far", *nightly(), leftovers=(half,))}))
+    assert value(text, "location_leftover_bytes", location="far") == 5000
+    assert value(text, "location_leftover_bytes", location="near") == 0
 
 
 def test_every_metric_that_is_promised_is_there_and_no_other():

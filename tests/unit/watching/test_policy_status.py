@@ -27,6 +27,7 @@ from watched import (
 )
 
 from clusterguard.errors import StoreUnavailableError
+from clusterguard.model.catalog import Leftover
 from clusterguard.model.policy import EtcdSource, Location, Schedule
 
 DOWN = StoreUnavailableError("the bucket did not answer", hint="look at the network")
@@ -125,6 +126,15 @@ def test_a_new_copy_that_could_not_be_read_back_is_not_damaged_and_not_verified(
     found = status({**all_well(), "far": catalog("far", *nightly()[1:], newest)})
     assert (found.verdict, found.sources[0].verified_copies) == ("at risk", 1)
     assert (found.locations[1].unverified, found.locations[1].unread, found.locations[1].damaged) == (1, 1, 0)
+
+
+def test_what_broke_off_is_noted_with_its_size():
+    half = Leftover(source="etcd", name="etcd-20261120T020000Z", keys=("x.db",), size=5 << 20, modified=NOW - DAY)
+    found = status({**all_well(), "far": catalog("far", *nightly(), leftovers=(half,))})
+    assert (found.verdict, [each.severity for each in found.reasons]) == ("protected", ["note"])
+    assert "5.0 MiB" in texts(found)[0]
+    far = found.to_dict()["locations"][1]
+    assert (far["leftovers"], far["leftoverBytes"]) == (1, 5 << 20)
 
 
 def test_damaged_copies_count_for_nothing():

@@ -6,6 +6,7 @@ A policy's root in a location is a folder of the policy's name. In it, each sour
 
 from __future__ import annotations
 
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,18 +22,19 @@ from clusterguard.errors import (
     ObjectNotFoundError,
     SnapshotCorruptError,
 )
-from clusterguard.model.catalog import BackupEntry, Catalog, entry_key
+from clusterguard.model.catalog import BackupEntry, Catalog, Leftover, entry_key
 from clusterguard.model.snapshot import Snapshot
+from clusterguard.policies.copies.naming import backup_of_key
 from clusterguard.stores.prefixed import PrefixedStore
 from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from clusterguard.model.policy import Location, Policy
-    from clusterguard.stores.base import ObjectStore
+    from clusterguard.stores.base import ObjectInfo, ObjectStore
 
-__all__ = ["OWN_FOLDER", "RECORD", "Place", "VeleroRecord", "open_places", "read_catalogs", "read_record"]
+__all__ = ["OWN_FOLDER", "RECORD", "Place", "VeleroRecord", "objects_of", "open_places", "read_catalogs", "read_record"]
 
 OWN_FOLDER: Final = ".clusterguard"
 RECORD: Final = ".json"
@@ -152,7 +154,7 @@ class Place:
             *_noted("gone, and nobody here removed it", vanished),
             *(each for each in found if isinstance(each, str)),
         )
-        return replace(stored, entries=entries, notes=notes)
+        return replace(stored, entries=entries, notes=notes, leftovers=tuple(self._leftovers(listed, records)))
 
     def save_catalog(self, catalog: Catalog, *, now: datetime) -> None:
         """Write the catalog, in the place of the one before.
@@ -176,6 +178,37 @@ class Place:
             # that errs on the right side.
             return replace(empty, notes=(f"the catalog was damaged and is made anew: {error.message}",))
         return replace(catalog, location=self.name)
+
+    def _leftovers(self, listed: Mapping[str, ObjectInfo], records: Mapping[str, ObjectInfo]) -> Iterator[Leftover]:
+        """Yield what lies there under names that runs give, and no record names."""
+        found: dict[tuple[str, str], dict[str, ObjectInfo]] = defaultdict(dict)
+        for key, info in listed.items():
+            source, _, path = key.partition("/")
+            if (name := backup_of_key(source, path)) is not None:
+                found[source, name][path] = info
+        for (source, name), objects in found.items():
+            if entry_key(source, name) in records:
+                objects = self._unnamed(source, name, objects)  # noqa: PLW2901 - those that count are none
+            if objects:
+                yield Leftover(
+                    source=source,
+                    name=name,
+                    keys=tuple(objects),
+                    size=sum(info.size for info in objects.values()),
+                    modified=max(info.modified for info in objects.values()),
+                )
+
+    def _unnamed(self, source: str, name: str, objects: Mapping[str, ObjectInfo]) -> dict[str, ObjectInfo]:
+        """Return those objects of a backup that its record does not name: what sealing it anew left, say."""
+        # One object of a snapshot is the one of its record; where it is not, a verification tells.
+        if len(objects) == 1 or any("/" in path for path in objects):
+            return {}
+        try:
+            named = objects_of(read_record(self.root, f"{entry_key(source, name)}{RECORD}"))
+        except ClusterGuardError:
+            return {}  # nobody can say which of them counts
+        whole = named.keys() <= objects.keys()
+        return {path: info for path, info in objects.items() if path not in named} if whole else {}
 
     def _entry(self, key: str) -> BackupEntry | str:
         """Return the entry of a backup that the catalog does not know, or what is wrong with its record."""
@@ -220,6 +253,15 @@ def velero_entry(record: VeleroRecord) -> BackupEntry:
         sealed=record.sealed,
         run=record.run,
     )
+
+
+def objects_of(record: Snapshot | VeleroRecord) -> dict[str, tuple[str, int]]:
+    """Return the stored objects that a record names by their key below its source's folder: SHA-256 and size."""
+    if isinstance(record, VeleroRecord):
+        return dict(record.objects)
+    key = str(record.extra.get("stored_key", record.key))
+    sha256 = str(record.extra.get("stored_sha256", record.sha256))
+    return {key: (sha256, int(record.extra.get("stored_size", record.size)))}
 
 
 def read_record(root: ObjectStore, key: str) -> Snapshot | VeleroRecord:

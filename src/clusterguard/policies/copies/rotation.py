@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from clusterguard.errors import ObjectCorruptError, SnapshotCorruptError, StoreError
+from clusterguard.errors import ClusterGuardError, ObjectCorruptError, SnapshotCorruptError, StoreError
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.prefixed import PrefixedStore
@@ -77,7 +78,8 @@ def reseal_copy(
         _require_readable(after, key, made, record)
         confirm()
     except BaseException:
-        after.delete(key)  # its name is this run's alone
+        with suppress(ClusterGuardError):  # its name is this run's alone; a later run finds what is left
+            after.delete(key)
         raise
     _write(folder, _renamed(record, key, made, new))
     confirm()

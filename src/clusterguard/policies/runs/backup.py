@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.model.policy import EtcdSource, VeleroSource
+from clusterguard.policies.copies.naming import etcd_name, velero_name
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.runs.reach import etcd_of, velero_of
 from clusterguard.policies.runs.verify import CopyCheck, check_contents, check_stored, noted, opens
@@ -67,8 +68,7 @@ def _(source: EtcdSource, session: Session) -> None:
 
 @back_up.register(VeleroSource)
 def _(source: VeleroSource, session: Session) -> None:
-    # A server has one space of names for everybody's backups, those of other policies too.
-    name = f"{source.name}-{session.now():%Y%m%dt%H%M%Sz}-{session.suffix}"
+    name = velero_name(source.name, now=session.now(), suffix=session.suffix)
     with session.step("backup", source=source.name, backup=name) as task:
         with velero_of(source, progress=session.progress) as velero:
             backup = velero.back_up(name, _options(source), timeout_seconds=source.timeout.total_seconds())
@@ -147,8 +147,8 @@ def _judge_copies(task: Task, session: Session, sound: int, *, made: int) -> Non
 def _new_name(source: str, session: Session) -> str:
     """Return a name by the time that no location has yet: a clock that was set back must not name a backup twice."""
     taken = {entry.name for catalog in session.catalogs.values() for entry in catalog.of_source(source)}
-    name = f"{source}-{session.now():%Y%m%dT%H%M%SZ}"
-    return name if name not in taken else f"{name}-{session.suffix}"
+    name = etcd_name(source, now=session.now())
+    return name if name not in taken else etcd_name(source, now=session.now(), suffix=session.suffix)
 
 
 def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> None:

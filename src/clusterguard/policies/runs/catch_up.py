@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from clusterguard.errors import ClusterGuardError, RunInProgressError, SnapshotCorruptError
-from clusterguard.policies.copies.places import RECORD
+from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, RunInProgressError, SnapshotCorruptError
+from clusterguard.policies.copies.places import RECORD, read_record
 from clusterguard.policies.runs.retain import plan_for
 from clusterguard.policies.runs.verify import check_stored, stored_objects
 from clusterguard.stores.transfer import copy_object
@@ -97,6 +98,8 @@ def _donors(place: Place, entry: BackupEntry, session: Session) -> Iterator[Plac
 
 def _copy_objects(donor: Place, place: Place, entry: BackupEntry) -> None:
     """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup."""
+    with suppress(ObjectNotFoundError, SnapshotCorruptError):
+        read_record(place.root, f"{entry.key}{RECORD}")  # one that a later release wrote is not written over
     source, target = donor.of_source(entry.source), place.of_source(entry.source)
     for key, (sha256, _) in stored_objects(donor, entry).items():
         # Overwriting: what is there already without a record, or damaged, is no backup.

@@ -5,26 +5,31 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, SnapshotCorruptError
+from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, RunInProgressError, SnapshotCorruptError
+from clusterguard.model.catalog import entry_key
 from clusterguard.model.retention import RetentionPlan, StoredBackup, plan_retention
-from clusterguard.policies.copies.places import RECORD
+from clusterguard.policies.copies.places import RECORD, objects_of, read_record
+from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import stored_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from clusterguard.model.catalog import BackupEntry
+    from clusterguard.model.catalog import BackupEntry, Leftover
     from clusterguard.model.policy import Policy
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session
 
-__all__ = ["PlannedRetention", "clock_problem", "plan_for", "plan_retention_of", "retain"]
+__all__ = ["PlannedLeftover", "PlannedRetention", "clock_problem", "plan_for", "plan_retention_of", "retain"]
 
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+# No run works for so long; what is younger may be of one that does.
+_LEFTOVER_AGE: Final = timedelta(days=1)
 # Nobody lets a nightly backup rest for so long and then wants the old ones removed by the first run that comes.
 _LONGEST_PAUSE: Final = timedelta(days=45)
 
@@ -37,15 +42,36 @@ class PlannedRetention:
         source: Of the policy.
         place: The location.
         plan: The decisions.
+        leftovers: What broke off there, and what becomes of it.
     """
 
     source: str
     place: Place
     plan: RetentionPlan
+    leftovers: tuple[PlannedLeftover, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLeftover:
+    """What becomes of bytes that no record names.
+
+    Attributes:
+        leftover: Which.
+        removed: Whether they go.
+        reason: Why they go, or stay.
+    """
+
+    leftover: Leftover
+    removed: bool
+    reason: str
 
 
 def plan_for(
-    entries: Iterable[BackupEntry], policy: Policy, *, now: datetime, locks: Mapping[str, datetime] | None = None
+    entries: Iterable[BackupEntry],
+    policy: Policy,
+    *,
+    now: datetime,
+    locks: Mapping[str, datetime | None] | None = None,
 ) -> RetentionPlan:
     """Decide about the backups of one source in one location.
 
@@ -53,7 +79,7 @@ def plan_for(
         entries: All of them.
         policy: What to keep, and by whose calendar.
         now: The time.
-        locks: Until when a location holds which backup, by name.
+        locks: Until when a location holds which backup, by name; None where it could not be asked.
     """
     zone = ZoneInfo(policy.schedule.time_zone if policy.schedule else "UTC")
     held = locks or {}
@@ -67,6 +93,7 @@ def plan_for(
             # A record that names no run was not written by a policy: somebody put it there.
             ours=bool(each.run),
             locked_until=held.get(each.name),
+            lock_unknown=each.name in held and held[each.name] is None,
         )
         for each in entries
     ]
@@ -83,7 +110,8 @@ def plan_retention_of(session: Session) -> tuple[PlannedRetention, ...]:
             locks = _locks(place, [entry for entry in entries if entry.name in {gone.name for gone in plan.removed}])
             if locks:
                 plan = plan_for(entries, session.policy, now=session.now(), locks=locks)
-            plans.append(PlannedRetention(source=source.name, place=place, plan=plan))
+            leftovers = _planned_leftovers(place, source.name, session)
+            plans.append(PlannedRetention(source=source.name, place=place, plan=plan, leftovers=leftovers))
     return tuple(plans)
 
 
@@ -97,7 +125,7 @@ def retain(session: Session) -> None:
                 task.hint = "set the clock right; if it is right, `clusterguard retain POLICY --trust-clock`"
             session.drop_from_retention.add(place.name)
     for planned in plan_retention_of(session):
-        if planned.place.name not in session.drop_from_retention:
+        if planned.place.name not in session.drop_from_retention and planned.place in session.places:
             _remove(planned, session)
 
 
@@ -131,24 +159,35 @@ def _remove(planned: PlannedRetention, session: Session) -> None:
     reasons = {each.backup.name: "; ".join(each.reasons) for each in planned.plan.decisions}
     for backup in planned.plan.removed:
         entry = entries[backup.name]
-        if place not in session.places:
-            return
-        with session.step("delete", source=planned.source, location=place.name, backup=backup.name) as task:
-            task.digest, task.size = entry.sha256, entry.size
-            task.detail = reasons[backup.name]
-            try:
-                session.require_lease(place)
-                _delete(place, entry)
-            except ClusterGuardError as error:
-                # A location that is away keeps everything until the next run: that is told of it, and no failure.
-                if session.answers(place):
-                    raise
-                task.outcome, task.code, task.detail = "warning", error.code, f"nothing was removed: {error.message}"
-            else:
-                session.forget(place, [entry.key])
+        said = Task(digest=entry.sha256, size=entry.size, detail=reasons[backup.name])
+        _remove_one(planned, backup.name, said, partial(_delete, place, entry, session), session)
+    for each in planned.leftovers:
+        if each.removed:
+            said = Task(size=each.leftover.size, detail=each.reason)
+            _remove_one(planned, each.leftover.name, said, partial(_delete_leftover, place, each.leftover), session)
 
 
-def _delete(place: Place, entry: BackupEntry) -> None:
+def _remove_one(
+    planned: PlannedRetention, backup: str, said: Task, remove: Callable[[], None], session: Session
+) -> None:
+    """Remove one thing as a step of the run; in a location that went away nothing is removed, which is no failure."""
+    place = planned.place
+    if place not in session.places:
+        return
+    with session.step("delete", source=planned.source, location=place.name, backup=backup) as task:
+        task.digest, task.size, task.detail = said.digest, said.size, said.detail
+        try:
+            session.require_lease(place)
+            remove()
+        except RunInProgressError:
+            raise
+        except ClusterGuardError as error:
+            if session.answers(place):
+                raise
+            task.outcome, task.code, task.detail = "warning", error.code, f"not removed: {error.message}"
+
+
+def _delete(place: Place, entry: BackupEntry, session: Session) -> None:
     """Remove a backup, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
     store = place.of_source(entry.source)
     try:
@@ -156,20 +195,69 @@ def _delete(place: Place, entry: BackupEntry) -> None:
     except (ObjectNotFoundError, SnapshotCorruptError):
         keys = [info.key for info in store.list(f"{entry.name}.")]
     store.delete(f"{entry.name}{RECORD}")
+    session.forget(place, [entry.key])
     for key in keys:
         store.delete(key)
 
 
-def _locks(place: Place, entries: Iterable[BackupEntry]) -> dict[str, datetime]:
-    """Ask a location that knows locks until when it holds these backups."""
-    locked_until: Callable[[str], datetime | None] | None = getattr(place.root, "locked_until", None)
-    if locked_until is None:
-        return {}
-    found: dict[str, datetime] = {}
+def _delete_leftover(place: Place, leftover: Leftover) -> None:
+    """Remove what no record names, after one more look at whether there is none."""
+    try:
+        named = objects_of(read_record(place.root, f"{entry_key(leftover.source, leftover.name)}{RECORD}"))
+    except ObjectNotFoundError:
+        named = {}
+    store = place.of_source(leftover.source)
+    for key in leftover.keys:
+        if key not in named:
+            store.delete(key)
+
+
+def _planned_leftovers(place: Place, source: str, session: Session) -> tuple[PlannedLeftover, ...]:
+    found = (each for each in session.catalogs[place.name].leftovers if each.source == source)
+    # Its age is counted by the clock that it was dated by.
+    now = session.now() + session.location_clocks.get(place.name, timedelta(0))
+    return tuple(_planned_leftover(place, each, session, age=now - each.modified) for each in found)
+
+
+def _planned_leftover(place: Place, leftover: Leftover, session: Session, *, age: timedelta) -> PlannedLeftover:
+    if age < _LEFTOVER_AGE:
+        return PlannedLeftover(leftover=leftover, removed=False, reason="not a day old yet: its run may be at work")
+    try:
+        until = _held_until(place, (f"{leftover.source}/{key}" for key in leftover.keys))
+    except ClusterGuardError as error:
+        return PlannedLeftover(leftover=leftover, removed=False, reason=f"locks could not be asked: {error.message}")
+    if until is not None and until > session.now():
+        return PlannedLeftover(leftover=leftover, removed=False, reason=f"an object lock holds it until {until}")
+    return PlannedLeftover(leftover=leftover, removed=True, reason="it broke off half-way: no record names it")
+
+
+def _locks(place: Place, entries: Iterable[BackupEntry]) -> dict[str, datetime | None]:
+    """Ask a location that knows locks until when it holds these backups; None stands where it could not be asked."""
+    found: dict[str, datetime | None] = {}
     for entry in entries:
-        with suppress(ClusterGuardError):
-            keys = [f"{entry.source}/{key}" for key in stored_objects(place, entry)]
-            held = [until for key in (*keys, f"{entry.key}{RECORD}") if (until := locked_until(key)) is not None]
-            if held:
-                found[entry.name] = max(held)
+        try:
+            until = _held_until(place, _keys_of(place, entry))
+        except ClusterGuardError:
+            found[entry.name] = None
+        else:
+            if until is not None:
+                found[entry.name] = until
     return found
+
+
+def _keys_of(place: Place, entry: BackupEntry) -> Iterator[str]:
+    yield f"{entry.key}{RECORD}"
+    with suppress(ObjectNotFoundError, SnapshotCorruptError):
+        yield from (f"{entry.source}/{key}" for key in stored_objects(place, entry))
+
+
+def _held_until(place: Place, keys: Iterable[str]) -> datetime | None:
+    """Return until when a location holds any of these objects; None where it does not, or knows no locks."""
+    ask: Callable[[str], datetime | None] | None = getattr(place.root, "locked_until", None)
+    if ask is None:
+        return None
+    held = []
+    for key in keys:
+        with suppress(ObjectNotFoundError):
+            held.append(ask(key))
+    return max((until for until in held if until is not None), default=None)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressError, StoreUnavailableError
-from clusterguard.model.catalog import RunRecord
+from clusterguard.model.catalog import RunRecord, entry_key
 from clusterguard.model.policy_run import RunReport, StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.policies.copies.places import open_places, read_catalogs
@@ -35,7 +35,7 @@ from clusterguard.stores.sealing import Seal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from clusterguard.model.catalog import Catalog
+    from clusterguard.model.catalog import Catalog, Leftover
     from clusterguard.model.policy import Policy
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.retain import PlannedRetention
@@ -44,6 +44,7 @@ __all__ = ["PARTS", "Part", "PolicyRunner"]
 
 Part: TypeAlias = Literal["backup", "verify", "retain", "prove"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +176,10 @@ class PolicyRunner:
                 session.add(
                     StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=place.name)
                 )
+            if catalog.leftovers:
+                with session.step("catalog", location=place.name) as task:
+                    task.code, task.size = "leftovers", sum(each.size for each in catalog.leftovers)
+                    task.detail = _told(catalog.leftovers)
         session.places = tuple(answering)
         session.failed_before = {
             name
@@ -321,6 +326,16 @@ def _whys(found: Mapping[str, Catalog | ClusterGuardError]) -> Iterator[str]:
     for name, each in found.items():
         if isinstance(each, ClusterGuardError):
             yield f"{name}: {each.message}"
+
+
+def _told(leftovers: Sequence[Leftover]) -> str:
+    names = sorted({entry_key(each.source, each.name) for each in leftovers})
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    objects = sum(len(each.keys) for each in leftovers)
+    return (
+        f"{objects:,} objects that no record names, of what broke off half-way: {', '.join(names[:_NAMED])}{more}; "
+        "retention removes them once they are a day old"
+    )
 
 
 def _actor(environ: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from clusterguard.errors import (
     SnapshotError,
 )
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.policies.copies.places import RECORD, VeleroRecord, read_record
+from clusterguard.policies.copies.places import RECORD, objects_of, read_record
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import digest_object
 
@@ -138,12 +138,7 @@ def stored_objects(place: Place, entry: BackupEntry) -> dict[str, tuple[str, int
         SnapshotCorruptError: Its record cannot be read.
         ConfigError: A later release wrote its record.
     """
-    record = read_record(place.root, f"{entry.key}{RECORD}")
-    if isinstance(record, VeleroRecord):
-        return dict(record.objects)
-    key = str(record.extra.get("stored_key", record.key))
-    sha256 = str(record.extra.get("stored_sha256", record.sha256))
-    return {key: (sha256, int(record.extra.get("stored_size", record.size)))}
+    return objects_of(read_record(place.root, f"{entry.key}{RECORD}"))
 
 
 def check_stored(place: Place, entry: BackupEntry) -> CopyCheck:

@@ -52,6 +52,7 @@ METRICS: Final[Mapping[str, str]] = {
     "clusterguard_location_unread": "Copies that could not be read the last time; nothing is known against them.",
     "clusterguard_location_verification_overdue": "Copies last read back longer ago than the policy says.",
     "clusterguard_location_damaged": "Copies that were found damaged.",
+    "clusterguard_location_leftover_bytes": "Bytes that no record names: of what broke off half-way, or is being made.",
     "clusterguard_location_missing_newest": "Sources whose newest backup the location lacks.",
     "clusterguard_location_in_future": "Entries of a time that has not come yet: a clock was wrong.",
     "clusterguard_proof_last_proven_timestamp_seconds": "When the drill last proved a restore, or 0.",
@@ -279,6 +280,7 @@ def _add_location(families: _Families, location: LocationStatus, labels: dict[st
     families.add("location_unread", location.unread, **labels)
     families.add("location_verification_overdue", location.verification_overdue, **labels)
     families.add("location_damaged", location.damaged, **labels)
+    families.add("location_leftover_bytes", location.leftover_bytes, **labels)
     families.add("location_missing_newest", len(location.missing), **labels)
     families.add("location_in_future", location.in_future, **labels)
 

@@ -22,6 +22,7 @@ from clusterguard.model.policy_status import (
     ProofStatus,
     Reason,
     SourceStatus,
+    size_in_words,
 )
 
 if TYPE_CHECKING:
@@ -326,6 +327,8 @@ def _location(location: Location, seen: _Seen, newest: Mapping[str, str]) -> Loc
         in_future=seen.in_future,
         updated=seen.catalog.updated,
         notes=tuple(seen.catalog.notes),
+        leftovers=len(seen.catalog.leftovers),
+        leftover_bytes=sum(each.size for each in seen.catalog.leftovers),
     )
 
 
@@ -418,6 +421,13 @@ def _about_location(location: LocationStatus, policy: Policy) -> Iterator[Reason
     for note in location.notes:
         yield say("at risk", note)
     yield from _about_verification(location, policy)
+    if location.leftovers:
+        yield say(
+            "note",
+            f"{_many(location.leftovers, 'copy', 'copies')} broke off half-way, or may be being made, with "
+            f"{size_in_words(location.leftover_bytes)}",
+            "retention removes what is a day old",
+        )
 
 
 def _about_verification(location: LocationStatus, policy: Policy) -> Iterator[Reason]:

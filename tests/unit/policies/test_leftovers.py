@@ -1,0 +1,397 @@
+"""What broke off half-way is found, told, and removed after a day: and never anything that may be somebody's."""
+
+from __future__ import annotations
+
+import io
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pyrage
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policy_worlds import NOW, Killed, Mortal, Saving, add_backup, places_of, policy, put, session_of
+
+from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
+from clusterguard.model.policy import EtcdSource, VeleroSource
+from clusterguard.model.retention import RetentionPolicy
+from clusterguard.policies.copies.naming import backup_of_key, etcd_name, velero_name
+from clusterguard.policies.copies.places import VeleroRecord
+from clusterguard.policies.copies.rotation import reseal_copy
+from clusterguard.policies.runs import backup
+from clusterguard.policies.runs.backup import _copy_velero, back_up
+from clusterguard.policies.runs.catch_up import catch_up
+from clusterguard.policies.runs.retain import plan_retention_of, retain
+from clusterguard.stores import FanOutStore, LocalStore, MemoryStore, PrefixedStore
+from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.terminal.console import console_on
+from clusterguard.terminal.run_view import RetentionView, show_retention
+
+DAY = timedelta(days=1)
+BROKEN = "etcd-20260501T020000Z"
+SOUND = "etcd-20260502T020000Z"
+SHOP = "shop-20260501t020000z-0a1b2c"
+
+
+class Clocked(MemoryStore):
+    """A store with a clock of its own."""
+
+    def __init__(self, moment=NOW):
+        super().__init__(now=lambda: self.moment)
+        self.moment = moment
+
+
+@pytest.fixture
+def wanted():
+    made = policy("here", "there", retention=RetentionPolicy(last=9))
+    shop = VeleroSource(name="shop", cluster="context:prod", bucket="memory:")
+    return replace(made, sources=(*made.sources, EtcdSource(name="etcd-2", endpoints=("http://x",)), shop))
+
+
+@pytest.fixture
+def places(wanted):
+    return places_of(wanted, {name: Clocked(NOW - 3 * DAY) for name in ("here", "there")})
+
+
+def leftovers(place):
+    return {(each.source, each.name): each.keys for each in place.catalog().leftovers}
+
+
+def keys_of(place, folder=""):
+    return {info.key for info in place.root.list(folder)}
+
+
+def removed(session):
+    return [(step.source, step.backup, step.outcome) for step in session.steps if step.verb == "delete"]
+
+
+OURS = [
+    f"etcd/{BROKEN}.db.zst.age",
+    f"etcd/{BROKEN}.db",
+    f"etcd/{BROKEN}.db.age",
+    f"etcd/{BROKEN}-0a1b2c.db.zst",
+    f"etcd/{BROKEN}~0a1b2c3d.db.zst.age",
+    f"etcd-2/etcd-2-{BROKEN[5:]}.db.zst",
+    f"shop/backups/{SHOP}/velero-backup.json.zst.age",
+    f"shop/backups/{SHOP}/{SHOP}.tar.gz.zst",
+]
+NOT_OURS = [
+    "etcd/notes.txt",
+    "etcd/by-hand.db",
+    "etcd/etcd-20260501.db",
+    f"etcd/{BROKEN}.db.gz",
+    f"etcd/{BROKEN}.json.bak",
+    f"etcd/old/{BROKEN}.db",
+    f"etcd/{BROKEN}-NOTOURS.db",
+    f"etcd/{BROKEN}~0a1b.db",
+    f"etcd/etcd-2-{BROKEN[5:]}.db.zst",
+    f"etcd-2/{BROKEN}.db.zst",
+    f"etcd/backups/{SHOP}/velero-backup.json",
+    f"shop/backups/{SHOP}",
+    "shop/backups/shop-nightly/velero-backup.json",
+    f"shop/restores/{SHOP}/restore-{SHOP}-logs.gz",
+    f"{BROKEN}.db",
+    ".clusterguard/etcd-20260501T020000Z.db",
+]
+
+
+# ---- what is one -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", OURS)
+def test_bytes_that_no_record_names_are_found_and_go(wanted, places, key):
+    put(places[0].root, key, b"half of it")
+    [found] = places[0].catalog().leftovers
+    assert [f"{found.source}/{path}" for path in found.keys] == [key]
+    assert (found.size, found.modified) == (10, NOW - 3 * DAY)
+    session = session_of(wanted, places)
+    retain(session)
+    assert removed(session) == [(found.source, found.name, "ok")]
+    assert keys_of(places[0]) == set()
+
+
+@pytest.mark.parametrize("key", NOT_OURS)
+def test_what_no_run_names_so_is_never_touched(wanted, places, key):
+    put(places[0].root, key, b"somebody's")
+    assert leftovers(places[0]) == {}
+    session = session_of(wanted, places)
+    retain(session)
+    assert keys_of(places[0]) == {key}
+
+
+def test_what_a_record_names_is_none_whether_it_can_be_read_or_not(wanted, places):
+    add_backup(places[0], SOUND)
+    put(places[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes")
+    put(places[0].root, f"etcd/{BROKEN}.json", b"{}")
+    record = VeleroRecord(
+        name=SHOP, source="shop", policy="nightly", run="r", created=NOW, sealed=True, objects={}, plain={}
+    )
+    put(places[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"bytes")
+    put(places[0].root, f"shop/{SHOP}.json", record.to_json())
+    before = keys_of(places[0])
+    assert leftovers(places[0]) == {}
+    retain(session_of(wanted, places))
+    assert keys_of(places[0]) == before
+
+
+def test_a_second_object_of_a_backup_is_one_and_that_of_the_record_is_none(wanted, places):
+    add_backup(places[0], SOUND)
+    put(places[0].root, f"etcd/{SOUND}~0a1b2c3d.db.zst.age", b"sealed anew, and never named")
+    retain(session_of(wanted, places))
+    assert keys_of(places[0]) == {f"etcd/{SOUND}.db.zst.age", f"etcd/{SOUND}.json"}
+
+
+@pytest.mark.parametrize("trouble", ["the record is damaged", "the record cannot be had", "its own object is gone"])
+def test_a_second_object_stays_where_nobody_can_say_which_one_counts(wanted, places, trouble):
+    add_backup(places[0], SOUND)
+    for number in range(2):
+        put(places[0].root, f"etcd/{SOUND}~0a1b2c3{number}.db.zst.age", b"sealed anew, and never named")
+    session = session_of(wanted, places)
+    places[0].save_catalog(session.catalogs["here"], now=NOW)
+    if trouble == "the record is damaged":
+        put(places[0].root, f"etcd/{SOUND}.json", b"{", overwrite=True)
+    elif trouble == "its own object is gone":
+        places[0].root.delete(f"etcd/{SOUND}.db.zst.age")
+    else:
+        get = places[0].root.get
+        places[0].root.get = lambda key: get(key) if SOUND not in key else raising(StoreUnavailableError("503"))
+    before = keys_of(places[0])
+    retain(session_of(wanted, places))
+    assert keys_of(places[0]) == before
+
+
+def raising(error):
+    raise error
+
+
+@given(
+    source=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True),
+    now=st.datetimes(min_value=datetime(2000, 1, 1)),  # noqa: DTZ001 - what hypothesis wants; it draws any
+    suffix=st.from_regex(r"[0-9a-f]{6}", fullmatch=True),
+    seal=st.sampled_from(["", ".zst", ".age", ".zst.age"]),
+)
+def test_every_name_that_a_run_gives_is_known_again(source, now, suffix, seal):
+    for name in (etcd_name(source, now=now), etcd_name(source, now=now, suffix=suffix)):
+        assert backup_of_key(source, f"{name}.db{seal}") == name
+        assert backup_of_key(source, f"{name}~{suffix}00.db{seal}") == name
+        assert backup_of_key(source, f"{name}.json") is None
+    name = velero_name(source, now=now, suffix=suffix)
+    assert backup_of_key(source, f"backups/{name}/velero-backup.json{seal}") == name
+    assert backup_of_key(f"{source}-x", f"{name}.db{seal}") is None
+
+
+# ---- when it goes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "ahead", "goes"),
+    [
+        (NOW - DAY, timedelta(0), True),
+        (NOW - timedelta(hours=23, minutes=59), timedelta(0), False),
+        (NOW + timedelta(hours=2), timedelta(0), False),
+        (NOW - timedelta(hours=23, minutes=58), timedelta(minutes=3), True),
+        (NOW - DAY, timedelta(minutes=-3), False),
+    ],
+    ids=["a day", "younger", "of the future", "a day by the location's clock", "younger by the location's clock"],
+)
+def test_it_goes_once_it_is_a_day_old_by_the_clock_that_dated_it(wanted, places, written, ahead, goes):
+    places[0].root.moment = written
+    put(places[0].root, OURS[0], b"half of it")
+    session = session_of(wanted, places)
+    session.location_clocks["here"] = ahead
+    retain(session)
+    assert (keys_of(places[0]) == set()) is goes
+
+
+def test_the_youngest_part_of_a_copy_tells_its_age(wanted, places):
+    """A copy of many files may have begun long ago, and its run may be at work."""
+    put(places[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"x")
+    places[0].root.moment = NOW - timedelta(hours=1)
+    put(places[0].root, f"shop/backups/{SHOP}/{SHOP}.tar.gz.zst.age", b"x")
+    retain(session_of(wanted, places))
+    assert len(keys_of(places[0])) == 2
+
+
+def test_nothing_goes_by_a_clock_that_cannot_be_trusted(wanted, places):
+    put(places[0].root, OURS[0], b"half of it")
+    session = session_of(wanted, places)
+    session.location_clocks["here"] = 2 * DAY
+    retain(session)
+    assert keys_of(places[0]) == {OURS[0]}
+
+
+def test_nothing_goes_without_the_lock(wanted, places):
+    class Lock:
+        def require(self, location):
+            raise RunInProgressError(f"another run holds {location}")
+
+    put(places[0].root, OURS[0], b"half of it")
+    session = session_of(wanted, places)
+    session.lock = Lock()
+    with pytest.raises(RunInProgressError):
+        retain(session)
+    assert keys_of(places[0]) == {OURS[0]}
+
+
+def test_a_record_that_came_meanwhile_saves_what_it_names(wanted, places):
+    put(places[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes of etcd")
+    session = session_of(wanted, places)
+    places[0].root.delete(f"etcd/{BROKEN}.db.zst.age")
+    add_backup(places[0], BROKEN, age=30 * DAY)
+    retain(session)
+    assert keys_of(places[0]) == {f"etcd/{BROKEN}.db.zst.age", f"etcd/{BROKEN}.json"}
+
+
+class Locking(Clocked):
+    """Holds everything, or cannot say."""
+
+    def __init__(self, answer):
+        super().__init__(NOW - 3 * DAY)
+        self.answer = answer
+
+    def locked_until(self, key):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [NOW + DAY, StoreUnavailableError("503"), StoreError("no permission")])
+def test_what_a_lock_holds_or_may_hold_stays(answer):
+    wanted = policy("here", retention=RetentionPolicy(last=1))
+    places = places_of(wanted, {"here": Locking(answer)})
+    put(places[0].root, OURS[0], b"half of it")
+    for age in (1, 2):
+        add_backup(places[0], f"etcd-{age:03d}", age=age * DAY)
+    before = keys_of(places[0])
+    session = session_of(wanted, places)
+    [planned] = plan_retention_of(session)
+    assert [each.removed for each in planned.leftovers] == [False]
+    assert planned.plan.removed == (), "nor is a backup removed that a lock may hold"
+    retain(session)
+    assert (keys_of(places[0]), removed(session)) == (before, [])
+
+
+def test_a_lock_that_has_ended_holds_nothing():
+    wanted = policy("here", retention=RetentionPolicy(last=1))
+    places = places_of(wanted, {"here": Locking(NOW - DAY)})
+    put(places[0].root, OURS[0], b"half of it")
+    retain(session_of(wanted, places))
+    assert keys_of(places[0]) == set()
+
+
+# ---- killed at any moment ----------------------------------------------------------------------------------
+
+
+def new_seal():
+    identity = pyrage.x25519.Identity.generate()
+    return Seal(recipients=(str(identity.to_public()),), identities=(str(identity),))
+
+
+OLD, NEW = new_seal(), new_seal()
+
+
+def save(session, places):
+    back_up(session.policy.sources[0], session)
+
+
+def copy_what_is_missing(session, places):
+    catch_up(session)
+
+
+def copy_a_velero_backup(session, places):
+    bucket = MemoryStore()
+    for name in ("velero-backup.json", f"{SHOP}.tar.gz"):
+        put(bucket, f"backups/{SHOP}/{name}", b"x" * 100)
+    fan = FanOutStore({place.name: place.of_source("shop") for place in places})
+    _copy_velero(session.policy.source("shop"), session, fan, bucket, SHOP, NOW)
+
+
+def remove_the_old_ones(session, places):
+    session.policy = replace(session.policy, retention=RetentionPolicy(last=1))
+    retain(session)
+
+
+@pytest.mark.parametrize("work", [save, copy_what_is_missing, copy_a_velero_backup, remove_the_old_ones])
+@pytest.mark.parametrize("moment", range(12))
+def test_a_day_after_a_kill_there_is_nothing_that_no_record_names(wanted, monkeypatch, work, moment):
+    monkeypatch.setattr(backup, "EtcdSnapshotter", Saving)
+    monkeypatch.setattr(backup, "etcd_of", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(backup, "opens", lambda *_: False)
+    places = places_of(wanted, {name: Mortal() for name in ("here", "there")})
+    for place in places if work is remove_the_old_ones else places[:1]:
+        for days in (2, 3):
+            add_backup(place, f"etcd-202605{30 - days}T020000Z", age=days * DAY)
+    foreign = {"etcd/notes.txt", "shop/backups/mine/velero-backup.json"}
+    for key in foreign:
+        put(places[1].root, key, b"somebody's")
+    session = session_of(wanted, places)
+    places[1].root.left = moment
+    with suppress(Killed):
+        work(session, places)
+    places[1].root.left = None
+
+    later = session_of(wanted, places, now=max(NOW, places[1].root._now()) + 2 * DAY, trust_clock=True)
+    retain(later)
+    for place in places:
+        catalog = place.catalog()
+        assert catalog.leftovers == ()
+        named = {f"{entry.source}/{entry.name}.json" for entry in catalog.entries.values()}
+        bytes_of = {key for key in keys_of(place) if key not in named | foreign and not key.startswith(".")}
+        assert {backup_of_key(key.partition("/")[0], key.partition("/")[2]) for key in bytes_of} == {
+            entry.name for entry in catalog.entries.values()
+        }
+    assert foreign <= keys_of(places[1])
+
+
+@pytest.mark.parametrize("moment", range(10))
+def test_a_day_after_a_killed_rotation_each_backup_has_one_object(moment):
+    root = Mortal()
+    data, sealed = b"bytes of etcd", SealedStore(PrefixedStore(root, "etcd"), OLD)
+    for name in (SOUND, f"{SOUND}-0a1b2c"):
+        add_backup(places_of(policy("here"), {"here": root})[0], name, data=data)
+        root.delete(f"etcd/{name}.db.zst.age")
+        put(sealed, f"{name}.db", data)
+    root.moments.clear()
+    root.left = moment
+    with suppress(Killed):
+        reseal_copy(root, "etcd", SOUND, old=OLD, new=NEW)
+    root.left = None
+    [place] = places = places_of(policy("here"), {"here": root})
+    retain(session_of(policy("here"), places, now=root._now() + 2 * DAY, trust_clock=True))
+    assert len([key for key in keys_of(place) if key.startswith(f"etcd/{SOUND}.db") or "~" in key]) == 1
+    assert f"etcd/{SOUND}-0a1b2c.db.zst.age" in keys_of(place)
+
+
+# ---- who is told -------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_lists_what_goes_and_what_is_too_young(wanted, places):
+    put(places[0].root, OURS[0], b"half of it")
+    places[0].root.moment = NOW
+    put(places[0].root, OURS[3], b"half of it")
+    [planned] = [
+        each
+        for each in plan_retention_of(session_of(wanted, places))
+        if (each.source, each.place.name) == ("etcd", "here")
+    ]
+    assert [(each.leftover.name, each.removed) for each in planned.leftovers] == [
+        (f"{BROKEN}-0a1b2c", False),
+        (BROKEN, True),
+    ]
+    console = console_on(io.StringIO())
+    shown = tuple((each.leftover, each.removed, each.reason) for each in planned.leftovers)
+    show_retention(console, [RetentionView(source="etcd", location="here", plan=planned.plan, leftovers=shown)])
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["keep", f"{BROKEN}-0a1b2c"] in [line[:2] for line in lines]
+    assert ["remove", BROKEN] in [line[:2] for line in lines]
+
+
+def test_a_save_that_fails_and_cannot_be_undone_tells_why_it_failed(tmp_path):
+    """What is left of it is found by a later run."""
+    from clusterguard.etcd import EtcdSnapshotter
+
+    store = LocalStore(tmp_path)
+    store.delete = lambda _: raising(StoreError("no permission to delete"))
+    with pytest.raises(StoreUnavailableError, match="503"), EtcdSnapshotter(store=store)._removed_on_failure("a.db"):
+        raise StoreUnavailableError("503")
