@@ -146,6 +146,24 @@ def test_no_two_writes_are_alike(place, clock):
     assert len(seen) == 12, "a version is its bytes' digest on many servers"
 
 
+def test_a_lease_that_is_being_given_back_is_not_held_any_more(clock):
+    """Somebody else may have it before the answer comes."""
+    valid = []
+
+    class Slow(MemoryStore):
+        @contextmanager
+        def put(self, key, *, overwrite=False, if_version=None):
+            with super().put(key, overwrite=overwrite, if_version=if_version) as writer:
+                yield writer
+            valid.append(lock._held["here"].valid if "here" in lock._held else None)
+
+    lock = ByHand(places_of(policy("here"), {"here": Slow()}), "mine", clock)
+    lock.take(wait_seconds=0)
+    lock.renew()
+    lock.release()
+    assert valid == [None, True, False]
+
+
 def test_a_run_that_is_alive_is_not_disturbed(places, clock):
     first = taken(places, "first", clock)
     clock.each = first.renew

@@ -269,11 +269,11 @@ class LocationLease:
     def release(self) -> None:
         """Give the lease back, if it is still ours; where that fails it runs out by itself."""
         with self._writing, suppress(ClusterGuardError):
+            self._valid_until = -math.inf  # before others are told: the answer may come when one of them has it already
             for _ in range(_RENEWAL_ATTEMPTS):
                 seen = self._confirm()
                 if self._write(replace(self._next(self._mine.generation), holder=""), seen.version):
-                    break
-        self._valid_until = -math.inf
+                    return
 
     def _may_take(self, seen: _Seen | None, stood_still: float) -> bool:
         if seen is None or not seen.lease.holder or seen.lease.is_dead():
