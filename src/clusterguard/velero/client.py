@@ -34,15 +34,13 @@ from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.outcome import (
     DEFAULT_TOLERATED,
     BackupOutcome,
-    Message,
-    RestoredItem,
     RestoreOutcome,
     judge_backup,
     judge_restore,
     parse_resource_list,
     parse_results,
 )
-from clusterguard.velero.phases import BackupPhase, RequestPhase, RestorePhase, SchedulePhase
+from clusterguard.velero.phases import BackupPhase, RequestPhase, SchedulePhase
 from clusterguard.velero.resources import (
     Backup,
     DataDownload,
@@ -85,7 +83,7 @@ _RESTORE_NAME = "velero.io/restore-name"
 _SCHEDULE_NAME = "velero.io/schedule-name"
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -139,7 +137,7 @@ class VeleroClient:
         silence_seconds: float = _SILENCE_SECONDS,
         progress: ProgressSink = ignore_progress,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = _now,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.objects = VeleroObjects(api=api, namespace=namespace)
         self.locations = Locations(objects=self.objects)
@@ -188,12 +186,10 @@ class VeleroClient:
         """
         seconds = self._request_seconds if timeout_seconds is None else timeout_seconds
         began = self._clock()
-        request = self.objects.create(ServerStatusRequest.new(namespace=self.namespace, generate_name="clusterguard-"))
         try:
-            answered = self.objects.wait(
-                ServerStatusRequest,
-                request.name,
-                until=lambda seen: seen is None or seen.phase == RequestPhase.PROCESSED,
+            answer = self.objects.ask(
+                ServerStatusRequest.new(namespace=self.namespace, generate_name="clusterguard-"),
+                answered=lambda seen: seen.phase == RequestPhase.PROCESSED,
                 what="Velero's server to answer",
                 timeout_seconds=seconds,
             )
@@ -202,11 +198,7 @@ class VeleroClient:
                 f"no Velero server answers in namespace {self.namespace}: nothing within {seconds:g} s",
                 hint=f"kubectl -n {self.namespace} get deploy,pods; kubectl -n {self.namespace} logs deploy/velero",
             ) from error
-        finally:
-            self.objects.delete(request)
-        if answered is None:
-            raise VeleroError("the question to Velero's server was deleted by somebody else", hint="ask again")
-        return ServerStatus(version=answered.server_version, plugins=answered.plugins, seconds=self._clock() - began)
+        return ServerStatus(version=answer.server_version, plugins=answer.plugins, seconds=self._clock() - began)
 
     def require_supported(self) -> None:
         """Return when the server is of a supported version; it is asked once.
@@ -282,14 +274,18 @@ class VeleroClient:
                 annotations=wanted.annotations,
             )
         )
-        if not wait:
-            return backup
-        done = self.wait(backup, timeout_seconds=timeout_seconds)
+        return self._completed(backup, timeout_seconds, BackupFailedError) if wait else backup
+
+    def _completed(
+        self, run: _Run, timeout_seconds: float, failed: type[BackupFailedError | RestoreFailedError]
+    ) -> _Run:
+        done = self.wait(run, timeout_seconds=timeout_seconds)
         if not done.phase.succeeded:
-            raise BackupFailedError(
-                f"backup {name} ended as {done.phase}: {_why(done)}",
+            command = f"clusterguard velero {done.kind.lower()}"
+            raise failed(
+                f"{task_of(done)} ended as {done.phase}: {_why(done)}",
                 phase=str(done.phase),
-                hint=f"clusterguard velero backup logs {name}; clusterguard velero backup describe {name}",
+                hint=f"{command} logs {done.name}; {command} describe {done.name}",
             )
         return done
 
@@ -336,9 +332,8 @@ class VeleroClient:
 
     def _without_stale_owners(self, backup: Backup) -> Backup:
         """Drop references to schedules that this cluster does not have: the garbage collector would delete it."""
-        owners = backup.metadata.get("ownerReferences") or ()
-        kept = [owner for owner in owners if self._owner_is_here(owner)]
-        metadata = {key: value for key, value in backup.metadata.items() if key != "ownerReferences"}
+        metadata = dict(backup.metadata)
+        kept = [owner for owner in metadata.pop("ownerReferences", None) or () if self._owner_is_here(owner)]
         metadata |= {"ownerReferences": kept} if kept else {}
         return Backup.model_validate({**backup.manifest, "metadata": metadata})
 
@@ -463,16 +458,7 @@ class VeleroClient:
                 annotations=wanted.annotations,
             )
         )
-        if not wait:
-            return restore
-        done = self.wait(restore, timeout_seconds=timeout_seconds)
-        if not done.phase.succeeded:
-            raise RestoreFailedError(
-                f"restore {done.name} ended as {done.phase}: {_why(done)}",
-                phase=str(done.phase),
-                hint=f"clusterguard velero restore logs {done.name}; clusterguard velero restore describe {done.name}",
-            )
-        return done
+        return self._completed(restore, timeout_seconds, RestoreFailedError) if wait else restore
 
     def _restorable(self, name: str) -> Backup:
         found = self.backup(name)
@@ -713,39 +699,22 @@ class VeleroClient:
             run: As `wait` returned it.
             tolerate: The rules that do not count.
         """
+        of_backup = isinstance(run, Backup)
+        ran, missing = run.phase.has_contents, list[str]()
+        results = DownloadKind.BACKUP_RESULTS if of_backup else DownloadKind.RESTORE_RESULTS
+        counted = run.warnings or run.errors or (of_backup and run.phase == BackupPhase.PARTIALLY_FAILED)
+        read_results = counted and (ran or of_backup)
+        messages = parse_results(self._evidence(results, run.name, missing)) if read_results else ()
         if isinstance(run, Backup):
-            return self._backup_outcome(run, tolerate)
-        return self._restore_outcome(run, tolerate)
-
-    def _backup_outcome(self, backup: Backup, tolerate: AbstractSet[Rule]) -> BackupOutcome:
-        missing: list[str] = []
-        messages: Sequence[Message] = ()
-        if backup.warnings or backup.errors or backup.phase == BackupPhase.PARTIALLY_FAILED:
-            messages = parse_results(self._evidence(DownloadKind.BACKUP_RESULTS, backup.name, missing))
-        labels = {_BACKUP_NAME: valid_label(backup.name)}
-        return judge_backup(
-            backup,
-            messages=messages,
-            volumes=self._volumes(labels, PodVolumeBackup, DataUpload),
-            missing_evidence=missing,
-            tolerate=tolerate,
-        )
-
-    def _restore_outcome(self, restore: Restore, tolerate: AbstractSet[Rule]) -> RestoreOutcome:
-        missing: list[str] = []
-        messages: Sequence[Message] = ()
-        items: Sequence[RestoredItem] = ()
-        ran = restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}
-        if ran and (restore.warnings or restore.errors):
-            messages = parse_results(self._evidence(DownloadKind.RESTORE_RESULTS, restore.name, missing))
-        if ran:
-            items = parse_resource_list(self._evidence(DownloadKind.RESTORE_RESOURCE_LIST, restore.name, missing))
-        labels = {_RESTORE_NAME: valid_label(restore.name)}
+            volumes = self._volumes({_BACKUP_NAME: valid_label(run.name)}, PodVolumeBackup, DataUpload)
+            return judge_backup(run, messages=messages, volumes=volumes, missing_evidence=missing, tolerate=tolerate)
+        resources = self._evidence(DownloadKind.RESTORE_RESOURCE_LIST, run.name, missing) if ran else {}
+        volumes = self._volumes({_RESTORE_NAME: valid_label(run.name)}, PodVolumeRestore, DataDownload)
         return judge_restore(
-            restore,
+            run,
             messages=messages,
-            items=items,
-            volumes=self._volumes(labels, PodVolumeRestore, DataDownload),
+            items=parse_resource_list(resources),
+            volumes=volumes,
             missing_evidence=missing,
             tolerate=tolerate,
         )

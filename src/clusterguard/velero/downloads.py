@@ -95,7 +95,7 @@ class Downloads:
         location = self._location_of(kind, name)
         url = self._signed_url(kind, name, what)
         deadline = self.clock() + self.whole_seconds
-        with _opened(url, what=what, tls=self._trust(url, location)) as response, _told_as_ours(what):
+        with _opened(url, what=what, tls=self._trust(url, location)) as response, _translated_errors(what):
             raw = BoundedBody(response, deadline=deadline, decode_content=False, clock=self.clock)
             body = io.BufferedReader(raw, _CHUNK)
             if kind is DownloadKind.BACKUP_CONTENTS:
@@ -126,7 +126,7 @@ class Downloads:
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise StoreError(f"{kind.what} of {name} is no JSON: {error}", hint="verify the bucket") from error
+            raise StoreError(f"{kind.what} of {name} is not JSON: {error}", hint="verify the bucket") from error
 
     def _location_of(self, kind: DownloadKind, name: str) -> BackupStorageLocation:
         """Return where the file rests; also finds out what a request would wait for in vain."""
@@ -140,34 +140,23 @@ class Downloads:
         return self.objects.get(BackupStorageLocation, backup.storage_location)
 
     def _signed_url(self, kind: DownloadKind, name: str, what: str) -> str:
-        request = self.objects.create(
-            DownloadRequest.new(
-                namespace=self.objects.namespace,
-                generate_name="clusterguard-",
-                spec={"target": {"kind": kind.value, "name": name}},
-            )
-        )
         try:
-            answered = self.objects.wait(
-                DownloadRequest,
-                request.name,
-                until=lambda seen: seen is None or (seen.phase == RequestPhase.PROCESSED and bool(seen.url)),
+            return self.objects.ask(
+                DownloadRequest.new(
+                    namespace=self.objects.namespace,
+                    generate_name="clusterguard-",
+                    spec={"target": {"kind": kind.value, "name": name}},
+                ),
+                answered=lambda seen: seen.phase == RequestPhase.PROCESSED and bool(seen.url),
                 what=f"Velero to answer the request for the {what}",
                 timeout_seconds=self.timeout_seconds,
-            )
+            ).url
         except WaitTimeoutError as error:
-            raise WaitTimeoutError(
-                error.what,
-                seconds=error.seconds,
-                last_seen=error.last_seen,
-                hint="is its server running, and its location available? clusterguard velero status; "
-                "clusterguard velero location list",
-            ) from error
-        finally:
-            self.objects.delete(request)
-        if answered is None:
-            raise VeleroError(f"the request for the {what} was deleted by somebody else", hint="try again")
-        return answered.url
+            error.hint = (
+                "is its server running, and its location available? clusterguard velero status; "
+                "clusterguard velero location list"
+            )
+            raise
 
     def _trust(self, url: str, location: BackupStorageLocation) -> ssl.SSLContext | None:
         if not url.startswith("https:"):
@@ -200,7 +189,7 @@ class Downloads:
         try:
             return base64.b64decode(encoded, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise VeleroError(f"the CA certificate of {location} is no base64 of PEM") from error
+            raise VeleroError(f"the CA certificate of {location} is not base64 of PEM") from error
 
     def _secret(self, reference: dict[str, str]) -> str:
         api = self.objects.api
@@ -334,8 +323,8 @@ def _between(text: str, start: str, end: str) -> str:
 
 
 @contextmanager
-def _told_as_ours(what: str) -> Iterator[None]:
-    """Turn what goes wrong while reading into our errors."""
+def _translated_errors(what: str) -> Iterator[None]:
+    """Translate the errors of reading a response."""
     import urllib3
 
     try:

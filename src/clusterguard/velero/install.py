@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -362,11 +362,10 @@ def uninstall(
     removal.free_guarded()
     removal.delete_namespace(timeout_seconds=timeout_seconds)
     removal.delete_cluster_objects(timeout_seconds=timeout_seconds)
-    progress(Progress(task=_REMOVING, finished=True))
+    progress(Progress(task="removing Velero", finished=True))
     return Uninstalled(objects=removal.removed, finalizers=removal.finalizers, kept=removal.kept)
 
 
-_REMOVING = "removing Velero"
 # An object whose finalizer goes may be changed by somebody at the same moment, but hardly for as long as this.
 _WHILE_CHANGED = RetryPolicy(attempts=10, first_wait_seconds=0.05, longest_wait_seconds=1)
 
@@ -396,80 +395,60 @@ class _Removal:
     def planned(self) -> Sequence[str]:
         """Return what would be removed."""
         namespace = self._namespace_object()
-        inside = [f"{resource.kind} {name}" for resource, name in self._labelled_inside()]
-        return [
-            *(str(each) for kind in _FINALIZERS for each in self._objects(kind)),
-            *([_named(namespace)] if namespace and _is_ours(namespace) else inside),
-            *(f"{resource.kind} {name}" for resource, name in self._cluster_objects()),
-        ]
+        ours = namespace is not None and _made_by_installer(namespace)
+        inside = [f"Namespace {self.namespace}"] if ours else [str(each) for each in self._labelled_inside()]
+        return [*map(str, self._guarded()), *inside, *map(str, self._cluster_objects())]
 
     def delete_guarded(self, *, grace_seconds: float) -> None:
-        """Delete what has finalizers while there may still be a server for them."""
+        """Delete what has finalizers while there may still be a server to take them off."""
         guarded = self._guarded()
         if not guarded or not self._server_answers(within=min(grace_seconds, _PROBE_SECONDS)):
             return
-        self._tell(f"{len(guarded)} objects with finalizers")
-        for each in guarded:
-            self._delete(resource_of(type(each)), each.name)
-        for each in guarded:
-            if self._gone(resource_of(type(each)), each.name, seconds=grace_seconds):
-                self.removed.append(f"{each.kind} {each.name}")
+        self._report(f"{len(guarded)} objects with finalizers")
+        found = [_Target(resource_of(type(each)), each.name, self.namespace) for each in guarded]
+        for target in found:
+            self._delete(target)
+        for target in found:
+            with suppress(WaitTimeoutError):
+                self._wait_gone(target, seconds=grace_seconds)
 
     def delete_workloads(self, *, timeout_seconds: float) -> None:
         """Delete the server before finalizers are taken off: it would put them back."""
-        if self._namespace_object() is None:
-            return
-        found = [(resource, name) for resource, name in self._labelled_inside() if resource.kind in _WORKLOADS]
-        for resource, name in found:
-            self._tell(f"{resource.kind} {name}")
-            with suppress(ResourceNotFoundError):
-                self.api.delete(resource, name, self.namespace, propagation="Foreground")  # its pods first
-        for resource, name in found:
-            self._wait_gone(resource, name, seconds=timeout_seconds)
-            self.removed.append(f"{resource.kind} {name}")
+        if self._namespace_object() is not None:
+            found = [each for each in self._labelled_inside() if each.resource.kind in _WORKLOADS]
+            self._delete_all(found, seconds=timeout_seconds, foreground=True)  # its pods first
 
     def free_guarded(self) -> None:
         """Take the finalizers off what is left; nobody else will."""
         for each in self._guarded():
-            self._delete(resource_of(type(each)), each.name)
+            self._delete(_Target(resource_of(type(each)), each.name, self.namespace))
             self._take_finalizer_off(each)
             self.removed.append(f"{each.kind} {each.name}")
 
-    def _guarded(self) -> Sequence[VeleroObject]:
-        return [each for kind in _FINALIZERS for each in self._objects(kind)]
-
     def delete_namespace(self, *, timeout_seconds: float) -> None:
-        """Delete the namespace, or what was made in it when the namespace is not of our making."""
+        """Delete the namespace, or only what is Velero's in it where its installer did not create the namespace."""
         namespace = self._namespace_object()
         if namespace is None:
             return
-        if not _is_ours(namespace):
-            for resource, name in self._labelled_inside():
-                self._delete(resource, name)
-                self.removed.append(f"{resource.kind} {name}")
-            self.kept.append(f"Namespace {self.namespace}: Velero's installer did not make it")
+        if _made_by_installer(namespace):
+            target = _Target(self.api.resource_of(namespace), self.namespace, None)
+            self._delete_all([target], seconds=timeout_seconds)
             return
-        self._tell(f"namespace {self.namespace}")
-        resource = self.api.resource_of(namespace)
-        self._delete(resource, self.namespace, inside=False)
-        self._wait_gone(resource, self.namespace, seconds=timeout_seconds, inside=False)
-        self.removed.append(_named(namespace))
+        for target in self._labelled_inside():
+            self._delete(target)
+            self.removed.append(str(target))
+        self.kept.append(f"Namespace {self.namespace}: Velero's installer did not make it")
 
     def delete_cluster_objects(self, *, timeout_seconds: float) -> None:
         """Delete the definitions and the role binding."""
-        found = list(self._cluster_objects())
-        for resource, name in found:
-            self._tell(f"{resource.kind} {name}")
-            self._delete(resource, name, inside=False)
-        for resource, name in found:
-            self._wait_gone(resource, name, seconds=timeout_seconds, inside=False)
-            self.removed.append(f"{resource.kind} {name}")
+        self._delete_all(list(self._cluster_objects()), seconds=timeout_seconds)
 
-    def _objects(self, kind: type[VeleroObject]) -> Sequence[VeleroObject]:
-        try:
-            return [kind.model_validate(item) for item in self.api.list(resource_of(kind), self.namespace)]
-        except ResourceNotFoundError:
-            return []
+    def _guarded(self) -> Sequence[VeleroObject]:
+        found: list[VeleroObject] = []
+        for kind in _FINALIZERS:
+            with suppress(ResourceNotFoundError):
+                found += map(kind.model_validate, self.api.list(resource_of(kind), self.namespace))
+        return found
 
     def _namespace_object(self) -> Json | None:
         try:
@@ -477,27 +456,22 @@ class _Removal:
         except ResourceNotFoundError:
             return None
 
-    def _labelled_inside(self) -> Iterator[tuple[ApiResource, str]]:
-        for kind, version in (
-            ("Deployment", "apps/v1"),
-            ("DaemonSet", "apps/v1"),
-            ("ServiceAccount", "v1"),
-            ("Secret", "v1"),
-        ):
-            resource = self.api.resource(kind, api_version=version)
+    def _labelled_inside(self) -> Iterator[_Target]:
+        for kind in ("apps/v1/Deployment", "apps/v1/DaemonSet", "v1/ServiceAccount", "v1/Secret"):
+            version, _, name = kind.rpartition("/")
+            resource = self.api.resource(name, api_version=version)
             for item in self.api.list(resource, self.namespace, label_selector=_LABELLED, metadata_only=True):
-                yield resource, item["metadata"]["name"]
+                yield _Target(resource, item["metadata"]["name"], self.namespace)
 
-    def _cluster_objects(self) -> Iterator[tuple[ApiResource, str]]:
+    def _cluster_objects(self) -> Iterator[_Target]:
         bindings = self.api.resource("ClusterRoleBinding", api_version="rbac.authorization.k8s.io/v1")
         for item in self.api.list(bindings, label_selector=_LABELLED):
             if any(subject.get("namespace") == self.namespace for subject in item.get("subjects") or ()):
-                yield bindings, item["metadata"]["name"]
+                yield _Target(bindings, item["metadata"]["name"], None)
         known = {definition_of(kind) for kind in KINDS}
         for item in self.api.list(DEFINITIONS, metadata_only=True):
-            name = item["metadata"]["name"]
-            if name in known:
-                yield DEFINITIONS, name
+            if (name := item["metadata"]["name"]) in known:
+                yield _Target(DEFINITIONS, name, None)
 
     def _server_answers(self, *, within: float) -> bool:
         try:
@@ -522,34 +496,41 @@ class _Removal:
         with suppress(ResourceNotFoundError):
             _WHILE_CHANGED.run(take_off, retryable=lambda error: isinstance(error, ConflictError))
 
-    def _delete(self, resource: ApiResource, name: str, *, inside: bool = True) -> None:
+    def _delete_all(self, found: Sequence[_Target], *, seconds: float, foreground: bool = False) -> None:
+        for target in found:
+            self._report(str(target))
+            self._delete(target, foreground=foreground)
+        for target in found:
+            self._wait_gone(target, seconds=seconds)
+
+    def _delete(self, target: _Target, *, foreground: bool = False) -> None:
         with suppress(ResourceNotFoundError):
-            self.api.delete(resource, name, self.namespace if inside else None)
+            self.api.delete(*target, propagation="Foreground" if foreground else "Background")
 
-    def _gone(self, resource: ApiResource, name: str, *, seconds: float) -> bool:
-        try:
-            self._wait_gone(resource, name, seconds=seconds)
-        except WaitTimeoutError:
-            return False
-        return True
-
-    def _wait_gone(self, resource: ApiResource, name: str, *, seconds: float, inside: bool = True) -> None:
+    def _wait_gone(self, target: _Target, *, seconds: float) -> None:
         self.api.wait_for(
-            resource,
-            name,
-            self.namespace if inside else None,
-            until=lambda seen: seen is None,
-            what=f"{resource.kind} {name} to be gone",
-            timeout_seconds=seconds,
+            *target, until=lambda seen: seen is None, what=f"{target} to be gone", timeout_seconds=seconds
         )
+        self.removed.append(str(target))
 
-    def _tell(self, note: str) -> None:
-        self.progress(Progress(task=_REMOVING, note=note))
+    def _report(self, note: str) -> None:
+        self.progress(Progress(task="removing Velero", note=note))
+
+
+class _Target(NamedTuple):
+    """Where an object to remove is; without a namespace, in the cluster itself."""
+
+    resource: ApiResource
+    name: str
+    namespace: str | None
+
+    def __str__(self) -> str:
+        return f"{self.resource.kind} {self.name}"
 
 
 _LABELLED = ",".join(f"{key}={value}" for key, value in _COMPONENT.items())
 
 
-def _is_ours(manifest: Json) -> bool:
+def _made_by_installer(manifest: Json) -> bool:
     labels = manifest["metadata"].get("labels") or {}
     return all(labels.get(key) == value for key, value in _COMPONENT.items())

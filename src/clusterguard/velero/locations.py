@@ -225,12 +225,8 @@ class Locations:
                 timeout_seconds=timeout_seconds,
             )
         except WaitTimeoutError as error:
-            raise WaitTimeoutError(
-                error.what,
-                seconds=error.seconds,
-                last_seen=error.last_seen,
-                hint="is its server running? clusterguard velero status",
-            ) from error
+            error.hint = "is its server running? clusterguard velero status"
+            raise
         if seen is None:
             raise VeleroError(f"storage location {location.name} was deleted while it was waited for")
         return seen

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clusterguard.clusters.kube import FIELD_MANAGER, ApiResource
-from clusterguard.errors import ConflictError, ResourceNotFoundError, VeleroNotInstalledError
+from clusterguard.errors import ConflictError, ResourceNotFoundError, VeleroError, VeleroNotInstalledError
 from clusterguard.velero.resources import (
     Backup,
     BackupRepository,
@@ -113,13 +113,10 @@ class VeleroObjects:
         """
         found = self.find(kind, name)
         if found is None:
-            known = sorted(each.name for each in self.list(kind))
-            have = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")  # noqa: PLR2004 - enough to see the style
+            known = ", ".join(sorted(each.name for each in self.list(kind))[:10])
             raise ResourceNotFoundError(
                 f"no {kind.kind} {name!r} in namespace {self.namespace}",
-                hint=f"there {'is' if len(known) == 1 else 'are'} {have}"
-                if known
-                else f"there is no {kind.kind} at all",
+                hint=f"known: {known}" if known else f"there is no {kind.kind} at all",
             )
         return found
 
@@ -132,10 +129,10 @@ class VeleroObjects:
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         try:
             items = self.api.list(resource_of(kind), self.namespace, label_selector=selector)
+            found = [kind.model_validate(item) for item in items]
         except ResourceNotFoundError:
             self._require(kind)
             raise
-        found = map(kind.model_validate, items)
         return sorted(found, key=lambda each: (str(each.metadata.get("creationTimestamp", "")), each.name))
 
     def create(self, new: _T) -> _T:
@@ -201,6 +198,28 @@ class VeleroObjects:
             resource_of(kind), name, self.namespace, until=judged, what=what, timeout_seconds=timeout_seconds
         )
         return None if found is None else kind.model_validate(found)
+
+    def ask(self, request: _T, *, answered: Callable[[_T], bool], what: str, timeout_seconds: float) -> _T:
+        """Create a request, return it once the server has answered it, and delete it in any case.
+
+        Raises:
+            WaitTimeoutError: It was not answered in time.
+            VeleroError: Somebody else deleted it.
+        """
+        made = self.create(request)
+        try:
+            seen = self.wait(
+                type(made),
+                made.name,
+                until=lambda now: now is None or answered(now),
+                what=what,
+                timeout_seconds=timeout_seconds,
+            )
+        finally:
+            self.delete(made)
+        if seen is None:
+            raise VeleroError(f"{made} was deleted by somebody else", hint="try again")
+        return seen
 
     def _require(self, kind: type[VeleroObject]) -> None:
         """Tell a kind that is not defined from an object that is not there: the API server says 404 to both."""

@@ -15,6 +15,7 @@ from clusterguard.errors import (
 )
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.objects import VeleroObjects
 from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.phases import BackupPhase
 from clusterguard.velero.resources import (
@@ -73,6 +74,8 @@ class Objects:
 
     def delete(self, old):
         self.deleted.append(old)
+
+    ask = VeleroObjects.ask
 
     def wait(self, kind, name, *, until, what, timeout_seconds):
         if kind is ServerStatusRequest and self.server_lives:

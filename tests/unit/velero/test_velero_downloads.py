@@ -19,6 +19,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.velero.downloads import Downloads
+from clusterguard.velero.objects import VeleroObjects
 from clusterguard.velero.resources import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
 from endless_server import Jumping, endless_server
 
@@ -88,6 +89,8 @@ class Objects:
 
     def create(self, new):
         return DownloadRequest.model_validate({**new.manifest, "metadata": {"name": "request"}})
+
+    ask = VeleroObjects.ask
 
     def wait(self, kind, name, *, until, what, timeout_seconds):
         if self.url is None:
@@ -170,7 +173,7 @@ def test_a_damaged_file_is_noticed(downloads, bucket, body):
 
 def test_what_is_no_json_is_told(downloads, bucket):
     bucket.answer = (200, gzip.compress(b"no"))
-    with pytest.raises(StoreError, match="no JSON"):
+    with pytest.raises(StoreError, match="JSON"):
         downloads.document(DownloadKind.BACKUP_RESULTS, "b")
 
 
