@@ -70,8 +70,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether a URL leads to this very machine: no proxy can be on the way there."""
-    host = urlsplit(url).hostname or ""
+    """Return whether a URL, or a host with a port, is this very machine: no proxy is on the way there."""
+    host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

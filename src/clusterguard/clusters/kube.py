@@ -10,7 +10,6 @@ aggregated discovery).
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import threading
 import time
@@ -21,7 +20,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -47,6 +46,7 @@ from clusterguard.errors import (
 from clusterguard.response_body import BodyBoundError, BodyUnfinishedError, BoundedBody
 from clusterguard.retrying import RetryPolicy
 from clusterguard.scratch import in_memory, private_folder
+from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +80,6 @@ _LONGEST_EVENT = 1 << 26  # etcd takes objects of 1.5 MiB; JSON makes several ti
 _PIECE_BYTES = 1 << 16
 _THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is busy or starting
 _POOL_SIZE = 32
-_LOOPBACK = {"localhost"}
 # The official client remembers the files that it wrote, in whichever folder, for every thread.
 _LOADING = threading.Lock()
 _IN_A_PATH = "/?&=%:@!$'()*+,;~-._"  # what RFC 3986 lets stand in a path or a query; the rest is encoded
@@ -211,7 +210,7 @@ class KubeClient:
         self._sleep = sleep
         self._clock = clock
         # Compression costs the server more time than a loopback connection saves.
-        self._encoding = "identity" if _is_loopback(server) else "gzip"
+        self._encoding = "identity" if is_loopback(server) else "gzip"
         self._auth_lock = threading.Lock()
         self._discovery_lock = threading.Lock()
         self._discovered: Discovery | None = None
@@ -949,7 +948,7 @@ def _load_kubeconfig(path: str, context: str | None, files: ExitStack) -> Any:  
         raise ClusterError(
             f"kubeconfig {path}: {command} gave no credentials", hint=f"run {command} by hand to see why"
         )
-    if _is_loopback(configuration.host) and not proxy:
+    if is_loopback(configuration.host) and not proxy:
         configuration.proxy = None
     configuration.connection_pool_maxsize = _POOL_SIZE
     configuration.retries = False
@@ -981,14 +980,6 @@ def _user_and_proxy(
     cluster = merged["clusters"].get_with_name(chosen["cluster"])["cluster"]
     user = merged["users"].get_with_name(chosen["user"], safe=True) if chosen.safe_get("user") else None
     return (user["user"].value or {}) if user else {}, str(cluster.safe_get("proxy-url") or "")
-
-
-def _is_loopback(server: str) -> bool:
-    host = urlsplit(server).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in _LOOPBACK
 
 
 def _brief(manifest: Json | None) -> str:

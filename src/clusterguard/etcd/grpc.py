@@ -79,6 +79,8 @@ class GrpcChannel:
         self._endpoint = endpoint
         self._timeout_seconds = timeout_seconds
         self._clock = clock
+        # libcurl itself looks whom NO_PROXY exempts.
+        self._proxy = "" if is_loopback(endpoint) else getproxies_environment().get("https", "")
         self._curl = pycurl.Curl()
 
     def close(self) -> None:
@@ -102,7 +104,7 @@ class GrpcChannel:
             if len(answer) > _LARGEST_ANSWER:
                 raise BrokenAnswerError(f"it is larger than {_LARGEST_ANSWER:,} bytes")
 
-        transfer = _Transfer(self._endpoint, take, clock=self._clock)
+        transfer = _Transfer(self._endpoint, take, hint=self._hint, clock=self._clock)
         self._prepare(call.method, encode(call.request, request), token)
         self._curl.setopt(pycurl.TIMEOUT_MS, int(self._timeout_seconds * 1000))
         transfer.run(self._curl)
@@ -134,7 +136,9 @@ class GrpcChannel:
             EtcdUnavailableError: Nobody answers there, or the stream was cut or stood still.
             EtcdAuthError: TLS failed.
         """
-        transfer = _Transfer(self._endpoint, take, watch=watch, stall_seconds=stall_seconds, clock=self._clock)
+        transfer = _Transfer(
+            self._endpoint, take, hint=self._hint, watch=watch, stall_seconds=stall_seconds, clock=self._clock
+        )
         self._prepare(method, b"", token)
         transfer.run(self._curl)
 
@@ -156,7 +160,7 @@ class GrpcChannel:
         curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS)
-        curl.setopt(pycurl.PROXY, self._proxy())
+        curl.setopt(pycurl.PROXY, self._proxy)
         curl.setopt(pycurl.HTTPPROXYTUNNEL, 1)
         if secure:
             # The CAs that libcurl was built with are those of whoever built it, so they are always named.
@@ -167,9 +171,13 @@ class GrpcChannel:
             curl.setopt(pycurl.SSLCERT, str(access.cert))
             curl.setopt(pycurl.SSLKEY, str(access.key))
 
-    def _proxy(self) -> str:
-        """Return the proxy on the way, or ``""``; libcurl itself looks whom NO_PROXY exempts."""
-        return "" if is_loopback(self._endpoint) else getproxies_environment().get("https", "")
+    @property
+    def _hint(self) -> str:
+        return (
+            f"{REACH_HINT} HTTPS_PROXY puts a proxy on the way there unless NO_PROXY has the host"
+            if self._proxy
+            else REACH_HINT
+        )
 
 
 class _Transfer:
@@ -180,12 +188,14 @@ class _Transfer:
         endpoint: str,
         take: Callable[[bytes], object],
         *,
+        hint: str,
         clock: Callable[[], float],
         watch: Callable[[], object] = lambda: None,
         stall_seconds: float | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._take = take
+        self._hint = hint
         self._watch = watch
         self._stall_seconds = stall_seconds
         self._clock = clock
@@ -216,8 +226,8 @@ class _Transfer:
             code = int(status) if status.isdecimal() else 2
             raise RpcError(code, unquote(self._headers.get("grpc-message", "")))
         if http_status == _HTTP_OK and self._speaks_grpc():
-            raise EtcdUnavailableError(f"{self._endpoint}: the answer ended without a gRPC status", hint=REACH_HINT)
-        raise NotGrpcError(f"{self._endpoint}: HTTP {http_status}, not gRPC", hint=REACH_HINT)
+            raise EtcdUnavailableError(f"{self._endpoint}: the answer ended without a gRPC status", hint=self._hint)
+        raise NotGrpcError(f"{self._endpoint}: HTTP {http_status}, not gRPC", hint=self._hint)
 
     def _speaks_grpc(self) -> bool:
         return self._headers.get("content-type", "").startswith("application/grpc")
@@ -252,7 +262,7 @@ class _Transfer:
         silence = self._clock() - self._heard
         if self._stall_seconds is not None and silence > self._stall_seconds:
             raise EtcdUnavailableError(
-                f"{self._endpoint}: the member has sent nothing for {silence:.0f} s", hint=REACH_HINT
+                f"{self._endpoint}: the member has sent nothing for {silence:.0f} s", hint=self._hint
             )
 
     def _curl_error(self, code: int, text: str) -> EtcdError:
@@ -266,4 +276,4 @@ class _Transfer:
             kind = NotGrpcError
         elif code in _MAYBE_NOT_HTTP2 and not self._headers:
             kind = UnansweredError
-        return kind(f"{self._endpoint}: {text}", hint=REACH_HINT)
+        return kind(f"{self._endpoint}: {text}", hint=self._hint)

@@ -39,6 +39,7 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from clusterguard.sockets import is_loopback
 from clusterguard.stores.base import CHUNK_BYTES, ObjectInfo, check_key, key_problem, object_changed
 from clusterguard.stores.s3_errors import Answer, error_for_answer, error_for_exception
 
@@ -322,6 +323,11 @@ class S3Store:
 
     @cached_property
     def _client(self) -> S3Client:
+        client = self._new_client(proxies=None)
+        # Alone among programs botocore sends what is for loopback to the proxy of HTTP_PROXY, too.
+        return self._new_client(proxies={}) if is_loopback(client.meta.endpoint_url) else client
+
+    def _new_client(self, *, proxies: dict[str, str] | None) -> S3Client:
         if self._ca_file is not None and not self._ca_file.is_file():
             raise ConfigError(f"{self._ca_file}: there is no such file", hint="ca= takes a file of certificates in PEM")
         identity = self._credentials
@@ -347,6 +353,7 @@ class S3Store:
                     response_checksum_validation=sends,
                     max_pool_connections=self._parts_in_flight + 8,
                     tcp_keepalive=True,
+                    proxies=proxies,
                 ),
             )
 

@@ -32,6 +32,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.response_body import BodyBoundError, BodyUnfinishedError, BoundedBody
+from clusterguard.sockets import is_loopback
 from clusterguard.velero.phases import RequestPhase
 from clusterguard.velero.resources import Backup, BackupStorageLocation, DownloadKind, DownloadRequest, Restore
 
@@ -257,7 +258,7 @@ def _pool(url: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
     parts = urlsplit(url)
     settings: dict[str, Any] = {} if tls is None else {"ssl_context": tls}
     proxy = getproxies().get(parts.scheme)
-    if proxy and not proxy_bypass(parts.hostname or ""):
+    if proxy and not is_loopback(url) and not proxy_bypass(parts.hostname or ""):
         return urllib3.ProxyManager(proxy, **settings)
     return urllib3.PoolManager(**settings)
 

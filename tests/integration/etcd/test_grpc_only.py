@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import ssl
 import threading
 from dataclasses import replace
@@ -16,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from clusterguard.clusters import certificates
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.certificates import Authority
-from clusterguard.errors import EtcdAuthError, EtcdError
+from clusterguard.errors import EtcdAuthError, EtcdError, EtcdUnavailableError
 from clusterguard.etcd import EtcdSnapshotter, rpc
 from clusterguard.etcd.grpc import GrpcChannel
 from clusterguard.etcd.member import EtcdMember
@@ -184,6 +185,96 @@ def test_the_port_for_http_is_told_from_the_client_port(etcd_program, tmp_path, 
             EtcdSnapshotter(store=store, access=access).save("s")
     assert raised.value.code == "etcd-not-grpc"
     assert "--listen-client-urls" in raised.value.hint
+
+
+# ---- proxies
+
+
+@contextlib.contextmanager
+def tunnel(port):
+    """A proxy that leads every CONNECT to a port on this machine, and the hosts that it was asked for."""
+    asked = []
+
+    class Tunnel(BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                back = threading.Thread(target=pump, args=(server, self.connection), daemon=True)
+                back.start()
+                pump(self.connection, server)
+                server.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+        def log_message(self, *_):
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Tunnel)
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_port}", asked
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def pump(source, target):
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+
+
+AWAY = "http://etcd.clusterguard.invalid:2379"
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return monkeypatch.setenv
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_the_way_leads_through_the_proxy_that_etcdctl_would_take(plain, store, environment, name, toolchain):
+    with tunnel(plain.port) as (proxy, asked):
+        environment(name, proxy)
+        etcdctl = toolchain.ensure("etcdctl")["etcdctl"]
+        run([etcdctl, "--endpoints", AWAY, "endpoint", "status"], timeout_seconds=30)
+        assert set(asked) == {"etcd.clusterguard.invalid:2379"}
+        asked.clear()
+        away = replace(plain, access=EtcdAccess(endpoints=(AWAY,)))
+        snapshotter = EtcdSnapshotter(store=store, access=away.access)
+        snapshotter.save("s")
+        assert {check.name: check.ok for check in snapshotter.verify("s").checks}["live HashKV"]
+        assert set(asked) == {"etcd.clusterguard.invalid:2379"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HTTP_PROXY": "{}"},
+        {"ALL_PROXY": "{}"},
+        {"HTTPS_PROXY": "{}", "NO_PROXY": "clusterguard.invalid"},
+        {"HTTPS_PROXY": "{}", "no_proxy": "10.0.0.0/8,.clusterguard.invalid"},
+    ],
+)
+def test_and_through_none_that_etcdctl_would_not_take(plain, environment, variables):
+    with tunnel(plain.port) as (proxy, asked):
+        for name, value in variables.items():
+            environment(name, value.format(proxy))
+        with EtcdMember(EtcdAccess(endpoints=(AWAY,)), AWAY) as one, pytest.raises(EtcdUnavailableError):
+            one.status()
+        assert asked == []
+
+
+def test_a_proxy_that_is_down_is_told(environment):
+    environment("HTTPS_PROXY", "http://127.0.0.1:1")
+    with EtcdMember(EtcdAccess(endpoints=(AWAY,)), AWAY) as one, pytest.raises(EtcdUnavailableError) as raised:
+        one.status()
+    assert "HTTPS_PROXY" in raised.value.hint
 
 
 # ---- authentication

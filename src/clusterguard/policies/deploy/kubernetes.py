@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
@@ -48,6 +47,7 @@ from clusterguard.policies.deploy.pods import (
     security_of,
     volume,
 )
+from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -243,7 +243,7 @@ class _Manifests:
     @property
     def on_node_network(self) -> bool:
         """Return whether etcd is asked on the node's loopback, which pods have only by the node's network."""
-        return any(_is_loopback(endpoint) for source in self.etcd for endpoint in source.endpoints)
+        return any(is_loopback(endpoint) for source in self.etcd for endpoint in source.endpoints)
 
     @property
     def asks_this_cluster(self) -> bool:
@@ -507,11 +507,3 @@ def _require_kept_locations(policy: Policy, options: CronJobOptions) -> None:
 
 def _mount_of(path: str, claims: Mapping[str, str]) -> str:
     return next((claim for mount, claim in claims.items() if path == mount or below(path, mount)), "")
-
-
-def _is_loopback(endpoint: str) -> bool:
-    host = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

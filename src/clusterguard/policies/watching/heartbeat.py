@@ -12,6 +12,7 @@ from clusterguard.errors import ConfigError
 from clusterguard.model.policy_run import StepReport
 from clusterguard.policies.watching.addresses import read_address, unlogged
 from clusterguard.retrying import RetryPolicy
+from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,6 +109,7 @@ def _post(url: str, data: bytes) -> None:
                 # The status says all: a body may never end, and requests would read that of a redirect, too.
                 stream=True,
                 hooks={"response": _close},
+                proxies={"no_proxy": "*"} if is_loopback(url) else None,
             )
         except requests.RequestException as error:
             # Its text has the address in it, and so has its cause.

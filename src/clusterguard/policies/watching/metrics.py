@@ -7,6 +7,7 @@ a location that is down has no number of backups.
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.model.policy_run import StepReport
 from clusterguard.policies.watching.addresses import unlogged
 from clusterguard.scratch import replacing
+from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -305,19 +308,23 @@ def _registry(statuses: Callable[[], Sequence[PolicyStatus]]) -> Any:  # noqa: A
 
 def _gateway(url: str) -> tuple[str, Callable[..., Any]]:
     """Return the address without user and password, and how to send with them."""
-    library = _library()
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(
             "the address of the Pushgateway is no http or https URL", hint="write it like http://pushgateway:9091"
         )
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    if parts.username is None:
-        return address, library.exposition.default_handler
-    user, password = unquote(parts.username), unquote(parts.password or "")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    authorization = {"Authorization": f"Basic {login}"} if parts.username is not None else {}
+    # The library's own handler would send what is for loopback to a proxy, too.
+    opener = build_opener(ProxyHandler({}) if is_loopback(address) else ProxyHandler())
 
-    def handler(**request: Any) -> Any:  # noqa: ANN401 - the library's own
-        return library.exposition.basic_auth_handler(**request, username=user, password=password)
+    def handler(
+        *, url: str, method: str, timeout: float | None, headers: Sequence[tuple[str, str]], data: bytes
+    ) -> Callable[[], None]:
+        request = Request(url, data=data, headers={**dict(headers), **authorization}, method=method)  # noqa: S310 - http
+        return lambda: opener.open(request, timeout=timeout).close()
 
     return address, handler
 
