@@ -619,6 +619,41 @@ def test_keys_of_a_kubeconfig_are_in_memory_as_long_as_its_client(tmp_path, monk
     assert not any(file.exists() for file in files)
 
 
+def test_a_token_file_is_read_again_and_its_last_token_lasts_while_it_is_replaced(fake, tmp_path):
+    (tmp_path / "token").write_text("first\n")
+    user = {"tokenFile": "token", "token": "stale"}
+    with KubeClient.from_kubeconfig(write_kubeconfig(tmp_path / "k", fake.url, user)) as client:
+        for content, expected in (("first\n", "first"), ("second", "second"), (None, "second"), ("", "second")):
+            (tmp_path / "token").unlink(missing_ok=True)
+            if content is not None:
+                (tmp_path / "token").write_text(content)
+            client.server_version()
+            assert fake.requests[-1][4]["Authorization"] == f"Bearer {expected}"
+            assert client.connection().headers == {"Authorization": f"Bearer {expected}"}
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_token_file_without_a_token_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    path = write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1", {"tokenFile": "token"})
+    with pytest.raises(ConfigError, match="token file"):
+        KubeClient.from_kubeconfig(path)
+
+
+def test_several_kubeconfigs_are_one(fake, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, token in ((first, "of the first"), (second, "of the second")):
+        folder.mkdir()
+        (folder / "token").write_text(token)
+    contexts = [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}]
+    (first / "config").write_text(json.dumps({"contexts": contexts}))
+    write_kubeconfig(second / "config", fake.url, {"tokenFile": "token"})
+    with KubeClient.from_kubeconfig(f"{tmp_path}/none:{first}/config:{second}/config") as client:
+        client.server_version()
+    assert fake.requests[-1][4]["Authorization"] == "Bearer of the second"
+
+
 def test_a_plugin_that_fails_is_an_error_and_not_an_anonymous_client(tmp_path):
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false", "interactiveMode": "Never"}
     with pytest.raises(ClusterError, match="false gave no credentials"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from clusterguard.errors import ConfigError
+from clusterguard.clusters.kubeconfig import default_kubeconfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from clusterguard.clusters.base import ControlPlane, EtcdAccess
@@ -24,7 +24,8 @@ class ExistingCluster:
     """Any cluster that a kubeconfig reaches: kubeadm, EKS, GKE, AKS, k3s.
 
     Args:
-        kubeconfig: The file; by default ``~/.kube/config``.
+        kubeconfig: The file, or several with colons between them; by default what kubectl reads, ``KUBECONFIG`` or
+            ``~/.kube/config``.
         context: The context in it; by default its current one.
         etcd: How to reach etcd, where the provider lets you; snapshots need it.
         node: How to become root on the control-plane node, where kubeadm made the cluster: then etcd is reached with
@@ -46,7 +47,7 @@ class ExistingCluster:
         node: NodeShell | None = None,
         endpoint: str = "",
     ) -> None:
-        self.kubeconfig = kubeconfig or Path.home() / ".kube" / "config"
+        self.kubeconfig = kubeconfig or default_kubeconfig()
         self.context = context
         self.name = context or str(self.kubeconfig)
         self.control_plane: ControlPlane | None = None
@@ -88,8 +89,6 @@ class ExistingCluster:
         if self._api is None:
             from clusterguard.clusters.kube import KubeClient
 
-            if not self.kubeconfig.is_file():
-                raise ConfigError(f"no kubeconfig at {self.kubeconfig}", hint="name one, or set KUBECONFIG")
             self._api = KubeClient.from_kubeconfig(self.kubeconfig, context=self.context)
         return self._api
 

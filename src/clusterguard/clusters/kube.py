@@ -34,6 +34,7 @@ from clusterguard.clusters.kube_discovery import (
     group_versions,
 )
 from clusterguard.clusters.kube_errors import is_status, not_kubernetes, status_error, transport_error
+from clusterguard.clusters.kubeconfig import TokenFile, read_kubeconfig
 from clusterguard.errors import (
     ClusterError,
     ClusterUnreachableError,
@@ -223,7 +224,7 @@ class KubeClient:
         ``REQUESTS_CA_BUNDLE`` say. ``HTTPS_PROXY`` holds as for kubectl, and never for loopback addresses.
 
         Args:
-            path: The file.
+            path: The file, or several with colons between them, as ``KUBECONFIG`` has it.
             context: One of its contexts, by default the current one.
 
         Raises:
@@ -231,7 +232,7 @@ class KubeClient:
             ClusterError: Its credential plugin gave no credentials.
         """
         with ExitStack() as stack:
-            configuration = _load_kubeconfig(str(path), context, stack)
+            configuration, token_file = _load_kubeconfig(str(path), context, stack)
             from kubernetes import client
 
             # Built by the official client, so that TLS and proxies are as it does them.
@@ -239,6 +240,8 @@ class KubeClient:
             files = stack.pop_all()
 
         def auth_headers() -> Mapping[str, str]:
+            if token_file is not None:
+                return {"Authorization": f"Bearer {token_file.token()}"}
             # This refreshes tokens that credential plugins gave for a limited time.
             settings = configuration.auth_settings().get("BearerToken")
             return {"Authorization": settings["value"]} if settings and settings["value"] else {}
@@ -924,22 +927,26 @@ def _is_not_served_yet(error: BaseException) -> bool:
 # ---- kubeconfig ------------------------------------------------------------------------------------------
 
 
-def _load_kubeconfig(path: str, context: str | None, files: ExitStack) -> Any:  # noqa: ANN401 - the package ships no types
-    import yaml
+def _load_kubeconfig(
+    path: str, context: str | None, files: ExitStack
+) -> tuple[Any, TokenFile | None]:  # the package ships no types
     from kubernetes import client
     from kubernetes.config import ConfigException, kube_config
 
-    if not Path(path).is_file():
-        raise ConfigError(f"kubeconfig {path}: there is no such file")
+    merged = read_kubeconfig(path)
     kubernetes_config: Any = kube_config  # it has no annotations
     configuration = type.__call__(client.Configuration)  # not a copy of a default that others may have set
     try:
-        _load_into_memory(kubernetes_config, configuration, files, config_file=path, context=context)
-        user, proxy = _user_and_proxy(kubernetes_config.KubeConfigMerger(path).config, context)
-    except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        context = context or merged["current-context"] or None
+        user, cluster = _user_and_cluster(merged, context)
+        token_file = TokenFile(Path(user.pop("tokenFile"))) if user.get("tokenFile") else None
+        if token_file is not None:
+            user["token"] = token_file.token()
+        _load_into_memory(kubernetes_config, configuration, files, config_dict=merged, context=context)
+    except (ConfigException, OSError, TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"kubeconfig {path}: {reason}", hint=f"kubectl --kubeconfig {path} config get-contexts"
+            f"kubeconfig {path}: {reason}", hint=f"KUBECONFIG={path} kubectl config get-contexts"
         ) from error
     has_credentials = bool(configuration.api_key) or bool(configuration.cert_file)
     if "exec" in user and not has_credentials:
@@ -948,22 +955,22 @@ def _load_kubeconfig(path: str, context: str | None, files: ExitStack) -> Any:  
         raise ClusterError(
             f"kubeconfig {path}: {command} gave no credentials", hint=f"run {command} by hand to see why"
         )
-    if is_loopback(configuration.host) and not proxy:
+    if is_loopback(configuration.host) and not cluster.get("proxy-url"):
         configuration.proxy = None
     configuration.connection_pool_maxsize = _POOL_SIZE
     configuration.retries = False
-    return configuration
+    return configuration, token_file
 
 
 def _load_into_memory(
     kubernetes_config: Any,  # noqa: ANN401 - the package ships no types
     configuration: Any,  # noqa: ANN401 - likewise
     files: ExitStack,
-    **which: str | None,
+    **which: object,
 ) -> None:
     """Load a kubeconfig; what the official client writes to files of it, keys among them, is moved into memory."""
     with _LOADING, private_folder() as folder:
-        kubernetes_config.load_kube_config(
+        kubernetes_config.load_kube_config_from_dict(
             client_configuration=configuration, persist_config=False, temp_file_path=str(folder), **which
         )
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
@@ -972,14 +979,13 @@ def _load_into_memory(
                 setattr(configuration, name, str(files.enter_context(in_memory(Path(file).read_bytes())).path))
 
 
-def _user_and_proxy(
-    merged: Any,  # noqa: ANN401 - the package ships no types
-    context: str | None,
-) -> tuple[Mapping[str, Any], str]:
-    chosen = merged["contexts"].get_with_name(context or merged["current-context"])["context"]
-    cluster = merged["clusters"].get_with_name(chosen["cluster"])["cluster"]
-    user = merged["users"].get_with_name(chosen["user"], safe=True) if chosen.safe_get("user") else None
-    return (user["user"].value or {}) if user else {}, str(cluster.safe_get("proxy-url") or "")
+def _user_and_cluster(merged: Mapping[str, Any], context: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the chosen context's user and cluster are; the official client tells what is missing."""
+    contexts, users, clusters = (
+        {each["name"]: each[kind] for each in merged[f"{kind}s"]} for kind in ("context", "user", "cluster")
+    )
+    chosen = contexts.get(context, {})
+    return users.get(chosen.get("user"), {}), clusters.get(chosen.get("cluster"), {})
 
 
 def _brief(manifest: Json | None) -> str:

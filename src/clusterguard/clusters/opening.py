@@ -37,7 +37,7 @@ def open_cluster(
         word: ``embedded`` for a new throwaway cluster, ``embedded:NAME`` for one that ``clusterguard cluster up``
             started, ``kind`` for a new throwaway cluster in Docker, ``kind:NAME`` for a kind cluster that is there,
             ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
-        kubeconfig: The file that ``context:`` looks in, by default ``~/.kube/config``.
+        kubeconfig: The file that ``context:`` looks in, by default what kubectl reads.
         etcd: How to reach the etcd of a ``context:`` or ``kubeconfig:`` cluster.
         node: How to become root on the control-plane node of such a cluster, where kubeadm made it.
         toolchain: Where the programs of a cluster come from.

@@ -56,7 +56,7 @@ class DrillSettings:
     Attributes:
         cluster: The cluster of drills that name no provider, in the words of `open_cluster`.
         allowed_contexts: Globs of kubeconfig contexts that may be destroyed in. A drill file cannot allow itself.
-        kubeconfig: The file that ``context:`` clusters are looked for in, by default ``~/.kube/config``.
+        kubeconfig: The file that ``context:`` clusters are looked for in, by default what kubectl reads.
         node_shell: How to become root on the control-plane node of such a cluster, where kubeadm made it, in the words
             of `open_node_shell`; without it nothing restores its etcd.
         keep: When to leave created clusters running for a look: ``never``, ``on-failure`` or ``always``.

@@ -65,7 +65,7 @@ def test_wrong_usage_is_no_verdict(cli, arguments):
         (["etcd", "save", "--store", "{tmp}", "--endpoints", "a", "--cert", "{tmp}/no"], "no such file: {tmp}/no", ""),
         (["etcd", "save", "--store", "{tmp}", "--endpoints", "a", "--user", "root"], "no password", "--password-file"),
         (["inventory", "compare", "{tmp}/none", "--cluster", "context:x"], "{tmp}/none: there is no such file", ""),
-        (["inventory", "capture", "{tmp}/new", "--cluster", "kubeconfig:{tmp}/none"], "no kubeconfig at", "KUBECONFIG"),
+        (["inventory", "capture", "{tmp}/new", "--cluster", "kubeconfig:{tmp}/none"], "no such file", "KUBECONFIG"),
         (["cluster", "down", "nothing"], "no embedded cluster 'nothing'", "clusterguard cluster list"),
         (["cluster", "up", "No_Name"], "'No_Name' cannot name a cluster", "lower-case letters"),
     ],
