@@ -22,7 +22,7 @@ class Member:
     access: EtcdAccess
     process: object
     log: object
-    http: str
+    http: str = ""  # where it is not the client port
     token: str = ""
 
     @property
@@ -35,7 +35,8 @@ class Member:
 
     def request(self, method, path, body=None):
         """Ask the port for HTTP, which is the client port unless it has one of its own."""
-        scheme, port = self.http.partition(":")[0], int(self.http.rpartition(":")[2])
+        url = self.http or self.endpoint
+        scheme, port = url.partition(":")[0], int(url.rpartition(":")[2])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         if scheme == "https":
             context = ssl.create_default_context(cafile=str(self.access.ca))

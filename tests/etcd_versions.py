@@ -1,4 +1,4 @@
-"""etcd and etcdutl in versions that the toolchain does not bring: compiled from their Go modules, once.
+"""etcd and etcdutl in versions that the toolchain does not bring, and kine: compiled from their Go modules, once.
 
 They rest in the toolchain's cache. The versions fix what is compiled: Go takes the smallest versions of everything else
 that these modules ask for, and compares each with its public checksum database.
@@ -29,6 +29,15 @@ _3_4_13 = (
 def etcd_programs(version):
     """Return where etcd and, from 3.5 on, etcdutl of a version are, compiling them if need be."""
     packages = {"etcd": "go.etcd.io/etcd"} if version == "3.4.13" else _PACKAGES
+    return _programs(version, packages)
+
+
+def kine_program(version="0.17.5"):
+    """Return where kine is, which puts etcd's API in front of a SQL database."""
+    return _programs(version, {"kine": "github.com/k3s-io/kine"})["kine"]
+
+
+def _programs(version, packages):
     cache = Cache(platformdirs.user_cache_path("clusterguard") / "toolchain")
     paths = {name: cache.program(name, f"{version}-{_KEY}") for name in packages}
     with cache.lock(f"etcd-{version}", when_waiting=lambda: None):

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from etcd3gw import Etcd3Client, exceptions
 
 from clusterguard.errors import ConfigError, EtcdUnavailableError
 from clusterguard.etcd.rpc import BrokenAnswerError, RpcError, from_json, to_json
+from clusterguard.response_body import BodyTooLargeError, BodyUnfinishedError, BoundedBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +31,6 @@ __all__ = ["JsonGateway"]
 # etcd names its gateway /v3 since 3.4, the oldest version whose snapshots carry what we check.
 _API_PATH = "/v3/"
 _LARGEST_ANSWER = 8 * 1024 * 1024  # twice that of gRPC: base64 and names of fields
-_PIECE = 64 * 1024
 
 
 class JsonGateway:
@@ -94,7 +95,9 @@ class JsonGateway:
             raise _refusal(error, call) from error
         except requests.JSONDecodeError as error:
             raise BrokenAnswerError("it is not JSON") from error
-        except requests.RequestException as error:
+        except BodyTooLargeError as error:
+            raise BrokenAnswerError(str(error)) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, BodyUnfinishedError) as error:
             raise EtcdUnavailableError(f"{self._endpoint}: {error}") from error
         except OSError as error:
             # requests raises a bare OSError when a certificate file cannot be read.
@@ -102,17 +105,12 @@ class JsonGateway:
         return from_json(call.response, answer)
 
     def _bound(self, response: requests.Response, **_: object) -> None:
-        """Read the answer within limits; requests itself bounds neither its size nor the time of the whole."""
+        """Read the answer within limits, in the place of requests, which has none for the whole of it."""
         deadline = self._clock() + self._timeout_seconds
-        body = bytearray()
-        while piece := response.raw.read1(_PIECE, decode_content=True):
-            body += piece
-            if len(body) > _LARGEST_ANSWER:
-                raise BrokenAnswerError(f"it is larger than {_LARGEST_ANSWER:,} bytes")
-            if self._clock() > deadline:
-                raise EtcdUnavailableError(f"{self._endpoint}: no whole answer within {self._timeout_seconds:g} s")
+        body = BoundedBody(response.raw, deadline=deadline, most_bytes=_LARGEST_ANSWER, clock=self._clock)
+        content = body.readall()
         response.raw.release_conn()
-        response.raw = io.BytesIO(body)
+        response.raw = io.BytesIO(content)
 
 
 def _refusal(error: exceptions.Etcd3Exception, call: Call) -> RpcError | BrokenAnswerError:
@@ -121,6 +119,6 @@ def _refusal(error: exceptions.Etcd3Exception, call: Call) -> RpcError | BrokenA
         decoded = json.loads(detail)
         return RpcError(int(decoded["code"]), str(decoded.get("message") or decoded["error"]))
     except (ValueError, KeyError, TypeError):
-        if detail.strip() == "Not Found":  # as the gateways of 3.4 and early 3.5 say of HashKV
+        if detail.strip() == "Not Found":  # as gateways before 3.5.10 say of HashKV
             return BrokenAnswerError(f"this release of etcd has no {call.path} in its JSON gateway")
         return BrokenAnswerError(" ".join(detail.split())[:200])

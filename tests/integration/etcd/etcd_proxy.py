@@ -1,12 +1,17 @@
-"""A TCP proxy in front of etcd that lets HTTP/1 pass and harms gRPC."""
+"""Proxies in front of etcd: one lets HTTP/1 pass and harms gRPC, the other passes HTTP/1 alone."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
+import ssl
 import threading
 from collections import Counter
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from clusterguard.clusters.base import EtcdAccess
 
 _PREFACE = b"PRI * HTTP/2"  # how an HTTP/2 connection begins, and no other does
 _PIECE = 64 * 1024
@@ -109,3 +114,39 @@ def end_of_stream(sent):
             ends[call] = at
     assert ends, "the stream was not whole"
     return ends[max(sizes, key=sizes.get)]
+
+
+@contextmanager
+def http_1_proxy(port, authority=None):
+    """A reverse proxy that passes nothing but HTTP/1.1, with TLS where there is an authority."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            inner = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            inner.request("POST", self.path, body, {"Authorization": self.headers.get("Authorization", "")})
+            answer = inner.getresponse()
+            data = answer.read()
+            inner.close()
+            self.send_response(answer.status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    if authority:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*authority.issue("proxy", common_name="proxy"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        scheme, ca = ("https", authority.file) if authority else ("http", None)
+        yield EtcdAccess(endpoints=(f"{scheme}://127.0.0.1:{server.server_port}",), ca=ca)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from etcd_proxy import http_1_proxy
 
 from clusterguard.clusters import certificates
 from clusterguard.clusters.base import EtcdAccess
@@ -112,42 +112,6 @@ def test_an_answer_beyond_all_measure_is_given_up(etcd_program, tmp_path):
 
 
 # ---- the other way round: only HTTP/1.1 is left
-
-
-@contextlib.contextmanager
-def http_1_proxy(port, authority=None):
-    """A reverse proxy that passes nothing but HTTP/1.1, with TLS where there is an authority."""
-
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            inner = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            inner.request("POST", self.path, body, {"Authorization": self.headers.get("Authorization", "")})
-            answer = inner.getresponse()
-            data = answer.read()
-            inner.close()
-            self.send_response(answer.status)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    if authority:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(*authority.issue("proxy", common_name="proxy"))
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        scheme, ca = ("https", authority.file) if authority else ("http", None)
-        yield EtcdAccess(endpoints=(f"{scheme}://127.0.0.1:{server.server_port}",), ca=ca)
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.parametrize("tls", [False, True])

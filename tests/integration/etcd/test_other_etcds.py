@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from etcd_proxy import http_1_proxy
 
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import EtcdError
@@ -14,11 +15,12 @@ from clusterguard.etcd.member import EtcdMember
 from clusterguard.process import run, spawn, tail
 from clusterguard.stores import LocalStore
 from etcd_member import free_port, member
-from other_etcds import etcd_program, kine_program
+from etcd_versions import etcd_programs, kine_program
 
-pytestmark = [pytest.mark.programs, pytest.mark.slow]
+# The first builds compile for minutes, all others for seconds.
+pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-VERSIONS = ["3.4.13", "3.5.4", "3.5.35", "3.6.16"]
+VERSIONS = ["3.4.13", "3.5.9", "3.5.35", "3.6.16"]
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def outcomes(report):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_snapshot_of_any_release_is_compared_with_its_member(version, tmp_path, store):
-    # The gateway of 3.4 and early 3.5 has no route for HashKV.
-    with member(etcd_program(version), tmp_path / "etcd") as started:
+    # The gateway has a route for HashKV since 3.5.10 only.
+    with member(etcd_programs(version)["etcd"], tmp_path / "etcd") as started:
         started.put("/a", "/b", "/c")
         started.compact(started.delete("/b"))
         started.put("/d")
@@ -48,7 +50,19 @@ def test_a_snapshot_of_any_release_is_compared_with_its_member(version, tmp_path
         }
 
 
-def test_3_4_by_configuration_file_has_no_gateway(tmp_path, store):
+def test_a_hash_that_cannot_be_had_is_told_once_and_rightly(tmp_path, store):
+    with member(etcd_programs("3.5.9")["etcd"], tmp_path / "etcd") as started:
+        started.put("/a")
+        EtcdSnapshotter(store=store, access=started.access).save("s")
+        with http_1_proxy(started.port) as access:
+            live = EtcdSnapshotter(store=store, access=access).verify("s").checks[-1]
+    assert (live.name, live.ok) == ("live HashKV", None)
+    (reason,) = live.unasked
+    assert "no maintenance/hashkv in its JSON gateway" in reason
+    assert live.detail.count(reason) == 1
+
+
+def test_3_4_by_configuration_file_has_no_gateway(tmp_path, store, toolchain):
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     (tmp_path / "etcd.yaml").write_text(
         f"name: m1\ndata-dir: {tmp_path / 'data'}\n"
@@ -56,8 +70,9 @@ def test_3_4_by_configuration_file_has_no_gateway(tmp_path, store):
         f"listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\ninitial-cluster: m1={peer}\n"
     )
     access = EtcdAccess(endpoints=(client,))
-    with running([etcd_program("3.4.13"), f"--config-file={tmp_path / 'etcd.yaml'}"], access, tmp_path):
-        run([etcd_program("3.4.13", "etcdctl"), "--endpoints", client, "put", "/a", "v"], timeout_seconds=30)
+    with running([etcd_programs("3.4.13")["etcd"], f"--config-file={tmp_path / 'etcd.yaml'}"], access, tmp_path):
+        etcdctl = toolchain.ensure("etcdctl")["etcdctl"]
+        run([etcdctl, "--endpoints", client, "put", "/a", "v"], timeout_seconds=30)
         snapshotter = EtcdSnapshotter(store=store, access=access)
         assert snapshotter.save("s").total_keys == 1
         assert outcomes(snapshotter.verify("s"))["live HashKV"]

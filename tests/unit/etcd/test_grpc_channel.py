@@ -215,7 +215,7 @@ def test_json_without_end_is_given_up(gateway):
 
 
 def test_json_that_drips_is_given_up(gateway):
-    with pytest.raises(EtcdUnavailableError, match=r"within 0\.5 s"):
+    with pytest.raises(EtcdUnavailableError, match="in time"):
         gateway(itertools.repeat(b"x"), every=0.05, seconds=0.5)
 
 
