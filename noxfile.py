@@ -46,6 +46,13 @@ def drills(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def changelog(session: nox.Session) -> None:
+    """Show what the next release's entry of CHANGELOG.md will be; with `-- --version X.Y.Z` write it."""
+    session.install("towncrier>=24.8")
+    session.run("towncrier", "build", *(session.posargs or ["--draft", "--version", "next"]))
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Write requirements.lock anew, for every Python and platform at once."""
     session.install("uv")
