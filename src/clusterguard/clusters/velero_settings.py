@@ -1,12 +1,12 @@
-"""How a Velero server is set that lives for one drill, beside a cluster or in it."""
+"""Arguments of a Velero server that lives for one drill, beside a cluster or in it."""
 
 from __future__ import annotations
 
-__all__ = ["IMPATIENT"]
+__all__ = ["FAST_SERVER_ARGS"]
 
 # Looking at locations and for backups in them stays at once a minute: whoever needs it sooner asks for it, and
 # each look writes the location's credentials anew, in place, under the eyes of a backup that reads them.
-IMPATIENT = (
+FAST_SERVER_ARGS = (
     "--resource-timeout=1m",
     "--terminating-resource-timeout=1m",
     "--item-operation-sync-frequency=1s",

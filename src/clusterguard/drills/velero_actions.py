@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from clusterguard.clusters.capabilities import LoadsImages, OnDockerNetwork, RunsVeleroBeside
-from clusterguard.clusters.velero_settings import IMPATIENT
+from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
 from clusterguard.drills.attempts import try_each
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
@@ -298,7 +298,7 @@ def in_the_cluster(environ: Mapping[str, str]) -> InstallOptions:
         image=environ.get(VELERO_IMAGE) or f"velero/{server}",
         plugins=(environ.get(AWS_IMAGE) or f"velero/{plugin}",),
         node_agent=True,
-        server_args=IMPATIENT,
+        server_args=FAST_SERVER_ARGS,
         # Its default of half a processor is more than small machines have left beside a control plane.
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}},
     )

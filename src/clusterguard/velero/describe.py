@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from clusterguard.velero.outcome import BackupOutcome, RestoreOutcome
+    from clusterguard.velero.outcome import BackupOutcome, Outcome, RestoreOutcome
     from clusterguard.velero.resources import Backup, Restore
 
 __all__ = ["Description", "describe_backup", "describe_restore"]
@@ -44,55 +44,34 @@ class Description:
 def describe_backup(
     outcome: BackupOutcome, *, resource_list: object = None, volume_infos: object = None
 ) -> Description:
-    """Describe a backup.
-
-    Args:
-        outcome: What it came to.
-        resource_list: What is in it, as Velero lists it; None where that is unknown.
-        volume_infos: What became of its volumes, likewise.
-    """
+    """Describe a backup by its outcome, and by its contents and volumes as Velero lists them (None: unknown)."""
     backup = outcome.backup
-    facts: dict[str, Any] = {
-        **_begin(backup),
+    first = {
         "location": backup.storage_location,
         "expires": _stamp(backup.expires),
         "format": backup.format_version,
-        **_middle(backup),
-        "asked for": dict(backup.spec),
-        "contents": _contents(resource_list),
-        "volumes": volume_infos or None,
-        **_end(outcome),
     }
-    return Description(title=f"Backup {backup.name}", facts=_without_blanks(facts))
+    last = {"asked for": backup.spec, "contents": _contents(resource_list), "volumes": volume_infos or None}
+    return _description(backup, outcome, first, last)
 
 
 def describe_restore(outcome: RestoreOutcome, *, volume_infos: object = None) -> Description:
-    """Describe a restore.
-
-    Args:
-        outcome: What it came to.
-        volume_infos: What became of its volumes, as Velero lists it; None where that is unknown.
-    """
+    """Describe a restore by its outcome, and by its volumes as Velero lists them (None: unknown)."""
     restore = outcome.restore
-    facts: dict[str, Any] = {
-        **_begin(restore),
-        "backup": restore.backup_name,
-        **_middle(restore),
-        "actions": dict(outcome.actions),
-        "asked for": dict(restore.spec),
-        "volumes": volume_infos or None,
-        **_end(outcome),
-    }
-    return Description(title=f"Restore {restore.name}", facts=_without_blanks(facts))
+    last = {"actions": dict(outcome.actions), "asked for": restore.spec, "volumes": volume_infos or None}
+    return _description(restore, outcome, {"backup": restore.backup_name}, last)
 
 
-def _begin(run: Backup | Restore) -> dict[str, Any]:
-    return {"name": run.name, "namespace": run.namespace, "phase": str(run.phase), "labels": dict(run.labels)}
-
-
-def _middle(run: Backup | Restore) -> dict[str, Any]:
+def _description(
+    run: Backup | Restore, outcome: Outcome, first: Mapping[str, Any], last: Mapping[str, Any]
+) -> Description:
     took = (run.completed - run.started).total_seconds() if run.started and run.completed else None
-    return {
+    facts = {
+        "name": run.name,
+        "namespace": run.namespace,
+        "phase": str(run.phase),
+        "labels": run.labels,
+        **first,
         "started": _stamp(run.started),
         "completed": _stamp(run.completed),
         "took": None if took is None else format_duration(took),
@@ -100,25 +79,19 @@ def _middle(run: Backup | Restore) -> dict[str, Any]:
         "errors": run.errors,
         "warnings": run.warnings,
         "hooks": f"{run.hooks_failed} of {run.hooks_attempted} failed" if run.hooks_attempted else None,
-    }
-
-
-def _end(outcome: BackupOutcome | RestoreOutcome) -> dict[str, Any]:
-    return {
+        **last,
         "verdict": "ok" if outcome.ok else outcome.summary(),
         "findings": [str(each) for each in outcome.findings],
         "tolerated": [str(each) for each in outcome.tolerated],
     }
+    known = {key: value for key, value in facts.items() if value not in (None, "", [], {})}
+    return Description(title=f"{run.kind} {run.name}", facts=known)
 
 
 def _contents(resource_list: object) -> object:
     if not isinstance(resource_list, Mapping) or "unreadable" in resource_list:
         return resource_list
     return {kind: list(names or ()) for kind, names in sorted(resource_list.items())}
-
-
-def _without_blanks(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in facts.items() if value not in (None, "", [], {})}
 
 
 def _stamp(moment: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Storage locations: where backups rest, and whether Velero can use them now."""
+"""Storage locations: where backups are stored, and whether Velero can use them now."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cloud_credentials(access_key: str, secret_key: str, *, session_token: str = 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocationSpec:
-    """A storage location to be.
+    """A storage location to create.
 
     Attributes:
         bucket: The bucket; it must exist.
@@ -83,22 +83,36 @@ class LocationSpec:
             ConfigError: Credentials are given twice, or there is no bucket.
         """
         if not self.bucket:
-            raise ConfigError(f"location {name} names no bucket")
+            raise ConfigError(f"location {name} has no bucket")
         if self.credentials is not None and self.credential is not None:
             raise ConfigError(f"location {name} has credentials twice: as text and as a Secret")
-        storage: Json = {"bucket": self.bucket}
-        storage |= {"prefix": self.prefix.strip("/")} if self.prefix.strip("/") else {}
-        storage |= {"caCert": base64.b64encode(self.ca.encode()).decode()} if self.ca else {}
-        spec: Json = {"provider": self.provider, "objectStorage": storage}
-        spec |= {"config": dict(self.config)} if self.config else {}
-        spec |= {"default": True} if self.default else {}
-        spec |= {"accessMode": "ReadOnly"} if self.read_only else {}
-        spec |= {"backupSyncPeriod": go_duration(self.sync_period)} if self.sync_period is not None else {}
-        frequency = self.validation_frequency
-        spec |= {"validationFrequency": go_duration(frequency)} if frequency is not None else {}
         secret = self.credential or ((secret_name(name), _CREDENTIALS_KEY) if self.credentials is not None else None)
-        spec |= {"credential": {"name": secret[0], "key": secret[1]}} if secret else {}
-        return spec
+        storage = {
+            "bucket": self.bucket,
+            "prefix": self.prefix.strip("/"),
+            "caCert": base64.b64encode(self.ca.encode()).decode(),
+        }
+        spec = {
+            "provider": self.provider,
+            "objectStorage": _without_blanks(storage),
+            "config": dict(self.config),
+            "default": self.default,
+            "accessMode": "ReadOnly" if self.read_only else "",
+            "backupSyncPeriod": None if self.sync_period is None else go_duration(self.sync_period),
+            "validationFrequency": None
+            if self.validation_frequency is None
+            else go_duration(self.validation_frequency),
+            "credential": dict(zip(("name", "key"), secret, strict=True)) if secret else None,
+        }
+        return _without_blanks(spec)
+
+
+def _go(period: timedelta | None) -> str:
+    return "" if period is None else go_duration(period)
+
+
+def _without_blanks(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if value}
 
 
 def secret_name(location: str) -> str:

@@ -145,33 +145,22 @@ class BackupOptions(_Options):
 
     Attributes:
         included_namespaces: Names, and globs since Velero 1.18; empty for all.
-        excluded_namespaces: Likewise, to leave out.
-        included_resources: Kinds as ``deployments.apps``; old family.
-        excluded_resources: Likewise, to leave out; old family.
+        included_resources: Kinds as ``deployments.apps``.
         include_cluster_resources: Objects without a namespace: all, none, or (None) those that belong to
-            something in the backup; old family.
-        included_cluster_scoped_resources: Kinds without namespaces; new family.
-        excluded_cluster_scoped_resources: Likewise, to leave out; new family.
-        included_namespace_scoped_resources: Kinds with namespaces; new family.
-        excluded_namespace_scoped_resources: Likewise, to leave out; new family.
-        label_selector: Only objects with these labels.
+            something in the backup.
         or_label_selectors: Only objects that one of these matches; not together with ``label_selector``.
-        snapshot_volumes: Take volume snapshots.
-        snapshot_move_data: Move the snapshots' data into the location.
-        data_mover: Who moves it; Velero's own by default.
+        snapshot_move_data: Move the snapshots' data into the location, by ``data_mover`` or Velero's own.
         default_volumes_to_fs_backup: Back pod volumes up by their files unless a pod says otherwise.
-        storage_location: Where to; the default location when empty.
-        volume_snapshot_locations: Where native snapshots go, at most one for each provider.
+        storage_location: The default one when empty.
+        volume_snapshot_locations: For native snapshots, at most one for each provider.
         volume_group_snapshot_label_key: Label that groups volumes snapshotted at one moment.
         ttl: How long Velero keeps it; 30 days by the server's default.
-        csi_snapshot_timeout: How long to wait for a CSI snapshot.
         item_operation_timeout: How long to wait for the asynchronous work of plugins.
         hooks: Commands to run in pods, as ``spec.hooks.resources`` has them.
         ordered_resources: Objects of a kind to back up first, in this order: ``{"pods": ("shop/db", "shop/web")}``.
         resource_policy: ConfigMap in Velero's namespace with rules for volumes.
         parallel_files_upload: Files of one volume uploaded at a time.
-        labels: Of the Backup object.
-        annotations: Likewise.
+        labels: Of the Backup object, like ``annotations``.
         extra: Further fields of the spec, as they are.
     """
 
@@ -218,7 +207,7 @@ class BackupOptions(_Options):
         for scope in _SCOPES:
             included = getattr(self, f"included_{scope}_scoped_resources")
             excluded = getattr(self, f"excluded_{scope}_scoped_resources")
-            yield from _scoped_list_problems(f"{scope}-scoped resources", included, excluded)
+            yield from _list_problems(f"{scope}-scoped resources", included, excluded, scoped=True)
         for name in ("ttl", "csi_snapshot_timeout", "item_operation_timeout"):
             yield from _duration_problems(name, getattr(self, name))
         yield from _count_problems("parallel_files_upload", self.parallel_files_upload)
@@ -229,29 +218,23 @@ class RestoreOptions(_Options):
     """What a restore is asked for; everything left out is the server's default.
 
     Attributes:
-        included_namespaces: Namespaces of the backup to restore; empty for all in it.
-        excluded_namespaces: Likewise, to leave out.
-        included_resources: Kinds as ``deployments.apps``; empty for all in it.
-        excluded_resources: Likewise, to leave out.
+        included_namespaces: Empty for all in the backup.
+        included_resources: Kinds as ``deployments.apps``; empty for all in the backup.
         include_cluster_resources: Objects without a namespace: all, none, or (None) those that belong to
             something restored.
-        label_selector: Only objects with these labels.
         or_label_selectors: Only objects that one of these matches; not together with ``label_selector``.
-        namespace_mapping: Other names for namespaces, from that in the backup to that in the cluster.
+        namespace_mapping: From the name in the backup to that in the cluster.
         restore_volumes: Restore volumes from their snapshots.
         status_included_resources: Kinds whose ``status`` is restored too.
-        status_excluded_resources: Likewise, to leave out.
-        preserve_node_ports: Keep the node ports of Services.
-        existing_resource_policy: What becomes of an object that exists and differs: ``none`` leaves it (with a
-            warning), ``update`` changes it.
+        existing_resource_policy: For an object that exists and differs: ``none`` leaves it (with a warning),
+            ``update`` changes it.
         hooks: Commands and init containers for restored pods, as ``spec.hooks.resources`` has them.
         item_operation_timeout: How long to wait for the asynchronous work of plugins.
         resource_modifier: ConfigMap in Velero's namespace with patches to apply to objects.
         resource_policy: ConfigMap in Velero's namespace with filters.
         write_sparse_files: Restore files with holes as such.
         parallel_files_download: Files of one volume downloaded at a time.
-        labels: Of the Restore object.
-        annotations: Likewise.
+        labels: Of the Restore object, like ``annotations``.
         extra: Further fields of the spec, as they are.
     """
 
@@ -301,24 +284,16 @@ def _selector_problems(one: LabelSelector | None, several: Sequence[LabelSelecto
         yield "label_selector and or_label_selectors exclude each other"
 
 
-def _list_problems(what: str, included: Sequence[str], excluded: Sequence[str]) -> Iterator[str]:
-    yield from _common_list_problems(what, included, excluded)
-    if "*" in excluded:
-        yield f"excluded {what}: * would leave nothing"
-
-
-def _scoped_list_problems(what: str, included: Sequence[str], excluded: Sequence[str]) -> Iterator[str]:
-    yield from _common_list_problems(what, included, excluded)
-    if "*" in excluded and (included or len(set(excluded)) > 1):
-        yield f"excluded {what}: * leaves no room for others, included or excluded"
-
-
-def _common_list_problems(what: str, included: Sequence[str], excluded: Sequence[str]) -> Iterator[str]:
+def _list_problems(what: str, included: Names, excluded: Names, *, scoped: bool = False) -> Iterator[str]:
     if "*" in included and len(set(included)) > 1:
-        yield f"included {what}: * has all of them, so the others say nothing"
+        yield f"included {what}: * includes the others already"
     both = sorted(set(included) & set(excluded) - {"*"})
     if both:
         yield f"{what} both included and excluded: {', '.join(both)}"
+    if "*" in excluded and not scoped:
+        yield f"excluded {what}: * would leave nothing"
+    elif "*" in excluded and (included or len(set(excluded)) > 1):
+        yield f"excluded {what}: * leaves no room for others, included or excluded"
 
 
 def _duration_problems(name: str, value: timedelta | None) -> Iterator[str]:

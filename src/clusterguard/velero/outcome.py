@@ -294,10 +294,10 @@ def judge_backup(
     missing_evidence: Sequence[str] = (),
     tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
 ) -> BackupOutcome:
-    """Decide what a backup came to.
+    """Judge a backup in its last state.
 
     Args:
-        backup: In its last state.
+        backup: The backup.
         messages: Of its results file.
         volumes: Its PodVolumeBackups and DataUploads.
         missing_evidence: What could not be read, each with the reason.
@@ -312,14 +312,9 @@ def judge_backup(
         elif backup.phase == BackupPhase.COMPLETED and backup.progress.done < backup.progress.total:
             detail = f"{backup.progress.done:,} of {backup.progress.total:,} objects are in it"
             yield OutcomeFinding(rule=Rule.ITEMS_LEFT_OUT, detail=detail)
-        yield from _count_findings(backup)
-        yield from _volume_findings(volumes)
-        yield from _evidence_findings(missing_evidence)
+        yield from _common_findings(backup, volumes, missing_evidence)
 
-    findings, tolerated = _sorted_out(found(), tolerate)
-    return BackupOutcome(
-        name=backup.name, phase=str(backup.phase), findings=findings, tolerated=tolerated, backup=backup
-    )
+    return BackupOutcome(**_judged(backup, found(), tolerate), backup=backup)
 
 
 def judge_restore(
@@ -331,16 +326,7 @@ def judge_restore(
     missing_evidence: Sequence[str] = (),
     tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
 ) -> RestoreOutcome:
-    """Decide what a restore came to.
-
-    Args:
-        restore: In its last state.
-        messages: Of its results file.
-        items: Of its resource list.
-        volumes: Its PodVolumeRestores and DataDownloads.
-        missing_evidence: What could not be read, each with the reason.
-        tolerate: The rules that do not count.
-    """
+    """Judge a restore in its last state; ``items`` are those of its resource list, the rest as in `judge_backup`."""
 
     def found() -> Iterator[OutcomeFinding]:
         yield from _phase_findings(restore)
@@ -348,29 +334,19 @@ def judge_restore(
         yield from _item_findings(items, told=messages)
         if restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}:
             yield from _nothing_restored(restore, items, sure=not missing_evidence)
-        yield from _count_findings(restore)
-        yield from _volume_findings(volumes)
-        yield from _evidence_findings(missing_evidence)
+        yield from _common_findings(restore, volumes, missing_evidence)
 
-    findings, tolerated = _sorted_out(found(), tolerate)
-    return RestoreOutcome(
-        name=restore.name,
-        phase=str(restore.phase),
-        findings=findings,
-        tolerated=tolerated,
-        restore=restore,
-        items=items,
-    )
+    return RestoreOutcome(**_judged(restore, found(), tolerate), restore=restore, items=items)
 
 
-def _sorted_out(
-    found: Iterator[OutcomeFinding], tolerate: AbstractSet[Rule]
-) -> tuple[tuple[OutcomeFinding, ...], tuple[OutcomeFinding, ...]]:
+def _judged(run: Backup | Restore, found: Iterator[OutcomeFinding], tolerate: AbstractSet[Rule]) -> dict[str, Any]:
     every = tuple(found)
-    return (
-        tuple(each for each in every if each.rule not in tolerate),
-        tuple(each for each in every if each.rule in tolerate),
-    )
+    return {
+        "name": run.name,
+        "phase": str(run.phase),
+        "findings": tuple(each for each in every if each.rule not in tolerate),
+        "tolerated": tuple(each for each in every if each.rule in tolerate),
+    }
 
 
 def _phase_findings(run: Backup | Restore) -> Iterator[OutcomeFinding]:
@@ -395,7 +371,7 @@ def _message_findings(run: Backup | Restore, messages: Sequence[Message]) -> Ite
     told = Counter(message.severity for message in messages)
     for severity, counted, rule in (("error", run.errors, Rule.ERROR), ("warning", run.warnings, Rule.WARNING)):
         if counted > told[severity]:
-            detail = f"{counted - told[severity]} more {severity}(s) are counted than told; see the log"
+            detail = f"{counted - told[severity]} more {severity}(s) are counted than listed; see the log"
             yield OutcomeFinding(rule=rule, detail=detail)
 
 
@@ -436,13 +412,17 @@ def _nothing_restored(restore: Restore, items: Sequence[RestoredItem], *, sure: 
         yield OutcomeFinding(rule=Rule.NOTHING_RESTORED, detail=detail)
 
 
-def _count_findings(run: Backup | Restore) -> Iterator[OutcomeFinding]:
+def _common_findings(
+    run: Backup | Restore, volumes: Sequence[VolumeTransfer], missing_evidence: Sequence[str]
+) -> Iterator[OutcomeFinding]:
     if run.hooks_failed:
         detail = f"{run.hooks_failed} of {run.hooks_attempted} hooks failed"
         yield OutcomeFinding(rule=Rule.HOOK_FAILED, detail=detail)
     if run.item_operations_failed:
         detail = f"{run.item_operations_failed} asynchronous operations of plugins failed"
         yield OutcomeFinding(rule=Rule.OPERATION_FAILED, detail=detail)
+    yield from _volume_findings(volumes)
+    yield from (OutcomeFinding(rule=Rule.EVIDENCE_MISSING, detail=each) for each in missing_evidence)
 
 
 def _volume_findings(volumes: Sequence[VolumeTransfer]) -> Iterator[OutcomeFinding]:
@@ -456,7 +436,3 @@ def _volume_findings(volumes: Sequence[VolumeTransfer]) -> Iterator[OutcomeFindi
         said = f" ({volume.message})" if volume.message else ""
         detail = f"{volume.volume}: {volume.kind} is {volume.phase}{said}"
         yield OutcomeFinding(rule=rule, detail=detail)
-
-
-def _evidence_findings(missing: Sequence[str]) -> Iterator[OutcomeFinding]:
-    yield from (OutcomeFinding(rule=Rule.EVIDENCE_MISSING, detail=each) for each in missing)

@@ -1,4 +1,4 @@
-"""Which volumes a file-system backup or restore left out: asked of the cluster, because Velero does not tell.
+"""Which volumes a file-system backup or restore left out: asked of the cluster, because Velero does not say.
 
 Velero skips a Pod's volume without any word in the backup's status when its PersistentVolume is of the type
 hostPath, when the Pod does not run, and when an annotation or a policy says so.

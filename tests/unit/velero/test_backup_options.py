@@ -139,7 +139,7 @@ def test_a_spec_is_what_the_server_expects():
         (BackupOptions(included_resources=("a",), excluded_cluster_scoped_resources=("b",)), "exclude each other"),
         (BackupOptions(include_cluster_resources=False, included_namespace_scoped_resources=("b",)), "exclude each"),
         (BackupOptions(label_selector=LabelSelector(), or_label_selectors=(LabelSelector(),)), "exclude each other"),
-        (BackupOptions(included_namespaces=("*", "a")), "has all of them"),
+        (BackupOptions(included_namespaces=("*", "a")), "includes the others"),
         (BackupOptions(excluded_namespaces=("*",)), "would leave nothing"),
         (BackupOptions(excluded_resources=("*",)), "would leave nothing"),
         (BackupOptions(included_namespaces=("a", "b"), excluded_namespaces=("b",)), "both included and excluded: b"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from clusterguard.clusters.velero_settings import IMPATIENT
+from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -193,7 +193,7 @@ def _velero(layout: Layout, _: Ports) -> list[str]:
         "--metrics-address=127.0.0.1:0",
         "--profiler-address=",
         "--log-level=info",
-        *IMPATIENT,
+        *FAST_SERVER_ARGS,
     ]
 
 
