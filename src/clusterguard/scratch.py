@@ -130,6 +130,7 @@ def in_memory(content: bytes) -> UnnamedFile:
     """Return a file in memory that holds a small secret, for whoever takes it only by a path."""
     file = UnnamedFile(open(os.memfd_create("clusterguard"), "w+b", buffering=0), "memory")  # noqa: SIM115, PTH123
     try:
+        os.fchmod(file.fileno(), 0o600)  # programs refuse a key that others could read
         file.write(content)
     except BaseException:
         file.close()

@@ -121,7 +121,7 @@ AGAIN = """
 """
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("code", WORK.values(), ids=WORK)
 def test_killed_at_any_moment(tmp_path, moments, code, count):
     work, temporary, state = (tmp_path / name for name in ("work", "tmp", "state"))

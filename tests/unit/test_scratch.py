@@ -89,6 +89,7 @@ def test_a_file_in_memory_is_on_no_disk_and_in_no_other_program(tmp_path):
         assert run(["cat", file.path], timeout_seconds=10).stdout == SECRET.decode()
         assert run(["ls", "/proc/self/fd"], timeout_seconds=10).stdout.split() == ["0", "1", "2", "3"]
         assert "memfd" in str(file.path.readlink())
+        assert file.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_room_is_asked_for_before_anything_is_written(tmp_path, monkeypatch):
@@ -284,7 +285,7 @@ WRITES = """
 """
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_at_any_moment_no_half_of_a_file_is_left(tmp_path, moments, count):
     whole = len(SECRET) * 2000 * 64
     for _ in range(count):

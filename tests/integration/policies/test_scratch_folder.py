@@ -37,7 +37,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("words", KILLED.values(), ids=KILLED)
 def test_killed_at_any_moment_nothing_is_left_below_the_temporary_folder(nightly, temporary, request, words, count):
     seed = random.randrange(1 << 32)  # noqa: S311 - moments, not secrets
