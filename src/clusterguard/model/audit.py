@@ -53,7 +53,7 @@ AuditProblem: TypeAlias = Literal[
 ``changed``: the line is not what its hash says. ``removed``: lines are missing before it. ``inserted or reordered``:
 its number was there already, or belongs elsewhere. ``not the line before it``: the line before it was written anew,
 hash and all. ``missing segment``: a whole file. ``cut segment``: a file ends too early. ``foreign object``: a file that
-is no segment. ``head not found``: a line that is known to have been there is not.
+is no segment, by its name or by its size. ``head not found``: a line that is known to have been there is not.
 """
 
 
@@ -120,13 +120,15 @@ class Segment:
 
     Attributes:
         key: What the store calls it.
-        number: Its number, by its name; None for a name that no segment has.
-        data: Its bytes.
+        number: Its number, by its name; None for what is no segment.
+        data: Its bytes; none of what is no segment.
+        foreign: Why it is no segment; empty where it may be one.
     """
 
     key: str
     number: int | None
     data: bytes
+    foreign: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +277,7 @@ class _Check:
 
     def take(self, segment: Segment) -> None:
         if segment.number is None:
-            self._find("foreign object", segment, "no segment bears such a name")
+            self._find("foreign object", segment, segment.foreign or "no segment bears such a name")
             return
         self._segments += 1
         self._check_number(segment.number)

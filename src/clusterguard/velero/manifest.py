@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 from clusterguard.errors import ConfigError, ObjectNotFoundError, StoreError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.stores.base import CHUNK_BYTES
+from clusterguard.stores.transfer import read_object
 from clusterguard.velero.layout import BackupLayout
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
 
 _FORMAT: Final = 1
 _KIND: Final = "clusterguard-backup-manifest"
+_LARGEST: Final = 16 << 20  # a backup has a dozen files, and each takes a line
 _DAMAGED = "the manifest was changed or damaged; the backup itself may be intact"
 
 
@@ -190,8 +192,7 @@ def load_manifest(store: ObjectStore, backup: str) -> DigestManifest:
         ObjectNotFoundError: None was.
         StoreError: It is damaged, is of another backup, or cannot be read.
     """
-    with store.get(manifest_key(backup)) as stream:
-        manifest = DigestManifest.from_json(b"".join(iter(lambda: stream.read(CHUNK_BYTES), b"")))
+    manifest = DigestManifest.from_json(read_object(store, manifest_key(backup), most_bytes=_LARGEST))
     if manifest.backup != backup:
         raise _invalid(f"it is that of backup {manifest.backup!r}, not {backup!r}")
     return manifest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from watched import NOW, report, step
 
-from clusterguard.errors import StoreError
+from clusterguard.errors import ObjectCorruptError, StoreError
 from clusterguard.model.audit import AuditEvent, ChainLink, Segment, chained, check_trail, events_in
+from clusterguard.policies.watching import audit
 from clusterguard.policies.watching.audit import AuditTrail, events_of
 from clusterguard.stores import LocalStore, MemoryStore
 
@@ -377,6 +379,68 @@ def test_other_objects_in_the_folder_are_told_and_do_no_harm(store):
         writer.write(b"hello")
     trail.append([event()], run="r2")
     assert [each.problem for each in trail.verify().findings] == ["foreign object"]
+
+
+class Sparse(MemoryStore):
+    """Says that some objects are huge, and counts what is read of them."""
+
+    def __init__(self, *huge):
+        super().__init__()
+        self.huge = huge
+        self.read = []
+
+    def list(self, prefix=""):
+        for info in super().list(prefix):
+            yield replace(info, size=5 << 40) if info.key in self.huge else info
+
+    def get(self, key):
+        self.read.append(key)
+        return super().get(key)
+
+
+@pytest.mark.parametrize("name", ["dump.tar", "000000000002.jsonl"])
+def test_what_is_no_segment_is_named_and_not_read(name):
+    store = Sparse(FOLDER + name)
+    trail = AuditTrail(store)
+    trail.append([event()], run="r1")
+    with store.put(FOLDER + name) as writer:
+        writer.write(b"whatever")
+    [finding] = trail.verify().findings
+    assert (finding.problem, finding.key) == ("foreign object", FOLDER + name)
+    assert FOLDER + name not in store.read
+    if name.endswith(".jsonl"):
+        with pytest.raises(StoreError):
+            trail.append([event()], run="r2")
+        assert FOLDER + name not in store.read
+
+
+def test_a_segment_that_grew_since_it_was_listed_is_not_read_whole(monkeypatch):
+    monkeypatch.setattr(audit, "_LARGEST_SEGMENT", 2 << 20)
+    store = MemoryStore()
+    trail = AuditTrail(store)
+    trail.append([event()], run="r1")
+    listed = list(store.list())
+    store.list = lambda _prefix="": iter(listed)
+    with store.put(listed[0].key, overwrite=True) as writer:
+        writer.write(bytes(10 << 20))
+    with pytest.raises(ObjectCorruptError):
+        trail.verify()
+
+
+def test_a_run_with_very_many_steps_fits_into_segments_that_are_read(monkeypatch):
+    monkeypatch.setattr(audit, "_MOST_EVENTS", 100)
+    store = MemoryStore()
+    trail = AuditTrail(store)
+    trail.append([event()], run="r1")
+    head = trail.append([event(number) for number in range(250)], run="r2")
+    found = trail.verify(head)
+    assert (found.ok, found.segments, found.lines, found.head) == (True, 4, 251, head)
+
+
+def test_the_largest_run_of_the_longest_words_is_smaller_than_the_bound():
+    [written] = events_of(report(step(detail="\x01" * 1_000_000)), actor="a" * 200, host="h" * 255)
+    data, _ = chained([written], after=ChainLink(seq=10**12, hash="0" * 64, segment=10**12))
+    assert len(data) * audit._MOST_EVENTS < audit._LARGEST_SEGMENT
 
 
 def test_a_store_that_always_says_taken_is_given_up():

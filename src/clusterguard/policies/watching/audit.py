@@ -23,13 +23,14 @@ from clusterguard.model.audit import (
     events_in,
     last_link,
 )
+from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from clusterguard.model.policy_run import RunReport
     from clusterguard.policies.copies.places import Place
-    from clusterguard.stores.base import ObjectStore
+    from clusterguard.stores.base import ObjectInfo, ObjectStore
 
 __all__ = ["AUDIT_FOLDER", "AuditTrail", "TrailOfLocation", "compare_trails", "events_of", "read_events"]
 
@@ -38,6 +39,10 @@ AUDIT_FOLDER: Final = ".clusterguard/audit/"
 _SEGMENT = re.compile(rf"{re.escape(AUDIT_FOLDER)}(\d{{12}})\.jsonl")
 _ATTEMPTS: Final = 100  # as many writers at once as nobody has
 _READERS: Final = 16
+# What is larger than any segment of a run is named and not read: whoever can write there could have put anything there.
+_MOST_EVENTS: Final = 2000
+_LONGEST_DETAIL: Final = 4000
+_LARGEST_SEGMENT: Final = 64 << 20
 
 
 class AuditTrail:
@@ -51,7 +56,7 @@ class AuditTrail:
         self._store = store
 
     def append(self, events: Sequence[AuditEvent], *, run: str) -> str:
-        """Add events as one new segment, and return the hash of the last line.
+        """Add events as a new segment, or several if they are many, and return the hash of the last line.
 
         Another writer may add one at the same time: whoever comes second follows the first. No events add nothing.
 
@@ -62,11 +67,16 @@ class AuditTrail:
         Raises:
             StoreError: The location does not take it, or the last segment there is not whole: nothing can follow it.
         """
+        if not events:
+            return self.head()
+        *before, last = (events[start : start + _MOST_EVENTS] for start in range(0, len(events), _MOST_EVENTS))
+        for some in before:
+            self._append(some, run=run)
+        return self._append(last, run=run)
+
+    def _append(self, events: Sequence[AuditEvent], *, run: str) -> str:
         for _ in range(_ATTEMPTS):
-            link = self._last()
-            if not events:
-                return link.hash
-            data, new = chained(events, after=link)
+            data, new = chained(events, after=self._last())
             try:
                 with self._store.put(_key(new.segment)) as writer:
                     writer.write(data)
@@ -97,7 +107,7 @@ class AuditTrail:
         wanted = head.encode()
         return any(
             wanted in segment.data and check_trail([segment], expected_head=head).since_head is not None
-            for segment in map(self._read, reversed(self._keys()))
+            for segment in map(self._read, reversed(self._listed()))
         )
 
     def segments(self) -> Iterator[Segment]:
@@ -106,9 +116,9 @@ class AuditTrail:
         Raises:
             StoreError: The location cannot be read.
         """
-        keys = self._keys()
+        listed = self._listed()
         with ThreadPoolExecutor(max_workers=_READERS) as readers:
-            yield from readers.map(self._read, keys)
+            yield from readers.map(self._read, listed)
 
     def verify(self, expected_head: str = "") -> AuditReport:
         """Read the whole trail and check it; see `check_trail`.
@@ -118,31 +128,35 @@ class AuditTrail:
         """
         return check_trail(self.segments(), expected_head=expected_head)
 
-    def _keys(self) -> list[str]:
-        return [info.key for info in self._store.list(AUDIT_FOLDER)]
+    def _listed(self) -> list[ObjectInfo]:
+        return list(self._store.list(AUDIT_FOLDER))
 
     def _last(self) -> ChainLink:
-        keys = [key for key in self._keys() if _SEGMENT.fullmatch(key)]
-        if not keys:
+        segments = [info for info in self._listed() if _SEGMENT.fullmatch(info.key)]
+        if not segments:
             return ChainLink()
-        link = last_link(self._read(keys[-1]))
+        link = last_link(self._read(segments[-1]))
         if link is None:
             raise StoreError(
-                f"{self._store.url}: the end of the audit trail, {keys[-1]}, is not as it was written,"
+                f"{self._store.url}: the end of the audit trail, {segments[-1].key}, is not as it was written,"
                 " so nothing can follow it",
                 hint="`clusterguard audit verify` says what is wrong; keep the folder elsewhere as evidence and remove"
                 " it here, and the next run begins a new trail",
             )
         return link
 
-    def _read(self, key: str) -> Segment:
-        match = _SEGMENT.fullmatch(key)
+    def _read(self, info: ObjectInfo) -> Segment:
+        match = _SEGMENT.fullmatch(info.key)
+        if match is None:
+            return Segment(key=info.key, number=None, data=b"", foreign="no segment bears such a name")
+        if info.size > _LARGEST_SEGMENT:
+            why = f"it has {info.size:,} bytes, and no segment has more than {_LARGEST_SEGMENT:,}"
+            return Segment(key=info.key, number=None, data=b"", foreign=why)
         try:
-            with self._store.get(key) as reader:
-                data = b"".join(iter(lambda: reader.read(1 << 20), b""))
+            data = read_object(self._store, info.key, most_bytes=_LARGEST_SEGMENT)
         except ObjectNotFoundError:
             data = b""  # it was listed a moment ago: an empty segment is a finding
-        return Segment(key=key, number=int(match[1]) if match else None, data=data)
+        return Segment(key=info.key, number=int(match[1]), data=data)
 
 
 def events_of(
@@ -172,7 +186,7 @@ def events_of(
             backup=step.backup,
             digest=step.digest,
             size=step.size,
-            detail=step.detail,
+            detail=step.detail if len(step.detail) <= _LONGEST_DETAIL else f"{step.detail[:_LONGEST_DETAIL]}…",
         )
         for step in report.steps
     )
