@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from clusterguard.errors import BackupFailedError, RestoreFailedError
+from clusterguard.errors import BackupFailedError, RestoreFailedError, VeleroError
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.phases import BackupPhase, RestorePhase, TransferPhase
 
@@ -128,6 +128,9 @@ class RestoredItem:
     action: str
 
 
+_UNDECIDED: Final = "see why it could not be read, and judge it again: clusterguard velero backup|restore describe"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a run came to; nothing found means success.
@@ -148,6 +151,11 @@ class Outcome:
     def ok(self) -> bool:
         """Whether nothing counts against it."""
         return not self.findings
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing speaks against it but that something could not be read: neither a yes nor a no."""
+        return {each.rule for each in self.findings} == {Rule.EVIDENCE_MISSING}
 
     def to_text(self) -> str:
         """Return it for people, one line for each finding."""
@@ -191,8 +199,11 @@ class BackupOutcome(Outcome):
         """Turn findings into an exception.
 
         Raises:
+            VeleroError: What tells whether it succeeded could not be read.
             BackupFailedError: There are findings.
         """
+        if self.undecided:
+            raise VeleroError(f"backup {self.to_text()}", hint=_UNDECIDED)
         if not self.ok:
             raise BackupFailedError(
                 f"backup {self.to_text()}", phase=self.phase, hint=f"clusterguard velero backup logs {self.name}"
@@ -225,8 +236,11 @@ class RestoreOutcome(Outcome):
         """Turn findings into an exception.
 
         Raises:
+            VeleroError: What tells whether it succeeded could not be read.
             RestoreFailedError: There are findings.
         """
+        if self.undecided:
+            raise VeleroError(f"restore {self.to_text()}", hint=_UNDECIDED)
         if not self.ok:
             raise RestoreFailedError(
                 f"restore {self.to_text()}", phase=self.phase, hint=f"clusterguard velero restore logs {self.name}"

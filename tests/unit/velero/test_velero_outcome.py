@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.errors import BackupFailedError, RestoreFailedError
+from clusterguard.errors import BackupFailedError, RestoreFailedError, VeleroError
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.outcome import (
     Message,
@@ -222,8 +222,31 @@ def test_a_restore_of_no_objects_did_nothing():
 def test_without_the_list_it_is_unknown_whether_anything_was_done():
     outcome = judge_restore(restore(), missing_evidence=["resource list of restore r: 404"])
     assert rules(outcome) == [Rule.EVIDENCE_MISSING]
-    with pytest.raises(RestoreFailedError, match="404"):
+    assert outcome.undecided
+    with pytest.raises(VeleroError, match="404") as raised:
         outcome.raise_for_findings()
+    assert not isinstance(raised.value, RestoreFailedError), "nothing says that it failed"
+
+
+@pytest.mark.parametrize(
+    ("judged", "known"),
+    [
+        (judge_restore(restore(), items=[item("failed", "db")], missing_evidence=["503"]), RestoreFailedError),
+        (judge_backup(backup(done=2, total=3), missing_evidence=["503"]), BackupFailedError),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_not_hidden_by_what_could_not_be_read(judged, known):
+    assert not judged.undecided
+    with pytest.raises(known):
+        judged.raise_for_findings()
+
+
+def test_a_backup_whose_files_could_not_be_read_is_neither_good_nor_bad():
+    judged = judge_backup(backup(), missing_evidence=["503"])
+    assert (judged.ok, judged.undecided) == (False, True)
+    with pytest.raises(VeleroError) as raised:
+        judged.raise_for_findings()
+    assert not isinstance(raised.value, BackupFailedError)
 
 
 def test_a_backup_without_objects_is_a_finding():

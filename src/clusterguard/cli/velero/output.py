@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from clusterguard.velero.resources import VeleroObject
 
-__all__ = ["NO", "confirm", "print_json", "show"]
+__all__ = ["COULD_NOT_TELL", "NO", "confirm", "print_json", "show"]
 
 NO = 1  # the answer is no: it failed, partially failed, or has findings
+COULD_NOT_TELL = 2  # what would answer could not be read
 
 
 def print_json(document: object) -> None:

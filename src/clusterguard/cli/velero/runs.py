@@ -19,7 +19,7 @@ from clusterguard.cli.velero.options import (
     WaitOption,
     YesOption,
 )
-from clusterguard.cli.velero.output import NO, confirm, print_json, show
+from clusterguard.cli.velero.output import COULD_NOT_TELL, NO, confirm, print_json, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ def _finish(
     outcome = velero.outcome(velero.wait(run, timeout_seconds=timeout.total_seconds() if timeout else 0))
     print_json(outcome.to_dict()) if as_json else typer.echo(outcome.to_text())
     if not outcome.ok:
-        raise typer.Exit(NO)
+        raise typer.Exit(COULD_NOT_TELL if outcome.undecided else NO)
 
 
 def _find(velero: VeleroClient, noun: str, name: str) -> Backup | Restore:
