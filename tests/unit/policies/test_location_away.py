@@ -6,17 +6,20 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
-from policy_worlds import Saving, add_backup, places_of, policy, session_of
+from policy_worlds import NOW, Saving, add_backup, places_of, policy, session_of
 
 from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
-from clusterguard.model.policy import Verification
+from clusterguard.model.policy import Metrics, Verification
 from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.runs import backup
+from clusterguard.policies.runs import backup, run
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
+from clusterguard.policies.runs.reseal import reseal_all
 from clusterguard.policies.runs.retain import retain
+from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.policies.runs.verify import verify_due
 from clusterguard.stores import MemoryStore
+from clusterguard.stores.sealing import Seal
 
 DAY = timedelta(days=1)
 AWAY = [StoreUnavailableError("503", hint="wait"), ConfigError("the token file is not there")]
@@ -194,6 +197,33 @@ def test_a_location_that_takes_nothing_is_still_verified_and_what_is_too_old_goe
     assert told(session) == [("copy", "warning")]
     assert [entry.name for entry in session.catalogs["there"].of_source("etcd")] == ["etcd-001", "etcd-002"]
     assert all(entry.sound for entry in session.catalogs["there"].entries.values())
+
+
+def test_a_location_that_goes_away_while_it_is_sealed_anew_is_tried_once(places, there):
+    fill(places, 1, 2, 3)
+    session = session_of(wanted(), places)
+    there.at = lambda verb, _: verb == "get"
+    reseal_all(session, old=Seal())
+    assert told(session) == [("reseal", "failed"), ("copy", "warning")]
+
+
+def test_a_location_that_goes_away_at_the_end_is_named_once_and_counts_as_down(there, monkeypatch, tmp_path):
+    """What is shown after the run must not be what was known before the location went away."""
+    shown = []
+    monkeypatch.setattr(run, "publish", lambda _, status: shown.append(status) or ())
+    policy_of_two = wanted(metrics=Metrics(textfile=str(tmp_path / "cg.prom")))
+    places = places_of(policy_of_two, {"there": there})
+    fill(places, 1)
+    monkeypatch.setattr(run, "open_places", lambda _: places)
+    there.at = lambda verb, key: verb == "put" and "/audit/" in key
+    report = PolicyRunner(policy=policy_of_two, environ={}, now=lambda: NOW).run(["verify"])
+    assert [
+        (step.verb, step.outcome) for step in report.steps if step.location == "there" and step.outcome != "ok"
+    ] == [
+        ("audit", "warning"),
+        ("copy", "warning"),
+    ]
+    assert [(each.name, each.reachable) for each in shown[0].locations] == [("here", True), ("there", False)]
 
 
 def test_no_location_that_takes_a_copy_is_a_failure(places, there, etcd):

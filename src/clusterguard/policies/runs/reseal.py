@@ -24,6 +24,8 @@ def reseal_all(session: Session, *, old: Seal) -> None:
     for place in session.places:
         for source in session.policy.sources:
             for entry in session.catalogs[place.name].of_source(source.name):
+                if place not in session.places:
+                    break
                 with session.step("reseal", source=entry.source, location=place.name, backup=entry.name) as task:
                     if entry.kind != "etcd":
                         task.outcome = "warning"
@@ -39,3 +41,5 @@ def reseal_all(session: Session, *, old: Seal) -> None:
                     changed = replace(entry, sha256=stored.sha256, size=stored.size, sealed=sealed)
                     read_back = CopyCheck(state="intact", depth="bytes", detail=task.detail)
                     session.know(place, [read_back.noted_in(changed, now=session.now())])
+                if task.outcome == "failed":
+                    session.answers(place)

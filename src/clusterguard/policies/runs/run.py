@@ -223,6 +223,8 @@ class PolicyRunner:
                 head = trail.append(events, run=session.run)
                 session.update(place, audit_head=head)
                 task.digest, task.detail = head, f"{len(events)} events added"
+            if task.outcome == "warning":
+                session.answers(place)
         session.save_catalogs()
 
     def _finish(self, session: Session, began: datetime) -> RunReport:
@@ -231,7 +233,8 @@ class PolicyRunner:
         catalogs: dict[str, Catalog | ClusterGuardError] = {
             each.name: ConfigError("it did not answer in this run") for each in self.policy.locations
         }
-        status = policy_status(self.policy, {**catalogs, **session.catalogs}, now=self.now())
+        catalogs |= {place.name: session.catalogs[place.name] for place in session.places}
+        status = policy_status(self.policy, catalogs, now=self.now())
         told: list[StepReport] = [*publish(self.policy, status), *self._notified(report)]
         for step in told:
             session.add(step)
