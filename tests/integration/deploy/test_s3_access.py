@@ -16,7 +16,8 @@ from clusterguard.errors import (
 )
 from clusterguard.model.policy import Location
 from clusterguard.policies.copies.places import Place
-from clusterguard.policies.runs.lock import LOCK_KEY, Lease, LeaseTiming, RunLock, locked
+from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming
+from clusterguard.policies.runs.lock import RunLock, locked
 
 pytestmark = pytest.mark.programs
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from clusterguard.errors import ClusterGuardError
 from clusterguard.model.policy import Location
 from clusterguard.policies.copies.places import Place
-from clusterguard.policies.runs.lock import LeaseTiming, RunLock, _elapsed
+from clusterguard.policies.runs.lease import LeaseTiming, elapsed
+from clusterguard.policies.runs.lock import RunLock
 from clusterguard.stores import open_store
 
 TIMING = LeaseTiming(renew_interval=0.3, lease_duration=3)
@@ -31,7 +32,7 @@ class Clock(threading.local):
     last = 0.0
 
     def __call__(self):
-        self.last = _elapsed()
+        self.last = elapsed()
         return self.last
 
 
@@ -52,13 +53,13 @@ def main(url, log, host):
         lock = RunLock([place], run=f"{Path(log).stem}.{number}", timing=TIMING, clock=clock)
         try:
             lock.take(wait_seconds=1)
-            write("held", lock, _elapsed())
+            write("held", lock, elapsed())
             for _ in range(LOOKS):
                 time.sleep(0.05)
                 lock.require("here")
                 write("passed", lock, clock.last)
         except ClusterGuardError as error:
-            os.write(line, json.dumps([error.code, f"{Path(log).stem}.{number}", 0, _elapsed()]).encode() + b"\n")
+            os.write(line, json.dumps([error.code, f"{Path(log).stem}.{number}", 0, elapsed()]).encode() + b"\n")
         finally:
             lock.release()
 

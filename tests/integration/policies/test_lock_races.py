@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from policy_nights import bucket_of
 
-from clusterguard.policies.runs.lock import LOCK_KEY, Lease
+from clusterguard.policies.runs.lease import LOCK_KEY, Lease
 from clusterguard.stores import open_store
 from s3_gateway import CREDENTIALS
 

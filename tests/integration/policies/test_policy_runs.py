@@ -16,7 +16,7 @@ import pytest
 from policy_nights import bucket_of, http_server
 
 from clusterguard.errors import StoreUnavailableError
-from clusterguard.policies.runs.lock import LOCK_KEY, Lease
+from clusterguard.policies.runs.lease import LOCK_KEY, Lease
 from clusterguard.stores import LocalStore
 from etcd_member import member
 from s3_fault_proxy import Fault, fault_proxy

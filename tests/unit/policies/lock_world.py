@@ -17,8 +17,9 @@ from functools import partial
 from policy_worlds import places_of, policy
 
 from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressError, StoreUnavailableError
-from clusterguard.policies.runs import lock as lock_module
-from clusterguard.policies.runs.lock import LOCK_KEY, Lease, LeaseTiming, RunLock
+from clusterguard.policies.runs import lease as lease_module
+from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming
+from clusterguard.policies.runs.lock import RunLock
 from clusterguard.stores.memory import MemoryStore
 
 TIMING = LeaseTiming()
@@ -415,9 +416,9 @@ def simulated(monkeypatch, **settings):
     """A world, in which a taker's tries follow each other and only its own clocks exist."""
     world = World(**settings)
     with monkeypatch.context() as patch:
-        patch.setattr(lock_module, "_at_once", lambda tries: [each() for each in tries])
+        patch.setattr(lease_module, "_at_once", lambda tries: [each() for each in tries])
         patch.setattr(Lease, "is_dead", lambda lease: world.sees_the_dead and _is_dead(world, lease))
-        patch.setattr(lock_module, "time", _NoClock())
+        patch.setattr(lease_module, "time", _NoClock())
         try:
             yield world
         finally:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lock_world import PATIENCE, RATES, HeldTwiceError, Location, simulated
 
-from clusterguard.policies.runs.lock import LocationLease
+from clusterguard.policies.runs.lease import LocationLease
 
 TAPES = st.binary(min_size=200, max_size=1500)
 WORLDS = {
@@ -105,8 +105,8 @@ class _NeverOver:
 
 class _Impatient:
     @staticmethod
-    def _may_take(lease, seen, stood_still):
-        return seen is None or not seen.lease.holder or stood_still >= 20
+    def _may_take(lease, watch):
+        return watch.seen is None or not watch.seen.lease.holder or lease._clock() - watch.since >= 20
 
 
 class _CountsFromTheAnswer:

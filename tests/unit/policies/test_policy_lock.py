@@ -24,8 +24,9 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.policies.runs import lock as lock_module
-from clusterguard.policies.runs.lock import LOCK_KEY, Lease, LeaseTiming, RunLock, locked
+from clusterguard.policies.runs import lease as lease_module
+from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming
+from clusterguard.policies.runs.lock import RunLock, locked
 from clusterguard.process import ProcessRecord
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.memory import MemoryStore
@@ -365,7 +366,7 @@ class Racy(MemoryStore):
 @pytest.fixture
 def in_sequence(monkeypatch):
     """Let a taker's tries follow each other, so that a test says what happens between them."""
-    monkeypatch.setattr(lock_module, "_at_once", lambda tries: [each() for each in tries])
+    monkeypatch.setattr(lease_module, "_at_once", lambda tries: [each() for each in tries])
 
 
 @pytest.mark.usefixtures("in_sequence")
@@ -491,6 +492,13 @@ def test_a_location_that_takes_no_lock_is_left_out_and_named(places, clock, erro
     with pytest.raises(StoreError):
         lock.require("here")
     lock.release()
+
+
+def test_a_location_that_refuses_a_moment_is_asked_again(clock):
+    store = Failing(StoreUnavailableError("503"))
+    place = places_of(policy("here"), {"here": store})
+    clock.each = lambda: setattr(store, "error", None)
+    taken(place, "mine", clock).require("here")
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)

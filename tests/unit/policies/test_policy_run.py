@@ -22,7 +22,8 @@ from clusterguard.model.policy_run import StepReport
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.copies.places import open_places
 from clusterguard.policies.runs import retain
-from clusterguard.policies.runs.lock import LOCK_KEY, Lease, LeaseTiming, LocationLease, locked
+from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming, LocationLease
+from clusterguard.policies.runs.lock import locked
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.policies.watching.audit import AuditTrail
 from clusterguard.stores import local

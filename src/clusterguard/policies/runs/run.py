@@ -20,7 +20,8 @@ from clusterguard.policies.copies.places import open_places, read_catalogs
 from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
-from clusterguard.policies.runs.lock import LOCK_KEY, locked
+from clusterguard.policies.runs.lease import LOCK_KEY
+from clusterguard.policies.runs.lock import locked
 from clusterguard.policies.runs.reseal import reseal_all
 from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.policies.runs.session import Session, new_run_id
