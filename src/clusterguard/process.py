@@ -270,9 +270,12 @@ class ProcessRecord:
         return bool(self.boot_id) and (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
 
     def ended(self) -> bool:
-        """Return whether a process of this machine has ended; one of another container cannot be looked at."""
-        elsewhere = bool(self.boot_id) and self.boot_id == _boot_id() and self.pid_namespace != _pid_namespace()
-        return not elsewhere and not self.alive()
+        """Return whether a process of this machine has certainly ended; one that is not shown to us may run."""
+        if self.boot_id and self.boot_id != _boot_id():
+            return True  # the machine was started anew
+        if self.boot_id and self.pid_namespace != _pid_namespace():
+            return False  # another container's
+        return not self.alive() and not _hidden(self.pid)
 
     def terminate(self) -> None:
         """Ask it to end, and return at once."""
@@ -330,6 +333,20 @@ def _pid_namespace() -> str:
     with contextlib.suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
     return ""
+
+
+def _hidden(pid: int) -> bool:
+    """Return whether some process has a number, and /proc does not show it to us (its mount option hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        try:
+            _started(pid)
+        except (OSError, psutil.Error):
+            return True
+    except (OSError, OverflowError):
+        pass
+    return False
 
 
 def _started(pid: int) -> float:

@@ -283,6 +283,23 @@ def test_a_number_counts_in_its_own_boot_and_namespace_alone(changes, visible, e
     assert (record.visible(), record.ended()) == (visible, ended)
 
 
+def test_a_process_that_proc_does_not_show_may_run(monkeypatch):
+    """Where /proc is mounted with hidepid, another user's process is there for kill alone."""
+    record = replace(ProcessRecord.of(os.getpid()), pid=1)
+
+    def hide(pid):
+        raise FileNotFoundError(f"/proc/{pid}/stat")
+
+    def refuse(pid, signal):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("clusterguard.process._started", hide)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert (record.alive(), record.ended()) == (False, False)
+    monkeypatch.setattr("clusterguard.process._started", lambda _: record.started + 1)
+    assert record.ended(), "it can be seen, and is another one"
+
+
 def test_another_containers_process_is_not_signalled():
     victim = subprocess.Popen(SLEEP)
     try:

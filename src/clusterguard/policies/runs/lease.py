@@ -137,7 +137,7 @@ class Lease:
         process = ProcessRecord(
             pid=self.pid, started=self.start_time, boot_id=self.boot_id, pid_namespace=self.pid_namespace
         )
-        return self.host == socket.gethostname() and process.visible() and not process.alive()
+        return self.host == socket.gethostname() and process.visible() and process.ended()
 
     def __str__(self) -> str:
         return f"run {self.holder} (process {self.pid} on {self.host})"
