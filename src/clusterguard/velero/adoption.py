@@ -1,4 +1,4 @@
-"""Backups that rest in a bucket and that a server does not know yet: the objects that make it know them.
+"""Adopting the backups of a bucket: the objects that make a server know them.
 
 A server does this itself once a minute ("backup sync"). What it keeps, drops and refuses is done likewise here:
 only phases that are final, no hooks, the name of the location as it is in this cluster.
@@ -6,15 +6,13 @@ only phases that are final, no hooks, the name of the location as it is in this 
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from clusterguard.errors import VeleroError
-from clusterguard.velero.layout import FORMAT_MAJOR, format_major
+from clusterguard.errors import BackupCorruptError, VeleroError
+from clusterguard.velero.layout import FORMAT_MAJOR, BackupFile, BackupLayout, format_major
 from clusterguard.velero.phases import BackupPhase
 from clusterguard.velero.resources import Backup, PodVolumeBackup, valid_label
+from clusterguard.velero.tarball import Limits, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["adopted", "read_documents", "to_volume_backup"]
 
-_LARGEST_DOCUMENT = 64 << 20  # bytes; etcd refuses objects above a few MiB, lists of volumes are a little longer
+_LIMITS = Limits(document_bytes=64 << 20)  # etcd refuses objects above a few MiB, lists of volumes are a little longer
 _BACKUP_UID = "velero.io/backup-uid"
 _LOCATION = "velero.io/storage-location"
 _FINAL = (BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED, BackupPhase.FAILED)
@@ -34,14 +32,14 @@ def read_documents(store: ObjectStore, name: str) -> tuple[Any, Sequence[Any]]:
 
     Raises:
         ObjectNotFoundError: The bucket has no such backup.
-        VeleroError: A document is damaged or absurdly long.
+        VeleroError: A document is damaged or too long.
     """
-    folder = f"backups/{name}"
-    document = _json(_read(store, f"{folder}/velero-backup.json"), f"{folder}/velero-backup.json")
-    key = f"{folder}/{name}-podvolumebackups.json.gz"
+    layout = BackupLayout(name)
+    document = _read(store, layout.key(BackupFile.METADATA), packed=False)
+    key = layout.key(BackupFile.POD_VOLUME_BACKUPS)
     if not any(info.key == key for info in store.list(key)):
         return document, ()  # backups without volumes before Velero 1.4 have none
-    return document, _json(_unpacked(_read(store, key), key), key) or ()
+    return document, _read(store, key, packed=True) or ()
 
 
 def adopted(document: object, *, name: str, namespace: str, location: str) -> Backup:
@@ -54,24 +52,30 @@ def adopted(document: object, *, name: str, namespace: str, location: str) -> Ba
         location: What the location is called in this cluster.
 
     Raises:
-        VeleroError: It is no backup, that of another name, one of a future format, or an unfinished one.
+        VeleroError: It is not a backup, has another name or a future format, or is unfinished.
     """
     if not isinstance(document, dict) or document.get("kind") != Backup.kind:
-        raise VeleroError(f"backups/{name}/velero-backup.json is no Backup", hint="verify the bucket")
+        raise VeleroError(
+            f"backups/{name}/velero-backup.json is not a Backup", code="not-a-backup", hint="verify the bucket"
+        )
     source = Backup.model_validate(document)
     if source.name != name:
         raise VeleroError(
             f"backups/{name}/velero-backup.json is that of backup {source.name!r}",
-            hint="somebody copied or renamed a part of the bucket; a backup cannot be renamed",
+            code="not-a-backup",
+            hint="a part of the bucket was copied or renamed; a backup cannot be renamed",
         )
     if (major := format_major(source.format_version)) is not None and major > FORMAT_MAJOR:
         raise VeleroError(
-            f"backup {name!r} is of format {source.format_version}, and {FORMAT_MAJOR}.x is what is understood here",
+            f"backup {name!r} has format {source.format_version}; this release reads {FORMAT_MAJOR}.x",
+            code="backup-format",
             hint="a newer Velero wrote it: restore it with a server and a clusterguard of that version",
         )
     if source.phase not in _FINAL:
         raise VeleroError(
-            f"the bucket has {source}: it is not finished", hint="its server may still write it; try again later"
+            f"{source} in the bucket is unfinished",
+            code="backup-unfinished",
+            hint="its server may still write it; try again later",
         )
     metadata = {
         "name": name,
@@ -102,29 +106,9 @@ def to_volume_backup(document: Mapping[str, Any], *, backup: Backup, location: s
     return PodVolumeBackup.model_validate({**document, **typed, "metadata": metadata, "spec": spec})
 
 
-def _read(store: ObjectStore, key: str) -> bytes:
-    with store.get(key) as reader:
-        data = bytearray()
-        while chunk := reader.read(1 << 20):
-            data += chunk
-            if len(data) > _LARGEST_DOCUMENT:
-                raise VeleroError(f"{key} is longer than {_LARGEST_DOCUMENT:,} bytes", hint="verify the bucket")
-    return bytes(data)
-
-
-def _unpacked(data: bytes, key: str) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
+def _read(store: ObjectStore, key: str, *, packed: bool) -> Any:  # noqa: ANN401 - any JSON
     try:
-        unpacked = unpacker.decompress(data, _LARGEST_DOCUMENT)
-    except zlib.error as error:
-        raise VeleroError(f"{key} is damaged: {error}", hint="verify the bucket") from error
-    if not unpacker.eof:
-        raise VeleroError(f"{key} is cut short, or unpacks to an absurd length", hint="verify the bucket")
-    return unpacked
-
-
-def _json(data: bytes, key: str) -> Any:  # noqa: ANN401 - any JSON
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise VeleroError(f"{key} is no JSON: {error}", hint="verify the bucket") from error
+        with store.get(key) as stream:
+            return read_document(stream, limits=_LIMITS, packed=packed)
+    except BackupCorruptError as error:
+        raise VeleroError(f"{key}: {error.message}", code="backup-damaged", hint="verify the bucket") from error

@@ -1,8 +1,8 @@
-"""Is this backup whole, intact and complete? Asked of the bucket alone; no cluster and no Velero server is needed.
+"""Is a backup whole, intact and complete? Decided from the bucket alone, without a cluster or a Velero server.
 
 Velero says ``Completed`` when it has written its files. Whether they can be read back, agree with each other and
 hold what was asked for is asked here, in one pass over each file. What Velero itself wrote down as failed, skipped
-or doubtful is told with the object's name.
+or doubtful is reported with the object's name.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def verify_backup(
         progress: Told the bytes read.
 
     Raises:
-        ConfigError: No backup can have that name.
+        ConfigError: The name is not valid.
         ObjectNotFoundError: There is no such backup.
         StoreError: The store cannot be read; whether the backup is intact is not known.
     """
@@ -86,7 +86,7 @@ def objects_in_backup(
     This is the form that inventories keep objects in.
 
     Raises:
-        ConfigError: No backup can have that name.
+        ConfigError: The name is not valid.
         ObjectNotFoundError: There is no such backup, or it has no tarball.
         BackupCorruptError: The tarball is not intact, which may be seen only after the last object.
         StoreError: The store cannot be read.
@@ -135,7 +135,7 @@ def as_inventory(
         backup = read_backup(stream, limits)
         taken = backup.started
         if taken is None:
-            raise BackupCorruptError("it does not tell when the backup was begun")
+            raise BackupCorruptError("it does not say when the backup began")
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
     for ref, data in objects_in_backup(store, name, limits=limits):
@@ -171,7 +171,7 @@ class _Reading:
         self._progress = progress
         self._sizes = {one.key: one.size for one in store.list(layout.folder)}
         if not self._sizes:
-            raise ObjectNotFoundError(f"{store.url}: there is no backup {layout.name!r}", hint=_others(store))
+            raise ObjectNotFoundError(f"{store.url}: no backup {layout.name!r}", hint=_others(store))
         self._digests: dict[str, ObjectDigest] = {}
         self._done = 0
 
@@ -181,8 +181,8 @@ class _Reading:
         inspection, uids, problem = self._tarball(with_uids=with_uids)
         needed = repositories(documents)
         missing = [key for key in needed if not self._exists(key)]
-        self._hash_the_rest()
-        self._tell(finished=True)
+        self._hash_unread_files()
+        self._report_progress(finished=True)
         return Evidence(
             layout=self._layout,
             sizes=self._sizes,
@@ -205,7 +205,7 @@ class _Reading:
         except (BackupCorruptError, ObjectCorruptError) as error:
             return Unreadable(error.message)
         except ObjectNotFoundError:
-            return Unreadable("it was listed, and is gone")
+            return Unreadable("it was deleted while it was read")
 
     def _tarball(self, *, with_uids: bool) -> tuple[Inspection, dict[ObjectRef, str], str]:
         inspection = Inspection(limits=self._limits)
@@ -228,13 +228,13 @@ class _Reading:
             return False
         return True
 
-    def _hash_the_rest(self) -> None:
+    def _hash_unread_files(self) -> None:
         for key in self._sizes.keys() - self._digests.keys() if self._hashing else ():
             try:
                 with self._opened(key):
                     pass
             except ObjectNotFoundError:
-                continue  # it is gone since it was listed, which the comparison tells
+                continue  # it was deleted since it was listed, which the comparison finds
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[ByteReader]:
@@ -253,25 +253,25 @@ class _Reading:
 
     def _count(self, size: int) -> None:
         self._done += size
-        self._tell()
+        self._report_progress()
 
-    def _tell(self, *, finished: bool = False) -> None:
+    def _report_progress(self, *, finished: bool = False) -> None:
         task, total = f"verifying {self._layout.name}", sum(self._sizes.values())
         self._progress(Progress(task=task, done=self._done, total=total, unit="bytes", finished=finished))
 
 
 class _Metered:
-    """Passes a stream on and tells how much of it."""
+    """Passes a stream on and counts its bytes."""
 
-    __slots__ = ("_stream", "_tell")
+    __slots__ = ("_on_read", "_stream")
 
-    def __init__(self, stream: ByteReader, tell: Callable[[int], None]) -> None:
+    def __init__(self, stream: ByteReader, on_read: Callable[[int], None]) -> None:
         self._stream = stream
-        self._tell = tell
+        self._on_read = on_read
 
     def read(self, size: int = 1 << 20, /) -> bytes:
         data = self._stream.read(size)
-        self._tell(len(data))
+        self._on_read(len(data))
         return data
 
 
@@ -288,7 +288,7 @@ def _naming(store: ObjectStore, key: str) -> Iterator[None]:
 def _others(store: ObjectStore) -> str:
     names = sorted({one.key.removeprefix(BACKUPS).partition("/")[0] for one in store.list(BACKUPS)})
     shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")  # noqa: PLR2004 - what fits into a line or two
-    return f"there are {shown}" if names else "there is none at all: is the store opened at the location's prefix?"
+    return f"there are {shown}" if names else "no backup at all: is the store opened at the location's prefix?"
 
 
 def _in_scope(ref: ObjectRef, scope: Scope) -> bool:

@@ -260,7 +260,7 @@ def _compare_counts(backup: Backup, messages: Sequence[Message]) -> tuple[list[E
     for severity, counted in (("error", backup.errors), ("warning", backup.warnings)):
         if counted == told[severity]:
             continue
-        detail = f"Velero counted {count_of(counted, severity)}, and tells of {told[severity]}"
+        detail = f"Velero counted {count_of(counted, severity)}, and lists {told[severity]}"
         late = backup.item_operations_failed if severity == "error" else 0
         if told[severity] < counted <= told[severity] + late:
             explained.append(Explanation("errors of operations", backup.name, detail))
@@ -407,7 +407,7 @@ def _stored(inspection: Inspection) -> dict[str, tuple[str, Collection[str]]]:
     """Return resource and names of what is in a tarball, by kind with its group."""
     found = {}
     for resource, names in inspection.names().items():
-        # Where no object of a resource could be read its kind is unknown, and "paths" tells why.
+        # Where no object of a resource could be read its kind is unknown, and the check "paths" says why.
         group, kind = inspection.kinds.get(resource, (resource.partition(".")[2], resource))
         found[f"{kind}.{group}" if group else kind] = (resource, names)
     return found

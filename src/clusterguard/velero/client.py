@@ -1,4 +1,4 @@
-"""`VeleroClient`: everything a Velero server can be asked for, and an honest answer to what came of it."""
+"""`VeleroClient`: backups, restores and schedules of a Velero server, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ServerStatus:
 
     Attributes:
         version: Such as ``v1.18.3``.
-        plugins: What it can reach and do.
+        plugins: For object stores, snapshots and the like.
         seconds: How long the answer took.
     """
 
@@ -107,7 +107,7 @@ class ServerStatus:
 
 
 class VeleroClient:
-    """Speaks to the Velero server of one cluster, through its custom resources.
+    """A client of one cluster's Velero server, which is reached through its custom resources.
 
         velero = VeleroClient(api=cluster.api)
         backup = velero.back_up("nightly", BackupOptions(included_namespaces=("shop",)))
@@ -121,7 +121,7 @@ class VeleroClient:
         insecure: Trust any certificate of the bucket's server.
         request_seconds: How long the server may take to answer what it answers at once when it lives.
         silence_seconds: How long a backup or restore may not move before the server is asked whether it lives.
-        progress: Told how far backups and restores are.
+        progress: Called with the progress of backups and restores.
         clock: Seconds that only grow.
         now: The time, for names.
     """
@@ -222,7 +222,7 @@ class VeleroClient:
         """Return a backup that the server knows.
 
         Raises:
-            ResourceNotFoundError: There is none; one that a bucket has may not be known yet: see `adopt`.
+            ResourceNotFoundError: There is no such backup; one in a bucket may not be known yet: see `adopt`.
         """
         return self.objects.get(Backup, name)
 
@@ -298,7 +298,7 @@ class VeleroClient:
         return replace(template, labels={**template.labels, _SCHEDULE_NAME: schedule})
 
     def adopt(self, name: str, *, store: ObjectStore, location: str = "") -> Backup:
-        """Make the server know a backup that rests in its bucket, now instead of at its next look.
+        """Make the server know a backup in its bucket now, instead of at its next look.
 
         A server looks into the bucket once a minute, and for the first time before its location is validated, so
         a new one takes a minute to see a backup. This creates the same objects that it would create then:
@@ -346,7 +346,7 @@ class VeleroClient:
     def delete_backup(self, name: str, *, timeout_seconds: float = 600) -> None:
         """Delete a backup with all that the bucket and the providers of snapshots have of it, and its restores.
 
-        Deleting the Backup object (``kubectl delete backup``) is no way to do that: the server creates it again
+        Deleting the Backup object (``kubectl delete backup``) does not do that: the server creates it again
         from what the bucket has.
 
         Raises:
@@ -380,7 +380,6 @@ class VeleroClient:
                 what=f"backup {name} to be deleted",
             ),
             timeout_seconds=timeout_seconds,
-            moving=lambda: False,
             last_seen=lambda: str(last),
         )
         # The request goes with the backup: then it was never seen as processed.
@@ -404,7 +403,7 @@ class VeleroClient:
         """Return a restore that the server knows.
 
         Raises:
-            ResourceNotFoundError: There is none.
+            ResourceNotFoundError: It does not exist.
         """
         return self.objects.get(Restore, name)
 
@@ -502,7 +501,6 @@ class VeleroClient:
                 what=f"restore {name} to be deleted",
             ),
             timeout_seconds=timeout_seconds,
-            moving=lambda: False,
             last_seen=lambda: "it waits for the server to remove its files",
         )
 
@@ -516,7 +514,7 @@ class VeleroClient:
         """Return a schedule.
 
         Raises:
-            ResourceNotFoundError: There is none.
+            ResourceNotFoundError: It does not exist.
         """
         return self.objects.get(Schedule, name)
 
@@ -586,7 +584,7 @@ class VeleroClient:
         return seen
 
     def pause_schedule(self, name: str) -> Schedule:
-        """Let a schedule make no backups.
+        """Stop a schedule from making backups.
 
         Raises:
             ResourceNotFoundError: There is no such schedule.
@@ -594,11 +592,7 @@ class VeleroClient:
         return self.objects.patch(Schedule, name, {"spec": {"paused": True}})
 
     def unpause_schedule(self, name: str) -> Schedule:
-        """Let a schedule make backups again.
-
-        Raises:
-            ResourceNotFoundError: There is no such schedule.
-        """
+        """Let a schedule make backups again; raises as `pause_schedule` does."""
         return self.objects.patch(Schedule, name, {"spec": {"paused": False}})
 
     def delete_schedule(self, name: str) -> None:
@@ -622,7 +616,7 @@ class VeleroClient:
             timeout_seconds: How long to wait.
 
         Raises:
-            WaitTimeoutError: It did not end in time; the last phase and progress are told.
+            WaitTimeoutError: It did not end in time; the error has the last phase and progress.
             VeleroUnavailableError: It does not move, and the server does not answer.
             VeleroError: It was deleted meanwhile.
         """
@@ -652,8 +646,8 @@ class VeleroClient:
         wait: Callable[..., object],
         *,
         timeout_seconds: float,
-        moving: Callable[[], bool],
         last_seen: Callable[[], str],
+        moving: Callable[[], bool] = lambda: False,
     ) -> None:
         """Wait in spells; after one in which nothing moved, make sure that the server lives."""
         deadline = self._clock() + timeout_seconds
@@ -667,7 +661,7 @@ class VeleroClient:
                         error.what,
                         seconds=timeout_seconds,
                         last_seen=last_seen(),
-                        hint="it goes on without us; clusterguard velero status tells whether the server lives",
+                        hint="it continues on the server; clusterguard velero status says whether that is running",
                     ) from error
                 if not moving():
                     self._require_server(error.what, last_seen())
@@ -691,7 +685,7 @@ class VeleroClient:
     def outcome(
         self, run: Backup | Restore, *, tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED
     ) -> BackupOutcome | RestoreOutcome:
-        """Judge a backup or a restore in its last phase by everything that Velero tells about it.
+        """Judge a backup or a restore in its last phase by everything that Velero recorded about it.
 
         What cannot be read is a finding, not an error.
 
@@ -701,10 +695,9 @@ class VeleroClient:
         """
         of_backup = isinstance(run, Backup)
         ran, missing = run.phase.has_contents, list[str]()
-        results = DownloadKind.BACKUP_RESULTS if of_backup else DownloadKind.RESTORE_RESULTS
         counted = run.warnings or run.errors or (of_backup and run.phase == BackupPhase.PARTIALLY_FAILED)
         read_results = counted and (ran or of_backup)
-        messages = parse_results(self._evidence(results, run.name, missing)) if read_results else ()
+        messages = parse_results(self._evidence(_kind(run, "Results"), run.name, missing)) if read_results else ()
         if isinstance(run, Backup):
             volumes = self._volumes({_BACKUP_NAME: valid_label(run.name)}, PodVolumeBackup, DataUpload)
             return judge_backup(run, messages=messages, volumes=volumes, missing_evidence=missing, tolerate=tolerate)
@@ -738,22 +731,19 @@ class VeleroClient:
             WaitTimeoutError: The server does not answer.
             StoreUnavailableError: The bucket did not answer, or the file ended early.
         """
-        return self._downloads.text(_kind(run, DownloadKind.BACKUP_LOG, DownloadKind.RESTORE_LOG), run.name)
+        return self._downloads.text(_kind(run, "Log"), run.name)
 
     def results(self, run: Backup | Restore) -> Any:  # noqa: ANN401 - JSON as Velero wrote it
         """Return the results file: errors and warnings; as `logs` otherwise."""
-        kind = _kind(run, DownloadKind.BACKUP_RESULTS, DownloadKind.RESTORE_RESULTS)
-        return self._downloads.document(kind, run.name)
+        return self._downloads.document(_kind(run, "Results"), run.name)
 
     def resource_list(self, run: Backup | Restore) -> Any:  # noqa: ANN401 - JSON as Velero wrote it
         """Return the resource list: entries by ``apps/v1/Deployment``; as `logs` otherwise."""
-        kind = _kind(run, DownloadKind.BACKUP_RESOURCE_LIST, DownloadKind.RESTORE_RESOURCE_LIST)
-        return self._downloads.document(kind, run.name)
+        return self._downloads.document(_kind(run, "ResourceList"), run.name)
 
     def volume_infos(self, run: Backup | Restore) -> Any:  # noqa: ANN401 - JSON as Velero wrote it
         """Return what became of each volume; as `logs` otherwise."""
-        kind = _kind(run, DownloadKind.BACKUP_VOLUME_INFOS, DownloadKind.RESTORE_VOLUME_INFO)
-        return self._downloads.document(kind, run.name)
+        return self._downloads.document(_volume_infos(run), run.name)
 
     def contents(self, backup: str) -> AbstractContextManager[IO[bytes]]:
         """Open the tarball of a backup, as gzip, for reading once; as `logs` otherwise."""
@@ -761,13 +751,13 @@ class VeleroClient:
 
     def describe(self, run: Backup | Restore) -> Description:
         """Return everything worth knowing about a backup or restore; what cannot be read is said to be so."""
-        if isinstance(run, Backup):
-            outcome = self.outcome(run)
-            infos = self._described(DownloadKind.BACKUP_VOLUME_INFOS, run) if run.phase.has_contents else None
-            items = self._described(DownloadKind.BACKUP_RESOURCE_LIST, run) if run.phase.has_contents else None
-            return describe_backup(outcome, resource_list=items, volume_infos=infos)
         judged = self.outcome(run)
-        infos = self._described(DownloadKind.RESTORE_VOLUME_INFO, run) if judged.items else None
+        if isinstance(judged, BackupOutcome):
+            has_files = run.phase.has_contents
+            items = self._described(DownloadKind.BACKUP_RESOURCE_LIST, run) if has_files else None
+            infos = self._described(_volume_infos(run), run) if has_files else None
+            return describe_backup(judged, resource_list=items, volume_infos=infos)
+        infos = self._described(_volume_infos(run), run) if judged.items else None
         return describe_restore(judged, volume_infos=infos)
 
     def _described(self, kind: DownloadKind, run: Backup | Restore) -> object:
@@ -784,12 +774,16 @@ def _why(run: Backup | Restore) -> str:
     return "; ".join(run.validation_errors) or run.failure_reason or counted
 
 
-def _kind(run: Backup | Restore, of_backup: DownloadKind, of_restore: DownloadKind) -> DownloadKind:
-    return of_backup if isinstance(run, Backup) else of_restore
+def _kind(run: Backup | Restore, file: str) -> DownloadKind:
+    return DownloadKind(f"{run.kind}{file}")
+
+
+def _volume_infos(run: Backup | Restore) -> DownloadKind:
+    return _kind(run, "VolumeInfos" if isinstance(run, Backup) else "VolumeInfo")
 
 
 def _require_same(there: Backup, wanted: Backup) -> None:
-    """Return when the backup that is there is the one that rests in the bucket."""
+    """Make sure that the backup that the server knows is the one in the bucket."""
     if (there.started, there.storage_location) != (wanted.started, wanted.storage_location):
         raise VeleroError(
             f"the server knows another backup {there.name}: begun {there.started} in {there.storage_location}, "

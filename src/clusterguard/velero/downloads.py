@@ -1,6 +1,6 @@
 """Files of backups and restores, as the server gives them out: through a DownloadRequest and a signed URL.
 
-The URL leads to the bucket itself, so what is read is what rests there, and it needs no credentials of ours. It is
+The URL leads to the bucket itself, so what is read is what is stored there, and no credentials are needed. It is
 never part of a message: who has it has the file.
 """
 
@@ -113,7 +113,7 @@ class Downloads:
                 yield line.rstrip("\n")
 
     def document(self, kind: DownloadKind, name: str) -> Any:  # noqa: ANN401 - any JSON
-        """Return a file that holds JSON; as `open` otherwise.
+        """Return a JSON file; as `open` otherwise.
 
         Raises:
             StoreError: It holds none, or half a gigabyte of it.
@@ -130,7 +130,7 @@ class Downloads:
             raise StoreError(f"{kind.what} of {name} is not JSON: {error}", hint="verify the bucket") from error
 
     def _location_of(self, kind: DownloadKind, name: str) -> BackupStorageLocation:
-        """Return where the file rests; also finds out what a request would wait for in vain."""
+        """Return the file's location; fails early where a request would never be answered."""
         backup_name = self.objects.get(Restore, name).backup_name if kind.of_restore else name
         backup = self.objects.get(Backup, backup_name)
         if not backup.storage_location:
@@ -222,7 +222,7 @@ def _opened(url: str, *, what: str, tls: ssl.SSLContext | None) -> Iterator[urll
                 headers={"Accept-Encoding": "identity", "User-Agent": "clusterguard"},
             )
         except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(error, where) from error
+            raise _connection_error(error, where) from error
         try:
             if response.status != HTTPStatus.OK:
                 raise _refused(response, where)
@@ -263,7 +263,7 @@ def _pool(url: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
     return urllib3.PoolManager(**settings)
 
 
-def _unreachable(error: Exception, where: str) -> StoreError:
+def _connection_error(error: Exception, where: str) -> StoreError:
     cause = _root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(

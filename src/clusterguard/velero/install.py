@@ -1,7 +1,7 @@
 """Installing, upgrading and removing Velero.
 
 What to install is what ``velero install`` of the toolchain's own Velero renders, so it is never behind or ahead of
-it; only how it reaches the cluster is ours: definitions first, server-side apply (an upgrade is the same again), and
+it; only how it is applied is our own: definitions first, server-side apply (an upgrade is the same again), and
 removal of exactly what was made.
 """
 
@@ -116,7 +116,7 @@ class InstallOptions:
         if self.volume_snapshots and not self.provider:
             yield "volume snapshots need their provider"
         if self.bucket and not self.plugins and self.replicas:
-            yield "a location needs the plugin that reaches it: Velero has none built in"
+            yield "a location needs its plugin: Velero has none built in"
         if self.replicas not in {0, 1}:
             yield f"{self.replicas} replicas: two servers in one namespace disturb each other"
 
@@ -170,7 +170,7 @@ def render(options: InstallOptions, *, velero: Path) -> Sequence[Json]:
         items = orjson.loads(said.stdout)["items"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ToolchainError(
-            f"{velero.name} install --dry-run printed no list of objects", hint="is it Velero's program?"
+            f"{velero.name} install --dry-run did not print a list of objects", hint="is this Velero's program?"
         ) from error
     return [_adjusted(_cleaned(item), options) for item in items]
 
@@ -338,14 +338,14 @@ def uninstall(
 
     Restores and volume transfers hold finalizers, which only a running server takes off; it removes the logs and
     results of restores from the bucket then. Where none answers, or it takes longer than the grace, the finalizers
-    of these objects are taken off here, and the result tells which.
+    of these objects are taken off here, and listed in the result.
 
     Args:
         api: The cluster.
         namespace: Where the server works.
         grace_seconds: How long a running server may take for its finalizers.
         timeout_seconds: How long the API server may take to delete everything.
-        dry_run: Only tell what would be removed.
+        dry_run: Only list what would be removed.
         progress: Told of what is being removed.
 
     Raises:

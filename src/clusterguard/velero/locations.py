@@ -52,7 +52,7 @@ class LocationSpec:
     Attributes:
         bucket: The bucket; it must exist.
         prefix: The part of it that is Velero's alone.
-        provider: The plugin that reaches it.
+        provider: The plugin for it.
         config: The plugin's settings, such as ``region``, ``s3Url``, ``s3ForcePathStyle``, ``publicUrl``.
         credentials: Text of a credentials file, kept in a Secret of the location's own; None for those of the
             server, or of ``credential``.
@@ -134,7 +134,7 @@ class Locations:
         """Return one, by default the default one.
 
         Raises:
-            ResourceNotFoundError: There is none of that name, or none is the default.
+            ResourceNotFoundError: It does not exist, or no location is the default one.
         """
         if name:
             return self.objects.get(BackupStorageLocation, name)
@@ -205,7 +205,7 @@ class Locations:
     def validate(self, location: BackupStorageLocation, *, timeout_seconds: float = 60) -> BackupStorageLocation:
         """Make Velero look at a location now, and return what it found.
 
-        The time of the last look is removed, since it is what tells that there was a new one. The server notices that
+        The time of the last look is removed, because its return shows that there was a new one. The server notices that
         within ten seconds. It looks at once when the spec changes; that is used for locations of our making only, since
         the spec of any other may belong to whatever deploys it (GitOps). There one field is changed in a way that means
         nothing (how often to look), and put back afterwards.
@@ -225,7 +225,7 @@ class Locations:
         try:
             self._await_look(location, timeout_seconds=timeout_seconds)
         finally:
-            with suppress(ResourceNotFoundError):  # it was deleted meanwhile, which is told as well
+            with suppress(ResourceNotFoundError):  # it was deleted meanwhile, which is an error as well
                 self._set_frequency(location, before)
         return self._await_look(location, timeout_seconds=timeout_seconds)
 
@@ -265,7 +265,7 @@ class Locations:
         return self.objects.patch(BackupStorageLocation, name, {"spec": {"accessMode": mode}})
 
     def delete(self, name: str) -> Sequence[str]:
-        """Delete a location with the Backup objects that rest in it; the bucket keeps everything.
+        """Delete a location with its Backup objects; the bucket keeps everything.
 
         A Backup object without its location is of no use, and Velero's own command line deletes both.
 
@@ -321,7 +321,7 @@ class Locations:
             there = None
         if there is not None and not _made_by_us(there):
             raise ConflictError(
-                f"there is a Secret {name} already, in namespace {self.objects.namespace}, and not of our making",
+                f"there is a Secret {name} in namespace {self.objects.namespace} that clusterguard did not create",
                 hint="name it as the location's credential, or choose another name for the location",
             )
         api.apply(
@@ -335,7 +335,7 @@ class Locations:
         )
 
     def _delete_secret(self, location: BackupStorageLocation) -> bool:
-        """Delete the Secret that was made for a location; one that somebody else made stays."""
+        """Delete the Secret that was made for a location; one that was made by others stays."""
         name, api = secret_name(location.name), self.objects.api
         if location.credential is None or location.credential[0] != name:
             return False

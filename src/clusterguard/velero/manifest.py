@@ -1,9 +1,9 @@
-"""Digest manifests: what the bytes of a backup were when it was made, written down where Velero does not write.
+"""Digest manifests: what the bytes of a backup were when it was made, recorded where Velero does not write.
 
-Velero stores no checksum and no signature of a backup, so whoever can write to the bucket can change what will
-be restored, and nobody would see a bit that rots. A manifest records size and SHA-256 of every object of a
-backup; compared later, it finds what was changed, lost or added. It must rest elsewhere than under Velero's own
-prefix: Velero calls a location with folders it does not know unavailable, and whoever can change the backup could
+Velero stores no checksum and no signature of a backup, so anyone who can write to the bucket can change what will
+be restored, and a rotten bit goes unnoticed. A manifest records size and SHA-256 of every object of a
+backup; compared later, it finds what was changed, lost or added. It must be stored outside Velero's own
+prefix: Velero calls a location with folders it does not know unavailable, and anyone who can change the backup could
 change the manifest, too.
 """
 
@@ -138,7 +138,7 @@ class HashingReader:
         return data
 
     def finish(self) -> ObjectDigest:
-        """Read what nobody has read yet, and return the digest of all."""
+        """Read the rest, and return the digest of all bytes."""
         while self.read():
             pass
         return ObjectDigest(self._size, self._hash.hexdigest())
@@ -201,7 +201,7 @@ def load_manifest(store: ObjectStore, backup: str) -> DigestManifest:
 def _digests(store: ObjectStore, layout: BackupLayout, progress: ProgressSink) -> dict[str, ObjectDigest]:
     found = list(store.list(layout.folder))
     if not found:
-        raise ObjectNotFoundError(f"{store.url}: there is no backup {layout.name!r}")
+        raise ObjectNotFoundError(f"{store.url}: no backup {layout.name!r}")
     task, total, done = f"recording the digests of {layout.name}", sum(one.size for one in found), 0
     objects = {}
     for one in found:

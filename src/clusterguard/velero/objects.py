@@ -108,7 +108,7 @@ class VeleroObjects:
         """Return an object.
 
         Raises:
-            ResourceNotFoundError: There is none.
+            ResourceNotFoundError: It does not exist.
             VeleroNotInstalledError: The cluster does not know the kind.
         """
         found = self.find(kind, name)
@@ -165,12 +165,12 @@ class VeleroObjects:
         """Change some fields of an object (merge patch; null removes one).
 
         Raises:
-            ResourceNotFoundError: There is none.
+            ResourceNotFoundError: It does not exist.
         """
         return kind.model_validate(self.api.patch(resource_of(kind), name, self.namespace, patch=patch))
 
     def delete(self, old: VeleroObject) -> None:
-        """Delete this very object, not a later one of the same name; one that is gone already is no error."""
+        """Delete this very object, not a later one of the same name; one that is already deleted is not an error."""
         try:
             self.api.delete(resource_of(type(old)), old.name, self.namespace, uid=old.uid or None)
         except (ResourceNotFoundError, ConflictError):

@@ -1,4 +1,4 @@
-"""What a backup or a restore really came to: findings, decided from evidence alone.
+"""The outcome of a backup or a restore: findings, decided from evidence alone.
 
 Velero calls a restore ``Completed`` when objects were left as they were because they exist, when nothing was in
 the backup, and when volumes are still being filled. Here each of these is a finding with a name, and whoever asks says
@@ -133,7 +133,7 @@ _UNDECIDED: Final = "see why it could not be read, and judge it again: clustergu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to; nothing found means success.
+    """The outcome of a run; no findings mean success.
 
     Attributes:
         name: Of the backup or restore.
@@ -187,7 +187,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupOutcome(Outcome):
-    """What a backup came to.
+    """The outcome of a backup.
 
     Attributes:
         backup: In its last state.
@@ -212,7 +212,7 @@ class BackupOutcome(Outcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOutcome(Outcome):
-    """What a restore came to.
+    """The outcome of a restore.
 
     Attributes:
         restore: In its last state.
@@ -322,7 +322,7 @@ def judge_backup(
         yield from _phase_findings(backup)
         yield from _message_findings(backup, messages)
         if backup.phase in {BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED} and not backup.progress.done:
-            yield OutcomeFinding(rule=Rule.NOTHING_BACKED_UP, detail="no object is in it; do its filters match any?")
+            yield OutcomeFinding(rule=Rule.NOTHING_BACKED_UP, detail="it has no objects; do its filters match any?")
         elif backup.phase == BackupPhase.COMPLETED and backup.progress.done < backup.progress.total:
             detail = f"{backup.progress.done:,} of {backup.progress.total:,} objects are in it"
             yield OutcomeFinding(rule=Rule.ITEMS_LEFT_OUT, detail=detail)
@@ -345,7 +345,7 @@ def judge_restore(
     def found() -> Iterator[OutcomeFinding]:
         yield from _phase_findings(restore)
         yield from _message_findings(restore, messages)
-        yield from _item_findings(items, told=messages)
+        yield from _item_findings(items, messages=messages)
         if restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}:
             yield from _nothing_restored(restore, items, sure=not missing_evidence)
         yield from _common_findings(restore, volumes, missing_evidence)
@@ -382,10 +382,10 @@ def _phase_findings(run: Backup | Restore) -> Iterator[OutcomeFinding]:
 def _message_findings(run: Backup | Restore, messages: Sequence[Message]) -> Iterator[OutcomeFinding]:
     for message in messages:
         yield _message_finding(message)
-    told = Counter(message.severity for message in messages)
+    listed = Counter(message.severity for message in messages)
     for severity, counted, rule in (("error", run.errors, Rule.ERROR), ("warning", run.warnings, Rule.WARNING)):
-        if counted > told[severity]:
-            detail = f"{counted - told[severity]} more {severity}(s) are counted than listed; see the log"
+        if counted > listed[severity]:
+            detail = f"{counted - listed[severity]} more {severity}(s) are counted than listed; see the log"
             yield OutcomeFinding(rule=rule, detail=detail)
 
 
@@ -406,14 +406,16 @@ def _message_finding(message: Message) -> OutcomeFinding:
     return OutcomeFinding(rule=rule, detail=f"{where}{message.text}")
 
 
-def _item_findings(items: Sequence[RestoredItem], *, told: Sequence[Message]) -> Iterator[OutcomeFinding]:
-    """Yield the objects that a resource list calls failed, less those that a message tells of already."""
-    told_of = {
-        (match["kind"], message.namespace, match["name"]) for message in told if (match := _EXISTS.search(message.text))
+def _item_findings(items: Sequence[RestoredItem], *, messages: Sequence[Message]) -> Iterator[OutcomeFinding]:
+    """Yield the objects that a resource list calls failed, less those that a message is about."""
+    reported = {
+        (match["kind"], message.namespace, match["name"])
+        for message in messages
+        if (match := _EXISTS.search(message.text))
     }
     for item in items:
         ref = item.ref
-        if item.action == "failed" and (ref.kind, ref.namespace, ref.name) not in told_of:
+        if item.action == "failed" and (ref.kind, ref.namespace, ref.name) not in reported:
             yield OutcomeFinding(rule=Rule.ITEM_FAILED, detail="the restore's resource list says failed", ref=ref)
 
 

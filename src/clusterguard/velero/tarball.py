@@ -1,6 +1,6 @@
 """Reads a backup's tarball as a stream, in bounded memory, and never unpacks anything to disk.
 
-What a backup holds comes from a bucket, and whoever can write there could have written anything: a member may
+What a backup holds comes from a bucket, and anyone who can write there could have written anything: a member may
 be a link, lead out of its folder, or unpack to a petabyte. Everything that Velero never writes is refused, and
 every size has a limit.
 
@@ -335,7 +335,7 @@ def _require_end(source: Iterator[bytes], rest: bytes) -> None:
 
 
 def _shown(path: str) -> str:
-    # Names come from whoever wrote the bucket, and end in somebody's terminal.
+    # Names are untrusted input, and are printed on a terminal.
     short = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
     return short if short.isprintable() else repr(short)
 
@@ -544,7 +544,7 @@ _TWICE = "it is stored more than once under the same path"
 _MISSING_COPY = {
     _PLAIN: "it has no copy in its preferred version",
     _PREFERRED: "it has no copy outside the folder of its version, which is the one that restores read",
-    0: "it is stored only in a version that the server did not prefer; restores read it only if told so",
+    0: "it is stored only in a version that the server did not prefer; restores read it only when configured to",
 }
 # Groups of Kubernetes itself whose plurals follow the rule; kinds of other groups may have any plural.
 _OWN_GROUPS = frozenset(

@@ -34,11 +34,11 @@ def far(run: Run) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """Looks at each state of one run: tells progress, and remembers the last.
+    """Looks at each state of one run: reports progress, and remembers the last.
 
     Attributes:
         run: The last state seen.
-        sink: Told of progress.
+        sink: Called with the progress.
         moved: Whether anything changed since `still` was last asked.
     """
 
@@ -53,26 +53,26 @@ class Follower:
             VeleroError: The object was deleted, or is another one of the same name.
         """
         if seen is None or (self.run.uid and seen.uid != self.run.uid):
-            self._tell(finished=True)
+            self._report(finished=True)
             raise VeleroError(
                 f"{self.run} was deleted while it was waited for",
                 hint="its outcome cannot be known; backups expire, and deleting a backup deletes its restores",
             )
         self.moved = self.moved or seen.metadata.get("resourceVersion") != self.run.metadata.get("resourceVersion")
         self.run = seen
-        self._tell(finished=seen.phase.final)
+        self._report(finished=seen.phase.final)
         return seen.phase.final
 
     def give_up(self) -> None:
-        """End the progress that was told so far."""
-        self._tell(finished=True)
+        """End the progress reported so far."""
+        self._report(finished=True)
 
     def still(self) -> bool:
         """Return whether nothing changed since this was last asked."""
         still, self.moved = not self.moved, False
         return still
 
-    def _tell(self, *, finished: bool) -> None:
+    def _report(self, *, finished: bool) -> None:
         progress = self.run.progress
         self.sink(
             Progress(

@@ -101,5 +101,5 @@ def test_what_is_missing_or_damaged_is_an_error():
         inventory(builder=builder)
     builder = BackupBuilder()
     builder.status["startTimestamp"] = None
-    with pytest.raises(BackupCorruptError, match=r"velero-backup.json: it does not tell when the backup was begun"):
+    with pytest.raises(BackupCorruptError, match=r"velero-backup.json: it does not say when the backup began"):
         inventory(builder=builder)

@@ -233,7 +233,7 @@ def test_an_object_in_a_version_of_no_preference_alone_is_found(builder):
     builder.members = [member for member in builder.members if member[0] not in {CONFIG_MAP, SECOND_COPY}]
     other = thing("ConfigMap", "settings", api_version="v2")
     builder.members.append(("resources/configmaps/v2/namespaces/shop/settings.json", json.dumps(other).encode()))
-    detail = "it is stored only in a version that the server did not prefer; restores read it only if told so"
+    detail = "it is stored only in a version that the server did not prefer; restores read it only when configured to"
     assert ("both copies", "configmaps shop/settings", detail) in told(verify(builder))
 
 
@@ -404,7 +404,7 @@ def test_messages_that_are_counted_and_not_told_are_found(builder, counts):
 def test_messages_that_are_told_and_not_counted_are_found(builder):
     builder.documents[RESULTS]["warnings"] = {"velero": ["low"]}
     report = verify(builder, policy=BucketPolicy(tolerate_warnings=("*",)))
-    assert told(report) == [("errors and warnings", NAME, "Velero counted 0 warnings, and tells of 1")]
+    assert told(report) == [("errors and warnings", NAME, "Velero counted 0 warnings, and lists 1")]
 
 
 def test_errors_of_operations_are_counted_later(builder):
