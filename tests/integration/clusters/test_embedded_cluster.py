@@ -32,7 +32,7 @@ from clusterguard.errors import (
     ToolchainError,
     WaitTimeoutError,
 )
-from clusterguard.etcd.gateway import EtcdGateway
+from clusterguard.etcd.member import EtcdMember
 from clusterguard.toolchain import Toolchain
 
 pytestmark = pytest.mark.programs
@@ -143,10 +143,10 @@ def test_nobody_gets_in_without_a_certificate(shared_cluster, tmp_path):
 def test_etcd_lets_nobody_in_without_a_certificate_of_its_own_authority(shared_cluster):
     pki = shared_cluster.folder / "pki"
     etcd = shared_cluster.etcd
-    assert EtcdGateway(etcd, etcd.endpoints[0]).status().revision > 0
+    assert EtcdMember(etcd, etcd.endpoints[0]).status().revision > 0
     for cert, key in ((None, None), (pki / "admin.crt", pki / "admin.key")):
         with pytest.raises(EtcdAuthError):
-            EtcdGateway(replace(etcd, cert=cert, key=key), etcd.endpoints[0]).status()
+            EtcdMember(replace(etcd, cert=cert, key=key), etcd.endpoints[0]).status()
 
 
 def test_it_listens_on_loopback_alone(shared_cluster):
