@@ -17,6 +17,7 @@ from clusterguard.errors import (
     ClusterGuardError,
     ConfigError,
     EtcdError,
+    EtcdUnavailableError,
     ObjectCorruptError,
     ObjectExistsError,
     ObjectNotFoundError,
@@ -362,7 +363,7 @@ class EtcdSnapshotter:
                 except EtcdError as error:
                     failures.append(error)
             if not candidates:
-                raise failures[0]
+                raise _none_answered(failures)
             # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
             status, member = max(candidates, key=lambda pair: (not pair[0].is_learner, pair[0].revision))
             require_supported("etcd", status.version, where=status.endpoint, reads_only=True)
@@ -477,6 +478,15 @@ class EtcdSnapshotter:
         if self._access is None:
             raise ConfigError("no etcd to save from", hint="name its endpoint and certificates")
         return self._access
+
+
+def _none_answered(failures: list[EtcdError]) -> EtcdError:
+    """Return one error for all members: a refusal says more than no answer does."""
+    error = next((each for each in failures if not isinstance(each, EtcdUnavailableError)), failures[0])
+    if len(failures) == 1:
+        return error
+    message = "; ".join(each.message for each in failures)
+    return type(error)(message, hint=error.hint, code=error.code)
 
 
 def _describe(

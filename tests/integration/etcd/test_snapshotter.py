@@ -207,6 +207,16 @@ def test_a_chosen_member_is_not_replaced_by_another(plain, local):
     assert keys(local) == []
 
 
+def test_where_no_member_can_be_saved_from_each_is_named_and_a_refusal_counts_more(secured, local):
+    dead = secured.endpoint.replace(str(secured.port), str(free_port()))
+    access = replace(secured.access, endpoints=(dead, secured.endpoint), cert=None, key=None)
+    with pytest.raises(EtcdAuthError) as raised:
+        EtcdSnapshotter(store=local, access=access).save("s")
+    assert dead in raised.value.message
+    assert secured.endpoint in raised.value.message
+    assert "certificate" in raised.value.hint
+
+
 def test_without_any_endpoint_there_is_a_word_for_it(local):
     with pytest.raises(ConfigError, match="list of endpoints is empty"):
         EtcdSnapshotter(store=local, access=EtcdAccess(endpoints=())).save("s")
