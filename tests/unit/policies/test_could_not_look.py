@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType, SimpleNamespace
@@ -154,6 +156,30 @@ def test_a_look_that_succeeds_forgets_the_one_that_did_not(wanted, places):
     working(places[0], "get")
     verify_due(session)
     assert (entry_of(session).unread, entry_of(session).verified) == ("", NOW)
+
+
+@pytest.mark.parametrize("what", ["etcd/etcd-001.json", "etcd/etcd-001.db.zst.age"])
+@pytest.mark.parametrize("times", [1, 2, 9])
+def test_bytes_that_changed_on_their_way_are_no_damage(wanted, places, what, times):
+    """A wire that flips bits flips others the next time; a disk gives the same wrong ones."""
+    add_backup(places[0], "etcd-001", age=DAY)
+    session = session_of(wanted, places)
+    real, left = places[0].root.get, [times]
+
+    @contextmanager
+    def flipping(key):
+        with real(key) as reader:
+            if key == what and left[0]:
+                left[0] -= 1
+                data = bytearray(reader.read())
+                data[left[0]] ^= 0x80
+                yield io.BytesIO(data)
+            else:
+                yield reader
+
+    places[0].root.get = flipping
+    verify_due(session)
+    assert (entry_of(session).problem, outcomes(session)) == ("", ["warning"])
 
 
 def test_a_record_of_a_later_release_is_no_damage(wanted, places):

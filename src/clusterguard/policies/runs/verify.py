@@ -13,6 +13,7 @@ from clusterguard.errors import (
     ObjectCorruptError,
     ObjectNotFoundError,
     SnapshotError,
+    StoreUnavailableError,
 )
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.places import RECORD, objects_of, read_record
@@ -164,6 +165,22 @@ def opens(seal: Seal, entry: BackupEntry) -> bool:
 
 
 def _checked(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
+    """Look at a copy, and again where it seems damaged: a bad wire or memory changes other bytes the next time."""
+    first = _look(depth, look)
+    if first.state != "damaged":
+        return first
+    again = _look(depth, look)
+    # What is told of opened contents may name a file that was made for one look.
+    if again.state == "unknown" or (again.state == "damaged" and (again.detail == first.detail or depth == "contents")):
+        return again
+    error = StoreUnavailableError(
+        f"two looks told different things: {first.detail}; and then: {again.detail}",
+        hint="look for what changes bytes on their way: a proxy, the network, memory",
+    )
+    return CopyCheck(state="unknown", depth=depth, detail=error.message, error=error)
+
+
+def _look(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
     """Tell what is wrong with the copy from what is wrong with the way to it."""
     try:
         intact, seen = look()
