@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
@@ -115,3 +116,7 @@ class Nightly:
 
 def bucket_of(server, prefix):
     return f"s3://{BUCKET}/{prefix}?endpoint={server.endpoint}&pathStyle=true&region=us-east-1"
+
+
+def names_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
