@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -31,7 +31,6 @@ from pydantic import (
 )
 
 from clusterguard.velero.layout import plural_of
-from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.phases import (
     BackupPhase,
     LocationPhase,
@@ -40,6 +39,9 @@ from clusterguard.velero.phases import (
     SchedulePhase,
     TransferPhase,
 )
+
+if TYPE_CHECKING:
+    from clusterguard.velero.options import BackupOptions, RestoreOptions
 
 __all__ = [
     "Backup",
@@ -203,6 +205,8 @@ class Backup(_Run):
     @property
     def options(self) -> BackupOptions:
         """What was requested, with the server's defaults filled in once it began."""
+        from clusterguard.velero.options import BackupOptions  # reading a bucket does without
+
         return BackupOptions.from_spec(self.spec, labels=self.labels, annotations=self.annotations)
 
     @property
@@ -228,6 +232,8 @@ class Restore(_Run):
     @property
     def options(self) -> RestoreOptions:
         """What was requested; once it began, the kinds that Velero never restores are among the excluded ones."""
+        from clusterguard.velero.options import RestoreOptions
+
         return RestoreOptions.from_spec(self.spec, labels=self.labels, annotations=self.annotations)
 
 
@@ -249,6 +255,8 @@ class Schedule(VeleroObject):
     @property
     def options(self) -> BackupOptions:
         """What its backups are requested with."""
+        from clusterguard.velero.options import BackupOptions
+
         labels = self.template_labels or self.labels
         return BackupOptions.from_spec(self.template, labels=labels, annotations=self.annotations)
 
