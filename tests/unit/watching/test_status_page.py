@@ -14,6 +14,7 @@ from rich.console import Console
 from watched import DAY, DUE, NOW, a_policy, all_well, catalog, entry, nightly, proof_of, run_of, status
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
+from clusterguard.model.catalog import Leftover
 from clusterguard.model.policy import EtcdSource, Location, Proof
 from clusterguard.model.policy_status import age_in_words, size_in_words
 from clusterguard.policies.watching.page import render_page, write_page
@@ -172,6 +173,15 @@ def test_the_page_says_what_there_is():
     ):
         assert words in page.text
     assert page.attributes.count(("i", "class", "missed")) == 3 + 1  # and one in the legend
+
+
+def test_screen_and_page_say_what_could_not_be_read_and_what_broke_off():
+    half = Leftover(source="etcd", name="etcd-20261120T020000Z", keys=("x.db",), size=5 << 20, modified=NOW)
+    far = catalog("far", *nightly(unread="503 Slow Down"), leftovers=(half,))
+    found = status({**all_well(), "far": far})
+    for text in (shown(found), render_page(found)):
+        assert "503 Slow Down" in text
+        assert "5.0 MiB" in text
 
 
 def test_the_page_of_a_policy_that_is_well():
