@@ -8,9 +8,12 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from policy_nights import names_in
 
 pytestmark = pytest.mark.programs
+
+
+def names_in(folder):
+    return [str(path) for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
