@@ -39,7 +39,7 @@ class JsonGateway:
     Args:
         access: Certificates; its endpoints are not used.
         endpoint: The member's client URL.
-        timeout_seconds: For connecting, and for the whole answer, unless the call is one that takes longer.
+        timeout_seconds: For connecting, and for the whole answer.
         clock: Seconds, monotonic.
     """
 
@@ -86,12 +86,9 @@ class JsonGateway:
             EtcdUnavailableError: Nobody answers there in time.
             ConfigError: A certificate file cannot be read.
         """
-        self._client.timeout = self._timeout_seconds * call.patience
         headers = {"Authorization": token} if token else {}
         try:
-            answer = self._client.post(
-                self._client.get_url(call.path), json=to_json(request), headers=headers, allow_redirects=False
-            )
+            answer = self._client.post(self._client.get_url(call.path), json=to_json(request), headers=headers)
         except (exceptions.ConnectionTimeoutError, exceptions.ConnectionFailedError) as error:
             raise EtcdUnavailableError(f"{self._endpoint}: {error}") from error
         except exceptions.Etcd3Exception as error:
@@ -109,7 +106,7 @@ class JsonGateway:
 
     def _bound(self, response: requests.Response, **_: object) -> None:
         """Read the answer within limits, in the place of requests, which has none for the whole of it."""
-        deadline = self._clock() + self._timeout_seconds  # from the first byte on, the call's own time is over
+        deadline = self._clock() + self._timeout_seconds
         body = BoundedBody(response.raw, deadline=deadline, most_bytes=_LARGEST_ANSWER, clock=self._clock)
         content = body.readall()
         response.raw.release_conn()

@@ -34,7 +34,6 @@ _BUFFER_BYTES = 512 * 1024
 _PREFIX = 5  # of each message: whether it is compressed, and its length
 _LARGEST_ANSWER = 4 * 1024 * 1024  # what gRPC's own clients take
 _HTTP_OK = 200
-_HTTP_UNAVAILABLE = frozenset({429, 502, 503, 504})  # as gRPC has it (doc/http-grpc-status-mapping.md)
 # TLS 1.3 tells of a refused certificate only after the handshake, in a send or receive error that names it.
 _TLS_ERRORS = frozenset({35, 53, 54, 58, 59, 60, 66, 77, 80, 83, 90, 91})
 # What libcurl says where HTTP/1 answers, and its codes where that answer was lost: such a server closes the connection
@@ -64,8 +63,7 @@ class GrpcChannel:
     Args:
         access: Certificates; its endpoints are not used.
         endpoint: The member's client URL.
-        timeout_seconds: For a call and its whole answer, unless it is one that takes longer; the stream has its own
-            limit.
+        timeout_seconds: For a whole call and its answer; the stream has limits of its own.
         clock: Seconds, monotonic.
     """
 
@@ -108,7 +106,7 @@ class GrpcChannel:
 
         transfer = _Transfer(self._endpoint, take, hint=self._hint, clock=self._clock)
         self._prepare(call.method, encode(call.request, request), token)
-        self._curl.setopt(pycurl.TIMEOUT_MS, int(self._timeout_seconds * call.patience * 1000))
+        self._curl.setopt(pycurl.TIMEOUT_MS, int(self._timeout_seconds * 1000))
         transfer.run(self._curl)
         if len(answer) < _PREFIX or answer[0] or int.from_bytes(answer[1:_PREFIX], "big") != len(answer) - _PREFIX:
             raise BrokenAnswerError(f"it is not one whole message: {len(answer)} bytes")
@@ -229,8 +227,6 @@ class _Transfer:
             raise RpcError(code, unquote(self._headers.get("grpc-message", "")))
         if http_status == _HTTP_OK and self._speaks_grpc():
             raise EtcdUnavailableError(f"{self._endpoint}: the answer ended without a gRPC status", hint=self._hint)
-        if http_status in _HTTP_UNAVAILABLE:
-            raise EtcdUnavailableError(f"{self._endpoint}: HTTP {http_status} from a proxy on the way", hint=self._hint)
         raise NotGrpcError(f"{self._endpoint}: HTTP {http_status}, not gRPC", hint=self._hint)
 
     def _speaks_grpc(self) -> bool:

@@ -66,14 +66,12 @@ class Call:
         path: The gateway's, below ``/v3/``.
         request: Its fields.
         response: Likewise.
-        patience: How many times as long as others it may take.
     """
 
     method: str
     path: str
     request: Shape
     response: Shape
-    patience: int = 1
 
 
 _HEADER: Final = Field(1, {"cluster_id": Field(1, "uint"), "member_id": Field(2, "uint"), "revision": Field(3, "int")})
@@ -107,7 +105,6 @@ HASH_KV: Final = Call(
         "compact_revision": Field(3, "int"),
         "hash_revision": Field(4, "int"),
     },
-    patience=12,  # the member reads all that it has: about a second for half a gigabyte
 )
 ALARM: Final = Call(
     method="/etcdserverpb.Maintenance/Alarm",

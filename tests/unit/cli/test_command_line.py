@@ -304,19 +304,6 @@ def test_a_restore_asks_first(cli, tmp_path, monkeypatch):
     assert "warning: alarm NOSPACE came back" in err
 
 
-def test_ctrl_c_during_a_restore_says_how_to_go_on(cli, tmp_path, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
-    monkeypatch.setattr(Asked, "restore", interrupted)
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text("{}")
-    code, _, err = cli("etcd", "restore", "x", "--store", tmp_path, "--cluster", f"kubeconfig:{kubeconfig}", "--yes")
-    assert code == 130
-    assert "clusterguard etcd recover" in err
-
-
 class Asked:
     restored = False
 

@@ -14,7 +14,7 @@ from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import EtcdAuthError, EtcdError, EtcdUnavailableError
 from clusterguard.etcd import rpc
 from clusterguard.etcd.gateway import JsonGateway
-from clusterguard.etcd.grpc import GrpcChannel, NotGrpcError
+from clusterguard.etcd.grpc import GrpcChannel
 from clusterguard.etcd.member import EtcdMember
 from clusterguard.etcd.rpc import BrokenAnswerError, RpcError
 
@@ -120,22 +120,6 @@ def test_what_is_no_answer_is_told(served, answer):
         ask(endpoint)
     with pytest.raises(EtcdError, match="cannot be read"):
         EtcdMember(EtcdAccess(endpoints=(endpoint,)), endpoint).status()
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"), [("503", EtcdUnavailableError), ("502", EtcdUnavailableError), ("404", NotGrpcError)]
-)
-def test_a_page_of_a_proxy_is_no_answer(served, status, kind):
-    page = frame(HEADERS, header(":status", status) + header("content-type", "text/html"), flags=END_HEADERS)
-    with pytest.raises(kind, match=status):
-        ask(served([HELLO, page, frame(DATA, b"<html>", flags=END_STREAM)]))
-
-
-def test_a_hash_may_take_longer_than_others(served):
-    pieces = [HELLO, BEGIN, frame(DATA, message(b"\x0a\x02\x08\x07\x10\x05")), end(grpc_status="0")]
-    assert ask(served(pieces, every=0.3), seconds=0.5, call=rpc.HASH_KV)["hash"] == 5
-    with pytest.raises(EtcdUnavailableError, match="timed out"):
-        ask(served(pieces, every=0.3), seconds=0.5, call=rpc.ALARM)
 
 
 def test_a_refusal_comes_with_its_code_and_words(served):

@@ -6,6 +6,7 @@ import hashlib
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from clusterguard.errors import RunInProgressError
 from clusterguard.model.policy import EtcdSource, Location, Policy, Verification
 from clusterguard.model.retention import RetentionPolicy
 from clusterguard.model.snapshot import Snapshot
@@ -29,6 +30,18 @@ class Gone:
         raise self.error
 
     put = get = stat = list = delete = _fail
+
+
+class LostInTheMiddle:
+    """A lease that is held for some looks, and then is another run's."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def require(self, location=""):
+        self.looks -= 1
+        if self.looks < 0:
+            raise RunInProgressError("another run took over", code="lease-lost")
 
 
 def policy(*locations, copies=None, **options):

@@ -11,7 +11,7 @@ import pyrage
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_worlds import NOW, Killed, Mortal, Saving, add_backup, places_of, policy, put, session_of
+from policy_worlds import NOW, Killed, LostInTheMiddle, Mortal, Saving, add_backup, places_of, policy, put, session_of
 
 from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
 from clusterguard.model.policy import EtcdSource, VeleroSource
@@ -395,3 +395,13 @@ def test_a_save_that_fails_and_cannot_be_undone_tells_why_it_failed(tmp_path):
     store.delete = lambda _: raising(StoreError("no permission to delete"))
     with pytest.raises(StoreUnavailableError, match="503"), EtcdSnapshotter(store=store)._removed_on_failure("a.db"):
         raise StoreUnavailableError("503")
+
+
+def test_whoever_is_overtaken_removes_no_further_object_of_one(wanted, places):
+    for suffix in (".db.zst", ".db.zst.age"):
+        put(places[0].root, f"etcd/{BROKEN}{suffix}", b"half")
+    session = session_of(wanted, places)
+    session.lock = LostInTheMiddle(looks=2)
+    with pytest.raises(RunInProgressError):
+        retain(session)
+    assert len(keys_of(places[0], "etcd/")) == 1

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from policy_worlds import NOW, add_backup, data_of, places_of, policy, put, seen, session_of
+from policy_worlds import NOW, LostInTheMiddle, add_backup, data_of, places_of, policy, put, seen, session_of
 
 from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
 from clusterguard.model.policy import Verification
@@ -194,6 +194,15 @@ def test_a_lease_that_cannot_be_confirmed_keeps_what_is_there_and_the_run_goes_o
     assert "ok" not in {step.outcome for step in session.steps}
 
 
+def test_whoever_is_overtaken_between_record_and_bytes_leaves_the_bytes(wanted, places):
+    fill(places, 1, 2, 3, 4)
+    session = verified(session_of(wanted, places))
+    session.lock = LostInTheMiddle(looks=1)
+    with pytest.raises(RunInProgressError):
+        retain(session)
+    assert [info.key for info in places[0].root.list("etcd/etcd-004")] == ["etcd/etcd-004.db.zst.age"]
+
+
 def test_nothing_missing_is_nothing_done(wanted, places):
     fill(places, 1, 2, 3)
     session = session_of(wanted, places)
@@ -261,6 +270,17 @@ def test_one_that_cannot_be_removed_does_not_keep_the_others(wanted, places):
         ("delete", "etcd-004", "here", "ok"),
     ]
     assert {entry.name for entry in session.catalogs["here"].entries.values()} >= {"etcd-005"}
+
+
+def test_bytes_stay_as_long_as_their_record_does(wanted, places):
+    fill(places, *range(1, 5))
+    session = verified(session_of(wanted, places))
+    root, delete = places[0].root, places[0].root.delete
+    root.delete = lambda key: None if key.endswith(".json") else delete(key)
+    retain(session)
+    assert [step.code for step in session.steps] == ["record-not-deleted", ""]
+    assert len(list(root.list("etcd/etcd-004"))) == 2
+    assert "etcd/etcd-004" in session.catalogs["here"].entries
 
 
 class Locking(MemoryStore):

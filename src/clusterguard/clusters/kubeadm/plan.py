@@ -362,7 +362,7 @@ class Recipe:
         stubborn = int(self.timeouts.stubborn / float(_POLL))
         gone = (
             f'{listing}; n=0; while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; n=$((n + 1)); '
-            f"if test $n -ge {stubborn}; then for id in $ids; do {self.runtime.kill}; done; fi; done; true"
+            f"if test $n -ge {stubborn}; then for id in $ids; do {self.runtime.kill}; done; fi; done"
         )
         commands.append(
             Command(

@@ -9,7 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, RunInProgressError, SnapshotCorruptError
+from clusterguard.errors import (
+    ClusterGuardError,
+    ObjectNotFoundError,
+    RunInProgressError,
+    SnapshotCorruptError,
+    StoreError,
+)
 from clusterguard.model.catalog import entry_key
 from clusterguard.model.retention import RetentionPlan, StoredBackup, plan_retention
 from clusterguard.policies.copies.places import RECORD, objects_of, read_record
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from clusterguard.model.policy import Policy
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session
+    from clusterguard.stores.base import ObjectStore
 
 __all__ = ["PlannedLeftover", "PlannedRetention", "clock_problem", "plan_for", "plan_retention_of", "retain"]
 
@@ -164,7 +171,9 @@ def _remove(planned: PlannedRetention, session: Session) -> None:
     for each in planned.leftovers:
         if each.removed:
             said = Task(size=each.leftover.size, detail=each.reason)
-            _remove_one(planned, each.leftover.name, said, partial(_delete_leftover, place, each.leftover), session)
+            _remove_one(
+                planned, each.leftover.name, said, partial(_delete_leftover, place, each.leftover, session), session
+            )
 
 
 def _remove_one(
@@ -195,21 +204,40 @@ def _delete(place: Place, entry: BackupEntry, session: Session) -> None:
     except (ObjectNotFoundError, SnapshotCorruptError):
         keys = [info.key for info in store.list(f"{entry.name}.")]
     store.delete(f"{entry.name}{RECORD}")
+    _require_gone(store, f"{entry.name}{RECORD}")
     session.forget(place, [entry.key])
+    _delete_objects(place, store, keys, session)
+
+
+def _require_gone(store: ObjectStore, record: str) -> None:
+    """Make sure that a record is gone: as long as it is listed, its bytes must stay.
+
+    Raises:
+        StoreError: It is still there, whatever the store said.
+    """
+    with suppress(ObjectNotFoundError):
+        store.stat(record)
+        raise StoreError(
+            f"{store.url}: {record} is still there, although its deletion succeeded",
+            hint="its bytes were kept; check what stores it, such as a cache or a proxy in front of it",
+            code="record-not-deleted",
+        )
+
+
+def _delete_objects(place: Place, store: ObjectStore, keys: Iterable[str], session: Session) -> None:
     for key in keys:
+        session.require_lease(place)  # this run may have stood still since the last look
         store.delete(key)
 
 
-def _delete_leftover(place: Place, leftover: Leftover) -> None:
+def _delete_leftover(place: Place, leftover: Leftover, session: Session) -> None:
     """Remove what no record names, after one more look at whether there is none."""
     try:
         named = objects_of(read_record(place.root, f"{entry_key(leftover.source, leftover.name)}{RECORD}"))
     except ObjectNotFoundError:
         named = {}
-    store = place.of_source(leftover.source)
-    for key in leftover.keys:
-        if key not in named:
-            store.delete(key)
+    unnamed = [key for key in leftover.keys if key not in named]
+    _delete_objects(place, place.of_source(leftover.source), unnamed, session)
 
 
 def _planned_leftovers(place: Place, source: str, session: Session) -> tuple[PlannedLeftover, ...]:
