@@ -22,6 +22,7 @@ pytest_plugins = ["pytester"]
 # Files that are one unit of work: apart, the first would only wait for each other, since a machine has one Velero
 # server at a time (it wants port 8080), and each worker with one of the others would start the shared cluster anew.
 TOGETHER = (
+    ("tests/faults/",),
     ("tests/integration/velero", "tests/integration/deploy/test_on_an_api_server.py"),
     (
         "tests/integration/clusters/test_embedded_cluster.py",
@@ -33,9 +34,10 @@ TOGETHER = (
 # What takes longest begins first, so that no worker is left alone with it at the end.
 LONGEST = (
     *TOGETHER[0],
+    *TOGETHER[1],
     "tests/e2e/",
     "tests/integration/policies/",
-    *TOGETHER[1],
+    *TOGETHER[2],
     "tests/integration/etcd/",
     "tests/integration/cli/",
 )
