@@ -298,7 +298,8 @@ class _Restore:
             self._go_back(error)
         if self._reached is _Reached.BUILDING:
             self._throw_away()
-        if isinstance(error, ClusterGuardError) and not isinstance(error, UnsupportedVersionError):
+        # These two say by themselves what they mean; after the first, what serves may be another run's.
+        if isinstance(error, ClusterGuardError) and not isinstance(error, (RestoreError, UnsupportedVersionError)):
             raise RestoreError(
                 f"{error.message}\nNothing was touched: the cluster serves as before.",
                 rolled_back=True,

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.errors import ClusterError, EtcdUnavailableError, ProgramError, ProvisioningError, RestoreError
+from clusterguard.errors import (
+    ClusterError,
+    EtcdUnavailableError,
+    ProgramError,
+    ProvisioningError,
+    RestoreError,
+    UnsupportedVersionError,
+)
 from clusterguard.etcd import restore as module
 from clusterguard.etcd.restore import BLIND_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
 from clusterguard.model.snapshot import Snapshot
@@ -176,6 +183,21 @@ def test_a_failure_before_the_stop_touches_nothing(step):
     assert raised.value.hint == "look at it"
     built = ["discard"] if step == "prepare" else []
     assert control_plane.calls == [*STEPS[: STEPS.index(step) + 1], *built]
+
+
+@pytest.mark.parametrize("step", ["check", "prepare"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RestoreError("another run has changed cp-1", rolled_back=False, code="restore-taken-over"),
+        UnsupportedVersionError("cp-1 runs etcd 3.3.1"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_what_says_by_itself_what_it_means_is_not_told_as_anything_else(step, error):
+    with pytest.raises(type(error)) as raised:
+        restored(ControlPlane(fail=step, error=error))
+    assert raised.value is error
 
 
 def test_ctrl_c_while_preparing_discards_what_was_built_and_stays_ctrl_c():
