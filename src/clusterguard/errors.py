@@ -24,6 +24,7 @@
     │   ├── ResourceNotFoundError         no such object, or no such kind in this cluster
     │   ├── ConflictError                 the object changed meanwhile, or exists already
     │   ├── ForbiddenError                this user may not do that
+    │   ├── ClusterLockedError            another run breaks things in the cluster right now
     │   └── NotAllowedError               a destructive step on a cluster that nobody allowed
     ├── SnapshotError
     │   ├── SnapshotIncompleteError       the stream ended early; nothing was stored
@@ -63,6 +64,7 @@ __all__ = [
     "ChecksumMismatchError",
     "ClusterError",
     "ClusterGuardError",
+    "ClusterLockedError",
     "ClusterUnreachableError",
     "ConfigError",
     "ConflictError",
@@ -246,6 +248,10 @@ class ConflictError(ClusterError):
 
 class ForbiddenError(ClusterError):
     """The API server does not let this user do that, or an admission plugin refuses the object."""
+
+
+class ClusterLockedError(ClusterError):
+    """Another run breaks things in the cluster right now, or has taken its lock over (code ``cluster-lock-lost``)."""
 
 
 class NotAllowedError(ClusterError):

@@ -60,6 +60,7 @@ def up(
 
 def _embedded_up(name: str, *, api_port: int | None) -> None:
     from clusterguard.clusters import EmbeddedCluster
+    from clusterguard.clusters.opening import context_of
     from clusterguard.terminal import out, progress_sink
 
     with progress_sink() as progress:
@@ -67,6 +68,7 @@ def _embedded_up(name: str, *, api_port: int | None) -> None:
     out.print(
         f"{name} is up: Kubernetes {cluster.api.server_version()}\n"
         f"  export KUBECONFIG={cluster.kubeconfig}\n"
+        f"Drills on it: --drill-cluster embedded:{name} --drill-allow-context {context_of(f'embedded:{name}')}\n"
         "Its pods are simulated: they are scheduled and get a status, but no container runs.",
         markup=False,
         soft_wrap=True,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from datetime import timedelta
+from clusterguard.cli.options import LockTimeoutOption, duration_of
 
+if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillResult
     from clusterguard.drills.stored import StoredBackups
 
@@ -38,7 +39,11 @@ def run(
     cluster: _Cluster = "embedded",
     allow_context: Annotated[
         list[str] | None,
-        typer.Option("--allow-context", help="Glob of kubeconfig contexts that drills may destroy in."),
+        typer.Option(
+            "--allow-context",
+            help="Glob of contexts that drills may destroy in, beside clusters that this run creates: kind-NAME of "
+            "kind:NAME, clusterguard-NAME of embedded:NAME, the path of kubeconfig:PATH.",
+        ),
     ] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
@@ -60,6 +65,7 @@ def run(
         bool,
         typer.Option("--omit-restore", help="Leave the restore out: a drill that stays green proves nothing."),
     ] = False,
+    lock_timeout: LockTimeoutOption = "",
     longest_wait: Annotated[
         str, typer.Option(help="Cap on the timeout of every check, such as 10s.", metavar="DURATION")
     ] = "",
@@ -74,7 +80,8 @@ def run(
         allowed_contexts=tuple(allow_context or ()),
         kubeconfig=kubeconfig,
         node_shell=node_shell,
-        longest_wait=_duration(longest_wait),
+        lock_timeout=duration_of(lock_timeout, "--lock-timeout") or timedelta(0),
+        longest_wait=duration_of(longest_wait, "--longest-wait"),
         keep=keep,
         omit_restore=omit_restore,
         evidence=evidence,
@@ -111,16 +118,6 @@ def _stored_backups() -> StoredBackups:
     from clusterguard.policies.copies.stored import PolicyBackups
 
     return PolicyBackups(environ=os.environ)
-
-
-def _duration(text: str) -> timedelta | None:
-    from clusterguard.errors import ConfigError
-    from clusterguard.model.durations import parse_duration
-
-    try:
-        return parse_duration(text) if text else None
-    except ValueError as error:
-        raise ConfigError(f"--longest-wait: {error}") from error
 
 
 def _get_programs(drills: list[Drill], cluster: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,15 +18,17 @@ from clusterguard.cli.options import (
     EndpointsOption,
     KeyOption,
     KubeconfigOption,
+    LockTimeoutOption,
     PasswordFileOption,
     ScratchOption,
     StoreOption,
     UserOption,
+    duration_of,
     etcd_access,
     opened,
     with_options,
 )
-from clusterguard.errors import ConfigError
+from clusterguard.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +209,7 @@ def restore(
         str, typer.Option(help="Restore into this directory of the node instead of the live one.", metavar="PATH")
     ] = "",
     scratch: ScratchOption = None,
+    lock_timeout: LockTimeoutOption = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print every command in order, and touch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     *,
@@ -221,6 +225,7 @@ def restore(
     def told(step: RestoreStep) -> None:
         out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
 
+    wait = duration_of(lock_timeout, "--lock-timeout") or timedelta(0)
     # No bars here: they and the steps would write over each other.
     with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
         target = _reached(named, reach, stack, data_dir=data_dir)
@@ -236,6 +241,7 @@ def restore(
                 markup=False,
             )
             typer.confirm("Restore?", abort=True, err=True)
+        stack.enter_context(_locked(target, wait))
         try:
             result = snapshotter.restore(name, target, watch=told)
         except KeyboardInterrupt:
@@ -285,6 +291,31 @@ def _reached(cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str
             )
         reached.control_plane = reached.control_plane.into(data_dir)
     return reached
+
+
+@contextmanager
+def _locked(cluster: Cluster, wait: timedelta) -> Iterator[None]:
+    """Hold the cluster's lock, where it can be had at all: what is broken must stay restorable."""
+    from clusterguard.clusters.lock import lock_cluster
+    from clusterguard.errors import ClusterUnreachableError, ForbiddenError
+    from clusterguard.terminal import err
+
+    def warn(text: str) -> None:
+        err.print(text, style="yellow", markup=False, soft_wrap=True)
+
+    try:
+        lock = lock_cluster(cluster.api, what="clusterguard etcd restore", wait_seconds=wait.total_seconds(), tell=warn)
+    except (ClusterUnreachableError, ForbiddenError) as error:
+        warn(f"warning: other runs are not kept out of the cluster: {error.message}")
+        yield
+        return
+    try:
+        yield
+    finally:
+        try:
+            lock.release()
+        except ClusterError as error:
+            warn(f"warning: {error.message}")
 
 
 @contextmanager

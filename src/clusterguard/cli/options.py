@@ -16,6 +16,7 @@ from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.model.progress import ProgressSink
@@ -27,10 +28,12 @@ __all__ = [
     "EndpointsOption",
     "KeyOption",
     "KubeconfigOption",
+    "LockTimeoutOption",
     "PasswordFileOption",
     "ScratchOption",
     "StoreOption",
     "UserOption",
+    "duration_of",
     "etcd_access",
     "opened",
     "with_options",
@@ -69,6 +72,30 @@ ScratchOption = Annotated[
         metavar="DIR",
     ),
 ]
+
+
+LockTimeoutOption = Annotated[
+    str,
+    typer.Option(
+        "--lock-timeout",
+        help="Wait so long for another run that is at work in a cluster, such as 30m.",
+        metavar="DURATION",
+    ),
+]
+
+
+def duration_of(text: str, option: str) -> timedelta | None:
+    """Return how long an option's text means, or None for an empty one.
+
+    Raises:
+        ConfigError: It is no duration.
+    """
+    from clusterguard.model.durations import parse_duration
+
+    try:
+        return parse_duration(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from error
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

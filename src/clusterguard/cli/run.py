@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clusterguard.cli.options import ScratchOption
+from clusterguard.cli.options import ScratchOption, duration_of
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -156,12 +156,8 @@ def _read(path: Path) -> Policy:
 
 
 def _seconds(text: str) -> float:
-    from clusterguard.model.durations import parse_duration
-
-    try:
-        return parse_duration(text).total_seconds() if text else 0
-    except ValueError as error:
-        raise ConfigError(f"--wait: {error}") from error
+    wait = duration_of(text, "--wait")
+    return wait.total_seconds() if wait else 0
 
 
 def _parts(wanted: list[str] | None, known: tuple[Part, ...]) -> list[Part]:

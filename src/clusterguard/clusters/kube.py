@@ -707,6 +707,7 @@ class KubeClient:
         grace_seconds: int | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
         uid: str | None = None,
+        resource_version: str | None = None,
     ) -> None:
         """Delete an object; it may linger until its finalizers and grace period are over.
 
@@ -717,16 +718,18 @@ class KubeClient:
             grace_seconds: 0 removes a pod at once; None leaves it to the object.
             propagation: What happens to the objects it owns.
             uid: Delete only this very object, not a later one of the same name.
+            resource_version: Delete it only as it was then, if nobody has changed it since.
 
         Raises:
             ResourceNotFoundError: There is no such object.
-            ConflictError: It has another uid.
+            ConflictError: It has another uid or version.
         """
         options: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {key: value for key, value in wanted.items() if value is not None}:
+            options["preconditions"] = preconditions
         self.request("DELETE", resource.path(namespace, name), body=options)
 
     def _target(self, manifest: Json, namespace: str | None) -> tuple[ApiResource, str, str | None]:

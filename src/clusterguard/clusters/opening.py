@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.embedded import EmbeddedCluster
 from clusterguard.clusters.existing import ExistingCluster
 from clusterguard.clusters.kind import KindCluster
-from clusterguard.errors import ConfigError
+from clusterguard.errors import ConfigError, NotAllowedError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.clusters.node_shell import NodeShell
     from clusterguard.toolchain import Toolchain
 
-__all__ = ["existing_cluster", "open_cluster"]
+__all__ = ["CREATED", "context_of", "existing_cluster", "open_cluster", "require_allowed"]
+
+CREATED = ("embedded", "kind")
+"""Words for clusters that whoever opens them creates; any other word names one that is there already."""
 
 
 def open_cluster(
@@ -69,6 +73,34 @@ def open_cluster(
             )
 
 
+def context_of(word: str) -> str:
+    """Return the name that a cluster is allowed by: that of its context, or the path of a ``kubeconfig:``."""
+    provider, _, name = word.partition(":")
+    return {"embedded": f"clusterguard-{name}", "kind": f"kind-{name}"}.get(provider, name)
+
+
+def require_allowed(word: str, allowed: Iterable[str]) -> None:
+    """Refuse to break anything in a cluster that was there before and that nobody allowed by name.
+
+    This is the one rule for whatever destroys: drills, and the fixtures of the pytest plugin.
+
+    Args:
+        word: As of `open_cluster`.
+        allowed: Globs of the contexts that may be destroyed in, from whoever runs it.
+
+    Raises:
+        NotAllowedError: It was not; nothing was touched.
+    """
+    name = context_of(word)
+    if word in CREATED or any(fnmatchcase(name, glob) for glob in allowed):
+        return
+    raise NotAllowedError(
+        f"{word} was not created by this run, and nobody allowed to destroy in it; nothing was touched",
+        fields={"cluster": word, "context": name},
+        hint=f"if you mean it: --drill-allow-context '{name}' with pytest, --allow-context '{name}' elsewhere",
+    )
+
+
 @contextmanager
 def existing_cluster(
     word: str,
@@ -89,7 +121,7 @@ def existing_cluster(
         ConfigError: The word names no cluster, or a throwaway one.
         ClusterError: There is no such cluster.
     """
-    if word in ("embedded", "kind"):
+    if word in CREATED:
         raise ConfigError(
             f"{word} means a new throwaway cluster, and there is nothing in it",
             hint=f"clusterguard cluster up NAME --provider {word}, then {word}:NAME",

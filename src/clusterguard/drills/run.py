@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.capabilities import KeptOnRequest
+from clusterguard.clusters.lock import ClusterLock, lock_cluster
 from clusterguard.clusters.node_shell import open_node_shell
-from clusterguard.clusters.opening import open_cluster
+from clusterguard.clusters.opening import CREATED, open_cluster, require_allowed
 from clusterguard.drills import schema
+from clusterguard.drills.events import Note
 from clusterguard.drills.storages import Storages
-from clusterguard.errors import ClusterGuardError, DrillError, NotAllowedError
+from clusterguard.errors import ClusterGuardError, DrillError
 from clusterguard.etcd.snapshotter import EtcdSnapshotter
 from clusterguard.model.inventory import Scope
 from clusterguard.model.progress import ProgressSink, ignore_progress
@@ -41,11 +43,10 @@ if TYPE_CHECKING:
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.stores.base import ObjectStore
 
-__all__ = ["DrillSettings", "Run", "TakenSnapshot"]
+__all__ = ["DrillSettings", "Run", "TakenSnapshot", "changed_clusters", "word_of"]
 
 DEFAULT_WAIT = timedelta(minutes=2)
 DEFAULT_DRILL_TIMEOUT = timedelta(minutes=30)
-_CREATED = ("embedded", "kind")  # words for clusters that a run creates; any other word names somebody's
 _LONGEST_KIND_NAME = 49
 
 
@@ -60,6 +61,7 @@ class DrillSettings:
         node_shell: How to become root on the control-plane node of such a cluster, where kubeadm made it, in the words
             of `open_node_shell`; without it nothing restores its etcd.
         keep: When to leave created clusters running for a look: ``never``, ``on-failure`` or ``always``.
+        lock_timeout: How long to wait for another run that is at work in a cluster, before giving up.
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
         longest_wait: The most that any check of ``verify`` may take; None for what the file says.
         evidence: Folder for the journal and the result of each run; None for none.
@@ -73,6 +75,7 @@ class DrillSettings:
     kubeconfig: Path | None = None
     node_shell: str = ""
     keep: str = "never"
+    lock_timeout: timedelta = timedelta(0)
     omit_restore: bool = False
     longest_wait: timedelta | None = None
     evidence: Path | None = None
@@ -98,6 +101,31 @@ class TakenSnapshot:
     store: ObjectStore | None = None
 
 
+def word_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
+    """Return the word that `open_cluster` knows a cluster of a drill by.
+
+    Args:
+        spec: The cluster.
+        drill: The drill.
+        default: The word for one that names no provider.
+    """
+    if spec.kind is not None:
+        return "kind"
+    if spec.embedded is not None:
+        return "embedded"
+    if spec.context is not None:
+        return f"context:{spec.context}"
+    if spec.kubeconfig is not None:
+        return f"kubeconfig:{(drill.path.parent / spec.kubeconfig).resolve()}"
+    return default
+
+
+def changed_clusters(drill: Drill) -> set[str]:
+    """Return the clusters that a drill writes to, and does not only look at in the end."""
+    written = {step.cluster for step in drill.steps if step.phase != "verify"}
+    return written | ({drill.default_cluster} if drill.spec.canary is not False else set())
+
+
 @dataclass(slots=True)
 class Run:
     """The state of a run; closing it gives everything back that was opened."""
@@ -120,6 +148,7 @@ class Run:
     keep_clusters: bool = False
     _created: set[str] = field(default_factory=set)
     _pending: dict[str, _Pending] = field(default_factory=dict)
+    _locks: dict[str, ClusterLock] = field(default_factory=dict)
     _storages: Storages | None = None
     _velero: VeleroSide | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -193,14 +222,14 @@ class Run:
         """
         spec = self.drill.spec.effective_clusters[name]
         word = self.word_of(spec)
-        self.require_allowed(word)
+        require_allowed(word, self.settings.allowed_contexts)
         if name in self._pending:
             self.clusters[name] = self._pending[name].future.result()
             self._created.add(name)
             del self._pending[name]
         elif self.settings.open is not None:
             self.clusters[name] = self.settings.open(word)
-        elif word in _CREATED:
+        elif word in CREATED:
             self.clusters[name] = self._entered(self._open(name, word, progress=self.tell))
             self._created.add(name)
         else:
@@ -245,24 +274,38 @@ class Run:
 
     def creates(self, name: str) -> bool:
         """Return whether a cluster of the drill is one that this run creates, or will."""
-        return self.settings.open is None and self.word_of(self.drill.spec.effective_clusters[name]) in _CREATED
+        return self.settings.open is None and self.word_of(self.drill.spec.effective_clusters[name]) in CREATED
 
-    def require_allowed(self, word: str) -> None:
-        """Refuse to go near an existing cluster that was not allowed by name.
+    def lock_clusters(self) -> None:
+        """Take the locks of the clusters that this drill changes, as far as they are there and were so before the run.
 
         Raises:
-            NotAllowedError: It was not.
+            ClusterLockedError: Another run is at work in one.
+            ForbiddenError: We may not write Leases in one.
         """
-        provider, _, target = word.partition(":")
-        if provider == "embedded" or word == "kind":
-            return
-        if provider == "kind":
-            target = f"kind-{target}"  # what kind calls its context
-        if not any(fnmatch.fnmatchcase(target, pattern) for pattern in self.settings.allowed_contexts):
-            raise NotAllowedError(
-                f"this drill destroys things in {word}, and nobody allowed that; nothing was touched",
-                hint=f"if you mean it: --drill-allow-context '{target}'",
-            )
+        for name in sorted(self.clusters.keys() & changed_clusters(self.drill)):
+            if name not in self._locks and not self.owns(name):
+                began = time.monotonic()
+                self._locks[name] = lock_cluster(
+                    self.clusters[name].api,
+                    what=f"drill {self.drill.id}, run {self.run_id}",
+                    wait_seconds=self.settings.lock_timeout.total_seconds(),
+                    tell=partial(self._tell_of, name),
+                )
+                self._stack.callback(self._locks[name].release)
+                self.deadline += time.monotonic() - began  # waiting for others is no part of the drill's own time
+
+    def _tell_of(self, cluster: str, text: str) -> None:
+        self.tell(Note(text=f"cluster `{cluster}`: {text}"))
+
+    def require_locks(self) -> None:
+        """Make sure that nobody else is at work in the clusters that are locked.
+
+        Raises:
+            ClusterLockedError: Somebody may be.
+        """
+        for lock in self._locks.values():
+            lock.require()
 
     def store(self, name: str | None) -> ObjectStore:
         """Return a storage of the drill by its name, or the run's own temporary one."""
@@ -319,15 +362,7 @@ class Run:
 
     def word_of(self, spec: ClusterSpec) -> str:
         """Return the word that `open_cluster` knows a cluster of the drill by."""
-        if spec.kind is not None:
-            return "kind"
-        if spec.embedded is not None:
-            return "embedded"
-        if spec.context is not None:
-            return f"context:{spec.context}"
-        if spec.kubeconfig is not None:
-            return f"kubeconfig:{(self.drill.path.parent / spec.kubeconfig).resolve()}"
-        return self.settings.cluster
+        return word_of(spec, self.drill, default=self.settings.cluster)
 
     def _open(self, name: str, word: str, *, progress: ProgressSink) -> Cluster:
         if word == "kind":

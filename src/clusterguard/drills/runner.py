@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from clusterguard.clusters.opening import require_allowed
 from clusterguard.documents.values import equalities
 from clusterguard.drills import checks
 from clusterguard.drills.actions import perform, remove_applied
@@ -193,6 +194,7 @@ class _Execution:
         self._require_support(run)
         self._provision(run)
         self._require_reach(run)
+        run.lock_clusters()
         self._clear_remains(run)
         self._steps(run, "setup")
         self._backup(run)
@@ -289,7 +291,7 @@ class _Execution:
                     "never deletes such a cluster; nothing was touched"
                 )
         for spec in self.drill.spec.effective_clusters.values():
-            run.require_allowed(run.word_of(spec))
+            require_allowed(run.word_of(spec), self.settings.allowed_contexts)
         reason = why_not_run(self.drill, default_cluster=self.settings.cluster)
         if reason and self.settings.open is None:
             raise DrillError(f"this drill cannot be run here: {reason}", hint="nothing was touched")
@@ -447,6 +449,7 @@ class _Execution:
             with self._phase("provision for the restore"):
                 for name in late:
                     self._open(run, name)
+                run.lock_clusters()
         self.provision_seconds = time.monotonic() - began
         began = time.monotonic()
         with self._phase("restore"):
@@ -465,6 +468,7 @@ class _Execution:
                 self.outcome.worsen(
                     Verdict.ERROR, "the drill's time was over before all of verify held", "raise spec.timeout"
                 )
+            run.require_locks()  # what somebody else did meanwhile would be taken for the restore's work
             self._record_checks(steps, results, began)
             trusted = self._ask_canaries(run)
             if held and trusted:
@@ -577,6 +581,8 @@ class _Execution:
         if self._run is not None:
             self._require_time(self._run, title)
         try:
+            if self._run is not None:
+                self._run.require_locks()
             detail = act()
         except ClusterGuardError as error:
             verdict = _verdict_of(error, on_error)

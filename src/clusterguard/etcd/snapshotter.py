@@ -281,6 +281,7 @@ class EtcdSnapshotter:
             SnapshotError: The snapshot is not intact; nothing was touched.
             RestoreError: It failed; ``rolled_back`` tells whether the old state serves again.
         """
+        from clusterguard.clusters.lock import restored_under_lock
         from clusterguard.etcd.restore import RestoreStep, restore_control_plane
 
         control_plane, access = _restorable(cluster)
@@ -290,7 +291,8 @@ class EtcdSnapshotter:
             self._evidence(path, snapshot)
             verified = RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began)
             watch(verified)
-            result = restore_control_plane(control_plane, access, snapshot=snapshot, file=path, watch=watch)
+            with restored_under_lock(lambda: cluster.api.server):
+                result = restore_control_plane(control_plane, access, snapshot=snapshot, file=path, watch=watch)
             return replace(result, steps=(verified, *result.steps))
 
     def plan_restore(self, name: str, cluster: Cluster) -> RestorePlan:

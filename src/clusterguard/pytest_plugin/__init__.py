@@ -6,6 +6,7 @@ is imported when the first drill file is collected.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,7 @@ VERDICT = f"{PROPERTIES}verdict"  # the property of a report that tells how a dr
 NOT_RUN = f"{PROPERTIES}not_run"  # the property that tells why it was not run; it has no verdict then
 
 _SUFFIX = ".drill.yaml"
+_FIXTURE = "drill_cluster"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--drill-allow-context",
         metavar="GLOB",
         action="append",
-        help="kubeconfig contexts that drills may destroy in; without it only clusters of this run",
+        help="contexts that drills and the fixture drill_cluster may destroy in, beside clusters that this run "
+        "creates: kind-NAME of kind:NAME, clusterguard-NAME of embedded:NAME, the path of kubeconfig:PATH",
     )
     group.addoption("--drill-kubeconfig", metavar="FILE", help="the kubeconfig of context: clusters")
     group.addoption(
@@ -57,6 +60,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--drill-keep",
         choices=("never", "on-failure", "always"),
         help="leave created clusters running for a look (default: never)",
+    )
+    group.addoption(
+        "--drill-lock-timeout",
+        metavar="DURATION",
+        help="wait so long for another run that is at work in a cluster, such as 30m (default: not at all)",
     )
     group.addoption("--drill-plan", action="store_true", help="print what would be done, and do nothing of it")
     group.addoption(
@@ -97,10 +105,11 @@ def _check_options(config: pytest.Config) -> None:
         from clusterguard.documents.values import check_selector
 
         _read("--drill-selector", selector, check_selector)
-    if longest := config.getoption("--drill-longest-wait"):
-        from clusterguard.model.durations import parse_duration
+    for option in ("--drill-longest-wait", "--drill-lock-timeout"):
+        if duration := config.getoption(option):
+            from clusterguard.model.durations import parse_duration
 
-        _read("--drill-longest-wait", longest, parse_duration)
+            _read(option, duration, parse_duration)
 
 
 def _read(option: str, text: str, read: Callable[[str], object]) -> None:
@@ -170,6 +179,18 @@ def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Col
     return collector
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what works on one cluster together, before pytest-xdist looks for groups."""
+    users = [
+        item for item in items if item.get_closest_marker("drill") or _FIXTURE in getattr(item, "fixturenames", ())
+    ]
+    if users:
+        from clusterguard.pytest_plugin.items import group_by_cluster
+
+        group_by_cluster(config, users)
+
+
 def config_plugin(config: pytest.Config) -> object | None:
     """Return the part of the plugin that only runs with drills have."""
     return config.pluginmanager.get_plugin("clusterguard-session")
@@ -177,23 +198,30 @@ def config_plugin(config: pytest.Config) -> object | None:
 
 @pytest.fixture(scope="session")
 def drill_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Give the cluster that ``--drill-cluster`` names, by default an embedded one of this session."""
-    from clusterguard.clusters import open_cluster
+    """Give the cluster that ``--drill-cluster`` names, by default an embedded one of this session.
+
+    One that was there before has to be allowed, as for drills, and is locked for the session.
+    """
+    from clusterguard.clusters.lock import lock_cluster
+    from clusterguard.clusters.node_shell import open_node_shell
+    from clusterguard.clusters.opening import CREATED, existing_cluster, open_cluster, require_allowed
     from clusterguard.pytest_plugin.items import settings_from, shown_progress
 
     settings = settings_from(request.config)
-    with shown_progress(request.config) as progress:
-        cluster = open_cluster(settings.cluster, kubeconfig=settings.kubeconfig, progress=progress)
-        created = settings.cluster in ("embedded", "kind")
-        if created:
-            cluster.__enter__()
-    try:
+    word = settings.cluster
+    require_allowed(word, settings.allowed_contexts)
+    with ExitStack() as stack:
+        with shown_progress(request.config) as progress:
+            if word in CREATED:
+                cluster = stack.enter_context(open_cluster(word, progress=progress))
+            else:
+                node = open_node_shell(settings.node_shell) if settings.node_shell else None
+                there = existing_cluster(word, kubeconfig=settings.kubeconfig, node=node, progress=progress)
+                cluster = stack.enter_context(there)
+                wait = settings.lock_timeout.total_seconds()
+                lock = lock_cluster(cluster.api, what="tests that use drill_cluster", wait_seconds=wait)
+                stack.callback(lock.release)
         yield cluster
-    finally:
-        if created:
-            cluster.close()
-        else:
-            cluster.api.close()  # it was there before these tests, and stays
 
 
 @pytest.fixture

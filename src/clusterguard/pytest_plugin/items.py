@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
+from clusterguard.clusters.opening import CREATED, context_of
 from clusterguard.documents.values import selects
 from clusterguard.drills.load import load_drills
 from clusterguard.drills.needs import why_not_run
 from clusterguard.drills.programs import programs_for, require_docker_for
-from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
+from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, word_of
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
@@ -26,14 +28,22 @@ from clusterguard.terminal.console import console_on, progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
     from clusterguard.drills.load import Drill
     from clusterguard.drills.stored import StoredSnapshot
 
-__all__ = ["DrillFile", "DrillItem", "DrillNotProvenError", "Session", "settings_from", "shown_progress"]
+__all__ = [
+    "DrillFile",
+    "DrillItem",
+    "DrillNotProvenError",
+    "Session",
+    "group_by_cluster",
+    "settings_from",
+    "shown_progress",
+]
 
 _COLUMNS = 110
 _CLEANUP_SECONDS = 600
@@ -70,13 +80,9 @@ class DrillItem(pytest.Item):
         self.drill = drill
         self.add_marker(pytest.mark.drill(**drill.metadata.labels))
         self.extra_keyword_matches.update(f"{key}={value}" for key, value in drill.metadata.labels.items())
-        cluster = settings_from(self.config).cluster
-        if cluster not in ("embedded", "kind"):
-            # Two drills must not break and restore the same cluster at once.
-            self.add_marker(pytest.mark.xdist_group(cluster))
         if self.config.pluginmanager.hasplugin("timeout"):
             # pytest-timeout would kill the cleanup, too. The drill has a time limit of its own, which does not.
-            limit = drill.spec.timeout or DEFAULT_DRILL_TIMEOUT
+            limit = (drill.spec.timeout or DEFAULT_DRILL_TIMEOUT) + settings_from(self.config).lock_timeout
             self.add_marker(pytest.mark.timeout(limit.total_seconds() + _CLEANUP_SECONDS))
 
     def setup(self) -> None:
@@ -225,7 +231,7 @@ def settings_from(config: pytest.Config) -> DrillSettings:
         return value or config.getini(f"drill_{name}") or None
 
     kubeconfig = config.getoption("--drill-kubeconfig") or os.environ.get("KUBECONFIG")
-    longest = config.getoption("--drill-longest-wait")
+    longest, lock = config.getoption("--drill-longest-wait"), config.getoption("--drill-lock-timeout")
     evidence = chosen("evidence")
     try:
         return DrillSettings(
@@ -234,6 +240,7 @@ def settings_from(config: pytest.Config) -> DrillSettings:
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
             node_shell=config.getoption("--drill-node-shell") or os.environ.get("CLUSTERGUARD_NODE_SHELL", ""),
             keep=config.getoption("--drill-keep") or "never",
+            lock_timeout=parse_duration(lock) if lock else timedelta(0),
             omit_restore=config.getoption("--drill-omit-restore"),
             longest_wait=parse_duration(longest) if longest else None,
             evidence=Path(evidence) if evidence else None,
@@ -241,6 +248,35 @@ def settings_from(config: pytest.Config) -> DrillSettings:
         )
     except (ValueError, ConfigError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def group_by_cluster(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Give those that work on one cluster, or on several in common, one group of pytest-xdist.
+
+    Two workers must not break and restore the same cluster at once; clusters that a run creates are its own.
+    """
+    default = settings_from(config).cluster
+    groups: list[tuple[set[str], list[pytest.Item]]] = []
+    for item in items:
+        clusters, members = _clusters_of(item, default), [item]
+        if not clusters:
+            continue
+        for joined in [group for group in groups if group[0] & clusters]:
+            groups.remove(joined)
+            clusters, members = clusters | joined[0], [*joined[1], *members]
+        groups.append((clusters, members))
+    for clusters, members in groups:
+        for item in members:
+            item.add_marker(pytest.mark.xdist_group(",".join(sorted(clusters))))
+
+
+def _clusters_of(item: pytest.Item, default: str) -> set[str]:
+    """Return the clusters that an item works on and that are there before it, by the name they are allowed by."""
+    words = {default}
+    if isinstance(item, DrillItem):
+        specs = item.drill.spec.effective_clusters.values()
+        words = {word_of(spec, item.drill, default=default) for spec in specs}
+    return {context_of(word) for word in words if word not in CREATED}
 
 
 def _find_stored(policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:

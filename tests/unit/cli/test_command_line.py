@@ -11,7 +11,7 @@ import typer
 from clusterguard import __version__
 from clusterguard.cli.main import app
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.errors import ClusterUnreachableError
+from clusterguard.errors import ClusterLockedError, ClusterUnreachableError, ForbiddenError
 
 ROOT = Path(__file__).parents[3]
 
@@ -292,6 +292,8 @@ def test_a_cluster_that_was_looked_at_is_not_taken_down(cli, tmp_path, monkeypat
 def test_a_restore_asks_first(cli, tmp_path, monkeypatch):
     monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", lambda *_, **__: Given())
     monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
+    locked = []
+    monkeypatch.setattr("clusterguard.clusters.lock.lock_cluster", lambda *_, **__: Lock(locked))
     for answer in ("", "n\n"):  # nobody answers, or somebody says no, which is no verdict
         monkeypatch.setattr("sys.stdin", io.StringIO(answer))
         code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine")
@@ -299,9 +301,44 @@ def test_a_restore_asks_first(cli, tmp_path, monkeypatch):
     assert "Everything in embedded:mine goes back to 2030-01-01 00:00:00 UTC" in err
     assert not Asked.restored
     code, out, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine", "--yes")
-    assert (code, Asked.restored) == (0, True)
+    assert (code, Asked.restored, locked) == (0, True, ["taken", "released"])
     assert "restored before: revision 7, raised to 1007" in out
     assert "warning: alarm NOSPACE came back" in err
+
+
+class Lock:
+    def __init__(self, done):
+        self.done = done
+        done.append("taken")
+
+    def release(self):
+        self.done.append("released")
+
+
+@pytest.mark.parametrize("error", [ClusterUnreachableError("it is not ready"), ForbiddenError("no Leases for you")])
+def test_a_cluster_that_is_broken_can_be_restored_without_its_lock(cli, tmp_path, monkeypatch, error):
+    def lock(*_, **__):
+        raise error
+
+    monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", lambda *_, **__: Given())
+    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
+    monkeypatch.setattr("clusterguard.clusters.lock.lock_cluster", lock)
+    code, _, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine", "--yes")
+    assert code == 0
+    assert f"warning: other runs are not kept out of the cluster: {error.message}" in err
+
+
+def test_a_cluster_that_another_run_works_in_is_not_restored(cli, tmp_path, monkeypatch):
+    def lock(*_, **__):
+        raise ClusterLockedError("another run is at work", fields={"holder": "drill x"})
+
+    Asked.restored = False
+    monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", lambda *_, **__: Given())
+    monkeypatch.setattr("clusterguard.etcd.EtcdSnapshotter", Asked)
+    monkeypatch.setattr("clusterguard.clusters.lock.lock_cluster", lock)
+    code, _, err = cli("etcd", "restore", "before", "--store", tmp_path, "--cluster", "embedded:mine", "--yes")
+    assert (code, Asked.restored) == (2, False)
+    assert "another run is at work" in err
 
 
 class Asked:

@@ -10,8 +10,9 @@ import pytest
 from clusterguard.clusters import EmbeddedCluster, EtcdAccess, ExistingCluster, KindCluster, open_cluster
 from clusterguard.clusters.base import Cluster
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports
+from clusterguard.clusters.opening import context_of, require_allowed
 from clusterguard.clusters.records import write_record
-from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
+from clusterguard.errors import ClusterError, ConfigError, NotAllowedError, ProvisioningError
 from clusterguard.process import ProcessRecord
 from clusterguard.toolchain import Toolchain
 
@@ -124,3 +125,34 @@ def test_a_taken_api_port_is_told_before_anything_starts(tmp_path):
 def test_a_number_beyond_all_ports_is_told(tmp_path):
     with pytest.raises(ConfigError, match="70000 is no port number"):
         EmbeddedCluster(api_port=70_000, home=tmp_path, toolchain=NoPrograms()).start()
+
+
+@pytest.mark.parametrize(
+    ("word", "globs", "allowed"),
+    [
+        ("embedded", (), True),  # created by whoever opens them
+        ("kind", (), True),
+        ("embedded:mine", (), False),
+        ("embedded:mine", ("mine",), False),
+        ("embedded:mine", ("clusterguard-mine",), True),
+        ("kind:mine", (), False),
+        ("kind:mine", ("mine",), False),
+        ("kind:mine", ("kind-*",), True),
+        ("context:staging", ("prod",), False),
+        ("context:staging", ("prod", "stag*"), True),
+        ("context:Staging", ("staging",), False),
+        ("context:arn:aws:eks:eu-central-1:1:cluster/a", ("arn:aws:eks:*:cluster/a",), True),
+        ("kubeconfig:/etc/kube", ("/etc/*",), True),
+        ("kubeconfig:/etc/kube", ("kube",), False),
+        ("embedded:", (), False),
+        ("kinds", (), False),
+    ],
+)
+def test_only_what_was_created_or_allowed_by_name_may_be_destroyed_in(word, globs, allowed):
+    if allowed:
+        require_allowed(word, globs)
+        return
+    with pytest.raises(NotAllowedError) as raised:
+        require_allowed(word, globs)
+    assert raised.value.fields == {"cluster": word, "context": context_of(word)}
+    assert f"'{context_of(word)}'" in raised.value.hint

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from clusterguard.clusters.kube import ApiReadiness, ApiResource, Page
+from clusterguard.clusters.lock import restored_under_lock
 from clusterguard.errors import ClusterError, ConflictError, ResourceNotFoundError
 
 VERBS = frozenset({"create", "delete", "get", "list", "patch", "update", "watch"})
@@ -141,6 +142,16 @@ class FakeApi:
             merged = _merged(self.objects.get(key, {}), manifest)
             return self._store(key, merged)
 
+    def replace(self, manifest):
+        resource = self.resource_of(manifest)
+        self._call("replace", resource)
+        with self._lock:
+            key, metadata = self._key(resource, manifest), manifest["metadata"]
+            there = self.objects.get(key, {}).get("metadata", {})
+            if (metadata["uid"], metadata["resourceVersion"]) != (there.get("uid"), there.get("resourceVersion")):
+                raise ConflictError(f"{resource.kind} {key[2]} has been modified")
+            return self._store(key, manifest)
+
     def patch(self, resource, name, namespace=None, *, patch):
         self._call("patch", resource)
         with self._lock:
@@ -153,12 +164,14 @@ class FakeApi:
     def scale(self, resource, name, namespace=None, *, replicas):
         self.patch(resource, name, namespace, patch={"spec": {"replicas": replicas}})
 
-    def delete(self, resource, name, namespace=None, *, grace_seconds=None, uid=None):
+    def delete(self, resource, name, namespace=None, *, grace_seconds=None, uid=None, resource_version=None):
         self._call("delete", resource)
         with self._lock:
             found = self.get(resource, name, namespace)
             if uid not in {None, found["metadata"]["uid"]}:
                 raise ConflictError(f"{resource.kind} {name} has another uid")
+            if resource_version not in {None, found["metadata"]["resourceVersion"]}:
+                raise ConflictError(f"{resource.kind} {name} has another version")
             if found["metadata"].get("finalizers"):
                 self.objects[resource.kind, namespace, name]["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
             else:
@@ -264,8 +277,9 @@ class FakeSnapshotter:
 
     def restore(self, name, cluster):
         self._fail("restore")
-        cluster.api.objects = copy.deepcopy(self.cluster.snapshots[name])
-        cluster.restored(cluster.api)
+        with restored_under_lock(lambda: cluster.api.server):
+            cluster.api.objects = copy.deepcopy(self.cluster.snapshots[name])
+            cluster.restored(cluster.api)
         return SimpleNamespace(
             revision_before=9,
             revision_after=1009,

@@ -33,7 +33,7 @@ def applied(name, **more):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"clusters": {"main": {"context": "prod"}}}, "nobody allowed that; nothing was touched"),
+        ({"clusters": {"main": {"context": "prod"}}}, "nobody allowed to destroy in it; nothing was touched"),
         ({"fault": [{"deleteCluster": {"name": "main"}}]}, "never deletes such a cluster"),
     ],
 )  # fmt: skip
@@ -306,7 +306,9 @@ def test_a_cluster_that_the_run_created_goes_as_a_whole(our_run, spec, cluster):
 @pytest.mark.parametrize("word", ["embedded:mine", "context:staging"])
 def test_a_cluster_that_was_there_stays(our_run, spec, cluster, word):
     cluster.running = True
-    result = our_run(spec, cluster=word, allowed_contexts=("staging",))
+    refused = our_run(spec, cluster=word)
+    assert (refused.verdict, our_run.words, cluster.api.calls) == (Verdict.ERROR, [], [])
+    result = our_run(spec, cluster=word, allowed_contexts=("staging", "clusterguard-mine"))
     assert result.verdict is Verdict.PASS, result.reason
     assert cluster.running
     assert cluster.api.closed

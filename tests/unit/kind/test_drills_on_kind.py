@@ -11,7 +11,7 @@ from clusterguard.drills import DrillSettings
 from clusterguard.drills.run import Run
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.verdict import Verdict
-from clusterguard.errors import ClusterError, NotAllowedError, ProvisioningError
+from clusterguard.errors import ClusterError, ProvisioningError
 
 SECONDS = 20
 
@@ -172,23 +172,6 @@ def test_embedded_and_existing_clusters_are_opened_in_front(make_run):
     assert not run.open_in_background("second")
     given = make_run(settings=DrillSettings(cluster="kind", open=lambda _: None))
     assert not given.open_in_background("second")
-
-
-@pytest.mark.parametrize(
-    ("globs", "allowed"), [((), False), (("mine",), False), (("kind-mine",), True), (("kind-*",), True)]
-)
-def test_a_kind_cluster_that_is_there_must_be_allowed(make_run, globs, allowed):
-    run = make_run(settings=DrillSettings(cluster="kind:mine", allowed_contexts=globs))
-    if allowed:
-        run.require_allowed("kind:mine")
-        return
-    with pytest.raises(NotAllowedError, match="nobody allowed that") as raised:
-        run.require_allowed("kind:mine")
-    assert raised.value.hint == "if you mean it: --drill-allow-context 'kind-mine'"
-
-
-def test_a_new_kind_cluster_needs_no_leave(make_run):
-    make_run().require_allowed("kind")
 
 
 def test_the_drills_own_words_choose_version_and_workers(make_run, monkeypatch):

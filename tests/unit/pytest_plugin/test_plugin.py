@@ -122,6 +122,7 @@ def test_an_invalid_file_is_an_error_of_the_collection_with_its_place(pytester, 
         (["--drill-selector", "tier=a=b"], "*--drill-selector: 'tier=a=b' is no label requirement*"),
         (["--drill-selector", "a b"], "*--drill-selector: 'a b' is no label requirement*"),
         (["--drill-longest-wait", "10"], "*--drill-longest-wait: *"),
+        (["--drill-lock-timeout", "soon"], "*--drill-lock-timeout: *"),
         (["--drill-keep", "sometimes"], "*invalid choice*"),
         (["--drill-min", "many"], "*invalid int*"),
     ],
@@ -153,7 +154,7 @@ def test_what_is_decided_by_options(pytester, drill, canned):
     pytester.runpytest(
         "--drill-cluster=context:staging", "--drill-allow-context=stag*", "--drill-allow-context=test",
         "--drill-kubeconfig=kube", "--drill-evidence=proof", "--drill-keep=on-failure", "--drill-omit-restore",
-        "--drill-longest-wait=10s",
+        "--drill-longest-wait=10s", "--drill-lock-timeout=5m",
     )  # fmt: skip
     (settings,) = canned
     assert settings.cluster == "context:staging"
@@ -161,6 +162,7 @@ def test_what_is_decided_by_options(pytester, drill, canned):
     assert (str(settings.kubeconfig), str(settings.evidence)) == ("kube", "proof")
     assert (settings.keep, settings.omit_restore) == ("on-failure", True)
     assert settings.longest_wait == timedelta(seconds=10)
+    assert settings.lock_timeout == timedelta(minutes=5)
 
 
 def test_what_is_decided_by_nobody(pytester, drill, canned):
@@ -336,37 +338,55 @@ def test_it_says_what_will_run_where(pytester, three):
     result.stdout.fnmatch_lines(["drills: 3, on context:staging where they name no cluster, evidence in proof"])
 
 
-def test_drills_on_one_cluster_are_one_group_of_xdist(pytester, drill, canned):
-    drill("green")
-    pytester.makeconftest("def pytest_collection_modifyitems(items):\n    print(*items[0].iter_markers('xdist_group'))")
-    result = pytester.runpytest("-s", "--drill-cluster=embedded:mine")
-    result.stdout.fnmatch_lines(["*xdist_group*embedded:mine*"])
+# ---- one cluster at a time -------------------------------------------------------------------------------
+
+GROUPS = """
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        print("GROUP", item.name, *(mark.args[0] for mark in item.iter_markers("xdist_group")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("clusters", "default", "groups"),
+    [
+        ({"a": "{context: x}", "b": "{context: x}", "c": "{}"}, "embedded", {"a": "x", "b": "x", "c": ""}),
+        ({"a": "{context: x}", "b": "{context: y}", "c": "{embedded: {}}"}, "embedded", {"a": "x", "b": "y", "c": ""}),
+        ({"a": "{}", "b": "{context: y}", "c": "{kind: {}}"}, "context:y", {"a": "y", "b": "y", "c": ""}),
+        ({"a": "{}", "b": "{context: kind-k}", "c": "{}"}, "kind:k", {"a": "kind-k", "b": "kind-k", "c": "kind-k"}),
+        ({"a": "{}", "b": "{}", "c": "{context: x}"}, "kind", {"a": "", "b": "", "c": "x"}),
+        (
+            {"a": "{context: x}", "b": "{context: y}", "c": "{context: x}\n    more: {context: y}"},
+            "embedded",
+            {"a": "x,y", "b": "x,y", "c": "x,y"},
+        ),
+    ],
+)  # fmt: skip
+def test_drills_that_share_a_cluster_are_one_group_of_xdist(pytester, drill, canned, clusters, default, groups):
+    for name, cluster in clusters.items():
+        drill(name, **{"{context: nowhere}": cluster})
+    pytester.makeconftest(GROUPS)
+    result = pytester.runpytest("-s", "--collect-only", f"--drill-cluster={default}")
+    told = dict(line.removeprefix("GROUP ").partition(" ")[::2] for line in result.outlines if line.startswith("GROUP"))
+    assert told == groups
+
+
+@pytest.mark.parametrize(
+    ("default", "group"), [("context:x", "x"), ("embedded:mine", "clusterguard-mine"), ("kind", "")]
+)
+def test_tests_that_use_the_fixture_are_in_the_group_of_its_cluster(pytester, drill, canned, default, group):
+    drill("same", **{"{context: nowhere}": "{}"})
+    pytester.makepyfile("def test_uses(drill_cluster): pass\ndef test_other(): pass")
+    pytester.makeconftest(GROUPS)
+    result = pytester.runpytest("-s", "--collect-only", f"--drill-cluster={default}")
+    told = dict(line.removeprefix("GROUP ").partition(" ")[::2] for line in result.outlines if line.startswith("GROUP"))
+    assert told == {"same": group, "test_uses": group, "test_other": ""}
 
 
 # ---- fixtures --------------------------------------------------------------------------------------------
-
-
-class GivenCluster:
-    """What `open_cluster` gives, with a memory of what was done to it."""
-
-    done = ()
-    etcd = None
-
-    def __enter__(self):
-        GivenCluster.done += ("created",)
-        return self
-
-    @property
-    def api(self):
-        class Api:
-            def close(self):
-                GivenCluster.done += ("connections closed",)
-
-        return Api()
-
-    def close(self):
-        GivenCluster.done += ("deleted",)
-
 
 USES = """
 from clusterguard.etcd import EtcdSnapshotter
@@ -381,26 +401,78 @@ def test_two(drill_cluster, restore_validator):
 """
 
 
+class Given:
+    """What `open_cluster` gives and who locks it, with a memory of what was done."""
+
+    etcd = None
+
+    def __init__(self):
+        self.done = []
+        self.asked = []
+        self.api = self
+
+    def __enter__(self):
+        self.done.append("created")
+        return self
+
+    def __exit__(self, *_):
+        self.done.append("deleted")
+
+    def close(self):
+        self.done.append("connections closed")
+
+    def open(self, word, **options):
+        self.asked.append((word, options.get("node")))
+        return self
+
+    def lock(self, api, **options):
+        self.done.append("locked")
+        return self
+
+    def release(self):
+        self.done.append("released")
+
+
+@pytest.fixture
+def given(monkeypatch, canned):
+    given = Given()
+    monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", given.open)
+    monkeypatch.setattr("clusterguard.clusters.lock.lock_cluster", given.lock)
+    monkeypatch.setattr("clusterguard.clusters.node_shell.open_node_shell", lambda word: f"shell {word}")
+    monkeypatch.delenv("CLUSTERGUARD_NODE_SHELL", raising=False)
+    return given
+
+
+OTHERS = ["locked", "released", "connections closed"]
+
+
 @pytest.mark.parametrize(
     ("options", "done"),
     [
-        ([], ("created", "deleted")),
-        (["--drill-cluster=embedded:mine"], ("connections closed",)),
-        (["--drill-cluster=context:staging"], ("connections closed",)),
+        ([], ["created", "deleted"]),
+        (["--drill-cluster=embedded:mine", "--drill-allow-context=clusterguard-mine"], OTHERS),
+        (["--drill-cluster=kind:mine", "--drill-allow-context=kind-*"], OTHERS),
+        (["--drill-cluster=context:staging", "--drill-allow-context=staging"], OTHERS),
     ],
 )
-def test_tests_get_a_cluster_of_their_session_which_is_deleted_only_if_it_was_created(
-    pytester, canned, monkeypatch, options, done
-):
-    opened = []
-
-    def open_cluster(word, **_):
-        opened.append(word)
-        return GivenCluster()
-
-    GivenCluster.done = ()
-    monkeypatch.setattr("clusterguard.clusters.open_cluster", open_cluster)
+def test_tests_get_a_cluster_of_their_session_which_is_deleted_only_if_it_was_created(pytester, given, options, done):
     pytester.makepyfile(USES)
     pytester.runpytest(*options).assert_outcomes(passed=2)
-    assert len(opened) == 1
-    assert tuple(what for what in GivenCluster.done if what != "connections closed" or "created" not in done) == done
+    assert (len(given.asked), given.done) == (1, done)
+
+
+@pytest.mark.parametrize("word", ["context:prod", "kind:mine", "embedded:mine", "kubeconfig:/etc/kube"])
+def test_the_fixture_gives_no_cluster_that_nobody_allowed(pytester, given, word):
+    """The same rule as for drills: the environment or an ini file may name a cluster, and do not allow it."""
+    pytester.makepyfile(USES)
+    result = pytester.runpytest(f"--drill-cluster={word}", "--drill-allow-context=other")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*NotAllowedError*"])
+    assert (given.asked, given.done) == ([], [])
+
+
+def test_the_fixture_reaches_the_node_that_was_named(pytester, given):
+    pytester.makepyfile(USES)
+    allowed = ["--drill-cluster=context:staging", "--drill-allow-context=staging"]
+    pytester.runpytest(*allowed, "--drill-node-shell=ssh:cp-1").assert_outcomes(passed=2)
+    assert given.asked == [("context:staging", "shell ssh:cp-1")]
