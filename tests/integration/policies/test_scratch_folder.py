@@ -88,5 +88,5 @@ def test_no_room_is_no_damage(nightly, temporary, monkeypatch):
     report = nightly.report("--step", "backup", code=1)
     assert {step["code"] for step in report["steps"] if step["verb"] == "backup"} == {"scratch-full"}
     assert nightly.files() == before
-    monkeypatch.undo()
-    nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", "./fetched")
+    monkeypatch.undo()  # of the current folder, too
+    nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", str(nightly.folder / "fetched"))
