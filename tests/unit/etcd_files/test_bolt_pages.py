@@ -6,6 +6,9 @@ import contextlib
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bolt_pages import (
     BRANCH,
     ELEMENT,
@@ -20,9 +23,6 @@ from bolt_pages import (
     opened,
     revision_key,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from clusterguard.errors import SnapshotCorruptError
 from clusterguard.etcd.verification import Structure, check_structure
 

@@ -7,6 +7,9 @@ import struct
 
 import google_crc32c
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bolt_pages import (
     Change,
     Database,
@@ -19,9 +22,6 @@ from bolt_pages import (
     revision_key,
     varint,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from clusterguard.errors import ConfigError, SnapshotCorruptError
 from clusterguard.etcd import mvcc
 from clusterguard.etcd.hashkv import Crc32c, combine, hash_kv
