@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from clusterguard.model.durations import format_duration
@@ -90,7 +90,7 @@ def show_retention(console: Console, views: Iterable[RetentionView]) -> None:
         gone = [leftover for leftover, removed, _ in view.leftovers if removed]
         freed = plan.freed_bytes + sum(each.size for each in gone)
         table = Table(
-            "", "backup", "made (UTC)", "bytes", "why", box=None, pad_edge=False,
+            "", Column("backup", no_wrap=True), "made (UTC)", "bytes", "why", box=None, pad_edge=False,
             title=f"{view.source} in {view.location}: {len(plan.kept)} stay, {len(plan.removed)} go"
             + (f", {len(gone)} broke off and go" if gone else "") + f", {freed:,} bytes become free",
             title_justify="left",
