@@ -6,11 +6,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from kubeadm_node import API, ETCD
 
 from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest, relocation
 from clusterguard.clusters.kubeadm.survey import minor
 from clusterguard.errors import ClusterError
+from kubeadm_node import API, ETCD
 
 
 def parsed(text=ETCD):
