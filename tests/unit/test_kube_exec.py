@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -184,6 +184,31 @@ def test_a_command_that_never_stops_talking_is_given_up_in_time(serve):
 
     with pytest.raises(WaitTimeoutError):
         run_in(serve(answer), WEB, ["yes"], timeout_seconds=0.3, most_output=1 << 40)
+
+
+def test_a_message_that_trickles_is_given_up_in_time(serve):
+    """One long message: between two of its bytes there is never much silence."""
+
+    def answer(server):
+        with suppress(OSError):
+            server._peer.sendall(b"\x82\x7f" + struct.pack(">Q", 1 << 20))
+            while True:
+                server._peer.sendall(b"\x01")
+                time.sleep(0.02)
+
+    with pytest.raises(WaitTimeoutError):
+        run_in(serve(answer), WEB, ["cat"], timeout_seconds=0.5)
+
+
+def test_a_message_longer_than_the_limit_is_not_read_to_its_end(serve):
+    def answer(server):
+        with suppress(OSError):
+            server._peer.sendall(b"\x82\x7f" + struct.pack(">Q", 1 << 60))
+            while True:
+                server._peer.sendall(b"\x01" * 65536)
+
+    with pytest.raises(ClusterError, match="printed more than"):
+        run_in(serve(answer), WEB, ["cat"], timeout_seconds=60, most_output=1000)
 
 
 def test_output_beyond_the_limit_is_an_error(serve):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clusterguard.cli.options import LockTimeoutOption, duration_of
+from clusterguard.cli.options import AllowContextOption, LockTimeoutOption, duration_of
 
 if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillResult
@@ -37,14 +37,7 @@ _Cluster = Annotated[
 def run(
     files: _Files,
     cluster: _Cluster = "embedded",
-    allow_context: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-context",
-            help="Glob of contexts that drills may destroy in, beside clusters that this run creates: kind-NAME of "
-            "kind:NAME, clusterguard-NAME of embedded:NAME, the path of kubeconfig:PATH.",
-        ),
-    ] = None,
+    allow_context: AllowContextOption = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
     ] = None,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterguard.cli.options import AllowContextOption
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -33,9 +35,6 @@ _Results = Annotated[
         envvar="CLUSTERGUARD_FLEET_RESULTS",
     ),
 ]
-_Allowed = Annotated[
-    list[str] | None, typer.Option("--allow-context", help="Glob of kubeconfig contexts that drills may destroy in.")
-]
 _SOME_RUN = typer.Option("--run", help="Name of the run that this is a part of.", envvar="CLUSTERGUARD_FLEET_RUN")
 
 
@@ -47,7 +46,7 @@ def run(
     index: Annotated[
         int, typer.Option(help="Which cluster, from 0; a pod of an Indexed Job knows.", envvar="JOB_COMPLETION_INDEX")
     ],
-    allow_context: _Allowed = None,
+    allow_context: AllowContextOption = None,
 ) -> None:
     """Run the drills of one cluster and keep the result. Exit codes as of `drill run`."""
     from clusterguard.policies.fleet.files import load_fleet, run_cluster
@@ -112,7 +111,7 @@ def job(
     longest: Annotated[str, typer.Option(help="How long one cluster's drills may take.", metavar="DURATION")] = "2h",
     schedule: Annotated[str, typer.Option(help="Print a CronJob with this schedule, in five fields.")] = "",
     time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
-    allow_context: _Allowed = None,
+    allow_context: AllowContextOption = None,
     kubeconfigs: Annotated[
         str, typer.Option(help="Secret with the kubeconfigs, each under its file's name.")
     ] = "clusterguard-secrets",

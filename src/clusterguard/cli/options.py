@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clusterguard.model.progress import ProgressSink
 
 __all__ = [
+    "AllowContextOption",
     "CaOption",
     "CertOption",
     "ClusterOption",
@@ -74,6 +75,14 @@ ScratchOption = Annotated[
 ]
 
 
+AllowContextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-context",
+        help="Glob of contexts that drills may destroy in, beside clusters that this run creates: kind-NAME of "
+        "kind:NAME, clusterguard-NAME of embedded:NAME, the path of kubeconfig:PATH.",
+    ),
+]
 LockTimeoutOption = Annotated[
     str,
     typer.Option(

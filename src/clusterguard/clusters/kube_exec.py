@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
@@ -42,6 +43,7 @@ _V5, _V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 _CONNECT_SECONDS = 10.0
 _MESSAGE_BYTES = 1 << 17
 _MOST_OUTPUT = 1 << 20
+_MOST_OVERHEAD = 1 << 20
 _MOST_WORDS = 400
 # As container runtimes word it; whatever else keeps a command from starting may pass.
 _NO_PROGRAM = ("executable file not found", "no such file or directory", "permission denied", "exec format error")
@@ -231,6 +233,12 @@ class _Session:
     most_output: int
     output: dict[int, bytearray] = field(default_factory=lambda: {_STDOUT: bytearray(), _STDERR: bytearray()})
     verdict: Json | None = None
+    received: int = 0
+
+    def __post_init__(self) -> None:
+        # A message is read to its end, however long it says it is and however slowly it comes: each piece is looked at.
+        buffer = self.socket.frame_buffer
+        buffer.recv = partial(self._receive, buffer.recv)
 
     def feed(self, stdin: Iterable[bytes] | None) -> None:
         """Send standard input, and its end where the protocol has a word for it."""
@@ -282,16 +290,26 @@ class _Session:
         said = bytes(self.output[_STDERR] or self.output[_STDOUT]).decode(errors="replace").strip()
         return said[-_MOST_WORDS:] or "it printed nothing"
 
+    def _receive(self, receive: Callable[[int], bytes], size: int) -> bytes:
+        self._patience()
+        data = receive(size)
+        self.received += len(data)
+        if self.received > _MOST_OVERHEAD + 4 * self.most_output:  # a byte may come with three around it
+            raise self._too_much()
+        return data
+
     def _take(self, channel: int, data: bytes) -> None:
         if channel == _ENDED:
             self.verdict = orjson.loads(data)
         elif channel in self.output:
             self.output[channel] += data
             if sum(map(len, self.output.values())) > self.most_output:
-                raise ClusterError(
-                    f"the command printed more than {self.most_output:,} bytes",
-                    hint="let it print less, as by `| tail`",
-                )
+                raise self._too_much()
+
+    def _too_much(self) -> ClusterError:
+        return ClusterError(
+            f"the command printed more than {self.most_output:,} bytes", hint="let it print less, as by `| tail`"
+        )
 
     def _patience(self) -> None:
         left = self.left()

@@ -104,7 +104,8 @@ def test_setup_does_not_take_over_somebodys_namespace(run, spec, shared_cluster,
 
 
 @pytest.mark.parametrize(
-    ("allowed", "told"), [((), "nobody allowed that; nothing was touched"), (("*",), "does not let us reach its etcd")]
+    ("allowed", "told"),
+    [((), "nobody allowed to destroy in it; nothing was touched"), (("*",), "does not let us reach its etcd")],
 )
 def test_a_kubeconfig_is_no_permission(run, spec, shared_cluster, names, namespace, allowed, told):
     before = names("ConfigMap", "default")
