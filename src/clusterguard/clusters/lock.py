@@ -251,10 +251,11 @@ class ClusterLock:
         except ConflictError:
             observation.holder = observation.holder or "another run"  # which was quicker
             return False
-        except ClusterUnreachableError:
+        except (ClusterUnreachableError, ForbiddenError):
             if not observation.holder:
                 raise
-            observation.miss()  # whoever holds it may be restoring etcd
+            # Whoever holds it may be restoring etcd; an API server that has just started forbids what it will allow.
+            observation.miss()
             return False
         return True
 

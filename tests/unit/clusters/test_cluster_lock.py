@@ -357,6 +357,23 @@ def test_not_being_allowed_to_write_leases_is_an_error(api, run):
         run("one").acquire()
 
 
+def test_an_api_server_that_has_just_started_is_waited_for(api, run, locked, clock):
+    """Until it has loaded its rules it forbids everything to all but system:masters; the admin of kubeadm is none."""
+    first = locked("one")
+    began = clock.now
+
+    def live():
+        api.error = ForbiddenError("leases are forbidden") if began + 5 < clock.now < began + 25 else None
+        if api.error is None and clock.now < began + 30:
+            first.renew()
+        elif clock.now >= began + 30 and first._written is not None and api.holder == "one":
+            first.release()
+
+    during_sleep(clock, live)
+    run("two").acquire(wait_seconds=600)
+    assert api.holder == "two"
+
+
 @pytest.mark.parametrize(
     "spec",
     [None, {}, {"holderIdentity": None}, {"leaseDurationSeconds": 10**9}, {"leaseTransitions": None}],
