@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["looked_at", "status"]
 
-_NOT_PROTECTED = 1
+_NOT_PROTECTED, _COULD_NOT_TELL = 1, 2
 
 
 def status(
@@ -25,7 +25,7 @@ def status(
     allow_at_risk: Annotated[bool, typer.Option("--allow-at-risk", help="Exit code 0 for `at risk` too.")] = False,
     within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 30,
 ) -> None:
-    """Show what is protected right now. Exit code 1: a policy is not, or is at risk."""
+    """Show what is protected right now. Exit code 1: a policy is not, or is at risk; 2: of one nothing can be read."""
     if as_json and as_metrics:
         raise typer.BadParameter("choose one of --json and --metrics")
     found = looked_at(policy, within_seconds=within)
@@ -41,6 +41,8 @@ def status(
         typer.echo(render(*found), nl=False)
     else:
         _show(found)
+    if any(each.locations and not any(location.reachable for location in each.locations) for each in found):
+        raise typer.Exit(_COULD_NOT_TELL)
     good = {"protected", "at risk"} if allow_at_risk else {"protected"}
     if not all(each.verdict in good for each in found):
         raise typer.Exit(_NOT_PROTECTED)

@@ -113,6 +113,19 @@ def test_not_protected_is_not_allowed_either(policy):
     assert run("status", policy, "--allow-at-risk").exit_code == 1
 
 
+def test_where_no_location_can_be_read_the_answer_is_not_no(kept, tmp_path, monkeypatch):
+    """The backups may be as they should be; nobody can tell."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    away = tmp_path / "away.yaml"
+    nobody = '"s3://bucket?region=eu&endpoint=http://127.0.0.1:1"'
+    away.write_text(POLICY.replace("./near", nobody).replace("./far", nobody.replace("bucket", "other")))
+    assert run("status", away, "--within", "1").exit_code == 2
+    assert run("status", kept, away, "--within", "1").exit_code == 2
+    away.write_text(POLICY.replace("./near", nobody))
+    assert run("status", away, "--within", "1").exit_code == 1  # one can be read, and lacks what it should have
+
+
 def test_one_bad_policy_among_good_ones_is_told(kept, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(POLICY.replace("name: prod", "name: staging"))
