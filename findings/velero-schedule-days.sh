@@ -10,8 +10,9 @@
 #   few a year, while each of them expires after 30 days by default.
 # Seen, after 26 March 2026, `0 3 13 * 5`: 1.18.2 on 27 March, 3, 10 and 13 April 2026; 1.18.3 on 13 November 2026,
 #   13 August 2027, 13 October 2028, 13 April 2029. `0 3 1,15 * 0`: 1.18.2 on 29 March, 1, 5 and 12 April; 1.18.3 on 1 and
-#   15 November 2026, 1 and 15 August 2027. `0 3 * * 7`: 1.18.2 refused, 1.18.3 Sundays. Run is the library at the
-#   version that Velero's go.mod has, by the call in Velero's controller; no server waits for these days.
+#   15 November 2026, 1 and 15 August 2027. `0 3 * * 7`: 1.18.2 refused, 1.18.3 Sundays. The script runs the
+#   library at the version in Velero's go.mod, by the call in Velero's controller. A server of 1.18.3 with a Kubernetes
+#   1.36.3 API server agreed on 28 November 2026: `0 3 1,15 * 0` Enabled, nextRunTime 1 August 2027 in its debug log.
 . "$(dirname "$0")/common/check.sh"
 
 velero=github.com/vmware-tanzu/velero
