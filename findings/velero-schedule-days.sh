@@ -4,7 +4,7 @@
 # Behaviour: with both day fields set, `0 3 13 * 5`, 1.18.2 backs up on each 13th and on each Friday, as
 #   crontab(5) has it; 1.18.3 only on Fridays that are a 13th, up to 14 months apart. Between the two Velero went from
 #   robfig/cron to netresearch/go-cron, whose ParseStandard joins the two fields by "and". It also accepts what the
-#   other refuses, such as 7 for Sunday. go-cron's own documentation names the change; its users meet it only through Velero.
+#   other refuses, such as 7 for Sunday. go-cron documents the change; who runs Velero has no reason to read that.
 # Why one guesses otherwise: "or" is what crontab(5) says and what Kubernetes' CronJob does; the call is
 #   `cron.ParseStandard(…)` before and after, and nothing is refused. `0 3 1,15 * 0` falls from six backups a month to a
 #   few a year, while each of them expires after 30 days by default.
