@@ -142,6 +142,7 @@ class TestSealedCopiesInS3(ObjectStoreContract):
     """One stream, compressed and encrypted once, into a bucket and a directory."""
 
     exact_sizes = False
+    has_versions = False
     many = 23  # pages are the inner store's business
 
     @pytest.fixture

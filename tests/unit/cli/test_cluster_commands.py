@@ -134,7 +134,9 @@ def test_a_docker_that_does_not_answer_is_told_beside_its_cluster(cli, kind, mon
     cli("cluster", "up", "mine", "--provider", "kind")
     monkeypatch.setattr(Docker, "nodes", away)
     code, out, _ = cli("cluster", "list")
-    assert (code, "mine" in out, "docker does not answer" in out) == (0, True, True)
+    # A narrow terminal wraps the sentence in its column.
+    assert code == 0
+    assert {"mine", "docker", "does", "not", "answer"} <= set(out.split())
 
 
 def test_leftovers_are_swept(cli, kind, monkeypatch):

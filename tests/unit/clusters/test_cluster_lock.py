@@ -1,7 +1,7 @@
 """One lock for a cluster: several runs, a clock, an API server that goes away, and an etcd that is taken back in time.
 
 The cluster is in memory, so that every interleaving can be tried; what a real API server makes of the same requests is
-in `tests/integration/clusters/test_cluster_lock.py`.
+in `tests/integration/clusters/test_cluster_lock_held.py`.
 """
 
 from __future__ import annotations
