@@ -125,13 +125,20 @@ def seen_sites(command, services):
 # ---- bringing it about -------------------------------------------------------------------------------------
 
 
-def strike(cell, world):
-    """Run the operation of a cell and let it suffer."""
+def strike(cell, world, *, lease=LEASE_SECONDS, stopped_seconds=0.0):
+    """Run the operation of a cell and let it suffer.
+
+    Args:
+        cell: What, and where.
+        world: Its world.
+        lease: Of the run lock where that matters, in seconds; None for the real one.
+        stopped_seconds: How long it stands still at least.
+    """
     plan = Plan(
         site=cell.site,
         fault=cell.fault,
         # A lock that nobody can read is watched for a whole lease.
-        lease=LEASE_SECONDS if cell.fault == "stop" or cell.site.what == "lock" else None,
+        lease=lease if cell.fault == "stop" or cell.site.what == "lock" else None,
         patience=PATIENCE_SECONDS if cell.fault == "hang" and cell.on_the_wire else None,
         fill=str(world.services.small / "scratch") if cell.site == SCRATCH else "",
     )
@@ -146,7 +153,7 @@ def strike(cell, world):
         command.send(stable_signal(cell))
         command.go()
     if cell.fault == "stop" and command.wait_until_reached():
-        return _while_stopped(cell, world, command, plan)
+        return _while_stopped(cell, world, command, plan, stopped_seconds)
     command.wait()
     return Struck(command, plan, reached=plan.site == SCRATCH or _called(command, cell.site))
 
@@ -212,8 +219,6 @@ def _strike_etcd(cell, world, plan, words):
             while not started:
                 time.sleep(0.001)
             started[0].send(_SIGNALS[cell.fault])
-            if cell.fault == "stop":
-                wait_until_stopped(started[0].pid)
         struck.append(cell.fault)
 
     proxy = world.services.etcd
@@ -234,16 +239,18 @@ def wait_until_stopped(pid):
         time.sleep(0.002)
 
 
-def _while_stopped(cell, world, command, plan):
+def _while_stopped(cell, world, command, plan, stopped_seconds=0.0):
     """Let another run take over while a command stands still, and let the command go on under its eyes."""
     wait_until_stopped(command.pid)
+    until = time.monotonic() + stopped_seconds
     other = None
     if OPERATIONS[cell.operation].locked:
         held = Site("disk", "list", "all")  # the first thing that a run does once it holds every lock
         other = world.start(
-            *("run", "policy.yaml", "--json", "--wait", "5m"), plan=Plan(site=held, fault="hang", lease=LEASE_SECONDS)
+            *("run", "policy.yaml", "--json", "--wait", "5m"), plan=Plan(site=held, fault="hang", lease=plan.lease)
         )
         assert other.wait_until_reached(), other.printed()
+    time.sleep(max(0.0, until - time.monotonic()))
     taken_over = time.monotonic_ns()
     os.kill(command.pid, signal.SIGCONT)
     command.wait()

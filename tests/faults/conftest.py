@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import table
@@ -20,18 +21,16 @@ SMALL_DISK_MEGABYTES = 24
 
 @pytest.fixture(scope="session")
 def small_disk(tmp_path_factory):
-    """A disk that is full soon, or None for a user who may not mount one."""
+    """A disk that is full soon, or None for a user who may not mount one; gone with this process, however that ends."""
     folder = tmp_path_factory.mktemp("small-disk")
-    options = f"size={SMALL_DISK_MEGABYTES}m,mode=0700"
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=False, capture_output=True
-        ).returncode
-    )
-    yield folder if mounted else None
-    if mounted:
-        subprocess.run(["umount", "-l", folder], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MEGABYTES}m,mode=0700", "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        yield None
+        return
+    disk = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    subprocess.run(["umount", "-l", folder], check=True)  # the open folder keeps it
+    yield Path(f"/proc/{os.getpid()}/fd/{disk}")
+    os.close(disk)
 
 
 @pytest.fixture(scope="session")

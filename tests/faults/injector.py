@@ -296,10 +296,10 @@ def install(plan, *, folder, say, await_go):
     from clusterguard.stores.local import LocalStore
     from clusterguard.stores.s3 import S3Store
 
-    injected = Injector(plan, folder=folder, say=say, await_go=await_go)
+    following = Injector(plan, folder=folder, say=say, await_go=await_go)
 
     class FaultyFolder(Faulty, LocalStore):
-        injector = injected
+        injector = following
 
         @property
         def where(self):
@@ -320,7 +320,7 @@ def install(plan, *, folder, say, await_go):
             return path
 
     class FaultyBucket(Faulty, S3Store):
-        injector = injected
+        injector = following
 
         @property
         def where(self):
@@ -328,7 +328,7 @@ def install(plan, *, folder, say, await_go):
 
     location.LocalStore = FaultyFolder
     s3.S3Store = FaultyBucket
-    _disturb_nodes(injected)
+    _disturb_nodes(following)
     if plan.etcd:
         _reach_etcd_by(plan.etcd)
     signal.signal(SIGNAL_FORWARD, lambda *_: step_clock(HOUR))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import invariants
 import pytest
-from cells import SITES_FILE, chosen, every_cell, known_sites, seen_sites, strike
+from cells import SITES_FILE, Cell, chosen, every_cell, known_sites, seen_sites, strike
+from injector import Site
 from invariants import Before
 from operations import OPERATIONS
 from worlds import World
@@ -36,6 +39,32 @@ def test_every_call_of_an_undisturbed_operation_is_a_site(services, template, tm
         )
         SITES_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     assert seen == known_sites()
+
+
+STOPPED = (
+    Cell("copy", Site("disk", "create", "bytes"), "stop"),
+    Cell("run", Site("s3", "put", "catalog"), "stop"),
+    Cell("retain", Site("disk", "delete", "record"), "stop"),
+    Cell("verify copies", Site("disk", "get", "bytes"), "stop"),
+    Cell("save to S3", Site("s3", "create", "bytes"), "stop"),
+)
+
+
+@pytest.mark.slow
+def test_two_minutes_of_standing_still_with_the_real_lease(services, template, tmp_path):
+    """All of them at once: each in its own world, and none of them reaches a proxy that another one's fault is in."""
+    services.calm()
+    worlds = [World.of(services, template, tmp_path / str(number)) for number in range(len(STOPPED))]
+    befores = [Before.of(world) for world in worlds]
+    with ThreadPoolExecutor(len(STOPPED)) as pool:
+        stop = partial(strike, lease=None, stopped_seconds=120)
+        struck = list(pool.map(stop, STOPPED, worlds))
+    for cell, world, before, each in zip(STOPPED, worlds, befores, struck, strict=True):
+        wrong = invariants.after(world, before, OPERATIONS[cell.operation], each)
+        wrong += invariants.recovered(world, before)
+        assert not wrong, f"{cell}: " + "\n".join([*wrong, each.command.printed()])
+        assert each.reached
+        world.close()
 
 
 @pytest.mark.parametrize(
