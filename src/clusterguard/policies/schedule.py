@@ -124,8 +124,23 @@ def check_cron(cron: str) -> str:
     for name, field in zip(_FIELDS, fields, strict=True):
         for term in field.split(","):
             _check_term(name, field, term)
+    _check_days(fields[2], fields[4])
     _cronsim(cron, _SOME_TIME)
     return cron
+
+
+def _check_days(day_of_month: str, day_of_week: str) -> None:
+    """Refuse a step beside another day field: `*/2` counts as `*` for Debian's cron, and as days for Kubernetes.
+
+    Where both fields name days, either of them is enough; where one is `*`, both must hold. So the two run such a
+    schedule on different days (findings/cron-star-step.sh).
+    """
+    limited = [field for field in (day_of_month, day_of_week) if field not in ("*", "*/1")]
+    if len(limited) > 1 and any(field.startswith("*") for field in limited):
+        raise ValueError(
+            f"cron and Kubernetes run day-of-month {short(day_of_month)} with day-of-week {short(day_of_week)}"
+            " on different days; leave one of the two at *, or write the days out"
+        )
 
 
 def _check_term(name: str, field: str, term: str) -> None:

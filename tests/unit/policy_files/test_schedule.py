@@ -151,7 +151,13 @@ def test_due_times_do_not_depend_on_where_one_begins_to_look(cron, zone, moment,
     assert from_earlier == list(islice(due_times(schedule, after=later), 4))
 
 
-@pytest.mark.parametrize("cron", ["30 2 * * *", "*/5 0-6 1,15 JAN-MAR MON", "0 0 29 2 *", "0 0 31 * *", "0 0 31 2 1"])
+@pytest.mark.parametrize(
+    "cron",
+    [
+        *("30 2 * * *", "*/5 0-6 1,15 JAN-MAR MON", "0 0 29 2 *", "0 0 31 * *", "0 0 31 2 1"),
+        *("0 3 */2 * *", "0 3 * * */2", "0 3 */1 * 1", "0 3 1,15 * 0"),
+    ],
+)
 def test_what_every_scheduler_takes_is_taken(cron):
     assert check_cron(cron) == cron
 
@@ -170,6 +176,9 @@ def test_what_every_scheduler_takes_is_taken(cron):
         ("0 0 * * 1#2", "no day-of-week that both"),
         ("0 0 * * 5-7", "Sunday is 0 or SUN"),
         ("*/0 * * * *", "the minute is not one"),
+        ("0 3 */2 * 1", "different days"),
+        ("0 3 1 * */2", "different days"),
+        ("0 3 */2 * */2", "different days"),
         ("0 0 0 * * *", "five fields"),
         ("@daily", "five fields"),
     ],
