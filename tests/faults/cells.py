@@ -113,7 +113,7 @@ _WORTH = ("bytes", "record", "lock", "catalog", "", "all", "audit")
 
 def _shown(cell):
     wire = "wire" if cell.on_the_wire else "port"
-    return {(cell.operation,), (cell.site.verb, wire), (wire, cell.fault)}
+    return {(cell.operation,), (cell.site.verb,), (wire, cell.fault)}
 
 
 def seen_sites(command, services):

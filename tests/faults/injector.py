@@ -72,7 +72,7 @@ class Site:
 class Plan:
     """What the process under test shall suffer, and which waits are cut short for it.
 
-    ``lease`` and ``patience`` are seconds: of the run lock, and of everything that waits for a server. ``fill`` is a
+    ``lease`` and ``patience`` are seconds: of the locks, and of everything that waits for a server. ``fill`` is a
     folder whose disk is full from the beginning, ``etcd`` where embedded clusters find their etcd.
     """
 
@@ -379,9 +379,11 @@ def _cut_waits_short(plan):
     from clusterguard.stores.s3 import S3Store
 
     if plan.lease is not None:
+        from clusterguard.clusters.lock import ClusterLock
         from clusterguard.policies.runs.lock import LeaseTiming
 
         shorten(LeaseTiming.__init__, renew_interval=plan.lease / 10, lease_duration=plan.lease)
+        shorten(ClusterLock.__init__, duration_seconds=plan.lease)
     if plan.patience is not None:
         shorten(S3Store.__init__, read_timeout_seconds=plan.patience, attempts=1)
         _shorten_etcd(plan.patience)

@@ -13,7 +13,7 @@ from grpc_proxy import grpc_proxy
 from injector import Plan
 from worlds import CANARY, bucket_url, environment
 
-from clusterguard.clusters import EmbeddedCluster
+from clusterguard.clusters import EmbeddedCluster, lock
 from clusterguard.clusters.kube import KubeClient
 from clusterguard.errors import ResourceNotFoundError
 from clusterguard.etcd import EtcdSnapshotter
@@ -52,6 +52,9 @@ class Restorable:
         return states.get((self.has("lost"), self.has("late")), "mixed")
 
     def make_old(self):
+        """Go back to the old state, in a cluster that nobody has locked: a killed restore leaves its Lease."""
+        with contextlib.suppress(ResourceNotFoundError):
+            self.api.delete(lock.LEASE, lock.NAME, lock.NAMESPACE)
         if self.has("lost"):
             self.api.delete(self.maps, "lost", "default")
         if not self.has("late"):

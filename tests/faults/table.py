@@ -30,8 +30,8 @@ def summary(cells, kills):
     codes = ", ".join(f"{number} ended with {code}" for code, number in by_code.most_common())
     if cells:
         yield f"fault matrix: {len(cells)} cells: {codes}; {broken} broke a promise"
-    for name, count, killed, seed in kills:
-        yield f"kills: {name}: {count} tries, {killed} killed, {count - killed} had ended before (seed {seed})"
+    for name, killed, missed, seed in kills:
+        yield f"kills: {name}: killed {killed} times (seed {seed}); {missed} more tries had ended before"
 
 
 def tables(cells, kills):

@@ -9,6 +9,7 @@ import invariants
 import pytest
 from cells import (
     IN_PROCESS,
+    LEASE_SECONDS,
     PATIENCE_SECONDS,
     SCRATCH,
     WIRE_FAULTS,
@@ -77,6 +78,7 @@ def strike(cell, restorable):
         site=None if wire else site,
         fault="" if wire else cell.fault,
         etcd=restorable.etcd.endpoint if site.where == "etcd" else "",
+        lease=LEASE_SECONDS if cell.fault == "stop" else None,
         patience=PATIENCE_SECONDS if wire and cell.fault == "hang" else None,
         fill=str(services.small / "scratch") if site == SCRATCH else "",
     )
@@ -91,7 +93,7 @@ def strike(cell, restorable):
         command.go()
     elif cell.fault == "stop" and command.wait_until_reached():
         wait_until_stopped(command.pid)
-        second = restorable.restore()
+        second = restorable.restore(plan=Plan(lease=LEASE_SECONDS))
         hits += [] if second.wait() == 2 else [f"a second restore at the same time ended with {second.code}"]
         os.kill(command.pid, signal.SIGCONT)
     command.wait()
