@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from injector import Plan
 from worlds import CANARY, CANARY_KEY, KEPT, LOCATIONS, WANTED
 
+from clusterguard.stores.base import PARTIAL
+
 _CALM = Plan()
 KILLED, INTERRUPTED, TERMINATED = -9, 130, 143
 # Faults by which a location itself gives other bytes, or says that there are none: then it is right to believe it.
@@ -86,11 +88,13 @@ def _lied(plan, where, verbs=None):
     return site is not None and site.where == where and plan.fault in LIES and (verbs is None or site.verb in verbs)
 
 
-def nothing_in_plain(world):
+def nothing_in_plain(world, operation):
     """No byte of the database and no key lies where temporary files or state do, nor in any sealed copy."""
     identity = (world.services.keys / "identity.txt").read_bytes().strip()
+    # The plain snapshots are wanted in plain, and so is one that a killed save had begun; the next put sweeps it.
+    plain = {world.disk} if operation.locked else {world.disk, world.disk / PARTIAL}
     for path in world.folder.rglob("*"):
-        if not path.is_file() or path.parent == world.disk:  # the plain snapshots are wanted in plain
+        if not path.is_file() or path.parent in plain:
             continue
         data = path.read_bytes()
         for secret, what in ((CANARY, "the database"), (identity, "the private key")):
@@ -132,7 +136,7 @@ def after(world, before, operation, struck):
         *nothing_lost(world, before),
         *nothing_half_listed(world, plan),
         *nothing_maligned(world, plan),
-        *nothing_in_plain(world),
+        *nothing_in_plain(world, operation),
         *no_crash(world, command),
         *right_code(world, operation, command, before, plan),
         *one_holder(struck),
