@@ -39,6 +39,7 @@ __all__ = [
     "ProcessRecord",
     "attached",
     "dying_with_us",
+    "elapsed",
     "run",
     "spawn",
     "stream_lines",
@@ -320,6 +321,14 @@ def _collect_ended_children() -> None:
     for pid, child in list(_children.items()):
         if child.poll() is not None:
             _children.pop(pid, None)
+
+
+def elapsed() -> float:
+    """Return the seconds of a clock that nobody sets, and that goes on while the machine is suspended.
+
+    A lease is counted by it: it must run out while its holder sleeps.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _boot_id() -> str:

@@ -36,6 +36,7 @@ from clusterguard.errors import (
     ForbiddenError,
     ResourceNotFoundError,
 )
+from clusterguard.process import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,11 +59,6 @@ _LONGEST_GAP_SECONDS = 10.0  # between two looks of a waiter that is awake
 _LONGEST_DOUBT_SECONDS = 2 * _LONGEST_DURATION_SECONDS  # of a waiter in a cluster that hardly answers
 _REWRITE_SECONDS = 120.0
 _WRITES = 5
-
-
-def _clock() -> float:
-    """Return seconds that grow while the machine sleeps as well: a lease runs out meanwhile."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 # ---- what a waiter makes of what it sees: pure -------------------------------------------------------------
@@ -178,7 +174,7 @@ class ClusterLock:
         *,
         holder: str,
         duration_seconds: float = DURATION_SECONDS,
-        clock: Callable[[], float] = _clock,
+        clock: Callable[[], float] = elapsed,
         sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
         background: bool = True,
     ) -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from clusterguard.errors import ClusterGuardError
 from clusterguard.model.policy import Location
 from clusterguard.policies.copies.places import Place
-from clusterguard.policies.runs.lease import LeaseTiming, elapsed
+from clusterguard.policies.runs.lease import LeaseTiming
 from clusterguard.policies.runs.lock import RunLock
+from clusterguard.process import elapsed
 from clusterguard.stores import open_store
 
 TIMING = LeaseTiming(renew_interval=0.3, lease_duration=3)

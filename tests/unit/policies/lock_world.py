@@ -418,7 +418,8 @@ def simulated(monkeypatch, **settings):
     with monkeypatch.context() as patch:
         patch.setattr(lease_module, "_at_once", lambda tries: [each() for each in tries])
         patch.setattr(Lease, "is_dead", lambda lease: world.sees_the_dead and _is_dead(world, lease))
-        patch.setattr(lease_module, "time", _NoClock())
+        # The module imports no clock; whoever gives it one again meets this.
+        patch.setattr(lease_module, "time", _NoClock(), raising=False)
         try:
             yield world
         finally:

@@ -15,7 +15,6 @@ import math
 import os
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     from clusterguard.policies.copies.places import Place
 
-__all__ = ["LOCK_KEY", "Lease", "LeaseTiming", "LocationLease", "elapsed"]
+__all__ = ["LOCK_KEY", "Lease", "LeaseTiming", "LocationLease"]
 
 LOCK_KEY: Final = f"{OWN_FOLDER}/lock"
 _LARGEST: Final = 4096
@@ -408,11 +407,6 @@ def _in_progress(lease: Lease, location: str) -> RunInProgressError:
         hint="wait for it to end: --wait 1h waits by itself",
         fields={"holder": lease.holder, "location": location},
     )
-
-
-def elapsed() -> float:
-    """Return the seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _at_once(tries: Sequence[Callable[[], bool | ClusterGuardError]]) -> list[bool | ClusterGuardError]:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from clusterguard.errors import ClusterGuardError, RunInProgressError, StoreError, StoreUnavailableError
-from clusterguard.policies.runs.lease import Lease, LeaseTiming, LocationLease, elapsed
+from clusterguard.policies.runs.lease import Lease, LeaseTiming, LocationLease
+from clusterguard.process import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
