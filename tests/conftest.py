@@ -62,7 +62,12 @@ PROGRAMS = (
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes of tests where the suite itself runs in the background, deaf to it."""
+    """Let Ctrl-C reach the processes of tests where the suite itself runs in the background, deaf to it.
+
+    AWS credentials of whoever runs the tests are dropped: a test that finds some uses its own, or another test's.
+    """
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

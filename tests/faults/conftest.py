@@ -62,10 +62,8 @@ def services(toolchain, tmp_path_factory, small_disk, zygote):
 
 @pytest.fixture(scope="session")
 def template(services, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
-            patch.setenv(name, "")  # so that what the template sets does not outlive it
-        yield build_template(services, tmp_path_factory.mktemp("template") / "world")
+    with pytest.MonkeyPatch.context() as patch:  # whatever it sets ends here, not with the session
+        return build_template(services, tmp_path_factory.mktemp("template") / "world", patch)
 
 
 @pytest.fixture

@@ -58,12 +58,16 @@ def nothing_lost(world, before):
                 yield f"{where} lost {name}"
 
 
-def nothing_half_listed(world, plan):
-    """Whatever has a record has its bytes, unless the location changed them on their way."""
+def nothing_half_listed(world, plan, *, mended=False):
+    """Whatever has a record has its bytes, unless the location changed them on their way.
+
+    What was ``mended`` since is held to this as well: the copies of policies, not the plain snapshots of ``etcd save``.
+    """
     for where in LOCATIONS:
-        if _lied(plan, where, {"put", "create", "replace"}):
-            continue
+        lied = _lied(plan, where, {"put", "create", "replace"})
         for plain in (False, True):
+            if lied and (plain or not mended):
+                continue
             for copy in world.copies(where, plain=plain).values():
                 if not copy.whole:
                     yield f"{where} lists {copy.name}, which is not whole"
@@ -247,7 +251,7 @@ def recovered(world, before, plan=_CALM):
         yield f"the next run ended with {command.code}: {failed or report['outcome']}"
     yield from no_crash(world, command)
     yield from nothing_lost(world, before)
-    yield from nothing_half_listed(world, _CALM)
+    yield from nothing_half_listed(world, plan, mended=True)
     yield from nothing_maligned(world, _CALM)
     yield from _everywhere(world, ahead)
     yield from backed_up(world, before, command, plan)

@@ -192,11 +192,16 @@ def read_copy(path):
     return Copy(name=path.stem, created=created, whole=digest == wanted, digest=digest)
 
 
-def build_template(services, folder):
-    """Make four nights of backups by real runs, each at its time, and two plain snapshots."""
+def build_template(services, folder, patch):
+    """Make four nights of backups by real runs, each at its time, and two plain snapshots.
+
+    ``patch`` is a monkeypatch: what runs in this process finds the credentials in its environment while it makes them.
+    """
     world = World(services, folder)
     environ = environment(folder)
-    os.environ.update({name: value for name, value in environ.items() if name.startswith("AWS_")})
+    for name, value in environ.items():
+        if name.startswith("AWS_"):
+            patch.setenv(name, value)
     endpoint, bucket = services.member.endpoint, bucket_url(services.gateway.endpoint, world.prefix)
     path = write_policy(folder / "policy.yaml", endpoint=endpoint, bucket=bucket, keys=services.keys)
     policy = load_policy(path, environ=environ)
