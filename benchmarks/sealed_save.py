@@ -33,8 +33,8 @@ from pathlib import Path
 
 from save import TRANSACTION_BYTES, Etcd, b64
 
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.process import run
-from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.toolchain import from_environment
 
 OURS = """

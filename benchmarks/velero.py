@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clusterguard.clusters import EmbeddedCluster
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import ResourceNotFoundError
-from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.toolchain import from_environment
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install

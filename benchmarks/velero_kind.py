@@ -30,7 +30,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
-from clusterguard.stores.container_s3 import ContainerS3Server
+from clusterguard.drills.servers.container_s3 import ContainerS3Server
 from clusterguard.toolchain import from_environment
 
 TARGET_RATIO = 1.0

@@ -23,7 +23,7 @@ import velero as benchmark
 
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.clusters.embedded import commands
-from clusterguard.stores.local_s3 import LocalS3Server
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.toolchain import from_environment
 
 REQUESTS = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
+from clusterguard.drills.servers.container_s3 import ContainerS3Server, _lives
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import ProvisioningError, StoreError, StoreUnavailableError
 from clusterguard.process import ProcessRecord, run
-from clusterguard.stores.container_s3 import ContainerS3Server, _lives
-from clusterguard.stores.local_s3 import LocalS3Server
 
 _BUCKET = "drill-backups"
 
@@ -117,7 +117,7 @@ class TestContainerS3Server(ThrowawayS3Contract):
     def test_keys_are_on_no_command_line_and_in_no_error(self, new, monkeypatch):
         seen = []
         monkeypatch.setattr(
-            "clusterguard.stores.container_s3.run", lambda argv, **_: seen.append(argv) or run(argv, **_)
+            "clusterguard.drills.servers.container_s3.run", lambda argv, **_: seen.append(argv) or run(argv, **_)
         )
         with new() as server:
             secret = server.credentials.secret_key
@@ -126,7 +126,7 @@ class TestContainerS3Server(ThrowawayS3Contract):
 
     def test_a_server_of_a_run_that_was_killed_is_removed_by_the_next_one(self, new):
         script = (
-            "from clusterguard.stores.container_s3 import ContainerS3Server\n"
+            "from clusterguard.drills.servers.container_s3 import ContainerS3Server\n"
             "import os, sys\n"
             "server = ContainerS3Server(network='bridge').start()\n"
             "print(server.name, flush=True)\n"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from clusterguard.drills.load import Drill
     from clusterguard.drills.schema import S3Storage
+    from clusterguard.drills.servers.throwaway_s3 import ThrowawayS3Server
     from clusterguard.model.progress import ProgressSink
     from clusterguard.stores import ObjectStore
-    from clusterguard.stores.throwaway_s3 import ThrowawayS3Server
 
 __all__ = ["Storages"]
 
@@ -141,10 +141,10 @@ class Storages:
 
     def _new_server(self, name: str | None) -> ThrowawayS3Server:
         if self._network is not None:
-            from clusterguard.stores.container_s3 import ContainerS3Server
+            from clusterguard.drills.servers.container_s3 import ContainerS3Server
 
             return ContainerS3Server(network=self._network)
-        from clusterguard.stores.local_s3 import LocalS3Server
+        from clusterguard.drills.servers.local_s3 import LocalS3Server
         from clusterguard.toolchain import from_environment
 
         program = from_environment(os.environ, progress=self._progress).ensure("versitygw")["versitygw"]

@@ -20,6 +20,7 @@ import yaml
 from image import docker
 
 from clusterguard.clusters.kind import KindCluster
+from clusterguard.drills.servers.container_s3 import ContainerS3Server
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.places import open_places
 from clusterguard.policies.copies.seals import seal_of
@@ -28,7 +29,6 @@ from clusterguard.policies.fleet.files import load_fleet
 from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
 from clusterguard.policies.fleet.results import read_report
 from clusterguard.policies.runs.run import PolicyRunner
-from clusterguard.stores.container_s3 import ContainerS3Server
 from clusterguard.stores.sealing import SealedStore
 
 pytestmark = [pytest.mark.kind, pytest.mark.slow, pytest.mark.timeout(1800)]

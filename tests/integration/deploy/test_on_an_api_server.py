@@ -10,11 +10,11 @@ import yaml
 from policies_in_pods import PROVEN, SHOP, policy_in
 
 from clusterguard.clusters import EmbeddedCluster, KubeClient
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import ForbiddenError
 from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests
 from clusterguard.policies.fleet.files import load_fleet
 from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
-from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.velero import InstallOptions, LocationSpec, VeleroClient
 from clusterguard.velero.install import install
 from clusterguard.velero.objects import resource_of

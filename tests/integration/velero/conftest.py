@@ -4,7 +4,7 @@ import pytest
 from velero_server import LOCK, OTHER_LOCK, PROGRAMS, Server
 
 from clusterguard.clusters import EmbeddedCluster
-from clusterguard.stores.local_s3 import LocalS3Server
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.velero import InstallOptions, LocationSpec, VeleroClient
 from clusterguard.velero.install import install
 

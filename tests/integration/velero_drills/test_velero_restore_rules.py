@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.model.inventory import Scope
 from clusterguard.model.report import FindingKind
-from clusterguard.stores.local_s3 import LocalS3Server
 from clusterguard.validate import RestoreValidator, Selection
 from clusterguard.validate.compare import FINISHED_WORK
 from clusterguard.velero import LocationSpec

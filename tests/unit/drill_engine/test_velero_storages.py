@@ -54,7 +54,7 @@ class FakeServer:
 
 @pytest.fixture
 def servers(monkeypatch):
-    monkeypatch.setattr("clusterguard.stores.local_s3.LocalS3Server", FakeServer)
+    monkeypatch.setattr("clusterguard.drills.servers.local_s3.LocalS3Server", FakeServer)
     tools = SimpleNamespace(ensure=lambda name: {name: "/nowhere/versitygw"})
     monkeypatch.setattr("clusterguard.toolchain.from_environment", lambda *_, **__: tools)
     monkeypatch.setattr(FakeServer, "made", [])
@@ -171,7 +171,7 @@ class FakeContainer(FakeServer):
 
 
 def test_what_pods_use_is_a_server_that_they_reach_and_so_do_we(storages, servers, monkeypatch):
-    monkeypatch.setattr("clusterguard.stores.container_s3.ContainerS3Server", FakeContainer)
+    monkeypatch.setattr("clusterguard.drills.servers.container_s3.ContainerS3Server", FakeContainer)
     storages.serve_pods("kind")
     location = storages.velero_location("west", in_pods=True)
     assert [server.folder for server in servers] == ["kind"]
@@ -180,7 +180,7 @@ def test_what_pods_use_is_a_server_that_they_reach_and_so_do_we(storages, server
 
 
 def test_a_velero_beside_the_cluster_gets_the_address_of_this_machine(storages, servers, monkeypatch):
-    monkeypatch.setattr("clusterguard.stores.container_s3.ContainerS3Server", FakeContainer)
+    monkeypatch.setattr("clusterguard.drills.servers.container_s3.ContainerS3Server", FakeContainer)
     storages.serve_pods("kind")
     config = storages.velero_location("west", in_pods=False).config
     assert (config["s3Url"], "publicUrl" in config) == (servers[0].endpoint, False)

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from clusterguard import process
+from clusterguard.drills.servers import local_s3
+from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import ProvisioningError, WaitTimeoutError
 from clusterguard.sockets import listening
-from clusterguard.stores import local_s3
-from clusterguard.stores.local_s3 import LocalS3Server
 
 # Listens where it is told, after it has written down how it was called.
 LISTENS = """
@@ -60,9 +60,9 @@ def test_it_serves_the_buckets_folder_on_loopback_alone(server, tmp_path):
 def test_keys_are_in_the_environment_and_on_no_command_line(server):
     (argv,) = [psutil.Process(server._process.pid).cmdline()]
     secret = server.credentials.secret_key
-    assert not [word for word in argv if secret in word or server.access_key in word]
+    assert not [word for word in argv if secret in word or server.credentials.access_key in word]
     environment = psutil.Process(server._process.pid).environ()
-    assert (environment["ROOT_ACCESS_KEY"], environment["ROOT_SECRET_KEY"]) == (server.access_key, secret)
+    assert (environment["ROOT_ACCESS_KEY"], environment["ROOT_SECRET_KEY"]) == (server.credentials.access_key, secret)
     assert secret not in repr(server)
 
 
@@ -119,7 +119,7 @@ def test_it_dies_with_us(program, tmp_path):
     """Whoever started it is killed and runs nothing more."""
     starts = textwrap.dedent(f"""
         from pathlib import Path
-        from clusterguard.stores.local_s3 import LocalS3Server
+        from clusterguard.drills.servers.local_s3 import LocalS3Server
         server = LocalS3Server(program=Path({str(program(LISTENS))!r}), folder=Path({str(tmp_path / "s3")!r})).start()
         print(server._process.pid, flush=True)
         import time; time.sleep(600)

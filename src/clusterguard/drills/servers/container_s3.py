@@ -13,10 +13,9 @@ import time
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Self
 
+from clusterguard.drills.servers.throwaway_s3 import ThrowawayS3Server
 from clusterguard.errors import ProgramError, ProvisioningError, WaitTimeoutError
 from clusterguard.process import ProcessRecord, run
-from clusterguard.sockets import free_ports
-from clusterguard.stores.s3 import S3Credentials, S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +26,14 @@ IMAGE_VARIABLE = "CLUSTERGUARD_S3_IMAGE"
 DEFAULT_IMAGE = "versity/versitygw:v1.8.0"
 _LABEL = "clusterguard.dev/s3-of"
 _PORT = 7070
-_REGION = "us-east-1"
 _DOCKER_SECONDS = 60.0
 _PULL_SECONDS = 600.0
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
 
-class ContainerS3Server:
-    """Runs as long as the ``with`` block; the same port as `LocalS3Server`, and also an address for pods.
+class ContainerS3Server(ThrowawayS3Server):
+    """A server that pods reach, too.
 
     Args:
         network: The docker network that the nodes are on: ``kind`` for those of kind.
@@ -43,8 +41,6 @@ class ContainerS3Server:
         docker: Docker's command.
         sleep: Waits between two looks at the server.
     """
-
-    region = _REGION
 
     def __init__(
         self,
@@ -54,49 +50,14 @@ class ContainerS3Server:
         docker: str = "docker",
         sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
     ) -> None:
+        super().__init__(sleep=sleep)
         self.name = f"clusterguard-s3-{secrets.token_hex(6)}"
+        # Docker's own name service knows the container's name, and the nodes ask it.
+        self.endpoint_for_pods = f"http://{self.name}:{_PORT}"
         self._network = network
         self._image = image or os.environ.get(IMAGE_VARIABLE) or DEFAULT_IMAGE
         self._docker = docker
-        self._sleep = sleep
         self._created = False
-        (self._port,) = free_ports(1)
-        self.access_key = f"drill{secrets.token_hex(6)}"
-        self._secret_key = secrets.token_hex(20)
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL on this machine."""
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def endpoint_for_pods(self) -> str:
-        """The server's URL for pods: docker's own name service knows the container's name, and the nodes ask it."""
-        return f"http://{self.name}:{_PORT}"
-
-    @property
-    def credentials(self) -> S3Credentials:
-        """What it lets in; made anew for each server."""
-        return S3Credentials(access_key=self.access_key, secret_key=self._secret_key)
-
-    def credentials_file(self) -> str:
-        """Return the credentials in the form of an AWS credentials file."""
-        return f"[default]\naws_access_key_id={self.access_key}\naws_secret_access_key={self._secret_key}\n"
-
-    def store(self, bucket: str, prefix: str = "") -> S3Store:
-        """Return a store in a bucket."""
-        return S3Store(
-            bucket=bucket,
-            prefix=prefix,
-            endpoint=self.endpoint,
-            region=_REGION,
-            path_style=True,
-            credentials=self.credentials,
-        )
-
-    def create_bucket(self, bucket: str) -> None:
-        """Create a bucket, unless it is there; the server must run."""
-        self.store(bucket).create_bucket()
 
     def start(self) -> Self:
         """Start serving, with the same data and on the same port as before if it was stopped.
@@ -137,8 +98,7 @@ class ContainerS3Server:
     def _create(self) -> None:
         owner = ProcessRecord.of(os.getpid())
         self._created = True  # from here on there may be something to remove
-        # Keys on a command line can be read by everybody on the machine; docker takes the names of variables, too.
-        keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self._secret_key, "VGW_REGION": _REGION}
+        keys = self._environment()
         self._call(
             "run",
             "--detach",
@@ -146,7 +106,7 @@ class ContainerS3Server:
             f"--network={self._network}",
             f"--publish=127.0.0.1:{self._port}:{_PORT}",
             f"--label={_LABEL}={owner.pid}@{owner.started}@{owner.boot_id}@{owner.pid_namespace}",
-            *(f"--env={key}" for key in keys),
+            *(f"--env={key}" for key in keys),  # names alone: docker takes the values from its own environment
             "--volume=/data",
             self._image,
             "--port",
