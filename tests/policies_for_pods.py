@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clusterguard.model.policy import EtcdSource, VeleroSource
 from clusterguard.policies.deploy.kubernetes import IN_CLUSTER
+from clusterguard.policies.policy import EtcdSource, VeleroSource
 
 PKI = "/etc/kubernetes/pki/etcd"
 NODE_ETCD = EtcdSource(

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from clusterguard.model.policy import EtcdSource, Heartbeat, Location, Policy, Secret
+from clusterguard.policies.policy import EtcdSource, Heartbeat, Location, Policy, Secret
 from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.policies.watching.metrics import push
 from clusterguard.policies.watching.status import policy_status

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.model.retention import RetentionPolicy, StoredBackup, plan_retention
+from clusterguard.policies.retention import RetentionPolicy, StoredBackup, plan_retention
 
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

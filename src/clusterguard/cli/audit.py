@@ -62,8 +62,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Print the events of the trail, the oldest first; without --location, of the first location that has any."""
-    from clusterguard.model.audit import as_json_line
     from clusterguard.policies.watching.audit import read_events
+    from clusterguard.policies.watching.chain import as_json_line
     from clusterguard.terminal import out
 
     first = _moment(since)

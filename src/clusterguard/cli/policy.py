@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clusterguard.model.policy import Policy
+    from clusterguard.policies.policy import Policy
 
 __all__ = ["app"]
 

@@ -14,8 +14,8 @@ from clusterguard.cli.options import ScratchOption, duration_of
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clusterguard.model.policy import Policy
-    from clusterguard.model.policy_run import RunReport
+    from clusterguard.policies.policy import Policy
+    from clusterguard.policies.report import RunReport
     from clusterguard.policies.runs.retain import PlannedRetention
     from clusterguard.policies.runs.run import Part
     from clusterguard.terminal.run_view import RetentionView

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
 
-    from clusterguard.model.policy import Policy
+    from clusterguard.policies.policy import Policy
 
 __all__ = ["app"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clusterguard.model.policy_status import PolicyStatus
+    from clusterguard.policies.watching.verdict import PolicyStatus
 
 __all__ = ["looked_at", "status"]
 

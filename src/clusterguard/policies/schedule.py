@@ -20,7 +20,7 @@ from clusterguard.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clusterguard.model.policy import Schedule
+    from clusterguard.policies.policy import Schedule
 
 __all__ = ["changes_around", "check_cron", "due_times", "next_due", "previous_due", "read_time_zone"]
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from clusterguard.model.catalog import Leftover
-    from clusterguard.model.policy_run import Outcome, RunReport, StepReport
-    from clusterguard.model.retention import RetentionPlan
+    from clusterguard.policies.copies.catalog import Leftover
+    from clusterguard.policies.report import Outcome, RunReport, StepReport
+    from clusterguard.policies.retention import RetentionPlan
 
 __all__ = ["RetentionView", "RunView", "show_retention"]
 

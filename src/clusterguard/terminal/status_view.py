@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterguard.model.durations import format_duration
-from clusterguard.model.policy_status import age_in_words, size_in_words
+from clusterguard.policies.watching.verdict import age_in_words, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from clusterguard.model.policy_status import (
+    from clusterguard.policies.watching.verdict import (
         DayState,
         DayStatus,
         LocationStatus,

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from gateway_with_users import BUCKET, gateway_with_users
 
-from clusterguard.model.policy import Location
 from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.copies.stored import fetch
 from clusterguard.policies.files.load import load_policy
+from clusterguard.policies.policy import Location
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores import MemoryStore
 

@@ -14,8 +14,8 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.model.policy import Location
 from clusterguard.policies.copies.places import Place
+from clusterguard.policies.policy import Location
 from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming
 from clusterguard.policies.runs.lock import RunLock, locked
 

@@ -16,8 +16,8 @@ from itertools import count
 from pathlib import Path
 
 from clusterguard.errors import ClusterGuardError
-from clusterguard.model.policy import Location
 from clusterguard.policies.copies.places import Place
+from clusterguard.policies.policy import Location
 from clusterguard.policies.runs.lease import LeaseTiming
 from clusterguard.policies.runs.lock import RunLock
 from clusterguard.process import elapsed

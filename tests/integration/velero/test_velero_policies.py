@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyrage
 import pytest
 
-from clusterguard.model.policy import Encryption, Location, Policy, Secret, VeleroSource
-from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.copies.places import open_places
 from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.copies.stored import fetch
+from clusterguard.policies.policy import Encryption, Location, Policy, Secret, VeleroSource
+from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores import LocalStore
 from clusterguard.velero.bucket import verify_backup

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clusterguard.model.audit import AuditEvent
-from clusterguard.model.catalog import BackupEntry, Catalog, RunRecord
-from clusterguard.model.policy import EtcdSource, Location, Policy, Schedule
+from clusterguard.policies.copies.catalog import BackupEntry, Catalog, RunRecord
 from clusterguard.policies.copies.places import Place
+from clusterguard.policies.policy import EtcdSource, Location, Policy, Schedule
 from clusterguard.policies.watching.audit import AuditTrail
+from clusterguard.policies.watching.chain import AuditEvent
 from clusterguard.policies.watching.watch import PolicyWatch
 from clusterguard.process import spawn
 from clusterguard.stores.s3 import S3Credentials, S3Store

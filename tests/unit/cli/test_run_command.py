@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from clusterguard.model.policy_run import RunReport, StepReport
+from clusterguard.policies.report import RunReport, StepReport
 from clusterguard.policies.runs.run import PolicyRunner
 
 NOW = datetime(2026, 6, 1, 2, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from clusterguard.model.policy import (
+from clusterguard.policies.policy import (
     Encryption,
     Heartbeat,
     Location,

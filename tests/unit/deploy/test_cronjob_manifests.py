@@ -11,9 +11,9 @@ import yaml
 
 from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy import Encryption, Location, Metrics, Notification, Schedule, Secret, VeleroSource
 from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests, policy_files, velero_rules
 from clusterguard.policies.files.load import load_policy
+from clusterguard.policies.policy import Encryption, Location, Metrics, Notification, Schedule, Secret, VeleroSource
 from policies_for_pods import NODE_ETCD, PKI, SECRET_ETCD, SHOP
 
 POLICY = """\

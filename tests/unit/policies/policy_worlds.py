@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from clusterguard.errors import RunInProgressError
-from clusterguard.model.policy import EtcdSource, Location, Policy, Verification
-from clusterguard.model.retention import RetentionPolicy
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.copies.places import Place
+from clusterguard.policies.policy import EtcdSource, Location, Policy, Verification
+from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs.session import Session
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.stores.sealing import Seal

@@ -21,11 +21,11 @@ from clusterguard.errors import (
     WrongKeyError,
 )
 from clusterguard.etcd.verification import verify_file
-from clusterguard.model.policy import Verification
-from clusterguard.model.retention import RetentionPolicy
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.copies import stored
 from clusterguard.policies.copies.stored import find_copy
+from clusterguard.policies.policy import Verification
+from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs.backup import _read_back
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.retain import plan_retention_of

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from policy_worlds import NOW, Killed, LostInTheMiddle, Mortal, Saving, add_backup, places_of, policy, put, session_of
 
 from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
-from clusterguard.model.policy import EtcdSource, VeleroSource
-from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.copies.naming import backup_of_key, etcd_name, velero_name
 from clusterguard.policies.copies.places import VeleroRecord
 from clusterguard.policies.copies.rotation import reseal_copy
+from clusterguard.policies.policy import EtcdSource, VeleroSource
+from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs import backup
 from clusterguard.policies.runs.backup import _copy_velero, back_up
 from clusterguard.policies.runs.catch_up import catch_up

@@ -9,7 +9,7 @@ import pytest
 from policy_worlds import NOW, Gone, add_backup, places_of, policy, put
 
 from clusterguard.errors import ConfigError, StoreUnavailableError
-from clusterguard.model.catalog import BackupEntry, Catalog
+from clusterguard.policies.copies.catalog import BackupEntry, Catalog
 from clusterguard.policies.copies.places import read_catalogs
 from clusterguard.stores.memory import MemoryStore
 

@@ -16,11 +16,11 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.model.catalog import RunRecord
-from clusterguard.model.policy import Encryption, Heartbeat, Location, Secret
-from clusterguard.model.policy_run import StepReport
-from clusterguard.model.retention import RetentionPolicy
+from clusterguard.policies.copies.catalog import RunRecord
 from clusterguard.policies.copies.places import open_places
+from clusterguard.policies.policy import Encryption, Heartbeat, Location, Secret
+from clusterguard.policies.report import StepReport
+from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs import retain
 from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming, LocationLease
 from clusterguard.policies.runs.lock import locked

@@ -10,9 +10,9 @@ import pyrage
 import pytest
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy import Encryption, EtcdSource, Location, Policy, Secret
 from clusterguard.policies.copies import seals
 from clusterguard.policies.copies.seals import read_secret, seal_of
+from clusterguard.policies.policy import Encryption, EtcdSource, Location, Policy, Secret
 from clusterguard.stores import MemoryStore
 from clusterguard.stores.sealing import SealedStore
 

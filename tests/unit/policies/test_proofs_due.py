@@ -10,8 +10,8 @@ import pytest
 from policy_worlds import NOW, places_of, policy, session_of
 
 from clusterguard.drills import Verdict
-from clusterguard.model.catalog import ProofRecord
-from clusterguard.model.policy import Proof
+from clusterguard.policies.copies.catalog import ProofRecord
+from clusterguard.policies.policy import Proof
 from clusterguard.policies.runs import proofs
 from clusterguard.policies.runs.proofs import due_proofs, prove
 

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy import Schedule
 from clusterguard.policies.deploy.crontab import crontab, in_zone
+from clusterguard.policies.policy import Schedule
 
 COMMAND = ["/usr/bin/clusterguard", "run", "--quiet", "/etc/clusterguard/policy.yaml"]
 LINE = "30 3 * * * /usr/bin/clusterguard run --quiet /etc/clusterguard/policy.yaml"

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clusterguard.model.policy import Encryption, Location, Proof, Schedule, Secret, Verification
-from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.files.planning import plan_policy
 from clusterguard.policies.files.risks import risks
+from clusterguard.policies.policy import Encryption, Location, Proof, Schedule, Secret, Verification
+from clusterguard.policies.retention import RetentionPolicy
 
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)
 

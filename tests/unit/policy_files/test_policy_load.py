@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from clusterguard.errors import ConfigError, InvalidPolicyError
-from clusterguard.model.policy import EtcdSource, Heartbeat, Notification, Schedule, Secret, VeleroSource
-from clusterguard.model.retention import RetentionPolicy
 from clusterguard.policies.files.load import load_policy
+from clusterguard.policies.policy import EtcdSource, Heartbeat, Notification, Schedule, Secret, VeleroSource
+from clusterguard.policies.retention import RetentionPolicy
 
 ROOT = Path(__file__).parents[3]
 HEAD = "apiVersion: clusterguard.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {name: small}\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.model.policy import Schedule
+from clusterguard.policies.policy import Schedule
 from clusterguard.policies.schedule import changes_around, check_cron, due_times, next_due, previous_due
 
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from watched import NOW, report, step
 
 from clusterguard.errors import ObjectCorruptError, StoreError
-from clusterguard.model.audit import AuditEvent, ChainLink, Segment, chained, check_trail, events_in
 from clusterguard.policies.watching import audit
 from clusterguard.policies.watching.audit import AuditTrail, events_of
+from clusterguard.policies.watching.chain import AuditEvent, ChainLink, Segment, chained, check_trail, events_in
 from clusterguard.stores import LocalStore, MemoryStore
 
 FOLDER = ".clusterguard/audit/"

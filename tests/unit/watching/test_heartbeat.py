@@ -8,7 +8,7 @@ import pytest
 from mail_server import closed_port, http_server
 from watched import NOW
 
-from clusterguard.model.policy import Heartbeat, Secret
+from clusterguard.policies.policy import Heartbeat, Secret
 from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.retrying import RetryPolicy
 from endless_server import endless_server

@@ -15,7 +15,7 @@ from mail_server import closed_port, http_server, smtp_server
 from watched import NOW, a_policy, report, step
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy import Notification, Secret
+from clusterguard.policies.policy import Notification, Secret
 from clusterguard.policies.watching.notifications import message_of, notify, occasions_of
 
 # apprise asks for a module that Python 3.13 has no more, and the Pythons before it warn of that.

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from watched import DUE, NOW, a_policy, all_well, catalog, nightly, status
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
-from clusterguard.model.catalog import Leftover
-from clusterguard.model.policy import Metrics
+from clusterguard.policies.copies.catalog import Leftover
+from clusterguard.policies.policy import Metrics
 from clusterguard.policies.watching import metrics
 from clusterguard.policies.watching.metrics import METRICS, publish, push, render, serve, write_textfile
 from endless_server import endless_server

@@ -26,8 +26,8 @@ from watched import (
 )
 
 from clusterguard.errors import StoreUnavailableError
-from clusterguard.model.catalog import Leftover
-from clusterguard.model.policy import EtcdSource, Location, Schedule
+from clusterguard.policies.copies.catalog import Leftover
+from clusterguard.policies.policy import EtcdSource, Location, Schedule
 
 DOWN = StoreUnavailableError("the bucket did not answer", hint="look at the network")
 

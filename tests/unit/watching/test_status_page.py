@@ -14,10 +14,10 @@ from rich.console import Console
 from watched import DAY, DUE, NOW, a_policy, all_well, catalog, entry, nightly, proof_of, run_of, status
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
-from clusterguard.model.catalog import Leftover
-from clusterguard.model.policy import EtcdSource, Location, Proof
-from clusterguard.model.policy_status import age_in_words, size_in_words
+from clusterguard.policies.copies.catalog import Leftover
+from clusterguard.policies.policy import EtcdSource, Location, Proof
 from clusterguard.policies.watching.page import render_page, write_page
+from clusterguard.policies.watching.verdict import age_in_words, size_in_words
 from clusterguard.terminal.status_view import status_view
 
 EVIL = "<script>alert('x')</script>"

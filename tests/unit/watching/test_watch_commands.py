@@ -19,10 +19,10 @@ from watched import NOW, a_policy, catalog, entry, proof_of, run_of
 
 from clusterguard.cli import audit, metrics, status
 from clusterguard.errors import ConfigError, StoreUnavailableError
-from clusterguard.model.audit import AuditEvent
-from clusterguard.model.policy import Location
 from clusterguard.policies.copies.places import Place
+from clusterguard.policies.policy import Location
 from clusterguard.policies.watching.audit import AuditTrail
+from clusterguard.policies.watching.chain import AuditEvent
 from clusterguard.policies.watching.watch import PolicyWatch
 from clusterguard.stores import LocalStore, MemoryStore
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from clusterguard.model.catalog import BackupEntry, Catalog, ProofRecord, RunRecord
-from clusterguard.model.policy import EtcdSource, Location, Policy, Proof, Schedule
-from clusterguard.model.policy_run import RunReport, StepReport
+from clusterguard.policies.copies.catalog import BackupEntry, Catalog, ProofRecord, RunRecord
+from clusterguard.policies.policy import EtcdSource, Location, Policy, Proof, Schedule
+from clusterguard.policies.report import RunReport, StepReport
 from clusterguard.policies.watching.status import policy_status
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -22,8 +22,8 @@ from clusterguard.errors import (
     ObjectNotFoundError,
     SnapshotCorruptError,
 )
-from clusterguard.model.catalog import BackupEntry, Catalog, Leftover, entry_key
 from clusterguard.model.snapshot import Snapshot
+from clusterguard.policies.copies.catalog import BackupEntry, Catalog, Leftover, entry_key
 from clusterguard.policies.copies.naming import backup_of_key
 from clusterguard.stores.prefixed import PrefixedStore
 from clusterguard.stores.transfer import read_object
@@ -31,7 +31,7 @@ from clusterguard.stores.transfer import read_object
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from clusterguard.model.policy import Location, Policy
+    from clusterguard.policies.policy import Location, Policy
     from clusterguard.stores.base import ObjectInfo, ObjectStore
 
 __all__ = ["OWN_FOLDER", "RECORD", "Place", "VeleroRecord", "objects_of", "open_places", "read_catalogs", "read_record"]

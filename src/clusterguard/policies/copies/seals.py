@@ -13,7 +13,7 @@ from clusterguard.stores.sealing import Seal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from clusterguard.model.policy import Encryption, Policy, Secret
+    from clusterguard.policies.policy import Encryption, Policy, Secret
 
 __all__ = ["read_secret", "seal_of"]
 

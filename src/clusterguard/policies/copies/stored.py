@@ -13,9 +13,9 @@ from clusterguard.errors import (
     WrongKeyError,
 )
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.model.policy import EtcdSource
 from clusterguard.policies.copies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
 from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.policy import EtcdSource
 from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from clusterguard.model.catalog import BackupEntry
-    from clusterguard.model.policy import Policy
+    from clusterguard.policies.copies.catalog import BackupEntry
+    from clusterguard.policies.policy import Policy
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.sealing import Seal
 

@@ -19,7 +19,7 @@ from clusterguard.policies.schedule import due_times
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from clusterguard.model.policy import Policy, Schedule, Secret
+    from clusterguard.policies.policy import Policy, Schedule, Secret
 
 __all__ = ["github_workflow", "gitlab_pipeline", "secret_files", "variables_of"]
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy import Schedule
+from clusterguard.policies.policy import Schedule
 from clusterguard.policies.schedule import due_times, read_time_zone
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from clusterguard.documents.reading import only_document
 from clusterguard.documents.writing import yaml_text
 from clusterguard.documents.yamlfile import read_source
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy import EtcdSource, Secret, VeleroSource
 from clusterguard.policies.deploy.pods import (
     MODEST,
     PROVING,
@@ -47,13 +46,14 @@ from clusterguard.policies.deploy.pods import (
     security_of,
     volume,
 )
+from clusterguard.policies.policy import EtcdSource, Secret, VeleroSource
 from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from clusterguard.model.policy import Policy
     from clusterguard.policies.deploy.pods import Json, Mounted
+    from clusterguard.policies.policy import Policy
 
 __all__ = [
     "CONFIG_FOLDER",

@@ -22,7 +22,10 @@ from clusterguard.documents.reading import only_document, walk
 from clusterguard.documents.values import did_you_mean
 from clusterguard.documents.yamlfile import Problem, dotted, raise_problems, read_source
 from clusterguard.errors import ClusterGuardError, InvalidDocumentError, InvalidPolicyError
-from clusterguard.model.policy import (
+from clusterguard.policies.files.extents import Extent, extent_of, located
+from clusterguard.policies.files.redaction import PRIVATE_KEY, SECRET_KEYS, secret_in_place, without_secrets
+from clusterguard.policies.files.schema import CompressionSpec, PolicyFile
+from clusterguard.policies.policy import (
     Encryption,
     EtcdSource,
     Heartbeat,
@@ -36,17 +39,13 @@ from clusterguard.model.policy import (
     VeleroSource,
     Verification,
 )
-from clusterguard.model.retention import RetentionPolicy
-from clusterguard.policies.files.extents import Extent, extent_of, located
-from clusterguard.policies.files.redaction import PRIVATE_KEY, SECRET_KEYS, secret_in_place, without_secrets
-from clusterguard.policies.files.schema import CompressionSpec, PolicyFile
+from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.schedule import check_cron, read_time_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.documents.yamlfile import DataPath, SourceText, YamlDocument
-    from clusterguard.model.policy import Source
     from clusterguard.policies.files.schema import (
         EncryptionSpec,
         EtcdSpec,
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
         SourceSpec,
         VeleroSpec,
     )
+    from clusterguard.policies.policy import Source
 
 __all__ = ["load_policy", "parse_policy"]
 

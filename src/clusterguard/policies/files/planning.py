@@ -7,15 +7,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.documents.values import duration_text
-from clusterguard.model.policy import EtcdSource, VeleroSource
+from clusterguard.policies.policy import EtcdSource, VeleroSource
 from clusterguard.policies.schedule import due_times, read_time_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from clusterguard.model.policy import Encryption, Policy, Source
-    from clusterguard.model.retention import RetentionPolicy
+    from clusterguard.policies.policy import Encryption, Policy, Source
+    from clusterguard.policies.retention import RetentionPolicy
 
 __all__ = ["DueTime", "PlannedStep", "PolicyPlan", "plan_policy"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from clusterguard.model.policy import Policy, Schedule
+    from clusterguard.policies.policy import Policy, Schedule
 
 __all__ = ["Risk", "risks"]
 

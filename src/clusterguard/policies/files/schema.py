@@ -1,7 +1,7 @@
 """The policy file as a model: what may be written, with which meaning.
 
 The shape only: that names refer to something and that schedules, time zones and stores are ones is checked by
-``load``, which also makes the values of ``clusterguard.model.policy`` of it.
+``load``, which also makes the values of ``clusterguard.policies.policy`` of it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evalua
 from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Label, Model, Selector, Text, wrong
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.documents.values import did_you_mean
-from clusterguard.model.policy import Occasion  # noqa: TC001 - pydantic evaluates annotations
 from clusterguard.policies.files.redaction import PRIVATE_KEY
+from clusterguard.policies.policy import Occasion  # noqa: TC001 - pydantic evaluates annotations
 
 __all__ = [
     "POLICY_SCHEMA_URL",

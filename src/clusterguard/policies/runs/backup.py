@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.model.policy import EtcdSource, VeleroSource
 from clusterguard.policies.copies.naming import etcd_name, velero_name
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
+from clusterguard.policies.policy import EtcdSource, VeleroSource
 from clusterguard.policies.runs.reach import etcd_of, velero_of
 from clusterguard.policies.runs.verify import CopyCheck, check_contents, check_stored, noted, opens
 from clusterguard.stores.fan_out import FanOutStore
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clusterguard.clusters.base import EtcdAccess
-    from clusterguard.model.catalog import BackupEntry
-    from clusterguard.model.policy import Source
     from clusterguard.model.snapshot import Snapshot
+    from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.policy import Source
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.sealing import SealedObject

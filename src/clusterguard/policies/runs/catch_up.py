@@ -15,7 +15,7 @@ from clusterguard.stores.transfer import copy_object
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clusterguard.model.catalog import BackupEntry
+    from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.runs.session import Session
 

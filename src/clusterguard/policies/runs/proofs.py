@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
 from clusterguard.drills.needs import why_not_run
-from clusterguard.model.catalog import ProofOutcome, ProofRecord
+from clusterguard.policies.copies.catalog import ProofOutcome, ProofRecord
 from clusterguard.policies.copies.stored import PolicyBackups
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from clusterguard.drills import DrillResult
     from clusterguard.drills.stored import StoredSnapshot
-    from clusterguard.model.policy import Proof
+    from clusterguard.policies.policy import Proof
     from clusterguard.policies.runs.session import Session, Task
 
 __all__ = ["due_proofs", "prove"]

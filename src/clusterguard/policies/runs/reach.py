@@ -16,8 +16,8 @@ from clusterguard.policies.copies.seals import read_secret
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from clusterguard.model.policy import EtcdSource, VeleroSource
     from clusterguard.model.progress import ProgressSink
+    from clusterguard.policies.policy import EtcdSource, VeleroSource
     from clusterguard.velero import VeleroClient
 
 __all__ = ["etcd_of", "velero_of"]

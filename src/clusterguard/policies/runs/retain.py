@@ -16,9 +16,9 @@ from clusterguard.errors import (
     SnapshotCorruptError,
     StoreError,
 )
-from clusterguard.model.catalog import entry_key
-from clusterguard.model.retention import RetentionPlan, StoredBackup, plan_retention
+from clusterguard.policies.copies.catalog import entry_key
 from clusterguard.policies.copies.places import RECORD, objects_of, read_record
+from clusterguard.policies.retention import RetentionPlan, StoredBackup, plan_retention
 from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import stored_objects
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from clusterguard.model.catalog import BackupEntry, Leftover
-    from clusterguard.model.policy import Policy
+    from clusterguard.policies.copies.catalog import BackupEntry, Leftover
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.policy import Policy
     from clusterguard.policies.runs.session import Session
     from clusterguard.stores.base import ObjectStore
 

@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressError, StoreUnavailableError
-from clusterguard.model.catalog import RunRecord, entry_key
-from clusterguard.model.policy_run import RunReport, StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
+from clusterguard.policies.copies.catalog import RunRecord, entry_key
 from clusterguard.policies.copies.places import open_places, read_catalogs
 from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.report import RunReport, StepReport
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.lease import LOCK_KEY
@@ -36,9 +36,9 @@ from clusterguard.stores.sealing import Seal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from clusterguard.model.catalog import Catalog, Leftover
-    from clusterguard.model.policy import Policy
+    from clusterguard.policies.copies.catalog import Catalog, Leftover
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.policy import Policy
     from clusterguard.policies.runs.retain import PlannedRetention
 
 __all__ = ["PARTS", "Part", "PolicyRunner"]

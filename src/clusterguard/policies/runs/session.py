@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.errors import ClusterGuardError, RunInProgressError
-from clusterguard.model.policy_run import StepReport
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.policies.copies.places import OWN_FOLDER
+from clusterguard.policies.report import StepReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from clusterguard.model.catalog import BackupEntry, Catalog
-    from clusterguard.model.policy import Policy
-    from clusterguard.model.policy_run import Outcome, Verb
+    from clusterguard.policies.copies.catalog import BackupEntry, Catalog
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.policy import Policy
+    from clusterguard.policies.report import Outcome, Verb
     from clusterguard.policies.runs.lock import RunLock
     from clusterguard.stores.sealing import Seal
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
-    from clusterguard.model.catalog import BackupEntry, Depth
-    from clusterguard.model.policy_run import Outcome
+    from clusterguard.policies.copies.catalog import BackupEntry, Depth
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.report import Outcome
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.sealing import Seal
 

@@ -13,7 +13,7 @@ from clusterguard.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from clusterguard.model.policy import Secret
+    from clusterguard.policies.policy import Secret
 
 __all__ = ["read_address", "unlogged"]
 

@@ -1,4 +1,4 @@
-"""The audit trail of a policy in one location: appended to, read and checked; see `clusterguard.model.audit`.
+"""The audit trail of a policy in one location: appended to, read and checked; see `policies.watching.chain`.
 
 A segment is an object that is created once and never written again, so a location whose bucket lets the writer create
 objects but neither replace nor remove them keeps a trail that the writer cannot change.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ClusterGuardError, ObjectExistsError, ObjectNotFoundError, StoreError
-from clusterguard.model.audit import (
+from clusterguard.policies.watching.chain import (
     AuditEvent,
     AuditReport,
     ChainLink,
@@ -28,8 +28,8 @@ from clusterguard.stores.transfer import read_object
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clusterguard.model.policy_run import RunReport
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.report import RunReport
     from clusterguard.stores.base import ObjectInfo, ObjectStore
 
 __all__ = ["AUDIT_FOLDER", "AuditTrail", "TrailOfLocation", "compare_trails", "events_of", "read_events"]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy_run import StepReport
+from clusterguard.policies.report import StepReport
 from clusterguard.policies.watching.addresses import read_address, unlogged
 from clusterguard.retrying import RetryPolicy
 from clusterguard.sockets import is_loopback
@@ -17,7 +17,7 @@ from clusterguard.sockets import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from clusterguard.model.policy import Heartbeat
+    from clusterguard.policies.policy import Heartbeat
 
 __all__ = ["Moment", "beat"]
 

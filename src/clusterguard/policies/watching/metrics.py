@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from clusterguard.errors import ClusterGuardError, ConfigError
-from clusterguard.model.policy_run import StepReport
+from clusterguard.policies.report import StepReport
 from clusterguard.policies.watching.addresses import unlogged
 from clusterguard.scratch import replacing
 from clusterguard.sockets import is_loopback
@@ -28,8 +28,8 @@ from clusterguard.sockets import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from clusterguard.model.policy import Policy
-    from clusterguard.model.policy_status import LocationStatus, PolicyStatus, ProofStatus, SourceStatus
+    from clusterguard.policies.policy import Policy
+    from clusterguard.policies.watching.verdict import LocationStatus, PolicyStatus, ProofStatus, SourceStatus
 
 __all__ = ["METRICS", "publish", "push", "render", "serve", "write_textfile"]
 

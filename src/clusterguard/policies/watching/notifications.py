@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.policy_run import StepReport
+from clusterguard.policies.report import StepReport
 from clusterguard.policies.watching.addresses import read_address, unlogged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from clusterguard.model.policy import Notification, Occasion, Policy
-    from clusterguard.model.policy_run import RunReport
+    from clusterguard.policies.policy import Notification, Occasion, Policy
+    from clusterguard.policies.report import RunReport
 
 __all__ = ["Message", "message_of", "notify", "occasions_of"]
 

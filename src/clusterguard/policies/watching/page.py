@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.model.durations import format_duration
-from clusterguard.model.policy_status import age_in_words, size_in_words
+from clusterguard.policies.watching.verdict import age_in_words, size_in_words
 from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
-    from clusterguard.model.policy_status import DayState, DayStatus, PolicyStatus
+    from clusterguard.policies.watching.verdict import DayState, DayStatus, PolicyStatus
 
 __all__ = ["render_page", "write_page"]
 

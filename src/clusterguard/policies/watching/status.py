@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from clusterguard.errors import ClusterGuardError
-from clusterguard.model.catalog import Catalog, entry_key
-from clusterguard.model.policy_status import (
+from clusterguard.policies.copies.catalog import Catalog, entry_key
+from clusterguard.policies.watching.verdict import (
     DayStatus,
     LocationStatus,
     PolicyStatus,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date, datetime, tzinfo
 
-    from clusterguard.model.catalog import BackupEntry, ProofRecord, RunRecord
-    from clusterguard.model.policy import Location, Policy, Proof, Schedule
-    from clusterguard.model.policy_status import DayState, Severity
+    from clusterguard.policies.copies.catalog import BackupEntry, ProofRecord, RunRecord
+    from clusterguard.policies.policy import Location, Policy, Proof, Schedule
+    from clusterguard.policies.watching.verdict import DayState, Severity
 
 __all__ = ["CLOCK_TOLERANCE", "DAYS", "policy_status"]
 

@@ -13,10 +13,10 @@ from clusterguard.policies.watching.status import policy_status
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from clusterguard.model.catalog import Catalog
-    from clusterguard.model.policy import Policy
-    from clusterguard.model.policy_status import PolicyStatus
+    from clusterguard.policies.copies.catalog import Catalog
     from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.policy import Policy
+    from clusterguard.policies.watching.verdict import PolicyStatus
 
 __all__ = ["PolicyWatch"]
 

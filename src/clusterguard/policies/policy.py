@@ -11,7 +11,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from clusterguard.model.retention import RetentionPolicy
+from clusterguard.policies.retention import RetentionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
