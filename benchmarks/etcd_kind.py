@@ -8,7 +8,7 @@ raw   `docker cp`, `etcdutl snapshot restore` in the node, `mv` of the manifests
       `mv`, etcd's manifest back, `curl` until etcd answers, the API server's manifest back, `kubectl wait` for /readyz
       by polling, the rest back, `systemctl restart kubelet`; the API server is killed after 3 s as ours does it
 ours  `EtcdSnapshotter.restore`: the same, and before it the proof that the snapshot is whole and everything that is
-      checked on the node, a journal on the way, and after it the search for phantom pods, alarms and dead leases
+      checked on the node, a journal on the way, and after it the search for orphaned pods, alarms and dead leases
 
 With --keep-grace the raw way gives the API server the kubelet's 30 s, as most runbooks do. Both end when the API server
 is ready, the controllers' manifests are back and the kubelet was restarted. Needs Docker.

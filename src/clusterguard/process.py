@@ -133,7 +133,7 @@ class Attached:
         self._errors = errors
         self._read = b""
 
-    def hear(self, *, timeout_seconds: float) -> str:
+    def read_line(self, *, timeout_seconds: float) -> str:
         """Return the next line that it prints.
 
         Raises:
@@ -154,7 +154,7 @@ class Attached:
         line, _, self._read = self._read.partition(b"\n")
         return _text(line)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Write into its standard input.
 
         Raises:

@@ -426,9 +426,9 @@ ECHO = ["/bin/sh", "-c", "echo $$; exec cat"]
 
 def test_an_attached_program_answers_and_ends_with_its_block():
     with attached(ECHO) as program:
-        number = int(program.hear(timeout_seconds=10))
-        program.say("one\ntwo\n")
-        assert [program.hear(timeout_seconds=10) for _ in range(2)] == ["one", "two"]
+        number = int(program.read_line(timeout_seconds=10))
+        program.write_line("one\ntwo\n")
+        assert [program.read_line(timeout_seconds=10) for _ in range(2)] == ["one", "two"]
     wait_until(lambda: not psutil.pid_exists(number))
 
 
@@ -437,16 +437,16 @@ def test_an_attached_program_that_says_nothing_is_given_up():
         attached(["/bin/sleep", "1000"], grace_seconds=0.1) as program,
         pytest.raises(ProgramError, match=r"sleep: no answer after 0\.2 s"),
     ):
-        program.hear(timeout_seconds=0.2)
+        program.read_line(timeout_seconds=0.2)
 
 
 def test_an_attached_program_that_ends_tells_why():
     with attached(["/bin/sh", "-c", "echo taken >&2; exit 75"]) as program:
         with pytest.raises(ProgramError, match="sh: exit code 75: taken") as caught:
-            program.hear(timeout_seconds=10)
+            program.read_line(timeout_seconds=10)
         assert caught.value.exit_code == 75
         with pytest.raises(ProgramError, match="it has ended"):
-            program.say("x" * 100_000)
+            program.write_line("x" * 100_000)
 
 
 def test_an_attached_program_that_is_not_there_is_told():

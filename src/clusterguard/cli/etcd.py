@@ -251,7 +251,7 @@ def restore(
             raise
     out.print(
         f"restored {name}: revision {result.snapshot.revision}, raised to {result.revision_after}\n"
-        f"the state before it is kept in {result.kept}",
+        f"the state before it is kept in {result.previous}",
         markup=False,
         soft_wrap=True,
     )

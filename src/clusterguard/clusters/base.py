@@ -120,7 +120,7 @@ class ControlPlane(Protocol):
         """
 
     def discard(self) -> None:
-        """Remove what `prepare` built, or began to build: the way back while nothing was stopped."""
+        """Remove what `prepare` built, or began to build: the rollback while nothing was stopped."""
 
     def stop(self) -> None:
         """Stop controllers, API server and etcd; return once their processes are gone."""
@@ -143,7 +143,7 @@ class ControlPlane(Protocol):
         """
 
     def commit(self) -> None:
-        """Write down, durably, that the restored state is proven and stays: from here on there is no way back.
+        """Write down, durably, that the restored state is proven and stays: from here on there is no rollback.
 
         Raises:
             ClusterGuardError: It may or may not be written down; the hint says what to do about it by hand.
@@ -156,7 +156,7 @@ class ControlPlane(Protocol):
         """Put the old data directory under the name that it is kept by, and remove what the restore needed."""
 
     @property
-    def kept(self) -> str:
+    def previous(self) -> str:
         """Where the old data directory is after `clean_up`."""
 
     def roll_back(self) -> None:
@@ -193,7 +193,7 @@ class WithRunbook(Protocol):
             ClusterError: A restore is not possible.
         """
 
-    def way_back(self) -> tuple[RunbookLine, ...]:
+    def rollback(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
 
 

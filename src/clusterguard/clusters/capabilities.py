@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import KubeClient
 
 __all__ = [
-    "KeptOnRequest",
+    "EtcdFaults",
+    "ExternalVelero",
+    "HasExternalVelero",
     "LoadsImages",
-    "LosesEtcd",
+    "NodePowerControl",
     "OnDockerNetwork",
-    "RunsVeleroBeside",
-    "SwitchesNodes",
-    "VeleroBeside",
+    "Persistable",
 ]
 
 
-class VeleroBeside(Protocol):
+class ExternalVelero(Protocol):
     """A Velero server that runs beside a cluster, as a process of this machine."""
 
     def program(self, name: str) -> Path:
@@ -32,11 +32,11 @@ class VeleroBeside(Protocol):
 
 
 @runtime_checkable
-class RunsVeleroBeside(Protocol):
+class HasExternalVelero(Protocol):
     """A cluster whose pods run no programs, so that a Velero server runs beside it."""
 
     @property
-    def velero_server(self) -> VeleroBeside:
+    def velero_server(self) -> ExternalVelero:
         """The server."""
 
 
@@ -58,7 +58,7 @@ class LoadsImages(Protocol):
 
 
 @runtime_checkable
-class LosesEtcd(Protocol):
+class EtcdFaults(Protocol):
     """A cluster whose etcd can be lost with its data, as by a broken disk."""
 
     def lose_etcd(self) -> None:
@@ -66,7 +66,7 @@ class LosesEtcd(Protocol):
 
 
 @runtime_checkable
-class KeptOnRequest(Protocol):
+class Persistable(Protocol):
     """A cluster that would go with this process, until it is told to stay."""
 
     kept: bool
@@ -77,7 +77,7 @@ class KeptOnRequest(Protocol):
 
 
 @runtime_checkable
-class SwitchesNodes(Protocol):
+class NodePowerControl(Protocol):
     """A cluster whose nodes can be switched off as by a power cut, and on again."""
 
     @property

@@ -219,8 +219,8 @@ class _LockedShell:
         with ExitStack() as line:
             holder = line.enter_context(self._attach(["sh", "-c", _HOLD, *words]))
             try:
-                self._process = holder.hear(timeout_seconds=_SECONDS + self._wait_seconds)
-                holder.say(_TIDY)
+                self._process = holder.read_line(timeout_seconds=_SECONDS + self._wait_seconds)
+                holder.write_line(_TIDY)
             except ProgramError as error:
                 if error.exit_code == _LOCK_TAKEN:
                     raise ClusterError(
@@ -241,8 +241,8 @@ class _LockedShell:
             return self._outside.run(argv, stdin=stdin, timeout_seconds=timeout_seconds)
         holder = self._held()
         try:
-            holder.say(_ASK.replace("{command}", shlex.join(argv)))
-            code, *output = holder.hear(timeout_seconds=timeout_seconds).split(" ")
+            holder.write_line(_ASK.replace("{command}", shlex.join(argv)))
+            code, *output = holder.read_line(timeout_seconds=timeout_seconds).split(" ")
             printed, complaint = (base64.b64decode(each).decode(errors="replace") for each in output)
         except BaseException as error:
             # A late answer must not pass for that of the next command, not after Ctrl-C either.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["NodeView", "RunningPod", "phantoms", "settled_phantoms", "view_node"]
+__all__ = ["NodeView", "RunningPod", "orphaned_pods", "settled_orphaned_pods", "view_node"]
 
 _Object: TypeAlias = "Mapping[str, Any]"
 
@@ -103,7 +103,7 @@ def kubelet_uid(pod: _Object) -> str:
     return str((metadata.get("annotations") or {}).get(_MIRROR) or metadata.get("uid", ""))
 
 
-def phantoms(views: Iterable[NodeView], pods: Iterable[_Object]) -> tuple[str, ...]:
+def orphaned_pods(views: Iterable[NodeView], pods: Iterable[_Object]) -> tuple[str, ...]:
     """Return the pods that run on a node and that the API does not know, as ``namespace/name on NODE``."""
     known = {kubelet_uid(pod) for pod in pods}
     return tuple(
@@ -116,7 +116,7 @@ def phantoms(views: Iterable[NodeView], pods: Iterable[_Object]) -> tuple[str, .
     )
 
 
-def settled_phantoms(
+def settled_orphaned_pods(
     api: KubeClient,
     *,
     settle_seconds: float = _SETTLE_SECONDS,
@@ -130,7 +130,7 @@ def settled_phantoms(
     until = clock() + settle_seconds
     while True:
         try:
-            found: Collection[str] = _phantoms_now(api)
+            found: Collection[str] = _orphaned_pods_now(api)
             unseen = ""
         except ClusterGuardError as error:  # the restore is done; this must not make it look undone
             if not isinstance(error, ClusterUnreachableError):
@@ -146,11 +146,11 @@ def settled_phantoms(
     return [f"{each} runs, but the restored state does not know it: crictl stopp it there" for each in found]
 
 
-def _phantoms_now(api: KubeClient) -> tuple[str, ...]:
+def _orphaned_pods_now(api: KubeClient) -> tuple[str, ...]:
     nodes = [node["metadata"]["name"] for node in api.list(api.resource("Node"))]
     # The kubelets first: a pod that is created meanwhile must not look like one that nobody knows.
     views = [view_node(api, node) for node in nodes]
-    return phantoms(views, api.list(api.resource("Pod")))
+    return orphaned_pods(views, api.list(api.resource("Pod")))
 
 
 def _created(summary: _Object) -> dict[tuple[str, str], str]:

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from clusterguard.clusters.capabilities import LosesEtcd, SwitchesNodes
+from clusterguard.clusters.capabilities import EtcdFaults, NodePowerControl
 from clusterguard.errors import DrillError, NotAllowedError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def lose_etcd(
     """
     cluster = run.cluster_of(step)
     _require_ours(run, step, cluster)
-    if not isinstance(cluster, LosesEtcd):
+    if not isinstance(cluster, EtcdFaults):
         raise DrillError(
             f"{cluster.provider} cluster {cluster.name} does not let us throw away its etcd data",
             hint="run this drill on an embedded or a kind cluster",
@@ -103,10 +103,10 @@ def lose_etcd(
     return "etcd is gone with its data"
 
 
-def _switchable(run: Run, step: LoadedStep) -> SwitchesNodes:
+def _switchable(run: Run, step: LoadedStep) -> NodePowerControl:
     cluster = run.cluster_of(step)
     _require_ours(run, step, cluster)
-    if not isinstance(cluster, SwitchesNodes):
+    if not isinstance(cluster, NodePowerControl):
         raise DrillError(
             f"{cluster.provider} cluster {cluster.name} does not let us switch its nodes",
             hint="run this drill on a kind cluster",

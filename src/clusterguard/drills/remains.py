@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.clusters.capabilities import KeptOnRequest
+from clusterguard.clusters.capabilities import Persistable
 from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.drills.run import DEFAULT_WAIT
 from clusterguard.errors import ResourceNotFoundError, WaitTimeoutError
@@ -35,7 +35,7 @@ def clear_remains(
         WaitTimeoutError: Something stays, held by a finalizer.
     """
     cluster = run.clusters[name]
-    if run.owns(name) or not isinstance(cluster, KeptOnRequest) or not cluster.kept:
+    if run.owns(name) or not isinstance(cluster, Persistable) or not cluster.kept:
         return 0
     remains = list(_remains(run, name, cluster.api))
     for resource, item in reversed(remains):

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from clusterguard.clusters.capabilities import KeptOnRequest
+from clusterguard.clusters.capabilities import Persistable
 from clusterguard.clusters.lock import ClusterLock, lock_cluster
 from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import CREATED, open_cluster, require_allowed
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.load import Drill, LoadedStep
     from clusterguard.drills.schema import ClusterSpec
     from clusterguard.drills.stored import StoredBackups
-    from clusterguard.drills.velero_actions import VeleroSide
+    from clusterguard.drills.velero_actions import VeleroSteps
     from clusterguard.model.inventory import Inventory
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.stores.base import ObjectStore
@@ -150,7 +150,7 @@ class Run:
     _pending: dict[str, _Pending] = field(default_factory=dict)
     _locks: dict[str, ClusterLock] = field(default_factory=dict)
     _storages: Storages | None = None
-    _velero: VeleroSide | None = None
+    _velero: VeleroSteps | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _folder: Path | None = None
 
@@ -320,12 +320,12 @@ class Run:
         return self._storages
 
     @property
-    def velero(self) -> VeleroSide:
+    def velero(self) -> VeleroSteps:
         """Velero in the clusters of the drill."""
         if self._velero is None:
-            from clusterguard.drills.velero_actions import VeleroSide
+            from clusterguard.drills.velero_actions import VeleroSteps
 
-            self._velero = VeleroSide(self)
+            self._velero = VeleroSteps(self)
         return self._velero
 
     def snapshotter(self, cluster: str | None, storage: str | None) -> EtcdSnapshotter:
@@ -394,7 +394,7 @@ class Run:
     def _leave(self, cluster: Cluster) -> None:
         if not self.keep_clusters:
             cluster.close()
-        elif isinstance(cluster, KeptOnRequest) and cluster in self.clusters.values():
+        elif isinstance(cluster, Persistable) and cluster in self.clusters.values():
             cluster.keep()  # until now it was to go with this process, however that ends
 
     def _give_back(self, name: str, pending: _Pending) -> None:

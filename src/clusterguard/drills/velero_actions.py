@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from clusterguard.clusters.capabilities import LoadsImages, OnDockerNetwork, RunsVeleroBeside
+from clusterguard.clusters.capabilities import HasExternalVelero, LoadsImages, OnDockerNetwork
 from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
 from clusterguard.drills.attempts import try_each
 from clusterguard.drills.canary import RUN_LABEL
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.run import Run
     from clusterguard.stores import ObjectStore
 
-__all__ = ["TakenBackup", "VeleroSide"]
+__all__ = ["TakenBackup", "VeleroSteps"]
 
 VELERO_IMAGE = "CLUSTERGUARD_VELERO_IMAGE"
 AWS_IMAGE = "CLUSTERGUARD_VELERO_AWS_IMAGE"
@@ -62,7 +62,7 @@ class TakenBackup:
 
 
 @dataclass(slots=True)
-class VeleroSide:
+class VeleroSteps:
     """Velero in the clusters of one run."""
 
     run: Run
@@ -189,7 +189,7 @@ class VeleroSide:
             self._clients[cluster] = client
             if not self.run.owns(cluster):
                 self.run.storages.before_close(partial(self._tidy, cluster))
-        if isinstance(running, RunsVeleroBeside):
+        if isinstance(running, HasExternalVelero):
             running.velero_server.start()
         return self._clients[cluster]
 
@@ -211,10 +211,10 @@ class VeleroSide:
 
     def _gets_velero(self, cluster: Cluster) -> bool:
         """Return whether a drill may put Velero into a cluster: only if nobody else has anything in it."""
-        return isinstance(cluster, RunsVeleroBeside) or cluster.created_by_us
+        return isinstance(cluster, HasExternalVelero) or cluster.created_by_us
 
     def _install(self, client: VeleroClient, cluster: Cluster) -> None:
-        if isinstance(cluster, RunsVeleroBeside):
+        if isinstance(cluster, HasExternalVelero):
             velero = cluster.velero_server.program("velero")
             # The server runs beside the cluster; restores take settings from its Deployment all the same.
             options = InstallOptions(replicas=0)
@@ -241,7 +241,7 @@ class VeleroSide:
         name = f"{storage or _OWN_LOCATION}-{self.run.run_id}"
         if (cluster, storage) not in self._locations:
             self._locations[cluster, storage] = name  # known before it is made, to be cleaned up either way
-            in_pods = not isinstance(self.run.clusters[cluster], RunsVeleroBeside)
+            in_pods = not isinstance(self.run.clusters[cluster], HasExternalVelero)
             spec = self.run.storages.velero_location(storage, in_pods=in_pods)
             self._clients[cluster].locations.create(name, spec)
         return name

@@ -1,4 +1,4 @@
-"""Restore a control plane from a verified snapshot file: everything checked first, and a way back until proven."""
+"""Restore a control plane from a verified snapshot file: everything checked first, and a rollback until proven."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 # if writes went on between our look at the live revision and the stop. 1,000 writes a second for 16 minutes.
 REVISION_MARGIN = 1_000_000
 # Where the live revision cannot be asked: what OpenShift bumps by in the same position (1,000 a second, 11 days).
-BLIND_BUMP = 1_000_000_000
+DEFAULT_REVISION_BUMP = 1_000_000_000
 _RETRY = RetryPolicy(attempts=3)
 _RECOVER = "clusterguard etcd recover finishes it"
 
@@ -64,7 +64,7 @@ class RestoreResult:
         steps: In their order.
         revision_before: etcd's revision before the restore, or None if it could not be asked.
         revision_after: etcd's revision after it, larger than every one before.
-        kept: Where the old data directory is kept.
+        previous: Where the old data directory is.
         command: The command that built the new data directory.
         warnings: What somebody should look at, such as an alarm that the snapshot carried.
     """
@@ -73,7 +73,7 @@ class RestoreResult:
     steps: tuple[RestoreStep, ...]
     revision_before: int | None
     revision_after: int
-    kept: str
+    previous: str
     command: str
     warnings: tuple[str, ...] = ()
 
@@ -85,13 +85,13 @@ class RestorePlan:
     Attributes:
         snapshot: What would be restored.
         steps: The commands of each step.
-        way_back: What undoes them, at any point before the step ``commit``.
+        rollback: What undoes them, at any point before the step ``commit``.
         fetch: What must be fetched first, in words, or ``""``.
     """
 
     snapshot: Snapshot
     steps: tuple[RunbookStep, ...]
-    way_back: tuple[RunbookLine, ...]
+    rollback: tuple[RunbookLine, ...]
     fetch: str = ""
 
     def to_text(self) -> str:
@@ -100,13 +100,13 @@ class RestorePlan:
         lines = [
             f"# Restore of snapshot {self.snapshot.name}: revision {self.snapshot.revision}, taken {taken}.",
             "# Checked: the snapshot is intact, and the node has what is needed. Nothing was touched.",
-            "# Do each line once, in this order, and stop at the first that fails: the way back is at the end.",
+            "# Do each line once, in this order, and stop at the first that fails: the rollback is at the end.",
         ]
         if self.fetch:
             lines += ["", f"# 0. fetch {self.fetch}"]
         for number, step in enumerate(self.steps, start=1):
             lines += ["", f"# {number}. {step.name}", *_typed(step.lines)]
-        lines += ["", "# The way back, from anywhere before the step `commit`", *_typed(self.way_back, quiet=True)]
+        lines += ["", "# Rollback, from anywhere before the step `commit`", *_typed(self.rollback, quiet=True)]
         return "\n".join(lines)
 
 
@@ -118,7 +118,7 @@ def _typed(lines: tuple[RunbookLine, ...], *, quiet: bool = False) -> list[str]:
 def bump_for(*, snapshot_revision: int, live_revision: int | None) -> int:
     """Return by how much to raise the restored revision, so that no watcher ever sees it go back."""
     if live_revision is None:
-        return BLIND_BUMP
+        return DEFAULT_REVISION_BUMP
     return max(0, live_revision - snapshot_revision) + REVISION_MARGIN
 
 
@@ -171,7 +171,7 @@ def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: S
     return RestorePlan(
         snapshot=snapshot,
         steps=control_plane.runbook(file, bump_revision=bump),
-        way_back=control_plane.way_back(),
+        rollback=control_plane.rollback(),
     )
 
 
@@ -221,7 +221,7 @@ class _Restore:
                 steps=tuple(self._steps),
                 revision_before=before,
                 revision_after=after,
-                kept=self._control_plane.kept,
+                previous=self._control_plane.previous,
                 command=command,
                 warnings=(*unfinished, *self._alarms(), *self._aftermath()),
             )

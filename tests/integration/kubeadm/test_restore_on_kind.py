@@ -15,7 +15,7 @@ import pytest
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
-from clusterguard.clusters.kubeadm.plan import LOCK
+from clusterguard.clusters.kubeadm.restore_commands import LOCK
 from clusterguard.clusters.node_view import view_node
 from clusterguard.errors import ClusterError, ResourceNotFoundError, RestoreError, WaitTimeoutError
 from clusterguard.etcd import EtcdSnapshotter
@@ -191,7 +191,7 @@ def test_data_moves_to_another_directory_and_back(cluster, shell, snapshotter):
 class NoImage(KubeadmControlPlane):
     """A node whose etcd image has no etcdutl."""
 
-    def _in_etcds_image(self, node, recipe):
+    def _in_etcds_image(self, node, restore):
         return ("false",)
 
 
@@ -374,7 +374,7 @@ def test_a_line_that_breaks_half_way_is_rolled_back_under_the_lock(cluster, shel
         if command.why == "the API server is ready" and not taken:
             target.control_plane._shell._holder._process.kill()
             taken.append("broken")
-        elif taken == ["broken"]:  # on the way back
+        elif taken == ["broken"]:  # during the rollback
             with pytest.raises(ClusterError, match="another process holds"), shell.lock(LOCK):
                 pass
             taken.append("locked")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
-from clusterguard.drills.velero_actions import VeleroSide
+from clusterguard.drills.velero_actions import VeleroSteps
 from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
@@ -61,7 +61,7 @@ def around(monkeypatch):
     """Do something before and after what Velero does in a drill: `around("restore", after=…)`."""
 
     def around(action, *, before=lambda *_: None, after=lambda *_: None):
-        real = getattr(VeleroSide, action)
+        real = getattr(VeleroSteps, action)
 
         def patched(self, spec, *step):
             before(self, spec)
@@ -69,7 +69,7 @@ def around(monkeypatch):
             after(self, spec)
             return said
 
-        monkeypatch.setattr(VeleroSide, action, patched)
+        monkeypatch.setattr(VeleroSteps, action, patched)
 
     return around
 
@@ -225,7 +225,7 @@ def test_an_object_that_is_missing_in_the_tarball_is_found(run, drill, around):
 def test_objects_under_another_name_than_promised_are_found(run, drill, around, api):
     """The restore maps the namespace to another one than the drill verifies."""
     change = edit("restore", "veleroRestore", namespaceMapping={"shop": "shop-restored"})
-    real = VeleroSide.restore
+    real = VeleroSteps.restore
 
     def elsewhere(self, action, step):
         said = real(self, action.model_copy(update={"namespace_mapping": {"shop": "shop-elsewhere"}}), step)
@@ -233,7 +233,7 @@ def test_objects_under_another_name_than_promised_are_found(run, drill, around, 
         return said
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VeleroSide, "restore", elsewhere)
+        patch.setattr(VeleroSteps, "restore", elsewhere)
         result = run(drill("velero-renamed-namespace", change))
     api.delete(api.resource("Namespace"), "shop-elsewhere")
     assert result.verdict is Verdict.FAIL, result

@@ -8,8 +8,8 @@ from clusterguard.clusters.existing import ExistingCluster
 from clusterguard.clusters.kind import KindCluster
 
 CAN = {
-    EmbeddedCluster: {"LosesEtcd", "RunsVeleroBeside"},
-    KindCluster: {"LoadsImages", "LosesEtcd", "OnDockerNetwork", "SwitchesNodes"},
+    EmbeddedCluster: {"EtcdFaults", "HasExternalVelero"},
+    KindCluster: {"LoadsImages", "EtcdFaults", "OnDockerNetwork", "NodePowerControl"},
     ExistingCluster: set(),
 }
 ALL = set.union(*CAN.values())

@@ -165,7 +165,7 @@ def restore(machine):
     control_plane.commit()
     control_plane.start_controllers()
     control_plane.clean_up()
-    return control_plane.kept
+    return control_plane.previous
 
 
 def roll_back(machine):

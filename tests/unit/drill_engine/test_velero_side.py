@@ -10,7 +10,7 @@ from fake_cluster import FakeCluster
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
 from clusterguard.drills import velero_actions as module
 from clusterguard.drills.storages import Storages
-from clusterguard.drills.velero_actions import VeleroSide
+from clusterguard.drills.velero_actions import VeleroSteps
 from clusterguard.errors import (
     BackupFailedError,
     DrillError,
@@ -225,7 +225,7 @@ def test_copying_a_backup_that_a_storage_does_not_have_is_an_error(run, spec):
 
 
 def test_a_backup_that_this_run_did_not_make_is_unknown(spec, load):
-    side = VeleroSide(SimpleNamespace(drill=load(spec)))
+    side = VeleroSteps(SimpleNamespace(drill=load(spec)))
     with pytest.raises(DrillError, match="no Velero backup `weekly` was made in this run"):
         side.restore(SimpleNamespace(from_="weekly"), None)
 

@@ -63,7 +63,7 @@ def test_an_etcd_restore_tells_its_operations_in_order(examples):
     drill = load_drill(examples["etcd-pods"])
     (restore,) = [line for line in plan_lines(drill) if line.text.startswith("replace")]
 
-    check, command, stop, swap, start, way_back, controllers = restore.details
+    check, command, stop, swap, start, rollback, controllers = restore.details
 
     assert check.startswith("check `before`")
     assert command.startswith("etcdutl snapshot restore SNAPSHOT --data-dir NEW-DATA-DIR --name MEMBER ")
@@ -72,7 +72,7 @@ def test_an_etcd_restore_tells_its_operations_in_order(examples):
     assert swap.startswith("move the live data directory aside")
     assert start.startswith("start etcd")
     assert controllers.startswith("start kube-controller-manager")
-    assert way_back.startswith("if anything fails")
+    assert rollback.startswith("if anything fails")
 
 
 def test_cleanup_runs_the_last_step_first(examples):

@@ -21,7 +21,7 @@ from clusterguard.errors import (
     UnsupportedVersionError,
 )
 from clusterguard.etcd import restore as module
-from clusterguard.etcd.restore import BLIND_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
+from clusterguard.etcd.restore import DEFAULT_REVISION_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.retrying import RetryPolicy
 
@@ -52,7 +52,7 @@ SNAPSHOT = Snapshot(
 
 
 class ControlPlane:
-    kept = "/data/etcd.kept"
+    previous = "/data/etcd.kept"
 
     def __init__(self, *, fail=None, error=None, roll_back_error=None, times=1000):
         self.calls = []
@@ -170,7 +170,7 @@ def test_everything_is_checked_and_built_before_anything_stops():
     assert control_plane.calls == STEPS
     assert control_plane.needed == SNAPSHOT.size
     assert (result.revision_before, result.revision_after) == (150, 2_000_000)
-    assert (result.kept, result.command) == ("/data/etcd.kept", "etcdutl snapshot restore …")
+    assert (result.previous, result.command) == ("/data/etcd.kept", "etcdutl snapshot restore …")
     assert result.warnings == ()
 
 
@@ -230,7 +230,7 @@ def test_a_failure_after_the_stop_brings_the_old_state_back(step, error):
 
 
 @pytest.mark.parametrize("error", [ProvisioningError("etcd ended"), OSError(5, "Input/output error")])
-def test_a_failed_way_back_is_told_together_with_what_led_to_it(error):
+def test_a_failed_rollback_names_what_led_to_it(error):
     control_plane = ControlPlane(fail="start_api", roll_back_error=error)
     with pytest.raises(RestoreError, match="start_api failed\nand going back failed too") as raised:
         restored(control_plane)
@@ -329,7 +329,7 @@ def test_a_lost_etcd_is_no_obstacle(gateway):
     control_plane = ControlPlane(fail="recover", error=ProvisioningError("etcd ended right after its start"))
     result = restored(control_plane)
     assert result.revision_before is None
-    assert control_plane.bump == BLIND_BUMP
+    assert control_plane.bump == DEFAULT_REVISION_BUMP
 
 
 def test_alarms_of_the_snapshot_are_warnings(gateway):

@@ -211,13 +211,13 @@ def test_a_plan_touches_nothing(node):
 
 
 @PLACES
-def test_the_printed_way_back_is_the_one_that_is_gone(node, data_dir):
+def test_the_printed_rollback_is_the_one_that_runs(node, data_dir):
     plane = control_plane(node, data_dir=data_dir)
     restore(plane, node, until="start_api")
-    way_back = [each.line for each in plane.way_back()]
+    rollback = [each.line for each in plane.rollback()]
     node.shell.lines.clear()
     plane.roll_back()
-    assert node.shell.lines == way_back
+    assert node.shell.lines == rollback
     assert node.live() == OLD
 
 
@@ -389,7 +389,7 @@ def test_to_commit_needs_no_room(node):
     restore(control_plane(node), node, until="start_api")
     (node.root / "stand-ins/printf").write_text("#!/bin/sh\nexit 1\n")  # whoever writes anything would use it
     plane = control_plane(node)
-    plane._recipe = plane._recovery(plane._journal())
+    plane._restore = plane._recovery(plane._journal())
     plane.commit()
     plane.commit()
     assert "finished" in recovered(node)
@@ -591,7 +591,7 @@ def test_etcdutl_is_one_that_can_raise_revisions_and_fits_etcd(node, tmp_path, m
     ours.chmod(0o755)
     plane = control_plane(node, etcdutl=lambda: ours)
     plane.check(needed_bytes=10)
-    assert plane._recipe.own_etcdutl == (ours if own else None)
+    assert plane._restore.own_etcdutl == (ours if own else None)
 
 
 def test_an_etcdutl_of_ours_that_is_older_than_etcd_is_no_help(node, tmp_path):
@@ -675,7 +675,7 @@ def test_a_run_that_lost_its_lock_to_another_steps_aside(node, until):
     restore(control_plane(node), node, until=until)
     first = control_plane(node)
     with first.exclusive():
-        first._recipe = first._recovery(first._journal())
+        first._restore = first._recovery(first._journal())
         first._ours = ("run1",)
         ask = node.shell.regained
         ask()  # nobody else was there
@@ -698,7 +698,7 @@ def test_while_a_run_removes_its_journal_it_may_be_gone(node):
     restore(control_plane(node), node, until="start_controllers")
     plane = control_plane(node)
     with plane.exclusive():
-        plane._recipe = plane._recovery(plane._journal())
+        plane._restore = plane._recovery(plane._journal())
         plane.clean_up()
         node.shell.regained()
 

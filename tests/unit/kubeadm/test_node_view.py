@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.clusters.node_view import NodeView, RunningPod, phantoms, settled_phantoms
+from clusterguard.clusters.node_view import NodeView, RunningPod, orphaned_pods, settled_orphaned_pods
 from clusterguard.errors import ClusterError, ClusterUnreachableError
 
 
@@ -46,21 +46,21 @@ def settled(api, seconds=3):
     def sleep(duration):
         time.now += duration
 
-    return settled_phantoms(api, settle_seconds=seconds, clock=lambda: time.now, sleep=sleep), time.now
+    return settled_orphaned_pods(api, settle_seconds=seconds, clock=lambda: time.now, sleep=sleep), time.now
 
 
 def test_a_pod_that_only_its_node_knows_is_named():
-    assert phantoms([running("a"), running("b")], [known("a")]) == ("shop/b on n1",)
+    assert orphaned_pods([running("a"), running("b")], [known("a")]) == ("shop/b on n1",)
 
 
 def test_a_static_pod_is_known_by_its_mirror():
     mirror = known("api-uid", **{"kubernetes.io/config.mirror": "hash"})
-    assert phantoms([running("hash")], [mirror]) == ()
+    assert orphaned_pods([running("hash")], [mirror]) == ()
 
 
 @given(st.sets(st.text("ab", min_size=1)), st.sets(st.text("ab", min_size=1)))
-def test_phantoms_are_exactly_what_runs_and_is_not_known(on_nodes, in_api):
-    found = phantoms([running(uid) for uid in on_nodes], [known(uid) for uid in in_api])
+def test_orphaned_pods_are_exactly_what_runs_and_is_not_known(on_nodes, in_api):
+    found = orphaned_pods([running(uid) for uid in on_nodes], [known(uid) for uid in in_api])
     assert set(found) == {f"shop/{uid} on n1" for uid in on_nodes - in_api}
 
 

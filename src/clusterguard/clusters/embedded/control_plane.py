@@ -56,7 +56,7 @@ class EmbeddedControlPlane:
         self._prepared = self._live.with_name("etcd.prepared")
         self._before = self._live.with_name("etcd.before")
         self._proven = self._live.with_name("etcd.proven")
-        self._kept = self._live.with_name("etcd.kept")
+        self._previous = self._live.with_name("etcd.kept")
 
     def layout(self) -> EtcdLayout:
         """Return how the member is started."""
@@ -198,17 +198,19 @@ class EmbeddedControlPlane:
         if not self._proven.exists():
             return
         try:
-            if self._kept.exists():
-                shutil.rmtree(self._kept)
-            self._proven.rename(self._kept)
+            if self._previous.exists():
+                shutil.rmtree(self._previous)
+            self._proven.rename(self._previous)
             self._sync()
         except OSError as error:
-            raise ClusterError(f"{self._kept} could not be replaced: {error}", hint=f"remove {self._kept}") from error
+            raise ClusterError(
+                f"{self._previous} could not be replaced: {error}", hint=f"remove {self._previous}"
+            ) from error
 
     @property
-    def kept(self) -> str:
+    def previous(self) -> str:
         """Where the old data directory is after `clean_up`."""
-        return str(self._kept)
+        return str(self._previous)
 
     def warnings(self) -> tuple[str, ...]:
         """Return nothing: no container outlives the state that knew it, and there is one API server."""

@@ -2,6 +2,6 @@
 
 from clusterguard.clusters.kubeadm.access import etcd_access
 from clusterguard.clusters.kubeadm.control_plane import KubeadmControlPlane
-from clusterguard.clusters.kubeadm.plan import Command, Timeouts
+from clusterguard.clusters.kubeadm.restore_commands import Command, Timeouts
 
 __all__ = ["Command", "KubeadmControlPlane", "Timeouts", "etcd_access"]

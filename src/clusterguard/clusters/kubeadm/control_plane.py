@@ -1,4 +1,4 @@
-"""Restore etcd on a kubeadm control plane: its static pods are stopped, its data is swapped, and a way back stays."""
+"""Restore etcd on a kubeadm control plane: stop its static pods, swap its data, keep a rollback until proven."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
-from clusterguard.clusters.kubeadm.plan import ASIDE, JOURNAL, LOCK, MANIFESTS, PODS, Command, Phase, Recipe, Timeouts
+from clusterguard.clusters.kubeadm.restore_commands import (
+    JOURNAL,
+    LOCK,
+    MANIFESTS,
+    PODS,
+    STAGING_DIR,
+    Command,
+    Phase,
+    RestoreCommands,
+    Timeouts,
+)
 from clusterguard.clusters.kubeadm.runtimes import RUNTIMES, choose_runtime
 from clusterguard.clusters.kubeadm.survey import Seen, complaints, fits, minor, survey_script
 from clusterguard.errors import (
@@ -58,8 +68,8 @@ class _Node:
 class KubeadmControlPlane:
     """The `ControlPlane` of a cluster that kubeadm made, with one control-plane node.
 
-    Everything happens by commands on that node, and all of them come from one recipe (`plan`): what is executed
-    is what a plan prints.
+    Everything happens by commands on that node, all of them from `restore_commands`: what is executed is what a
+    plan prints.
 
     Args:
         shell: How to reach the node.
@@ -92,7 +102,7 @@ class KubeadmControlPlane:
         self._run_id = run or secrets.token_hex(4)
         self._watch = watch
         self._node: _Node | None = None
-        self._recipe: Recipe | None = None
+        self._restore: RestoreCommands | None = None
         self._etcd_says: str | None = None
         # Whose journal may lie on the node while we are at work (None: none at all), or () while that does not matter.
         self._ours: tuple[str | None, ...] = ()
@@ -129,8 +139,8 @@ class KubeadmControlPlane:
         return None
 
     def _recover(self, journal: dict[str, Any]) -> str:
-        self._recipe = self._recovery(journal)
-        self._ours = (self._recipe.run,)
+        self._restore = self._recovery(journal)
+        self._ours = (self._restore.run,)
         match Phase(journal["phase"]):
             case Phase.PREPARING:
                 self.discard()
@@ -139,13 +149,13 @@ class KubeadmControlPlane:
                 self.roll_back()
                 return "an interrupted restore was rolled back: the state before it is live again"
             case Phase.PROVEN:
-                self._ours = (self._recipe.run, None)
-                self._perform(self._recipe.finish(), log_of="etcd")
+                self._ours = (self._restore.run, None)
+                self._perform(self._restore.finish(), log_of="etcd")
                 return "a proven restore that was interrupted was finished: the restored state stays"
 
     def _sweep(self) -> None:
         """Clean up after a restore that wrote no journal, or, before there were phases, had removed it already."""
-        if self._shell.run(["sh", "-c", f"ls -d {ASIDE}/manifests 2>/dev/null || true"]).strip():
+        if self._shell.run(["sh", "-c", f"ls -d {STAGING_DIR}/manifests 2>/dev/null || true"]).strip():
             self._perform(self._recovery({}).clean_up())
 
     def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
@@ -168,75 +178,75 @@ class KubeadmControlPlane:
         if found:
             told = "; ".join(each.message for each in found)
             raise ClusterError(f"{self._shell.name}: {told}", hint=found[0].hint)
-        self._recipe = self._compose(node)
+        self._restore = self._compose(node)
         self._check_versions(node, etcd_version)
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
         """Copy the snapshot to the node and build the new data directory beside the live one."""
-        recipe = self._composed()
-        commands = recipe.prepare(snapshot, bump_revision=bump_revision)
-        self._ours = (recipe.run, None)
+        restore = self._restore_commands()
+        commands = restore.prepare(snapshot, bump_revision=bump_revision)
+        self._ours = (restore.run, None)
         self._perform(commands[:1])
-        self._ours = (recipe.run,)
+        self._ours = (restore.run,)
         self._perform(commands[1:])
-        if recipe.relocates:
-            self._check_new_manifest(recipe)
+        if restore.relocates:
+            self._check_new_manifest(restore)
         return next(self._shell.describe(each.argv) for each in commands if "snapshot" in each.argv)
 
     def discard(self) -> None:
         """Remove what `prepare` built, whole or not."""
-        recipe = self._composed()
-        self._ours = (recipe.run, None)
-        self._perform(recipe.discard())
+        restore = self._restore_commands()
+        self._ours = (restore.run, None)
+        self._perform(restore.discard())
         self._forget()
 
     def stop(self) -> None:
         """Move the static pod manifests aside and see their containers gone."""
-        self._perform(self._composed().stop())
+        self._perform(self._restore_commands().stop())
 
     def swap_in(self) -> None:
         """Rename the old member aside and the new one into its place."""
-        self._perform(self._composed().swap_in())
+        self._perform(self._restore_commands().swap_in())
 
     def start_etcd(self) -> None:
         """Put etcd's manifest back and wait until etcd serves."""
-        self._perform(self._composed().start_etcd(), log_of="etcd")
+        self._perform(self._restore_commands().start_etcd(), log_of="etcd")
 
     def start_api(self) -> None:
         """Put the API server's manifest back and wait until it is ready."""
-        self._perform(self._composed().start_api(), log_of="kube-apiserver")
+        self._perform(self._restore_commands().start_api(), log_of="kube-apiserver")
 
     def commit(self) -> None:
         """Let the journal say that the restored state stays; safe to repeat."""
-        self._perform_or_tell(self._composed().commit())
+        self._perform_or_tell(self._restore_commands().commit())
 
     def start_controllers(self) -> None:
         """Start the controllers without waiting out the restored leader leases, then restart the kubelet."""
-        self._perform(self._composed().start_controllers())
+        self._perform(self._restore_commands().start_controllers())
 
     def clean_up(self) -> None:
         """Keep the old member aside, remove what the restore needed, and the journal last; safe to repeat."""
-        recipe = self._composed()
-        self._ours = (recipe.run, None)
-        self._perform_or_tell(recipe.clean_up())
+        restore = self._restore_commands()
+        self._ours = (restore.run, None)
+        self._perform_or_tell(restore.clean_up())
 
     @property
-    def kept(self) -> str:
+    def previous(self) -> str:
         """Where the old member is after `clean_up`."""
-        return f"{self._composed().kept} on {self._shell.name}"
+        return f"{self._restore_commands().previous} on {self._shell.name}"
 
     def roll_back(self) -> None:
         """Bring back the manifests and the data as they were, and wait until the API server is ready."""
-        self._perform(self._composed().roll_back(), log_of="etcd")
+        self._perform(self._restore_commands().roll_back(), log_of="etcd")
         self._forget()
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore."""
-        recipe = self._composed()
-        told = [*self._dead_api_servers(recipe), *self._phantoms()]
-        if recipe.relocates:
+        restore = self._restore_commands()
+        told = [*self._dead_api_servers(restore), *self._orphaned_pods()]
+        if restore.relocates:
             told.append(
-                f"etcd's data is in {recipe.target} now: set etcd.local.dataDir in ConfigMap "
+                f"etcd's data is in {restore.target} now: set etcd.local.dataDir in ConfigMap "
                 "kube-system/kubeadm-config, or the next kubeadm upgrade looks for it in the old place"
             )
         return tuple(told)
@@ -247,22 +257,22 @@ class KubeadmControlPlane:
         Raises:
             ClusterError: The node cannot be restored; see `check`.
         """
-        recipe = self._composed()
+        restore = self._restore_commands()
         steps = {
-            "build the new data directory": recipe.prepare(snapshot, bump_revision=bump_revision),
-            "stop the control plane": recipe.stop(),
-            "swap the data directory": recipe.swap_in(),
-            "start etcd": recipe.start_etcd(),
-            "start the API server": recipe.start_api(),
-            "commit": recipe.commit(),
-            "start the controllers": recipe.start_controllers(),
-            "keep the old state aside": recipe.clean_up(),
+            "build the new data directory": restore.prepare(snapshot, bump_revision=bump_revision),
+            "stop the control plane": restore.stop(),
+            "swap the data directory": restore.swap_in(),
+            "start etcd": restore.start_etcd(),
+            "start the API server": restore.start_api(),
+            "commit": restore.commit(),
+            "start the controllers": restore.start_controllers(),
+            "keep the old state aside": restore.clean_up(),
         }
         return tuple(RunbookStep(name=name, lines=self._lines(commands)) for name, commands in steps.items())
 
-    def way_back(self) -> tuple[RunbookLine, ...]:
+    def rollback(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
-        return self._lines(self._composed().roll_back())
+        return self._lines(self._restore_commands().roll_back())
 
     def into(self, data_dir: str) -> KubeadmControlPlane:
         """Return the same control plane, to be restored into another directory of the node.
@@ -317,7 +327,7 @@ class KubeadmControlPlane:
 
     def _manifest(self, pod: str) -> str:
         """Return the original manifest, wherever a restore may have left it."""
-        script = f"cat {ASIDE}/manifests/{pod}.yaml 2>/dev/null || cat {MANIFESTS}/{pod}.yaml"
+        script = f"cat {STAGING_DIR}/manifests/{pod}.yaml 2>/dev/null || cat {MANIFESTS}/{pod}.yaml"
         try:
             return self._shell.run(["sh", "-c", script])
         except ProgramError as error:
@@ -398,14 +408,14 @@ class KubeadmControlPlane:
     def _target(self, node: _Node) -> str:
         return self._data_dir or node.etcd.host_dir
 
-    def _composed(self) -> Recipe:
-        if self._recipe is None:
-            self._recipe = self._compose(self._look())
-        return self._recipe
+    def _restore_commands(self) -> RestoreCommands:
+        if self._restore is None:
+            self._restore = self._compose(self._look())
+        return self._restore
 
-    def _compose(self, node: _Node) -> Recipe:
+    def _compose(self, node: _Node) -> RestoreCommands:
         runtime = choose_runtime(node.seen.all("program"))
-        recipe = Recipe(
+        restore = RestoreCommands(
             etcd=node.etcd,
             api_port=node.api.port,
             pods=tuple(pod for pod in PODS if pod in node.seen.all("pod")),
@@ -416,10 +426,10 @@ class KubeadmControlPlane:
             run=self._run_id,
             timeouts=self._timeouts,
         )
-        words, own = self._find_etcdutl(node, recipe)
-        return replace(recipe, etcdutl=words, own_etcdutl=own)
+        words, own = self._find_etcdutl(node, restore)
+        return replace(restore, etcdutl=words, own_etcdutl=own)
 
-    def _recovery(self, journal: dict[str, Any]) -> Recipe:
+    def _recovery(self, journal: dict[str, Any]) -> RestoreCommands:
         etcd = EtcdManifest.parse(self._manifest("etcd"), where=f"{self._shell.name}: etcd.yaml")
         api = ApiServerManifest.parse(
             self._manifest("kube-apiserver"), where=f"{self._shell.name}: kube-apiserver.yaml"
@@ -427,7 +437,7 @@ class KubeadmControlPlane:
         programs = self._shell.run(
             ["sh", "-c", "for each in crictl ctr pgrep; do command -v $each >/dev/null && echo $each; done; true"]
         ).split()
-        return Recipe(
+        return RestoreCommands(
             etcd=etcd,
             api_port=api.port,
             pods=tuple(journal.get("pods", PODS)),
@@ -439,21 +449,21 @@ class KubeadmControlPlane:
             timeouts=self._timeouts,
         )
 
-    def _find_etcdutl(self, node: _Node, recipe: Recipe) -> tuple[tuple[str, ...], Path | None]:
+    def _find_etcdutl(self, node: _Node, restore: RestoreCommands) -> tuple[tuple[str, ...], Path | None]:
         """Find an etcdutl that builds data for this etcd: on the node, in etcd's image, or ours."""
         live, there = self._etcd_version(node), node.seen.one("etcdutl")
         if there and fits(there, live, same_minor=True):
             return ("etcdutl",), None
         inside = ""
         if "ctr" in node.seen.all("program"):
-            words = self._in_etcds_image(node, recipe)
+            words = self._in_etcds_image(node, restore)
             inside = self._version_of(words)
             if inside and fits(inside, live):
                 return words, None
         if self._own_etcdutl is not None and sys.platform == "linux" and platform.machine() == node.seen.one("arch"):
             own = self._own_etcdutl()
             if fits(_told_version(run([own, "version"], timeout_seconds=20).stdout, "etcdutl version"), live):
-                return (f"{ASIDE}/etcdutl-{self._run_id}",), own
+                return (f"{STAGING_DIR}/etcdutl-{self._run_id}",), own
         raise ClusterError(
             f"{self._shell.name}: no etcdutl for etcd {live or 'of unknown version'}: {there or 'none'} on the node, "
             f"{inside or 'none'} in etcd's image, and none of this machine fits",
@@ -461,8 +471,8 @@ class KubeadmControlPlane:
             f"{'.'.join(map(str, ETCDUTL_BUMPS_REVISIONS))} or newer, on the node's PATH",
         )
 
-    def _in_etcds_image(self, node: _Node, recipe: Recipe) -> tuple[str, ...]:
-        place = recipe.target
+    def _in_etcds_image(self, node: _Node, restore: RestoreCommands) -> tuple[str, ...]:
+        place = restore.target
         return (
             "ctr",
             *("-n", "k8s.io", "run", "--rm", "--mount", f"type=bind,src={place},dst={place},options=rbind:rw"),
@@ -509,13 +519,13 @@ class KubeadmControlPlane:
             return ""
         return _told_version(answer, "etcd Version")
 
-    def _check_new_manifest(self, recipe: Recipe) -> None:
-        text = self._shell.run(["cat", recipe.new_manifest])
-        moved = EtcdManifest.parse(text, where=f"{self._shell.name}:{recipe.new_manifest}")
-        inside = recipe.target if recipe.etcd.data_dir == recipe.etcd.host_dir else recipe.etcd.data_dir
-        if moved != replace(recipe.etcd, host_dir=recipe.target, data_dir=inside):
+    def _check_new_manifest(self, restore: RestoreCommands) -> None:
+        text = self._shell.run(["cat", restore.new_manifest])
+        moved = EtcdManifest.parse(text, where=f"{self._shell.name}:{restore.new_manifest}")
+        inside = restore.target if restore.etcd.data_dir == restore.etcd.host_dir else restore.etcd.data_dir
+        if moved != replace(restore.etcd, host_dir=restore.target, data_dir=inside):
             raise ClusterError(
-                f"{self._shell.name}: the manifest could not be rewritten for {recipe.target}",
+                f"{self._shell.name}: the manifest could not be rewritten for {restore.target}",
                 hint=f"look at {MANIFESTS}/etcd.yaml: is its data directory written in an unusual way?",
             )
 
@@ -557,17 +567,17 @@ class KubeadmControlPlane:
             return f"its log cannot be read ({error.message})"
 
     def _forget(self) -> None:
-        self._node = self._recipe = self._etcd_says = None
+        self._node = self._restore = self._etcd_says = None
         self._ours = ()
 
     # ---- looking afterwards --------------------------------------------------------------------------------
 
-    def _dead_api_servers(self, recipe: Recipe) -> list[str]:
+    def _dead_api_servers(self, restore: RestoreCommands) -> list[str]:
         """One control plane has one API server: any other lease keeps an address of nobody in Service kubernetes."""
         first, last = (base64.b64encode(text.encode()).decode() for text in (_MASTER_LEASES, _MASTER_LEASES[:-1] + "0"))
         query = json.dumps({"key": first, "range_end": last, "keys_only": True})
-        url = f"{recipe.etcd.client_url}/v3/kv/range"
-        ask = f"curl --fail --silent --show-error --max-time 10 {recipe.etcd_identity} --data '{query}' {url}"
+        url = f"{restore.etcd.client_url}/v3/kv/range"
+        ask = f"curl --fail --silent --show-error --max-time 10 {restore.etcd_identity} --data '{query}' {url}"
         try:
             answer = json.loads(self._shell.run(["sh", "-c", ask]))
             keys = [base64.b64decode(entry["key"]).decode() for entry in answer.get("kvs", ())]
@@ -579,10 +589,10 @@ class KubeadmControlPlane:
         what = f"Service kubernetes leads to dead addresses as well until theirs run out: {', '.join(keys)}"
         return [f"{told}: {what}"]
 
-    def _phantoms(self) -> list[str]:
-        from clusterguard.clusters.node_view import settled_phantoms
+    def _orphaned_pods(self) -> list[str]:
+        from clusterguard.clusters.node_view import settled_orphaned_pods
 
-        return settled_phantoms(self._api())
+        return settled_orphaned_pods(self._api())
 
 
 def _tag(image: str) -> str:

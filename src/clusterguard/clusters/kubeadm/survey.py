@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clusterguard.clusters.kubeadm.plan import ASIDE, MANIFESTS, PODS
+from clusterguard.clusters.kubeadm.restore_commands import MANIFESTS, PODS, STAGING_DIR
 from clusterguard.errors import ClusterError
 from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version
 
@@ -84,7 +84,7 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, pki: str) -> str
             f'test -e {pki}/healthcheck-client.key && echo "identity={pki}"',
             'test -e /etc/kubernetes/admin.conf && echo "admin=yes"',
             f"echo manifests_device=$(stat -c %d {MANIFESTS})",
-            f"echo aside_device=$(stat -c %d {ASIDE} || stat -c %d /etc/kubernetes)",
+            f"echo aside_device=$(stat -c %d {STAGING_DIR} || stat -c %d /etc/kubernetes)",
             f"echo data_device=$(stat -c %d {data})",
             f"echo member_device=$(stat -c %d {data}/member)",
             f'test -e {new}/member && echo "member={target}"',

@@ -33,16 +33,27 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kubeadm.manifests import EtcdManifest
     from clusterguard.clusters.kubeadm.runtimes import Runtime
 
-__all__ = ["ASIDE", "CONTROLLERS", "JOURNAL", "LOCK", "MANIFESTS", "PODS", "Command", "Phase", "Recipe", "Timeouts"]
+__all__ = [
+    "CONTROLLERS",
+    "JOURNAL",
+    "LOCK",
+    "MANIFESTS",
+    "PODS",
+    "STAGING_DIR",
+    "Command",
+    "Phase",
+    "RestoreCommands",
+    "Timeouts",
+]
 
 MANIFESTS = "/etc/kubernetes/manifests"
-ASIDE = "/etc/kubernetes/clusterguard"
-JOURNAL = f"{ASIDE}/journal.json"
+STAGING_DIR = "/etc/kubernetes/clusterguard"
+JOURNAL = f"{STAGING_DIR}/journal.json"
 LOCK = "/run/clusterguard-restore.lock"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 PODS = ("etcd", "kube-apiserver", *CONTROLLERS)
-_SAVED = f"{ASIDE}/manifests"
-_PROVEN = f"{ASIDE}/proven.json"
+_SAVED = f"{STAGING_DIR}/manifests"
+_PROVEN = f"{STAGING_DIR}/proven.json"
 _PKI = "/etc/kubernetes/pki"
 _ADMIN = "/etc/kubernetes/admin.conf"
 _POLL = "0.1"
@@ -109,7 +120,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class RestoreCommands:
     """The commands of each step, from what was seen on the node.
 
     Attributes:
@@ -152,10 +163,10 @@ class Recipe:
     @property
     def new_manifest(self) -> str:
         """The manifest for another data directory."""
-        return f"{ASIDE}/etcd.yaml"
+        return f"{STAGING_DIR}/etcd.yaml"
 
     @property
-    def kept(self) -> str:
+    def previous(self) -> str:
         """Where the old data is after a proven restore."""
         return f"{self.etcd.host_dir}/member" if self.relocates else f"{self.work}/kept/member"
 
@@ -242,7 +253,7 @@ class Recipe:
         """Write down that the restored state stays; safe to repeat."""
         script = (
             f"if test -e {_PROVEN}; then mv -fT {_PROVEN} {JOURNAL}; fi; "
-            f"grep -q '{_said(Phase.PROVEN)}' {JOURNAL} && sync {ASIDE}"
+            f"grep -q '{_said(Phase.PROVEN)}' {JOURNAL} && sync {STAGING_DIR}"
         )
         why = "the restored state is proven: from here on it is finished, never undone"
         return (Command(why=why, argv=("sh", "-c", script)),)
@@ -281,10 +292,10 @@ class Recipe:
     def discard(self) -> tuple[Command, ...]:
         """Remove what the restore needed, the journal last; safe to repeat."""
         rest = (
-            f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {ASIDE}/etcdutl-* {self.new_manifest} && "
+            f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {STAGING_DIR}/etcdutl-* {self.new_manifest} && "
             f"{{ rmdir {_SAVED} {self.work} 2>/dev/null || true; }}"
         )
-        last = f"if test -d {ASIDE}; then rm -f {_PROVEN} {JOURNAL} && sync {ASIDE}; fi"
+        last = f"if test -d {STAGING_DIR}; then rm -f {_PROVEN} {JOURNAL} && sync {STAGING_DIR}; fi"
         return (
             Command(why="what the restore needed", argv=("sh", "-c", rest)),
             Command(why="nothing is left to do", argv=("sh", "-c", last)),
@@ -295,7 +306,7 @@ class Recipe:
         # Synced before the journal goes: without one, what is called "before" would be taken for the next restore's.
         keep = f"if test -e {before}; then rm -rf {kept} && mv -T {before} {kept} && sync {self.work}; fi"
         # A manifest still aside now is that of the old data directory, after a move to a new one.
-        old = f"if test -e {_SAVED}/etcd.yaml; then mv -T {_SAVED}/etcd.yaml {ASIDE}/etcd.yaml.before; fi"
+        old = f"if test -e {_SAVED}/etcd.yaml; then mv -T {_SAVED}/etcd.yaml {STAGING_DIR}/etcd.yaml.before; fi"
         script = f"{keep} && {old}"
         return Command(why="the old member and manifest, under names that mean done", argv=("sh", "-c", script))
 
@@ -335,7 +346,7 @@ class Recipe:
         texts = {
             path: json.dumps(record | {"phase": phase, "pods": list(self.pods)}) for path, phase in journals.items()
         }
-        return ("sh", "-c", _WRITE, "journal", ASIDE, *(word for pair in texts.items() for word in pair))
+        return ("sh", "-c", _WRITE, "journal", STAGING_DIR, *(word for pair in texts.items() for word in pair))
 
     def _stop_pods(self, pods: Sequence[str], *, brief: str = "") -> tuple[Command, ...]:
         """Move manifests aside and see the containers gone; the one named ``brief`` does not get the full grace."""
