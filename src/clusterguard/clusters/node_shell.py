@@ -376,13 +376,13 @@ class SshNodeShell(_Shell):
         return error.hint
 
 
-def open_node_shell(word: str, *, port: int | None = None, identity: Path | None = None) -> NodeShell:
-    """Return the shell of the node that a word names: ``local``, ``docker:NAME`` or ``ssh:[USER@]HOST``.
+def open_node_shell(node_ref: str, *, port: int | None = None, identity: Path | None = None) -> NodeShell:
+    """Return the shell of the node that a reference names: ``local``, ``docker:NAME`` or ``ssh:[USER@]HOST``.
 
     Raises:
         ConfigError: It names none.
     """
-    kind, _, rest = word.partition(":")
+    kind, _, rest = node_ref.partition(":")
     match kind, bool(rest):
         case "local", False:
             return LocalNodeShell()
@@ -392,4 +392,4 @@ def open_node_shell(word: str, *, port: int | None = None, identity: Path | None
             user, _, host = rest.rpartition("@")
             return SshNodeShell(host, user=user or None, port=port, identity=identity)
         case _:
-            raise ConfigError(f"{word!r} names no node", hint="write local, docker:NAME or ssh:[USER@]HOST")
+            raise ConfigError(f"{node_ref!r} names no node", hint="write local, docker:NAME or ssh:[USER@]HOST")

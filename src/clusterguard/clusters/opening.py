@@ -1,4 +1,4 @@
-"""One word for a cluster, as it is given on the command line."""
+"""Cluster references, as they are given on the command line."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["CREATED", "context_of", "existing_cluster", "open_cluster", "require_allowed"]
 
 CREATED = ("embedded", "kind")
-"""Words for clusters that whoever opens them creates; any other word names one that is there already."""
+"""References to clusters that are created when they are opened; any other names one that is there already."""
 
 
 def open_cluster(
-    word: str,
+    cluster_ref: str,
     *,
     kubeconfig: Path | None = None,
     etcd: EtcdAccess | None = None,
@@ -35,11 +35,11 @@ def open_cluster(
     toolchain: Toolchain | None = None,
     progress: ProgressSink = ignore_progress,
 ) -> Cluster:
-    """Return the cluster that a word names; use it in a ``with`` statement.
+    """Return the cluster that a reference names; use it in a ``with`` statement.
 
     Args:
-        word: ``embedded`` for a new throwaway cluster, ``embedded:NAME`` for one that ``clusterguard cluster up``
-            started, ``kind`` for a new throwaway cluster in Docker, ``kind:NAME`` for a kind cluster that is there,
+        cluster_ref: ``embedded`` for a new throwaway cluster, ``embedded:NAME`` for one of ``clusterguard cluster up``,
+            ``kind`` for a new throwaway cluster in Docker, ``kind:NAME`` for a kind cluster that is there,
             ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
         kubeconfig: The file that ``context:`` looks in, by default what kubectl reads.
         etcd: How to reach the etcd of a ``context:`` or ``kubeconfig:`` cluster.
@@ -48,11 +48,11 @@ def open_cluster(
         progress: Told of toolchain work.
 
     Raises:
-        ConfigError: The word names no cluster.
+        ConfigError: The reference is not valid.
         ClusterError: There is no cluster ``embedded:NAME`` or ``kind:NAME``.
         ProvisioningError: Docker does not answer for ``kind:NAME``.
     """
-    provider, colon, rest = word.partition(":")
+    provider, colon, rest = cluster_ref.partition(":")
     match provider, bool(rest):
         case "embedded", False if not colon:
             return EmbeddedCluster(toolchain=toolchain, progress=progress)
@@ -68,42 +68,42 @@ def open_cluster(
             return ExistingCluster(kubeconfig=Path(rest).expanduser(), etcd=etcd, node=node)
         case _:
             raise ConfigError(
-                f"{word!r} names no cluster",
+                f"{cluster_ref!r} is not a valid cluster reference",
                 hint="write embedded, embedded:NAME, kind, kind:NAME, context:NAME or kubeconfig:PATH",
             )
 
 
-def context_of(word: str) -> str:
+def context_of(cluster_ref: str) -> str:
     """Return the name that a cluster is allowed by: that of its context, or the path of a ``kubeconfig:``."""
-    provider, _, name = word.partition(":")
+    provider, _, name = cluster_ref.partition(":")
     return {"embedded": f"clusterguard-{name}", "kind": f"kind-{name}"}.get(provider, name)
 
 
-def require_allowed(word: str, allowed: Iterable[str]) -> None:
+def require_allowed(cluster_ref: str, allowed: Iterable[str]) -> None:
     """Refuse to break anything in a cluster that was there before and that nobody allowed by name.
 
     This is the one rule for whatever destroys: drills, and the fixtures of the pytest plugin.
 
     Args:
-        word: As of `open_cluster`.
+        cluster_ref: As of `open_cluster`.
         allowed: Globs of the contexts that may be destroyed in, from whoever runs it.
 
     Raises:
         NotAllowedError: It was not; nothing was touched.
     """
-    name = context_of(word)
-    if word in CREATED or any(fnmatchcase(name, glob) for glob in allowed):
+    name = context_of(cluster_ref)
+    if cluster_ref in CREATED or any(fnmatchcase(name, glob) for glob in allowed):
         return
     raise NotAllowedError(
-        f"{word} was not created by this run, and nobody allowed to destroy in it; nothing was touched",
-        fields={"cluster": word, "context": name},
+        f"{cluster_ref} was not created by this run, and nobody allowed to destroy in it; nothing was touched",
+        fields={"cluster": cluster_ref, "context": name},
         hint=f"if you mean it: --drill-allow-context '{name}' with pytest, --allow-context '{name}' elsewhere",
     )
 
 
 @contextmanager
 def existing_cluster(
-    word: str,
+    cluster_ref: str,
     *,
     kubeconfig: Path | None = None,
     node: NodeShell | None = None,
@@ -112,21 +112,21 @@ def existing_cluster(
     """Give a cluster that was there before, and afterwards only let go of it.
 
     Args:
-        word: As of `open_cluster`, but for new throwaway clusters: there is nothing in them.
+        cluster_ref: As of `open_cluster`, but for new throwaway clusters: there is nothing in them.
         kubeconfig: As of `open_cluster`.
         node: As of `open_cluster`.
         progress: Told of toolchain work.
 
     Raises:
-        ConfigError: The word names no cluster, or a throwaway one.
+        ConfigError: The reference is not valid, or means a throwaway cluster.
         ClusterError: There is no such cluster.
     """
-    if word in CREATED:
+    if cluster_ref in CREATED:
         raise ConfigError(
-            f"{word} means a new throwaway cluster, and there is nothing in it",
-            hint=f"clusterguard cluster up NAME --provider {word}, then {word}:NAME",
+            f"{cluster_ref} means a new throwaway cluster, and there is nothing in it",
+            hint=f"clusterguard cluster up NAME --provider {cluster_ref}, then {cluster_ref}:NAME",
         )
-    cluster = open_cluster(word, kubeconfig=kubeconfig, node=node, progress=progress)
+    cluster = open_cluster(cluster_ref, kubeconfig=kubeconfig, node=node, progress=progress)
     try:
         yield cluster
     finally:

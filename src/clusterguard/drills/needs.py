@@ -60,7 +60,7 @@ def why_not_run(drill: Drill, *, default_cluster: str) -> str | None:
 
     Args:
         drill: The drill.
-        default_cluster: The word for clusters that name no provider, as `open_cluster` knows it.
+        default_cluster: The cluster reference for clusters that name no provider.
     """
     for step in drill.steps:
         spec = drill.spec.effective_clusters.get(step.cluster)

@@ -20,7 +20,7 @@ def programs_for(drills: Iterable[Drill], *, default_cluster: str) -> tuple[str,
 
     Args:
         drills: What will run.
-        default_cluster: The word for the cluster of drills that name no provider.
+        default_cluster: The cluster reference for drills that name no provider.
     """
     needed: dict[str, None] = {}
     for drill in drills:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.stores.base import ObjectStore
 
-__all__ = ["DrillSettings", "Run", "TakenSnapshot", "changed_clusters", "word_of"]
+__all__ = ["DrillSettings", "Run", "TakenSnapshot", "changed_clusters", "cluster_ref_of"]
 
 DEFAULT_WAIT = timedelta(minutes=2)
 DEFAULT_DRILL_TIMEOUT = timedelta(minutes=30)
@@ -55,7 +55,7 @@ class DrillSettings:
     """What the person who runs a drill decides, as against the person who wrote it.
 
     Attributes:
-        cluster: The cluster of drills that name no provider, in the words of `open_cluster`.
+        cluster: The cluster of drills that name no provider, as `open_cluster` takes it.
         allowed_contexts: Globs of kubeconfig contexts that may be destroyed in. A drill file cannot allow itself.
         kubeconfig: The file that ``context:`` clusters are looked for in, by default what kubectl reads.
         node_shell: How to become root on the control-plane node of such a cluster, where kubeadm made it, in the words
@@ -67,7 +67,7 @@ class DrillSettings:
         evidence: Folder for the journal and the result of each run; None for none.
         stored: Finds the backups of policies; None where drills of a ``storedBackup`` are not run.
         scratch: Folder for databases on their way, by default that of `scratch_folder`.
-        open: Opens a cluster by its word; tests and fixtures may hand out one that already runs.
+        open: Opens a cluster by its reference; tests and fixtures may hand out one that already runs.
     """
 
     cluster: str = "embedded"
@@ -101,13 +101,13 @@ class TakenSnapshot:
     store: ObjectStore | None = None
 
 
-def word_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
-    """Return the word that `open_cluster` knows a cluster of a drill by.
+def cluster_ref_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
+    """Return the reference by which `open_cluster` opens a cluster of a drill.
 
     Args:
         spec: The cluster.
         drill: The drill.
-        default: The word for one that names no provider.
+        default: The reference for one that names no provider.
     """
     if spec.kind is not None:
         return "kind"
@@ -221,19 +221,19 @@ class Run:
             NotAllowedError: It is somebody's, and nobody allowed to destroy in it; nothing was touched.
         """
         spec = self.drill.spec.effective_clusters[name]
-        word = self.word_of(spec)
-        require_allowed(word, self.settings.allowed_contexts)
+        cluster_ref = self.cluster_ref_of(spec)
+        require_allowed(cluster_ref, self.settings.allowed_contexts)
         if name in self._pending:
             self.clusters[name] = self._pending[name].future.result()
             self._created.add(name)
             del self._pending[name]
         elif self.settings.open is not None:
-            self.clusters[name] = self.settings.open(word)
-        elif word in CREATED:
-            self.clusters[name] = self._entered(self._open(name, word, progress=self.tell))
+            self.clusters[name] = self.settings.open(cluster_ref)
+        elif cluster_ref in CREATED:
+            self.clusters[name] = self._entered(self._open(name, cluster_ref, progress=self.tell))
             self._created.add(name)
         else:
-            cluster = self._open(name, word, progress=self.tell)
+            cluster = self._open(name, cluster_ref, progress=self.tell)
             # It was there before the drill, and stays: only what we hold of it goes.
             self._stack.callback(cluster.close)
             self.clusters[name] = cluster
@@ -244,8 +244,8 @@ class Run:
 
         Return False where that is not worth it: then nothing is begun.
         """
-        word = self.word_of(self.drill.spec.effective_clusters[name])
-        if word != "kind" or self.settings.open is not None:
+        cluster_ref = self.cluster_ref_of(self.drill.spec.effective_clusters[name])
+        if cluster_ref != "kind" or self.settings.open is not None:
             return False
         cluster = self._kind_cluster(name, ignore_progress)  # the terminal belongs to what runs in front
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"clusterguard-{name}")
@@ -274,7 +274,7 @@ class Run:
 
     def creates(self, name: str) -> bool:
         """Return whether a cluster of the drill is one that this run creates, or will."""
-        return self.settings.open is None and self.word_of(self.drill.spec.effective_clusters[name]) in CREATED
+        return self.settings.open is None and self.cluster_ref_of(self.drill.spec.effective_clusters[name]) in CREATED
 
     def lock_clusters(self) -> None:
         """Take the locks of the clusters that this drill changes, as far as they are there and were so before the run.
@@ -360,20 +360,20 @@ class Run:
         """
         self._stack.close()
 
-    def word_of(self, spec: ClusterSpec) -> str:
-        """Return the word that `open_cluster` knows a cluster of the drill by."""
-        return word_of(spec, self.drill, default=self.settings.cluster)
+    def cluster_ref_of(self, spec: ClusterSpec) -> str:
+        """Return the reference by which `open_cluster` opens a cluster of the drill."""
+        return cluster_ref_of(spec, self.drill, default=self.settings.cluster)
 
-    def _open(self, name: str, word: str, *, progress: ProgressSink) -> Cluster:
-        if word == "kind":
+    def _open(self, name: str, cluster_ref: str, *, progress: ProgressSink) -> Cluster:
+        if cluster_ref == "kind":
             return self._kind_cluster(name, progress)
-        if word == "embedded" and self.settings.keep != "never":
+        if cluster_ref == "embedded" and self.settings.keep != "never":
             from clusterguard.clusters.embedded import EmbeddedCluster
 
             # It can only be kept if it was never tied to this process.
             return EmbeddedCluster(outlive_us=True, progress=progress)
         node = open_node_shell(self.settings.node_shell) if self.settings.node_shell else None
-        return open_cluster(word, kubeconfig=self.settings.kubeconfig, node=node, progress=progress)
+        return open_cluster(cluster_ref, kubeconfig=self.settings.kubeconfig, node=node, progress=progress)
 
     def _kind_cluster(self, name: str, progress: ProgressSink) -> KindCluster:
         from clusterguard.clusters.kind import KindCluster

@@ -291,7 +291,7 @@ class _Execution:
                     "never deletes such a cluster; nothing was touched"
                 )
         for spec in self.drill.spec.effective_clusters.values():
-            require_allowed(run.word_of(spec), self.settings.allowed_contexts)
+            require_allowed(run.cluster_ref_of(spec), self.settings.allowed_contexts)
         reason = why_not_run(self.drill, default_cluster=self.settings.cluster)
         if reason and self.settings.open is None:
             raise DrillError(f"this drill cannot be run here: {reason}", hint="nothing was touched")

@@ -208,15 +208,15 @@ def drill_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     from clusterguard.pytest_plugin.items import settings_from, shown_progress
 
     settings = settings_from(request.config)
-    word = settings.cluster
-    require_allowed(word, settings.allowed_contexts)
+    cluster_ref = settings.cluster
+    require_allowed(cluster_ref, settings.allowed_contexts)
     with ExitStack() as stack:
         with shown_progress(request.config) as progress:
-            if word in CREATED:
-                cluster = stack.enter_context(open_cluster(word, progress=progress))
+            if cluster_ref in CREATED:
+                cluster = stack.enter_context(open_cluster(cluster_ref, progress=progress))
             else:
                 node = open_node_shell(settings.node_shell) if settings.node_shell else None
-                there = existing_cluster(word, kubeconfig=settings.kubeconfig, node=node, progress=progress)
+                there = existing_cluster(cluster_ref, kubeconfig=settings.kubeconfig, node=node, progress=progress)
                 cluster = stack.enter_context(there)
                 wait = settings.lock_timeout.total_seconds()
                 lock = lock_cluster(cluster.api, what="tests that use drill_cluster", wait_seconds=wait)

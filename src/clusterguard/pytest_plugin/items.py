@@ -17,7 +17,7 @@ from clusterguard.documents.values import selects
 from clusterguard.drills.load import load_drills
 from clusterguard.drills.needs import why_not_run
 from clusterguard.drills.programs import programs_for, require_docker_for
-from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, word_of
+from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, cluster_ref_of
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
@@ -272,11 +272,11 @@ def group_by_cluster(config: pytest.Config, items: Iterable[pytest.Item]) -> Non
 
 def _clusters_of(item: pytest.Item, default: str) -> set[str]:
     """Return the clusters that an item works on and that are there before it, by the name they are allowed by."""
-    words = {default}
+    refs = {default}
     if isinstance(item, DrillItem):
         specs = item.drill.spec.effective_clusters.values()
-        words = {word_of(spec, item.drill, default=default) for spec in specs}
-    return {context_of(word) for word in words if word not in CREATED}
+        refs = {cluster_ref_of(spec, item.drill, default=default) for spec in specs}
+    return {context_of(ref) for ref in refs if ref not in CREATED}
 
 
 def _find_stored(policy: Path, source: str, *, backup: str = "", location: str = "") -> StoredSnapshot:

@@ -109,8 +109,8 @@ def test_setup_does_not_take_over_somebodys_namespace(run, spec, shared_cluster,
 )
 def test_a_kubeconfig_is_no_permission(run, spec, shared_cluster, names, namespace, allowed, told):
     before = names("ConfigMap", "default")
-    word = f"kubeconfig:{shared_cluster.kubeconfig}"
-    result = run(spec, open=None, cluster=word, allowed_contexts=allowed)
+    cluster_ref = f"kubeconfig:{shared_cluster.kubeconfig}"
+    result = run(spec, open=None, cluster=cluster_ref, allowed_contexts=allowed)
     assert result.verdict is Verdict.ERROR
     assert told in result.reason
     assert namespace not in names("Namespace")

@@ -61,7 +61,7 @@ def test_wrong_usage_is_no_verdict(cli, arguments):
         (["etcd", "save", "--store", "s3://"], "names no bucket", "s3://bucket/prefix"),
         (["etcd", "verify", "x", "--store", "{tmp}"], "has no snapshot 'x'", "clusterguard etcd list"),
         (["etcd", "restore", "x", "--store", "{tmp}", "--cluster", "embedded"], "throwaway", "clusterguard cluster up"),
-        (["etcd", "save", "--store", "{tmp}", "--cluster", "nothing"], "'nothing' names no cluster", "embedded:NAME"),
+        (["etcd", "save", "--store", "{tmp}", "--cluster", "nothing"], "'nothing' is not a valid", "embedded:NAME"),
         (["etcd", "save", "--store", "{tmp}", "--endpoints", "a", "--cert", "{tmp}/no"], "no such file: {tmp}/no", ""),
         (["etcd", "save", "--store", "{tmp}", "--endpoints", "a", "--user", "root"], "no password", "--password-file"),
         (["inventory", "compare", "{tmp}/none", "--cluster", "context:x"], "{tmp}/none: there is no such file", ""),
@@ -360,7 +360,7 @@ class Asked:
         return SimpleNamespace(
             snapshot=SimpleNamespace(revision=7),
             revision_after=1007,
-            kept="/old",
+            previous="/old",
             warnings=("alarm NOSPACE came back",),
         )
 

@@ -1,4 +1,4 @@
-"""Which cluster a word or a name means, and what is refused before anything starts."""
+"""Which cluster a reference or a name means, and what is refused before anything starts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ users: [{name: here, user: {}}]
 
 
 @pytest.mark.parametrize(
-    "word", ["", "kinds", "kind:", "embedded:", "context", "context:", "kubeconfig:", "docker:x", ":x"]
+    "cluster_ref", ["", "kinds", "kind:", "embedded:", "context", "context:", "kubeconfig:", "docker:x", ":x"]
 )
-def test_a_word_that_names_no_cluster_is_refused(word):
-    with pytest.raises(ConfigError, match="names no cluster") as raised:
-        open_cluster(word)
+def test_an_invalid_cluster_reference_is_refused(cluster_ref):
+    with pytest.raises(ConfigError, match="cluster reference") as raised:
+        open_cluster(cluster_ref)
     assert "embedded:NAME" in raised.value.hint
 
 
@@ -128,7 +128,7 @@ def test_a_number_beyond_all_ports_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("word", "globs", "allowed"),
+    ("cluster_ref", "globs", "allowed"),
     [
         ("embedded", (), True),  # created by whoever opens them
         ("kind", (), True),
@@ -148,11 +148,11 @@ def test_a_number_beyond_all_ports_is_told(tmp_path):
         ("kinds", (), False),
     ],
 )
-def test_only_what_was_created_or_allowed_by_name_may_be_destroyed_in(word, globs, allowed):
+def test_only_what_was_created_or_allowed_by_name_may_be_destroyed_in(cluster_ref, globs, allowed):
     if allowed:
-        require_allowed(word, globs)
+        require_allowed(cluster_ref, globs)
         return
     with pytest.raises(NotAllowedError) as raised:
-        require_allowed(word, globs)
-    assert raised.value.fields == {"cluster": word, "context": context_of(word)}
-    assert f"'{context_of(word)}'" in raised.value.hint
+        require_allowed(cluster_ref, globs)
+    assert raised.value.fields == {"cluster": cluster_ref, "context": context_of(cluster_ref)}
+    assert f"'{context_of(cluster_ref)}'" in raised.value.hint

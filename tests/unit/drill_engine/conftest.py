@@ -85,8 +85,8 @@ def run(load, cluster, opened, events):
     """Run a drill with a spec on the cluster in memory, which belongs to somebody else."""
 
     def run(spec, **settings):
-        def give(word):
-            opened.append(word)
+        def give(cluster_ref):
+            opened.append(cluster_ref)
             return cluster
 
         defaults = {"open": give, "longest_wait": timedelta(milliseconds=300)}

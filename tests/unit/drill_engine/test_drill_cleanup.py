@@ -279,10 +279,10 @@ def test_what_is_held_by_a_finalizer_is_named(run, spec, cluster, api):
 @pytest.fixture
 def our_run(load, cluster, monkeypatch, events):
     """Run a drill that opens its clusters by itself."""
-    words = []
+    refs = []
 
-    def open_cluster(word, **_):
-        words.append(word)
+    def open_cluster(cluster_ref, **_):
+        refs.append(cluster_ref)
         return cluster
 
     monkeypatch.setattr("clusterguard.drills.run.open_cluster", open_cluster)
@@ -292,23 +292,23 @@ def our_run(load, cluster, monkeypatch, events):
         settings = {"longest_wait": timedelta(milliseconds=100)} | settings
         return DrillRunner(settings=DrillSettings(**settings), tell=events.append).run(load(spec))
 
-    our_run.words = words
+    our_run.refs = refs
     return our_run
 
 
 def test_a_cluster_that_the_run_created_goes_as_a_whole(our_run, spec, cluster):
     assert our_run(spec).verdict is Verdict.PASS
-    assert our_run.words == ["embedded"]
+    assert our_run.refs == ["embedded"]
     assert not cluster.running
     assert cluster.api.names("Namespace") == ["shop"]  # nobody tidies up what is thrown away
 
 
-@pytest.mark.parametrize("word", ["embedded:mine", "context:staging"])
-def test_a_cluster_that_was_there_stays(our_run, spec, cluster, word):
+@pytest.mark.parametrize("cluster_ref", ["embedded:mine", "context:staging"])
+def test_a_cluster_that_was_there_stays(our_run, spec, cluster, cluster_ref):
     cluster.running = True
-    refused = our_run(spec, cluster=word)
-    assert (refused.verdict, our_run.words, cluster.api.calls) == (Verdict.ERROR, [], [])
-    result = our_run(spec, cluster=word, allowed_contexts=("staging", "clusterguard-mine"))
+    refused = our_run(spec, cluster=cluster_ref)
+    assert (refused.verdict, our_run.refs, cluster.api.calls) == (Verdict.ERROR, [], [])
+    result = our_run(spec, cluster=cluster_ref, allowed_contexts=("staging", "clusterguard-mine"))
     assert result.verdict is Verdict.PASS, result.reason
     assert cluster.running
     assert cluster.api.closed

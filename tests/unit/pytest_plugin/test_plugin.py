@@ -421,8 +421,8 @@ class Given:
     def close(self):
         self.done.append("connections closed")
 
-    def open(self, word, **options):
-        self.asked.append((word, options.get("node")))
+    def open(self, cluster_ref, **options):
+        self.asked.append((cluster_ref, options.get("node")))
         return self
 
     def lock(self, api, **options):
@@ -438,7 +438,7 @@ def given(monkeypatch, canned):
     given = Given()
     monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", given.open)
     monkeypatch.setattr("clusterguard.clusters.lock.lock_cluster", given.lock)
-    monkeypatch.setattr("clusterguard.clusters.node_shell.open_node_shell", lambda word: f"shell {word}")
+    monkeypatch.setattr("clusterguard.clusters.node_shell.open_node_shell", lambda cluster_ref: f"shell {cluster_ref}")
     monkeypatch.delenv("CLUSTERGUARD_NODE_SHELL", raising=False)
     return given
 
@@ -461,11 +461,11 @@ def test_tests_get_a_cluster_of_their_session_which_is_deleted_only_if_it_was_cr
     assert (len(given.asked), given.done) == (1, done)
 
 
-@pytest.mark.parametrize("word", ["context:prod", "kind:mine", "embedded:mine", "kubeconfig:/etc/kube"])
-def test_the_fixture_gives_no_cluster_that_nobody_allowed(pytester, given, word):
+@pytest.mark.parametrize("cluster_ref", ["context:prod", "kind:mine", "embedded:mine", "kubeconfig:/etc/kube"])
+def test_the_fixture_gives_no_cluster_that_nobody_allowed(pytester, given, cluster_ref):
     """The same rule as for drills: the environment or an ini file may name a cluster, and do not allow it."""
     pytester.makepyfile(USES)
-    result = pytester.runpytest(f"--drill-cluster={word}", "--drill-allow-context=other")
+    result = pytester.runpytest(f"--drill-cluster={cluster_ref}", "--drill-allow-context=other")
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["*NotAllowedError*"])
     assert (given.asked, given.done) == ([], [])

@@ -289,9 +289,9 @@ class _Loading:
     def _secret(self, file: str | None, env: str | None) -> Secret:
         return Secret(file=self._file(file), env=env or "")
 
-    def _cluster(self, word: str) -> str:
-        provider, _, rest = word.partition(":")
-        return f"{provider}:{self._file(rest)}" if provider == "kubeconfig" else word
+    def _cluster(self, cluster_ref: str) -> str:
+        provider, _, rest = cluster_ref.partition(":")
+        return f"{provider}:{self._file(rest)}" if provider == "kubeconfig" else cluster_ref
 
     def _file(self, name: str | None) -> str:
         return str(self._path(name, self.directory)) if name else ""

@@ -268,19 +268,19 @@ def _run_drills(
 
     folder = fleet.path.parent
     kubeconfig = cluster.file_of(folder)
-    word = f"kubeconfig:{kubeconfig}" if cluster.cluster.startswith("kubeconfig:") else cluster.cluster
+    cluster_ref = f"kubeconfig:{kubeconfig}" if cluster.cluster.startswith("kubeconfig:") else cluster.cluster
     drills = fleet.load_drills(cluster, environ)
-    require_docker_for(drills, default_cluster=word)
-    if needed := programs_for(drills, default_cluster=word):
+    require_docker_for(drills, default_cluster=cluster_ref)
+    if needed := programs_for(drills, default_cluster=cluster_ref):
         from_environment(environ).ensure(*needed)
     settings = DrillSettings(
-        cluster=word,
+        cluster=cluster_ref,
         kubeconfig=kubeconfig,
         node_shell=cluster.node_shell or "",
         allowed_contexts=tuple(allowed_contexts),
     )
     for drill in drills:
-        if reason := why_not_run(drill, default_cluster=word):
+        if reason := why_not_run(drill, default_cluster=cluster_ref):
             not_run[drill.id] = reason
             continue
         runner = DrillRunner(settings=settings, tell=tell()) if tell is not None else DrillRunner(settings=settings)
