@@ -11,7 +11,7 @@ from restores import restorable_cluster
 from worlds import CANARY, CANARY_KEY, Services, World, build_template
 from zygote import Zygote
 
-from clusterguard.stores.sealing import new_key_pair
+from clusterguard.stores.encryption import new_key_pair
 from etcd_member import member
 from s3_fault_proxy import fault_proxy
 from s3_gateway import gateway

@@ -93,7 +93,7 @@ def _lied(plan, where, verbs=None):
 
 
 def nothing_in_plain(world, operation):
-    """No byte of the database and no key lies where temporary files or state do, nor in any sealed copy."""
+    """No byte of the database and no key lies where temporary files or state do, nor in any encrypted copy."""
     identity = (world.services.keys / "identity.txt").read_bytes().strip()
     # The plain snapshots are wanted in plain, and so is one that a killed save had begun; the next put sweeps it.
     plain = {world.disk} if operation.locked else {world.disk, world.disk / PARTIAL}

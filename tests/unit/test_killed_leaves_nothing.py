@@ -76,10 +76,10 @@ VELERO_CREDENTIALS = """
 OPENED_SNAPSHOT = """
     import pyrage
     from clusterguard.stores import LocalStore, local_copy
-    from clusterguard.stores.sealing import Seal, SealedStore
+    from clusterguard.stores.encryption import Encryption, EncryptedStore
     identity = pyrage.x25519.Identity.generate()
-    seal = Seal(recipients=(str(identity.to_public()),), identities=(str(identity),))
-    store = SealedStore(LocalStore(work / "store"), seal)
+    encryption = Encryption(recipients=(str(identity.to_public()),), identities=(str(identity),))
+    store = EncryptedStore(LocalStore(work / "store"), encryption)
     with store.put("s.db", overwrite=True) as writer:
         for _ in range(200):
             writer.write(DECODED * 1000)

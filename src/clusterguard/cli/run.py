@@ -110,13 +110,15 @@ def fetch(
     location: _Location = "",
 ) -> None:
     """Put a backup somewhere else in plain: a snapshot that etcdutl reads, or a Velero backup as its bucket had it."""
-    from clusterguard.policies.copies.seals import seal_of
+    from clusterguard.policies.copies.encryption import encryption_of
     from clusterguard.policies.copies.stored import fetch as fetch_backup
     from clusterguard.stores import open_store
     from clusterguard.terminal import out
 
     read = _read(policy)
-    name = fetch_backup(read, source, open_store(to), seal=seal_of(read, os.environ), backup=backup, location=location)
+    name = fetch_backup(
+        read, source, open_store(to), encryption=encryption_of(read, os.environ), backup=backup, location=location
+    )
     out.print(f"{name} is in {to}, in plain", markup=False, soft_wrap=True)
 
 
@@ -125,7 +127,7 @@ def rotate(
     old: Annotated[Path, typer.Option("--old", help="The policy as it was, with the key that opens what lies there.")],
     wait: _Wait = "",
 ) -> None:
-    """Seal every copy anew for the policy's present recipients; the old copy goes once the new one is proven."""
+    """Re-encrypt every copy for the policy's present recipients; the old copy goes once the new one is proven."""
     from clusterguard.policies.runs.run import PolicyRunner
     from clusterguard.terminal import out
     from clusterguard.terminal.run_view import RunView

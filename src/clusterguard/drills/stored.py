@@ -20,7 +20,7 @@ class StoredSnapshot:
 
     Attributes:
         record: What it is.
-        store: Where `EtcdSnapshotter` finds it under its name; opens what is sealed.
+        store: Where `EtcdSnapshotter` finds it under its name; decrypts what is encrypted.
         location: What the policy calls the place.
     """
 

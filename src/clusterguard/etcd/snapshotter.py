@@ -387,7 +387,7 @@ class EtcdSnapshotter:
             Spool(writer, scratch=self._scratch, needed=chosen.status.db_size) as spool,
         ):
             integrity = self._stream(member, spool, task=f"saving {key}")
-            # While the file is at hand: what the store has of it may be sealed, and the key to it elsewhere.
+            # While the file is at hand: what the store has of it may be encrypted, and the key to it elsewhere.
             received = self._look_into(spool.path, key, member, integrity)
             spool.finish()
             return received

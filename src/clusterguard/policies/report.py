@@ -19,7 +19,7 @@ Verb: TypeAlias = Literal[
     "delete",
     "restore",
     "prove",
-    "reseal",
+    "reencrypt",
     "catalog",
     "audit",
     "metrics",

@@ -42,7 +42,7 @@ class ObjectInfo:
         key: Path inside the store, with ``/`` between its parts, never starting with one.
         size: Bytes.
         modified: When the store made the object visible, in UTC, to the store's own resolution.
-        sealed: Whether the size is that of compressed or encrypted bytes, and not of those that `get` gives.
+        encoded: Whether the size is that of compressed or encrypted bytes, and not of those that `get` gives.
         version: What `put` takes as ``if_version``; opaque, and another one whenever the bytes change. Empty in a
             store that has no versions.
     """
@@ -50,7 +50,7 @@ class ObjectInfo:
     key: str
     size: int
     modified: datetime
-    sealed: bool = False
+    encoded: bool = False
     version: str = ""
 
 

@@ -106,7 +106,7 @@ def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None, siz
         store: The store.
         key: The object.
         scratch: The folder for copies, which must exist; by default that of ``TMPDIR``, or ``/var/tmp``.
-        size: How many bytes the copy will have, where the store does not tell because it holds them sealed.
+        size: How many bytes the copy will have, where the store does not tell because it holds them compressed.
 
     Raises:
         ConfigError: There is no such scratch folder.
@@ -119,7 +119,7 @@ def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None, siz
         yield own_file(key)
         return
     info = store.stat(key)
-    with unnamed_file(scratch, needed=size if size and info.sealed else info.size) as file:
+    with unnamed_file(scratch, needed=size if size and info.encoded else info.size) as file:
         with store.get(key) as reader:
             read = 0
             while data := reader.read(CHUNK_BYTES):
@@ -130,8 +130,8 @@ def local_copy(store: ObjectStore, key: str, *, scratch: Path | None = None, siz
 
 
 def _refuse_other_size(store: ObjectStore, key: str, *, read: int, info: ObjectInfo) -> None:
-    # What is sealed has another size than what is in it, and tells by itself when it is cut.
-    if read != info.size and not info.sealed:
+    # What is compressed or encrypted has another size than what is in it, and tells by itself when it is cut.
+    if read != info.size and not info.encoded:
         raise StoreUnavailableError(
             f"{store.url}: {key}: {read} bytes were read of an object of {info.size}", hint="read it again"
         )

@@ -55,7 +55,7 @@ class ObjectStoreContract:
     Attributes:
         large: Bytes of the objects that shall need more than one part.
         many: Keys that shall need more than one page.
-        exact_sizes: Whether sizes are those of what ``get`` gives; a store that seals objects tells what they take up.
+        exact_sizes: Whether sizes are those of what ``get`` gives; else those of what is stored.
         has_versions: Whether a certain version of an object can be replaced; several stores together have none.
     """
 
@@ -86,7 +86,7 @@ class ObjectStoreContract:
         _require_same(_get(store, "a/b.db"), data)
         info = store.stat("a/b.db")
         assert info.key == "a/b.db"
-        assert info.sealed is not self.exact_sizes
+        assert info.encoded is not self.exact_sizes
         _require_size(info, len(data))
         assert info.modified.utcoffset() == timedelta(0)
         assert abs(info.modified - before) < timedelta(minutes=1)
@@ -441,8 +441,8 @@ class ObjectStoreContract:
 
 
 def _require_size(info: ObjectInfo, size: int) -> None:
-    """Compare a size, unless the object says that it is the one of sealed bytes."""
-    assert info.size == size or info.sealed
+    """Compare a size, unless the object says that it is the one of encrypted bytes."""
+    assert info.size == size or info.encoded
 
 
 def _put(store: ObjectStore, key: str, data: bytes, *, overwrite: bool = False, if_version: str | None = None) -> None:

@@ -78,7 +78,7 @@ _VELERO = ModuleSet(
     ldflags="-X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
 )
 _VELERO_AWS = ModuleSet(name="velero-plugin-for-aws", version="1.14.3")
-# Nothing of clusterguard runs it: tests and benchmarks show with it that anybody can open what is sealed.
+# Nothing of clusterguard runs it: tests and benchmarks show with it that the stock program reads what we encrypt.
 _AGE = ModuleSet(name="age", version="1.3.2", ldflags="-X main.Version=v1.3.2")
 _VERSITYGW = ModuleSet(name="versitygw", version="1.8.0", ldflags="-X main.Version=v1.8.0")
 

@@ -22,14 +22,14 @@ from image import docker
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.drills.servers.container_s3 import ContainerS3Server
 from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.places import open_places
-from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.files.load import load_policy
 from clusterguard.policies.fleet.files import load_fleet
 from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
 from clusterguard.policies.fleet.results import read_report
 from clusterguard.policies.runs.run import PolicyRunner
-from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.encryption import EncryptedStore
 
 pytestmark = [pytest.mark.kind, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -160,11 +160,11 @@ def test_the_cronjob_fired_by_itself(ground):
 def test_what_lies_in_the_bucket_is_encrypted(ground):
     store = ground.s3.store("backups", "etcd/control-plane")
     keys = [each.key for each in store.list("etcd/")]
-    sealed = [key for key in keys if key.endswith(".db.zst.age")]
+    encrypted = [key for key in keys if key.endswith(".db.zst.age")]
 
-    assert sealed
+    assert encrypted
     assert not [key for key in keys if key.endswith(".db")]
-    for key in sealed:
+    for key in encrypted:
         with store.get(key) as reader:
             assert reader.read(22) == b"age-encryption.org/v1\n"
 
@@ -172,13 +172,13 @@ def test_what_lies_in_the_bucket_is_encrypted(ground):
 def test_it_opens_with_the_private_key_and_is_a_whole_snapshot(ground):
     policy = ground.policy()
     (place,) = open_places(policy)
-    store = SealedStore(place.of_source("etcd"), seal_of(policy, os.environ))
+    store = EncryptedStore(place.of_source("etcd"), encryption_of(policy, os.environ))
     newest = max(place.catalog().of_source("etcd"), key=lambda entry: entry.created)
 
     report = EtcdSnapshotter(store=store).verify(newest.name)
 
     assert report.ok, report
-    assert newest.sealed
+    assert newest.encrypted
     assert newest.verified is not None  # by the pod itself, which read the stored bytes back
     assert newest.depth == "bytes"  # and could do no more: it has no key
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from gateway_with_users import BUCKET, gateway_with_users
 
-from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.stored import fetch
 from clusterguard.policies.files.load import load_policy
 from clusterguard.policies.policy import Location
@@ -123,7 +123,7 @@ def test_the_reader_fetches_what_the_writer_wrote(run, become, policy):
     become("reader")
     target = MemoryStore()
 
-    name = fetch(policy, "etcd", target, seal=seal_of(policy, {}))
+    name = fetch(policy, "etcd", target, encryption=encryption_of(policy, {}))
 
     assert f"{name}.db" in [each.key for each in target.list()]
 

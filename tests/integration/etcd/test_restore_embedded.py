@@ -336,7 +336,7 @@ RESTORING = """
     from clusterguard.clusters import EmbeddedCluster
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.stores import LocalStore
-    from clusterguard.stores.sealing import Seal, SealedStore
+    from clusterguard.stores.encryption import Encryption, EncryptedStore
 
     home, store, name, when = sys.argv[1:]
     def die(*_):
@@ -351,7 +351,7 @@ RESTORING = """
     cluster = EmbeddedCluster.attach("kept", home=Path(home))
     print("attached", flush=True)
     # One that gives no files of its own: the snapshot goes through the scratch folder.
-    store = SealedStore(LocalStore(Path(store)), Seal())
+    store = EncryptedStore(LocalStore(Path(store)), Encryption())
     snapshotter = EtcdSnapshotter(store=store, access=cluster.etcd)
     snapshotter.restore(name, cluster, watch=lambda step: step.name == when and die())
 """

@@ -59,7 +59,7 @@ def test_etcds_user_and_password_are_used_and_an_alarm_is_a_warning(nightly, too
     assert len(nightly.files()) == 2
 
 
-def test_one_read_becomes_sealed_copies_that_were_read_back(nightly, keys, frankfurt, toolchain, tmp_path):
+def test_one_read_becomes_encrypted_copies_that_were_read_back(nightly, keys, frankfurt, toolchain, tmp_path):
     prefix = uuid.uuid4().hex
     locations = [
         {"name": "disk", "url": "./disk"},
@@ -69,16 +69,16 @@ def test_one_read_becomes_sealed_copies_that_were_read_back(nightly, keys, frank
     report = nightly.report()
     assert report["outcome"] == "ok"
     assert sorted(steps(report, "verify")) == [("disk", "ok"), ("disk", "ok"), ("frankfurt", "ok")]
-    [sealed, record] = nightly.files()
-    assert sealed.endswith(".db.zst.age")
-    assert (nightly.folder / "disk" / "nightly" / "etcd" / sealed).read_bytes().startswith(b"age-encryption.org/v1")
+    [stored, record] = nightly.files()
+    assert stored.endswith(".db.zst.age")
+    assert (nightly.folder / "disk" / "nightly" / "etcd" / stored).read_bytes().startswith(b"age-encryption.org/v1")
     # What the other location has are the same bytes.
     there = frankfurt.directory / "backups" / prefix / "nightly" / "etcd"
-    assert (there / sealed).read_bytes() == (nightly.folder / "disk" / "nightly" / "etcd" / sealed).read_bytes()
+    assert (there / stored).read_bytes() == (nightly.folder / "disk" / "nightly" / "etcd" / stored).read_bytes()
 
     plain = tmp_path / "plain"
     nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", str(plain), "--location", "frankfurt")
-    etcdutl, snapshot = toolchain.ensure("etcdutl")["etcdutl"], plain / sealed.removesuffix(".zst.age")
+    etcdutl, snapshot = toolchain.ensure("etcdutl")["etcdutl"], plain / stored.removesuffix(".zst.age")
     told = subprocess.run(
         [etcdutl, "snapshot", "status", snapshot, "-w", "json"], check=True, capture_output=True, text=True
     )
@@ -246,13 +246,13 @@ def test_a_key_that_opens_nothing_of_ours_fails_the_night(nightly, keys, toolcha
     subprocess.run([toolchain.ensure("age-keygen")["age-keygen"], "-o", other], check=True, capture_output=True)
     nightly.write(encryption=encrypted(keys, identityFile=str(other)))
     said = nightly.run(code=1)
-    assert "the policy's own key does not open what was just sealed" in said
+    assert "the policy's own key does not decrypt what was just encrypted" in said
     assert "AGE-SECRET-KEY" not in said
 
 
 @pytest.mark.parametrize("trouble", ["no room", "no answer"])
 def test_trouble_while_reading_back_leaves_a_backup_that_can_be_fetched(nightly, keys, monkeypatch, trouble):
-    """No room to open what was just sealed, or a store that does not give it: every byte is fine all the same."""
+    """No room to open what was just written, or a store that does not give it: every byte is fine all the same."""
     nightly.write(encryption=encrypted(keys))
     nightly.run()
     if trouble == "no room":
@@ -313,7 +313,7 @@ def test_new_keys_for_old_copies(nightly, keys, toolchain):
     public = subprocess.run([program, "-y", fresh], check=True, capture_output=True, text=True).stdout.strip()
     nightly.write(encryption={"recipients": [public], "identityFile": str(fresh)})
     nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", "./early", code=2)
-    assert "sealed anew" in nightly.call("policy", "rotate", str(nightly.file), "--old", str(old))
+    assert "re-encrypted" in nightly.call("policy", "rotate", str(nightly.file), "--old", str(old))
     nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", "./plain")
     nightly.call("policy", "fetch", str(old), "etcd", "--to", "./late", code=2)
     assert len(nightly.files()) == 2, "the old copy is gone"

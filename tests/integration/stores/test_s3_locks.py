@@ -10,7 +10,7 @@ import pytest
 
 from clusterguard.errors import ObjectNotFoundError, StoreError
 from clusterguard.stores import PrefixedStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 
 pytestmark = pytest.mark.programs
 
@@ -98,7 +98,7 @@ def test_a_missing_object_has_no_lock(store):
 
 def test_it_is_asked_through_the_stores_around_it(s3, bucket):
     store = s3.store(bucket=bucket)
-    sealed = SealedStore(PrefixedStore(store, "nightly"), Seal())
-    put(sealed, "a.db")
+    encrypted = EncryptedStore(PrefixedStore(store, "nightly"), Encryption())
+    put(encrypted, "a.db")
     retain(store, bucket, "a.db.zst")
-    assert sealed.locked_until("a.db") == SOON
+    assert encrypted.locked_until("a.db") == SOON

@@ -1,12 +1,12 @@
-"""A policy's Velero source on a real server: backed up, copied sealed, read back, and fetched again."""
+"""A policy's Velero source on a real server: backed up, copied encrypted, read back, and fetched again."""
 
 from __future__ import annotations
 
 import pyrage
 import pytest
 
+from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.places import open_places
-from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.copies.stored import fetch
 from clusterguard.policies.policy import Encryption, Location, Policy, Secret, VeleroSource
 from clusterguard.policies.retention import RetentionPolicy
@@ -45,18 +45,20 @@ def policy(cluster, velero, shop, s3, credentials, tmp_path):
     ), {"IDENTITY": str(identity)}
 
 
-def test_a_backup_of_velero_is_copied_sealed_and_comes_back_as_its_bucket_had_it(policy, tmp_path):
+def test_a_backup_of_velero_is_copied_encrypted_and_comes_back_as_its_bucket_had_it(policy, tmp_path):
     wanted, environ = policy
     report = PolicyRunner(policy=wanted, environ=environ).run(["backup"])
     assert report.outcome == "ok", [str(step) for step in report.steps]
     for place in open_places(wanted):
         [entry] = place.catalog().entries.values()
-        assert (entry.kind, entry.sealed, entry.sound) == ("velero", True, True)
+        assert (entry.kind, entry.encrypted, entry.sound) == ("velero", True, True)
         stored = [info.key for info in place.root.list("shop/backups/")]
         assert stored
         assert all(key.endswith(".age") for key in stored)
 
-    name = fetch(wanted, "shop", LocalStore(tmp_path / "plain"), seal=seal_of(wanted, environ), location="nas")
+    name = fetch(
+        wanted, "shop", LocalStore(tmp_path / "plain"), encryption=encryption_of(wanted, environ), location="nas"
+    )
     assert verify_backup(LocalStore(tmp_path / "plain"), name, now=report.started).ok
 
 

@@ -122,7 +122,7 @@ def test_a_look_at_ten_thousand_backups_lists_once_and_reads_once(endpoint, monk
     entries = [
         BackupEntry(
             source="etcd", name=f"etcd-{each:%Y%m%dT%H}", created=each, size=1000, sha256="ab" * 32, kind="etcd",
-            sealed=True, run="r1", verified=NOW, depth="bytes",
+            encrypted=True, run="r1", verified=NOW, depth="bytes",
         )
         for each in created
     ]  # fmt: skip

@@ -15,22 +15,22 @@ from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.verification import verify_file
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.stores import MemoryStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 
 SNAPSHOT = with_trailer(etcd_image([(revision_key(n), key_value(b"k%d" % n, n, n, 1, b"v")) for n in range(2, 22)]))
 
 
-def new_seal():
+def new_encryption():
     identity = pyrage.x25519.Identity.generate()
-    return Seal(recipients=(str(identity.to_public()),), identities=(str(identity),))
+    return Encryption(recipients=(str(identity.to_public()),), identities=(str(identity),))
 
 
-SEAL = new_seal()
+ENCRYPTION = new_encryption()
 
 
 @pytest.fixture
 def store(tmp_path):
-    """A sealed store with one snapshot."""
+    """A encrypted store with one snapshot."""
     (tmp_path / "plain.db").write_bytes(SNAPSHOT)
     evidence = verify_file(tmp_path / "plain.db")
     structure = evidence.structure
@@ -41,11 +41,11 @@ def store(tmp_path):
         hash_kv=structure.hash_kv.hash, hash_revision=structure.revision,
         compact_revision=structure.hash_kv.compact_revision, endpoint="http://127.0.0.1:2379",
     )  # fmt: skip
-    sealed = SealedStore(MemoryStore(), SEAL)
+    encrypted = EncryptedStore(MemoryStore(), ENCRYPTION)
     for key, data in (("before.db", SNAPSHOT), ("before.json", record.to_json().encode())):
-        with sealed.put(key) as writer:
+        with encrypted.put(key) as writer:
             writer.write(data)
-    return sealed
+    return encrypted
 
 
 def checks(store, **options):
@@ -53,7 +53,7 @@ def checks(store, **options):
     return {check.name: check.ok for check in report.checks}
 
 
-def test_sealed_bytes_that_were_cut_are_a_finding(store):
+def test_encrypted_bytes_that_were_cut_are_a_finding(store):
     inner = store.inner
     with inner.get("before.db.zst.age") as reader:
         cut = reader.read()[:-7]
@@ -67,10 +67,10 @@ def test_bytes_that_are_gone_are_a_finding(store):
     assert checks(store) == {"bytes": False}
 
 
-@pytest.mark.parametrize("seal", [new_seal(), Seal()], ids=["another key", "no key"])
-def test_a_key_that_does_not_open_them_is_none(store, seal):
+@pytest.mark.parametrize("encryption", [new_encryption(), Encryption()], ids=["another key", "no key"])
+def test_a_key_that_does_not_open_them_is_none(store, encryption):
     with pytest.raises(WrongKeyError):
-        checks(SealedStore(store.inner, seal))
+        checks(EncryptedStore(store.inner, encryption))
 
 
 def test_a_store_that_does_not_answer_is_none(store):

@@ -12,8 +12,8 @@ from clusterguard.policies.copies.places import Place
 from clusterguard.policies.policy import EtcdSource, Location, Policy, Verification
 from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs.session import Session
+from clusterguard.stores.encryption import Encryption
 from clusterguard.stores.memory import MemoryStore
-from clusterguard.stores.sealing import Seal
 
 NOW = datetime(2026, 6, 1, 2, 0, tzinfo=UTC)
 
@@ -96,7 +96,7 @@ def add_backup(place, name, *, age=timedelta(), data=b"bytes of etcd", source="e
 def session_of(policy, places, *, now=NOW, **options):
     catalogs = {place.name: place.catalog() for place in places}
     return Session(
-        policy=policy, run="20260601T020000Z-000001", seal=Seal(), environ={}, places=tuple(places),
+        policy=policy, run="20260601T020000Z-000001", encryption=Encryption(), environ={}, places=tuple(places),
         catalogs=catalogs, now=lambda: now, **options,
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ from clusterguard.policies.runs.retain import plan_retention_of
 from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import check_contents, verify_due
 from clusterguard.stores import LocalStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 
 DAY = timedelta(days=1)
 SNAPSHOT = with_trailer(etcd_image([(revision_key(n), key_value(b"k%d" % n, n, n, 1, b"v")) for n in range(2, 22)]))
@@ -40,16 +40,16 @@ TROUBLE = [
     StoreUnavailableError("503", hint="try again"),
     ConfigError("the token file is not there"),
     StoreError("no permission"),
-    WrongKeyError("sealed for others"),
+    WrongKeyError("encrypted for others"),
 ]
 
 
-def new_seal():
+def new_encryption():
     identity = pyrage.x25519.Identity.generate()
-    return Seal(recipients=(str(identity.to_public()),), identities=(str(identity),))
+    return Encryption(recipients=(str(identity.to_public()),), identities=(str(identity),))
 
 
-SEAL = new_seal()
+ENCRYPTION = new_encryption()
 
 
 @pytest.fixture
@@ -82,17 +82,17 @@ def working(place, verb):
     delattr(place.root, verb)
 
 
-def add_snapshot(place, name, tmp_path, *, seal=SEAL, data=SNAPSHOT):
-    """Put a real snapshot there, sealed as a run seals it, and return its digest as it is stored."""
+def add_snapshot(place, name, tmp_path, *, encryption=ENCRYPTION, data=SNAPSHOT):
+    """Put a real snapshot there, encrypted as a run does it, and return its digest as it is stored."""
     path = tmp_path / "plain.db"
     path.write_bytes(data)
     evidence = verify_file(path)
     structure = evidence.structure
-    sealed = SealedStore(place.of_source("etcd"), seal)
-    with sealed.put(f"{name}.db") as writer:
+    encrypted = EncryptedStore(place.of_source("etcd"), encryption)
+    with encrypted.put(f"{name}.db") as writer:
         writer.write(data)
-    stored = sealed.sealed(f"{name}.db")
-    extra = {"run": "20260601T020000Z-abcdef", "sealed": seal.suffix.endswith(".age"), "stored_key": stored.key}
+    stored = encrypted.stored(f"{name}.db")
+    extra = {"run": "20260601T020000Z-abcdef", "sealed": encryption.suffix.endswith(".age"), "stored_key": stored.key}
     extra |= {"stored_sha256": stored.sha256, "stored_size": stored.size}
     record = Snapshot(
         name=name, key=f"{name}.db", taken=NOW, revision=structure.revision, total_keys=structure.client_keys,
@@ -202,7 +202,7 @@ def test_a_record_of_a_later_release_is_not_written_over(wanted, places):
 def test_no_room_to_open_a_copy_is_no_damage(wanted, places, tmp_path, monkeypatch):
     add_snapshot(places[0], "etcd-001", tmp_path)
     session = session_of(wanted, places)
-    session.seal = SEAL
+    session.encryption = ENCRYPTION
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     verify_due(session)
     entry = entry_of(session)
@@ -215,7 +215,7 @@ def test_another_key_is_no_damage_and_contents_that_were_seen_stay_seen(wanted, 
     add_snapshot(places[0], "etcd-001", tmp_path)
     session = session_of(wanted, places)
     know(session, verified=NOW - 30 * DAY, depth="contents")
-    session.seal = new_seal()
+    session.encryption = new_encryption()
     verify_due(session)
     entry = entry_of(session)
     assert (entry.verified, entry.depth, entry.problem) == (NOW, "contents", "")
@@ -225,7 +225,7 @@ def test_another_key_is_no_damage_and_contents_that_were_seen_stay_seen(wanted, 
 def test_the_right_key_and_room_are_a_look_at_the_contents(wanted, places, tmp_path):
     add_snapshot(places[0], "etcd-001", tmp_path)
     session = session_of(wanted, places)
-    session.seal = SEAL
+    session.encryption = ENCRYPTION
     verify_due(session)
     assert (entry_of(session).sound, entry_of(session).depth, outcomes(session)) == (True, "contents", ["ok"])
 
@@ -234,20 +234,20 @@ def test_broken_contents_are_damage_and_whole_bytes_do_not_mend_them(wanted, pla
     """Who has no key sees the bytes that were written, and these are broken inside."""
     broken = with_trailer(SNAPSHOT[:-32].replace(b"k7", b"k8"))
     add_snapshot(places[0], "etcd-001", tmp_path)
-    sealed = SealedStore(places[0].of_source("etcd"), SEAL)
-    with sealed.put("etcd-001.db", overwrite=True) as writer:
+    encrypted = EncryptedStore(places[0].of_source("etcd"), ENCRYPTION)
+    with encrypted.put("etcd-001.db", overwrite=True) as writer:
         writer.write(broken)
-    stored = sealed.sealed("etcd-001.db")
+    stored = encrypted.stored("etcd-001.db")
     record = Snapshot.from_json(data_of(places[0].root, "etcd/etcd-001.json"))
     changed = replace(record, extra={**record.extra, "stored_sha256": stored.sha256, "stored_size": stored.size})
     put(places[0].root, "etcd/etcd-001.json", changed.to_json().encode(), overwrite=True)
     session = session_of(wanted, places)
-    session.seal = SEAL
+    session.encryption = ENCRYPTION
     verify_due(session)
     entry = entry_of(session)
     assert (bool(entry.problem), entry.verified, entry.depth, outcomes(session)) == (True, None, "contents", ["failed"])
     assert session.steps[0].code == "copy-damaged"
-    session.seal = Seal(recipients=SEAL.recipients)
+    session.encryption = Encryption(recipients=ENCRYPTION.recipients)
     verify_due(session)
     assert entry_of(session) == entry
 
@@ -292,13 +292,13 @@ def test_a_new_copy_that_cannot_be_read_back_is_not_verified_yet(wanted, places,
     assert entry_of(session).sound, "the next look finds it whole"
 
 
-def test_a_key_that_does_not_open_what_was_just_sealed_fails_the_run_and_damages_nothing(wanted, places, tmp_path):
+def test_a_key_that_does_not_open_what_was_just_encrypted_fails_the_run_and_damages_nothing(wanted, places, tmp_path):
     for place in places:
         add_snapshot(place, "etcd-001", tmp_path)
     put(places[1].root, "etcd/etcd-001.db.zst.age", data_of(places[0].root, "etcd/etcd-001.db.zst.age"), overwrite=True)
     put(places[1].root, "etcd/etcd-001.json", data_of(places[0].root, "etcd/etcd-001.json"), overwrite=True)
     session = session_of(wanted, places)
-    session.seal = new_seal()
+    session.encryption = new_encryption()
     assert read_back(session, places) == (2, "ok")
     for location in ("here", "there"):
         assert (entry_of(session, location).depth, entry_of(session, location).problem) == ("bytes", "")
@@ -308,7 +308,7 @@ def test_a_key_that_does_not_open_what_was_just_sealed_fails_the_run_and_damages
 def test_no_room_to_open_new_copies_leaves_them_verified_by_their_bytes(wanted, places, tmp_path, monkeypatch):
     add_snapshot(places[0], "etcd-001", tmp_path)
     session = session_of(wanted, places[:1])
-    session.seal = SEAL
+    session.encryption = ENCRYPTION
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     assert read_back(session, places[:1])[0] == 1
     assert (entry_of(session).depth, entry_of(session).problem, outcomes(session)) == ("bytes", "", ["ok", "warning"])

@@ -16,7 +16,7 @@ from policy_worlds import NOW, Killed, LostInTheMiddle, Mortal, Saving, add_back
 from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
 from clusterguard.policies.copies.naming import backup_of_key, etcd_name, velero_name
 from clusterguard.policies.copies.places import VeleroRecord
-from clusterguard.policies.copies.rotation import reseal_copy
+from clusterguard.policies.copies.rotation import reencrypt_copy
 from clusterguard.policies.policy import EtcdSource, VeleroSource
 from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs import backup
@@ -24,7 +24,7 @@ from clusterguard.policies.runs.backup import _copy_velero, back_up
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.stores import FanOutStore, LocalStore, MemoryStore, PrefixedStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.terminal.console import console_on
 from clusterguard.terminal.run_view import RetentionView, show_retention
 
@@ -125,7 +125,7 @@ def test_what_a_record_names_is_none_whether_it_can_be_read_or_not(wanted, place
     put(places[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes")
     put(places[0].root, f"etcd/{BROKEN}.json", b"{}")
     record = VeleroRecord(
-        name=SHOP, source="shop", policy="nightly", run="r", created=NOW, sealed=True, objects={}, plain={}
+        name=SHOP, source="shop", policy="nightly", run="r", created=NOW, encrypted=True, objects={}, plain={}
     )
     put(places[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"bytes")
     put(places[0].root, f"shop/{SHOP}.json", record.to_json())
@@ -137,7 +137,7 @@ def test_what_a_record_names_is_none_whether_it_can_be_read_or_not(wanted, place
 
 def test_a_second_object_of_a_backup_is_one_and_that_of_the_record_is_none(wanted, places):
     add_backup(places[0], SOUND)
-    put(places[0].root, f"etcd/{SOUND}~0a1b2c3d.db.zst.age", b"sealed anew, and never named")
+    put(places[0].root, f"etcd/{SOUND}~0a1b2c3d.db.zst.age", b"re-encrypted, and never named")
     retain(session_of(wanted, places))
     assert keys_of(places[0]) == {f"etcd/{SOUND}.db.zst.age", f"etcd/{SOUND}.json"}
 
@@ -146,7 +146,7 @@ def test_a_second_object_of_a_backup_is_one_and_that_of_the_record_is_none(wante
 def test_a_second_object_stays_where_nobody_can_say_which_one_counts(wanted, places, trouble):
     add_backup(places[0], SOUND)
     for number in range(2):
-        put(places[0].root, f"etcd/{SOUND}~0a1b2c3{number}.db.zst.age", b"sealed anew, and never named")
+        put(places[0].root, f"etcd/{SOUND}~0a1b2c3{number}.db.zst.age", b"re-encrypted, and never named")
     session = session_of(wanted, places)
     places[0].save_catalog(session.catalogs["here"], now=NOW)
     if trouble == "the record is damaged":
@@ -169,16 +169,16 @@ def raising(error):
     source=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True),
     now=st.datetimes(min_value=datetime(2000, 1, 1)),  # noqa: DTZ001 - what hypothesis wants; it draws any
     suffix=st.from_regex(r"[0-9a-f]{6}", fullmatch=True),
-    seal=st.sampled_from(["", ".zst", ".age", ".zst.age"]),
+    encryption=st.sampled_from(["", ".zst", ".age", ".zst.age"]),
 )
-def test_every_name_that_a_run_gives_is_known_again(source, now, suffix, seal):
+def test_every_name_that_a_run_gives_is_known_again(source, now, suffix, encryption):
     for name in (etcd_name(source, now=now), etcd_name(source, now=now, suffix=suffix)):
-        assert backup_of_key(source, f"{name}.db{seal}") == name
-        assert backup_of_key(source, f"{name}~{suffix}00.db{seal}") == name
+        assert backup_of_key(source, f"{name}.db{encryption}") == name
+        assert backup_of_key(source, f"{name}~{suffix}00.db{encryption}") == name
         assert backup_of_key(source, f"{name}.json") is None
     name = velero_name(source, now=now, suffix=suffix)
-    assert backup_of_key(source, f"backups/{name}/velero-backup.json{seal}") == name
-    assert backup_of_key(f"{source}-x", f"{name}.db{seal}") is None
+    assert backup_of_key(source, f"backups/{name}/velero-backup.json{encryption}") == name
+    assert backup_of_key(f"{source}-x", f"{name}.db{encryption}") is None
 
 
 # ---- when it goes ------------------------------------------------------------------------------------------
@@ -283,12 +283,12 @@ def test_a_lock_that_has_ended_holds_nothing():
 # ---- killed at any moment ----------------------------------------------------------------------------------
 
 
-def new_seal():
+def new_encryption():
     identity = pyrage.x25519.Identity.generate()
-    return Seal(recipients=(str(identity.to_public()),), identities=(str(identity),))
+    return Encryption(recipients=(str(identity.to_public()),), identities=(str(identity),))
 
 
-OLD, NEW = new_seal(), new_seal()
+OLD, NEW = new_encryption(), new_encryption()
 
 
 def save(session, places):
@@ -317,7 +317,7 @@ def remove_the_old_ones(session, places):
 def test_a_day_after_a_kill_there_is_nothing_that_no_record_names(wanted, monkeypatch, work, moment):
     monkeypatch.setattr(backup, "EtcdSnapshotter", Saving)
     monkeypatch.setattr(backup, "etcd_of", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(backup, "opens", lambda *_: False)
+    monkeypatch.setattr(backup, "can_decrypt", lambda *_: False)
     places = places_of(wanted, {name: Mortal() for name in ("here", "there")})
     for place in places if work is remove_the_old_ones else places[:1]:
         for days in (2, 3):
@@ -347,15 +347,15 @@ def test_a_day_after_a_kill_there_is_nothing_that_no_record_names(wanted, monkey
 @pytest.mark.parametrize("moment", range(10))
 def test_a_day_after_a_killed_rotation_each_backup_has_one_object(moment):
     root = Mortal()
-    data, sealed = b"bytes of etcd", SealedStore(PrefixedStore(root, "etcd"), OLD)
+    data, encrypted = b"bytes of etcd", EncryptedStore(PrefixedStore(root, "etcd"), OLD)
     for name in (SOUND, f"{SOUND}-0a1b2c"):
         add_backup(places_of(policy("here"), {"here": root})[0], name, data=data)
         root.delete(f"etcd/{name}.db.zst.age")
-        put(sealed, f"{name}.db", data)
+        put(encrypted, f"{name}.db", data)
     root.moments.clear()
     root.left = moment
     with suppress(Killed):
-        reseal_copy(root, "etcd", SOUND, old=OLD, new=NEW)
+        reencrypt_copy(root, "etcd", SOUND, old=OLD, new=NEW)
     root.left = None
     [place] = places = places_of(policy("here"), {"here": root})
     retain(session_of(policy("here"), places, now=root._now() + 2 * DAY, trust_clock=True))

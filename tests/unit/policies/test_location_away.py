@@ -14,12 +14,12 @@ from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs import backup, run
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
-from clusterguard.policies.runs.reseal import reseal_all
+from clusterguard.policies.runs.reencrypt import reencrypt_all
 from clusterguard.policies.runs.retain import retain
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.policies.runs.verify import verify_due
 from clusterguard.stores import MemoryStore
-from clusterguard.stores.sealing import Seal
+from clusterguard.stores.encryption import Encryption
 
 DAY = timedelta(days=1)
 AWAY = [StoreUnavailableError("503", hint="wait"), ConfigError("the token file is not there")]
@@ -95,7 +95,7 @@ def told(session, location="there"):
 def etcd(monkeypatch):
     monkeypatch.setattr(backup, "EtcdSnapshotter", Saving)
     monkeypatch.setattr(backup, "etcd_of", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(backup, "opens", lambda *_: False)
+    monkeypatch.setattr(backup, "can_decrypt", lambda *_: False)
 
 
 MOMENTS = {
@@ -199,12 +199,12 @@ def test_a_location_that_takes_nothing_is_still_verified_and_what_is_too_old_goe
     assert all(entry.sound for entry in session.catalogs["there"].entries.values())
 
 
-def test_a_location_that_goes_away_while_it_is_sealed_anew_is_tried_once(places, there):
+def test_a_location_that_goes_away_while_it_is_re_encrypted_is_tried_once(places, there):
     fill(places, 1, 2, 3)
     session = session_of(wanted(), places)
     there.at = lambda verb, _: verb == "get"
-    reseal_all(session, old=Seal())
-    assert told(session) == [("reseal", "failed"), ("copy", "warning")]
+    reencrypt_all(session, old=Encryption())
+    assert told(session) == [("reencrypt", "failed"), ("copy", "warning")]
 
 
 def test_a_location_that_goes_away_at_the_end_is_named_once_and_counts_as_down(there, monkeypatch, tmp_path):

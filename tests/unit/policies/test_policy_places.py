@@ -40,7 +40,7 @@ def test_an_empty_location_has_an_empty_catalog(place):
 def test_a_backup_that_the_catalog_does_not_know_is_read_from_its_record(place):
     add_backup(place, "etcd-1")
     entry = place.catalog().entries["etcd/etcd-1"]
-    assert (entry.revision, entry.size, entry.sealed, entry.verified) == (7, 13, True, None)
+    assert (entry.revision, entry.size, entry.encrypted, entry.verified) == (7, 13, True, None)
 
 
 def test_what_the_catalog_knows_is_not_read_again():
@@ -121,7 +121,7 @@ def test_ten_thousand_backups_are_one_listing_and_one_read():
         put(store, f"etcd/{name}.json", b"{}")
         entries[f"etcd/{name}"] = BackupEntry(
             source="etcd", name=name, created=NOW - timedelta(hours=number), size=1, sha256="0" * 64, kind="etcd",
-            sealed=True, run="r",
+            encrypted=True, run="r",
         )  # fmt: skip
     place.save_catalog(Catalog(policy="nightly", location="here", entries=entries), now=NOW)
     store.lists = store.gets = 0

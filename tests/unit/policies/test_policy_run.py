@@ -107,8 +107,8 @@ def test_what_broke_off_is_told_by_every_run_and_is_no_trouble(wanted, runner, t
 
 def test_who_only_removes_needs_no_key(wanted, runner):
     fill(wanted, 1, 2, 3)
-    sealed = replace(wanted, encryption=Encryption(recipients_file="/nowhere/recipients.txt"))
-    keyless = replace(runner, policy=sealed, trust_clock=True)
+    encrypted = replace(wanted, encryption=Encryption(recipients_file="/nowhere/recipients.txt"))
+    keyless = replace(runner, policy=encrypted, trust_clock=True)
     assert len(keyless.planned_retention()) == 2
     assert [step.outcome for step in keyless.run(["retain"]).steps if step.verb == "delete"] == ["ok", "ok"]
     with pytest.raises(ConfigError, match="recipients"):

@@ -8,7 +8,7 @@ import pytest
 
 from clusterguard.drills.load import load_drill
 from clusterguard.errors import ConfigError
-from clusterguard.policies.copies.seals import seal_of
+from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.files.load import load_policy
 from clusterguard.policies.files.starter import starter_files, write_starter
 
@@ -23,7 +23,7 @@ def test_it_can_be_loaded_as_it_is(tmp_path, cluster, locations, expect):
     assert len(policy.locations) == policy.copies == max(1, len(locations))
     assert policy.sources[0].cluster == cluster
     assert load_drill(folder / "prove.drill.yaml").spec.proves_stored
-    assert seal_of(policy, {}).can_open
+    assert encryption_of(policy, {}).can_decrypt
 
 
 def test_the_private_key_is_for_its_owner(tmp_path):

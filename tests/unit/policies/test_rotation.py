@@ -1,4 +1,4 @@
-"""A copy is sealed anew; killed at any moment it stays readable, and the next attempt finishes the work."""
+"""A copy is re-encrypted; killed at any moment it stays readable, and the next attempt finishes the work."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from clusterguard.errors import (
     WrongKeyError,
 )
 from clusterguard.model.snapshot import Snapshot
-from clusterguard.policies.copies.rotation import reseal_copy
+from clusterguard.policies.copies.rotation import reencrypt_copy
 from clusterguard.stores import MemoryStore, PrefixedStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 
 DATA = os.urandom(3 << 20)
 NAME, SOURCE = "main-20300131T020000Z", "main"
 NEIGHBOUR = f"{NAME}-2"
 
 
-def new_seal(**more):
+def new_encryption(**more):
     identity = pyrage.x25519.Identity.generate()
-    return Seal(recipients=(str(identity.to_public()),), identities=(str(identity),), **more)
+    return Encryption(recipients=(str(identity.to_public()),), identities=(str(identity),), **more)
 
 
-OLD, NEW = new_seal(), new_seal(compression_level=None)
+OLD, NEW = new_encryption(), new_encryption(compression_level=None)
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def root():
     return prepared(Mortal())
 
 
-def prepared(store, seal=OLD):
+def prepared(store, encryption=OLD):
     """Put one backup there as a run does, and a neighbour whose name begins alike."""
     for name in (NAME, NEIGHBOUR):
-        folder = SealedStore(PrefixedStore(store, SOURCE), seal)
+        folder = EncryptedStore(PrefixedStore(store, SOURCE), encryption)
         with folder.put(f"{name}.db") as writer:
             writer.write(DATA)
-        stored = folder.sealed(f"{name}.db")
+        stored = folder.stored(f"{name}.db")
         record = Snapshot(
             name=name,
             key=f"{name}.db",
@@ -83,11 +83,11 @@ def record_of(root):
         return Snapshot.from_json(reader.read())
 
 
-def readable(root, *seals):
+def readable(root, *encryptions):
     """Return what the record names, opened by whichever key does."""
     key = record_of(root).key
-    for seal in seals:
-        store = SealedStore(PrefixedStore(root, SOURCE), seal)
+    for encryption in encryptions:
+        store = EncryptedStore(PrefixedStore(root, SOURCE), encryption)
         with suppress(WrongKeyError), store.get(key) as reader:
             return reader.read()
     raise AssertionError(f"{key} cannot be opened")
@@ -97,8 +97,8 @@ def objects(root):
     return [info.key for info in root.list(f"{SOURCE}/{NAME}") if ".db" in info.key and NEIGHBOUR not in info.key]
 
 
-def reseal(root, **more):
-    return reseal_copy(root, SOURCE, NAME, **{"old": OLD, "new": NEW, **more})
+def reencrypt(root, **more):
+    return reencrypt_copy(root, SOURCE, NAME, **{"old": OLD, "new": NEW, **more})
 
 
 class TestWithoutLeave:
@@ -113,7 +113,7 @@ class TestWithoutLeave:
                 raise RunInProgressError("another run took over")
 
         with pytest.raises(RunInProgressError):
-            reseal(root, confirm=confirm)
+            reencrypt(root, confirm=confirm)
         assert f"{SOURCE}/{before.extra['stored_key']}" in objects(root)
         assert readable(root, OLD, NEW) == DATA
         if at == 1:
@@ -121,7 +121,7 @@ class TestWithoutLeave:
             assert len(objects(root)) == 1
 
     def test_leave_is_asked_for_before_the_record_and_before_the_removal(self, root):
-        reseal(root, confirm=lambda: root.moments.append("asked"))
+        reencrypt(root, confirm=lambda: root.moments.append("asked"))
         first, second = (place for place, what in enumerate(root.moments) if what == "asked")
         changes = [
             place for place, what in enumerate(root.moments) if what.startswith("before putting") and "json" in what
@@ -132,7 +132,7 @@ class TestWithoutLeave:
 
 class TestWhatItLeaves:
     def test_one_object_that_only_the_new_key_opens(self, root):
-        made = reseal(root)
+        made = reencrypt(root)
         assert objects(root) == [f"{SOURCE}/{made.key}"]
         assert readable(root, NEW) == DATA
         with pytest.raises(AssertionError):
@@ -140,7 +140,7 @@ class TestWhatItLeaves:
 
     def test_the_record_names_it_and_keeps_the_rest(self, root):
         before = record_of(root)
-        made = reseal(root)
+        made = reencrypt(root)
         after = record_of(root)
         assert after.key != before.key
         assert after.key.startswith(f"{NAME}~")
@@ -158,26 +158,26 @@ class TestWhatItLeaves:
 
     def test_the_neighbour_is_untouched(self, root):
         before = {info.key: info.size for info in root.list() if NEIGHBOUR in info.key}
-        reseal(root)
+        reencrypt(root)
         assert {info.key: info.size for info in root.list() if NEIGHBOUR in info.key} == before
 
-    def test_whoever_only_writes_reseals_too(self, root):
-        made = reseal(root, new=Seal(recipients=NEW.recipients))
+    def test_whoever_only_writes_re_encrypts_too(self, root):
+        made = reencrypt(root, new=Encryption(recipients=NEW.recipients))
         assert readable(root, NEW) == DATA
         assert made.key.endswith(".db.zst.age")
 
     def test_encryption_may_begin_and_end(self):
-        root = prepared(MemoryStore(), Seal())
-        reseal(root, old=Seal(), new=NEW)
+        root = prepared(MemoryStore(), Encryption())
+        reencrypt(root, old=Encryption(), new=NEW)
         assert record_of(root).extra["sealed"] is True
-        reseal(root, old=NEW, new=Seal())
+        reencrypt(root, old=NEW, new=Encryption())
         assert record_of(root).extra["sealed"] is False
-        assert readable(root, Seal()) == DATA
+        assert readable(root, Encryption()) == DATA
 
 
 def moments():
     store = prepared(Mortal())
-    reseal(store)
+    reencrypt(store)
     return store.moments
 
 
@@ -192,24 +192,24 @@ class TestKilled:
     def test_at_any_moment_the_backup_stays_readable_and_the_next_attempt_finishes(self, root, number):
         root.left = number
         with pytest.raises(Killed):
-            reseal(root)
+            reencrypt(root)
         root.left = None
         assert readable(root, OLD, NEW) == DATA
         try:
-            reseal(root)
+            reencrypt(root)
         except WrongKeyError:  # the record names the new object already
-            reseal(root, old=NEW)
+            reencrypt(root, old=NEW)
         assert readable(root, NEW) == DATA
         assert len(objects(root)) == 1
 
     @pytest.mark.parametrize("number", range(len(MOMENTS)))
     def test_with_both_keys_at_hand_the_next_attempt_need_not_know(self, root, number):
-        both = Seal(recipients=NEW.recipients, identities=(*OLD.identities, *NEW.identities))
+        both = Encryption(recipients=NEW.recipients, identities=(*OLD.identities, *NEW.identities))
         root.left = number
         with pytest.raises(Killed):
-            reseal(root)
+            reencrypt(root)
         root.left = None
-        reseal(root, old=both)
+        reencrypt(root, old=both)
         assert readable(root, NEW) == DATA
         assert len(objects(root)) == 1
 
@@ -228,35 +228,35 @@ class TestRefusals:
     def test_the_wrong_old_key(self, root):
         before = dict(root._objects)
         with pytest.raises(WrongKeyError):
-            reseal(root, old=NEW)
+            reencrypt(root, old=NEW)
         assert root._objects == before
 
     def test_old_bytes_that_are_not_those_of_the_record(self, root):
-        other = SealedStore(PrefixedStore(root, SOURCE), OLD)
+        other = EncryptedStore(PrefixedStore(root, SOURCE), OLD)
         with other.put(f"{NAME}.db", overwrite=True) as writer:
             writer.write(DATA[:-1] + b"?")
         before = dict(root._objects)
         with pytest.raises(ObjectCorruptError, match="not those of the record"):
-            reseal(root)
+            reencrypt(root)
         assert root._objects == before
 
-    @pytest.mark.parametrize("new", [NEW, Seal(recipients=NEW.recipients)], ids=["opened", "bytes"])
+    @pytest.mark.parametrize("new", [NEW, Encryption(recipients=NEW.recipients)], ids=["opened", "bytes"])
     def test_new_bytes_that_come_back_otherwise(self, new):
         root = prepared(Forgetful())
         with pytest.raises(ObjectCorruptError):
-            reseal(root, new=new)
+            reencrypt(root, new=new)
         assert objects(root) == [f"{SOURCE}/{NAME}.db.zst.age"]
         assert readable(root, OLD) == DATA
 
     def test_no_such_backup(self, root):
         with pytest.raises(ObjectNotFoundError):
-            reseal_copy(root, SOURCE, "none", old=OLD, new=NEW)
+            reencrypt_copy(root, SOURCE, "none", old=OLD, new=NEW)
 
     def test_a_record_that_cannot_be_read(self, root):
         with root.put(f"{SOURCE}/{NAME}.json", overwrite=True) as writer:
             writer.write(b"{" * 70_000)
         with pytest.raises(SnapshotCorruptError):
-            reseal(root)
+            reencrypt(root)
 
     def test_an_object_that_a_lock_holds(self):
         class Locking(MemoryStore):
@@ -267,7 +267,7 @@ class TestRefusals:
 
         root = prepared(Locking())
         with pytest.raises(StoreError, match="object lock holds it until 2030-03-01"):
-            reseal(root, now=lambda: root.until - timedelta(days=1))
+            reencrypt(root, now=lambda: root.until - timedelta(days=1))
         assert objects(root) == [f"{SOURCE}/{NAME}.db.zst.age"]
-        reseal(root, now=lambda: root.until)
+        reencrypt(root, now=lambda: root.until)
         assert readable(root, NEW) == DATA

@@ -287,7 +287,7 @@ class TestReading:
         assert list(fan.failures) == ["far"]
 
     def test_a_store_that_fails_at_a_question_during_a_put_gets_nothing_of_it(self):
-        """Whoever asks while writing (is it there sealed otherwise?) finds out first that a store is away."""
+        """Whoever asks while writing (is it there stored otherwise?) finds out first that a store is away."""
         near, failing = MemoryStore(), Failing(None)
         fan = FanOutStore({"broken": failing, "near": near})
         with fan.put("a") as writer:

@@ -1,11 +1,11 @@
-"""Stores around other stores: sealed ones, copies in several, parts of one."""
+"""Stores around other stores: encrypted ones, copies in several, parts of one."""
 
 from __future__ import annotations
 
 import pytest
 
 from clusterguard.stores import FanOutStore, LocalStore, MemoryStore, PrefixedStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.testing import ObjectStoreContract
 
 
@@ -17,22 +17,22 @@ def keys():
     return {"recipients": (str(identity.to_public()),), "identities": (str(identity),)}
 
 
-class TestSealedMemory(ObjectStoreContract):
+class TestEncryptedMemory(ObjectStoreContract):
     exact_sizes = False
     many = 103  # pages are the inner store's business
 
     @pytest.fixture
     def store(self, keys):
-        return SealedStore(MemoryStore(), Seal(**keys))
+        return EncryptedStore(MemoryStore(), Encryption(**keys))
 
 
-class TestSealedLocal(ObjectStoreContract):
+class TestEncryptedLocal(ObjectStoreContract):
     exact_sizes = False
     many = 103  # pages are the inner store's business
 
     @pytest.fixture
     def store(self, keys, tmp_path):
-        return SealedStore(LocalStore(tmp_path), Seal(**keys, compression_level=None))
+        return EncryptedStore(LocalStore(tmp_path), Encryption(**keys, compression_level=None))
 
 
 class TestCompressedMemory(ObjectStoreContract):
@@ -41,13 +41,13 @@ class TestCompressedMemory(ObjectStoreContract):
 
     @pytest.fixture
     def store(self):
-        return SealedStore(MemoryStore(), Seal())
+        return EncryptedStore(MemoryStore(), Encryption())
 
 
-class TestUnsealed(ObjectStoreContract):
+class TestUnencrypted(ObjectStoreContract):
     @pytest.fixture
     def store(self):
-        return SealedStore(MemoryStore(), Seal(compression_level=None))
+        return EncryptedStore(MemoryStore(), Encryption(compression_level=None))
 
 
 class TestFanOutMemory(ObjectStoreContract):
@@ -66,7 +66,7 @@ class TestFanOutLocal(ObjectStoreContract):
         return FanOutStore({"near": LocalStore(tmp_path / "a"), "far": LocalStore(tmp_path / "b")})
 
 
-class TestSealedFanOut(ObjectStoreContract):
+class TestEncryptedFanOut(ObjectStoreContract):
     exact_sizes = False
     has_versions = False
     many = 103  # pages are the inner store's business
@@ -74,7 +74,7 @@ class TestSealedFanOut(ObjectStoreContract):
     @pytest.fixture
     def store(self, keys, tmp_path):
         copies = FanOutStore({"near": LocalStore(tmp_path / "a"), "far": MemoryStore()})
-        return SealedStore(copies, Seal(**keys))
+        return EncryptedStore(copies, Encryption(**keys))
 
 
 class TestPrefixedMemory(ObjectStoreContract):

@@ -624,7 +624,7 @@ def test_an_answer_that_never_came_for_one_of_the_files_is_an_error_and_no_verdi
         verify(builder, store)
 
 
-def test_a_file_whose_sealed_bytes_are_cut_is_a_finding(builder):
+def test_a_file_whose_encrypted_bytes_are_cut_is_a_finding(builder):
     store = builder.store()
     real, contents = store.get, f"backups/{NAME}/{NAME}.tar.gz"
 

@@ -33,7 +33,7 @@ def entry(created=DUE, *, source="etcd", name=None, **changes):
         "size": 1000,
         "sha256": "ab" * 32,
         "kind": "etcd",
-        "sealed": True,
+        "encrypted": True,
         "run": "r1",
         "verified": max(created + timedelta(minutes=1), NOW - 3 * DAY),  # old ones were read again since
         "depth": "bytes",

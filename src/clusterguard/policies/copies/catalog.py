@@ -7,7 +7,7 @@ one read; a record that it does not know is read, and the catalog is mended.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import orjson
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 CATALOG_FORMAT: Final = 1
+_STORED_NAMES: Final = {"encrypted": "sealed"}
 
 ProofOutcome: TypeAlias = Literal["proven", "not proven", "error"]
 """``error``: whether the backup restores could not be tried, or not to the end."""
@@ -53,9 +54,9 @@ class BackupEntry:
         name: Unique in its source; the same in every location.
         created: When it was taken, UTC.
         size: Bytes that it takes up there.
-        sha256: Of its stored bytes, sealed or not, in lower-case hexadecimal; empty where several objects make it up.
+        sha256: Of its stored bytes, in lower-case hexadecimal; empty where several objects make it up.
         kind: What it is.
-        sealed: Whether a key is needed to read it.
+        encrypted: Whether a key is needed to read it; stored as ``sealed``.
         revision: Of etcd; None for Velero.
         run: The run that made it.
         verified: When it was last read back and found whole, UTC; None for never.
@@ -70,7 +71,7 @@ class BackupEntry:
     size: int
     sha256: str
     kind: Literal["etcd", "velero"]
-    sealed: bool
+    encrypted: bool
     run: str
     revision: int | None = None
     verified: datetime | None = None
@@ -211,7 +212,7 @@ class Catalog:
             "location": self.location,
             "updated": self.updated,
             "audit_head": self.audit_head,
-            "entries": list(self.entries.values()),
+            "entries": [_stored_entry(each) for each in self.entries.values()],
             "runs": list(self.runs.values()),
             "proofs": list(self.proofs.values()),
         }
@@ -259,8 +260,15 @@ def _with_moments(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {**document, **{name: _moment(document.get(name)) for name in names}}
 
 
+def _stored_entry(entry: BackupEntry) -> dict[str, Any]:
+    # Releases before this one read the catalog too, while they are being replaced: its format keeps its names.
+    return {_STORED_NAMES.get(each.name, each.name): getattr(entry, each.name) for each in fields(entry)}
+
+
 def _entry(document: Mapping[str, Any]) -> BackupEntry:
-    return BackupEntry(**_with_moments(document, "created", "verified"))
+    named = {name: document[stored] for name, stored in _STORED_NAMES.items()}
+    others = {key: value for key, value in document.items() if key not in _STORED_NAMES.values()}
+    return BackupEntry(**_with_moments({**others, **named}, "created", "verified"))
 
 
 def _run(document: Mapping[str, Any]) -> RunRecord:

@@ -56,7 +56,7 @@ class VeleroRecord:
         policy: Its name.
         run: The run that made the copy.
         created: When the backup began, UTC.
-        sealed: Whether a key is needed to read the objects.
+        encrypted: Whether a key is needed to read the objects; stored as ``sealed``.
         objects: Path below the backup's folder to the SHA-256 of the stored bytes and their number.
         plain: The same paths to the SHA-256 of the bytes in Velero's own bucket.
     """
@@ -66,13 +66,13 @@ class VeleroRecord:
     policy: str
     run: str
     created: datetime
-    sealed: bool
+    encrypted: bool
     objects: Mapping[str, tuple[str, int]]
     plain: Mapping[str, str]
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""
-        fields = {each: getattr(self, each) for each in _FIELDS}
+        fields = {stored: getattr(self, name) for name, stored in _FIELDS.items()}
         document = {"kind": "VeleroBackup", "format": _FORMAT, **fields}
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
 
@@ -91,7 +91,7 @@ class VeleroRecord:
                 hint="a later release wrote it: use that one",
             )
         try:
-            values = {name: document[name] for name in _FIELDS}
+            values = {name: document[stored] for name, stored in _FIELDS.items()}
             values["created"] = datetime.fromisoformat(values["created"]).astimezone(UTC)
             values["objects"] = {path: (str(sha256), int(size)) for path, (sha256, size) in values["objects"].items()}
             return cls(**values)
@@ -101,7 +101,9 @@ class VeleroRecord:
             ) from error
 
 
-_FIELDS: Final = ("name", "source", "policy", "run", "created", "sealed", "objects", "plain")
+_FIELDS: Final = {name: name for name in ("name", "source", "policy", "run", "created", "objects", "plain")} | {
+    "encrypted": "sealed"
+}  # as they are stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +201,7 @@ class Place:
                 )
 
     def _unnamed(self, source: str, name: str, objects: Mapping[str, ObjectInfo]) -> dict[str, ObjectInfo]:
-        """Return those objects of a backup that its record does not name: what sealing it anew left, say."""
+        """Return those objects of a backup that its record does not name: what re-encrypting it left, say."""
         # One object of a snapshot is the one of its record; where it is not, a verification tells.
         if len(objects) == 1 or any("/" in path for path in objects):
             return {}
@@ -235,7 +237,7 @@ def etcd_entry(record: Snapshot, source: str) -> BackupEntry:
         size=int(extra.get("stored_size", record.size)),
         sha256=str(extra.get("stored_sha256", record.sha256)),
         kind="etcd",
-        sealed=bool(extra.get("sealed", False)),
+        encrypted=bool(extra.get("sealed", False)),
         revision=record.revision,
         run=str(extra.get("run", "")),
     )
@@ -250,7 +252,7 @@ def velero_entry(record: VeleroRecord) -> BackupEntry:
         size=sum(size for _, size in record.objects.values()),
         sha256="",
         kind="velero",
-        sealed=record.sealed,
+        encrypted=record.encrypted,
         run=record.run,
     )
 

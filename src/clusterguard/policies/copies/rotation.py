@@ -1,4 +1,4 @@
-"""Rotation: a copy is sealed anew for other keys, and the old one is removed only once the new one is proven."""
+"""Rotation: a copy is re-encrypted for other keys, and the old one is removed only once the new one is proven."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final
 from clusterguard.errors import ClusterGuardError, ObjectCorruptError, SnapshotCorruptError, StoreError
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.stores.base import CHUNK_BYTES
+from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.prefixed import PrefixedStore
-from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import digest_object, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
-    from clusterguard.stores.sealing import Seal, SealedObject
+    from clusterguard.stores.encryption import Encryption, StoredObject
 
-__all__ = ["reseal_copy"]
+__all__ = ["reencrypt_copy"]
 
 _LARGEST_RECORD: Final = 64 * 1024
 
@@ -33,17 +33,17 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def reseal_copy(
+def reencrypt_copy(
     root: ObjectStore,
     source: str,
     name: str,
     *,
-    old: Seal,
-    new: Seal,
+    old: Encryption,
+    new: Encryption,
     confirm: Callable[[], object] = lambda: None,
     now: Callable[[], datetime] = _utc_now,
-) -> SealedObject:
-    """Seal one copy of an etcd snapshot anew, as a stream, and return what lies there now.
+) -> StoredObject:
+    """Re-encrypt one copy of an etcd snapshot, as a stream, and return what lies there now.
 
     The new object has a key of its own, and is read back before the record names it; only then is the old one
     removed. Killed at any moment, this leaves a record that names a whole object, and it may be run again: then what
@@ -61,19 +61,19 @@ def reseal_copy(
     Raises:
         ObjectNotFoundError: There is no such backup.
         SnapshotCorruptError: Its record cannot be read.
-        WrongKeyError: The old seal does not open it.
+        WrongKeyError: The old key does not decrypt it.
         ObjectCorruptError: The old bytes are not those of the record, or the new ones came back otherwise.
         StoreError: An object lock holds the old object, or the location cannot do what was asked; the record tells
             which of the two objects counts.
     """
     folder = PrefixedStore(root, source)
     record = _record(folder, name)
-    before, after = SealedStore(folder, old), SealedStore(folder, new)
+    before, after = EncryptedStore(folder, old), EncryptedStore(folder, new)
     _refuse_locked(before, record.key, now())
     key = f"{name}~{secrets.token_hex(4)}.db"
     with before.get(record.key) as reader, after.put(key) as writer:
         _pour(reader, writer, record)
-    made = after.sealed(key)
+    made = after.stored(key)
     try:
         _require_readable(after, key, made, record)
         confirm()
@@ -98,14 +98,14 @@ def _record(folder: ObjectStore, name: str) -> Snapshot:
         ) from error
 
 
-def _refuse_locked(store: SealedStore, key: str, now: datetime) -> None:
+def _refuse_locked(store: EncryptedStore, key: str, now: datetime) -> None:
     """Refuse before anything is written: what cannot be removed stays readable by the old key anyway."""
     ask: Callable[[str], datetime | None] | None = getattr(store, "locked_until", None)
     until = ask(key) if ask is not None else None
     if until is not None and until > now:
         raise StoreError(
             f"{store.url}: {key}: an object lock holds it until {until.isoformat()}",
-            hint="seal it anew once the lock has ended; whoever has the old key can read it until then",
+            hint="re-encrypt it once the lock has ended; whoever has the old key can read it until then",
         )
 
 
@@ -121,9 +121,9 @@ def _pour(reader: ByteReader, writer: ObjectWriter, record: Snapshot) -> None:
         )
 
 
-def _require_readable(store: SealedStore, key: str, made: SealedObject, record: Snapshot) -> None:
+def _require_readable(store: EncryptedStore, key: str, made: StoredObject, record: Snapshot) -> None:
     """Read the new object as deep as the keys at hand let us: what is in it, or else its bytes as they lie there."""
-    if store.seal.can_open:
+    if store.encryption.can_decrypt:
         same = digest_object(store, key)[0] == record.sha256
     else:
         same = digest_object(store.inner, made.key)[0] == made.sha256
@@ -133,9 +133,9 @@ def _require_readable(store: SealedStore, key: str, made: SealedObject, record: 
         )
 
 
-def _renamed(record: Snapshot, key: str, made: SealedObject, seal: Seal) -> Snapshot:
+def _renamed(record: Snapshot, key: str, made: StoredObject, encryption: Encryption) -> Snapshot:
     stored = {
-        "sealed": seal.encrypts,
+        "sealed": encryption.encrypts,
         "stored_key": made.key,
         "stored_sha256": made.sha256,
         "stored_size": made.size,

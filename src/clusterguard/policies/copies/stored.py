@@ -13,10 +13,10 @@ from clusterguard.errors import (
     WrongKeyError,
 )
 from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
-from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.policy import EtcdSource
-from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.policy import Policy
     from clusterguard.stores.base import ObjectStore
-    from clusterguard.stores.sealing import Seal
+    from clusterguard.stores.encryption import Encryption
 
 __all__ = ["PolicyBackups", "fetch", "find_copy"]
 
@@ -54,9 +54,9 @@ class PolicyBackups:
                 hint=f"clusterguard policy fetch brings a Velero backup back into a bucket: {source}",
             )
         place, entry = find_copy(read, source, backup=backup, location=location)
-        seal = seal_of(read, self._environ)
-        _require_key(entry, seal)
-        store = SealedStore(place.of_source(source), seal)
+        encryption = encryption_of(read, self._environ)
+        _require_key(entry, encryption)
+        store = EncryptedStore(place.of_source(source), encryption)
         return StoredSnapshot(record=EtcdSnapshotter(store=store).find(entry.name), store=store, location=place.name)
 
 
@@ -92,7 +92,9 @@ def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = 
     return max(copies, key=lambda copy: (copy[1].created, copy[1].sound, -places.index(copy[0])))
 
 
-def fetch(policy: Policy, source: str, target: ObjectStore, *, seal: Seal, backup: str = "", location: str = "") -> str:
+def fetch(
+    policy: Policy, source: str, target: ObjectStore, *, encryption: Encryption, backup: str = "", location: str = ""
+) -> str:
     """Put a backup into another store, opened: an etcd snapshot as a file, a Velero backup as its bucket had it.
 
     Returns:
@@ -104,15 +106,15 @@ def fetch(policy: Policy, source: str, target: ObjectStore, *, seal: Seal, backu
         StoreError: It cannot be read or written.
     """
     place, entry = find_copy(policy, source, backup=backup, location=location)
-    _require_key(entry, seal)
+    _require_key(entry, encryption)
     folder = place.of_source(source)
     record = read_record(folder, f"{entry.name}{RECORD}")
     if isinstance(record, VeleroRecord):
-        opened = SealedStore(folder, seal, plain=())
+        opened = EncryptedStore(folder, encryption, plain=())
         for key, sha256 in record.plain.items():
             _copy(opened, key, target, sha256)
         return entry.name
-    _copy(SealedStore(folder, seal), record.key, target, record.sha256)
+    _copy(EncryptedStore(folder, encryption), record.key, target, record.sha256)
     copy_object(folder, f"{entry.name}{RECORD}", target)
     return entry.name
 
@@ -135,10 +137,10 @@ def _copies(places: list[Place], source: str, backup: str) -> Iterator[tuple[Pla
         raise failure
 
 
-def _require_key(entry: BackupEntry, seal: Seal) -> None:
-    if entry.sealed and not seal.can_open:
+def _require_key(entry: BackupEntry, encryption: Encryption) -> None:
+    if entry.encrypted and not encryption.can_decrypt:
         raise WrongKeyError(
-            f"{entry.name} is sealed, and the policy names no key to open it",
+            f"{entry.name} is encrypted: no key given",
             hint="give encryption.identityFile (or identityEnv) in the policy on the machine that restores",
         )
 

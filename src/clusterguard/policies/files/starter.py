@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError
-from clusterguard.stores.sealing import new_key_pair
+from clusterguard.stores.encryption import new_key_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,9 +13,9 @@ from clusterguard.policies.copies.naming import etcd_name, velero_name
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.policy import EtcdSource, VeleroSource
 from clusterguard.policies.runs.reach import etcd_of, velero_of
-from clusterguard.policies.runs.verify import CopyCheck, check_contents, check_stored, noted, opens
+from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted
+from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.fan_out import FanOutStore
-from clusterguard.stores.sealing import SealedStore
 from clusterguard.stores.transfer import copy_object
 from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.selectors import LabelSelector
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.policy import Source
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
-    from clusterguard.stores.sealing import SealedObject
+    from clusterguard.stores.encryption import StoredObject
 
 __all__ = ["back_up"]
 
@@ -52,11 +52,11 @@ def _(source: EtcdSource, session: Session) -> None:
     with session.step("backup", source=source.name, backup=name) as task:
         with etcd_of(source, environ=session.environ, progress=session.progress) as access:
             with _locations(source.name, name, session) as fan:
-                store = SealedStore(fan, session.seal)
+                store = EncryptedStore(fan, session.encryption)
                 snapshotter = EtcdSnapshotter(
                     store=store, access=access, progress=session.progress, now=session.now, scratch=session.scratch
                 )
-                record = snapshotter.save(name, annotate=lambda key: _notes(source.name, store.sealed(key), session))
+                record = snapshotter.save(name, annotate=lambda key: _notes(source.name, store.stored(key), session))
             entry = etcd_entry(record, source.name)
             task.digest, task.size = entry.sha256, entry.size
             _read_back(task, entry, session, access)
@@ -109,13 +109,13 @@ def _locations(source: str, backup: str, session: Session) -> Iterator[FanOutSto
                 task.hint = error.hint or "the next run makes the missing copy"
 
 
-def _notes(source: str, stored: SealedObject, session: Session) -> Mapping[str, Any]:
+def _notes(source: str, stored: StoredObject, session: Session) -> Mapping[str, Any]:
     """Return what the record of a snapshot says of the stored bytes, for who has no key."""
     return {
         "policy": session.policy.name,
         "source": source,
         "run": session.run,
-        "sealed": session.seal.suffix.endswith(".age"),
+        "sealed": session.encryption.suffix.endswith(".age"),
         "stored_key": stored.key,
         "stored_sha256": stored.sha256,
         "stored_size": stored.size,
@@ -161,7 +161,7 @@ def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAcc
         found = list(readers.map(lambda place: _check(place, entry, session), places))
     looks = {place.name: [check] for place, check in zip(places, found, strict=True)}
     intact = [place for place in places if looks[place.name][-1].state == "intact"]
-    if intact and opens(session.seal, entry):
+    if intact and can_decrypt(session.encryption, entry):
         # The stored bytes are the same everywhere, so what is in them is looked at in one location.
         contents = _check_contents(intact[0], entry, session, access)
         for place in intact:
@@ -190,7 +190,7 @@ def _check_contents(place: Place, entry: BackupEntry, session: Session, access: 
         check.tell(task)
         if isinstance(check.error, WrongKeyError):
             task.outcome = "failed"
-            task.detail = f"the policy's own key does not open what was just sealed: {check.detail}"
+            task.detail = f"the policy's own key does not decrypt what was just encrypted: {check.detail}"
             task.hint = (
                 "the identity must belong to one of the recipients; whoever has theirs can still read the backup"
             )
@@ -229,13 +229,13 @@ def _copy_velero(
     """Copy a backup's folder as it stands in the bucket, so that a copy, once opened, is a bucket to Velero."""
     from clusterguard.velero.layout import BackupLayout
 
-    sealed = SealedStore(fan, session.seal, plain=())
+    encrypted = EncryptedStore(fan, session.encryption, plain=())
     objects: dict[str, tuple[str, int]] = {}
     plain: dict[str, str] = {}
     keys: Sequence[str] = [info.key for info in bucket.list(BackupLayout(name).folder)]
     for key in keys:
-        plain[key] = copy_object(bucket, key, sealed)
-        stored = sealed.sealed(key)
+        plain[key] = copy_object(bucket, key, encrypted)
+        stored = encrypted.stored(key)
         objects[stored.key] = (stored.sha256, stored.size)
     if not objects:
         raise BackupCorruptError(
@@ -247,7 +247,7 @@ def _copy_velero(
         policy=session.policy.name,
         run=session.run,
         created=created,
-        sealed=session.seal.suffix.endswith(".age"),
+        encrypted=session.encryption.suffix.endswith(".age"),
         objects=objects,
         plain=plain,
     )

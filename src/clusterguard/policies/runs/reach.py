@@ -11,7 +11,7 @@ from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import existing_cluster
 from clusterguard.errors import ClusterError, ConfigError
-from clusterguard.policies.copies.seals import read_secret
+from clusterguard.policies.copies.encryption import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressError, StoreUnavailableError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.policies.copies.catalog import RunRecord, entry_key
+from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.places import open_places, read_catalogs
-from clusterguard.policies.copies.seals import seal_of
 from clusterguard.policies.report import RunReport, StepReport
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.lease import LOCK_KEY
 from clusterguard.policies.runs.lock import locked
-from clusterguard.policies.runs.reseal import reseal_all
+from clusterguard.policies.runs.reencrypt import reencrypt_all
 from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.policies.runs.session import Session, new_run_id
 from clusterguard.policies.runs.verify import verify_due
@@ -31,7 +31,7 @@ from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.policies.watching.metrics import publish
 from clusterguard.policies.watching.notifications import notify
 from clusterguard.policies.watching.status import policy_status
-from clusterguard.stores.sealing import Seal
+from clusterguard.stores.encryption import Encryption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,12 +83,14 @@ class PolicyRunner:
             ConfigError: A secret that the policy names is not to be had, or is none.
             RunInProgressError: Another run of the policy is in progress.
         """
-        # Who only removes needs no key: not one that opens, and not one that seals.
-        session = self._session(seal=None if set(parts) == {"retain"} else seal_of(self.policy, self.environ))
+        # Removing alone needs no key, neither to decrypt nor to encrypt.
+        session = self._session(
+            encryption=None if set(parts) == {"retain"} else encryption_of(self.policy, self.environ)
+        )
         return self._cycle(session, [_PARTS[part] for part in PARTS if part in parts], backs_up="backup" in parts)
 
     def rotate(self, old: Policy) -> RunReport:
-        """Seal every copy anew, for who may read the policy's backups from now on.
+        """Re-encrypt every copy for those who may read the policy's backups from now on.
 
         Args:
             old: The policy as it was, with the key that opens what lies there.
@@ -97,9 +99,9 @@ class PolicyRunner:
             ConfigError: A secret that one of the policies names is not to be had, or is none.
             RunInProgressError: Another run of the policy is in progress.
         """
-        before = seal_of(old, self.environ)
-        session = self._session(seal=seal_of(self.policy, self.environ))
-        return self._cycle(session, [partial(reseal_all, old=before)], backs_up=False)
+        before = encryption_of(old, self.environ)
+        session = self._session(encryption=encryption_of(self.policy, self.environ))
+        return self._cycle(session, [partial(reencrypt_all, old=before)], backs_up=False)
 
     def planned_retention(self) -> tuple[PlannedRetention, ...]:
         """Return what a run would keep and remove now, by what lies in the locations that answer; nothing is changed.
@@ -107,15 +109,15 @@ class PolicyRunner:
         Raises:
             StoreUnavailableError: No location answers.
         """
-        session = self._session(seal=None)
+        session = self._session(encryption=None)
         self._reach(session, open_places(self.policy))
         return plan_retention_of(session)
 
-    def _session(self, *, seal: Seal | None) -> Session:
+    def _session(self, *, encryption: Encryption | None) -> Session:
         return Session(
             policy=self.policy,
             run=new_run_id(self.now()),
-            seal=seal or Seal(),
+            encryption=encryption or Encryption(),
             environ=self.environ,
             tell=self.tell,
             progress=self.progress,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.policy import Policy
     from clusterguard.policies.report import Outcome, Verb
     from clusterguard.policies.runs.lock import RunLock
-    from clusterguard.stores.sealing import Seal
+    from clusterguard.stores.encryption import Encryption
 
 __all__ = ["Session", "Task", "new_run_id"]
 
@@ -62,7 +62,7 @@ class Session:
     Attributes:
         policy: What is to be done.
         run: The run's identifier.
-        seal: How copies are sealed, and opened where the key is to hand.
+        encryption: How copies are encrypted, and decrypted where the key is to hand.
         environ: Where secrets and drills find variables.
         places: The locations that answered.
         catalogs: What is known of each of them, by its name.
@@ -81,7 +81,7 @@ class Session:
 
     policy: Policy
     run: str
-    seal: Seal
+    encryption: Encryption
     environ: Mapping[str, str]
     places: tuple[Place, ...] = ()
     catalogs: dict[str, Catalog] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.places import RECORD, objects_of, read_record
-from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import digest_object
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from clusterguard.policies.copies.places import Place
     from clusterguard.policies.report import Outcome
     from clusterguard.policies.runs.session import Session, Task
-    from clusterguard.stores.sealing import Seal
+    from clusterguard.stores.encryption import Encryption
 
 __all__ = [
     "CopyCheck",
     "CopyState",
+    "can_decrypt",
     "check_contents",
     "check_stored",
     "due_for_verification",
     "noted",
-    "opens",
     "stored_objects",
     "verify_due",
 ]
@@ -159,9 +159,9 @@ def check_contents(place: Place, entry: BackupEntry, session: Session, access: E
     return _checked("contents", lambda: _contents(place, entry, session, access))
 
 
-def opens(seal: Seal, entry: BackupEntry) -> bool:
+def can_decrypt(encryption: Encryption, entry: BackupEntry) -> bool:
     """Return whether there is a key at hand that may open a copy, or none is needed."""
-    return not entry.sealed or bool(seal.identities) or seal.passphrase is not None
+    return not entry.encrypted or bool(encryption.identities) or encryption.passphrase is not None
 
 
 def _checked(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
@@ -204,7 +204,9 @@ def _stored(place: Place, entry: BackupEntry) -> tuple[bool, str]:
 
 
 def _contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> tuple[bool, str]:
-    store = SealedStore(place.of_source(entry.source), session.seal, plain=(RECORD,) if entry.kind == "etcd" else ())
+    store = EncryptedStore(
+        place.of_source(entry.source), session.encryption, plain=(RECORD,) if entry.kind == "etcd" else ()
+    )
     if entry.kind == "etcd":
         snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, scratch=session.scratch)
         report = snapshotter.verify(entry.name)
@@ -224,7 +226,7 @@ def _verify_in(place: Place, session: Session) -> None:
             return
         with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
             checks = [check_stored(place, entry)]
-            if checks[0].state == "intact" and opens(session.seal, entry):
+            if checks[0].state == "intact" and can_decrypt(session.encryption, entry):
                 checks.append(check_contents(place, entry, session))
             session.know(place, [noted(entry, checks, now=session.now())])
             checks[-1].tell(task)

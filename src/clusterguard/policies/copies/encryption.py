@@ -1,4 +1,4 @@
-"""The seal that a policy asks for: its keys, read from where the policy says."""
+"""The encryption that a policy asks for: its keys, read from where the policy says."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError
-from clusterguard.stores.sealing import Seal
+from clusterguard.stores.encryption import Encryption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from clusterguard.policies.policy import Encryption, Policy, Secret
+    from clusterguard.policies.policy import Encryption as EncryptionKeys
+    from clusterguard.policies.policy import Policy, Secret
 
-__all__ = ["read_secret", "seal_of"]
+__all__ = ["encryption_of", "read_secret"]
 
 _LARGEST_BYTES: Final = 64 * 1024  # a key is a few hundred bytes; anything larger is something else
 _BY_GROUP_OR_OTHERS: Final = 0o077
 _GROUP_READS: Final = 0o040
 
 
-def seal_of(policy: Policy, environ: Mapping[str, str]) -> Seal:
-    """Return how a policy's copies are sealed, and opened where it names a private key or a passphrase.
+def encryption_of(policy: Policy, environ: Mapping[str, str]) -> Encryption:
+    """Return how a policy's copies are encrypted, and decrypted where it names a private key or a passphrase.
 
     Args:
         policy: The policy.
@@ -32,23 +33,23 @@ def seal_of(policy: Policy, environ: Mapping[str, str]) -> Seal:
     Raises:
         ConfigError: A key cannot be read, is none, or lies in a file that others may read.
     """
-    encryption, level = policy.encryption, policy.compression_level
-    if encryption is None:
-        return Seal(compression_level=level)
-    if encryption.passphrase is not None:
-        passphrase = read_secret(encryption.passphrase, environ, what="the passphrase")
-        return Seal(passphrase=passphrase, compression_level=level)
-    recipients = (*encryption.recipients, *_recipients_of(encryption))
+    keys, level = policy.encryption, policy.compression_level
+    if keys is None:
+        return Encryption(compression_level=level)
+    if keys.passphrase is not None:
+        passphrase = read_secret(keys.passphrase, environ, what="the passphrase")
+        return Encryption(passphrase=passphrase, compression_level=level)
+    recipients = (*keys.recipients, *_recipients_of(keys))
     if not recipients:
         raise ConfigError(
             "the policy encrypts, and names nobody who may read",
             hint="name recipients (public keys, as age-keygen -y prints them) or a passphrase",
         )
     identities: tuple[str, ...] = ()
-    if encryption.identity is not None:
-        identities = (read_secret(encryption.identity, environ, what="the identity"),)
-        _require_valid((), identities, f"the identity in {encryption.identity}")
-    return Seal(recipients=recipients, identities=identities, compression_level=level)
+    if keys.identity is not None:
+        identities = (read_secret(keys.identity, environ, what="the identity"),)
+        _require_valid((), identities, f"the identity in {keys.identity}")
+    return Encryption(recipients=recipients, identities=identities, compression_level=level)
 
 
 def read_secret(secret: Secret, environ: Mapping[str, str], *, what: str) -> str:
@@ -78,10 +79,10 @@ def read_secret(secret: Secret, environ: Mapping[str, str], *, what: str) -> str
     return value
 
 
-def _recipients_of(encryption: Encryption) -> tuple[str, ...]:
-    if not encryption.recipients_file:
+def _recipients_of(keys: EncryptionKeys) -> tuple[str, ...]:
+    if not keys.recipients_file:
         return ()
-    path = Path(encryption.recipients_file).expanduser()
+    path = Path(keys.recipients_file).expanduser()
     lines = [line.strip() for line in _read(path, what="the recipients", private=False).splitlines()]
     found = tuple(line for line in lines if line and not line.startswith("#"))
     if not found:
@@ -93,9 +94,9 @@ def _recipients_of(encryption: Encryption) -> tuple[str, ...]:
 
 
 def _require_valid(recipients: tuple[str, ...], identities: tuple[str, ...], place: str) -> None:
-    """Refuse keys with a word on where they are: a seal alone does not know."""
+    """Refuse keys with a word on where they are: `Encryption` alone does not know."""
     try:
-        Seal(recipients=recipients, identities=identities, compression_level=None)
+        Encryption(recipients=recipients, identities=identities, compression_level=None)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None  # its cause may know too much
 

@@ -1,4 +1,4 @@
-"""What a sealed store does beyond the contract of stores: suffixes, digests, objects that were sealed otherwise."""
+"""What a encrypted store does beyond the contract of stores: suffixes, digests, objects that were stored otherwise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from clusterguard.errors import ConfigError, ObjectCorruptError, ObjectExistsError, ObjectNotFoundError, WrongKeyError
 from clusterguard.stores import LocalStore, MemoryStore, PrefixedStore, copy_object, local_copy, open_store
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 
 
-def new_seal(**more):
+def new_encryption(**more):
     identity = pyrage.x25519.Identity.generate()
-    return Seal(recipients=(str(identity.to_public()),), identities=(str(identity),), **more)
+    return Encryption(recipients=(str(identity.to_public()),), identities=(str(identity),), **more)
 
 
-ENCRYPTED = new_seal()
-ONLY_ENCRYPTED = Seal(recipients=ENCRYPTED.recipients, identities=ENCRYPTED.identities, compression_level=None)
-COMPRESSED = Seal()
-PLAIN = Seal(compression_level=None)
+ENCRYPTED = new_encryption()
+ONLY_ENCRYPTED = Encryption(recipients=ENCRYPTED.recipients, identities=ENCRYPTED.identities, compression_level=None)
+COMPRESSED = Encryption()
+PLAIN = Encryption(compression_level=None)
 ALL = [ENCRYPTED, ONLY_ENCRYPTED, COMPRESSED, PLAIN]
 
 
@@ -40,24 +40,24 @@ def keys(store):
 
 
 class TestSuffixes:
-    @pytest.mark.parametrize("seal", ALL, ids=lambda seal: seal.suffix)
-    def test_an_object_rests_under_its_key_and_what_was_done_to_it(self, seal):
+    @pytest.mark.parametrize("encryption", ALL, ids=lambda encryption: encryption.suffix)
+    def test_an_object_rests_under_its_key_and_what_was_done_to_it(self, encryption):
         inner = MemoryStore()
-        put(SealedStore(inner, seal), "a/NAME.db")
-        put(SealedStore(inner, seal), "a/NAME.json", b"{}")
-        assert keys(inner) == sorted([f"a/NAME.db{seal.suffix}", "a/NAME.json"])
+        put(EncryptedStore(inner, encryption), "a/NAME.db")
+        put(EncryptedStore(inner, encryption), "a/NAME.json", b"{}")
+        assert keys(inner) == sorted([f"a/NAME.db{encryption.suffix}", "a/NAME.json"])
         assert read(inner, "a/NAME.json") == b"{}"
 
-    @pytest.mark.parametrize("before", ALL, ids=lambda seal: seal.suffix)
-    @pytest.mark.parametrize("now", ALL, ids=lambda seal: seal.suffix)
-    def test_what_was_sealed_otherwise_is_found_and_opened(self, before, now):
+    @pytest.mark.parametrize("before", ALL, ids=lambda encryption: encryption.suffix)
+    @pytest.mark.parametrize("now", ALL, ids=lambda encryption: encryption.suffix)
+    def test_what_was_stored_otherwise_is_found_and_opened(self, before, now):
         """A policy changes, and its old backups stay."""
         inner = MemoryStore()
-        put(SealedStore(inner, before), "NAME.db", b"old")
+        put(EncryptedStore(inner, before), "NAME.db", b"old")
         identities = now.identities or (ENCRYPTED.identities if before.encrypts else ())
         recipients = ENCRYPTED.recipients if identities else ()
-        store = SealedStore(
-            inner, Seal(recipients=recipients, identities=identities, compression_level=now.compression_level)
+        store = EncryptedStore(
+            inner, Encryption(recipients=recipients, identities=identities, compression_level=now.compression_level)
         )
         assert read(store, "NAME.db") == b"old"
         assert store.stat("NAME.db").key == "NAME.db"
@@ -71,52 +71,52 @@ class TestSuffixes:
         store.delete("NAME.db")
         assert keys(inner) == []
 
-    def test_one_that_was_sealed_otherwise_meanwhile_takes_the_key(self):
+    def test_one_that_was_stored_otherwise_meanwhile_takes_the_key(self):
         inner = MemoryStore()
-        store = SealedStore(inner, ENCRYPTED)
+        store = EncryptedStore(inner, ENCRYPTED)
         with pytest.raises(ObjectExistsError), store.put("a") as writer:
             writer.write(b"late")
-            put(SealedStore(inner, COMPRESSED), "a", b"first")
+            put(EncryptedStore(inner, COMPRESSED), "a", b"first")
         assert keys(inner) == ["a.zst"]
 
     def test_where_an_object_lies_in_two_ways_its_own_counts(self):
         inner = MemoryStore()
-        put(SealedStore(inner, COMPRESSED), "a", b"old")
+        put(EncryptedStore(inner, COMPRESSED), "a", b"old")
         put(inner, "a", b"plain")
-        assert read(SealedStore(inner, COMPRESSED), "a") == b"old"
-        assert read(SealedStore(inner, PLAIN), "a") == b"plain"
-        (listed,) = SealedStore(inner, COMPRESSED).list()
-        assert listed.sealed
-        (listed,) = SealedStore(inner, PLAIN).list()
-        assert not listed.sealed
+        assert read(EncryptedStore(inner, COMPRESSED), "a") == b"old"
+        assert read(EncryptedStore(inner, PLAIN), "a") == b"plain"
+        (listed,) = EncryptedStore(inner, COMPRESSED).list()
+        assert listed.encoded
+        (listed,) = EncryptedStore(inner, PLAIN).list()
+        assert not listed.encoded
 
     @pytest.mark.parametrize("key", ["a.zst", "a.age", "a.db.zst.age"])
-    def test_a_key_that_looks_sealed_is_refused(self, key):
-        store = SealedStore(MemoryStore(), COMPRESSED)
-        with pytest.raises(ConfigError, match="sealed already"):
+    def test_a_key_that_looks_encrypted_is_refused(self, key):
+        store = EncryptedStore(MemoryStore(), COMPRESSED)
+        with pytest.raises(ConfigError, match="encrypted already"):
             put(store, key)
-        with pytest.raises(ConfigError, match="sealed already"):
+        with pytest.raises(ConfigError, match="encrypted already"):
             store.stat(key)
 
     def test_neighbours_are_not_taken_for_it(self):
         inner = MemoryStore()
         for key in ("NAME.db-2", "NAME.db.zst.bak", "NAME.dbx.zst", "NAME.db/x.zst"):
             put(inner, key)
-        store = SealedStore(inner, ENCRYPTED)
+        store = EncryptedStore(inner, ENCRYPTED)
         with pytest.raises(ObjectNotFoundError, match=r"NAME\.db: there is no such object"):
             store.stat("NAME.db")
         store.delete("NAME.db")
         assert len(keys(inner)) == 4
 
-    def test_what_no_sealed_store_would_write_is_not_listed(self):
+    def test_what_no_encrypted_store_would_write_is_not_listed(self):
         inner = MemoryStore()
         for key in ("a.json.zst", "a.zst.zst", "dir/.age", "a.db.age"):
             put(inner, key)
-        assert keys(SealedStore(inner, ENCRYPTED)) == ["a.db"]
+        assert keys(EncryptedStore(inner, ENCRYPTED)) == ["a.db"]
 
     def test_a_listing_has_the_order_of_keys_without_their_suffixes(self):
         inner = MemoryStore()
-        store = SealedStore(inner, ENCRYPTED)
+        store = EncryptedStore(inner, ENCRYPTED)
         for key in ("a", "a-b", "a.b", "a.db", "a0"):
             put(store, key)
         assert keys(store) == ["a", "a-b", "a.b", "a.db", "a0"]
@@ -126,62 +126,62 @@ class TestSuffixes:
 
 
 class TestDigest:
-    @pytest.mark.parametrize("seal", ALL, ids=lambda seal: seal.suffix)
-    def test_it_is_of_the_stored_bytes(self, seal):
+    @pytest.mark.parametrize("encryption", ALL, ids=lambda encryption: encryption.suffix)
+    def test_it_is_of_the_stored_bytes(self, encryption):
         inner = MemoryStore()
-        store = SealedStore(inner, seal)
+        store = EncryptedStore(inner, encryption)
         put(store, "NAME.db", b"x" * 300_000)
-        told, stored = store.sealed("NAME.db"), read(inner, f"NAME.db{seal.suffix}")
-        assert (told.key, told.size) == (f"NAME.db{seal.suffix}", len(stored))
+        told, stored = store.stored("NAME.db"), read(inner, f"NAME.db{encryption.suffix}")
+        assert (told.key, told.size) == (f"NAME.db{encryption.suffix}", len(stored))
         assert told.sha256 == hashlib.sha256(stored).hexdigest()
 
     def test_of_a_plain_object_too_and_of_none_that_was_not_put(self):
-        store = SealedStore(MemoryStore(), ENCRYPTED)
+        store = EncryptedStore(MemoryStore(), ENCRYPTED)
         put(store, "a.json", b"{}")
-        assert store.sealed("a.json").sha256 == hashlib.sha256(b"{}").hexdigest()
+        assert store.stored("a.json").sha256 == hashlib.sha256(b"{}").hexdigest()
         with pytest.raises(ObjectNotFoundError):
-            store.sealed("a.db")
+            store.stored("a.db")
 
     def test_a_put_that_failed_left_none(self):
-        store = SealedStore(MemoryStore(), ENCRYPTED)
+        store = EncryptedStore(MemoryStore(), ENCRYPTED)
         with pytest.raises(ZeroDivisionError), store.put("a") as writer:
             writer.write(b"x")
             raise ZeroDivisionError
         with pytest.raises(ObjectNotFoundError):
-            store.sealed("a")
+            store.stored("a")
 
 
 class TestReading:
     def test_without_the_key_it_is_told_and_the_rest_still_works(self):
         inner = MemoryStore()
-        put(SealedStore(inner, ENCRYPTED), "a")
-        writer_only = SealedStore(inner, Seal(recipients=ENCRYPTED.recipients))
+        put(EncryptedStore(inner, ENCRYPTED), "a")
+        writer_only = EncryptedStore(inner, Encryption(recipients=ENCRYPTED.recipients))
         with pytest.raises(WrongKeyError), writer_only.get("a"):
             pass
         assert writer_only.stat("a").size == inner.stat("a.zst.age").size
         put(writer_only, "b", b"more")
-        assert read(SealedStore(inner, ENCRYPTED), "b") == b"more"
+        assert read(EncryptedStore(inner, ENCRYPTED), "b") == b"more"
 
     def test_another_key_is_told(self):
         inner = MemoryStore()
-        put(SealedStore(inner, ENCRYPTED), "a")
+        put(EncryptedStore(inner, ENCRYPTED), "a")
         with pytest.raises(WrongKeyError):
-            read(SealedStore(inner, new_seal()), "a")
+            read(EncryptedStore(inner, new_encryption()), "a")
 
-    @pytest.mark.parametrize("seal", [ENCRYPTED, COMPRESSED], ids=lambda seal: seal.suffix)
-    def test_a_local_copy_is_the_opened_object_and_a_cut_one_makes_none(self, seal, tmp_path):
+    @pytest.mark.parametrize("encryption", [ENCRYPTED, COMPRESSED], ids=lambda encryption: encryption.suffix)
+    def test_a_local_copy_is_the_opened_object_and_a_cut_one_makes_none(self, encryption, tmp_path):
         inner = MemoryStore()
-        store = SealedStore(inner, seal)
+        store = EncryptedStore(inner, encryption)
         put(store, "a.db", b"x" * 500_000)
         with local_copy(store, "a.db", scratch=tmp_path) as path:
             assert path.read_bytes() == b"x" * 500_000
-        put(inner, f"a.db{seal.suffix}", read(inner, f"a.db{seal.suffix}")[:-1], overwrite=True)
+        put(inner, f"a.db{encryption.suffix}", read(inner, f"a.db{encryption.suffix}")[:-1], overwrite=True)
         with pytest.raises(ObjectCorruptError), local_copy(store, "a.db", scratch=tmp_path):
             pass
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_object_may_be_copied_from_one_seal_to_another(self):
-        source, target = SealedStore(MemoryStore(), ENCRYPTED), SealedStore(MemoryStore(), COMPRESSED)
+    def test_an_object_may_be_copied_from_one_encryption_to_another(self):
+        source, target = EncryptedStore(MemoryStore(), ENCRYPTED), EncryptedStore(MemoryStore(), COMPRESSED)
         put(source, "a.db", b"x" * 500_000)
         assert copy_object(source, "a.db", target) == hashlib.sha256(b"x" * 500_000).hexdigest()
         assert read(target, "a.db") == b"x" * 500_000
@@ -196,7 +196,7 @@ class _Locking(MemoryStore):
 class TestOfTheInnerStore:
     def test_locks_are_asked_for_as_the_objects_lie_there(self):
         inner = _Locking()
-        store = PrefixedStore(SealedStore(inner, COMPRESSED), "nightly")
+        store = PrefixedStore(EncryptedStore(inner, COMPRESSED), "nightly")
         put(store, "held.db")
         put(store, "free.db")
         assert store.locked_until("held.db") == datetime(2030, 1, 1, tzinfo=UTC)
@@ -205,7 +205,7 @@ class TestOfTheInnerStore:
             store.locked_until("none.db")
 
     def test_there_is_no_such_method_where_the_inner_store_has_none(self):
-        assert not hasattr(SealedStore(MemoryStore(), COMPRESSED), "locked_until")
+        assert not hasattr(EncryptedStore(MemoryStore(), COMPRESSED), "locked_until")
         assert not hasattr(PrefixedStore(MemoryStore(), "a"), "locked_until")
         assert not hasattr(PrefixedStore(MemoryStore(), "a"), "local_path")
 

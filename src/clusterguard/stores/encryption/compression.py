@@ -142,6 +142,6 @@ class DecompressingReader:
 
 
 def _require_zstandard() -> None:
-    from clusterguard.stores.sealing.extra import require
+    from clusterguard.stores.encryption.extra import require
 
     require("zstandard", purpose="compression")

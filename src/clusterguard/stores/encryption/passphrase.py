@@ -31,7 +31,7 @@ _WORK_FACTOR: Final = 18
 _LARGEST_WORK_FACTOR: Final = 22  # what the age program accepts: more would let a forged file take all memory
 _SALT_BYTES, _KEY_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 16, 16, 16
 _PLAIN_BYTES: Final = 64 * 1024
-_SEALED_BYTES: Final = _PLAIN_BYTES + _TAG_BYTES
+_ENCRYPTED_BYTES: Final = _PLAIN_BYTES + _TAG_BYTES
 # Salt (16 bytes), work factor, wrapped key (32 bytes), MAC (32 bytes), in base64 without padding.
 _HEADER: Final = re.compile(
     rb"(age-encryption\.org/v1\n-> scrypt ([\w+/]{22}) ([1-9]\d?)\n([\w+/]{43})\n---) ([\w+/]{43})\n", re.ASCII
@@ -69,16 +69,16 @@ class PassphraseWriter:
         # The last chunk of the file is marked as such, so one is held back until more comes.
         whole = (len(self._gathered) - 1) // _PLAIN_BYTES * _PLAIN_BYTES
         if whole > 0:
-            sealed = [
-                self._payload.seal(bytes(self._gathered[at : at + _PLAIN_BYTES]), last=False)
+            chunks = [
+                self._payload.encrypt(bytes(self._gathered[at : at + _PLAIN_BYTES]), last=False)
                 for at in range(0, whole, _PLAIN_BYTES)
             ]
             del self._gathered[:whole]
-            self._sink.write(b"".join(sealed))
+            self._sink.write(b"".join(chunks))
 
     def finish(self) -> None:
         """End the file."""
-        self._sink.write(self._payload.seal(bytes(self._gathered), last=True))
+        self._sink.write(self._payload.encrypt(bytes(self._gathered), last=True))
 
 
 class PassphraseReader:
@@ -115,11 +115,11 @@ class PassphraseReader:
         if self._payload is None:
             self._payload = self._opened()
         # One byte more than a chunk tells whether another one follows.
-        self._fill(_SEALED_BYTES + 1)
-        self._done = len(self._unread) <= _SEALED_BYTES
-        sealed = bytes(self._unread[:_SEALED_BYTES])
-        del self._unread[:_SEALED_BYTES]
-        return self._payload.open(sealed, last=self._done)
+        self._fill(_ENCRYPTED_BYTES + 1)
+        self._done = len(self._unread) <= _ENCRYPTED_BYTES
+        chunk = bytes(self._unread[:_ENCRYPTED_BYTES])
+        del self._unread[:_ENCRYPTED_BYTES]
+        return self._payload.decrypt(chunk, last=self._done)
 
     def _opened(self) -> _Payload:
         self._fill(_LONGEST_HEADER)
@@ -159,21 +159,21 @@ class PassphraseReader:
 
 
 class _Payload:
-    """The chunks of 64 KiB, each sealed under its number and whether it is the last."""
+    """The chunks of 64 KiB, each encrypted under its number and whether it is the last."""
 
     def __init__(self, file_key: bytes, nonce: bytes) -> None:
         self._cipher = _cipher(_derived(file_key, salt=nonce, purpose=b"payload"))
         self._number = 0
 
-    def seal(self, plain: bytes, *, last: bool) -> bytes:
+    def encrypt(self, plain: bytes, *, last: bool) -> bytes:
         return self._cipher.encrypt(self._nonce(last=last), plain, None)
 
-    def open(self, sealed: bytes, *, last: bool) -> bytes:
+    def decrypt(self, chunk: bytes, *, last: bool) -> bytes:
         from cryptography.exceptions import InvalidTag
 
         first = self._number == 0
         try:
-            plain = self._cipher.decrypt(self._nonce(last=last), sealed, None)
+            plain = self._cipher.decrypt(self._nonce(last=last), chunk, None)
         except InvalidTag:
             raise _changed() from None
         # An empty chunk stands for an empty file only: elsewhere it would be a second way to write the same.

@@ -1,4 +1,4 @@
-"""`Seal`: what is done to bytes on their way into a store, and undone on their way out."""
+"""`Encryption`: what is done to bytes on their way into a store, and undone on their way out."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError, WrongKeyError
-from clusterguard.stores.sealing.compression import CompressingWriter, DecompressingReader, check_level
-from clusterguard.stores.sealing.encryption import (
+from clusterguard.stores.encryption.age import (
     DecryptingReader,
     EncryptingWriter,
     read_identities,
     read_recipients,
 )
-from clusterguard.stores.sealing.passphrase import PassphraseReader, PassphraseWriter, is_for_passphrase
+from clusterguard.stores.encryption.compression import CompressingWriter, DecompressingReader, check_level
+from clusterguard.stores.encryption.passphrase import PassphraseReader, PassphraseWriter, is_for_passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.stores.base import ByteReader, ObjectWriter
 
-__all__ = ["SUFFIXES", "Seal"]
+__all__ = ["SUFFIXES", "Encryption"]
 
 _COMPRESSED, _ENCRYPTED = ".zst", ".age"
 SUFFIXES: Final = (_COMPRESSED + _ENCRYPTED, _ENCRYPTED, _COMPRESSED, "")
-"""What a seal may add to a key; the empty one stands for none."""
+"""What an encryption may add to a key; the empty one stands for none."""
 
 _PEEK_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
+class Encryption:
     """How objects are compressed and encrypted, and what opens them.
 
-        Seal(recipients=("age1…",))                               encrypted for one public key
-        Seal(recipients=("age1…",), identities=(file.read_text(),))    and opened again
-        Seal(passphrase="…")                                      for who knows it
-        Seal()                                                    compressed only
+        Encryption(recipients=("age1…",))                               encrypted for one public key
+        Encryption(recipients=("age1…",), identities=(file.read_text(),))    and opened again
+        Encryption(passphrase="…")                                      for who knows it
+        Encryption()                                                    compressed only
 
     Memory is constant, but deriving a key from a passphrase takes 256 MiB for about a second.
 
@@ -71,43 +71,43 @@ class Seal:
 
     @property
     def encrypts(self) -> bool:
-        """Whether a key is needed to read what this seals."""
+        """Whether a key is needed to read what this writes."""
         return bool(self.recipients or self.identities) or self.passphrase is not None
 
     @property
     def suffix(self) -> str:
-        """What is added to the key of an object that this sealed: ``.zst.age``, ``.age``, ``.zst``, or nothing."""
+        """What is added to the key of an object that this wrote: ``.zst.age``, ``.age``, ``.zst``, or nothing."""
         compressed = self.compression_level is not None
         return f"{_COMPRESSED if compressed else ''}{_ENCRYPTED if self.encrypts else ''}"
 
     @property
-    def can_open(self) -> bool:
-        """Whether this opens what it seals; with recipients alone, it only writes."""
+    def can_decrypt(self) -> bool:
+        """Whether this reads what it writes; with recipients alone, it only writes."""
         return not self.encrypts or bool(self.identities) or self.passphrase is not None
 
     @contextmanager
-    def sealing(self, sink: ObjectWriter) -> Iterator[ObjectWriter]:
-        """Give a writer whose bytes reach the sink sealed; all of them have when the block is left normally.
+    def encrypting(self, sink: ObjectWriter) -> Iterator[ObjectWriter]:
+        """Give a writer that passes bytes on encrypted; all have reached the sink when the block is left normally.
 
         Args:
-            sink: Gets the sealed bytes, from another thread where there are recipients.
+            sink: Gets the encrypted bytes, from another thread where there are recipients.
 
         Raises:
             ConfigError: There are identities but no recipient to encrypt for.
         """
         with ExitStack() as stack:
             if self.encrypts:
-                sink = stack.enter_context(self._encrypting(sink))
+                sink = stack.enter_context(self._age_writer(sink))
             if self.compression_level is not None:
                 sink = stack.enter_context(_compressing(sink, self.compression_level))
             yield sink
 
     @contextmanager
-    def opening(self, reader: ByteReader, *, suffix: str) -> Iterator[ByteReader]:
-        """Give a reader of what was sealed; it never ends early without an error, and no thread outlives the block.
+    def decrypting(self, reader: ByteReader, *, suffix: str) -> Iterator[ByteReader]:
+        """Give a reader of what was encrypted; it never ends early without an error, and no thread outlives the block.
 
         Args:
-            reader: Gives the sealed bytes.
+            reader: Gives the encrypted bytes.
             suffix: What was done to them, one of `SUFFIXES`.
 
         Raises:
@@ -115,13 +115,13 @@ class Seal:
         """
         with ExitStack() as stack:
             if suffix.endswith(_ENCRYPTED):
-                reader = stack.enter_context(self._decrypting(reader))
+                reader = stack.enter_context(self._age_reader(reader))
             if suffix.startswith(_COMPRESSED):
                 reader = DecompressingReader(reader)
             yield reader
 
     @contextmanager
-    def _encrypting(self, sink: ObjectWriter) -> Iterator[ObjectWriter]:
+    def _age_writer(self, sink: ObjectWriter) -> Iterator[ObjectWriter]:
         if self.passphrase is not None:
             by_passphrase = PassphraseWriter(sink, passphrase=self.passphrase)
             yield by_passphrase
@@ -129,7 +129,7 @@ class Seal:
             return
         if not self.recipients:
             raise ConfigError(
-                "there is nobody to encrypt for: identities open, and only recipients seal",
+                "there is nobody to encrypt for: identities decrypt, and only recipients encrypt",
                 hint="name at least one recipient, as age-keygen -y prints it",
             )
         writer = EncryptingWriter(sink, recipients=read_recipients(self.recipients))
@@ -141,7 +141,7 @@ class Seal:
             raise
 
     @contextmanager
-    def _decrypting(self, reader: ByteReader) -> Iterator[ByteReader]:
+    def _age_reader(self, reader: ByteReader) -> Iterator[ByteReader]:
         source = _Peeked(reader)
         if is_for_passphrase(source.beginning):
             if self.passphrase is None:

@@ -1,4 +1,4 @@
-"""Sealed objects and the stock programs age and zstd; copies in real S3 servers, one of which goes away."""
+"""Encrypted objects and the stock programs age and zstd; copies in real S3 servers, one of which goes away."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import zstandard
 from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
 from clusterguard.process import run
 from clusterguard.stores import FanOutStore, LocalStore
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.testing import ObjectStoreContract
 from s3_fault_proxy import Fault
 from s3_gateway import BUCKET, CREDENTIALS, gateway
@@ -77,15 +77,15 @@ def unpacked(file):
 
 class TestStockPrograms:
     @pytest.mark.parametrize("kind", ["age", "ed25519", "rsa"])
-    def test_they_open_what_was_sealed_for_a_key(self, age, keys, kind, tmp_path):
+    def test_they_open_what_was_encrypted_for_a_key(self, age, keys, kind, tmp_path):
         recipient, identity = keys.get(kind) or pytest.skip("no ssh-keygen on PATH")
-        put(SealedStore(LocalStore(tmp_path), Seal(recipients=(recipient,))), "NAME.db", DATA)
+        put(EncryptedStore(LocalStore(tmp_path), Encryption(recipients=(recipient,))), "NAME.db", DATA)
         run([age["age"], "-d", "-i", identity, "-o", tmp_path / "NAME.zst", tmp_path / "NAME.db.zst.age"],
             timeout_seconds=30)  # fmt: skip
         assert unpacked(tmp_path / "NAME.zst") == DATA
 
     @pytest.mark.parametrize("kind", ["age", "ed25519", "rsa"])
-    def test_what_they_sealed_for_a_key_is_opened(self, age, keys, kind, tmp_path):
+    def test_what_they_encrypted_for_a_key_is_opened(self, age, keys, kind, tmp_path):
         recipient, identity = keys.get(kind) or pytest.skip("no ssh-keygen on PATH")
         if zstd := shutil.which("zstd"):
             (tmp_path / "plain").write_bytes(DATA)
@@ -94,19 +94,19 @@ class TestStockPrograms:
             (tmp_path / "NAME.zst").write_bytes(zstandard.compress(DATA))
         run([age["age"], "-r", recipient, "-o", tmp_path / "NAME.db.zst.age", tmp_path / "NAME.zst"],
             timeout_seconds=30)  # fmt: skip
-        store = SealedStore(LocalStore(tmp_path), Seal(identities=(identity.read_text(),)))
+        store = EncryptedStore(LocalStore(tmp_path), Encryption(identities=(identity.read_text(),)))
         assert read(store, "NAME.db") == DATA
 
-    def test_they_open_what_was_sealed_with_a_passphrase(self, age, tmp_path):
-        put(SealedStore(LocalStore(tmp_path), Seal(passphrase=PASSPHRASE)), "NAME.db", DATA)
+    def test_they_open_what_was_encrypted_with_a_passphrase(self, age, tmp_path):
+        put(EncryptedStore(LocalStore(tmp_path), Encryption(passphrase=PASSPHRASE)), "NAME.db", DATA)
         assert b" 18\n" in (tmp_path / "NAME.db.zst.age").read_bytes()[:200], "the work factor of the age program"
         with_passphrase([age["age"], "-d", "-o", tmp_path / "NAME.zst", tmp_path / "NAME.db.zst.age"])
         assert unpacked(tmp_path / "NAME.zst") == DATA
 
-    def test_what_they_sealed_with_a_passphrase_is_opened(self, age, tmp_path):
+    def test_what_they_encrypted_with_a_passphrase_is_opened(self, age, tmp_path):
         (tmp_path / "plain").write_bytes(DATA)
         with_passphrase([age["age"], "-p", "-o", tmp_path / "NAME.db.age", tmp_path / "plain"])
-        store = SealedStore(LocalStore(tmp_path), Seal(passphrase=PASSPHRASE))
+        store = EncryptedStore(LocalStore(tmp_path), Encryption(passphrase=PASSPHRASE))
         assert read(store, "NAME.db") == DATA
 
     def test_an_ssh_key_behind_a_passphrase_is_refused(self, tmp_path):
@@ -114,7 +114,7 @@ class TestStockPrograms:
             pytest.skip("no ssh-keygen on PATH")
         ssh_key(tmp_path / "key", "ed25519", "hunter2")
         with pytest.raises(ConfigError) as raised:
-            Seal(identities=((tmp_path / "key").read_text(),))
+            Encryption(identities=((tmp_path / "key").read_text(),))
         assert "without a passphrase" in raised.value.hint
 
 
@@ -138,7 +138,7 @@ def with_passphrase(argv):
     assert os.waitstatus_to_exitcode(status) == 0, said
 
 
-class TestSealedCopiesInS3(ObjectStoreContract):
+class TestEncryptedCopiesInS3(ObjectStoreContract):
     """One stream, compressed and encrypted once, into a bucket and a directory."""
 
     exact_sizes = False
@@ -149,7 +149,7 @@ class TestSealedCopiesInS3(ObjectStoreContract):
     def store(self, s3, prefix, keys, tmp_path):
         recipient, identity = keys["age"]
         copies = FanOutStore({"far": s3.store(prefix=prefix), "near": LocalStore(tmp_path)}, minimum=2)
-        return SealedStore(copies, Seal(recipients=(recipient,), identities=(identity.read_text(),)))
+        return EncryptedStore(copies, Encryption(recipients=(recipient,), identities=(identity.read_text(),)))
 
 
 class TestServersThatFail:
@@ -209,20 +209,20 @@ class TestServersThatFail:
 
     def test_a_connection_that_breaks_while_opening_is_gone_on_with(self, s3, near, faults, prefix, keys):
         recipient, identity = keys["age"]
-        seal = Seal(recipients=(recipient,), identities=(identity.read_text(),))
+        encryption = Encryption(recipients=(recipient,), identities=(identity.read_text(),))
         data = os.urandom(3 * PART)
-        put(SealedStore(near, seal), "a.db", data)
+        put(EncryptedStore(near, encryption), "a.db", data)
         faults.first(2, Fault(cut_after=1 << 20), when=lambda request: request.method == "GET")
-        assert read(SealedStore(s3.behind(faults.endpoint).store(prefix=prefix), seal), "a.db") == data
+        assert read(EncryptedStore(s3.behind(faults.endpoint).store(prefix=prefix), encryption), "a.db") == data
 
     def test_a_read_that_fails_for_good_is_no_short_object(self, s3, near, faults, prefix, keys):
         recipient, identity = keys["age"]
-        seal = Seal(recipients=(recipient,), identities=(identity.read_text(),))
-        put(SealedStore(near, seal), "a.db", os.urandom(3 * PART))
+        encryption = Encryption(recipients=(recipient,), identities=(identity.read_text(),))
+        put(EncryptedStore(near, encryption), "a.db", os.urandom(3 * PART))
         faults.always(Fault(cut_after=1 << 20), when=lambda request: request.method == "GET")
         before = threading.active_count()
         with pytest.raises(StoreUnavailableError):
-            read(SealedStore(s3.behind(faults.endpoint).store(prefix=prefix, resumptions=1), seal), "a.db")
+            read(EncryptedStore(s3.behind(faults.endpoint).store(prefix=prefix, resumptions=1), encryption), "a.db")
         assert threading.active_count() <= before
 
 
@@ -248,12 +248,12 @@ def arguments(process):
 SCRIPT = """
 import os, sys
 from clusterguard.stores import FanOutStore, open_store
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import Encryption, EncryptedStore
 
 size, identity, recipient, *places = sys.argv[1:]
 with open(identity) as file:
-    seal = Seal(recipients=(recipient,), identities=(file.read(),))
-store = SealedStore(FanOutStore({place: open_store(place) for place in places}, minimum=len(places)), seal)
+    encryption = Encryption(recipients=(recipient,), identities=(file.read(),))
+store = EncryptedStore(FanOutStore({place: open_store(place) for place in places}, minimum=len(places)), encryption)
 written = 0
 with store.put("large.db") as writer:
     while written < int(size):

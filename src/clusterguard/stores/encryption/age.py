@@ -205,7 +205,7 @@ class _Gatherer:
 
 
 def _start(work: Callable[[Sequence[_Key]], None], keys: Sequence[_Key]) -> threading.Thread:
-    worker = threading.Thread(target=work, args=(keys,), name="clusterguard-seal", daemon=True)
+    worker = threading.Thread(target=work, args=(keys,), name="clusterguard-age", daemon=True)
     worker.start()
     return worker
 
@@ -288,6 +288,6 @@ def _bad_identity(problem: str) -> ConfigError:
 
 
 def _pyrage() -> Any:  # noqa: ANN401 - pyrage has no types
-    from clusterguard.stores.sealing.extra import require
+    from clusterguard.stores.encryption.extra import require
 
     return require("pyrage", purpose="encryption")

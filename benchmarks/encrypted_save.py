@@ -1,6 +1,6 @@
 """How long it takes to save a snapshot compressed, encrypted and in two places, beside the stock programs in a row.
 
-    python benchmarks/sealed_save.py [--megabytes 100 800] [--runs 5]
+    python benchmarks/encrypted_save.py [--megabytes 100 800] [--runs 5]
 
 Fills a member that wants client certificates with what looks like Kubernetes objects (JSON of names, labels and text,
 with random bytes in each for what does not compress, such as keys and certificates; zstd makes half of it). Then, in
@@ -8,7 +8,8 @@ turn, each time as new processes:
 
 - `etcdctl snapshot save FILE`, and `zstd < FILE | age -r RECIPIENT > FILE.zst.age` after it: one encrypted copy, and
   a plain one beside it;
-- `EtcdSnapshotter.save` into `SealedStore(FanOutStore(…))` of two directories: two encrypted copies and their records;
+- `EtcdSnapshotter.save` into `EncryptedStore(FanOutStore(…))` of two directories: two encrypted copies and
+  their records;
 - the same into two buckets of a versitygw on this machine, which takes its share of the same processors.
 
 Both start-ups count. At the end a copy is opened by `age -d | zstd -d` and must have the digest that etcd's stream had.
@@ -43,11 +44,11 @@ from pathlib import Path
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.stores import FanOutStore, open_store
-from clusterguard.stores.sealing import Seal, SealedStore
+from clusterguard.stores.encryption import Encryption, EncryptedStore
 endpoint, ca, cert, key, scratch, recipient, *places = sys.argv[1:]
 access = EtcdAccess(endpoints=(endpoint,), ca=Path(ca), cert=Path(cert), key=Path(key))
 copies = FanOutStore({place: open_store(place) for place in places}, minimum=len(places))
-store = SealedStore(copies, Seal(recipients=(recipient,)))
+store = EncryptedStore(copies, Encryption(recipients=(recipient,)))
 began = time.perf_counter()
 EtcdSnapshotter(store=store, access=access, scratch=Path(scratch)).save("snapshot")
 seconds = time.perf_counter() - began
@@ -102,9 +103,9 @@ def reference(programs: dict[str, Path], etcd: Etcd, recipient: str, target: Pat
     began, busy = time.perf_counter(), processor_seconds()
     flags = [f"--endpoints={etcd.endpoint}", f"--cacert={etcd.ca}", f"--cert={etcd.cert}", f"--key={etcd.key}"]
     subprocess.run([programs["etcdctl"], *flags, "snapshot", "save", target], check=True, capture_output=True)
-    with target.open("rb") as plain, Path(f"{target}.zst.age").open("wb") as sealed:
+    with target.open("rb") as plain, Path(f"{target}.zst.age").open("wb") as encrypted:
         zstd = subprocess.Popen(["zstd", "-q", "-c"], stdin=plain, stdout=subprocess.PIPE)
-        subprocess.run([programs["age"], "-r", recipient], stdin=zstd.stdout, stdout=sealed, check=True)
+        subprocess.run([programs["age"], "-r", recipient], stdin=zstd.stdout, stdout=encrypted, check=True)
         assert zstd.wait() == 0
     return Run(seconds=time.perf_counter() - began, cpu=processor_seconds() - busy)
 
@@ -125,9 +126,9 @@ def ours(etcd: Etcd, scratch: Path, recipient: str, places: list[str], environme
     return Run(seconds=seconds, cpu=cpu, **json.loads(done.stdout))
 
 
-def opened(programs: dict[str, Path], sealed: Path, identity: Path) -> str:
+def opened(programs: dict[str, Path], encrypted: Path, identity: Path) -> str:
     """Return the digest of what the stock programs make of one of our copies."""
-    age = subprocess.Popen([programs["age"], "-d", "-i", identity, sealed], stdout=subprocess.PIPE)
+    age = subprocess.Popen([programs["age"], "-d", "-i", identity, encrypted], stdout=subprocess.PIPE)
     zstd = subprocess.Popen(["zstd", "-q", "-d", "-c"], stdin=age.stdout, stdout=subprocess.PIPE)
     assert zstd.stdout is not None
     digest = hashlib.sha256()
@@ -158,7 +159,10 @@ def compare(megabytes: int, runs: int, programs: dict[str, Path], folder: Path) 
                 "AWS_SECRET_ACCESS_KEY": server.credentials.secret_key,
             }
             reference(programs, etcd, recipient, folder / "warm-up.db")
-            size, sealed_size = (folder / "warm-up.db").stat().st_size, (folder / "warm-up.db.zst.age").stat().st_size
+            size, encrypted_size = (
+                (folder / "warm-up.db").stat().st_size,
+                (folder / "warm-up.db.zst.age").stat().st_size,
+            )
             for number in range(runs):
                 target, stores = folder / "theirs.db", folder / "stores"
                 shutil.rmtree(stores, ignore_errors=True)
@@ -178,7 +182,7 @@ def compare(megabytes: int, runs: int, programs: dict[str, Path], folder: Path) 
         etcd.process.stop(grace_seconds=0)
     load = os.getloadavg()[0]
     print(
-        f"{size / 1e6:.0f} MB, {keys:,} keys, sealed {sealed_size / 1e6:.0f} MB, {runs} rounds, whole processes,"
+        f"{size / 1e6:.0f} MB, {keys:,} keys, encrypted {encrypted_size / 1e6:.0f} MB, {runs} rounds, whole processes,"
         f" load {load:.1f} on {os.cpu_count()} processors"
     )
     show("etcdctl, then zstd | age", theirs)

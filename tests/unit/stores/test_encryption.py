@@ -1,4 +1,4 @@
-"""What is sealed is opened to the same bytes, and nothing else is opened to anything."""
+"""What is encrypted is opened to the same bytes, and nothing else is opened to anything."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError, ObjectCorruptError, StoreError, StoreUnavailableError, WrongKeyError
-from clusterguard.stores.sealing import SUFFIXES, Seal
-from clusterguard.stores.sealing import passphrase as passphrase_module
+from clusterguard.stores.encryption import SUFFIXES, Encryption
+from clusterguard.stores.encryption import passphrase as passphrase_module
 
 PASSPHRASE = "correct horse battery staple"
 MiB = 1 << 20
@@ -32,16 +32,16 @@ def new_keys():
 
 RECIPIENT, IDENTITY = new_keys()
 BOTH = {"recipients": (RECIPIENT,), "identities": (IDENTITY,)}
-SEALS = {
-    "zstd and age": Seal(**BOTH),
-    "age": Seal(**BOTH, compression_level=None),
-    "zstd": Seal(),
-    "zstd and passphrase": Seal(passphrase=PASSPHRASE),
-    "passphrase": Seal(passphrase=PASSPHRASE, compression_level=None),
+ENCRYPTIONS = {
+    "zstd and age": Encryption(**BOTH),
+    "age": Encryption(**BOTH, compression_level=None),
+    "zstd": Encryption(),
+    "zstd and passphrase": Encryption(passphrase=PASSPHRASE),
+    "passphrase": Encryption(passphrase=PASSPHRASE, compression_level=None),
 }
-every_seal = pytest.mark.parametrize("seal", SEALS.values(), ids=SEALS.keys())
-ENCRYPTING = {name: seal for name, seal in SEALS.items() if seal.encrypts}
-every_encryption = pytest.mark.parametrize("seal", ENCRYPTING.values(), ids=ENCRYPTING.keys())
+every_encryption = pytest.mark.parametrize("encryption", ENCRYPTIONS.values(), ids=ENCRYPTIONS.keys())
+ENCRYPTING = {name: encryption for name, encryption in ENCRYPTIONS.items() if encryption.encrypts}
+only_encrypting = pytest.mark.parametrize("encryption", ENCRYPTING.values(), ids=ENCRYPTING.keys())
 
 
 @pytest.fixture(autouse=True)
@@ -57,17 +57,17 @@ def no_thread_stays():
     assert [each for each in threading.enumerate() if each not in before and "clusterguard-" in each.name] == []
 
 
-def sealed(seal, *pieces):
+def encrypted(encryption, *pieces):
     sink = io.BytesIO()
-    with seal.sealing(sink) as writer:
+    with encryption.encrypting(sink) as writer:
         for piece in pieces:
             writer.write(piece)
     return sink.getvalue()
 
 
-def opened(seal, data, *, suffix=None, sizes=(MiB,)):
+def opened(encryption, data, *, suffix=None, sizes=(MiB,)):
     found, turn = b"", 0
-    with seal.opening(io.BytesIO(data), suffix=seal.suffix if suffix is None else suffix) as reader:
+    with encryption.decrypting(io.BytesIO(data), suffix=encryption.suffix if suffix is None else suffix) as reader:
         while piece := reader.read(sizes[turn % len(sizes)]):
             assert len(piece) <= sizes[turn % len(sizes)]
             found += piece
@@ -93,166 +93,169 @@ pieces_of_any_size = st.lists(
 )
 
 
-@every_seal
+@every_encryption
 @settings(max_examples=25, deadline=None)
 @given(pieces=pieces_of_any_size, sizes=st.lists(st.sampled_from([1000, 65536, 65537, MiB]), min_size=1, max_size=3))
-def test_opening_gives_what_was_sealed_for_any_chunking(seal, pieces, sizes):
+def test_opening_gives_what_was_encrypted_for_any_chunking(encryption, pieces, sizes):
     passphrase_module._WORK_FACTOR = 4
-    assert opened(seal, sealed(seal, *pieces), sizes=sizes) == b"".join(pieces)
+    assert opened(encryption, encrypted(encryption, *pieces), sizes=sizes) == b"".join(pieces)
 
 
 PLAIN = b"".join(bytes([n % 256]) * 700 + os.urandom(300) for n in range(160))
 cuts = st.integers(0, 10**9)
 
 
-@every_seal
+@every_encryption
 @settings(max_examples=60, deadline=None)
 @given(where=cuts)
-def test_a_cut_anywhere_is_refused(seal, where):
-    data = SEALED[seal]
+def test_a_cut_anywhere_is_refused(encryption, where):
+    data = ENCRYPTED[encryption]
     with refused():
-        opened(seal, data[: where % len(data)])
-
-
-@every_seal
-@settings(max_examples=60, deadline=None)
-@given(where=cuts, bit=st.integers(0, 7))
-def test_a_flipped_bit_anywhere_never_gives_other_bytes(seal, where, bit):
-    data = bytearray(SEALED[seal])
-    data[where % len(data)] ^= 1 << bit
-    try:
-        found = opened(seal, bytes(data))
-    except (ObjectCorruptError, WrongKeyError):
-        return
-    # zstd's header has a window size that may be larger than needed; age authenticates every bit.
-    assert not seal.encrypts
-    assert found == PLAIN
+        opened(encryption, data[: where % len(data)])
 
 
 @every_encryption
-def test_every_bit_of_a_short_file_counts(seal):
+@settings(max_examples=60, deadline=None)
+@given(where=cuts, bit=st.integers(0, 7))
+def test_a_flipped_bit_anywhere_never_gives_other_bytes(encryption, where, bit):
+    data = bytearray(ENCRYPTED[encryption])
+    data[where % len(data)] ^= 1 << bit
+    try:
+        found = opened(encryption, bytes(data))
+    except (ObjectCorruptError, WrongKeyError):
+        return
+    # zstd's header has a window size that may be larger than needed; age authenticates every bit.
+    assert not encryption.encrypts
+    assert found == PLAIN
+
+
+@only_encrypting
+def test_every_bit_of_a_short_file_counts(encryption):
     """The header is text, in which one thing could be written in several ways."""
-    data = sealed(seal, b"short")
+    data = encrypted(encryption, b"short")
     for where in range(len(data)):
         for bit in (1, 2):  # base64 may leave them unused in its last letter
             changed = bytearray(data)
             changed[where] ^= bit
             with refused():
-                opened(seal, bytes(changed))
-
-
-@every_seal
-@settings(max_examples=30, deadline=None)
-@given(tail=st.binary(min_size=1, max_size=100))
-def test_bytes_after_the_end_are_refused(seal, tail):
-    with refused():
-        opened(seal, SEALED[seal] + tail)
-
-
-@every_seal
-def test_the_same_twice_in_a_row_is_refused(seal):
-    with refused():
-        opened(seal, SEALED[seal] * 2)
-
-
-passphrase_module._WORK_FACTOR = 4
-SEALED = {seal: sealed(seal, PLAIN) for seal in SEALS.values()}
-passphrase_module._WORK_FACTOR = 18
-
-
-@every_seal
-def test_every_cut_at_a_chunk_of_age_is_refused(seal):
-    """There the bytes so far are all authenticated; only the mark of the last chunk is missing."""
-    plain = os.urandom(4 * 65536)
-    data = sealed(seal, plain)
-    for chunks in range(1, 4):
-        with refused():
-            opened(seal, data[: len(data) - chunks * (65536 + 16)])
+                opened(encryption, bytes(changed))
 
 
 @every_encryption
-def test_two_chunks_in_the_other_order_are_refused(seal):
-    data = sealed(seal, os.urandom(4 * 65536))
+@settings(max_examples=30, deadline=None)
+@given(tail=st.binary(min_size=1, max_size=100))
+def test_bytes_after_the_end_are_refused(encryption, tail):
+    with refused():
+        opened(encryption, ENCRYPTED[encryption] + tail)
+
+
+@every_encryption
+def test_the_same_twice_in_a_row_is_refused(encryption):
+    with refused():
+        opened(encryption, ENCRYPTED[encryption] * 2)
+
+
+passphrase_module._WORK_FACTOR = 4
+ENCRYPTED = {encryption: encrypted(encryption, PLAIN) for encryption in ENCRYPTIONS.values()}
+passphrase_module._WORK_FACTOR = 18
+
+
+@every_encryption
+def test_every_cut_at_a_chunk_of_age_is_refused(encryption):
+    """There the bytes so far are all authenticated; only the mark of the last chunk is missing."""
+    plain = os.urandom(4 * 65536)
+    data = encrypted(encryption, plain)
+    for chunks in range(1, 4):
+        with refused():
+            opened(encryption, data[: len(data) - chunks * (65536 + 16)])
+
+
+@only_encrypting
+def test_two_chunks_in_the_other_order_are_refused(encryption):
+    data = encrypted(encryption, os.urandom(4 * 65536))
     chunk = 65536 + 16
     body = len(data) - 3 * chunk
     swapped = data[:body] + data[body + chunk : body + 2 * chunk] + data[body : body + chunk] + data[body + 2 * chunk :]
     assert len(swapped) == len(data)
     with refused():
-        opened(seal, swapped)
+        opened(encryption, swapped)
 
 
-@every_seal
+@every_encryption
 @pytest.mark.parametrize("data", [b"", b"x", b"age-encryption.org/v1\n", b"hello, this is no such file" * 99])
-def test_something_else_is_refused(seal, data):
+def test_something_else_is_refused(encryption, data):
     with refused():
-        opened(seal, data)
+        opened(encryption, data)
 
 
 class TestKeys:
     def test_another_identity_does_not_open(self):
         _, other = new_keys()
         with pytest.raises(WrongKeyError) as raised:
-            opened(Seal(identities=(other,)), sealed(Seal(**BOTH), b"x"), suffix=".zst.age")
+            opened(Encryption(identities=(other,)), encrypted(Encryption(**BOTH), b"x"), suffix=".zst.age")
         assert "identity" in raised.value.hint
         assert other not in f"{raised.value}{raised.value.hint}{raised.value.__cause__}"
 
     def test_one_of_several_identities_is_enough_and_so_is_one_of_several_recipients(self):
         (first, one), (second, other), (_, third) = new_keys(), new_keys(), new_keys()
-        data = sealed(Seal(recipients=(first, second)), b"x")
+        data = encrypted(Encryption(recipients=(first, second)), b"x")
         for identity in (one, other):
-            assert opened(Seal(identities=(third, identity)), data, suffix=".zst.age") == b"x"
+            assert opened(Encryption(identities=(third, identity)), data, suffix=".zst.age") == b"x"
 
     def test_recipients_alone_do_not_open(self):
-        seal = Seal(recipients=(RECIPIENT,))
-        assert not seal.can_open
+        encryption = Encryption(recipients=(RECIPIENT,))
+        assert not encryption.can_decrypt
         with pytest.raises(WrongKeyError, match="no identity") as raised:
-            opened(seal, sealed(seal, b"x"))
+            opened(encryption, encrypted(encryption, b"x"))
         assert "private key" in raised.value.hint
 
-    def test_identities_alone_do_not_seal(self):
+    def test_identities_alone_do_not_encrypt(self):
         """And nothing is written in plain instead."""
         sink = io.BytesIO()
-        with pytest.raises(ConfigError, match="nobody to encrypt for"), Seal(identities=(IDENTITY,)).sealing(sink):
+        with (
+            pytest.raises(ConfigError, match="nobody to encrypt for"),
+            Encryption(identities=(IDENTITY,)).encrypting(sink),
+        ):
             pass
         assert sink.getvalue() == b""
 
     def test_another_passphrase_does_not_open(self):
         with pytest.raises(WrongKeyError, match="another passphrase") as raised:
-            opened(Seal(passphrase="another one"), sealed(Seal(passphrase=PASSPHRASE), b"x"))
+            opened(Encryption(passphrase="another one"), encrypted(Encryption(passphrase=PASSPHRASE), b"x"))
         assert PASSPHRASE not in f"{raised.value}{raised.value.hint}"
         assert "another one" not in f"{raised.value}{raised.value.hint}"
 
     def test_a_passphrase_does_not_open_what_is_for_keys_nor_keys_what_is_for_a_passphrase(self):
         with pytest.raises(WrongKeyError, match="for a key"):
-            opened(Seal(passphrase=PASSPHRASE), sealed(Seal(**BOTH), b"x"))
+            opened(Encryption(passphrase=PASSPHRASE), encrypted(Encryption(**BOTH), b"x"))
         with pytest.raises(WrongKeyError, match="with a passphrase"):
-            opened(Seal(**BOTH), sealed(Seal(passphrase=PASSPHRASE), b"x"))
+            opened(Encryption(**BOTH), encrypted(Encryption(passphrase=PASSPHRASE), b"x"))
 
     def test_a_forged_work_factor_takes_no_memory(self):
-        data = sealed(Seal(passphrase=PASSPHRASE, compression_level=None), b"x").replace(b" 4\n", b" 30\n", 1)
+        data = encrypted(Encryption(passphrase=PASSPHRASE, compression_level=None), b"x").replace(b" 4\n", b" 30\n", 1)
         tracemalloc.start()
         with pytest.raises(ObjectCorruptError, match="work factor of 30"):
-            opened(Seal(passphrase=PASSPHRASE), data, suffix=".age")
+            opened(Encryption(passphrase=PASSPHRASE), data, suffix=".age")
         assert tracemalloc.get_traced_memory()[1] < MiB
         tracemalloc.stop()
 
     def test_an_empty_chunk_at_the_end_is_a_second_way_to_write_the_same_and_refused(self):
         sink = io.BytesIO()
         writer = passphrase_module.PassphraseWriter(sink, passphrase=PASSPHRASE)
-        sink.write(writer._payload.seal(bytes(65536), last=False) + writer._payload.seal(b"", last=True))
+        sink.write(writer._payload.encrypt(bytes(65536), last=False) + writer._payload.encrypt(b"", last=True))
         with pytest.raises(ObjectCorruptError):
-            opened(Seal(passphrase=PASSPHRASE), sink.getvalue(), suffix=".age")
+            opened(Encryption(passphrase=PASSPHRASE), sink.getvalue(), suffix=".age")
 
     @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
     def test_ssh_keys(self, kind):
         key = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else rsa.generate_private_key(65537, 2048)
-        seal = Seal(recipients=(ssh_public(key),), identities=(ssh_private(key),))
-        assert opened(seal, sealed(seal, PLAIN)) == PLAIN
+        encryption = Encryption(recipients=(ssh_public(key),), identities=(ssh_private(key),))
+        assert opened(encryption, encrypted(encryption, PLAIN)) == PLAIN
 
     def test_an_identity_file_may_hold_comments_and_several_keys(self):
         _, other = new_keys()
         text = f"# created: 2030-01-01\n# public key: {RECIPIENT}\n{other}\n\n{IDENTITY}\n"
-        assert opened(Seal(identities=(text,)), SEALED[SEALS["age"]], suffix=".age") == PLAIN
+        assert opened(Encryption(identities=(text,)), ENCRYPTED[ENCRYPTIONS["age"]], suffix=".age") == PLAIN
 
 
 def ssh_public(key):
@@ -289,26 +292,34 @@ class TestSettings:
     )
     def test_what_cannot_be_meant_is_refused_at_once(self, settings, seen):
         with pytest.raises(ConfigError, match=seen) as raised:
-            Seal(**settings)
+            Encryption(**settings)
         assert raised.value.hint
         told = f"{raised.value!r} {raised.value.hint} {raised.value.__cause__!r}"
         assert IDENTITY[16:].lower() not in told.lower()
 
     def test_no_secret_is_in_its_repr(self):
-        assert IDENTITY not in repr(Seal(**BOTH))
-        assert RECIPIENT in repr(Seal(**BOTH))
-        assert PASSPHRASE not in repr(Seal(passphrase=PASSPHRASE))
+        assert IDENTITY not in repr(Encryption(**BOTH))
+        assert RECIPIENT in repr(Encryption(**BOTH))
+        assert PASSPHRASE not in repr(Encryption(passphrase=PASSPHRASE))
 
     def test_the_suffix_tells_what_was_done(self):
-        assert [seal.suffix for seal in SEALS.values()] == [".zst.age", ".age", ".zst", ".zst.age", ".age"]
-        assert Seal(compression_level=None).suffix == ""
-        assert {seal.suffix for seal in [*SEALS.values(), Seal(compression_level=None)]} == set(SUFFIXES)
+        assert [encryption.suffix for encryption in ENCRYPTIONS.values()] == [
+            ".zst.age",
+            ".age",
+            ".zst",
+            ".zst.age",
+            ".age",
+        ]
+        assert Encryption(compression_level=None).suffix == ""
+        assert {encryption.suffix for encryption in [*ENCRYPTIONS.values(), Encryption(compression_level=None)]} == set(
+            SUFFIXES
+        )
 
     @pytest.mark.parametrize(("library", "settings"), [("pyrage", BOTH), ("zstandard", {})])
     def test_without_the_extra_it_is_told_what_to_install(self, monkeypatch, library, settings):
         monkeypatch.setitem(__import__("sys").modules, library, None)
         with pytest.raises(ConfigError, match=library) as raised:
-            Seal(**settings)
+            Encryption(**settings)
         assert raised.value.hint == "pip install 'clusterguard[policy]'"
 
 
@@ -339,88 +350,88 @@ class _Interrupted(Exception):  # noqa: N818 - it stands for anything that leave
 
 
 class TestFaults:
-    @every_seal
+    @every_encryption
     @pytest.mark.parametrize("room", [0, 100, 3 * MiB])
-    def test_a_full_store_is_told_as_it_told_it(self, seal, room):
-        with pytest.raises(StoreError, match="no room"), seal.sealing(_FullSink(room)) as writer:
+    def test_a_full_store_is_told_as_it_told_it(self, encryption, room):
+        with pytest.raises(StoreError, match="no room"), encryption.encrypting(_FullSink(room)) as writer:
             for _ in range(64):
                 writer.write(os.urandom(MiB // 4))
 
-    @every_seal
-    def test_a_store_that_is_full_only_at_the_end_is_told_too(self, seal):
+    @every_encryption
+    def test_a_store_that_is_full_only_at_the_end_is_told_too(self, encryption):
         """So little is written that all of it is still on its way when the block is left."""
-        with pytest.raises(StoreError, match="no room"), seal.sealing(_FullSink(0)) as writer:
+        with pytest.raises(StoreError, match="no room"), encryption.encrypting(_FullSink(0)) as writer:
             writer.write(b"x")
 
-    @every_encryption
-    def test_nobody_goes_on_writing_for_a_store_that_is_full(self, seal):
+    @only_encrypting
+    def test_nobody_goes_on_writing_for_a_store_that_is_full(self, encryption):
         written = 0
-        with pytest.raises(StoreError), seal.sealing(_FullSink(100)) as writer:
+        with pytest.raises(StoreError), encryption.encrypting(_FullSink(100)) as writer:
             for _ in range(200):
                 writer.write(os.urandom(MiB // 4))
                 written += 1
         assert written < 80
 
-    @every_seal
-    def test_leaving_by_an_exception_ends_everything(self, seal):
+    @every_encryption
+    def test_leaving_by_an_exception_ends_everything(self, encryption):
         sink = io.BytesIO()
-        with pytest.raises(_Interrupted), seal.sealing(sink) as writer:
+        with pytest.raises(_Interrupted), encryption.encrypting(sink) as writer:
             writer.write(PLAIN)
             raise _Interrupted
         with refused():
-            opened(seal, sink.getvalue())
+            opened(encryption, sink.getvalue())
 
-    @every_seal
+    @every_encryption
     @pytest.mark.parametrize("read", [0, 1, MiB])
-    def test_a_reader_may_be_given_up(self, seal, read):
-        data = sealed(seal, os.urandom(12 * MiB))
-        with seal.opening(io.BytesIO(data), suffix=seal.suffix) as reader:
+    def test_a_reader_may_be_given_up(self, encryption, read):
+        data = encrypted(encryption, os.urandom(12 * MiB))
+        with encryption.decrypting(io.BytesIO(data), suffix=encryption.suffix) as reader:
             reader.read(read)
 
-    @every_seal
-    def test_leaving_a_reader_by_an_exception_ends_everything(self, seal):
-        data = sealed(seal, os.urandom(12 * MiB))
-        with pytest.raises(_Interrupted), seal.opening(io.BytesIO(data), suffix=seal.suffix) as reader:
+    @every_encryption
+    def test_leaving_a_reader_by_an_exception_ends_everything(self, encryption):
+        data = encrypted(encryption, os.urandom(12 * MiB))
+        with pytest.raises(_Interrupted), encryption.decrypting(io.BytesIO(data), suffix=encryption.suffix) as reader:
             reader.read(5)
             raise _Interrupted
 
-    @every_seal
+    @every_encryption
     @pytest.mark.parametrize("at", [10, 70_000])
-    def test_a_source_that_breaks_is_told_as_it_told_it(self, seal, at):
-        data = sealed(seal, os.urandom(2 * MiB))
+    def test_a_source_that_breaks_is_told_as_it_told_it(self, encryption, at):
+        data = encrypted(encryption, os.urandom(2 * MiB))
         with (
             pytest.raises(StoreUnavailableError, match="connection broke"),
-            seal.opening(_Breaking(data[:at]), suffix=seal.suffix) as reader,
+            encryption.decrypting(_Breaking(data[:at]), suffix=encryption.suffix) as reader,
         ):
             while reader.read(1000):
                 pass
 
-    @every_seal
-    def test_no_more_is_read_at_a_time_than_memory_is_meant_for(self, seal):
+    @every_encryption
+    def test_no_more_is_read_at_a_time_than_memory_is_meant_for(self, encryption):
         class Asked(io.BytesIO):
             def read(self, size=-1):
                 assert 0 < size <= MiB
                 return super().read(size)
 
-        with seal.opening(Asked(SEALED[seal]), suffix=seal.suffix) as reader:
+        with encryption.decrypting(Asked(ENCRYPTED[encryption]), suffix=encryption.suffix) as reader:
             assert b"".join(iter(lambda: reader.read(1000), b"")) == PLAIN
 
     def test_an_end_that_the_library_does_not_see_is_none(self):
         """The headers of blocks are read here too, and only the library knows whether the frame was whole."""
-        with Seal().opening(io.BytesIO(SEALED[SEALS["zstd"]]), suffix=".zst") as reader:
+        with Encryption().decrypting(io.BytesIO(ENCRYPTED[ENCRYPTIONS["zstd"]]), suffix=".zst") as reader:
             reader._frame = types.SimpleNamespace(decompress=lambda _: b"x", eof=False)
             with pytest.raises(ObjectCorruptError, match="do not end where they should"):
                 reader.read()
 
-    @every_seal
-    def test_a_buffer_may_be_reused_at_once(self, seal):
+    @every_encryption
+    def test_a_buffer_may_be_reused_at_once(self, encryption):
         sink, buffer = io.BytesIO(), bytearray(MiB)
-        with seal.sealing(sink) as writer:
+        with encryption.encrypting(sink) as writer:
             for number in range(8):
                 buffer[:] = bytes([number]) * MiB
                 writer.write(memoryview(buffer))
             buffer[:] = b"\xff" * MiB
-        assert opened(seal, sink.getvalue()) == b"".join(bytes([n]) * MiB for n in range(8))
+        assert opened(encryption, sink.getvalue()) == b"".join(bytes([n]) * MiB for n in range(8))
 
 
 class TestOthers:
@@ -429,29 +440,29 @@ class TestOthers:
     @pytest.mark.parametrize("options", [{}, {"level": 19}, {"threads": 2}, {"write_content_size": True}])
     def test_zstd_frames_of_every_kind(self, options):
         data = zstandard.ZstdCompressor(**options).compress(PLAIN)
-        assert opened(Seal(), data) == PLAIN
+        assert opened(Encryption(), data) == PLAIN
 
     def test_a_frame_without_checksum_that_is_cut(self):
         data = zstandard.ZstdCompressor(write_checksum=False).compress(PLAIN)
         for size in range(0, len(data), 1009):
             with refused():
-                opened(Seal(), data[:size])
+                opened(Encryption(), data[:size])
 
     def test_zeros_do_not_fill_the_memory(self):
         """A few bytes stand for many: 400 MiB here are 38 KB."""
         data = zstandard.ZstdCompressor().compress(bytes(400 * MiB))
         assert len(data) < 100_000
         tracemalloc.start()
-        with Seal().opening(io.BytesIO(data), suffix=".zst") as reader:
+        with Encryption().decrypting(io.BytesIO(data), suffix=".zst") as reader:
             size = sum(map(len, iter(lambda: reader.read(MiB), b"")))
         assert size == 400 * MiB
         assert tracemalloc.get_traced_memory()[1] < 8 * MiB
         tracemalloc.stop()
 
     def test_pyrage_opens_our_passphrase_files_and_we_open_its(self):
-        seal = SEALS["passphrase"]
-        assert pyrage.passphrase.decrypt(sealed(seal, PLAIN), PASSPHRASE) == PLAIN
+        encryption = ENCRYPTIONS["passphrase"]
+        assert pyrage.passphrase.decrypt(encrypted(encryption, PLAIN), PASSPHRASE) == PLAIN
 
     def test_pyrage_opens_our_files(self):
-        assert pyrage.decrypt(SEALED[SEALS["age"]], [pyrage.x25519.Identity.from_str(IDENTITY)]) == PLAIN
-        assert opened(SEALS["age"], pyrage.encrypt(PLAIN, [pyrage.x25519.Recipient.from_str(RECIPIENT)])) == PLAIN
+        assert pyrage.decrypt(ENCRYPTED[ENCRYPTIONS["age"]], [pyrage.x25519.Identity.from_str(IDENTITY)]) == PLAIN
+        assert opened(ENCRYPTIONS["age"], pyrage.encrypt(PLAIN, [pyrage.x25519.Recipient.from_str(RECIPIENT)])) == PLAIN

@@ -1,4 +1,4 @@
-"""`SealedStore`: an object store whose objects rest sealed in another one."""
+"""`EncryptedStore`: an object store whose objects rest encrypted in another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from clusterguard.errors import ConfigError, ObjectExistsError, ObjectNotFoundError
 from clusterguard.stores.base import ObjectInfo, check_key, key_problem
-from clusterguard.stores.sealing.seal import SUFFIXES
+from clusterguard.stores.encryption.encryption import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clusterguard.stores.base import ByteReader, ObjectStore, ObjectWriter
-    from clusterguard.stores.sealing.seal import Seal
+    from clusterguard.stores.encryption.encryption import Encryption
 
-__all__ = ["SealedObject", "SealedStore"]
+__all__ = ["EncryptedStore", "StoredObject"]
 
 _T = TypeVar("_T")
 _MARKS: Final = (".zst", ".age")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedObject:
+class StoredObject:
     """What a put left in the store.
 
     Attributes:
@@ -40,25 +40,25 @@ class SealedObject:
     sha256: str
 
 
-class SealedStore:
-    """Seals what is put into another store and opens what is read from it.
+class EncryptedStore:
+    """Compresses and encrypts what is put into another store, and undoes it for what is read.
 
-    Keys are without the suffix that tells how an object is sealed (``NAME.db`` rests as ``NAME.db.zst.age``).
-    What was sealed otherwise is found and opened too: policies change, and old backups stay. Where an object lies
-    there in two ways, the one that this seal would write counts. Sizes are those of the stored bytes, marked by
-    `ObjectInfo.sealed`: what is inside is known only to who opens it.
+    Keys are without the suffix that tells how an object is stored (``NAME.db`` rests as ``NAME.db.zst.age``).
+    What was written otherwise is found and read too: policies change, and old backups stay. Where an object lies
+    there in two ways, the one that this encryption would write counts. Sizes are those of the stored bytes, marked by
+    `ObjectInfo.encoded`: what is inside is known only to who opens it.
 
     Args:
         inner: Where the objects rest.
-        seal: How.
+        encryption: How.
         plain: Keys that end so are passed through untouched.
     """
 
-    def __init__(self, inner: ObjectStore, seal: Seal, *, plain: tuple[str, ...] = (".json",)) -> None:
+    def __init__(self, inner: ObjectStore, encryption: Encryption, *, plain: tuple[str, ...] = (".json",)) -> None:
         self._inner = inner
-        self._seal = seal
+        self._encryption = encryption
         self._plain = plain
-        self._stored: dict[str, SealedObject] = {}
+        self._stored: dict[str, StoredObject] = {}
 
     @property
     def url(self) -> str:
@@ -67,15 +67,15 @@ class SealedStore:
 
     @property
     def inner(self) -> ObjectStore:
-        """Where the objects rest sealed."""
+        """Where the objects rest encrypted."""
         return self._inner
 
     @property
-    def seal(self) -> Seal:
-        """How objects are sealed and opened."""
-        return self._seal
+    def encryption(self) -> Encryption:
+        """How objects are encrypted and decrypted."""
+        return self._encryption
 
-    def sealed(self, key: str) -> SealedObject:
+    def stored(self, key: str) -> StoredObject:
         """Return what the last put of a key by this very store left; its digest was computed on the way.
 
         Raises:
@@ -88,18 +88,18 @@ class SealedStore:
 
     @contextmanager
     def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[ObjectWriter]:
-        """Open an object for writing; see `ObjectStore.put`. One that was sealed otherwise takes the key too."""
+        """Open an object for writing; see `ObjectStore.put`. One that was written otherwise takes the key too."""
         stored = key + self._suffix(key)
         creates = not overwrite and if_version is None
         if creates:
             self._refuse_others(key)
         with self._inner.put(stored, overwrite=overwrite, if_version=if_version) as raw:
             digesting = _Digesting(raw)
-            with self._sealing(key, digesting) as writer:
+            with self._encrypting(key, digesting) as writer:
                 yield writer
             if creates:
                 self._refuse_others(key)
-        self._stored[key] = SealedObject(key=stored, size=digesting.size, sha256=digesting.hexdigest())
+        self._stored[key] = StoredObject(key=stored, size=digesting.size, sha256=digesting.hexdigest())
         for other in self._others(key):
             self._inner.delete(other)
 
@@ -115,7 +115,7 @@ class SealedStore:
 
             def opened(stored: str) -> ByteReader:
                 raw = stack.enter_context(self._inner.get(stored))
-                return stack.enter_context(self._seal.opening(raw, suffix=stored.removeprefix(key)))
+                return stack.enter_context(self._encryption.decrypting(raw, suffix=stored.removeprefix(key)))
 
             yield self._first(key, opened)
 
@@ -144,7 +144,7 @@ class SealedStore:
         yield from (found[key] for key in sorted(found))
 
     def delete(self, key: str) -> None:
-        """Remove an object, however it is sealed; removing one that is not there is no error."""
+        """Remove an object, however it is stored; removing one that is not there is no error."""
         self._inner.delete(key + self._suffix(key))
         for other in self._others(key):
             self._inner.delete(other)
@@ -156,16 +156,17 @@ class SealedStore:
         ask: Callable[[str], datetime | None] = inner.locked_until
         return lambda key: self._first(key, ask)
 
-    def _sealing(self, key: str, sink: ObjectWriter) -> AbstractContextManager[ObjectWriter]:
-        return nullcontext(sink) if key.endswith(self._plain) else self._seal.sealing(sink)
+    def _encrypting(self, key: str, sink: ObjectWriter) -> AbstractContextManager[ObjectWriter]:
+        return nullcontext(sink) if key.endswith(self._plain) else self._encryption.encrypting(sink)
 
     def _suffix(self, key: str) -> str:
         check_key(key)
         if key.endswith(_MARKS):
             raise ConfigError(
-                f"{key!r} ends like an object that is sealed already", hint="give the key without .zst and .age"
+                f"{key!r} ends like an object that is compressed or encrypted already",
+                hint="give the key without .zst and .age",
             )
-        return "" if key.endswith(self._plain) else self._seal.suffix
+        return "" if key.endswith(self._plain) else self._encryption.suffix
 
     def _key_of(self, stored: str) -> str | None:
         """Return the key of a stored object; None for one that this store would never have written."""
@@ -176,7 +177,7 @@ class SealedStore:
         return key
 
     def _first(self, key: str, ask: Callable[[str], _T]) -> _T:
-        """Ask about an object as this seal would have written it, or else as it lies there."""
+        """Ask about an object as this encryption would have written it, or else as it lies there."""
         try:
             return ask(key + self._suffix(key))
         except ObjectNotFoundError as error:
@@ -185,7 +186,7 @@ class SealedStore:
             raise ObjectNotFoundError(f"{self.url}: {key}: there is no such object") from error
 
     def _others(self, key: str) -> Iterator[str]:
-        """Yield the stored objects of a key that are sealed otherwise, by one listing and not a question for each."""
+        """Yield the stored objects of a key that are written otherwise, by one listing and not a question for each."""
         own = key + self._suffix(key)
         if key.endswith(self._plain):
             return
@@ -221,4 +222,4 @@ class _Digesting:
 
 
 def _as_seen(info: ObjectInfo, key: str) -> ObjectInfo:
-    return replace(info, key=key, sealed=info.key != key)
+    return replace(info, key=key, encoded=info.key != key)

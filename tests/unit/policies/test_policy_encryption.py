@@ -1,4 +1,4 @@
-"""The seal that a policy asks for: keys from files and variables, refused where others could read them."""
+"""The encryption that a policy asks for: keys from files and variables, refused where others could read them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pyrage
 import pytest
 
 from clusterguard.errors import ConfigError
-from clusterguard.policies.copies import seals
-from clusterguard.policies.copies.seals import read_secret, seal_of
+from clusterguard.policies.copies import encryption
+from clusterguard.policies.copies.encryption import encryption_of, read_secret
 from clusterguard.policies.policy import Encryption, EtcdSource, Location, Policy, Secret
 from clusterguard.stores import MemoryStore
-from clusterguard.stores.sealing import SealedStore
+from clusterguard.stores.encryption import EncryptedStore
 
 IDENTITY = pyrage.x25519.Identity.generate()
 RECIPIENT = str(IDENTITY.to_public())
@@ -50,20 +50,20 @@ def identity_in(path):
 
 class TestWhatComesOut:
     def test_without_encryption_there_is_compression_alone(self):
-        assert seal_of(policy(), {}).suffix == ".zst"
-        assert seal_of(policy(level=None), {}).suffix == ""
+        assert encryption_of(policy(), {}).suffix == ".zst"
+        assert encryption_of(policy(level=None), {}).suffix == ""
 
     def test_recipients_of_the_policy_and_of_its_file(self, file):
         path = file(f"# the on-call team\n\n{OTHER}\n", mode=0o644)
-        seal = seal_of(policy(Encryption(recipients=(RECIPIENT,), recipients_file=path)), {})
-        assert seal.recipients == (RECIPIENT, OTHER)
-        assert not seal.can_open
+        encryption = encryption_of(policy(Encryption(recipients=(RECIPIENT,), recipients_file=path)), {})
+        assert encryption.recipients == (RECIPIENT, OTHER)
+        assert not encryption.can_decrypt
 
-    def test_an_identity_opens_what_its_recipient_seals(self, file):
+    def test_an_identity_opens_what_its_recipient_encrypts(self, file):
         text = f"# created: 2030-01-01T00:00:00Z\n# public key: {RECIPIENT}\n{SECRET}\n"
         for secret, environ in [(Secret(file=file(text)), {}), (Secret(env="KEY"), {"KEY": SECRET})]:
-            seal = seal_of(policy(Encryption(recipients=(RECIPIENT,), identity=secret)), environ)
-            store = SealedStore(MemoryStore(), seal)
+            encryption = encryption_of(policy(Encryption(recipients=(RECIPIENT,), identity=secret)), environ)
+            store = EncryptedStore(MemoryStore(), encryption)
             with store.put("a.db") as writer:
                 writer.write(b"bytes")
             with store.get("a.db") as reader:
@@ -72,14 +72,14 @@ class TestWhatComesOut:
     @pytest.mark.parametrize("text", ["hunter2 hunter3", "hunter2 hunter3\n", "\n  hunter2 hunter3\r\n"])
     def test_a_passphrase_is_what_lies_between_the_space_around_it(self, file, text):
         encryption = Encryption(passphrase=Secret(file=file(text)))
-        assert seal_of(policy(encryption), {}).passphrase == "hunter2 hunter3"
+        assert encryption_of(policy(encryption), {}).passphrase == "hunter2 hunter3"
         encryption = Encryption(passphrase=Secret(env="PASS"))
-        assert seal_of(policy(encryption), {"PASS": text}).passphrase == "hunter2 hunter3"
+        assert encryption_of(policy(encryption), {"PASS": text}).passphrase == "hunter2 hunter3"
 
     def test_a_path_may_begin_at_home(self, file, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         file(SECRET, name="key.txt")
-        assert seal_of(identity_in("~/key.txt"), {}).can_open
+        assert encryption_of(identity_in("~/key.txt"), {}).can_decrypt
 
 
 class TestModes:
@@ -87,40 +87,40 @@ class TestModes:
     def test_a_file_of_ours_that_others_may_touch_is_refused(self, file, mode):
         path = file(SECRET, mode=mode)
         with pytest.raises(ConfigError, match=f"mode {mode:04o}") as raised:
-            seal_of(identity_in(path), {})
+            encryption_of(identity_in(path), {})
         assert f"chmod 600 {path}" in raised.value.hint
         assert "defaultMode" in raised.value.hint
 
     @pytest.mark.parametrize("mode", [0o600, 0o400])
     def test_a_file_that_only_we_may_read_will_do(self, file, mode):
-        assert seal_of(identity_in(file(SECRET, mode=mode)), {}).can_open
+        assert encryption_of(identity_in(file(SECRET, mode=mode)), {}).can_decrypt
 
     @pytest.mark.parametrize(("mode", "allowed"), [(0o440, True), (0o640, True), (0o444, False), (0o460, False)])
     def test_a_file_of_somebody_else_may_be_read_by_our_group(self, mode, allowed):
         """So are the secrets of Kubernetes in a pod that does not run as root: 0440, of root."""
         status = types.SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=os.geteuid() + 1)
         if allowed:
-            seals._require_safe(seals.Path("/keys/identity"), status, what="the identity", private=True)
+            encryption._require_safe(encryption.Path("/keys/identity"), status, what="the identity", private=True)
         else:
             with pytest.raises(ConfigError):
-                seals._require_safe(seals.Path("/keys/identity"), status, what="the identity", private=True)
+                encryption._require_safe(encryption.Path("/keys/identity"), status, what="the identity", private=True)
 
     def test_the_passphrase_is_guarded_likewise(self, file):
         with pytest.raises(ConfigError, match="the passphrase: others may read"):
-            seal_of(policy(Encryption(passphrase=Secret(file=file("hunter2", mode=0o644)))), {})
+            encryption_of(policy(Encryption(passphrase=Secret(file=file("hunter2", mode=0o644)))), {})
 
     def test_a_mode_counts_behind_a_link_too(self, file, tmp_path):
         """Kubernetes gives secrets as links, whose own mode says nothing."""
         link = tmp_path / "link"
         link.symlink_to(file(SECRET, mode=0o644))
         with pytest.raises(ConfigError, match="mode 0644"):
-            seal_of(identity_in(str(link)), {})
+            encryption_of(identity_in(str(link)), {})
 
     def test_recipients_that_everybody_may_write_are_refused(self, file):
         """Whoever adds a key of their own reads every backup from then on."""
         path = file(RECIPIENT, mode=0o646)
         with pytest.raises(ConfigError, match="add a key of their own"):
-            seal_of(policy(Encryption(recipients_file=path)), {})
+            encryption_of(policy(Encryption(recipients_file=path)), {})
 
 
 class TestRefusals:
@@ -141,7 +141,7 @@ class TestRefusals:
     def test_a_file_that_holds_no_recipients(self, file, text, seen):
         path = file(text)
         with pytest.raises(ConfigError, match=seen) as raised:
-            seal_of(policy(Encryption(recipients_file=path)), {})
+            encryption_of(policy(Encryption(recipients_file=path)), {})
         assert path in raised.value.message
         assert raised.value.hint
         assert SECRET[20:] not in told(raised.value)
@@ -154,7 +154,7 @@ class TestRefusals:
     def test_a_file_that_holds_no_identity(self, file, text):
         path = file(text)
         with pytest.raises(ConfigError, match="an identity cannot be read") as raised:
-            seal_of(identity_in(path), {})
+            encryption_of(identity_in(path), {})
         assert f"the file {path}" in raised.value.message
         assert SECRET[20:50] not in told(raised.value)
         assert "NONSENSE" not in told(raised.value)
@@ -162,31 +162,31 @@ class TestRefusals:
     @pytest.mark.parametrize("text", ["", "  \n"])
     def test_an_empty_secret(self, file, text):
         with pytest.raises(ConfigError, match="is empty"):
-            seal_of(identity_in(file(text)), {})
+            encryption_of(identity_in(file(text)), {})
         with pytest.raises(ConfigError, match="variable PASS, which is not set") as raised:
-            seal_of(policy(Encryption(passphrase=Secret(env="PASS"))), {"PASS": text})
+            encryption_of(policy(Encryption(passphrase=Secret(env="PASS"))), {"PASS": text})
         assert "set PASS" in raised.value.hint
 
     def test_an_identity_of_comments_alone(self, file):
         with pytest.raises(ConfigError, match="holds no key"):
-            seal_of(identity_in(file("# nothing\n")), {})
+            encryption_of(identity_in(file("# nothing\n")), {})
 
     def test_an_identity_that_is_itself_encrypted(self, file):
         path = file(pyrage.encrypt(SECRET.encode(), [IDENTITY.to_public()]))
         with pytest.raises(ConfigError, match="is no text") as raised:
-            seal_of(identity_in(path), {})
+            encryption_of(identity_in(path), {})
         assert "decrypted first" in raised.value.hint
 
     def test_a_file_that_is_not_there_or_is_none(self, tmp_path):
         for path, seen in [(tmp_path / "none", "No such file"), (tmp_path, "Is a directory")]:
             with pytest.raises(ConfigError, match=f"the identity: {path}: {seen}"):
-                seal_of(identity_in(str(path)), {})
+                encryption_of(identity_in(str(path)), {})
             with pytest.raises(ConfigError, match=f"the recipients: {path}: {seen}"):
-                seal_of(policy(Encryption(recipients_file=str(path))), {})
+                encryption_of(policy(Encryption(recipients_file=str(path))), {})
 
     def test_encryption_for_nobody(self):
         with pytest.raises(ConfigError, match="nobody who may read") as raised:
-            seal_of(policy(Encryption()), {})
+            encryption_of(policy(Encryption()), {})
         assert "age-keygen" in raised.value.hint
 
 
@@ -200,11 +200,11 @@ def told(error):
 
 
 def test_no_secret_is_in_the_repr_of_what_comes_out(file):
-    seal = seal_of(identity_in(file(SECRET)), {})
-    assert SECRET not in repr(seal)
-    assert SECRET not in repr(SealedStore(MemoryStore(), seal))
-    seal = seal_of(policy(Encryption(passphrase=Secret(env="PASS"))), {"PASS": "hunter2"})
-    assert "hunter2" not in repr(seal)
+    encryption = encryption_of(identity_in(file(SECRET)), {})
+    assert SECRET not in repr(encryption)
+    assert SECRET not in repr(EncryptedStore(MemoryStore(), encryption))
+    encryption = encryption_of(policy(Encryption(passphrase=Secret(env="PASS"))), {"PASS": "hunter2"})
+    assert "hunter2" not in repr(encryption)
 
 
 def test_a_secret_for_other_uses_is_read_by_the_same_rules(file):
