@@ -316,7 +316,7 @@ def test_without_drills_nothing_of_clusterguard_is_imported_but_the_plugin(pytes
     (line,) = [line for line in result.outlines if line.startswith("[[") or "[[" in line]
     heavy, ours = json.loads(line[line.index("[[") :].rstrip("."))
     assert heavy == []
-    assert ours == ["clusterguard.pytest_plugin"]
+    assert ours == ["clusterguard.lazy_names", "clusterguard.pytest_plugin"]
 
 
 def test_the_plugin_can_be_switched_off(pytester, drill):

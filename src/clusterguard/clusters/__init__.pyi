@@ -1,0 +1,9 @@
+from clusterguard.clusters.base import Cluster as Cluster
+from clusterguard.clusters.base import ControlPlane as ControlPlane
+from clusterguard.clusters.base import EtcdAccess as EtcdAccess
+from clusterguard.clusters.base import EtcdLayout as EtcdLayout
+from clusterguard.clusters.embedded import EmbeddedCluster as EmbeddedCluster
+from clusterguard.clusters.existing import ExistingCluster as ExistingCluster
+from clusterguard.clusters.kind import KindCluster as KindCluster
+from clusterguard.clusters.kube import KubeClient as KubeClient
+from clusterguard.clusters.opening import open_cluster as open_cluster
