@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from clusterguard.policies.policy import EtcdSource, Heartbeat, Location, Policy, Secret
+from clusterguard.policies.policy import EtcdSource, Heartbeat, Location, Policy, Source
 from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.policies.watching.metrics import push
 from clusterguard.policies.watching.status import policy_status
@@ -67,13 +67,16 @@ def ask_s3_by_environment(url):
 
 
 def send_a_beat(url):
-    done = beat(Heartbeat(url=Secret(env="BEAT")), "success", environ={"BEAT": url}, now=lambda: datetime.now(UTC))
+    done = beat(Heartbeat(url_env="BEAT"), "success", environ={"BEAT": url}, now=lambda: datetime.now(UTC))
     assert done.outcome == "ok"
 
 
 def push_metrics(url):
     policy = Policy(
-        name="p", sources=(EtcdSource(name="etcd"),), locations=(Location(name="here", url="/backups"),), copies=1
+        name="p",
+        sources=(Source(name="etcd", etcd=EtcdSource(cluster="kind:a")),),
+        locations=(Location(name="here", url="/backups"),),
+        copies=1,
     )
     push(url, policy_status(policy, {}, now=datetime.now(UTC)))
 

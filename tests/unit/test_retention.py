@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.policies.retention import RetentionPolicy, StoredBackup, plan_retention
+from clusterguard.policies.policy import RetentionPolicy
+from clusterguard.policies.retention import StoredBackup, plan_retention
 
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -169,7 +170,7 @@ def test_what_is_locked_stays_until_it_is_not():
     [
         ({"daily": 0}, "every backup would be removed"),
         ({"last": 0, "weekly": 0}, "every backup would be removed"),
-        ({"last": -1}, "not negative"),
+        ({"last": -1}, "greater than or equal to 0"),
         ({"maximum_age": timedelta(0)}, "would remove every backup"),
         ({"maximum_bytes": 0}, "hold no backup"),
     ],

@@ -100,7 +100,7 @@ def plan(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of policy files, for editors."""
-    from clusterguard.policies.files.schema import policy_schema_text
+    from clusterguard.policies.policy import policy_schema_text
 
     typer.echo(policy_schema_text(), nl=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +60,7 @@ def run(
     view = RunView(err if as_json else out, quiet=quiet)
     read = _read(policy)
     runner = PolicyRunner(
-        policy=replace(read, scratch=str(scratch.absolute())) if scratch else read,
+        policy=read.model_copy(update={"scratch": str(scratch.absolute())}) if scratch else read,
         environ=os.environ,
         tell=view,
         wait_seconds=_seconds(wait),

@@ -65,11 +65,11 @@ def _is_echo(data: object, details: ErrorDetails, unknown: set[DataPath], gramma
     """Return whether a problem only follows from another one.
 
     pydantic also says that an optional key could be null, that a list whose items are all wrong is too short,
-    and that a key is missing which is there, but misspelt.
+    that a key is missing which is there, but misspelt, and that a default depends on what is wrong elsewhere.
     """
     path = _path_in_file(data, details)
     match details["type"]:
-        case "none_required":
+        case "none_required" | "default_factory_not_called":
             return True
         case "too_short":
             return bool(value_at(data, path))

@@ -103,7 +103,7 @@ class Model(BaseModel):
 
     def given(self, *names: str) -> list[str]:
         """Return those of the named fields that hold something."""
-        return [name for name in names if getattr(self, name) not in (None, (), False)]
+        return [name for name in names if getattr(self, name) not in (None, (), False, "")]
 
     def written(self, name: str) -> str:
         """Return a field's key as the file has it."""

@@ -62,7 +62,7 @@ def _polished_field(key: str, field: dict[str, Any], definitions: dict[str, Any]
     """Name a field as the file does, describe it by what it refers to, and let references pass."""
     referred = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
     described = {"description": referred.get("description", ""), **field, "title": key}
-    if field.get("default", ...) is None:  # a file cannot say null
+    if field.get("default", ...) in (None, ""):  # a file cannot say null, and an empty text is one that was left out
         del described["default"]
     if scope is not None and field.get("type") in ("integer", "boolean"):
         rules = {name: described.pop(name) for name in ("type", "minimum", "maximum") if name in described}

@@ -1,280 +1,580 @@
-"""A backup policy as it is meant: what is protected, how often, how long it is kept, where, and who hears of it.
+"""A backup policy: what may be written in its file, and what it means: one model for both.
 
-Pure values. ``clusterguard.policies`` makes them from a file; paths in them are absolute or as the user's shell
-would take them, and secrets are only ever named, never held.
+That names refer to something and that no two locations overlap is checked by ``files.load``. Paths come out of a file
+absolute; secrets are only ever named, never held.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import re
+from dataclasses import dataclass
 from datetime import timedelta
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-from clusterguard.policies.retention import RetentionPolicy
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates annotations
+
+from clusterguard.documents import model as documents
+from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Label, Selector, Text, wrong
+from clusterguard.documents.schema import document_schema, schema_text
+from clusterguard.documents.values import did_you_mean
+from clusterguard.errors import ClusterGuardError
+from clusterguard.policies.files.extents import extent_of, located
+from clusterguard.policies.files.redaction import PRIVATE_KEY
+from clusterguard.policies.schedule import check_cron, read_time_zone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "POLICY_SCHEMA_URL",
+    "Compression",
     "Encryption",
     "EtcdSource",
     "Heartbeat",
     "Location",
     "Metrics",
     "Notification",
-    "Occasion",
+    "NotifyOn",
     "Policy",
+    "PolicyFile",
+    "PolicySpec",
     "Proof",
+    "RetentionPolicy",
     "Schedule",
     "Secret",
     "Source",
     "VeleroSource",
     "Verification",
+    "policy_schema",
+    "policy_schema_text",
 ]
 
-Occasion: TypeAlias = Literal["failure", "warning", "recovery", "success"]
-"""When somebody is told: something failed; it counts but something is wrong; it works again; it worked."""
+NotifyOn: TypeAlias = Literal["failure", "warning", "recovery", "success"]
+"""Something failed; the backup counts but something is wrong; it works again; it worked."""
+
+POLICY_SCHEMA_URL: Final = "https://clusterguard.dev/schemas/policy-v1alpha1.json"
+
+_UNITS: Final = {
+    "": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
+    "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+}  # fmt: skip
+_SIZE: Final = re.compile(r"([0-9]{1,15})([KMGTP]i|[kMGTP]|)")
+_SIZE_PATTERN: Final = rf"^([0-9]{{1,15}}([KMGTP]i|[kMGTP])?{REFERENCE_PATTERN})$"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RECIPIENT: Final = re.compile(r"age1[0-9a-z]{8,4000}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]{40,}( [^\n]*)?")
+_CLUSTERS: Final = ("context", "kubeconfig", "kind", "embedded")
+_RULES: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+_NODE_SHELL: Final = re.compile(r"local|docker:[^\s:]+|ssh:\S+")
+
+
+def _size(written: object) -> int:
+    match = _SIZE.fullmatch(str(written)) if isinstance(written, (str, int)) and not isinstance(written, bool) else None
+    if match is None:
+        raise ValueError("a size is expected here, such as 500Gi, 2Ti or 800M")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _variable(text: str) -> str:
+    # It is not repeated: who takes the key for the place of the secret itself has written the secret here.
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError("the name of a variable is expected here, such as BACKUP_PASSPHRASE; not what is in it")
+    return text
+
+
+def _file_with_a_secret(text: str) -> str:
+    if not text or not text.isprintable() or "://" in text or PRIVATE_KEY.search(text):
+        raise ValueError("the path of a file is expected here, not what is in it")
+    return text
+
+
+def _recipient(text: str) -> str:
+    if PRIVATE_KEY.search(text):
+        raise ValueError(
+            "this is a private key: whoever reads the policy could read the backups. Write its public key here"
+            " (age-keygen -y), and use a new pair: this one may have been seen"
+        )
+    if not _RECIPIENT.fullmatch(text):
+        raise ValueError("a recipient is expected here: age1…, or a public key of SSH (ssh-ed25519 or ssh-rsa)")
+    return text
+
+
+def _cluster(text: str) -> str:
+    provider, _, rest = text.partition(":")
+    if provider not in _CLUSTERS:
+        near = did_you_mean(provider, _CLUSTERS) or f"; for a context of the kubeconfig write context:{text}"
+        raise ValueError(f"`{text}` names no cluster{near}")
+    if not rest:
+        raise ValueError(
+            f"`{text}` names no cluster; write {provider}:{'PATH' if provider == 'kubeconfig' else 'NAME'}"
+        )
+    return text
+
+
+def _node_shell(text: str) -> str:
+    if not _NODE_SHELL.fullmatch(text):
+        raise ValueError(f"`{text}` names no node; write local, docker:NAME or ssh:[USER@]HOST")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        raise ValueError("a URL is expected here, such as http://pushgateway:9091")
+    if "@" in text:
+        raise ValueError("the URL holds a user or a password, and it would appear in logs")
+    return text
+
+
+def _prom_file(text: str) -> str:
+    if not text.endswith(".prom"):
+        raise ValueError("a node exporter reads only files that end in .prom")
+    return text
+
+
+def _directory(info: ValidationInfo) -> Path | None:
+    return info.context["directory"] if info.context else None
+
+
+def _absolute(text: str, info: ValidationInfo) -> str:
+    directory = _directory(info)
+    # Not resolved: a link is followed as it points when the file is read.
+    return os.path.normpath(directory / Path(text).expanduser()) if directory else text
+
+
+def _cluster_with_path(text: str, info: ValidationInfo) -> str:
+    provider, _, rest = text.partition(":")
+    return f"{provider}:{_absolute(rest, info)}" if provider == "kubeconfig" else text
+
+
+def _store(url: str, info: ValidationInfo) -> str:
+    directory = _directory(info)
+    if directory is None:
+        return url
+    absolute = located(url, directory)
+    try:
+        extent_of(absolute)
+    except ClusterGuardError as error:
+        raise ValueError(f"{error.message}{f'; {error.hint}' if error.hint else ''}") from error
+    return absolute
+
+
+def _time_zone(name: str) -> str:
+    return read_time_zone(name).key
+
+
+Size: TypeAlias = Annotated[
+    int,
+    PlainValidator(_size),
+    PlainSerializer(str),
+    WithJsonSchema({
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SIZE_PATTERN}],
+        "examples": ["500Gi"],
+    }),
+]  # fmt: skip
+Variable: TypeAlias = Annotated[str, AfterValidator(_variable), Field(examples=["BACKUP_PASSPHRASE"])]
+File: TypeAlias = Annotated[Text, AfterValidator(_absolute)]
+SecretFile: TypeAlias = Annotated[str, AfterValidator(_file_with_a_secret), AfterValidator(_absolute)]
+Recipient: TypeAlias = Annotated[str, AfterValidator(_recipient)]
+Cluster: TypeAlias = Annotated[
+    Text,
+    AfterValidator(_cluster),
+    AfterValidator(_cluster_with_path),
+    Field(examples=["context:production", "kubeconfig:/etc/kubernetes/admin.conf"]),
+]
+NodeShell: TypeAlias = Annotated[Text, AfterValidator(_node_shell), Field(examples=["local", "ssh:root@cp-1"])]
+HttpUrl: TypeAlias = Annotated[Text, AfterValidator(_http_url)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
+Bucket: TypeAlias = Annotated[
+    Text, AfterValidator(_store), Field(examples=["s3://bucket/prefix?region=eu-west-1", "./backups"])
+]
+
+
+class Model(documents.Model):
+    """What all parts of a policy share: a program names fields as Python does, a file by their aliases alone."""
+
+    model_config = ConfigDict(validate_by_name=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """Where a secret is to be had: one of the two is set.
-
-    Attributes:
-        file: A file that holds it, and nothing else but space around it.
-        env: An environment variable.
-    """
+    """Where a secret is: a file that holds nothing else but space around it, or an environment variable."""
 
     file: str = ""
     env: str = ""
+
+    @classmethod
+    def named(cls, file: str, env: str) -> Secret | None:
+        """Return where a secret is, or None where neither is given."""
+        return cls(file=file, env=env) if file or env else None
 
     def __str__(self) -> str:
         return f"the file {self.file}" if self.file else f"the variable {self.env}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdSource:
-    """The etcd of one cluster.
+class Metadata(Model):
+    """What the policy is called."""
 
-    Attributes:
-        name: What people call it; a folder of that name holds its snapshots in every location.
-        cluster: The cluster, as ``--cluster`` takes it; empty where endpoints say where etcd is.
-        kubeconfig: The file that ``context:`` looks in; empty for the usual one.
-        node_shell: How to become root on the control-plane node, as ``--node-shell`` takes it; empty for none.
-        endpoints: Client URLs of etcd; empty where the cluster tells them.
-        ca: PEM file; empty for none, and so are the next two.
-        cert: PEM file.
-        key: PEM file.
-        user: Where the user of etcd's own authentication is to be had; None for none, and so is the next one.
-        password: Likewise, the password.
-    """
-
-    name: str
-    cluster: str = ""
-    kubeconfig: str = ""
-    node_shell: str = ""
-    endpoints: tuple[str, ...] = ()
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-    user: Secret | None = None
-    password: Secret | None = None
+    name: Label
+    """The policy's name; a folder of that name holds its backups in every location."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """For people and their tools."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Remarks; they change nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VeleroSource:
-    """Namespaces of one cluster, by the Velero that runs in it.
+class Schedule(Model):
+    """When a backup is due."""
 
-    Attributes:
-        name: What people call it; backups are called ``NAME-``, the time and the run.
-        cluster: The cluster, as ``--cluster`` takes it.
-        kubeconfig: The file that ``context:`` looks in; empty for the usual one.
-        namespace: Velero's own.
-        velero_location: The BackupStorageLocation; empty for the default one.
-        bucket: The store at that location's bucket and prefix, as `open_store` takes it: it is read to verify
-            the backup, and to copy it.
-        included_namespaces: What is backed up; empty for all.
-        excluded_namespaces: What is left out.
-        selector: Label selector; empty for everything.
-        volumes: How volumes are backed up: by snapshots, by their files, or not at all.
-        timeout: How long a backup may take.
-    """
+    cron: Annotated[Cron, AfterValidator(check_cron)]
+    """Five fields that cron and Kubernetes both take, such as `30 2 * * *`."""
+    time_zone: Annotated[Text, AfterValidator(_time_zone)] = "UTC"
+    """An IANA name, such as `Europe/Berlin`."""
+    grace: Duration = timedelta(hours=1)
+    """How long after a due time a backup counts as overdue."""
 
-    name: str
-    cluster: str
-    bucket: str
-    kubeconfig: str = ""
-    namespace: str = "velero"
-    velero_location: str = ""
-    included_namespaces: tuple[str, ...] = ()
-    excluded_namespaces: tuple[str, ...] = ()
-    selector: str = ""
+
+class EtcdSource(Model):
+    """The etcd of one cluster: found through the cluster, or by its endpoints."""
+
+    cluster: Cluster = ""
+    """The cluster: `context:NAME`, `kubeconfig:PATH`, `kind:NAME` or `embedded:NAME`."""
+    kubeconfig: File = ""
+    """The file that `context:` looks in; the usual one when left out."""
+    node_shell: NodeShell = ""
+    """How to become root on the control-plane node: `local`, `docker:NAME` or `ssh:[USER@]HOST`."""
+    endpoints: tuple[HttpUrl, ...] = ()
+    """Client URLs of etcd, such as `https://127.0.0.1:2379`; the cluster tells them when left out."""
+    ca_file: File = ""
+    """etcd's CA, a PEM file."""
+    cert_file: File = ""
+    """The client certificate, a PEM file."""
+    key_file: SecretFile = ""
+    """Its key, a PEM file."""
+    user_env: Variable = ""
+    """A variable with the user, where etcd's authentication is on; it needs the role `root`."""
+    password_env: Variable = ""
+    """A variable with the password."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> EtcdSource:
+        if not self.cluster and not self.endpoints:
+            raise wrong("one of `cluster` or `endpoints` is needed")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise wrong("a client certificate needs its key: give both `certFile` and `keyFile`")
+        if bool(self.user_env) != bool(self.password_env):
+            raise wrong("a user needs a password: give both `userEnv` and `passwordEnv`")
+        if not self.endpoints and self.given("ca_file", "cert_file"):
+            raise wrong("certificates are for `endpoints`, and there are none")
+        _check_kubeconfig(self.cluster, self.kubeconfig)
+        if self.node_shell and not self.cluster:
+            raise wrong("a node belongs to a `cluster`, and there is none", key="nodeShell")
+        return self
+
+    @property
+    def tls_files(self) -> tuple[str, ...]:
+        """CA, client certificate and key, as far as they are given."""
+        return tuple(filter(None, (self.ca_file, self.cert_file, self.key_file)))
+
+    @property
+    def user(self) -> Secret | None:
+        """Where etcd's user is; None where its authentication is off."""
+        return Secret.named("", self.user_env)
+
+    @property
+    def password(self) -> Secret | None:
+        """Where the password is."""
+        return Secret.named("", self.password_env)
+
+
+class VeleroSource(Model):
+    """Namespaces of one cluster, by the Velero that runs in it."""
+
+    cluster: Cluster
+    """The cluster: `context:NAME`, `kubeconfig:PATH`, `kind:NAME` or `embedded:NAME`."""
+    kubeconfig: File = ""
+    """The file that `context:` looks in; the usual one when left out."""
+    namespace: Label = "velero"
+    """Velero's own namespace."""
+    location: Label = ""
+    """The BackupStorageLocation; the default one when left out."""
+    bucket: Bucket
+    """The store that this location is in, with its prefix: it is read to verify the backup, and to copy it."""
+    included_namespaces: tuple[Label, ...] = ()
+    """What is backed up; all namespaces when left out."""
+    excluded_namespaces: tuple[Label, ...] = ()
+    """What is left out."""
+    selector: Selector = ""
+    """Only objects with these labels."""
     volumes: Literal["none", "snapshots", "fileSystem"] = "none"
-    timeout: timedelta = timedelta(hours=4)
+    """`snapshots` of volumes, or the files in them; `none` of both when left out."""
+    timeout: Duration = timedelta(hours=4)
+    """How long a backup may take."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> VeleroSource:
+        _check_kubeconfig(self.cluster, self.kubeconfig)
+        both = sorted(set(self.included_namespaces) & set(self.excluded_namespaces))
+        if both:
+            raise wrong(f"`{both[0]}` is included and excluded", key="excludedNamespaces")
+        return self
 
 
-Source: TypeAlias = EtcdSource | VeleroSource
+def _check_kubeconfig(cluster: str, kubeconfig: str) -> None:
+    if kubeconfig and not cluster.startswith("context:"):
+        raise wrong("a kubeconfig is where `context:NAME` is looked up; this cluster has none", key="kubeconfig")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """When a backup is due.
+class Source(Model):
+    """One thing that is protected."""
 
-    Attributes:
-        cron: Five fields.
-        time_zone: An IANA name, such as ``Europe/Berlin``.
-        grace: How long after a due time a backup counts as overdue.
-    """
+    name: Label
+    """What it is called; a folder of that name holds its backups."""
+    etcd: EtcdSource | SkipJsonSchema[None] = None
+    """The whole state of a cluster, from its etcd."""
+    velero: VeleroSource | SkipJsonSchema[None] = None
+    """Namespaces of a cluster, by Velero."""
 
-    cron: str
-    time_zone: str = "UTC"
-    grace: timedelta = timedelta(hours=1)
+    @model_validator(mode="after")
+    def _one_engine(self) -> Source:
+        self.need_one("etcd", "velero")
+        return self
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """A place for copies.
-
-    Attributes:
-        name: What people call it.
-        url: As `open_store` takes it.
-    """
-
-    name: str
-    url: str
+    @property
+    def engine(self) -> EtcdSource | VeleroSource:
+        """The one of the two that is given."""
+        given = self.etcd or self.velero
+        assert given is not None  # noqa: S101 - for the type checker: one of them is needed
+        return given
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encryption:
-    """Who can read the copies: recipients, or who knows a passphrase.
+class Location(Model):
+    """A place for copies."""
 
-    Attributes:
-        recipients: Public keys of age or SSH; empty with a passphrase.
-        recipients_file: A file with one public key a line, as ``age -R`` takes it; empty for none.
-        passphrase: Where the passphrase is; None with recipients.
-        identity: Where the private key is, for those who verify contents, restore and prove; None for those who only
-            write. It is not needed with a passphrase.
-    """
-
-    recipients: tuple[str, ...] = ()
-    recipients_file: str = ""
-    passphrase: Secret | None = None
-    identity: Secret | None = None
+    name: Label
+    """What it is called."""
+    url: Bucket
+    """A bucket, or a folder on this machine."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """How often the copies that lie there are read again.
+class RetentionPolicy(Model):
+    """How long backups are kept. Rules keep, limits remove; without any rule everything is kept."""
 
-    Attributes:
-        every: A copy verified longer ago than this is due.
-        per_run: How many a run reads in each location at most, the longest unread first.
-    """
+    last: Count | SkipJsonSchema[None] = None
+    """The newest so many, whenever they were made."""
+    hourly: Count | SkipJsonSchema[None] = None
+    """The newest of each of so many hours that have one."""
+    daily: Count | SkipJsonSchema[None] = None
+    """Likewise for days, in the schedule's time zone."""
+    weekly: Count | SkipJsonSchema[None] = None
+    """Likewise for weeks, which begin on Monday."""
+    monthly: Count | SkipJsonSchema[None] = None
+    """Likewise for months."""
+    yearly: Count | SkipJsonSchema[None] = None
+    """Likewise for years."""
+    maximum_age: Duration | SkipJsonSchema[None] = None
+    """Older ones go, whatever keeps them."""
+    maximum_bytes: Size | SkipJsonSchema[None] = None
+    """The oldest go until the rest takes up no more, in each location."""
 
-    every: timedelta = timedelta(days=7)
-    per_run: int = 10
+    @model_validator(mode="after")
+    def _keeps_something(self) -> RetentionPolicy:
+        if self.rules and not any(self.rules.values()):
+            raise wrong("every rule keeps nothing, so every backup would be removed")
+        if self.maximum_age is not None and self.maximum_age <= timedelta(0):
+            raise wrong(f"a maximum age of {self.maximum_age} would remove every backup")
+        if self.maximum_bytes == 0:
+            raise wrong("0 bytes hold no backup")
+        return self
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """A drill that proves a source's newest backup, now and then.
-
-    Attributes:
-        name: What people call it.
-        drill: The drill file.
-        source: The source it proves.
-        every: How long a proof is good for.
-    """
-
-    name: str
-    drill: str
-    source: str
-    every: timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notification:
-    """Somebody who is told.
-
-    Attributes:
-        name: What people call the target: it appears in logs, its address does not.
-        url: Where the address is: as apprise writes them, ``slack://…``, ``mailto://…``, ``json://…``.
-        on: When.
-    """
-
-    name: str
-    url: Secret
-    on: tuple[Occasion, ...] = ("failure", "warning", "recovery")
+    @property
+    def rules(self) -> Mapping[str, int]:
+        """The rules that are set, by their names."""
+        given = {name: getattr(self, name) for name in _RULES}
+        return {name: count for name, count in given.items() if count is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """Where metrics go after each run.
+class Encryption(Model):
+    """Who can read the copies. Secrets are named here, never held."""
 
-    Attributes:
-        textfile: A ``.prom`` file of a node exporter; empty for none.
-        pushgateway: URL of a Pushgateway; empty for none.
-    """
+    recipients: tuple[Recipient, ...] = ()
+    """Public keys: of age (`age1…`) or of SSH."""
+    recipients_file: File = ""
+    """A file with one public key a line, as `age -R` takes it."""
+    passphrase_file: SecretFile = ""
+    """A file with a passphrase, in place of recipients."""
+    passphrase_env: Variable = ""
+    """A variable with the passphrase."""
+    identity_file: SecretFile = ""
+    """A file with the private key, for those who verify contents, restore and prove."""
+    identity_env: Variable = ""
+    """A variable with the private key."""
 
-    textfile: str = ""
-    pushgateway: str = ""
+    @model_validator(mode="after")
+    def _sensible(self) -> Encryption:
+        self.need_one("passphrase_file", "passphrase_env", optional=True)
+        self.need_one("identity_file", "identity_env", optional=True)
+        readers = self.given("recipients", "recipients_file")
+        passphrase = self.given("passphrase_file", "passphrase_env")
+        if readers and passphrase:
+            raise wrong(f"`{self.written(readers[0])}` and `{self.written(passphrase[0])}` exclude each other")
+        if not readers and not passphrase:
+            raise wrong("one of `recipients`, `recipientsFile`, `passphraseFile` or `passphraseEnv` is needed")
+        if passphrase and self.given("identity_file", "identity_env"):
+            raise wrong("a passphrase opens what it closed; an identity is for recipients")
+        return self
+
+    @property
+    def passphrase(self) -> Secret | None:
+        """Where the passphrase is; None with recipients."""
+        return Secret.named(self.passphrase_file, self.passphrase_env)
+
+    @property
+    def identity(self) -> Secret | None:
+        """Where the private key is; None on machines that only write, and with a passphrase."""
+        return Secret.named(self.identity_file, self.identity_env)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """A dead man's switch: somebody else's clock, which alarms when this is not heard of in time.
+class Compression(Model):
+    """Compression by zstd, before encryption."""
 
-    Attributes:
-        url: Where its address is: ``/start`` and ``/fail`` are appended to it, as healthchecks.io has it.
-    """
-
-    url: Secret
+    level: Annotated[int, Field(ge=1, le=19)] = 3
+    """1 is fastest, 19 smallest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The whole policy.
+def _compression_form(value: object) -> str | None:
+    if isinstance(value, str):
+        return "none"
+    return "zstd" if isinstance(value, (dict, Compression)) else None
 
-    Attributes:
-        name: What people call it.
-        path: The file it was read from; empty for one that was made in a program.
-        digest: SHA-256 of that file, in hexadecimal, for the audit trail.
-        description: In words.
-        labels: For people and their tools.
-        sources: What is protected; at least one.
-        schedule: When; None where somebody else decides.
-        locations: Where the copies lie; at least one.
-        copies: How many verified copies make a success.
-        retention: How long backups are kept.
-        encryption: Who can read them; None for everybody who can read the location.
-        compression_level: Of zstd; None for no compression.
-        verification: How often copies are read again.
-        proofs: Which drills prove them.
-        notifications: Who is told.
-        metrics: Where metrics go.
-        heartbeat: Who alarms when nothing is heard; None for nobody.
-        scratch: Folder for databases on their way; empty for the default one of `scratch_folder`.
-    """
 
-    name: str
-    sources: tuple[Source, ...]
-    locations: tuple[Location, ...]
-    copies: int
-    path: str = ""
-    digest: str = ""
+class Verification(Model):
+    """How often the copies that lie there are read again."""
+
+    every: Duration = timedelta(days=7)
+    """A copy verified longer ago than this is due."""
+    per_run: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """How many a run reads at most, the longest unread first."""
+
+
+class Proof(Model):
+    """A drill that proves a source's newest backup, now and then."""
+
+    name: Label
+    """What it is called."""
+    drill: File
+    """The drill file."""
+    source: Label
+    """The source whose backup it restores."""
+    every: Duration
+    """How long a proof is good for."""
+
+
+class _Addressed(Model):
+    """Something with an address that is a secret: it is named here, never held."""
+
+    url_file: SecretFile = ""
+    """A file with its address, and nothing else."""
+    url_env: Variable = ""
+    """A variable with the address."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        self.need_one("url_file", "url_env")
+        return self
+
+    @property
+    def url(self) -> Secret:
+        """Where the address is."""
+        return Secret(file=self.url_file, env=self.url_env)
+
+
+class Notification(_Addressed):
+    """A recipient of messages, at an address as apprise writes it: `slack://…`, `mailto://…`, `json://…`."""
+
+    name: Label
+    """What the target is called in logs."""
+    on: Annotated[tuple[NotifyOn, ...], Field(min_length=1)] = ("failure", "warning", "recovery")
+    """When."""
+
+
+class Metrics(Model):
+    """Where metrics go after each run."""
+
+    textfile: Annotated[File, AfterValidator(_prom_file)] = ""
+    """A `.prom` file in a node exporter's textfile directory."""
+    pushgateway: HttpUrl = ""
+    """URL of a Pushgateway."""
+
+
+class Heartbeat(_Addressed):
+    """A dead man's switch, which alarms when no ping arrives in time; `/start` and `/fail` are appended to its URL."""
+
+
+class PolicySpec(Model):
+    """What is protected, how often, how long it is kept, where, and who hears of it."""
+
     description: str = ""
-    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    schedule: Schedule | None = None
-    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
-    encryption: Encryption | None = None
-    compression_level: int | None = 3
-    verification: Verification = field(default_factory=Verification)
+    """One sentence for people."""
+    schedule: Schedule | SkipJsonSchema[None] = None
+    """When a backup is due; left out where somebody else decides."""
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """What is protected."""
+    locations: Annotated[tuple[Location, ...], Field(min_length=1)]
+    """Where the copies lie."""
+    copies: Annotated[int, Field(ge=1)] = Field(default_factory=lambda given: len(given.get("locations", "?")))
+    """How many verified copies make a success; one in every location when left out."""
+    retention: RetentionPolicy = Field(default_factory=RetentionPolicy)
+    """How long backups are kept; for ever when left out."""
+    encryption: Encryption | SkipJsonSchema[None] = None
+    """Who can read the copies; everybody who can read the location when left out."""
+    compression: Annotated[
+        Annotated[Literal["none"], Tag("none")] | Annotated[Compression, Tag("zstd")],
+        Discriminator(_compression_form),
+    ] = Field(default_factory=Compression)
+    """zstd before encryption, or `none`; nothing can be compressed after it."""
+    verification: Verification = Field(default_factory=Verification)
+    """How often the copies that lie there are read again."""
     proofs: tuple[Proof, ...] = ()
+    """Drills that prove that a backup restores."""
     notifications: tuple[Notification, ...] = ()
-    metrics: Metrics = field(default_factory=Metrics)
-    heartbeat: Heartbeat | None = None
-    scratch: str = ""
+    """Who is told."""
+    metrics: Metrics = Field(default_factory=Metrics)
+    """Where metrics go after each run."""
+    heartbeat: Heartbeat | SkipJsonSchema[None] = None
+    """Who alarms when nothing is heard."""
+    scratch: File = ""
+    """A folder with room for a whole database while it is saved or verified; `TMPDIR` or `/var/tmp` when left out."""
+
+
+class Policy(PolicySpec):
+    """A whole policy, as it was read from a file or made in a program."""
+
+    name: Label
+    """What people call it."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """For people and their tools."""
+    path: str = ""
+    """The file it was read from; empty for one that was made in a program."""
+    digest: str = ""
+    """SHA-256 of that file, in hexadecimal, for the audit trail."""
+
+    @property
+    def compression_level(self) -> int | None:
+        """Of zstd; None for no compression."""
+        return self.compression.level if isinstance(self.compression, Compression) else None
 
     def source(self, name: str) -> Source:
         """Return one source.
@@ -283,3 +583,29 @@ class Policy:
             KeyError: There is none of that name.
         """
         return {each.name: each for each in self.sources}[name]
+
+
+class PolicyFile(Model):
+    """A backup policy: what is protected, how often, how long it is kept, where, and who hears of it."""
+
+    api_version: Literal["clusterguard.dev/v1alpha1"]
+    """The version of this format."""
+    kind: Literal["BackupPolicy"]
+    """Always BackupPolicy."""
+    metadata: Metadata
+    """What the policy is called."""
+    spec: PolicySpec
+    """What happens."""
+
+
+def policy_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of policy files, for editors and for checks outside of Python.
+
+    It knows the shape only; `load_policy` knows the rest.
+    """
+    return document_schema(PolicyFile, url=POLICY_SCHEMA_URL, title="clusterguard backup policy")
+
+
+def policy_schema_text() -> str:
+    """Return the JSON Schema as the text that is published."""
+    return schema_text(policy_schema())

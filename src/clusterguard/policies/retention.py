@@ -12,13 +12,15 @@ Rules keep, limits remove, and guards have the last word:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-__all__ = ["Decision", "RetentionPlan", "RetentionPolicy", "StoredBackup", "plan_retention"]
+    from clusterguard.policies.policy import RetentionPolicy
+
+__all__ = ["Decision", "RetentionPlan", "StoredBackup", "plan_retention"]
 
 _NO_RULE = "no rule limits how many are kept"
 _SUPERSEDED = "no rule keeps it"
@@ -47,49 +49,6 @@ class StoredBackup:
     ours: bool = True
     locked_until: datetime | None = None
     lock_unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionPolicy:
-    """How long backups are kept; None means that this says nothing.
-
-    Attributes:
-        last: The newest so many, whenever they were made.
-        hourly: The newest of each of so many hours that have one.
-        daily: Likewise for days, in the zone of the plan.
-        weekly: Likewise for ISO weeks, which begin on Monday.
-        monthly: Likewise for months.
-        yearly: Likewise for years.
-        maximum_age: Older ones go, whatever keeps them.
-        maximum_bytes: The oldest go until the rest takes up no more.
-    """
-
-    last: int | None = None
-    hourly: int | None = None
-    daily: int | None = None
-    weekly: int | None = None
-    monthly: int | None = None
-    yearly: int | None = None
-    maximum_age: timedelta | None = None
-    maximum_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        for name, count in self.rules.items():
-            if count < 0:
-                raise ValueError(f"{name} is {count}, and a number of backups is not negative")
-        if self.rules and not any(self.rules.values()):
-            raise ValueError("every rule keeps nothing, so every backup would be removed")
-        if self.maximum_age is not None and self.maximum_age <= timedelta(0):
-            raise ValueError(f"a maximum age of {self.maximum_age} would remove every backup")
-        if self.maximum_bytes is not None and self.maximum_bytes <= 0:
-            raise ValueError(f"{self.maximum_bytes} bytes hold no backup")
-
-    @property
-    def rules(self) -> Mapping[str, int]:
-        """The rules that are set, by their names."""
-        given = {name: getattr(self, name) for name in ("last", *_PERIODS)}
-        return {name: count for name, count in given.items() if count is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from clusterguard.policies.deploy.kubernetes import IN_CLUSTER
-from clusterguard.policies.policy import Location, Policy, Proof, Schedule, VeleroSource
+from clusterguard.policies.policy import Location, Policy, Proof, Schedule, Source, VeleroSource
 
-SHOP = VeleroSource(name="shop", cluster=IN_CLUSTER, bucket="s3://velero", included_namespaces=("shop",))
+SHOP = Source(name="shop", velero=VeleroSource(cluster=IN_CLUSTER, bucket="s3://velero", included_namespaces=("shop",)))
 PROVEN = Proof(name="etcd", drill="prove.drill.yaml", source="etcd", every=timedelta(days=7))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 import pytest
 import yaml
@@ -261,7 +260,7 @@ def test_a_location_cannot_be_turned_to_another_bucket(as_backup):
 
 
 def test_the_other_accounts_have_no_rights_at_all(cluster, as_backup, tmp_path):
-    policy = replace(policy_in(tmp_path, SHOP), proofs=())
+    policy = policy_in(tmp_path, SHOP).model_copy(update={"proofs": ()})
     accounts = of_kind(cronjob_manifests(policy, options=CronJobOptions(namespace="rights")), "ServiceAccount")
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 
 import pytest
 from gateway_with_users import BUCKET, gateway_with_users
@@ -129,7 +128,7 @@ def test_the_reader_fetches_what_the_writer_wrote(run, become, policy):
 
 
 def test_what_a_run_leaves_in_a_folder_is_for_its_user_alone(policy, tmp_path):
-    local = replace(policy, locations=(Location(name="here", url=str(tmp_path / "backups")),))
+    local = policy.model_copy(update={"locations": (Location(name="here", url=str(tmp_path / "backups")),)})
     before = os.umask(0)
     try:
         report = PolicyRunner(policy=local, environ=os.environ).run()

@@ -8,8 +8,7 @@ import pytest
 from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.places import open_places
 from clusterguard.policies.copies.stored import fetch
-from clusterguard.policies.policy import Encryption, Location, Policy, Secret, VeleroSource
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import Encryption, Location, Policy, RetentionPolicy, Source, VeleroSource
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores import LocalStore
 from clusterguard.velero.bucket import verify_backup
@@ -31,17 +30,19 @@ def policy(cluster, velero, shop, s3, credentials, tmp_path):
     return Policy(
         name="nightly",
         sources=(
-            VeleroSource(
+            Source(
                 name="shop",
-                cluster=f"kubeconfig:{cluster.kubeconfig}",
-                bucket=f"s3://backups/main?endpoint={s3.endpoint}&pathStyle=true&region={s3.region}",
-                included_namespaces=(shop,),
+                velero=VeleroSource(
+                    cluster=f"kubeconfig:{cluster.kubeconfig}",
+                    bucket=f"s3://backups/main?endpoint={s3.endpoint}&pathStyle=true&region={s3.region}",
+                    included_namespaces=(shop,),
+                ),
             ),
         ),
         locations=(Location(name="disk", url=str(tmp_path / "disk")), Location(name="nas", url=str(tmp_path / "nas"))),
         copies=2,
         retention=RetentionPolicy(last=1),
-        encryption=Encryption(recipients=(str(identity.to_public()),), identity=Secret(env="IDENTITY")),
+        encryption=Encryption(recipients=(str(identity.to_public()),), identity_env="IDENTITY"),
     ), {"IDENTITY": str(identity)}
 
 
@@ -68,12 +69,11 @@ def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path)
     assert report.outcome == "ok", [str(step) for step in report.steps]
     victim = next((tmp_path / "disk").rglob("*.tar.gz*"))
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    due = Policy(**{name: getattr(wanted, name) for name in Policy.__dataclass_fields__})
-    for place in open_places(due):  # so that it is due
+    for place in open_places(wanted):  # so that it is due
         (entry,) = place.catalog().entries.values()
         assert entry.verified is not None
         place.root.delete(".clusterguard/catalog.json")
-    report = PolicyRunner(policy=due, environ=environ).run(["verify"])
+    report = PolicyRunner(policy=wanted, environ=environ).run(["verify"])
     found = {(step.verb, step.location): step.outcome for step in report.steps}
     assert found["verify", "disk"] == "failed"
     assert found["verify", "nas"] == "ok"
@@ -96,11 +96,9 @@ def test_old_backups_go_with_all_their_files(policy, tmp_path):
 def test_a_bucket_that_is_not_the_servers_is_told(policy):
     wanted, environ = policy
     [source] = wanted.sources
-    other = {name: getattr(source, name) for name in source.__dataclass_fields__}
-    other["bucket"] = source.bucket.replace("/main?", "/elsewhere?")
-    wrong = {name: getattr(wanted, name) for name in Policy.__dataclass_fields__}
-    wrong["sources"] = (VeleroSource(**other),)
-    report = PolicyRunner(policy=Policy(**wrong), environ=environ).run(["backup"])
+    elsewhere = source.velero.model_copy(update={"bucket": source.velero.bucket.replace("/main?", "/elsewhere?")})
+    wrong = wanted.model_copy(update={"sources": (Source(name=source.name, velero=elsewhere),)})
+    report = PolicyRunner(policy=wrong, environ=environ).run(["backup"])
     assert report.outcome == "failed"
     [failed] = [step for step in report.steps if step.verb == "backup"]
     assert failed.code == "object-not-found"

@@ -11,7 +11,7 @@ import pytest
 
 from clusterguard.policies.copies.catalog import BackupEntry, Catalog, RunRecord
 from clusterguard.policies.copies.places import Place
-from clusterguard.policies.policy import EtcdSource, Location, Policy, Schedule
+from clusterguard.policies.policy import EtcdSource, Location, Policy, Schedule, Source
 from clusterguard.policies.watching.audit import AuditTrail
 from clusterguard.policies.watching.chain import AuditEvent
 from clusterguard.policies.watching.watch import PolicyWatch
@@ -158,7 +158,7 @@ def test_a_look_at_ten_thousand_backups_lists_once_and_reads_once(endpoint, monk
     )
     location = Location(name="far", url="s3://backups/many")
     policy = Policy(
-        name="prod", sources=(EtcdSource(name="etcd"),), locations=(location,), copies=1,
+        name="prod", sources=(Source(name="etcd", etcd=EtcdSource(cluster="kind:a")),), locations=(location,), copies=1,
         schedule=Schedule(cron="0 * * * *"),
     )  # fmt: skip
     began = time.monotonic()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,7 +12,6 @@ from clusterguard.policies.policy import (
     Policy,
     Proof,
     Schedule,
-    Secret,
 )
 from policies_for_pods import NODE_ETCD, SHOP
 
@@ -33,7 +31,7 @@ def make_policy(tmp_path):
             locations=(Location(name="north", url="s3://backups-north/etcd"),),
             copies=1,
         )
-        return replace(policy, **changes)
+        return policy.model_copy(update=changes)
 
     return make_policy
 
@@ -47,12 +45,10 @@ def full_policy(make_policy, tmp_path):
     policy = make_policy(
         NODE_ETCD,
         SHOP,
-        encryption=Encryption(
-            recipients_file="recipients.txt", identity=Secret(file="/etc/clusterguard/secrets/identity")
-        ),
+        encryption=Encryption(recipients_file="recipients.txt", identity_file="/etc/clusterguard/secrets/identity"),
         proofs=(Proof(name="etcd", drill="drills/etcd.drill.yaml", source="etcd", every=timedelta(days=7)),),
-        notifications=(Notification(name="on-call", url=Secret(env="ONCALL_URL")),),
-        heartbeat=Heartbeat(url=Secret(file="/etc/clusterguard/secrets/heartbeat")),
+        notifications=(Notification(name="on-call", url_env="ONCALL_URL"),),
+        heartbeat=Heartbeat(url_file="/etc/clusterguard/secrets/heartbeat"),
     )
     (tmp_path / "policy.yaml").write_text(
         "kind: BackupPolicy\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,8 +12,16 @@ from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError
 from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests, policy_files, velero_rules
 from clusterguard.policies.files.load import load_policy
-from clusterguard.policies.policy import Encryption, Location, Metrics, Notification, Schedule, Secret, VeleroSource
-from policies_for_pods import NODE_ETCD, PKI, SECRET_ETCD, SHOP
+from clusterguard.policies.policy import (
+    Encryption,
+    Location,
+    Metrics,
+    Notification,
+    Schedule,
+    Source,
+    VeleroSource,
+)
+from policies_for_pods import NODE_ETCD, PKI, SECRET_ETCD, SHOP, changed
 
 POLICY = """\
 apiVersion: clusterguard.dev/v1alpha1
@@ -163,7 +170,7 @@ def test_files_of_the_node_make_the_namespace_a_privileged_one(make_policy):
 
 @pytest.mark.parametrize("endpoint", ["https://127.0.0.1:2379", "https://[::1]:2379", "https://localhost:2379"])
 def test_loopback_is_the_nodes_own(make_policy, endpoint):
-    pod = pods(made(make_policy(replace(SECRET_ETCD, endpoints=(endpoint,)))))["backup"]
+    pod = pods(made(make_policy(changed(SECRET_ETCD, endpoints=(endpoint,)))))["backup"]
 
     assert pod["hostNetwork"]
     assert "nodeSelector" in pod
@@ -198,7 +205,7 @@ def test_secrets_are_never_in_the_manifests_but_by_name(full_policy):
 
 
 def test_only_what_backs_up_knows_etcds_user_and_password(make_policy):
-    source = replace(SECRET_ETCD, user=Secret(env="ETCD_USER"), password=Secret(env="ETCD_PASSWORD"))
+    source = changed(SECRET_ETCD, user_env="ETCD_USER", password_env="ETCD_PASSWORD")
     names = {
         group: {variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable}
         for group, pod in pods(made(make_policy(source))).items()
@@ -235,8 +242,9 @@ def test_the_policy_for_writing_loads_and_means_the_same(tmp_path):
 
     writing = load_policy(tmp_path / "writing.yaml", environ={})
 
-    assert writing.encryption == replace(whole.encryption, identity=None)
-    assert replace(writing, encryption=None, path="", digest="") == replace(whole, encryption=None, path="", digest="")
+    assert writing.encryption == whole.encryption.model_copy(update={"identity_env": ""})
+    apart = {"encryption": None, "path": "", "digest": ""}
+    assert writing.model_copy(update=apart) == whole.model_copy(update=apart)
 
 
 def test_what_root_is_given_is_roots_alone_and_what_others_are_given_their_groups(full_policy):
@@ -299,13 +307,15 @@ def test_the_cluster_itself_is_reached_by_the_token_that_the_pod_has(full_policy
 
 
 def test_another_cluster_needs_a_kubeconfig_from_the_secret(make_policy):
-    inside = VeleroSource(name="shop", cluster="kubeconfig:/etc/clusterguard/secrets/shop", bucket="s3://velero")
+    inside = Source(
+        name="shop", velero=VeleroSource(cluster="kubeconfig:/etc/clusterguard/secrets/shop", bucket="s3://velero")
+    )
     pod = pods(made(make_policy(inside)))["backup"]
 
     assert secrets_of(pod)["clusterguard-secrets"] == ["shop"]
     assert not pod["automountServiceAccountToken"]
     with pytest.raises(ConfigError, match="in cluster context:shop, which no pod knows"):
-        made(make_policy(replace(SHOP, cluster="context:shop")))
+        made(make_policy(changed(SHOP, cluster="context:shop")))
 
 
 def test_the_policy_and_its_drills_are_where_the_policy_looks_for_them(full_policy):
@@ -333,13 +343,13 @@ def test_a_folder_is_a_location_only_on_a_claim(make_policy):
     ("changes", "message"),
     [
         ({"schedule": None}, "has no schedule"),
-        ({"sources": (replace(NODE_ETCD, endpoints=(), cluster="context:prod"),)}, "a pod cannot look there"),
-        ({"sources": (replace(NODE_ETCD, ca="pki/ca.crt"),)}, "no absolute path"),
+        ({"sources": (changed(NODE_ETCD, endpoints=(), cluster="context:prod"),)}, "a pod cannot look there"),
+        ({"sources": (changed(NODE_ETCD, ca_file="pki/ca.crt"),)}, "no absolute path"),
         ({"metrics": Metrics(textfile="/var/lib/node_exporter/clusterguard.prom")}, "where nobody reads them"),
         ({"scratch": "/var/lib/scratch"}, "no pod has the scratch folder"),
-        ({"notifications": (Notification(name="a", url=Secret(file="/root/url")),)}, "which no pod has"),
+        ({"notifications": (Notification(name="a", url_file="/root/url"),)}, "which no pod has"),
         (
-            {"notifications": (Notification(name="a", url=Secret(file="/etc/clusterguard/secrets/../x")),)},
+            {"notifications": (Notification(name="a", url_file="/etc/clusterguard/secrets/../x"),)},
             "which no pod has",
         ),
         ({"name": "p" * 50}, "too long for a CronJob"),

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from clusterguard.errors import RunInProgressError
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.copies.places import Place
-from clusterguard.policies.policy import EtcdSource, Location, Policy, Verification
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import EtcdSource, Location, Policy, RetentionPolicy, Source, Verification
 from clusterguard.policies.runs.session import Session
 from clusterguard.stores.encryption import Encryption
 from clusterguard.stores.memory import MemoryStore
@@ -48,7 +47,7 @@ def policy(*locations, copies=None, **options):
     names = locations or ("here", "there")
     return Policy(
         name="nightly",
-        sources=(EtcdSource(name="etcd", endpoints=("http://127.0.0.1:2379",)),),
+        sources=(Source(name="etcd", etcd=EtcdSource(endpoints=("http://127.0.0.1:2379",))),),
         locations=tuple(Location(name=name, url="memory:") for name in names),
         copies=copies if copies is not None else len(names),
         **{"retention": RetentionPolicy(), "verification": Verification(), **options},

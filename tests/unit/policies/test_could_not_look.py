@@ -24,8 +24,7 @@ from clusterguard.etcd.verification import verify_file
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.copies import stored
 from clusterguard.policies.copies.stored import find_copy
-from clusterguard.policies.policy import Verification
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import Location, RetentionPolicy, Verification
 from clusterguard.policies.runs.backup import _read_back
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.retain import plan_retention_of
@@ -55,7 +54,8 @@ ENCRYPTION = new_encryption()
 @pytest.fixture
 def wanted(tmp_path):
     made = policy("here", "there", retention=RetentionPolicy(last=3), verification=Verification(every=7 * DAY))
-    return replace(made, locations=tuple(replace(each, url=str(tmp_path / each.name)) for each in made.locations))
+    locations = tuple(Location(name=each.name, url=str(tmp_path / each.name)) for each in made.locations)
+    return made.model_copy(update={"locations": locations})
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pyrage
@@ -17,8 +16,7 @@ from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailable
 from clusterguard.policies.copies.naming import backup_of_key, etcd_name, velero_name
 from clusterguard.policies.copies.places import VeleroRecord
 from clusterguard.policies.copies.rotation import reencrypt_copy
-from clusterguard.policies.policy import EtcdSource, VeleroSource
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import EtcdSource, RetentionPolicy, Source, VeleroSource
 from clusterguard.policies.runs import backup
 from clusterguard.policies.runs.backup import _copy_velero, back_up
 from clusterguard.policies.runs.catch_up import catch_up
@@ -45,8 +43,10 @@ class Clocked(MemoryStore):
 @pytest.fixture
 def wanted():
     made = policy("here", "there", retention=RetentionPolicy(last=9))
-    shop = VeleroSource(name="shop", cluster="context:prod", bucket="memory:")
-    return replace(made, sources=(*made.sources, EtcdSource(name="etcd-2", endpoints=("http://x",)), shop))
+    shop = Source(name="shop", velero=VeleroSource(cluster="context:prod", bucket="memory:"))
+    return made.model_copy(
+        update={"sources": (*made.sources, Source(name="etcd-2", etcd=EtcdSource(endpoints=("http://x",))), shop)}
+    )
 
 
 @pytest.fixture
@@ -304,11 +304,11 @@ def copy_a_velero_backup(session, places):
     for name in ("velero-backup.json", f"{SHOP}.tar.gz"):
         put(bucket, f"backups/{SHOP}/{name}", b"x" * 100)
     fan = FanOutStore({place.name: place.of_source("shop") for place in places})
-    _copy_velero(session.policy.source("shop"), session, fan, bucket, SHOP, NOW)
+    _copy_velero("shop", session, fan, bucket, SHOP, NOW)
 
 
 def remove_the_old_ones(session, places):
-    session.policy = replace(session.policy, retention=RetentionPolicy(last=1))
+    session.policy = session.policy.model_copy(update={"retention": RetentionPolicy(last=1)})
     retain(session)
 
 

@@ -9,8 +9,7 @@ import pytest
 from policy_worlds import NOW, Saving, add_backup, places_of, policy, session_of
 
 from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
-from clusterguard.policies.policy import Metrics, Verification
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import Metrics, RetentionPolicy, Verification
 from clusterguard.policies.runs import backup, run
 from clusterguard.policies.runs.backup import back_up
 from clusterguard.policies.runs.catch_up import catch_up

@@ -18,9 +18,8 @@ from clusterguard.errors import (
 )
 from clusterguard.policies.copies.catalog import RunRecord
 from clusterguard.policies.copies.places import open_places
-from clusterguard.policies.policy import Encryption, Heartbeat, Location, Secret
+from clusterguard.policies.policy import Encryption, Heartbeat, Location, RetentionPolicy
 from clusterguard.policies.report import StepReport
-from clusterguard.policies.retention import RetentionPolicy
 from clusterguard.policies.runs import retain
 from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming, LocationLease
 from clusterguard.policies.runs.lock import locked
@@ -35,7 +34,7 @@ NOW = datetime(2026, 6, 1, 2, 0, tzinfo=UTC)
 def wanted(tmp_path):
     made = policy("here", "there", retention=RetentionPolicy(last=2))
     locations = tuple(Location(name=name, url=str(tmp_path / name)) for name in ("here", "there"))
-    return type(made)(**{name: getattr(made, name) for name in made.__dataclass_fields__} | {"locations": locations})
+    return made.model_copy(update={"locations": locations})
 
 
 @pytest.fixture
@@ -107,8 +106,8 @@ def test_what_broke_off_is_told_by_every_run_and_is_no_trouble(wanted, runner, t
 
 def test_who_only_removes_needs_no_key(wanted, runner):
     fill(wanted, 1, 2, 3)
-    encrypted = replace(wanted, encryption=Encryption(recipients_file="/nowhere/recipients.txt"))
-    keyless = replace(runner, policy=encrypted, trust_clock=True)
+    sealed = wanted.model_copy(update={"encryption": Encryption(recipients_file="/nowhere/recipients.txt")})
+    keyless = replace(runner, policy=sealed, trust_clock=True)
     assert len(keyless.planned_retention()) == 2
     assert [step.outcome for step in keyless.run(["retain"]).steps if step.verb == "delete"] == ["ok", "ok"]
     with pytest.raises(ConfigError, match="recipients"):
@@ -154,7 +153,7 @@ def take_over(place):
 
 @pytest.fixture
 def beating(runner, wanted):
-    return replace(runner, policy=replace(wanted, heartbeat=Heartbeat(url=Secret(env="BEAT"))))
+    return replace(runner, policy=wanted.model_copy(update={"heartbeat": Heartbeat(url_env="BEAT")}))
 
 
 def test_the_start_is_sent_by_whoever_holds_the_lock(wanted, beating, monkeypatch):
@@ -190,7 +189,9 @@ def test_a_run_without_any_location_sends_its_failure_alone(wanted, beating, mon
 def test_a_location_whose_configuration_is_wrong_is_left_out_and_named(wanted, runner):
     fill(wanted, 1)
     broken = Location(name="there", url="s3://bucket?ca=/nowhere/ca.pem")
-    report = replace(runner, policy=replace(wanted, locations=(wanted.locations[0], broken))).run(["verify"])
+    report = replace(runner, policy=wanted.model_copy(update={"locations": (wanted.locations[0], broken)})).run(
+        ["verify"]
+    )
     seen = [(step.verb, step.location, step.outcome, step.code) for step in report.steps if step.outcome != "ok"]
     assert seen == [("copy", "there", "warning", "config")]
     assert open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound

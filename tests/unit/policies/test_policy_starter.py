@@ -21,7 +21,7 @@ def test_it_can_be_loaded_as_it_is(tmp_path, cluster, locations, expect):
     write_starter(folder, starter_files(name="nightly", cluster=cluster, locations=locations, expect=expect))
     policy = load_policy(folder / "policy.yaml", environ={})
     assert len(policy.locations) == policy.copies == max(1, len(locations))
-    assert policy.sources[0].cluster == cluster
+    assert policy.sources[0].etcd.cluster == cluster
     assert load_drill(folder / "prove.drill.yaml").spec.proves_stored
     assert encryption_of(policy, {}).can_decrypt
 

@@ -9,8 +9,7 @@ import pytest
 from policy_worlds import NOW, LostInTheMiddle, add_backup, data_of, places_of, policy, put, seen, session_of
 
 from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
-from clusterguard.policies.policy import Verification
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import RetentionPolicy, Verification
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.retain import clock_problem, plan_retention_of, retain
 from clusterguard.policies.runs.verify import check_stored, due_for_verification, verify_due

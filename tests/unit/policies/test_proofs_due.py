@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -21,7 +20,7 @@ PROOF = Proof(name="weekly", drill="prove.drill.yaml", source="etcd", every=WEEK
 
 @pytest.fixture
 def session():
-    wanted = replace(policy("here", "there"), proofs=(PROOF,))
+    wanted = policy("here", "there").model_copy(update={"proofs": (PROOF,)})
     return session_of(wanted, places_of(wanted))
 
 
@@ -129,7 +128,7 @@ def test_a_drill_that_cannot_be_run_here_is_no_proof(session, monkeypatch):
 
 
 def test_a_drill_has_the_scratch_folder_of_the_policy(session, monkeypatch, tmp_path):
-    session.policy = replace(session.policy, scratch=str(tmp_path))
+    session.policy = session.policy.model_copy(update={"scratch": str(tmp_path)})
     given = drilled(monkeypatch)
     prove(session)
     assert [each.scratch for each in given] == [tmp_path]

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from clusterguard.policies.files.planning import plan_policy
 from clusterguard.policies.files.risks import risks
-from clusterguard.policies.policy import Encryption, Location, Proof, Schedule, Secret, Verification
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import Encryption, Location, Proof, RetentionPolicy, Schedule, Verification
 
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)
 
@@ -25,11 +23,11 @@ def policy(load, minimal):
         Proof(name=name, drill=f"/{name}.drill.yaml", source=name, every=timedelta(days=7)) for name in ("etcd", "shop")
     )
     verification = Verification(every=timedelta(days=7), per_run=20)
-    return replace(load(minimal), proofs=proofs, verification=verification)
+    return load(minimal).model_copy(update={"proofs": proofs, "verification": verification})
 
 
 def told(policy, **changes):
-    return [f"{risk.about}: {risk.message}" for risk in risks(replace(policy, **changes), now=NOW)]
+    return [f"{risk.about}: {risk.message}" for risk in risks(policy.model_copy(update=changes), now=NOW)]
 
 
 def test_a_good_policy_has_no_risks(policy):
@@ -50,8 +48,8 @@ def test_a_good_policy_has_no_risks(policy):
         ({"retention": RetentionPolicy(maximum_age=timedelta(days=3))}, "retention.maximumAge: backups go after 3d, before"),
         ({"retention": RetentionPolicy(maximum_age=timedelta(hours=20))}, "retention.maximumAge: backups go after 20h, and up to 24h"),
         ({"encryption": None}, "encryption: backups are not encrypted: an etcd snapshot holds every Secret"),
-        ({"encryption": Encryption(passphrase=Secret(env="P"))}, "encryption: whoever writes backups with this passphrase"),
-        ({"encryption": Encryption(recipients=("age1x",), identity=Secret(env="I"))}, "encryption: the private key is where"),
+        ({"encryption": Encryption(passphrase_env="P")}, "encryption: whoever writes backups with this passphrase"),
+        ({"encryption": Encryption(recipients=("age1" + 8 * "x",), identity_env="I")}, "encryption: the private key is where"),
         ({"verification": Verification(per_run=1)}, "verification.perRun: about 28 copies are kept in each location, and runs read 7"),
         ({"proofs": ()}, "proofs: nothing ever restores a backup of `etcd`"),
         ({"notifications": ()}, "notifications: nobody is told"),
@@ -65,7 +63,9 @@ def test_what_may_be_regretted_is_told(policy, changes, expected):
 
 
 def test_every_risk_says_what_to_do(policy):
-    changed = replace(policy, encryption=None, proofs=(), heartbeat=None, schedule=None, retention=RetentionPolicy())
+    changed = policy.model_copy(
+        update={"encryption": None, "proofs": (), "heartbeat": None, "schedule": None, "retention": RetentionPolicy()}
+    )
 
     assert all(risk.hint for risk in risks(changed, now=NOW))
 
@@ -98,7 +98,7 @@ def test_the_plan_tells_every_step_in_its_order(policy, tmp_path):
 
 
 def test_fewer_copies_than_locations_are_told(policy):
-    steps = plan_policy(replace(policy, copies=1), now=NOW).steps
+    steps = plan_policy(policy.model_copy(update={"copies": 1}), now=NOW).steps
 
     assert steps[2].text == "read the new copies back; 1 of 2 must be whole"
 
@@ -114,4 +114,7 @@ def test_the_plan_is_the_same_in_json(policy):
 
 
 def test_a_policy_without_a_schedule_has_a_plan(policy):
-    assert "due: whenever somebody starts it" in plan_policy(replace(policy, schedule=None), now=NOW).to_text()
+    assert (
+        "due: whenever somebody starts it"
+        in plan_policy(policy.model_copy(update={"schedule": None}), now=NOW).to_text()
+    )

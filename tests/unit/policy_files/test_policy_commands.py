@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from clusterguard.cli import policy, schedule
 from clusterguard.errors import ConfigError
-from clusterguard.policies.files.schema import policy_schema_text
+from clusterguard.policies.policy import policy_schema_text
 
 DRILL = """\
 apiVersion: clusterguard.dev/v1alpha1

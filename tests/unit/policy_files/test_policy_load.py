@@ -12,8 +12,16 @@ import pytest
 
 from clusterguard.errors import ConfigError, InvalidPolicyError
 from clusterguard.policies.files.load import load_policy
-from clusterguard.policies.policy import EtcdSource, Heartbeat, Notification, Schedule, Secret, VeleroSource
-from clusterguard.policies.retention import RetentionPolicy
+from clusterguard.policies.policy import (
+    EtcdSource,
+    Heartbeat,
+    Notification,
+    RetentionPolicy,
+    Schedule,
+    Secret,
+    Source,
+    VeleroSource,
+)
 
 ROOT = Path(__file__).parents[3]
 HEAD = "apiVersion: clusterguard.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {name: small}\n"
@@ -26,22 +34,24 @@ SMALL = f"""{HEAD}spec:
 def test_paths_are_relative_to_the_file_and_come_out_absolute(load, minimal, tmp_path):
     policy = load(minimal)
 
-    assert policy.sources[0] == EtcdSource(
+    assert policy.sources[0] == Source(
         name="etcd",
-        endpoints=("https://127.0.0.1:2379",),
-        ca=f"{tmp_path}/pki/ca.crt",
-        cert=f"{tmp_path}/pki/client.crt",
-        key=f"{tmp_path}/pki/client.key",
+        etcd=EtcdSource(
+            endpoints=("https://127.0.0.1:2379",),
+            ca_file=f"{tmp_path}/pki/ca.crt",
+            cert_file=f"{tmp_path}/pki/client.crt",
+            key_file=f"{tmp_path}/pki/client.key",
+        ),
     )
     assert policy.locations[0].url == f"{tmp_path}/backups"
     assert policy.encryption.recipients_file == f"{tmp_path}/readers.txt"
-    assert policy.heartbeat == Heartbeat(url=Secret(file=f"{tmp_path}/heartbeat.url"))
+    assert policy.heartbeat == Heartbeat(url_file=f"{tmp_path}/heartbeat.url")
     assert load(SMALL + "  scratch: ./large\n").scratch == f"{tmp_path}/large"
 
 
 def test_etcds_user_and_password_are_in_variables(load, minimal):
     written = minimal.replace("keyFile: pki/client.key", "keyFile: pki/client.key, userEnv: WHO, passwordEnv: WORD")
-    source = load(written, WHO="root", WORD="hooksecret").sources[0]
+    source = load(written, WHO="root", WORD="hooksecret").sources[0].etcd
     assert (source.user, source.password) == (Secret(env="WHO"), Secret(env="WORD"))
 
 
@@ -60,11 +70,14 @@ def test_what_is_written_is_what_is_meant(load, minimal):
 
     assert policy.name == "production"
     assert policy.schedule == Schedule(cron="30 3 * * *", time_zone="Europe/Berlin", grace=timedelta(hours=1))
-    assert policy.sources[1] == VeleroSource(
-        name="shop", cluster="context:production", bucket="s3://velero/production", included_namespaces=("shop",)
+    assert policy.sources[1] == Source(
+        name="shop",
+        velero=VeleroSource(
+            cluster="context:production", bucket="s3://velero/production", included_namespaces=("shop",)
+        ),
     )
     assert policy.retention == RetentionPolicy(daily=14)
-    assert policy.notifications == (Notification(name="ops", url=Secret(env="OPS_URL"), on=("failure", "recovery")),)
+    assert policy.notifications == (Notification(name="ops", url_env="OPS_URL", on=("failure", "recovery")),)
 
 
 def test_what_is_left_out_has_its_default(load):
@@ -131,7 +144,7 @@ def test_the_certificate_of_an_s3_server_is_beside_the_policy(load, tmp_path):
 def test_a_kubeconfig_is_beside_the_policy(load, tmp_path, written, meant):
     policy = load(SMALL.replace("context:a", written))
 
-    assert policy.sources[0].cluster == meant.format(tmp_path)
+    assert policy.sources[0].etcd.cluster == meant.format(tmp_path)
 
 
 def test_the_digest_is_that_of_the_file(write, minimal):

@@ -8,7 +8,7 @@ import pytest
 from mail_server import closed_port, http_server
 from watched import NOW
 
-from clusterguard.policies.policy import Heartbeat, Secret
+from clusterguard.policies.policy import Heartbeat
 from clusterguard.policies.watching.heartbeat import beat
 from clusterguard.retrying import RetryPolicy
 from endless_server import endless_server
@@ -18,7 +18,7 @@ AT_ONCE = RetryPolicy(attempts=3, first_wait_seconds=0, sleep=lambda _seconds: N
 
 
 def beaten(address, moment="success", **settings):
-    heartbeat = Heartbeat(url=Secret(env="BEAT"))
+    heartbeat = Heartbeat(url_env="BEAT")
     return beat(heartbeat, moment, environ={"BEAT": address}, retries=AT_ONCE, now=lambda: NOW, **settings)
 
 
@@ -83,7 +83,7 @@ def test_an_address_that_is_none_is_a_warning():
 
 
 def test_an_address_that_is_not_there_is_a_warning(tmp_path):
-    done = beat(Heartbeat(url=Secret(file=str(tmp_path / "none"))), "success", environ={}, retries=AT_ONCE)
+    done = beat(Heartbeat(url_file=str(tmp_path / "none")), "success", environ={}, retries=AT_ONCE)
     assert done.outcome == "warning"
     assert "No such file" in done.detail
 

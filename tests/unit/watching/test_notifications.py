@@ -15,7 +15,7 @@ from mail_server import closed_port, http_server, smtp_server
 from watched import NOW, a_policy, report, step
 
 from clusterguard.errors import ConfigError
-from clusterguard.policies.policy import Notification, Secret
+from clusterguard.policies.policy import Notification
 from clusterguard.policies.watching.notifications import message_of, notify, occasions_of
 
 # apprise asks for a module that Python 3.13 has no more, and the Pythons before it warn of that.
@@ -37,7 +37,7 @@ RECOVERED = report(*GOOD.steps, recovered=("etcd",))
 
 
 def told(address, run=FAILED, *, on=("failure",), name="oncall", environ=None, **settings):
-    target = Notification(name=name, url=Secret(env="ONCALL_URL"), on=on)
+    target = Notification(name=name, url_env="ONCALL_URL", on=on)
     policy = a_policy(notifications=(target,))
     return notify(
         policy, run, environ={"ONCALL_URL": address} if environ is None else environ, now=lambda: NOW, **settings
@@ -155,14 +155,14 @@ def test_a_letter_gets_it():
 def test_an_address_in_a_file_will_do(tmp_path):
     with http_server() as server:
         (tmp_path / "url").write_text(f"json://{server.address}/\n")
-        target = Notification(name="oncall", url=Secret(file=str(tmp_path / "url")), on=("failure",))
+        target = Notification(name="oncall", url_file=str(tmp_path / "url"), on=("failure",))
         (done,) = notify(a_policy(notifications=(target,)), FAILED, environ={})
     assert done.outcome == "ok"
 
 
 def test_several_targets_are_told_at_once():
     with http_server() as one, http_server(500) as two:
-        targets = tuple(Notification(name=each, url=Secret(env=each), on=("failure",)) for each in ("one", "two"))
+        targets = tuple(Notification(name=each, url_env=each, on=("failure",)) for each in ("one", "two"))
         environ = {"one": f"json://{one.address}/", "two": f"json://{two.address}/"}
         first, second = notify(a_policy(notifications=targets), FAILED, environ=environ)
     assert (first.outcome, second.outcome) == ("ok", "warning")

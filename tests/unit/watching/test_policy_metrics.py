@@ -278,7 +278,9 @@ def test_an_address_that_is_none_is_refused(url):
 def test_publishing_is_told_step_by_step(tmp_path):
     with gateway(code=500) as (address, _):
         policy = a_policy(
-            metrics=Metrics(textfile=str(tmp_path / "a.prom"), pushgateway=f"http://user:hunter2@{address}")
+            metrics=Metrics.model_construct(
+                textfile=str(tmp_path / "a.prom"), pushgateway=f"http://user:hunter2@{address}"
+            )
         )
         first, second = publish(policy, status(), now=lambda: NOW)
     assert (first.verb, first.outcome, first.at) == ("metrics", "ok", NOW)

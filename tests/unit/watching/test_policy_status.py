@@ -27,7 +27,7 @@ from watched import (
 
 from clusterguard.errors import StoreUnavailableError
 from clusterguard.policies.copies.catalog import Leftover
-from clusterguard.policies.policy import EtcdSource, Location, Schedule
+from clusterguard.policies.policy import EtcdSource, Location, Schedule, Source
 
 DOWN = StoreUnavailableError("the bucket did not answer", hint="look at the network")
 
@@ -241,7 +241,12 @@ def test_what_any_location_knows_of_a_run_counts():
 
 
 def test_a_second_source_is_judged_by_itself():
-    policy = a_policy(sources=(EtcdSource(name="etcd"), EtcdSource(name="other")))
+    policy = a_policy(
+        sources=(
+            Source(name="etcd", etcd=EtcdSource(cluster="context:prod")),
+            Source(name="other", etcd=EtcdSource(cluster="context:prod")),
+        )
+    )
     found = status(policy=policy)
     assert [each.overdue for each in found.sources] == [False, True]
     assert found.verdict == "not protected"

@@ -15,7 +15,7 @@ from watched import DAY, DUE, NOW, a_policy, all_well, catalog, entry, nightly, 
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
 from clusterguard.policies.copies.catalog import Leftover
-from clusterguard.policies.policy import EtcdSource, Location, Proof
+from clusterguard.policies.policy import EtcdSource, Location, Proof, Source
 from clusterguard.policies.watching.page import render_page, write_page
 from clusterguard.policies.watching.verdict import age_in_words, size_in_words
 from clusterguard.terminal.status_view import status_view
@@ -28,7 +28,10 @@ def trouble():
     """One of everything that can be wrong."""
     policy = a_policy(
         description="Production, every night",
-        sources=(EtcdSource(name="etcd"), EtcdSource(name="shop-velero")),
+        sources=(
+            Source(name="etcd", etcd=EtcdSource(cluster="context:prod")),
+            Source(name="shop-velero", etcd=EtcdSource(cluster="context:prod")),
+        ),
         locations=(*a_policy().locations, Location(name="oregon", url="s3://backups-us/prod")),
         proofs=(
             Proof(name="weekly", drill="d.yaml", source="etcd", every=7 * DAY),
@@ -85,7 +88,8 @@ def test_without_colour_nothing_is_lost():
 
 
 def test_markup_in_names_is_no_markup():
-    found = status(policy=a_policy(name="[bold]x[/bold]", locations=(Location(name="[red]", url="/x"),)))
+    location = Location.model_construct(name="[red]", url="/x")
+    found = status(policy=a_policy(name="[bold]x[/bold]", locations=(location,)))
     assert "[bold]x[/bold]" in shown(found)
     assert "[red]" in shown(found)
 
@@ -212,9 +216,9 @@ def test_whatever_is_called_like_code_is_text():
     policy = a_policy(
         name=EVIL,
         description=EVIL,
-        sources=(EtcdSource(name=EVIL),),
-        locations=(Location(name=EVIL, url=f'x"onload="{EVIL}'), Location(name="far", url=EVIL)),
-        proofs=(Proof(name=EVIL, drill="d.yaml", source=EVIL, every=DAY),),
+        sources=(Source.model_construct(name=EVIL, etcd=EtcdSource(cluster="context:prod")),),
+        locations=(Location.model_construct(name=EVIL, url=f'x"onload="{EVIL}'), Location(name="far", url=EVIL)),
+        proofs=(Proof.model_construct(name=EVIL, drill="d.yaml", source=EVIL, every=DAY),),
     )
     catalogs = {
         EVIL: catalog(

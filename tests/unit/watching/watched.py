@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from clusterguard.policies.copies.catalog import BackupEntry, Catalog, ProofRecord, RunRecord
-from clusterguard.policies.policy import EtcdSource, Location, Policy, Proof, Schedule
+from clusterguard.policies.policy import EtcdSource, Location, Policy, Proof, Schedule, Source
 from clusterguard.policies.report import RunReport, StepReport
 from clusterguard.policies.watching.status import policy_status
 
@@ -19,13 +19,14 @@ def a_policy(**changes):
     settings = {
         "name": "prod",
         "path": "policy.yaml",
-        "sources": (EtcdSource(name="etcd"),),
+        "sources": (Source(name="etcd", etcd=EtcdSource(cluster="context:prod")),),
         "locations": (Location(name="near", url="/backups"), Location(name="far", url="s3://far/backups")),
         "copies": 2,
         "schedule": Schedule(cron="0 2 * * *"),
         "proofs": (Proof(name="weekly", drill="drill.yaml", source="etcd", every=7 * DAY),),
     }
-    return Policy(**{**settings, **changes})
+    # Not validated: some of the names are hostile on purpose.
+    return Policy.model_construct(**{**settings, **changes})
 
 
 def entry(created=DUE, *, source="etcd", name=None, **changes):

@@ -40,11 +40,6 @@ def encryption_of(policy: Policy, environ: Mapping[str, str]) -> Encryption:
         passphrase = read_secret(keys.passphrase, environ, what="the passphrase")
         return Encryption(passphrase=passphrase, compression_level=level)
     recipients = (*keys.recipients, *_recipients_of(keys))
-    if not recipients:
-        raise ConfigError(
-            "the policy encrypts, and names nobody who may read",
-            hint="name recipients (public keys, as age-keygen -y prints them) or a passphrase",
-        )
     identities: tuple[str, ...] = ()
     if keys.identity is not None:
         identities = (read_secret(keys.identity, environ, what="the identity"),)

@@ -15,7 +15,6 @@ from clusterguard.errors import (
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
-from clusterguard.policies.policy import EtcdSource
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import copy_object
 
@@ -48,7 +47,7 @@ class PolicyBackups:
         from clusterguard.policies.files.load import load_policy
 
         read = self._policy or load_policy(policy, environ=self._environ)
-        if source in {each.name for each in read.sources} and not isinstance(read.source(source), EtcdSource):
+        if source in {each.name for each in read.sources} and read.source(source).etcd is None:
             raise ConfigError(
                 f"source {source!r} of policy {read.name} is Velero's, and a storedBackup is an etcd snapshot",
                 hint=f"clusterguard policy fetch brings a Velero backup back into a bucket: {source}",

@@ -46,14 +46,14 @@ from clusterguard.policies.deploy.pods import (
     security_of,
     volume,
 )
-from clusterguard.policies.policy import EtcdSource, Secret, VeleroSource
+from clusterguard.policies.policy import Secret
 from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from clusterguard.policies.deploy.pods import Json, Mounted
-    from clusterguard.policies.policy import Policy
+    from clusterguard.policies.policy import EtcdSource, Policy, VeleroSource
 
 __all__ = [
     "CONFIG_FOLDER",
@@ -206,12 +206,12 @@ class _Manifests:
         self.schedule = policy.schedule
         self.options = options
         self.files = files
-        self.etcd = tuple(source for source in policy.sources if isinstance(source, EtcdSource))
-        self.velero = tuple(source for source in policy.sources if isinstance(source, VeleroSource))
-        for etcd in self.etcd:
-            _require_reachable_etcd(etcd)
-        for velero in self.velero:
-            _require_known_cluster(velero)
+        self.etcd = {source.name: source.etcd for source in policy.sources if source.etcd}
+        self.velero = {source.name: source.velero for source in policy.sources if source.velero}
+        for name, etcd in self.etcd.items():
+            _require_reachable_etcd(name, etcd)
+        for name, velero in self.velero.items():
+            _require_known_cluster(name, velero)
         _require_kept_locations(policy, options)
         if unknown := [each for each in references(files[_POLICY_KEY]) if each.startswith("env.")]:
             raise ConfigError(
@@ -237,18 +237,18 @@ class _Manifests:
     @property
     def node_files(self) -> tuple[str, ...]:
         """Return the files of the control-plane node that backups need."""
-        named = {file for source in self.etcd for file in (source.ca, source.cert, source.key) if file}
+        named = {file for source in self.etcd.values() for file in source.tls_files}
         return tuple(sorted(file for file in named if not below(file, ETCD_FOLDER)))
 
     @property
     def on_node_network(self) -> bool:
         """Return whether etcd is asked on the node's loopback, which pods have only by the node's network."""
-        return any(is_loopback(endpoint) for source in self.etcd for endpoint in source.endpoints)
+        return any(is_loopback(endpoint) for source in self.etcd.values() for endpoint in source.endpoints)
 
     @property
     def asks_this_cluster(self) -> bool:
         """Return whether backups ask the API server for anything."""
-        return any(source.cluster == IN_CLUSTER for source in self.velero)
+        return any(source.cluster == IN_CLUSTER for source in self.velero.values())
 
     def all(self) -> tuple[Json, ...]:
         return (
@@ -280,7 +280,7 @@ class _Manifests:
 
     def _velero_rights(self) -> Iterator[Json]:
         name = f"clusterguard-{self._name('backup')}"
-        for namespace in sorted({source.namespace for source in self.velero if source.cluster == IN_CLUSTER}):
+        for namespace in sorted({source.namespace for source in self.velero.values() if source.cluster == IN_CLUSTER}):
             metadata = {"name": name, "namespace": namespace, "labels": self._labels("backup")}
             api = "rbac.authorization.k8s.io"
             yield {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": velero_rules()}
@@ -386,7 +386,7 @@ class _Manifests:
     def _volumes_of_sources(self) -> Iterator[Mounted]:
         for number, path in enumerate(self.node_files):
             yield volume(f"node-file-{number}", {"hostPath": {"path": path, "type": "File"}}, path)
-        if any(below(file, ETCD_FOLDER) for source in self.etcd for file in (source.ca, source.cert, source.key)):
+        if any(below(file, ETCD_FOLDER) for source in self.etcd.values() for file in source.tls_files):
             yield volume("etcd", secret_source(self.options.etcd_secret, user=self._user("backup")), ETCD_FOLDER)
         if self.asks_this_cluster:
             items = [{"key": "in-cluster.kubeconfig", "path": "kubeconfig"}]
@@ -416,14 +416,14 @@ class _Manifests:
                 yield Secret(file=encryption.recipients_file)
         if group == "backup":
             yield from (Secret(file=path) for path in self._kubeconfigs())
-            yield from (secret for source in self.etcd for secret in (source.user, source.password) if secret)
+            yield from (secret for source in self.etcd.values() for secret in (source.user, source.password) if secret)
 
     def _user(self, group: Group) -> int:
         """Return who a pod is: kubeadm keeps etcd's keys for root."""
         return 0 if group == "backup" and self.node_files else USER
 
     def _kubeconfigs(self) -> Iterator[str]:
-        for source in self.velero:
+        for source in self.velero.values():
             if source.cluster != IN_CLUSTER:
                 yield source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
 
@@ -467,26 +467,26 @@ def _without_identity(path: Path) -> str:
     return yaml_text([{**data, "spec": {**spec, "encryption": encryption}}])
 
 
-def _require_reachable_etcd(source: EtcdSource) -> None:
+def _require_reachable_etcd(name: str, source: EtcdSource) -> None:
     if not source.endpoints:
         raise ConfigError(
-            f"source {source.name} is found by {source.cluster or 'nothing'}, and a pod cannot look there",
+            f"source {name} is found by {source.cluster or 'nothing'}, and a pod cannot look there",
             hint="give its endpoints, ca, cert and key: on a node of kubeadm https://127.0.0.1:2379 and "
             "ca.crt, healthcheck-client.crt and healthcheck-client.key of /etc/kubernetes/pki/etcd",
         )
-    for file in filter(None, (source.ca, source.cert, source.key)):
+    for file in source.tls_files:
         if not file.startswith("/"):
             raise ConfigError(
-                f"source {source.name}: {file} is no absolute path, so no pod could find it",
+                f"source {name}: {file} is no absolute path, so no pod could find it",
                 hint=f"a path on the control-plane node, or {ETCD_FOLDER}/{PurePosixPath(file).name} from a Secret",
             )
 
 
-def _require_known_cluster(source: VeleroSource) -> None:
+def _require_known_cluster(name: str, source: VeleroSource) -> None:
     kubeconfig = source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
     if source.cluster != IN_CLUSTER and not below(kubeconfig, SECRETS_FOLDER):
         raise ConfigError(
-            f"source {source.name} is in cluster {source.cluster}, which no pod knows",
+            f"source {name} is in cluster {source.cluster}, which no pod knows",
             hint=f"write {IN_CLUSTER} for the cluster that the pods run in; for another one put a kubeconfig into "
             f"the Secret, and name it kubeconfig:{SECRETS_FOLDER}/NAME",
         )

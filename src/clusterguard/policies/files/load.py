@@ -11,7 +11,6 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
@@ -21,41 +20,16 @@ from clusterguard.documents.interpolation import substitute
 from clusterguard.documents.reading import only_document, walk
 from clusterguard.documents.values import did_you_mean
 from clusterguard.documents.yamlfile import Problem, dotted, raise_problems, read_source
-from clusterguard.errors import ClusterGuardError, InvalidDocumentError, InvalidPolicyError
-from clusterguard.policies.files.extents import Extent, extent_of, located
+from clusterguard.errors import InvalidDocumentError, InvalidPolicyError
+from clusterguard.policies.files.extents import Extent, extent_of
 from clusterguard.policies.files.redaction import PRIVATE_KEY, SECRET_KEYS, secret_in_place, without_secrets
-from clusterguard.policies.files.schema import CompressionSpec, PolicyFile
-from clusterguard.policies.policy import (
-    Encryption,
-    EtcdSource,
-    Heartbeat,
-    Location,
-    Metrics,
-    Notification,
-    Policy,
-    Proof,
-    Schedule,
-    Secret,
-    VeleroSource,
-    Verification,
-)
-from clusterguard.policies.retention import RetentionPolicy
-from clusterguard.policies.schedule import check_cron, read_time_zone
+from clusterguard.policies.policy import Policy, PolicyFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from clusterguard.documents.yamlfile import DataPath, SourceText, YamlDocument
-    from clusterguard.policies.files.schema import (
-        EncryptionSpec,
-        EtcdSpec,
-        NotificationSpec,
-        PolicySpec,
-        RetentionSpec,
-        SourceSpec,
-        VeleroSpec,
-    )
-    from clusterguard.policies.policy import Source
+    from clusterguard.policies.policy import PolicySpec
 
 __all__ = ["load_policy", "parse_policy"]
 
@@ -110,7 +84,9 @@ class _Loading:
         data = self._interpolated(self.document.data, ())
         policy = None
         try:
-            file = PolicyFile.model_validate_json(json.dumps(data))
+            file = PolicyFile.model_validate_json(
+                json.dumps(data), context={"directory": self.directory}, by_alias=True, by_name=False
+            )
         except ValidationError as error:
             found = explain(self.document, data, error, grammar=_GRAMMAR)
             self.problems.extend(_discreet(path, each) for path, each in found if path not in self.unresolved)
@@ -124,35 +100,15 @@ class _Loading:
         spec = file.spec
         for path, message in _broken(spec):
             self._report(path, message)
-        self._check_schedule(spec)
         self._check_extents(spec)
-        retention = self._retention(spec.retention)
         if self.problems:
             return None
         return Policy(
+            **{name: getattr(spec, name) for name in spec.model_fields_set},
             name=file.metadata.name,
-            path=str(self._path(self.document.source.path, Path.cwd())),
+            labels=file.metadata.labels,
+            path=os.path.normpath(Path.cwd() / Path(self.document.source.path).expanduser()),
             digest=hashlib.sha256(self.document.source.text.encode()).hexdigest(),
-            description=spec.description,
-            labels=MappingProxyType(dict(file.metadata.labels)),
-            sources=tuple(self._source(each) for each in spec.sources),
-            schedule=_schedule(spec),
-            locations=tuple(Location(name=each.name, url=located(each.url, self.directory)) for each in spec.locations),
-            copies=spec.copies or len(spec.locations),
-            retention=retention,
-            encryption=self._encryption(spec.encryption) if spec.encryption else None,
-            compression_level=spec.compression.level if isinstance(spec.compression, CompressionSpec) else None,
-            verification=Verification(every=spec.verification.every, per_run=spec.verification.per_run),
-            proofs=tuple(
-                Proof(name=each.name, drill=self._file(each.drill), source=each.source, every=each.every)
-                for each in spec.proofs
-            ),
-            notifications=tuple(self._notification(each) for each in spec.notifications),
-            metrics=Metrics(textfile=self._file(spec.metrics.textfile), pushgateway=spec.metrics.pushgateway or ""),
-            heartbeat=Heartbeat(url=self._secret(spec.heartbeat.url_file, spec.heartbeat.url_env))
-            if spec.heartbeat
-            else None,
-            scratch=self._file(spec.scratch),
         )
 
     def _report(self, path: DataPath, message: str, *, key: bool = False) -> None:
@@ -187,124 +143,21 @@ class _Loading:
                 return [self._interpolated(item, (*path, i)) for i, item in enumerate(value)]
         return value
 
-    # ── what the schema does not see ──
-
-    def _check_schedule(self, spec: PolicySpec) -> None:
-        if spec.schedule is None:
-            return
-        path = ("spec", "schedule")
-        self._try((*path, "cron"), lambda: check_cron(spec.schedule.cron if spec.schedule else ""))
-        self._try((*path, "timeZone"), lambda: read_time_zone(spec.schedule.time_zone if spec.schedule else ""))
-
     def _check_extents(self, spec: PolicySpec) -> None:
-        """Refuse what is no store, and two places of which one is, or is inside of, the other."""
-        places: list[tuple[DataPath, str, str]] = [
-            (("spec", "locations", index, "url"), f"location `{each.name}`", each.url)
-            for index, each in enumerate(spec.locations)
-        ]
-        places += [
-            (("spec", "sources", index, "velero", "bucket"), f"the bucket of source `{each.name}`", each.velero.bucket)
-            for index, each in enumerate(spec.sources)
-            if each.velero
-        ]
+        """Refuse two locations of which one is, or is inside of, the other; Velero's buckets may overlap each other."""
         seen: list[tuple[str, Extent]] = []
-        for path, name, url in places:
-            try:
-                extent = extent_of(located(url, self.directory))
-            except ClusterGuardError as error:
-                self._report(path, f"{error.message}{f'; {error.hint}' if error.hint else ''}")
-                continue
-            is_location = path[1] == "locations"
-            for other, other_extent in seen:
-                both_buckets = not is_location and not other.startswith("location")
-                if not both_buckets and (relation := extent.relation(other_extent)):
-                    self._report(path, f"this {relation} {other}; what one of them loses, both lose")
-            seen.append((name, extent))
+        for index, location in enumerate(spec.locations):
+            extent = extent_of(location.url)
+            self._check_apart(("spec", "locations", index, "url"), extent, seen)
+            seen.append((f"location `{location.name}`", extent))
+        for index, source in enumerate(spec.sources):
+            if source.velero:
+                self._check_apart(("spec", "sources", index, "velero", "bucket"), extent_of(source.velero.bucket), seen)
 
-    def _retention(self, spec: RetentionSpec) -> RetentionPolicy:
-        try:
-            return RetentionPolicy(**{name: getattr(spec, name) for name in type(spec).model_fields})
-        except ValueError as error:
-            self._report(("spec", "retention"), str(error))
-            return RetentionPolicy()
-
-    def _try(self, path: DataPath, check: Callable[[], object]) -> None:
-        try:
-            check()
-        except ValueError as error:
-            self._report(path, str(error))
-
-    # ── values ──
-
-    def _source(self, spec: SourceSpec) -> Source:
-        if spec.etcd is not None:
-            return self._etcd(spec.name, spec.etcd)
-        assert spec.velero is not None  # noqa: S101 - the schema wants one of the two
-        return self._velero(spec.name, spec.velero)
-
-    def _etcd(self, name: str, spec: EtcdSpec) -> EtcdSource:
-        return EtcdSource(
-            name=name,
-            cluster=self._cluster(spec.cluster or ""),
-            kubeconfig=self._file(spec.kubeconfig),
-            node_shell=spec.node_shell or "",
-            endpoints=spec.endpoints,
-            ca=self._file(spec.ca_file),
-            cert=self._file(spec.cert_file),
-            key=self._file(spec.key_file),
-            user=self._optional_secret(None, spec.user_env),
-            password=self._optional_secret(None, spec.password_env),
-        )
-
-    def _velero(self, name: str, spec: VeleroSpec) -> VeleroSource:
-        return VeleroSource(
-            name=name,
-            cluster=self._cluster(spec.cluster),
-            kubeconfig=self._file(spec.kubeconfig),
-            bucket=located(spec.bucket, self.directory),
-            namespace=spec.namespace,
-            velero_location=spec.location or "",
-            included_namespaces=spec.included_namespaces,
-            excluded_namespaces=spec.excluded_namespaces,
-            selector=spec.selector or "",
-            volumes=spec.volumes,
-            timeout=spec.timeout,
-        )
-
-    def _encryption(self, spec: EncryptionSpec) -> Encryption:
-        passphrase = self._optional_secret(spec.passphrase_file, spec.passphrase_env)
-        return Encryption(
-            recipients=spec.recipients,
-            recipients_file=self._file(spec.recipients_file),
-            passphrase=passphrase,
-            identity=self._optional_secret(spec.identity_file, spec.identity_env),
-        )
-
-    def _notification(self, spec: NotificationSpec) -> Notification:
-        return Notification(name=spec.name, url=self._secret(spec.url_file, spec.url_env), on=spec.on)
-
-    def _optional_secret(self, file: str | None, env: str | None) -> Secret | None:
-        return self._secret(file, env) if file or env else None
-
-    def _secret(self, file: str | None, env: str | None) -> Secret:
-        return Secret(file=self._file(file), env=env or "")
-
-    def _cluster(self, cluster_ref: str) -> str:
-        provider, _, rest = cluster_ref.partition(":")
-        return f"{provider}:{self._file(rest)}" if provider == "kubeconfig" else cluster_ref
-
-    def _file(self, name: str | None) -> str:
-        return str(self._path(name, self.directory)) if name else ""
-
-    @staticmethod
-    def _path(name: str, directory: Path) -> Path:
-        # Not resolved: a link that points elsewhere tomorrow is to be followed then.
-        return Path(os.path.normpath(directory / Path(name).expanduser()))
-
-
-def _schedule(spec: PolicySpec) -> Schedule | None:
-    given = spec.schedule
-    return Schedule(cron=given.cron, time_zone=given.time_zone, grace=given.grace) if given else None
+    def _check_apart(self, path: DataPath, extent: Extent, locations: Sequence[tuple[str, Extent]]) -> None:
+        for name, other in locations:
+            if relation := extent.relation(other):
+                self._report(path, f"this {relation} {name}; what one of them loses, both lose")
 
 
 def _discreet(path: DataPath, problem: Problem) -> Problem:
@@ -329,7 +182,7 @@ def _broken(spec: PolicySpec) -> Iterator[tuple[DataPath, str]]:
         if proof.source not in sources:
             near = did_you_mean(proof.source, sources) or f"; there are {', '.join(sources)}"
             yield ("spec", "proofs", index, "source"), f"there is no source `{proof.source}`{near}"
-    if spec.copies is not None and spec.copies > len(spec.locations):
+    if spec.copies > len(spec.locations):
         places = "one location" if len(spec.locations) == 1 else f"{len(spec.locations)} locations"
         yield ("spec", "copies"), f"{spec.copies} copies need as many locations, and there is only {places}"
 

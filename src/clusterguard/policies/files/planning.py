@@ -7,15 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.documents.values import duration_text
-from clusterguard.policies.policy import EtcdSource, VeleroSource
+from clusterguard.policies.policy import EtcdSource
 from clusterguard.policies.schedule import due_times, read_time_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from clusterguard.policies.policy import Encryption, Policy, Source
-    from clusterguard.policies.retention import RetentionPolicy
+    from clusterguard.policies.policy import Encryption, Policy, RetentionPolicy, Source
 
 __all__ = ["DueTime", "PlannedStep", "PolicyPlan", "plan_policy"]
 
@@ -131,13 +130,13 @@ def _steps(policy: Policy) -> Iterator[PlannedStep]:
 
 
 def _what(source: Source) -> str:
-    match source:
-        case EtcdSource():
-            return f"{source.name}: snapshot of the etcd of {source.cluster or ', '.join(source.endpoints)}"
-        case VeleroSource():
-            namespaces = ", ".join(source.included_namespaces) or "all namespaces"
-            left_out = f" but {', '.join(source.excluded_namespaces)}" if source.excluded_namespaces else ""
-            return f"{source.name}: Velero backup of {namespaces}{left_out} of {source.cluster}"
+    match source.engine:
+        case EtcdSource(cluster=cluster, endpoints=endpoints):
+            return f"{source.name}: snapshot of the etcd of {cluster or ', '.join(endpoints)}"
+        case velero:
+            namespaces = ", ".join(velero.included_namespaces) or "all namespaces"
+            left_out = f" but {', '.join(velero.excluded_namespaces)}" if velero.excluded_namespaces else ""
+            return f"{source.name}: Velero backup of {namespaces}{left_out} of {velero.cluster}"
 
 
 def _form(policy: Policy) -> str:

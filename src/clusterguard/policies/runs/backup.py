@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.naming import etcd_name, velero_name
 from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
-from clusterguard.policies.policy import EtcdSource, VeleroSource
+from clusterguard.policies.policy import EtcdSource
 from clusterguard.policies.runs.reach import etcd_of, velero_of
 from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted
+from clusterguard.stores import open_store
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.fan_out import FanOutStore
 from clusterguard.stores.transfer import copy_object
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.copies.places import Place
-    from clusterguard.policies.policy import Source
+    from clusterguard.policies.policy import Source, VeleroSource
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.encryption import StoredObject
@@ -36,21 +36,22 @@ if TYPE_CHECKING:
 __all__ = ["back_up"]
 
 
-@singledispatch
 def back_up(source: Source, session: Session) -> None:
     """Back a source up into every location that answers, and read every copy back.
 
     What goes wrong is reported as a step of the session. The backup counts once as many copies as the policy wants
     were read back and are whole; fewer are kept, and the step has failed.
     """
-    raise NotImplementedError(type(source).__name__)
+    if isinstance(source.engine, EtcdSource):
+        _back_up_etcd(source, source.engine, session)
+    else:
+        _back_up_velero(source, source.engine, session)
 
 
-@back_up.register(EtcdSource)
-def _(source: EtcdSource, session: Session) -> None:
+def _back_up_etcd(source: Source, etcd: EtcdSource, session: Session) -> None:
     name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
-        with etcd_of(source, environ=session.environ, progress=session.progress) as access:
+        with etcd_of(etcd, environ=session.environ, progress=session.progress) as access:
             with _locations(source.name, name, session) as fan:
                 store = EncryptedStore(fan, session.encryption)
                 snapshotter = EtcdSnapshotter(
@@ -66,23 +67,22 @@ def _(source: EtcdSource, session: Session) -> None:
         _tell_remarks(task, record)
 
 
-@back_up.register(VeleroSource)
-def _(source: VeleroSource, session: Session) -> None:
+def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> None:
     name = velero_name(source.name, now=session.now(), suffix=session.suffix)
     with session.step("backup", source=source.name, backup=name) as task:
-        with velero_of(source, progress=session.progress) as velero:
-            backup = velero.back_up(name, _options(source), timeout_seconds=source.timeout.total_seconds())
+        with velero_of(wanted, progress=session.progress) as velero:
+            backup = velero.back_up(name, _options(wanted), timeout_seconds=wanted.timeout.total_seconds())
             outcome = velero.outcome(backup)
             outcome.raise_for_findings()
-        bucket = _bucket(source)
+        bucket = open_store(wanted.bucket)
         _require_intact(bucket, name, session.now())
         with _locations(source.name, name, session) as fan:
-            record = _copy_velero(source, session, fan, bucket, name, backup.started or session.now())
+            record = _copy_velero(source.name, session, fan, bucket, name, backup.started or session.now())
         entry = velero_entry(record)
         task.size = entry.size
         _read_back(task, entry, session, None)
         task.detail = f"{len(record.objects)} files, {entry.size:,} bytes; {task.detail}"
-        if source.volumes != "none" and task.outcome == "ok":
+        if wanted.volumes != "none" and task.outcome == "ok":
             task.detail += "; the data of volumes stays where Velero put it, and has no further copy"
 
 
@@ -205,16 +205,10 @@ def _options(source: VeleroSource) -> BackupOptions:
         included_namespaces=source.included_namespaces,
         excluded_namespaces=source.excluded_namespaces,
         label_selector=LabelSelector.parse(source.selector) if source.selector else None,
-        storage_location=source.velero_location,
+        storage_location=source.location,
         snapshot_volumes=source.volumes == "snapshots",
         default_volumes_to_fs_backup=source.volumes == "fileSystem",
     )
-
-
-def _bucket(source: VeleroSource) -> ObjectStore:
-    from clusterguard.stores import open_store
-
-    return open_store(source.bucket)
 
 
 def _require_intact(bucket: ObjectStore, name: str, now: datetime) -> None:
@@ -224,7 +218,7 @@ def _require_intact(bucket: ObjectStore, name: str, now: datetime) -> None:
 
 
 def _copy_velero(
-    source: VeleroSource, session: Session, fan: FanOutStore, bucket: ObjectStore, name: str, created: datetime
+    source: str, session: Session, fan: FanOutStore, bucket: ObjectStore, name: str, created: datetime
 ) -> VeleroRecord:
     """Copy a backup's folder as it stands in the bucket, so that a copy, once opened, is a bucket to Velero."""
     from clusterguard.velero.layout import BackupLayout
@@ -243,7 +237,7 @@ def _copy_velero(
         )
     record = VeleroRecord(
         name=name,
-        source=source.name,
+        source=source,
         policy=session.policy.name,
         run=session.run,
         created=created,

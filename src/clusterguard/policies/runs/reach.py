@@ -36,9 +36,9 @@ def etcd_of(source: EtcdSource, *, environ: Mapping[str, str], progress: Progres
     if source.endpoints:
         yield EtcdAccess(
             endpoints=source.endpoints,
-            ca=_file(source.ca),
-            cert=_file(source.cert),
-            key=_file(source.key),
+            ca=_file(source.ca_file),
+            cert=_file(source.cert_file),
+            key=_file(source.key_file),
             username=user,
             password=password,
         )

@@ -20,7 +20,7 @@ from clusterguard.policies.watching.addresses import read_address, unlogged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from clusterguard.policies.policy import Notification, Occasion, Policy
+    from clusterguard.policies.policy import Notification, NotifyOn, Policy
     from clusterguard.policies.report import RunReport
 
 __all__ = ["Message", "message_of", "notify", "occasions_of"]
@@ -81,9 +81,9 @@ def notify(
     return tuple(each.report(max(0.0, until - time.monotonic()), limit=seconds, now=clock) for each in deliveries)
 
 
-def occasions_of(report: RunReport) -> tuple[Occasion, ...]:
+def occasions_of(report: RunReport) -> tuple[NotifyOn, ...]:
     """Return what a run is an occasion of; a run that succeeds again is two of them."""
-    by_outcome: Mapping[str, Occasion] = {"failed": "failure", "warning": "warning", "ok": "success"}
+    by_outcome: Mapping[str, NotifyOn] = {"failed": "failure", "warning": "warning", "ok": "success"}
     occasion = by_outcome[report.outcome]
     return (occasion, "recovery") if report.recovered else (occasion,)
 
