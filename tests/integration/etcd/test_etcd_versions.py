@@ -17,8 +17,8 @@ from clusterguard.model.support import SUPPORTED, parse_version
 from clusterguard.process import run
 from clusterguard.stores import LocalStore
 from etcd_member import Member
-from etcd_versions import etcd_programs, newest_etcd_programs
 from kubeadm_node import Api
+from other_versions import etcd_programs, newest_etcd_programs
 
 # The first builds compile for a minute or two each, all others for seconds.
 pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.timeout(1800)]
