@@ -15,7 +15,7 @@ from clusterguard.etcd.member import EtcdMember
 from clusterguard.process import run, spawn, tail
 from clusterguard.stores import LocalStore
 from etcd_member import free_port, member
-from etcd_versions import etcd_programs, kine_program
+from other_versions import etcd_programs, kine_program
 
 # The first builds compile for minutes, all others for seconds.
 pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.timeout(1800)]
