@@ -216,11 +216,13 @@ def never(world, before, command, plan):
 
 
 def failed_step(world, before, command, plan):
-    """A run's no is a step that failed: too few copies, or one that is damaged."""
+    """A run's no is about bytes: too few copies, a damaged one, an audit trail that was cut."""
     report = report_of(command)
     failed = [step for step in report["steps"] if step["outcome"] == "failed"]
     if report["outcome"] != "failed" or not failed:
         yield "exit code 1, and the report says no step failed"
+    if not {step["code"] for step in failed} & {"copy-damaged", "too-few-copies", "audit-trail-cut"}:
+        yield f"exit code 1, and no step says that anything is not intact: {failed}"
     for step in failed:
         if step["verb"] == "verify" and not _lied(plan, step["location"]):
             yield f"exit code 1: {step['location']} is said to have a damaged copy: {step['detail']}"
@@ -247,7 +249,7 @@ def recovered(world, before, plan=_CALM):
     report = report_of(command) if command.out.startswith("{") else {"outcome": command.printed(), "steps": []}
     failed = [step for step in report["steps"] if step["outcome"] == "failed"]
     unexpected = [step for step in failed if step["verb"] != tolerated]
-    if unexpected or command.code != (1 if failed else 0):
+    if unexpected or command.code != ((1 if tolerated == "audit" else 2) if failed else 0):
         yield f"the next run ended with {command.code}: {failed or report['outcome']}"
     yield from no_crash(world, command)
     yield from nothing_lost(world, before)

@@ -174,8 +174,12 @@ class World:
         return {copy.name: copy for copy in map(read_copy, records)}
 
     def catalog(self, where):
+        """Return what a catalog says; one that a lying location keeps says nothing, as to any run."""
         path = self.root(where) / "nightly" / ".clusterguard" / "catalog.json"
-        return json.loads(path.read_text()) if path.exists() else {"entries": []}
+        try:
+            return json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {"entries": []}
 
 
 def read_copy(path):

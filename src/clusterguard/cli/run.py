@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch", "retain", "rotate", "run"]
 
-_FAILED = 1
-_COULD_NOT_TELL = 2
-
 _File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
 _Wait = Annotated[
     str, typer.Option("--wait", help="Wait so long for another run of the policy, such as 1h.", metavar="DURATION")
@@ -50,7 +47,8 @@ def run(
 ) -> None:
     """Do what a policy says, once: back up, verify, remove, prove.
 
-    Exit code 1: it failed, too few copies hold, or a drill did not restore. 2: it could not be done, or not be told.
+    Exit code 1: a backup or a copy is not intact, too few copies are, or a drill did not restore. 2: something
+    could not be done, or a proof could not be tried to its end.
     """
     from clusterguard.policies.runs.run import PARTS, PolicyRunner
     from clusterguard.terminal import err, out
@@ -71,10 +69,7 @@ def run(
         typer.echo(json.dumps(_as_dict(report), indent=2))
     elif not quiet or report.outcome != "ok":
         view.finish(report)
-    if report.outcome == "failed":
-        raise typer.Exit(_FAILED)
-    if report.undecided:
-        raise typer.Exit(_COULD_NOT_TELL)
+    raise typer.Exit(report.exit_code)
 
 
 def retain(
@@ -97,8 +92,7 @@ def retain(
         return
     report = runner.run(["retain"])
     view.finish(report)
-    if report.outcome == "failed":
-        raise typer.Exit(_FAILED)
+    raise typer.Exit(report.exit_code)
 
 
 def fetch(
@@ -135,8 +129,7 @@ def rotate(
     runner = PolicyRunner(policy=_read(policy), environ=os.environ, tell=view, wait_seconds=_seconds(wait))
     report = runner.rotate(_read(old))
     view.finish(report)
-    if report.outcome == "failed":
-        raise typer.Exit(_FAILED)
+    raise typer.Exit(report.exit_code)
 
 
 def _shown(planned: PlannedRetention) -> RetentionView:

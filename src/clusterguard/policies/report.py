@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,22 @@ Verb: TypeAlias = Literal[
     "heartbeat",
 ]
 Outcome: TypeAlias = Literal["ok", "warning", "failed"]
+
+# Codes of failed steps that are an answer: what was backed up, stored or restored is not as it should be. Every other
+# failure kept the run from doing something, and says nothing about the backups.
+_NO: Final = frozenset(
+    {
+        "audit-trail-cut",
+        "backup-corrupt",
+        "backup-failed",
+        "copy-damaged",
+        "not-proven",
+        "object-corrupt",
+        "snapshot-corrupt",
+        "too-few-copies",
+        "wrong-key",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +111,12 @@ class RunReport:
         return "failed" if "failed" in seen else "warning" if "warning" in seen else "ok"
 
     @property
-    def undecided(self) -> bool:
-        """Whether a proof was due, and could not be tried to its end: that is neither a yes nor a no."""
-        return any(step.code == "proof-undecided" for step in self.steps)
+    def exit_code(self) -> int:
+        """1: the answer is no. 2: a step failed or a proof is undecided, and none says no. 0: otherwise."""
+        failed = [step.code for step in self.with_outcome("failed")]
+        if not _NO.isdisjoint(failed):
+            return 1
+        return 2 if failed or any(step.code == "proof-undecided" for step in self.steps) else 0
 
     def with_outcome(self, outcome: Outcome) -> Iterator[StepReport]:
         """Yield the steps that ended so."""

@@ -48,7 +48,7 @@ def test_etcds_user_and_password_are_used_and_an_alarm_is_a_warning(nightly, too
         source = {"endpoints": [etcd.endpoint], "userEnv": "ETCD_USER", "passwordEnv": "ETCD_PASSWORD"}
         nightly.write(sources=[{"name": "etcd", "etcd": source}])
         monkeypatch.setenv("ETCD_USER", "backup")
-        refused = nightly.report(code=1)
+        refused = nightly.report(code=2)
         monkeypatch.setenv("ETCD_PASSWORD", "hook-secret")
         report = nightly.report()
     assert [step["code"] for step in refused["steps"] if step["verb"] == "backup"] == ["config"]
@@ -221,7 +221,7 @@ def test_an_etcd_that_is_down_fails_and_the_night_after_recovers(nightly):
         nightly.write(
             sources=[{"name": "etcd", "etcd": {"endpoints": ["http://127.0.0.1:9"]}}], notifications=notifications
         )
-        assert nightly.report(code=1)["outcome"] == "failed"
+        assert nightly.report(code=2)["outcome"] == "failed"
         nightly.write(sources=good)
         report = nightly.report()
     assert report["recovered"] == ["etcd"]
@@ -266,7 +266,7 @@ def test_trouble_while_reading_back_leaves_a_backup_that_can_be_fetched(nightly,
     else:
         with monkeypatch.context() as broken:
             broken.setattr(LocalStore, "get", refusing(LocalStore.get, ".age"))
-            report = nightly.report(code=1)
+            report = nightly.report(code=2)
     unread = [step["code"] for step in report["steps"] if step["verb"] == "verify"]
     assert set(unread) == {"copy-unread"}
     now = nightly.status()["locations"][0]
@@ -326,7 +326,7 @@ def test_a_full_volume_is_told_and_leaves_what_was_there(nightly):
     before = nightly.files()
     process = nightly.start("run", str(nightly.file), preexec_fn=small_files_only)
     assert "File too large" in process.communicate(timeout=120)[0]
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert nightly.files() == before
 
 

@@ -69,14 +69,14 @@ def test_killed_at_any_moment_nothing_is_left_below_the_temporary_folder(nightly
 def test_a_folder_that_is_named_is_the_only_one_that_is_used(nightly, temporary):
     (nightly.folder / "large").mkdir()
     nightly.write(scratch="./nowhere")
-    report = nightly.report(code=1)
+    report = nightly.report(code=2)
     assert "nowhere" in next(step for step in report["steps"] if step["verb"] == "backup")["detail"]
     assert nightly.files() == []
     # The option comes before the policy, and the policy before the environment.
     assert nightly.report("--scratch", "large")["outcome"] == "ok"
     nightly.write(scratch="./large")
     assert nightly.report()["outcome"] == "ok"
-    nightly.report("--scratch", "nowhere", code=1)
+    nightly.report("--scratch", "nowhere", code=2)
 
 
 def test_no_room_is_no_damage(nightly, temporary, monkeypatch):
@@ -85,7 +85,7 @@ def test_no_room_is_no_damage(nightly, temporary, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10_000}))
     report = nightly.report("--step", "verify")
     assert {step["code"] for step in report["steps"] if step["verb"] == "verify"} == {"copy-unread"}
-    report = nightly.report("--step", "backup", code=1)
+    report = nightly.report("--step", "backup", code=2)
     assert {step["code"] for step in report["steps"] if step["verb"] == "backup"} == {"scratch-full"}
     assert nightly.files() == before
     monkeypatch.undo()  # of the current folder, too

@@ -36,9 +36,17 @@ def policy(tmp_path):
         ([step(), step("verify", "failed", "copy-damaged")], 1),
         ([step(), step("prove", "warning", "proof-undecided")], 2),
         ([step(), step("prove", "failed", "not-proven")], 1),
-        ([step(outcome="failed"), step("prove", "warning", "proof-undecided")], 1),
+        ([step(outcome="failed", code="too-few-copies")], 1),
+        ([step(outcome="failed", code="etcd-unavailable")], 2),
+        ([step(outcome="failed", code="copy-unread")], 2),
+        ([step("delete", "failed", "clock-untrusted")], 2),
+        ([step(outcome="failed", code="backup-failed"), step("prove", "warning", "proof-undecided")], 1),
+        ([step(outcome="failed", code="etcd-unavailable"), step("verify", "failed", "copy-damaged")], 1),
     ],
-    ids=["well", "not read", "damaged", "undecided", "not proven", "failed and undecided"],
+    ids=[
+        *("well", "not read", "damaged", "undecided", "not proven", "too few", "no etcd", "too few or unread", "clock"),
+        *("failed and undecided", "no etcd and damaged"),
+    ],
 )
 def test_the_exit_code_tells_a_no_from_nobody_could_tell(cli, policy, monkeypatch, steps, code):
     report = RunReport(policy="nightly", run="r", started=NOW, finished=NOW, steps=tuple(steps))

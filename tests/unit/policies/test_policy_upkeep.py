@@ -12,7 +12,7 @@ from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailable
 from clusterguard.policies.policy import RetentionPolicy, Verification
 from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.retain import clock_problem, plan_retention_of, retain
-from clusterguard.policies.runs.verify import check_stored, due_for_verification, verify_due
+from clusterguard.policies.runs.verify import check_stored, due_for_verification, stored_objects, verify_due
 from clusterguard.stores.memory import MemoryStore
 
 DAY = timedelta(days=1)
@@ -200,6 +200,22 @@ def test_whoever_is_overtaken_between_record_and_bytes_leaves_the_bytes(wanted, 
     with pytest.raises(RunInProgressError):
         retain(session)
     assert [info.key for info in places[0].root.list("etcd/etcd-004")] == ["etcd/etcd-004.db.zst.age"]
+
+
+def test_whoever_is_overtaken_while_it_reads_a_record_leaves_that(wanted, places, monkeypatch):
+    fill(places, 1, 2, 3, 4)
+    session = verified(session_of(wanted, places))
+    before = [info.key for info in places[0].root.list()]
+    session.lock = LostInTheMiddle(looks=1)
+
+    def overtaken(place, entry):
+        session.lock.looks = 0
+        return stored_objects(place, entry)
+
+    monkeypatch.setattr("clusterguard.policies.runs.retain.stored_objects", overtaken)
+    with pytest.raises(RunInProgressError):
+        retain(session)
+    assert [info.key for info in places[0].root.list()] == before
 
 
 def test_nothing_missing_is_nothing_done(wanted, places):

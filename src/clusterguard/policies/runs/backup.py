@@ -130,12 +130,12 @@ def _tell_remarks(task: Task, record: Snapshot) -> None:
             task.outcome, task.code = "warning", remark.code
 
 
-def _judge_copies(task: Task, session: Session, sound: int, *, made: int) -> None:
-    """Say whether there are enough copies that were read back."""
+def _judge_copies(task: Task, session: Session, sound: int, *, made: int, unread: int) -> None:
+    """Say whether enough copies are whole; that may hang on some that could not be read."""
     wanted = session.policy.copies
     task.detail = f"{sound} of {made} copies read back and whole"
     if sound < wanted:
-        task.outcome = "failed"
+        task.outcome, task.code = "failed", "too-few-copies" if sound + unread < wanted else "copy-unread"
         task.detail += f", and the policy wants {wanted}"
         task.hint = "what there is is kept; the next run makes the missing copies once their locations answer"
     elif sound < len(session.policy.locations):
@@ -170,8 +170,9 @@ def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAcc
         session.know(place, [noted(entry, looks[place.name], now=session.now())])
         if looks[place.name][0].state == "unknown":
             session.answers(place)
-    sound = sum(session.catalogs[place.name].entries[entry.key].sound for place in places)
-    _judge_copies(task, session, sound, made=len(places))
+    copies = [session.catalogs[place.name].entries[entry.key] for place in places]
+    unread = sum(not copy.sound and not copy.problem for copy in copies)
+    _judge_copies(task, session, sum(copy.sound for copy in copies), made=len(places), unread=unread)
 
 
 def _check(place: Place, entry: BackupEntry, session: Session) -> CopyCheck:
@@ -189,7 +190,7 @@ def _check_contents(place: Place, entry: BackupEntry, session: Session, access: 
         check = check_contents(place, entry, session, access)
         check.tell(task)
         if isinstance(check.error, WrongKeyError):
-            task.outcome = "failed"
+            task.outcome, task.code = "failed", check.error.code
             task.detail = f"the policy's own key does not decrypt what was just encrypted: {check.detail}"
             task.hint = (
                 "the identity must belong to one of the recipients; whoever has theirs can still read the backup"

@@ -127,7 +127,7 @@ def retain(session: Session) -> None:
     for place in session.places:
         if problem := clock_problem(session, place):
             with session.step("delete", location=place.name) as task:
-                task.outcome = "failed"
+                task.outcome, task.code = "failed", "clock-untrusted"
                 task.detail = f"nothing was removed: {problem}"
                 task.hint = "set the clock right; if it is right, `clusterguard retain POLICY --trust-clock`"
             session.drop_from_retention.add(place.name)
@@ -186,7 +186,6 @@ def _remove_one(
     with session.step("delete", source=planned.source, location=place.name, backup=backup) as task:
         task.digest, task.size, task.detail = said.digest, said.size, said.detail
         try:
-            session.require_lease(place)
             remove()
         except RunInProgressError:
             raise
@@ -203,6 +202,7 @@ def _delete(place: Place, entry: BackupEntry, session: Session) -> None:
         keys = list(stored_objects(place, entry))
     except (ObjectNotFoundError, SnapshotCorruptError):
         keys = [info.key for info in store.list(f"{entry.name}.")]
+    session.require_lease(place)  # after every look: this run may have stood still during one
     store.delete(f"{entry.name}{RECORD}")
     _require_gone(store, f"{entry.name}{RECORD}")
     session.forget(place, [entry.key])
@@ -226,7 +226,7 @@ def _require_gone(store: ObjectStore, record: str) -> None:
 
 def _delete_objects(place: Place, store: ObjectStore, keys: Iterable[str], session: Session) -> None:
     for key in keys:
-        session.require_lease(place)  # this run may have stood still since the last look
+        session.require_lease(place)
         store.delete(key)
 
 

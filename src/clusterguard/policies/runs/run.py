@@ -219,7 +219,7 @@ class PolicyRunner:
                 trail, known = AuditTrail(place.root), session.catalogs[place.name].audit_head
                 if known and not trail.has(known):
                     # Its head in the catalog is the evidence: it stays, and nothing is appended that would hide it.
-                    task.outcome, task.digest = "failed", known
+                    task.outcome, task.code, task.digest = "failed", "audit-trail-cut", known
                     task.detail = "the trail lacks its last known line: it was cut off, or another one was put there"
                     task.hint = "compare it with the other locations': clusterguard audit verify POLICY"
                     continue
