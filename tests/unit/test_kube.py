@@ -771,7 +771,7 @@ def test_what_ends_in_time_is_whole(fake, api):
 
 @pytest.mark.parametrize("code", [200, 500])
 def test_an_api_server_that_says_too_much_is_an_error(fake, api, monkeypatch, code):
-    monkeypatch.setattr("clusterguard.clusters.kube._MOST_BYTES", 100_000)
+    monkeypatch.setattr("clusterguard.clusters.kube_transport._MOST_BYTES", 100_000)
     fake.answers["GET", "/much"] = endless(b"x" * 65_536)
     with pytest.raises(ClusterError) as raised:
         api.request("GET", "/much")
@@ -804,7 +804,7 @@ def test_a_watch_that_nobody_ends_is_ended_here(fake, api):
 
 
 def test_an_event_that_does_not_end_is_an_error(fake, api, monkeypatch):
-    monkeypatch.setattr("clusterguard.clusters.kube._LONGEST_EVENT", 100_000)
+    monkeypatch.setattr("clusterguard.clusters.kube_transport._LONGEST_EVENT", 100_000)
     fake.answers["GET", PODS] = endless(b"x" * 65_536)
     with pytest.raises(ClusterError) as raised:
         list(api.watch(api.resource("Pod"), "shop"))

@@ -1,8 +1,7 @@
-"""The Kubernetes API, as JSON: the only user of the ``kubernetes`` package.
+"""The Kubernetes API, as plain JSON.
 
-The official client does what is hard to get right and differs between clusters: kubeconfig files, credential
-plugins (``exec``, as EKS needs), TLS, the connection pool. Its generated models are left aside: a restore is
-proven on whatever kinds a cluster has, custom resources included, so requests and answers are plain JSON.
+The official client's generated models are left aside: a restore is proven on whatever kinds a cluster has, custom
+resources included.
 
 Sources of facts: kubernetes.io/docs/reference/using-api/api-concepts (pagination, watches, server-side apply,
 aggregated discovery).
@@ -13,14 +12,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-import weakref
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
+from urllib.parse import quote
 
 import orjson
 
@@ -33,8 +29,9 @@ from clusterguard.clusters.kube_discovery import (
     did_you_mean,
     group_versions,
 )
-from clusterguard.clusters.kube_errors import is_status, not_kubernetes, status_error, transport_error
-from clusterguard.clusters.kubeconfig import TokenFile, read_kubeconfig
+from clusterguard.clusters.kube_errors import is_status, status_error
+from clusterguard.clusters.kube_transport import READ_SECONDS, ApiResponse, KubeTransport
+from clusterguard.clusters.kubeconfig import Connection
 from clusterguard.errors import (
     ClusterError,
     ClusterUnreachableError,
@@ -44,16 +41,12 @@ from clusterguard.errors import (
     ResourceNotFoundError,
     WaitTimeoutError,
 )
-from clusterguard.response_body import BodyBoundError, BodyUnfinishedError, BoundedBody
 from clusterguard.retrying import RetryPolicy
-from clusterguard.scratch import in_memory, private_folder
-from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
-
-    import urllib3
+    from typing import Unpack
 
 __all__ = [
     "ApiReadiness",
@@ -69,20 +62,10 @@ __all__ = [
 Patch: TypeAlias = Literal["merge", "json", "strategic"]
 
 FIELD_MANAGER = "clusterguard"
-# Discovery tells of a definition a little after it is established.
+# Discovery learns of a definition a little after it is established.
 _UNTIL_SERVED = RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 60.0
-_WHOLE_SECONDS = 600.0  # until an answer must have ended
-_MOST_BYTES = 1 << 30  # of an answer: a list in one page can be large, but no sane one is larger
 _MOST_OF_A_LOG = 1 << 20
 _MOST_OF_A_SERVICE = 1 << 20
-_LONGEST_EVENT = 1 << 26  # etcd takes objects of 1.5 MiB; JSON makes several times that of it
-_PIECE_BYTES = 1 << 16
-_THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is busy or starting
-_POOL_SIZE = 32
-# The official client remembers the files that it wrote, in whichever folder, for every thread.
-_LOADING = threading.Lock()
 _IN_A_PATH = "/?&=%:@!$'()*+,;~-._"  # what RFC 3986 lets stand in a path or a query; the rest is encoded
 _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
@@ -95,37 +78,6 @@ _PATCH_TYPES: Mapping[Patch, str] = {
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiResponse:
-    """An answer that is no error.
-
-    Attributes:
-        status: HTTP's.
-        headers: By their names in lower case.
-        body: Its bytes.
-        cut: Why there is less in the body than was sent; empty for all of it.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    cut: str = ""
-
-    def json(self) -> Json:
-        """Return the decoded body.
-
-        Raises:
-            ClusterError: It is not a JSON object; a proxy may have answered in place of the API server.
-        """
-        try:
-            decoded = orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
-            raise not_kubernetes(self.body) from error
-        if not isinstance(decoded, dict):
-            raise not_kubernetes(self.body)
-        return decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,29 +111,20 @@ class Page:
     last: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """What it takes to reach the API server by another protocol than plain requests, as the same user.
+class ListOptions(TypedDict, total=False):
+    """What to list, and how.
 
     Attributes:
-        server: Its URL.
-        headers: Those that say who we are; never shown.
-        ca: PEM file of the authority that we trust, or None for those that the system trusts.
-        cert: PEM file of our client certificate.
-        key: PEM file of its key.
-        verify: Whether the server must have a trusted certificate at all.
-        server_name: Name that its certificate must have, where that is not its host's.
-        proxy: URL of the proxy on the way.
+        label_selector: As kubectl's ``-l``.
+        field_selector: As kubectl's ``--field-selector``.
+        page_size: Objects per request, by default 500; 0 for all in one.
+        metadata_only: Fetch apiVersion, kind and metadata alone, a fraction of the bytes.
     """
 
-    server: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    verify: bool = True
-    server_name: str | None = None
-    proxy: str | None = None
+    label_selector: str
+    field_selector: str
+    page_size: int
+    metadata_only: bool
 
 
 class WatchEvent(NamedTuple):
@@ -191,90 +134,15 @@ class WatchEvent(NamedTuple):
     object: Json
 
 
-class KubeClient:
+class KubeClient(KubeTransport):
     """Talks to one API server; may be used from several threads. Close it, or use it as a context manager."""
 
-    def __init__(
-        self,
-        *,
-        server: str,
-        pool: urllib3.PoolManager,
-        auth_headers: Callable[[], Mapping[str, str]] = dict,
-        connection: Connection | None = None,
-        sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.server = server.rstrip("/")
-        self._connection = connection or Connection(server=self.server)
-        self._pool = pool
-        self._auth_headers = auth_headers
-        self._sleep = sleep
-        self._clock = clock
-        # Compression costs the server more time than a loopback connection saves.
-        self._encoding = "identity" if is_loopback(server) else "gzip"
-        self._auth_lock = threading.Lock()
+    def __init__(self, connection: Connection, **options: Any) -> None:  # noqa: ANN401 - as the transport types them
+        super().__init__(connection, **options)
         self._discovery_lock = threading.Lock()
         self._discovered: Discovery | None = None
 
-    @classmethod
-    def from_kubeconfig(cls, path: Path | str, *, context: str | None = None) -> Self:
-        """Connect as a kubeconfig file says; the first request is what reaches out.
-
-        The certificate authority of the kubeconfig decides whom we trust, whatever ``SSL_CERT_FILE`` or
-        ``REQUESTS_CA_BUNDLE`` say. ``HTTPS_PROXY`` holds as for kubectl, and never for loopback addresses.
-
-        Args:
-            path: The file, or several with colons between them, as ``KUBECONFIG`` has it.
-            context: One of its contexts, by default the current one.
-
-        Raises:
-            ConfigError: The file or the context is missing or malformed.
-            ClusterError: Its credential plugin gave no credentials.
-        """
-        with ExitStack() as stack:
-            configuration, token_file = _load_kubeconfig(str(path), context, stack)
-            from kubernetes import client
-
-            # Built by the official client, so that TLS and proxies are as it does them.
-            pool = client.ApiClient(configuration=configuration).rest_client.pool_manager
-            files = stack.pop_all()
-
-        def auth_headers() -> Mapping[str, str]:
-            if token_file is not None:
-                return {"Authorization": f"Bearer {token_file.token()}"}
-            # This refreshes tokens that credential plugins gave for a limited time.
-            settings = configuration.auth_settings().get("BearerToken")
-            return {"Authorization": settings["value"]} if settings and settings["value"] else {}
-
-        connection = Connection(
-            server=configuration.host.rstrip("/"),
-            ca=configuration.ssl_ca_cert,
-            cert=configuration.cert_file,
-            key=configuration.key_file,
-            verify=configuration.verify_ssl,
-            server_name=getattr(configuration, "tls_server_name", None),
-            proxy=configuration.proxy,
-        )
-        made = cls(server=configuration.host, pool=pool, auth_headers=auth_headers, connection=connection)
-        weakref.finalize(made, files.close)  # a closed client may be used again
-        return made
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the pooled connections; the client may be used again and opens new ones."""
-        self._pool.clear()
-
     # ---- the server --------------------------------------------------------------------------------------
-
-    def connection(self) -> Connection:
-        """Return how the API server is reached, with credentials that are good now."""
-        with self._auth_lock:
-            return replace(self._connection, headers=dict(self._auth_headers()))
 
     def server_version(self) -> str:
         """Return the version of the API server, such as ``v1.36.3``."""
@@ -361,7 +229,9 @@ class KubeClient:
             ResourceNotFoundError: The cluster still has no such kind.
         """
         patience = replace(_UNTIL_SERVED, sleep=self._sleep)
-        return patience.run(lambda: self.resource_of(manifest), retryable=_is_not_served_yet)
+        return patience.run(
+            lambda: self.resource_of(manifest), retryable=lambda error: isinstance(error, ResourceNotFoundError)
+        )
 
     def _discovery(self, *, refresh: bool = False) -> Discovery:
         with self._discovery_lock:
@@ -392,7 +262,7 @@ class KubeClient:
         name: str,
         namespace: str | None = None,
         *,
-        timeout_seconds: float = _READ_SECONDS,
+        timeout_seconds: float = READ_SECONDS,
     ) -> Json:
         """Return one object.
 
@@ -408,59 +278,30 @@ class KubeClient:
         return self.request("GET", resource.path(namespace, name), timeout_seconds=timeout_seconds).json()
 
     def list(
-        self,
-        resource: ApiResource,
-        namespace: str | None = None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        page_size: int = 500,
-        metadata_only: bool = False,
+        self, resource: ApiResource, namespace: str | None = None, **options: Unpack[ListOptions]
     ) -> Iterator[Json]:
-        """Yield the objects of a kind as they were at the moment of the first request.
-
-        Args:
-            resource: The kind.
-            namespace: One namespace, or None for all.
-            label_selector: As kubectl's ``-l``.
-            field_selector: As kubectl's ``--field-selector``.
-            page_size: Objects per request.
-            metadata_only: Fetch apiVersion, kind and metadata alone, a fraction of the bytes.
+        """Yield the objects of a kind, in one namespace or all, as they were at the moment of the first request.
 
         Raises:
             ConflictError: The list took so long that the server forgot the moment it shows (410 Gone); what
                 was yielded so far is not the whole.
         """
-        for page in self.list_pages(
-            resource,
-            namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            page_size=page_size,
-            metadata_only=metadata_only,
-        ):
+        for page in self.list_pages(resource, namespace, **options):
             yield from page.items
 
     def list_pages(
-        self,
-        resource: ApiResource,
-        namespace: str | None = None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        page_size: int = 500,
-        metadata_only: bool = False,
+        self, resource: ApiResource, namespace: str | None = None, **options: Unpack[ListOptions]
     ) -> Iterator[Page]:
-        """Yield what `list` yields, in pages; ``page_size=0`` asks for everything in one."""
-        query = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": page_size or ""}
-        token = ""
+        """Yield what `list` yields, in pages."""
+        query = {
+            "labelSelector": options.get("label_selector", ""),
+            "fieldSelector": options.get("field_selector", ""),
+            "limit": options.get("page_size", 500) or "",
+        }
+        accept = _METADATA_LIST if options.get("metadata_only") else "application/json"
+        path, token = resource.path(namespace), ""
         while True:
-            answer = self.request(
-                "GET",
-                resource.path(namespace),
-                query={**query, "continue": token},
-                accept=_METADATA_LIST if metadata_only else "application/json",
-            ).json()
+            answer = self.request("GET", path, query={**query, "continue": token}, accept=accept).json()
             items = answer.get("items") or []
             for item in items:
                 item["apiVersion"], item["kind"] = resource.api_version, resource.kind
@@ -509,7 +350,7 @@ class KubeClient:
         cut = timeout_seconds < 1
         silence = timeout_seconds if cut else seconds + 5
         # Where it does not end the watch either, it is ended here.
-        lines = self._stream_lines(path, query=query, silence_seconds=silence, whole_seconds=silence, silence_ends=cut)
+        lines = self.stream_lines(path, query=query, silence_seconds=silence, whole_seconds=silence, silence_ends=cut)
         with closing(lines):
             for line in lines:
                 event = orjson.loads(line)
@@ -613,14 +454,10 @@ class KubeClient:
         """
         service = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/http:{quote(name, safe='')}:{port}"
         proxied = f"{service}/proxy{quote(path, safe=_IN_A_PATH)}"
-        what = f"GET {self.server}{proxied}"
-        deadline = self._clock() + timeout_seconds
-        response = self._send("GET", proxied, query=None, accept="*/*", read_seconds=timeout_seconds)
-        body, cut = self._read(response, what, deadline=deadline, most_bytes=_MOST_OF_A_SERVICE)
-        if response.status >= HTTPStatus.BAD_REQUEST and is_status(body):
-            raise status_error(response.status, body, what)
-        headers = {key.lower(): value for key, value in response.headers.items()}
-        return ApiResponse(status=response.status, headers=headers, body=body, cut=cut)
+        answer = self.fetch(proxied, most_bytes=_MOST_OF_A_SERVICE, timeout_seconds=timeout_seconds)
+        if answer.status >= HTTPStatus.BAD_REQUEST and is_status(answer.body):
+            raise status_error(answer.status, answer.body, f"GET {self.server}{proxied}")
+        return answer
 
     # ---- writing -----------------------------------------------------------------------------------------
 
@@ -745,251 +582,6 @@ class KubeClient:
             raise ConfigError(f"{resource.kind} {name} is for namespace {own}, not {namespace}")
         return resource, name, own or namespace or "default"
 
-    # ---- requests ----------------------------------------------------------------------------------------
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, object] | None = None,
-        body: Json | Sequence[Json] | bytes | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-        timeout_seconds: float = _READ_SECONDS,
-        retry_throttled: bool = True,
-    ) -> ApiResponse:
-        """Send any request.
-
-        Args:
-            method: Such as ``GET``.
-            path: From the root, such as ``/version``.
-            query: Parameters; those with the empty string are left out.
-            body: JSON, or bytes to send as they are.
-            content_type: Of the body.
-            accept: What to ask for.
-            timeout_seconds: How long the server may stay silent; connecting has 5 seconds.
-            retry_throttled: Whether to come back when the server asks for that (429 with Retry-After).
-
-        Raises:
-            ClusterUnreachableError: No answer, or an answer of the kind "not now" (429, 5xx).
-            ClusterError: The answer is an error; its subclasses tell 404 and 409 apart. Or it is larger than 1 GiB or
-                has not ended after ten minutes (code ``answer-cut``).
-        """
-        what = f"{method} {self.server}{path}"
-        tries = _THROTTLED_TRIES if retry_throttled else 1
-        for left in reversed(range(tries)):
-            response = self._send(
-                method,
-                path,
-                query=query,
-                body=body,
-                content_type=content_type,
-                accept=accept,
-                read_seconds=timeout_seconds,
-            )
-            deadline = self._clock() + _WHOLE_SECONDS
-            data, cut = self._read(response, what, deadline=deadline, most_bytes=_MOST_BYTES)
-            if response.status == HTTPStatus.TOO_MANY_REQUESTS and left and "retry-after" in response.headers:
-                self._sleep(_seconds(response.headers["retry-after"]))
-                continue
-            break
-        headers = {key.lower(): value for key, value in response.headers.items()}
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise status_error(response.status, data, what)
-        if cut:
-            raise ClusterError(f"{what}: {cut}", code="answer-cut", hint="is that an API server that answers?")
-        return ApiResponse(status=response.status, headers=headers, body=data)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, object] | None,
-        body: Json | Sequence[Json] | bytes | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-        read_seconds: float,
-    ) -> urllib3.BaseHTTPResponse:
-        import urllib3
-
-        url = self.server + path
-        parameters = {key: value for key, value in (query or {}).items() if value != ""}
-        if parameters:
-            url += "?" + urlencode(parameters)
-        with self._auth_lock:
-            headers = {
-                "Accept": accept,
-                "Accept-Encoding": self._encoding,
-                "User-Agent": "clusterguard",
-                **self._auth_headers(),
-            }
-        data: bytes | None = None
-        if body is not None:
-            headers["Content-Type"] = content_type
-            data = body if isinstance(body, bytes) else orjson.dumps(body)
-        # A pooled connection may have died with the API server it led to (a restore restarts it). Reading
-        # again is harmless, and connecting anew tells whether the server is really gone.
-        tries = 2 if method == "GET" else 1
-        for left in reversed(range(tries)):
-            try:
-                return self._pool.request(
-                    method,
-                    url,
-                    headers=headers,
-                    body=data,
-                    timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds),
-                    preload_content=False,
-                    retries=False,
-                    redirect=False,
-                )
-            except urllib3.exceptions.HTTPError as error:
-                if left and isinstance(error, urllib3.exceptions.ProtocolError):
-                    continue
-                raise transport_error(error, f"{method} {self.server}{path}") from error
-        raise AssertionError  # pragma: no cover - the loop returns or raises
-
-    def _read(
-        self, response: urllib3.BaseHTTPResponse, what: str, *, deadline: float, most_bytes: int
-    ) -> tuple[bytes, str]:
-        """Return what came of a body, and why that is not all of it; the bounds are kept to within one piece."""
-        import urllib3
-
-        body, cut = bytearray(), ""
-        try:
-            for piece in self._pieces(response, deadline=deadline, most_bytes=most_bytes):
-                body += piece
-        except BodyBoundError as error:
-            cut = str(error)
-        except urllib3.exceptions.HTTPError as error:
-            response.close()
-            raise transport_error(error, what) from error
-        if cut:
-            response.close()  # what is still on its way would be taken for the next answer
-        else:
-            response.release_conn()
-        return bytes(body), cut
-
-    def _pieces(
-        self, response: urllib3.BaseHTTPResponse, *, deadline: float, most_bytes: int | None = None
-    ) -> Iterator[bytes]:
-        body = BoundedBody(response, deadline=deadline, most_bytes=most_bytes, clock=self._clock)
-        return iter(partial(body.read, _PIECE_BYTES), b"")
-
-    def _stream_lines(
-        self,
-        path: str,
-        *,
-        query: Mapping[str, object],
-        silence_seconds: float,
-        whole_seconds: float,
-        silence_ends: bool,
-    ) -> Generator[bytes]:
-        import urllib3
-
-        what = f"watch {self.server}{path}"
-        deadline = self._clock() + whole_seconds
-        try:
-            response = self._send("GET", path, query=query, read_seconds=silence_seconds)
-        except ClusterUnreachableError as error:
-            if silence_ends and isinstance(error.__cause__, urllib3.exceptions.ReadTimeoutError):
-                return
-            raise
-        try:
-            if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                body, _ = self._read(response, what, deadline=deadline, most_bytes=_MOST_BYTES)
-                raise status_error(response.status, body, what)
-            yield from _lines(self._pieces(response, deadline=deadline), what)
-        except BodyUnfinishedError:
-            return
-        except urllib3.exceptions.ReadTimeoutError as error:
-            if not silence_ends:
-                raise transport_error(error, what) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise transport_error(error, what) from error
-        finally:
-            response.close()  # an abandoned watch leaves a connection that nobody else can use
-
-
-def _lines(pieces: Iterable[bytes], what: str) -> Iterator[bytes]:
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (line for line in lines if line.strip())
-        if len(rest) > _LONGEST_EVENT:
-            raise ClusterError(f"{what}: an event is larger than {_LONGEST_EVENT:,} bytes", code="answer-cut")
-    if rest.strip():
-        raise ClusterUnreachableError(f"{what}: the stream ended in the middle of an event")
-
-
-def _is_not_served_yet(error: BaseException) -> bool:
-    return isinstance(error, ResourceNotFoundError)
-
-
-# ---- kubeconfig ------------------------------------------------------------------------------------------
-
-
-def _load_kubeconfig(
-    path: str, context: str | None, files: ExitStack
-) -> tuple[Any, TokenFile | None]:  # the package ships no types
-    from kubernetes import client
-    from kubernetes.config import ConfigException, kube_config
-
-    merged = read_kubeconfig(path)
-    kubernetes_config: Any = kube_config  # it has no annotations
-    configuration = type.__call__(client.Configuration)  # not a copy of a default that others may have set
-    try:
-        context = context or merged["current-context"] or None
-        user, cluster = _user_and_cluster(merged, context)
-        token_file = TokenFile(Path(user.pop("tokenFile"))) if user.get("tokenFile") else None
-        if token_file is not None:
-            user["token"] = token_file.token()
-        _load_into_memory(kubernetes_config, configuration, files, config_dict=merged, context=context)
-    except (ConfigException, OSError, TypeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"kubeconfig {path}: {reason}", hint=f"KUBECONFIG={path} kubectl config get-contexts"
-        ) from error
-    has_credentials = bool(configuration.api_key) or bool(configuration.cert_file)
-    if "exec" in user and not has_credentials:
-        # The official client logs this and goes on without any identity.
-        command = user["exec"].get("command", "its credential plugin")
-        raise ClusterError(
-            f"kubeconfig {path}: {command} gave no credentials", hint=f"run {command} by hand to see why"
-        )
-    if is_loopback(configuration.host) and not cluster.get("proxy-url"):
-        configuration.proxy = None
-    configuration.connection_pool_maxsize = _POOL_SIZE
-    configuration.retries = False
-    return configuration, token_file
-
-
-def _load_into_memory(
-    kubernetes_config: Any,  # noqa: ANN401 - the package ships no types
-    configuration: Any,  # noqa: ANN401 - likewise
-    files: ExitStack,
-    **which: object,
-) -> None:
-    """Load a kubeconfig; what the official client writes to files of it, keys among them, is moved into memory."""
-    with _LOADING, private_folder() as folder:
-        kubernetes_config.load_kube_config_from_dict(
-            client_configuration=configuration, persist_config=False, temp_file_path=str(folder), **which
-        )
-        for name in ("ssl_ca_cert", "cert_file", "key_file"):
-            file = getattr(configuration, name)
-            if file and Path(file).is_relative_to(folder):
-                setattr(configuration, name, str(files.enter_context(in_memory(Path(file).read_bytes())).path))
-
-
-def _user_and_cluster(merged: Mapping[str, Any], context: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the chosen context's user and cluster are; the official client tells what is missing."""
-    contexts, users, clusters = (
-        {each["name"]: each[kind] for each in merged[f"{kind}s"]} for kind in ("context", "user", "cluster")
-    )
-    chosen = contexts.get(context, {})
-    return users.get(chosen.get("user"), {}), clusters.get(chosen.get("cluster"), {})
-
 
 def _brief(manifest: Json | None) -> str:
     if manifest is None:
@@ -1010,7 +602,3 @@ def _event_time(event: Json) -> str:
         (event.get("metadata") or {}).get("creationTimestamp"),
     )
     return next((str(time_) for time_ in times if time_), "")
-
-
-def _seconds(retry_after: str) -> float:
-    return min(float(retry_after), 10.0) if retry_after.isdigit() else 1.0

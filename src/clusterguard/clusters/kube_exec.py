@@ -4,6 +4,9 @@ Each message begins with a byte that names its channel: standard input, output a
 API server says how the command ended. Version 5 of the protocol can also tell that standard input is over;
 with version 4 a command has to know by itself how much it reads.
 
+Not by ``kubernetes.stream`` (37.0): it connects without a time-out, ``update()`` returns only once no frame is waiting,
+so a command that prints without end fills the memory, and a message that trickles in is read for as long as it takes.
+
 Sources of facts: kubernetes.io/docs/reference/using-api/api-concepts, KEP-4006 (v5.channel.k8s.io).
 """
 
