@@ -202,6 +202,15 @@ def test_whoever_is_overtaken_between_record_and_bytes_leaves_the_bytes(wanted, 
     assert [info.key for info in places[0].root.list("etcd/etcd-004")] == ["etcd/etcd-004.db.zst.age"]
 
 
+def test_whoever_is_overtaken_while_it_copies_lists_no_copy(wanted, places):
+    add_backup(places[0], "etcd-001")
+    session = session_of(wanted, places)
+    session.lock = LostInTheMiddle(looks=1)
+    with pytest.raises(RunInProgressError):
+        catch_up(session)
+    assert [info.key for info in places[1].root.list("etcd/")] == ["etcd/etcd-001.db.zst.age"]
+
+
 def test_whoever_is_overtaken_while_it_reads_a_record_leaves_that(wanted, places, monkeypatch):
     fill(places, 1, 2, 3, 4)
     session = verified(session_of(wanted, places))

@@ -82,9 +82,9 @@ def reencrypt_copy(
             after.delete(key)
         raise
     _write(folder, _renamed(record, key, made, new))
-    confirm()
     for leftover in _objects_of(folder, name):
         if leftover != made.key:
+            confirm()
             folder.delete(leftover)
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, RunInProgressError, SnapshotCorruptError
@@ -13,7 +14,7 @@ from clusterguard.policies.runs.verify import check_stored, stored_objects
 from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.copies.places import Place
@@ -63,8 +64,7 @@ def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
             return
         for donor in donors:
             try:
-                session.require_lease(place)
-                _copy_objects(donor, place, entry)
+                _copy_objects(donor, place, entry, confirm=partial(session.require_lease, place))
             except RunInProgressError:
                 raise
             except ClusterGuardError as error:
@@ -96,15 +96,21 @@ def _donors(place: Place, entry: BackupEntry, session: Session) -> Iterator[Plac
             yield other
 
 
-def _copy_objects(donor: Place, place: Place, entry: BackupEntry) -> None:
-    """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup."""
+def _copy_objects(donor: Place, place: Place, entry: BackupEntry, *, confirm: Callable[[], None]) -> None:
+    """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup.
+
+    ``confirm`` raises where this run no longer holds the lease: asked before each change, since a copy takes long.
+    """
     with suppress(ObjectNotFoundError, SnapshotCorruptError):
         read_record(place.root, f"{entry.key}{RECORD}")  # one that a later release wrote is not written over
     source, target = donor.of_source(entry.source), place.of_source(entry.source)
     for key, (sha256, _) in stored_objects(donor, entry).items():
+        confirm()
         # Overwriting: what is there already without a record, or damaged, is no backup.
         found = copy_object(source, key, target, overwrite=True)
         if found != sha256:
+            confirm()
             target.delete(key)
             raise SnapshotCorruptError(f"{key} of {donor.name} has sha256 {found[:16]}…, written was {sha256[:16]}…")
+    confirm()
     copy_object(source, f"{entry.name}{RECORD}", target, overwrite=True)
