@@ -31,7 +31,7 @@ import psutil
 from clusterguard.errors import ProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "Attached",
@@ -42,6 +42,7 @@ __all__ = [
     "elapsed",
     "run",
     "spawn",
+    "stop_together",
     "stream_lines",
     "tail",
 ]
@@ -310,6 +311,16 @@ class ProcessRecord:
             if _started(self.pid) == self.started and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
+
+
+def stop_together(processes: Iterable[ProcessRecord], *, grace_seconds: float) -> None:
+    """Ask processes to end, then kill those left after the grace, which all of them share; return once all are gone."""
+    stopping = list(processes)
+    for process in stopping:
+        process.terminate()
+    deadline = time.monotonic() + grace_seconds
+    for process in stopping:
+        process.stop(grace_seconds=max(0.0, deadline - time.monotonic()))
 
 
 # Our own children: whoever forked a process must also collect its end.

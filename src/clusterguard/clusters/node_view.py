@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from clusterguard.errors import ClusterGuardError, ClusterUnreachableError
+from clusterguard.errors import ClusterGuardError, ClusterUnreachableError, WaitTimeoutError
+from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from clusterguard.clusters.kube import KubeClient
 
@@ -25,7 +26,8 @@ _Object: TypeAlias = "Mapping[str, Any]"
 _MIRROR = "kubernetes.io/config.mirror"
 _ASK_SECONDS = 10.0
 _SETTLE_SECONDS = 10.0
-_POLL_SECONDS = 0.2
+_UNKNOWN = "the restored state does not know it: crictl stopp it there"
+_NOT_LOOKED_FOR = "containers that the restored state does not know were not looked for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,23 +129,22 @@ def settled_orphaned_pods(
 
     Where there are none this takes no time. What could not be looked at is told as such.
     """
-    until = clock() + settle_seconds
-    while True:
+    warnings: list[str] = []
+
+    def look() -> str:
         try:
-            found: Collection[str] = _orphaned_pods_now(api)
-            unseen = ""
-        except ClusterGuardError as error:  # the restore is done; this must not make it look undone
-            if not isinstance(error, ClusterUnreachableError):
-                return [f"containers that the restored state does not know were not looked for: {error.message}"]
-            found, unseen = (), error.message
-        if not found and not unseen:
-            return []
-        if clock() >= until:
-            break
-        sleep(_POLL_SECONDS)
-    if unseen:
-        return [f"containers that the restored state does not know were not looked for: {unseen}"]
-    return [f"{each} runs, but the restored state does not know it: crictl stopp it there" for each in found]
+            warnings[:] = [f"{each} runs, but {_UNKNOWN}" for each in _orphaned_pods_now(api)]
+        except ClusterUnreachableError as error:
+            warnings[:] = [f"{_NOT_LOOKED_FOR}: {error.message}"]
+        return "; ".join(warnings)
+
+    try:
+        poll_until(look, what="no pod is orphaned", seconds=settle_seconds, sleep=sleep, clock=clock)
+    except WaitTimeoutError:
+        return warnings
+    except ClusterGuardError as error:  # the restore is done; this must not make it look undone
+        return [f"{_NOT_LOOKED_FOR}: {error.message}"]
+    return []
 
 
 def _orphaned_pods_now(api: KubeClient) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from clusterguard.clusters.embedded.commands import Layout, argv_of
 from clusterguard.clusters.embedded.records import ClusterRecord
 from clusterguard.clusters.records import read_record, write_record
-from clusterguard.errors import ClusterError, ProvisioningError, WaitTimeoutError
-from clusterguard.process import spawn, tail
+from clusterguard.errors import ClusterError, ProvisioningError
+from clusterguard.process import spawn, stop_together, tail
+from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,11 +61,7 @@ class Programs:
     def stop(self, *names: str, grace_seconds: float) -> None:
         """Ask all of them to end, then kill those left after the grace; returns once all are gone."""
         processes = [self.record.processes[name] for name in names if name in self.record.processes]
-        for process in processes:
-            process.terminate()
-        deadline = time.monotonic() + grace_seconds
-        for process in processes:
-            process.stop(grace_seconds=max(0.0, deadline - time.monotonic()))
+        stop_together(processes, grace_seconds=grace_seconds)
 
     def running(self, name: str) -> bool:
         """Return whether a program runs."""
@@ -112,19 +109,19 @@ class Programs:
             ProvisioningError: One of the programs ended.
             WaitTimeoutError: It is still not ready.
         """
-        deadline = time.monotonic() + seconds
-        while (reason := ready()) is not None:
-            for each in (*needs, name):
-                if not self.running(each):
-                    raise self._died(each)
-            if time.monotonic() > deadline:
-                raise WaitTimeoutError(
-                    what,
-                    seconds=seconds,
-                    last_seen=reason,
-                    hint=f"the end of its log:\n{self.last_words(name)}",
-                )
-            self.sleep(_POLL_SECONDS)
+
+        def missing() -> str | None:
+            reason = ready()
+            if reason is not None:
+                for each in (*needs, name):
+                    if not self.running(each):
+                        raise self._died(each)
+            return reason
+
+        def hint() -> str:
+            return f"the end of its log:\n{self.last_words(name)}"
+
+        poll_until(missing, what=what, seconds=seconds, hint=hint, every=_POLL_SECONDS, sleep=self.sleep)
 
     def port_was_taken(self, name: str) -> bool:
         """Return whether a program ended because somebody else has its port."""

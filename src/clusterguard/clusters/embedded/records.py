@@ -6,12 +6,11 @@ Its record names every process that runs in it, too, each with its start time.
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from clusterguard.clusters.records import Record, left_behind
-from clusterguard.process import ProcessRecord
+from clusterguard.process import ProcessRecord, stop_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,10 +76,5 @@ def sweep(home: Path, *, now: float | None = None) -> list[str]:
 
 def discard(folder: Path, record: ClusterRecord | None) -> None:
     """End every process of a cluster and remove its folder: the state goes too, so nobody needs a graceful end."""
-    processes = list((record.processes if record else {}).values())
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + _KILL_GRACE_SECONDS
-    for process in processes:
-        process.stop(grace_seconds=max(0.0, deadline - time.monotonic()))
+    stop_together((record.processes if record else {}).values(), grace_seconds=_KILL_GRACE_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)

@@ -30,10 +30,10 @@ from clusterguard.errors import (
     ProgramError,
     ProvisioningError,
     ResourceNotFoundError,
-    WaitTimeoutError,
 )
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord, run
+from clusterguard.retrying import poll_until
 from clusterguard.scratch import private_folder
 from clusterguard.sockets import free_ports
 
@@ -55,7 +55,6 @@ ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change t
 _LONGEST_NAME = 49  # kind adds "-control-plane", and a host's name has 63 characters at most
 _PORT_ATTEMPTS = 3
 _READY_SECONDS = 180.0
-_POLL_SECONDS = 0.2
 _KUBECONFIG_SECONDS = 30
 
 
@@ -431,23 +430,14 @@ class KindCluster:
 
     def _wait_until_ready(self) -> None:
         self._tell(note="waiting for its nodes")
-        deadline = time.monotonic() + _READY_SECONDS
-        while (reason := self._why_not_ready()) is not None:
-            self._require_wanted()
-            if time.monotonic() >= deadline:
-                log = telling((self._folder / "kind.log").read_text(errors="replace"))
-                raise WaitTimeoutError(
-                    f"the nodes of cluster {self.name} are ready",
-                    seconds=_READY_SECONDS,
-                    last_seen=f"{reason}; kind's log ends:\n{log}",
-                    hint=kind_hint(log),
-                )
-            self._sleep(_POLL_SECONDS)
+        what = f"the nodes of cluster {self.name} are ready"
+        poll_until(self._why_not_ready, what=what, seconds=_READY_SECONDS, hint=self._log_hint, sleep=self._sleep)
         self._nodes = self.nodes
         self._tell(finished=True)
 
     def _why_not_ready(self) -> str | None:
         """Pods need ready nodes without taints of their beginning, and the service account that is put into them."""
+        self._require_wanted()
         try:
             nodes = list(self.api.list(self.api.resource("Node")))
             self.api.get(self.api.resource("ServiceAccount"), "default", "default")
@@ -455,6 +445,10 @@ class KindCluster:
             return str(error)
         waiting = [node["metadata"]["name"] for node in nodes if not _is_ready(node)]
         return f"not ready: {', '.join(waiting)}" if waiting else None
+
+    def _log_hint(self) -> str:
+        log = telling((self._folder / "kind.log").read_text(errors="replace"))
+        return f"{kind_hint(log)}; kind's log ends:\n{log}"
 
     def _check_version(self) -> None:
         if self._version is None:
