@@ -8,7 +8,7 @@ turn, each time as new processes:
 
 - `etcdctl snapshot save FILE`, and `zstd < FILE | age -r RECIPIENT > FILE.zst.age` after it: one encrypted copy, and
   a plain one beside it;
-- `EtcdSnapshotter.save` into `EncryptedStore(FanOutStore(…))` of two directories: two encrypted copies and
+- `EtcdSnapshotter.save` into `EncryptedStore(ReplicatedStore(…))` of two directories: two encrypted copies and
   their records;
 - the same into two buckets of a versitygw on this machine, which takes its share of the same processors.
 
@@ -43,11 +43,11 @@ import json, os, sys, time
 from pathlib import Path
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.stores import FanOutStore, open_store
+from clusterguard.stores import ReplicatedStore, open_store
 from clusterguard.stores.encryption import Encryption, EncryptedStore
 endpoint, ca, cert, key, scratch, recipient, *places = sys.argv[1:]
 access = EtcdAccess(endpoints=(endpoint,), ca=Path(ca), cert=Path(cert), key=Path(key))
-copies = FanOutStore({place: open_store(place) for place in places}, minimum=len(places))
+copies = ReplicatedStore({place: open_store(place) for place in places}, minimum=len(places))
 store = EncryptedStore(copies, Encryption(recipients=(recipient,)))
 began = time.perf_counter()
 EtcdSnapshotter(store=store, access=access, scratch=Path(scratch)).save("snapshot")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.watching.audit import TrailOfLocation
 
 __all__ = ["app"]
@@ -40,8 +40,8 @@ def verify(
     from clusterguard.policies.watching.audit import compare_trails
     from clusterguard.terminal import out
 
-    places = _places(policy, location)
-    trails = compare_trails(places, expected_head=head)
+    locations = _locations(policy, location)
+    trails = compare_trails(locations, expected_head=head)
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in trails], indent=2))
     else:
@@ -67,7 +67,7 @@ def show(
     from clusterguard.terminal import out
 
     first = _moment(since)
-    for event in read_events(_places(policy, location)):
+    for event in read_events(_locations(policy, location)):
         if first is not None and event.time < first:
             continue
         if as_json:
@@ -78,17 +78,17 @@ def show(
             out.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def _places(file: Path, location: str) -> tuple[Place, ...]:
+def _locations(file: Path, location: str) -> tuple[StorageLocation, ...]:
     from clusterguard.errors import ConfigError
-    from clusterguard.policies.copies.places import open_places
+    from clusterguard.policies.copies.locations import open_locations
     from clusterguard.policies.files.load import load_policy
 
     policy = load_policy(file, environ=dict(os.environ))
-    places = open_places(policy)
-    chosen = tuple(each for each in places if location in {"", each.name})
+    locations = open_locations(policy)
+    chosen = tuple(each for each in locations if location in {"", each.name})
     if not chosen:
         raise ConfigError(
-            f"the policy has no location {location!r}", hint=f"it has {', '.join(each.name for each in places)}"
+            f"the policy has no location {location!r}", hint=f"it has {', '.join(each.name for each in locations)}"
         )
     return chosen
 

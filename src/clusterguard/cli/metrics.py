@@ -23,7 +23,7 @@ def metrics(
     cache: Annotated[float, typer.Option(help="Seconds for which an answer is given again.", min=0)] = 5,
 ) -> None:
     """Serve Prometheus metrics at /metrics until it is told to end. Each scrape looks at the locations."""
-    from clusterguard.policies.copies.places import open_places
+    from clusterguard.policies.copies.locations import open_locations
     from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.watching.metrics import serve
     from clusterguard.policies.watching.watch import PolicyWatch
@@ -31,7 +31,7 @@ def metrics(
 
     policies = [load_policy(file, environ=dict(os.environ)) for file in policy]
     # One for each policy, for as long as we serve: it remembers which locations still owe an answer.
-    watches = [PolicyWatch(each, open_places(each), within_seconds=within) for each in policies]
+    watches = [PolicyWatch(each, open_locations(each), within_seconds=within) for each in policies]
     ended = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:

@@ -137,7 +137,7 @@ def _shown(planned: PlannedRetention) -> RetentionView:
 
     return RetentionView(
         source=planned.source,
-        location=planned.place.name,
+        location=planned.location.name,
         plan=planned.plan,
         leftovers=tuple((each.leftover, each.removed, each.reason) for each in planned.leftovers),
     )

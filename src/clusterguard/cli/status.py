@@ -54,12 +54,12 @@ def looked_at(files: list[Path], *, within_seconds: float) -> list[PolicyStatus]
     Raises:
         ConfigError: A policy cannot be read.
     """
-    from clusterguard.policies.copies.places import open_places
+    from clusterguard.policies.copies.locations import open_locations
     from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.watching.watch import PolicyWatch
 
     policies = [load_policy(file, environ=dict(os.environ)) for file in files]
-    return [PolicyWatch(each, open_places(each), within_seconds=within_seconds).status() for each in policies]
+    return [PolicyWatch(each, open_locations(each), within_seconds=within_seconds).status() for each in policies]
 
 
 def _show(found: list[PolicyStatus]) -> None:

@@ -1,6 +1,6 @@
-from clusterguard.policies.copies.places import Place as Place
-from clusterguard.policies.copies.places import open_places as open_places
-from clusterguard.policies.copies.places import read_catalogs as read_catalogs
+from clusterguard.policies.copies.locations import StorageLocation as StorageLocation
+from clusterguard.policies.copies.locations import open_locations as open_locations
+from clusterguard.policies.copies.locations import read_catalogs as read_catalogs
 from clusterguard.policies.files.load import load_policy as load_policy
 from clusterguard.policies.runs.run import PolicyRunner as PolicyRunner
 from clusterguard.policies.watching.audit import AuditTrail as AuditTrail

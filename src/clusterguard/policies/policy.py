@@ -32,7 +32,7 @@ from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Labe
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.documents.values import did_you_mean
 from clusterguard.errors import ClusterGuardError
-from clusterguard.policies.files.extents import extent_of, located
+from clusterguard.policies.files.overlaps import resolve_url, storage_root
 from clusterguard.policies.files.redaction import PRIVATE_KEY
 from clusterguard.policies.schedule import check_cron, read_time_zone
 
@@ -163,9 +163,9 @@ def _store(url: str, info: ValidationInfo) -> str:
     directory = _directory(info)
     if directory is None:
         return url
-    absolute = located(url, directory)
+    absolute = resolve_url(url, directory)
     try:
-        extent_of(absolute)
+        storage_root(absolute)
     except ClusterGuardError as error:
         raise ValueError(f"{error.message}{f'; {error.hint}' if error.hint else ''}") from error
     return absolute

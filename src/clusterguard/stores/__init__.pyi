@@ -4,11 +4,11 @@ from clusterguard.stores.base import ObjectStore as ObjectStore
 from clusterguard.stores.base import ObjectWriter as ObjectWriter
 from clusterguard.stores.dry_run import DryRunStore as DryRunStore
 from clusterguard.stores.dry_run import PlannedChange as PlannedChange
-from clusterguard.stores.fan_out import FanOutStore as FanOutStore
 from clusterguard.stores.local import LocalStore as LocalStore
 from clusterguard.stores.location import open_store as open_store
 from clusterguard.stores.memory import MemoryStore as MemoryStore
 from clusterguard.stores.prefixed import PrefixedStore as PrefixedStore
+from clusterguard.stores.replicated import ReplicatedStore as ReplicatedStore
 from clusterguard.stores.s3 import S3Credentials as S3Credentials
 from clusterguard.stores.s3 import S3Store as S3Store
 from clusterguard.stores.transfer import copy_object as copy_object

@@ -23,7 +23,7 @@ from clusterguard.clusters.kind import KindCluster
 from clusterguard.drills.servers.container_s3 import ContainerS3Server
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.encryption import encryption_of
-from clusterguard.policies.copies.places import open_places
+from clusterguard.policies.copies.locations import open_locations
 from clusterguard.policies.files.load import load_policy
 from clusterguard.policies.fleet.files import load_fleet
 from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
@@ -171,9 +171,9 @@ def test_what_lies_in_the_bucket_is_encrypted(ground):
 
 def test_it_opens_with_the_private_key_and_is_a_whole_snapshot(ground):
     policy = ground.policy()
-    (place,) = open_places(policy)
-    store = EncryptedStore(place.of_source("etcd"), encryption_of(policy, os.environ))
-    newest = max(place.catalog().of_source("etcd"), key=lambda entry: entry.created)
+    (location,) = open_locations(policy)
+    store = EncryptedStore(location.of_source("etcd"), encryption_of(policy, os.environ))
+    newest = max(location.catalog().of_source("etcd"), key=lambda entry: entry.created)
 
     report = EtcdSnapshotter(store=store).verify(newest.name)
 
@@ -306,8 +306,8 @@ def test_one_job_drills_a_fleet_and_leaves_the_results_in_the_bucket(ground, ima
         (tmp_path / name).write_text(text)
     fleet = load_fleet(tmp_path / "fleet.yaml")
     ground.s3.create_bucket("results")
-    place = "s3://results?endpoint={}&region=us-east-1&pathStyle=true"
-    options = FleetJobOptions(results=place.format(ground.s3.endpoint_for_pods), image=image_with_programs)
+    location = "s3://results?endpoint={}&region=us-east-1&pathStyle=true"
+    options = FleetJobOptions(results=location.format(ground.s3.endpoint_for_pods), image=image_with_programs)
     config, job = fleet_manifests(fleet, options=options)
     ground.cluster.load_image(image_with_programs)
     api = ground.cluster.api

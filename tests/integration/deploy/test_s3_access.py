@@ -14,7 +14,7 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.policies.copies.places import Place
+from clusterguard.policies.copies.locations import StorageLocation
 from clusterguard.policies.policy import Location
 from clusterguard.policies.runs.lease import LOCK_KEY, Lease, LeaseTiming
 from clusterguard.policies.runs.lock import RunLock, locked
@@ -105,7 +105,7 @@ def test_writer_and_keeper_take_the_lock_in_turn_and_the_reader_never(stores):
 
 
 def place_of(store):
-    return Place(policy="production", location=Location(name="bucket", url=store.url), root=store)
+    return StorageLocation(policy="production", location=Location(name="bucket", url=store.url), root=store)
 
 
 def test_the_reader_reads_and_does_nothing_else(stores, gateway):

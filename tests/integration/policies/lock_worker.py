@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from clusterguard.errors import ClusterGuardError
-from clusterguard.policies.copies.places import Place
+from clusterguard.policies.copies.locations import StorageLocation
 from clusterguard.policies.policy import Location
 from clusterguard.policies.runs.lease import LeaseTiming
 from clusterguard.policies.runs.lock import RunLock
@@ -40,7 +40,7 @@ class Clock(threading.local):
 def main(url, log, host):
     socket.gethostname = lambda: host  # one machine cannot tell whether another one's processes are dead
     store, clock = open_store(url), Clock()
-    place = Place(policy="nightly", location=Location(name="here", url=url), root=store)
+    location = StorageLocation(policy="nightly", location=Location(name="here", url=url), root=store)
     line = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(event, lock, at):
@@ -51,7 +51,7 @@ def main(url, log, host):
     sys.stdout.flush()
     sys.stdin.readline()
     for number in count():
-        lock = RunLock([place], run=f"{Path(log).stem}.{number}", timing=TIMING, clock=clock)
+        lock = RunLock([location], run=f"{Path(log).stem}.{number}", timing=TIMING, clock=clock)
         try:
             lock.take(wait_seconds=1)
             write("held", lock, elapsed())

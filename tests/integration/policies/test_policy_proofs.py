@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from clusterguard.clusters import EmbeddedCluster
-from clusterguard.policies import PolicyRunner, load_policy, open_places
+from clusterguard.policies import PolicyRunner, load_policy, open_locations
 
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
 
@@ -51,9 +51,9 @@ def test_the_newest_backup_is_proven_and_not_again_before_it_is_due(runner, tmp_
     drill(tmp_path, "precious")
     report = runner.run(["backup", "prove"])
     assert report.outcome == "ok", [str(step) for step in report.steps]
-    [place] = open_places(runner.policy)
-    proof = place.catalog().proofs["weekly"]
-    assert (proof.outcome, proof.backup) == ("proven", next(iter(place.catalog().entries.values())).name)
+    [location] = open_locations(runner.policy)
+    proof = location.catalog().proofs["weekly"]
+    assert (proof.outcome, proof.backup) == ("proven", next(iter(location.catalog().entries.values())).name)
     assert proof.rto_seconds > 0
     assert proof.rpo_seconds > 0
     assert [step for step in runner.run(["prove"]).steps if step.verb == "prove"] == []
@@ -64,8 +64,8 @@ def test_what_was_never_there_is_not_proven_and_is_tried_again(runner, tmp_path)
     drill(tmp_path, "never-there")
     report = runner.run(["backup", "prove"])
     assert report.outcome == "failed"
-    [place] = open_places(runner.policy)
-    proof = place.catalog().proofs["weekly"]
+    [location] = open_locations(runner.policy)
+    proof = location.catalog().proofs["weekly"]
     assert (proof.outcome, proof.last_proven) == ("not proven", None)
     drill(tmp_path, "precious")
     report = runner.run(["prove"])

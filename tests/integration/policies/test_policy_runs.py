@@ -362,12 +362,12 @@ def test_killed_at_any_moment_the_next_run_goes_on(nightly, after):
     assert report["outcome"] in {"ok", "warning"}, report
     assert nightly.report()["outcome"] == "ok"
     # Every record has its bytes, in both locations, no half-written file is left, and nobody holds the lock.
-    for place in ("disk", "nas"):
-        files = nightly.files(place)
+    for location in ("disk", "nas"):
+        files = nightly.files(location)
         records = [name for name in files if name.endswith(".json")]
         assert len(records) == 2
         assert all(name.removesuffix(".json") + ".db.zst" in files for name in records)
-        assert Lease.parse((nightly.folder / place / "nightly" / LOCK_KEY).read_bytes()).holder == ""
+        assert Lease.parse((nightly.folder / location / "nightly" / LOCK_KEY).read_bytes()).holder == ""
     assert nightly.call("audit", "verify", str(nightly.file))
 
 

@@ -19,7 +19,7 @@ import zstandard
 
 from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
 from clusterguard.process import run
-from clusterguard.stores import FanOutStore, LocalStore
+from clusterguard.stores import LocalStore, ReplicatedStore
 from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.testing import ObjectStoreContract
 from s3_fault_proxy import Fault
@@ -148,7 +148,7 @@ class TestEncryptedCopiesInS3(ObjectStoreContract):
     @pytest.fixture
     def store(self, s3, prefix, keys, tmp_path):
         recipient, identity = keys["age"]
-        copies = FanOutStore({"far": s3.store(prefix=prefix), "near": LocalStore(tmp_path)}, minimum=2)
+        copies = ReplicatedStore({"far": s3.store(prefix=prefix), "near": LocalStore(tmp_path)}, minimum=2)
         return EncryptedStore(copies, Encryption(recipients=(recipient,), identities=(identity.read_text(),)))
 
 
@@ -159,25 +159,25 @@ class TestServersThatFail:
 
     def test_one_that_is_killed_in_the_middle_is_left_out(self, versitygw, near, tmp_path):
         with killable(versitygw, tmp_path) as (far, kill):
-            fan = FanOutStore({"far": far, "near": near})
-            with fan.put("big.db") as writer:
+            replicated = ReplicatedStore({"far": far, "near": near})
+            with replicated.put("big.db") as writer:
                 for number in range(60):
                     writer.write(bytes([number]) * (1 << 20))
                     if number == 20:
                         kill()
             assert near.stat("big.db").size == 60 << 20
-            assert isinstance(fan.failures["far"], StoreUnavailableError)
+            assert isinstance(replicated.failures["far"], StoreUnavailableError)
             began = time.monotonic()
-            put(fan, "big.json", b"{}")
+            put(replicated, "big.json", b"{}")
             assert time.monotonic() - began < 5, "nobody waits again for a store that is gone"
-            assert [info.key for info in fan.list()] == ["big.db", "big.json"]
-            fan.delete("big.db")
+            assert [info.key for info in replicated.list()] == ["big.db", "big.json"]
+            replicated.delete("big.db")
             assert [info.key for info in near.list()] == ["big.json"]
 
     def test_both_wanted_and_one_killed_leaves_nothing_in_the_other(self, versitygw, near, tmp_path):
         with killable(versitygw, tmp_path) as (far, kill):
-            fan = FanOutStore({"far": far, "near": near}, minimum=2)
-            with pytest.raises(StoreUnavailableError, match="2 are wanted, 1 left"), fan.put("big.db") as writer:
+            replicated = ReplicatedStore({"far": far, "near": near}, minimum=2)
+            with pytest.raises(StoreUnavailableError, match="2 are wanted, 1 left"), replicated.put("big.db") as writer:
                 for number in range(60):
                     writer.write(bytes(1 << 20))
                     if number == 20:
@@ -189,23 +189,23 @@ class TestServersThatFail:
     def test_one_that_refuses_parts_is_left_out_soon(self, s3, near, faults, prefix, fault):
         faults.always(fault, when=lambda request: request.is_part)
         far = s3.behind(faults.endpoint).store(prefix=f"{prefix}-far", attempts=1)
-        fan = FanOutStore({"far": far, "near": near})
-        with fan.put("big.db") as writer:
+        replicated = ReplicatedStore({"far": far, "near": near})
+        with replicated.put("big.db") as writer:
             for _ in range(40):
                 writer.write(bytes(1 << 20))
         assert near.stat("big.db").size == 40 << 20
-        assert isinstance(fan.failures["far"], StoreError)
+        assert isinstance(replicated.failures["far"], StoreError)
         assert sum(request.is_part for request in faults.seen) < 8
 
     def test_one_that_stalls_for_ever_is_left_out_after_its_time(self, s3, near, faults, prefix):
         faults.always(Fault(stall=True), when=lambda request: request.is_part)
         far = s3.behind(faults.endpoint).store(prefix=f"{prefix}-far", attempts=1, read_timeout_seconds=1)
-        fan = FanOutStore({"far": far, "near": near})
-        with fan.put("big.db") as writer:
+        replicated = ReplicatedStore({"far": far, "near": near})
+        with replicated.put("big.db") as writer:
             for _ in range(40):
                 writer.write(bytes(1 << 20))
         assert near.stat("big.db").size == 40 << 20
-        assert isinstance(fan.failures["far"], StoreUnavailableError)
+        assert isinstance(replicated.failures["far"], StoreUnavailableError)
 
     def test_a_connection_that_breaks_while_opening_is_gone_on_with(self, s3, near, faults, prefix, keys):
         recipient, identity = keys["age"]
@@ -247,13 +247,13 @@ def arguments(process):
 # VmHWM is the peak of this very program; getrusage's maximum also counts what forked it.
 SCRIPT = """
 import os, sys
-from clusterguard.stores import FanOutStore, open_store
+from clusterguard.stores import ReplicatedStore, open_store
 from clusterguard.stores.encryption import Encryption, EncryptedStore
 
 size, identity, recipient, *places = sys.argv[1:]
 with open(identity) as file:
     encryption = Encryption(recipients=(recipient,), identities=(file.read(),))
-store = EncryptedStore(FanOutStore({place: open_store(place) for place in places}, minimum=len(places)), encryption)
+store = EncryptedStore(ReplicatedStore({place: open_store(place) for place in places}, minimum=len(places)), encryption)
 written = 0
 with store.put("large.db") as writer:
     while written < int(size):

@@ -6,7 +6,7 @@ import pyrage
 import pytest
 
 from clusterguard.policies.copies.encryption import encryption_of
-from clusterguard.policies.copies.places import open_places
+from clusterguard.policies.copies.locations import open_locations
 from clusterguard.policies.copies.stored import fetch
 from clusterguard.policies.policy import Encryption, Location, Policy, RetentionPolicy, Source, VeleroSource
 from clusterguard.policies.runs.run import PolicyRunner
@@ -50,10 +50,10 @@ def test_a_backup_of_velero_is_copied_encrypted_and_comes_back_as_its_bucket_had
     wanted, environ = policy
     report = PolicyRunner(policy=wanted, environ=environ).run(["backup"])
     assert report.outcome == "ok", [str(step) for step in report.steps]
-    for place in open_places(wanted):
-        [entry] = place.catalog().entries.values()
+    for location in open_locations(wanted):
+        [entry] = location.catalog().entries.values()
         assert (entry.kind, entry.encrypted, entry.sound) == ("velero", True, True)
-        stored = [info.key for info in place.root.list("shop/backups/")]
+        stored = [info.key for info in location.root.list("shop/backups/")]
         assert stored
         assert all(key.endswith(".age") for key in stored)
 
@@ -69,10 +69,10 @@ def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path)
     assert report.outcome == "ok", [str(step) for step in report.steps]
     victim = next((tmp_path / "disk").rglob("*.tar.gz*"))
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    for place in open_places(wanted):  # so that it is due
-        (entry,) = place.catalog().entries.values()
+    for location in open_locations(wanted):  # so that it is due
+        (entry,) = location.catalog().entries.values()
         assert entry.verified is not None
-        place.root.delete(".clusterguard/catalog.json")
+        location.root.delete(".clusterguard/catalog.json")
     report = PolicyRunner(policy=wanted, environ=environ).run(["verify"])
     found = {(step.verb, step.location): step.outcome for step in report.steps}
     assert found["verify", "disk"] == "failed"
@@ -88,9 +88,9 @@ def test_old_backups_go_with_all_their_files(policy, tmp_path):
     report = runner.run(["backup", "retain"])
     assert report.outcome == "ok", [str(step) for step in report.steps]
     assert [step.outcome for step in report.steps if step.verb == "delete"] == ["ok", "ok"]
-    for place in open_places(wanted):
-        [entry] = place.catalog().entries.values()
-        assert {key.split("/")[2] for key in (info.key for info in place.root.list("shop/backups/"))} == {entry.name}
+    for location in open_locations(wanted):
+        [entry] = location.catalog().entries.values()
+        assert {key.split("/")[2] for key in (info.key for info in location.root.list("shop/backups/"))} == {entry.name}
 
 
 def test_a_bucket_that_is_not_the_servers_is_told(policy):

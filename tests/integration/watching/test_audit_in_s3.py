@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clusterguard.policies.copies.catalog import BackupEntry, Catalog, RunRecord
-from clusterguard.policies.copies.places import Place
+from clusterguard.policies.copies.locations import StorageLocation
 from clusterguard.policies.policy import EtcdSource, Location, Policy, Schedule, Source
 from clusterguard.policies.watching.audit import AuditTrail
 from clusterguard.policies.watching.chain import AuditEvent
@@ -162,7 +162,9 @@ def test_a_look_at_ten_thousand_backups_lists_once_and_reads_once(endpoint, monk
         schedule=Schedule(cron="0 * * * *"),
     )  # fmt: skip
     began = time.monotonic()
-    found = PolicyWatch(policy, [Place(policy="prod", location=location, root=counting)], now=lambda: NOW).status()
+    found = PolicyWatch(
+        policy, [StorageLocation(policy="prod", location=location, root=counting)], now=lambda: NOW
+    ).status()
     assert time.monotonic() - began < 5
     assert (found.verdict, found.locations[0].backups) == ("protected", 10_000)
     assert asked == {"list": 1, "get": 1}

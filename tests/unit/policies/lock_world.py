@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from policy_worlds import places_of, policy
+from policy_worlds import locations_of, policy
 
 from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressError, StoreUnavailableError
 from clusterguard.policies.runs import lease as lease_module
@@ -143,8 +143,8 @@ class Lock:
 class SimulatedLock(RunLock):
     """The lock of one run, in simulated time."""
 
-    def __init__(self, actor, places, run):
-        super().__init__(places, run=run, timing=TIMING, clock=actor.clock, sleep=actor.sleep)
+    def __init__(self, actor, locations, run):
+        super().__init__(locations, run=run, timing=TIMING, clock=actor.clock, sleep=actor.sleep)
         self.actor = actor
         self.run = run
         self._lease = Lease(holder=run, host=actor.name, renew_interval=10, lease_duration=60)
@@ -220,7 +220,7 @@ class World:
     def __post_init__(self):
         wanted = policy(*self.names)
         self.stores = {name: self.store(self) for name in self.names}
-        self.places = places_of(wanted, self.stores)
+        self.locations = locations_of(wanted, self.stores)
 
     # ---- the tape --------------------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class World:
     def _work(self, actor, runs, wait_seconds):
         for number in range(runs):
             wait = (0, 30, 1000)[self.draw(3)] if wait_seconds is None else wait_seconds
-            lock = SimulatedLock(actor, self.places, f"{actor.name}.{number}")
+            lock = SimulatedLock(actor, self.locations, f"{actor.name}.{number}")
             actor.lock = lock
             try:
                 lock.take(wait_seconds=wait)

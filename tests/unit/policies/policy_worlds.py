@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from clusterguard.errors import RunInProgressError
 from clusterguard.model.snapshot import Snapshot
-from clusterguard.policies.copies.places import Place
+from clusterguard.policies.copies.locations import StorageLocation
 from clusterguard.policies.policy import EtcdSource, Location, Policy, RetentionPolicy, Source, Verification
 from clusterguard.policies.runs.session import Session
 from clusterguard.stores.encryption import Encryption
@@ -54,10 +54,10 @@ def policy(*locations, copies=None, **options):
     )
 
 
-def places_of(policy, stores=None):
+def locations_of(policy, stores=None):
     stores = stores or {}
     return tuple(
-        Place(policy=policy.name, location=each, root=stores.get(each.name) or MemoryStore())
+        StorageLocation(policy=policy.name, location=each, root=stores.get(each.name) or MemoryStore())
         for each in policy.locations
     )
 
@@ -75,10 +75,10 @@ def data_of(store, key):
     return text
 
 
-def add_backup(place, name, *, age=timedelta(), data=b"bytes of etcd", source="etcd", run="20260601T020000Z-abcdef"):
+def add_backup(location, name, *, age=timedelta(), data=b"bytes of etcd", source="etcd", run="20260601T020000Z-abcdef"):
     """Put a backup there as a run would: bytes, and a record beside them."""
     key, sha256 = f"{name}.db.zst.age", hashlib.sha256(data).hexdigest()
-    extra = {"policy": place.policy, "source": source, "run": run, "sealed": True, "stored_key": key}
+    extra = {"policy": location.policy, "source": source, "run": run, "sealed": True, "stored_key": key}
     extra |= {"stored_sha256": sha256, "stored_size": len(data)}
     if not run:
         extra = {}
@@ -88,14 +88,14 @@ def add_backup(place, name, *, age=timedelta(), data=b"bytes of etcd", source="e
         storage_version="3.6.0", cluster_id="1", member_id="2", member_name="one", sha256=sha256, hash_kv=1,
         hash_revision=7, compact_revision=-1, endpoint="http://127.0.0.1:2379", extra=extra,
     )  # fmt: skip
-    put(place.root, f"{source}/{key}", data)
-    put(place.root, f"{source}/{name}.json", record.to_json().encode())
+    put(location.root, f"{source}/{key}", data)
+    put(location.root, f"{source}/{name}.json", record.to_json().encode())
 
 
-def session_of(policy, places, *, now=NOW, **options):
-    catalogs = {place.name: place.catalog() for place in places}
+def session_of(policy, locations, *, now=NOW, **options):
+    catalogs = {location.name: location.catalog() for location in locations}
     return Session(
-        policy=policy, run="20260601T020000Z-000001", encryption=Encryption(), environ={}, places=tuple(places),
+        policy=policy, run="20260601T020000Z-000001", encryption=Encryption(), environ={}, locations=tuple(locations),
         catalogs=catalogs, now=lambda: now, **options,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from types import MappingProxyType, SimpleNamespace
 
 import pyrage
 import pytest
-from policy_worlds import NOW, Gone, add_backup, data_of, places_of, policy, put, session_of
+from policy_worlds import NOW, Gone, add_backup, data_of, locations_of, policy, put, session_of
 
 from bolt_pages import etcd_image, key_value, revision_key, with_trailer
 from clusterguard.errors import (
@@ -26,7 +26,7 @@ from clusterguard.policies.copies import stored
 from clusterguard.policies.copies.stored import find_copy
 from clusterguard.policies.policy import Location, RetentionPolicy, Verification
 from clusterguard.policies.runs.backup import _read_back
-from clusterguard.policies.runs.catch_up import catch_up
+from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import plan_retention_of
 from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import check_contents, verify_due
@@ -59,14 +59,14 @@ def wanted(tmp_path):
 
 
 @pytest.fixture
-def places(wanted, tmp_path):
-    """Two folders, as `open_places` opens them."""
-    return places_of(wanted, {name: LocalStore(tmp_path / name / "nightly") for name in ("here", "there")})
+def locations(wanted, tmp_path):
+    """Two folders, as `open_locations` opens them."""
+    return locations_of(wanted, {name: LocalStore(tmp_path / name / "nightly") for name in ("here", "there")})
 
 
-def failing(place, verb, error, *, when=lambda _: True):
+def failing(location, verb, error, *, when=lambda _: True):
     """Let one verb of a location fail, and count how often."""
-    asked, real = [], getattr(place.root, verb)
+    asked, real = [], getattr(location.root, verb)
 
     def fail(key="", **options):
         if when(key):
@@ -74,21 +74,21 @@ def failing(place, verb, error, *, when=lambda _: True):
             raise error
         return real(key, **options)
 
-    setattr(place.root, verb, fail)
+    setattr(location.root, verb, fail)
     return asked
 
 
-def working(place, verb):
-    delattr(place.root, verb)
+def working(location, verb):
+    delattr(location.root, verb)
 
 
-def add_snapshot(place, name, tmp_path, *, encryption=ENCRYPTION, data=SNAPSHOT):
+def add_snapshot(location, name, tmp_path, *, encryption=ENCRYPTION, data=SNAPSHOT):
     """Put a real snapshot there, encrypted as a run does it, and return its digest as it is stored."""
     path = tmp_path / "plain.db"
     path.write_bytes(data)
     evidence = verify_file(path)
     structure = evidence.structure
-    encrypted = EncryptedStore(place.of_source("etcd"), encryption)
+    encrypted = EncryptedStore(location.of_source("etcd"), encryption)
     with encrypted.put(f"{name}.db") as writer:
         writer.write(data)
     stored = encrypted.stored(f"{name}.db")
@@ -101,7 +101,7 @@ def add_snapshot(place, name, tmp_path, *, encryption=ENCRYPTION, data=SNAPSHOT)
         compact_revision=structure.hash_kv.compact_revision, endpoint="http://127.0.0.1:2379",
         extra=MappingProxyType(extra),
     )  # fmt: skip
-    put(place.root, f"etcd/{name}.json", record.to_json().encode())
+    put(location.root, f"etcd/{name}.json", record.to_json().encode())
     return stored.sha256
 
 
@@ -110,8 +110,8 @@ def entry_of(session, location="here", key="etcd/etcd-001"):
 
 
 def know(session, location="here", key="etcd/etcd-001", **changes):
-    [place] = [each for each in session.places if each.name == location]
-    session.know(place, [replace(entry_of(session, location, key), **changes)])
+    [found] = [each for each in session.locations if each.name == location]
+    session.know(found, [replace(entry_of(session, location, key), **changes)])
 
 
 def outcomes(session, verb="verify", location="here"):
@@ -132,13 +132,13 @@ def outcomes(session, verb="verify", location="here"):
     ],
     ids=["verified", "damaged", "never read"],
 )
-def test_what_could_not_be_read_changes_nothing_that_is_known(wanted, places, trouble, what, known):
-    for place in places:
-        add_backup(place, "etcd-001", age=DAY)
-    session = session_of(wanted, places)
+def test_what_could_not_be_read_changes_nothing_that_is_known(wanted, locations, trouble, what, known):
+    for location in locations:
+        add_backup(location, "etcd-001", age=DAY)
+    session = session_of(wanted, locations)
     know(session, **known)
     before = entry_of(session)
-    failing(places[0], "get", trouble, when=lambda key: key == what)
+    failing(locations[0], "get", trouble, when=lambda key: key == what)
     verify_due(session)
     assert replace(entry_of(session), unread="") == before
     assert trouble.message in entry_of(session).unread
@@ -147,24 +147,24 @@ def test_what_could_not_be_read_changes_nothing_that_is_known(wanted, places, tr
     assert entry_of(session, "there").sound
 
 
-def test_a_look_that_succeeds_forgets_the_one_that_did_not(wanted, places):
-    add_backup(places[0], "etcd-001", age=DAY)
-    session = session_of(wanted, places)
-    failing(places[0], "get", TROUBLE[0])
+def test_a_look_that_succeeds_forgets_the_one_that_did_not(wanted, locations):
+    add_backup(locations[0], "etcd-001", age=DAY)
+    session = session_of(wanted, locations)
+    failing(locations[0], "get", TROUBLE[0])
     verify_due(session)
     assert entry_of(session).unread
-    working(places[0], "get")
+    working(locations[0], "get")
     verify_due(session)
     assert (entry_of(session).unread, entry_of(session).verified) == ("", NOW)
 
 
 @pytest.mark.parametrize("what", ["etcd/etcd-001.json", "etcd/etcd-001.db.zst.age"])
 @pytest.mark.parametrize("times", [1, 2, 9])
-def test_bytes_that_changed_on_their_way_are_no_damage(wanted, places, what, times):
+def test_bytes_that_changed_on_their_way_are_no_damage(wanted, locations, what, times):
     """A wire that flips bits flips others the next time; a disk gives the same wrong ones."""
-    add_backup(places[0], "etcd-001", age=DAY)
-    session = session_of(wanted, places)
-    real, left = places[0].root.get, [times]
+    add_backup(locations[0], "etcd-001", age=DAY)
+    session = session_of(wanted, locations)
+    real, left = locations[0].root.get, [times]
 
     @contextmanager
     def flipping(key):
@@ -177,31 +177,31 @@ def test_bytes_that_changed_on_their_way_are_no_damage(wanted, places, what, tim
             else:
                 yield reader
 
-    places[0].root.get = flipping
+    locations[0].root.get = flipping
     verify_due(session)
     assert (entry_of(session).problem, outcomes(session)) == ("", ["warning"])
 
 
-def test_a_record_of_a_later_release_is_no_damage(wanted, places):
-    add_backup(places[0], "etcd-001", age=DAY)
-    session = session_of(wanted, places)
-    put(places[0].root, "etcd/etcd-001.json", b'{"format": 2}', overwrite=True)
+def test_a_record_of_a_later_release_is_no_damage(wanted, locations):
+    add_backup(locations[0], "etcd-001", age=DAY)
+    session = session_of(wanted, locations)
+    put(locations[0].root, "etcd/etcd-001.json", b'{"format": 2}', overwrite=True)
     verify_due(session)
     assert (entry_of(session).problem, outcomes(session)) == ("", ["warning"])
 
 
-def test_a_record_of_a_later_release_is_not_written_over(wanted, places):
-    add_backup(places[1], "etcd-001", age=DAY)
-    put(places[0].root, "etcd/etcd-001.json", b'{"format": 2}')
-    session = session_of(wanted, places)
-    catch_up(session)
-    assert data_of(places[0].root, "etcd/etcd-001.json") == b'{"format": 2}'
+def test_a_record_of_a_later_release_is_not_written_over(wanted, locations):
+    add_backup(locations[1], "etcd-001", age=DAY)
+    put(locations[0].root, "etcd/etcd-001.json", b'{"format": 2}')
+    session = session_of(wanted, locations)
+    replicate_missing(session)
+    assert data_of(locations[0].root, "etcd/etcd-001.json") == b'{"format": 2}'
     assert outcomes(session, "copy") == ["warning"]
 
 
-def test_no_room_to_open_a_copy_is_no_damage(wanted, places, tmp_path, monkeypatch):
-    add_snapshot(places[0], "etcd-001", tmp_path)
-    session = session_of(wanted, places)
+def test_no_room_to_open_a_copy_is_no_damage(wanted, locations, tmp_path, monkeypatch):
+    add_snapshot(locations[0], "etcd-001", tmp_path)
+    session = session_of(wanted, locations)
     session.encryption = ENCRYPTION
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     verify_due(session)
@@ -211,9 +211,9 @@ def test_no_room_to_open_a_copy_is_no_damage(wanted, places, tmp_path, monkeypat
     assert outcomes(session) == ["warning"]
 
 
-def test_another_key_is_no_damage_and_contents_that_were_seen_stay_seen(wanted, places, tmp_path):
-    add_snapshot(places[0], "etcd-001", tmp_path)
-    session = session_of(wanted, places)
+def test_another_key_is_no_damage_and_contents_that_were_seen_stay_seen(wanted, locations, tmp_path):
+    add_snapshot(locations[0], "etcd-001", tmp_path)
+    session = session_of(wanted, locations)
     know(session, verified=NOW - 30 * DAY, depth="contents")
     session.encryption = new_encryption()
     verify_due(session)
@@ -222,26 +222,26 @@ def test_another_key_is_no_damage_and_contents_that_were_seen_stay_seen(wanted, 
     assert outcomes(session) == ["warning"]
 
 
-def test_the_right_key_and_room_are_a_look_at_the_contents(wanted, places, tmp_path):
-    add_snapshot(places[0], "etcd-001", tmp_path)
-    session = session_of(wanted, places)
+def test_the_right_key_and_room_are_a_look_at_the_contents(wanted, locations, tmp_path):
+    add_snapshot(locations[0], "etcd-001", tmp_path)
+    session = session_of(wanted, locations)
     session.encryption = ENCRYPTION
     verify_due(session)
     assert (entry_of(session).sound, entry_of(session).depth, outcomes(session)) == (True, "contents", ["ok"])
 
 
-def test_broken_contents_are_damage_and_whole_bytes_do_not_mend_them(wanted, places, tmp_path):
+def test_broken_contents_are_damage_and_whole_bytes_do_not_mend_them(wanted, locations, tmp_path):
     """Who has no key sees the bytes that were written, and these are broken inside."""
     broken = with_trailer(SNAPSHOT[:-32].replace(b"k7", b"k8"))
-    add_snapshot(places[0], "etcd-001", tmp_path)
-    encrypted = EncryptedStore(places[0].of_source("etcd"), ENCRYPTION)
+    add_snapshot(locations[0], "etcd-001", tmp_path)
+    encrypted = EncryptedStore(locations[0].of_source("etcd"), ENCRYPTION)
     with encrypted.put("etcd-001.db", overwrite=True) as writer:
         writer.write(broken)
     stored = encrypted.stored("etcd-001.db")
-    record = Snapshot.from_json(data_of(places[0].root, "etcd/etcd-001.json"))
+    record = Snapshot.from_json(data_of(locations[0].root, "etcd/etcd-001.json"))
     changed = replace(record, extra={**record.extra, "stored_sha256": stored.sha256, "stored_size": stored.size})
-    put(places[0].root, "etcd/etcd-001.json", changed.to_json().encode(), overwrite=True)
-    session = session_of(wanted, places)
+    put(locations[0].root, "etcd/etcd-001.json", changed.to_json().encode(), overwrite=True)
+    session = session_of(wanted, locations)
     session.encryption = ENCRYPTION
     verify_due(session)
     entry = entry_of(session)
@@ -253,77 +253,84 @@ def test_broken_contents_are_damage_and_whole_bytes_do_not_mend_them(wanted, pla
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
-def test_the_bucket_of_a_velero_copy_that_cannot_be_read_is_no_damage(wanted, places, trouble):
-    add_backup(places[0], "etcd-001")
-    entry = replace(session_of(wanted, places).catalogs["here"].entries["etcd/etcd-001"], kind="velero")
+def test_the_bucket_of_a_velero_copy_that_cannot_be_read_is_no_damage(wanted, locations, trouble):
+    add_backup(locations[0], "etcd-001")
+    entry = replace(session_of(wanted, locations).catalogs["here"].entries["etcd/etcd-001"], kind="velero")
     for verb in ("get", "list", "stat"):
-        failing(places[0], verb, trouble)
-    check = check_contents(places[0], entry, session_of(wanted, ()))
+        failing(locations[0], verb, trouble)
+    check = check_contents(locations[0], entry, session_of(wanted, ()))
     assert (check.state, check.error) == ("unknown", trouble)
 
 
 # ---- new copies --------------------------------------------------------------------------------------------
 
 
-def read_back(session, places, key="etcd/etcd-001"):
+def read_back(session, locations, key="etcd/etcd-001"):
     """Read new copies back as a backup does, and return how many count, and what the step ended with."""
     entry = entry_of(session, key=key)
-    for place in places:
-        session.forget(place, [key])
+    for location in locations:
+        session.forget(location, [key])
     _read_back(task := Task(), entry, session, None)
-    return sum(session.catalogs[place.name].entries[key].sound for place in places), task.outcome, task.code
+    return sum(session.catalogs[location.name].entries[key].sound for location in locations), task.outcome, task.code
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
-def test_a_new_copy_that_cannot_be_read_back_is_not_verified_yet(wanted, places, trouble):
-    for place in places:
-        add_backup(place, "etcd-001")
-    session = session_of(wanted, places)
-    failing(places[0], "get", trouble)
-    assert read_back(session, places) == (1, "failed", "copy-unread"), "it may be the second that the policy wants"
+def test_a_new_copy_that_cannot_be_read_back_is_not_verified_yet(wanted, locations, trouble):
+    for location in locations:
+        add_backup(location, "etcd-001")
+    session = session_of(wanted, locations)
+    failing(locations[0], "get", trouble)
+    assert read_back(session, locations) == (1, "failed", "copy-unread"), "it may be the second that the policy wants"
     assert (entry_of(session).verified, entry_of(session).problem) == (None, "")
     assert entry_of(session, "there").sound
     assert (outcomes(session), outcomes(session, location="there")) == (["warning"], ["ok"])
 
-    working(places[0], "get")
-    catch_up(session)
+    working(locations[0], "get")
+    replicate_missing(session)
     assert [step for step in session.steps if step.verb == "copy"] == [], "it is there, and is not written again"
     verify_due(session)
     assert entry_of(session).sound, "the next look finds it whole"
 
 
-def test_a_key_that_does_not_open_what_was_just_encrypted_fails_the_run_and_damages_nothing(wanted, places, tmp_path):
-    for place in places:
-        add_snapshot(place, "etcd-001", tmp_path)
-    put(places[1].root, "etcd/etcd-001.db.zst.age", data_of(places[0].root, "etcd/etcd-001.db.zst.age"), overwrite=True)
-    put(places[1].root, "etcd/etcd-001.json", data_of(places[0].root, "etcd/etcd-001.json"), overwrite=True)
-    session = session_of(wanted, places)
+def test_a_key_that_does_not_open_what_was_just_encrypted_fails_the_run_and_damages_nothing(
+    wanted, locations, tmp_path
+):
+    for location in locations:
+        add_snapshot(location, "etcd-001", tmp_path)
+    put(
+        locations[1].root,
+        "etcd/etcd-001.db.zst.age",
+        data_of(locations[0].root, "etcd/etcd-001.db.zst.age"),
+        overwrite=True,
+    )
+    put(locations[1].root, "etcd/etcd-001.json", data_of(locations[0].root, "etcd/etcd-001.json"), overwrite=True)
+    session = session_of(wanted, locations)
     session.encryption = new_encryption()
-    assert read_back(session, places) == (2, "ok", "")
+    assert read_back(session, locations) == (2, "ok", "")
     for location in ("here", "there"):
         assert (entry_of(session, location).depth, entry_of(session, location).problem) == ("bytes", "")
     assert outcomes(session) == ["ok", "failed"]
 
 
-def test_no_room_to_open_new_copies_leaves_them_verified_by_their_bytes(wanted, places, tmp_path, monkeypatch):
-    add_snapshot(places[0], "etcd-001", tmp_path)
-    session = session_of(wanted, places[:1])
+def test_no_room_to_open_new_copies_leaves_them_verified_by_their_bytes(wanted, locations, tmp_path, monkeypatch):
+    add_snapshot(locations[0], "etcd-001", tmp_path)
+    session = session_of(wanted, locations[:1])
     session.encryption = ENCRYPTION
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    assert read_back(session, places[:1])[0] == 1
+    assert read_back(session, locations[:1])[0] == 1
     assert (entry_of(session).depth, entry_of(session).problem, outcomes(session)) == ("bytes", "", ["ok", "warning"])
 
 
-def test_a_copy_that_was_caught_up_and_cannot_be_read_back_is_kept_and_not_made_again(wanted, places):
-    add_backup(places[0], "etcd-001")
-    session = session_of(wanted, places)
-    failing(places[1], "get", TROUBLE[0], when=lambda key: key.endswith(".age"))
-    catch_up(session)
+def test_a_copy_that_was_caught_up_and_cannot_be_read_back_is_kept_and_not_made_again(wanted, locations):
+    add_backup(locations[0], "etcd-001")
+    session = session_of(wanted, locations)
+    failing(locations[1], "get", TROUBLE[0], when=lambda key: key.endswith(".age"))
+    replicate_missing(session)
     assert outcomes(session, "copy", "there") == ["warning"]
     assert (entry_of(session, "there").verified, entry_of(session, "there").problem) == (None, "")
-    catch_up(session)
+    replicate_missing(session)
     assert outcomes(session, "copy", "there") == ["warning"], "only once"
-    working(places[1], "get")
+    working(locations[1], "get")
     verify_due(session)
     assert entry_of(session, "there").sound
 
@@ -331,34 +338,34 @@ def test_a_copy_that_was_caught_up_and_cannot_be_read_back_is_kept_and_not_made_
 # ---- who asks for a copy -----------------------------------------------------------------------------------
 
 
-def test_a_backup_that_could_not_be_read_back_is_found(wanted, places):
-    add_backup(places[0], "etcd-001")
-    session = session_of(wanted, places)
-    failing(places[0], "get", TROUBLE[0], when=lambda key: key.endswith(".age"))
+def test_a_backup_that_could_not_be_read_back_is_found(wanted, locations):
+    add_backup(locations[0], "etcd-001")
+    session = session_of(wanted, locations)
+    failing(locations[0], "get", TROUBLE[0], when=lambda key: key.endswith(".age"))
     verify_due(session)
-    places[0].save_catalog(session.catalogs["here"], now=NOW)
-    place, entry = find_copy(wanted, "etcd")
-    assert (place.name, entry.name, entry.verified) == ("here", "etcd-001", None)
+    locations[0].save_catalog(session.catalogs["here"], now=NOW)
+    location, entry = find_copy(wanted, "etcd")
+    assert (location.name, entry.name, entry.verified) == ("here", "etcd-001", None)
 
 
-def test_of_two_copies_the_one_that_was_read_back_is_taken(wanted, places):
-    for place in places:
-        add_backup(place, "etcd-001")
-    session = session_of(wanted, places)
-    failing(places[0], "get", TROUBLE[0])
+def test_of_two_copies_the_one_that_was_read_back_is_taken(wanted, locations):
+    for location in locations:
+        add_backup(location, "etcd-001")
+    session = session_of(wanted, locations)
+    failing(locations[0], "get", TROUBLE[0])
     verify_due(session)
-    working(places[0], "get")
+    working(locations[0], "get")
     session.save_catalogs()
     assert find_copy(wanted, "etcd")[0].name == "there"
     assert find_copy(wanted, "etcd", location="here")[0].name == "here"
 
 
-def test_a_backup_is_not_called_missing_while_a_location_cannot_be_asked(wanted, places, monkeypatch):
-    opened = (places[0], replace(places[1], root=Gone(StoreUnavailableError("down"))))
-    monkeypatch.setattr(stored, "open_places", lambda _: opened)
+def test_a_backup_is_not_called_missing_while_a_location_cannot_be_asked(wanted, locations, monkeypatch):
+    opened = (locations[0], replace(locations[1], root=Gone(StoreUnavailableError("down"))))
+    monkeypatch.setattr(stored, "open_locations", lambda _: opened)
     with pytest.raises(StoreUnavailableError):
         find_copy(wanted, "etcd")
-    add_backup(places[0], "etcd-001")
+    add_backup(locations[0], "etcd-001")
     assert find_copy(wanted, "etcd")[1].name == "etcd-001"
     with pytest.raises(StoreUnavailableError):
         find_copy(wanted, "etcd", backup="etcd-002")
@@ -369,18 +376,18 @@ def test_a_backup_is_not_called_missing_while_a_location_cannot_be_asked(wanted,
 # ---- catalogs ----------------------------------------------------------------------------------------------
 
 
-def test_a_record_that_cannot_be_had_now_is_no_damaged_record(places):
-    add_backup(places[0], "etcd-001")
-    failing(places[0], "get", TROUBLE[0], when=lambda key: key.endswith("001.json"))
+def test_a_record_that_cannot_be_had_now_is_no_damaged_record(locations):
+    add_backup(locations[0], "etcd-001")
+    failing(locations[0], "get", TROUBLE[0], when=lambda key: key.endswith("001.json"))
     with pytest.raises(StoreUnavailableError):
-        places[0].catalog()
+        locations[0].catalog()
 
 
 @pytest.mark.parametrize("text", [b"{}", b"[]", b'{"format": 1}', b"\xff"])
-def test_any_damage_of_a_catalog_is_mended_from_the_records(places, text):
-    add_backup(places[0], "etcd-001")
-    put(places[0].root, ".clusterguard/catalog.json", text)
-    catalog = places[0].catalog()
+def test_any_damage_of_a_catalog_is_mended_from_the_records(locations, text):
+    add_backup(locations[0], "etcd-001")
+    put(locations[0].root, ".clusterguard/catalog.json", text)
+    catalog = locations[0].catalog()
     assert list(catalog.entries) == ["etcd/etcd-001"]
     assert len(catalog.notes) == 1
 
@@ -388,24 +395,24 @@ def test_any_damage_of_a_catalog_is_mended_from_the_records(places, text):
 # ---- retention ---------------------------------------------------------------------------------------------
 
 
-def test_the_guard_goes_on_protecting_what_could_not_be_read_again(places):
+def test_the_guard_goes_on_protecting_what_could_not_be_read_again(locations):
     wanted = policy("here", "there", retention=RetentionPolicy(maximum_age=DAY))
     for age in (2, 3):
-        add_backup(places[0], f"etcd-00{age}", age=age * DAY)
-    session = session_of(wanted, places)
+        add_backup(locations[0], f"etcd-00{age}", age=age * DAY)
+    session = session_of(wanted, locations)
     know(session, key="etcd/etcd-003", verified=NOW - 30 * DAY, depth="bytes")
-    failing(places[0], "get", TROUBLE[0])
+    failing(locations[0], "get", TROUBLE[0])
     verify_due(session)
-    working(places[0], "get")
-    [here] = [each.plan for each in plan_retention_of(session) if each.place.name == "here"]
+    working(locations[0], "get")
+    [here] = [each.plan for each in plan_retention_of(session) if each.location.name == "here"]
     assert [each.name for each in here.kept] == ["etcd-003"]
 
 
-def test_where_nothing_was_verified_the_guard_does_not_keep_the_damaged_one(places):
+def test_where_nothing_was_verified_the_guard_does_not_keep_the_damaged_one(locations):
     wanted = policy("here", "there", retention=RetentionPolicy(maximum_age=DAY))
     for age in (2, 3):
-        add_backup(places[0], f"etcd-00{age}", age=age * DAY)
-    session = session_of(wanted, places)
+        add_backup(locations[0], f"etcd-00{age}", age=age * DAY)
+    session = session_of(wanted, locations)
     know(session, key="etcd/etcd-002", problem="2 bytes differ")
-    [here] = [each.plan for each in plan_retention_of(session) if each.place.name == "here"]
+    [here] = [each.plan for each in plan_retention_of(session) if each.location.name == "here"]
     assert [each.name for each in here.kept] == ["etcd-003"]

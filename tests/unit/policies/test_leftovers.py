@@ -10,18 +10,29 @@ import pyrage
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_worlds import NOW, Killed, LostInTheMiddle, Mortal, Saving, add_backup, places_of, policy, put, session_of
+from policy_worlds import (
+    NOW,
+    Killed,
+    LostInTheMiddle,
+    Mortal,
+    Saving,
+    add_backup,
+    locations_of,
+    policy,
+    put,
+    session_of,
+)
 
 from clusterguard.errors import RunInProgressError, StoreError, StoreUnavailableError
+from clusterguard.policies.copies.locations import VeleroRecord
 from clusterguard.policies.copies.naming import backup_of_key, etcd_name, velero_name
-from clusterguard.policies.copies.places import VeleroRecord
 from clusterguard.policies.copies.rotation import reencrypt_copy
 from clusterguard.policies.policy import EtcdSource, RetentionPolicy, Source, VeleroSource
 from clusterguard.policies.runs import backup
 from clusterguard.policies.runs.backup import _copy_velero, back_up
-from clusterguard.policies.runs.catch_up import catch_up
+from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import plan_retention_of, retain
-from clusterguard.stores import FanOutStore, LocalStore, MemoryStore, PrefixedStore
+from clusterguard.stores import LocalStore, MemoryStore, PrefixedStore, ReplicatedStore
 from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.terminal.console import console_on
 from clusterguard.terminal.run_view import RetentionView, show_retention
@@ -50,16 +61,16 @@ def wanted():
 
 
 @pytest.fixture
-def places(wanted):
-    return places_of(wanted, {name: Clocked(NOW - 3 * DAY) for name in ("here", "there")})
+def locations(wanted):
+    return locations_of(wanted, {name: Clocked(NOW - 3 * DAY) for name in ("here", "there")})
 
 
-def leftovers(place):
-    return {(each.source, each.name): each.keys for each in place.catalog().leftovers}
+def leftovers(location):
+    return {(each.source, each.name): each.keys for each in location.catalog().leftovers}
 
 
-def keys_of(place, folder=""):
-    return {info.key for info in place.root.list(folder)}
+def keys_of(location, folder=""):
+    return {info.key for info in location.root.list(folder)}
 
 
 def removed(session):
@@ -100,65 +111,65 @@ NOT_OURS = [
 
 
 @pytest.mark.parametrize("key", OURS)
-def test_bytes_that_no_record_names_are_found_and_go(wanted, places, key):
-    put(places[0].root, key, b"half of it")
-    [found] = places[0].catalog().leftovers
+def test_bytes_that_no_record_names_are_found_and_go(wanted, locations, key):
+    put(locations[0].root, key, b"half of it")
+    [found] = locations[0].catalog().leftovers
     assert [f"{found.source}/{path}" for path in found.keys] == [key]
     assert (found.size, found.modified) == (10, NOW - 3 * DAY)
-    session = session_of(wanted, places)
+    session = session_of(wanted, locations)
     retain(session)
     assert removed(session) == [(found.source, found.name, "ok")]
-    assert keys_of(places[0]) == set()
+    assert keys_of(locations[0]) == set()
 
 
 @pytest.mark.parametrize("key", NOT_OURS)
-def test_what_no_run_names_so_is_never_touched(wanted, places, key):
-    put(places[0].root, key, b"somebody's")
-    assert leftovers(places[0]) == {}
-    session = session_of(wanted, places)
+def test_what_no_run_names_so_is_never_touched(wanted, locations, key):
+    put(locations[0].root, key, b"somebody's")
+    assert leftovers(locations[0]) == {}
+    session = session_of(wanted, locations)
     retain(session)
-    assert keys_of(places[0]) == {key}
+    assert keys_of(locations[0]) == {key}
 
 
-def test_what_a_record_names_is_none_whether_it_can_be_read_or_not(wanted, places):
-    add_backup(places[0], SOUND)
-    put(places[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes")
-    put(places[0].root, f"etcd/{BROKEN}.json", b"{}")
+def test_what_a_record_names_is_none_whether_it_can_be_read_or_not(wanted, locations):
+    add_backup(locations[0], SOUND)
+    put(locations[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes")
+    put(locations[0].root, f"etcd/{BROKEN}.json", b"{}")
     record = VeleroRecord(
         name=SHOP, source="shop", policy="nightly", run="r", created=NOW, encrypted=True, objects={}, plain={}
     )
-    put(places[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"bytes")
-    put(places[0].root, f"shop/{SHOP}.json", record.to_json())
-    before = keys_of(places[0])
-    assert leftovers(places[0]) == {}
-    retain(session_of(wanted, places))
-    assert keys_of(places[0]) == before
+    put(locations[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"bytes")
+    put(locations[0].root, f"shop/{SHOP}.json", record.to_json())
+    before = keys_of(locations[0])
+    assert leftovers(locations[0]) == {}
+    retain(session_of(wanted, locations))
+    assert keys_of(locations[0]) == before
 
 
-def test_a_second_object_of_a_backup_is_one_and_that_of_the_record_is_none(wanted, places):
-    add_backup(places[0], SOUND)
-    put(places[0].root, f"etcd/{SOUND}~0a1b2c3d.db.zst.age", b"re-encrypted, and never named")
-    retain(session_of(wanted, places))
-    assert keys_of(places[0]) == {f"etcd/{SOUND}.db.zst.age", f"etcd/{SOUND}.json"}
+def test_a_second_object_of_a_backup_is_one_and_that_of_the_record_is_none(wanted, locations):
+    add_backup(locations[0], SOUND)
+    put(locations[0].root, f"etcd/{SOUND}~0a1b2c3d.db.zst.age", b"re-encrypted, and never named")
+    retain(session_of(wanted, locations))
+    assert keys_of(locations[0]) == {f"etcd/{SOUND}.db.zst.age", f"etcd/{SOUND}.json"}
 
 
 @pytest.mark.parametrize("trouble", ["the record is damaged", "the record cannot be had", "its own object is gone"])
-def test_a_second_object_stays_where_nobody_can_say_which_one_counts(wanted, places, trouble):
-    add_backup(places[0], SOUND)
+def test_a_second_object_stays_where_nobody_can_say_which_one_counts(wanted, locations, trouble):
+    add_backup(locations[0], SOUND)
     for number in range(2):
-        put(places[0].root, f"etcd/{SOUND}~0a1b2c3{number}.db.zst.age", b"re-encrypted, and never named")
-    session = session_of(wanted, places)
-    places[0].save_catalog(session.catalogs["here"], now=NOW)
+        put(locations[0].root, f"etcd/{SOUND}~0a1b2c3{number}.db.zst.age", b"re-encrypted, and never named")
+    session = session_of(wanted, locations)
+    locations[0].save_catalog(session.catalogs["here"], now=NOW)
     if trouble == "the record is damaged":
-        put(places[0].root, f"etcd/{SOUND}.json", b"{", overwrite=True)
+        put(locations[0].root, f"etcd/{SOUND}.json", b"{", overwrite=True)
     elif trouble == "its own object is gone":
-        places[0].root.delete(f"etcd/{SOUND}.db.zst.age")
+        locations[0].root.delete(f"etcd/{SOUND}.db.zst.age")
     else:
-        get = places[0].root.get
-        places[0].root.get = lambda key: get(key) if SOUND not in key else raising(StoreUnavailableError("503"))
-    before = keys_of(places[0])
-    retain(session_of(wanted, places))
-    assert keys_of(places[0]) == before
+        get = locations[0].root.get
+        locations[0].root.get = lambda key: get(key) if SOUND not in key else raising(StoreUnavailableError("503"))
+    before = keys_of(locations[0])
+    retain(session_of(wanted, locations))
+    assert keys_of(locations[0]) == before
 
 
 def raising(error):
@@ -195,52 +206,52 @@ def test_every_name_that_a_run_gives_is_known_again(source, now, suffix, encrypt
     ],
     ids=["a day", "younger", "of the future", "a day by the location's clock", "younger by the location's clock"],
 )
-def test_it_goes_once_it_is_a_day_old_by_the_clock_that_dated_it(wanted, places, written, ahead, goes):
-    places[0].root.moment = written
-    put(places[0].root, OURS[0], b"half of it")
-    session = session_of(wanted, places)
+def test_it_goes_once_it_is_a_day_old_by_the_clock_that_dated_it(wanted, locations, written, ahead, goes):
+    locations[0].root.moment = written
+    put(locations[0].root, OURS[0], b"half of it")
+    session = session_of(wanted, locations)
     session.location_clocks["here"] = ahead
     retain(session)
-    assert (keys_of(places[0]) == set()) is goes
+    assert (keys_of(locations[0]) == set()) is goes
 
 
-def test_the_youngest_part_of_a_copy_tells_its_age(wanted, places):
+def test_the_youngest_part_of_a_copy_tells_its_age(wanted, locations):
     """A copy of many files may have begun long ago, and its run may be at work."""
-    put(places[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"x")
-    places[0].root.moment = NOW - timedelta(hours=1)
-    put(places[0].root, f"shop/backups/{SHOP}/{SHOP}.tar.gz.zst.age", b"x")
-    retain(session_of(wanted, places))
-    assert len(keys_of(places[0])) == 2
+    put(locations[0].root, f"shop/backups/{SHOP}/velero-backup.json.zst.age", b"x")
+    locations[0].root.moment = NOW - timedelta(hours=1)
+    put(locations[0].root, f"shop/backups/{SHOP}/{SHOP}.tar.gz.zst.age", b"x")
+    retain(session_of(wanted, locations))
+    assert len(keys_of(locations[0])) == 2
 
 
-def test_nothing_goes_by_a_clock_that_cannot_be_trusted(wanted, places):
-    put(places[0].root, OURS[0], b"half of it")
-    session = session_of(wanted, places)
+def test_nothing_goes_by_a_clock_that_cannot_be_trusted(wanted, locations):
+    put(locations[0].root, OURS[0], b"half of it")
+    session = session_of(wanted, locations)
     session.location_clocks["here"] = 2 * DAY
     retain(session)
-    assert keys_of(places[0]) == {OURS[0]}
+    assert keys_of(locations[0]) == {OURS[0]}
 
 
-def test_nothing_goes_without_the_lock(wanted, places):
+def test_nothing_goes_without_the_lock(wanted, locations):
     class Lock:
         def require(self, location):
             raise RunInProgressError(f"another run holds {location}")
 
-    put(places[0].root, OURS[0], b"half of it")
-    session = session_of(wanted, places)
+    put(locations[0].root, OURS[0], b"half of it")
+    session = session_of(wanted, locations)
     session.lock = Lock()
     with pytest.raises(RunInProgressError):
         retain(session)
-    assert keys_of(places[0]) == {OURS[0]}
+    assert keys_of(locations[0]) == {OURS[0]}
 
 
-def test_a_record_that_came_meanwhile_saves_what_it_names(wanted, places):
-    put(places[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes of etcd")
-    session = session_of(wanted, places)
-    places[0].root.delete(f"etcd/{BROKEN}.db.zst.age")
-    add_backup(places[0], BROKEN, age=30 * DAY)
+def test_a_record_that_came_meanwhile_saves_what_it_names(wanted, locations):
+    put(locations[0].root, f"etcd/{BROKEN}.db.zst.age", b"bytes of etcd")
+    session = session_of(wanted, locations)
+    locations[0].root.delete(f"etcd/{BROKEN}.db.zst.age")
+    add_backup(locations[0], BROKEN, age=30 * DAY)
     retain(session)
-    assert keys_of(places[0]) == {f"etcd/{BROKEN}.db.zst.age", f"etcd/{BROKEN}.json"}
+    assert keys_of(locations[0]) == {f"etcd/{BROKEN}.db.zst.age", f"etcd/{BROKEN}.json"}
 
 
 class Locking(Clocked):
@@ -259,25 +270,25 @@ class Locking(Clocked):
 @pytest.mark.parametrize("answer", [NOW + DAY, StoreUnavailableError("503"), StoreError("no permission")])
 def test_what_a_lock_holds_or_may_hold_stays(answer):
     wanted = policy("here", retention=RetentionPolicy(last=1))
-    places = places_of(wanted, {"here": Locking(answer)})
-    put(places[0].root, OURS[0], b"half of it")
+    locations = locations_of(wanted, {"here": Locking(answer)})
+    put(locations[0].root, OURS[0], b"half of it")
     for age in (1, 2):
-        add_backup(places[0], f"etcd-{age:03d}", age=age * DAY)
-    before = keys_of(places[0])
-    session = session_of(wanted, places)
+        add_backup(locations[0], f"etcd-{age:03d}", age=age * DAY)
+    before = keys_of(locations[0])
+    session = session_of(wanted, locations)
     [planned] = plan_retention_of(session)
     assert [each.removed for each in planned.leftovers] == [False]
     assert planned.plan.removed == (), "nor is a backup removed that a lock may hold"
     retain(session)
-    assert (keys_of(places[0]), removed(session)) == (before, [])
+    assert (keys_of(locations[0]), removed(session)) == (before, [])
 
 
 def test_a_lock_that_has_ended_holds_nothing():
     wanted = policy("here", retention=RetentionPolicy(last=1))
-    places = places_of(wanted, {"here": Locking(NOW - DAY)})
-    put(places[0].root, OURS[0], b"half of it")
-    retain(session_of(wanted, places))
-    assert keys_of(places[0]) == set()
+    locations = locations_of(wanted, {"here": Locking(NOW - DAY)})
+    put(locations[0].root, OURS[0], b"half of it")
+    retain(session_of(wanted, locations))
+    assert keys_of(locations[0]) == set()
 
 
 # ---- killed at any moment ----------------------------------------------------------------------------------
@@ -291,23 +302,23 @@ def new_encryption():
 OLD, NEW = new_encryption(), new_encryption()
 
 
-def save(session, places):
+def save(session, locations):
     back_up(session.policy.sources[0], session)
 
 
-def copy_what_is_missing(session, places):
-    catch_up(session)
+def copy_what_is_missing(session, locations):
+    replicate_missing(session)
 
 
-def copy_a_velero_backup(session, places):
+def copy_a_velero_backup(session, locations):
     bucket = MemoryStore()
     for name in ("velero-backup.json", f"{SHOP}.tar.gz"):
         put(bucket, f"backups/{SHOP}/{name}", b"x" * 100)
-    fan = FanOutStore({place.name: place.of_source("shop") for place in places})
-    _copy_velero("shop", session, fan, bucket, SHOP, NOW)
+    replicas = ReplicatedStore({location.name: location.of_source("shop") for location in locations})
+    _copy_velero("shop", session, replicas, bucket, SHOP, NOW)
 
 
-def remove_the_old_ones(session, places):
+def remove_the_old_ones(session, locations):
     session.policy = session.policy.model_copy(update={"retention": RetentionPolicy(last=1)})
     retain(session)
 
@@ -318,30 +329,30 @@ def test_a_day_after_a_kill_there_is_nothing_that_no_record_names(wanted, monkey
     monkeypatch.setattr(backup, "EtcdSnapshotter", Saving)
     monkeypatch.setattr(backup, "etcd_of", lambda *_, **__: nullcontext())
     monkeypatch.setattr(backup, "can_decrypt", lambda *_: False)
-    places = places_of(wanted, {name: Mortal() for name in ("here", "there")})
-    for place in places if work is remove_the_old_ones else places[:1]:
+    locations = locations_of(wanted, {name: Mortal() for name in ("here", "there")})
+    for location in locations if work is remove_the_old_ones else locations[:1]:
         for days in (2, 3):
-            add_backup(place, f"etcd-202605{30 - days}T020000Z", age=days * DAY)
+            add_backup(location, f"etcd-202605{30 - days}T020000Z", age=days * DAY)
     foreign = {"etcd/notes.txt", "shop/backups/mine/velero-backup.json"}
     for key in foreign:
-        put(places[1].root, key, b"somebody's")
-    session = session_of(wanted, places)
-    places[1].root.left = moment
+        put(locations[1].root, key, b"somebody's")
+    session = session_of(wanted, locations)
+    locations[1].root.left = moment
     with suppress(Killed):
-        work(session, places)
-    places[1].root.left = None
+        work(session, locations)
+    locations[1].root.left = None
 
-    later = session_of(wanted, places, now=max(NOW, places[1].root._now()) + 2 * DAY, trust_clock=True)
+    later = session_of(wanted, locations, now=max(NOW, locations[1].root._now()) + 2 * DAY, trust_clock=True)
     retain(later)
-    for place in places:
-        catalog = place.catalog()
+    for location in locations:
+        catalog = location.catalog()
         assert catalog.leftovers == ()
         named = {f"{entry.source}/{entry.name}.json" for entry in catalog.entries.values()}
-        bytes_of = {key for key in keys_of(place) if key not in named | foreign and not key.startswith(".")}
+        bytes_of = {key for key in keys_of(location) if key not in named | foreign and not key.startswith(".")}
         assert {backup_of_key(key.partition("/")[0], key.partition("/")[2]) for key in bytes_of} == {
             entry.name for entry in catalog.entries.values()
         }
-    assert foreign <= keys_of(places[1])
+    assert foreign <= keys_of(locations[1])
 
 
 @pytest.mark.parametrize("moment", range(10))
@@ -349,7 +360,7 @@ def test_a_day_after_a_killed_rotation_each_backup_has_one_object(moment):
     root = Mortal()
     data, encrypted = b"bytes of etcd", EncryptedStore(PrefixedStore(root, "etcd"), OLD)
     for name in (SOUND, f"{SOUND}-0a1b2c"):
-        add_backup(places_of(policy("here"), {"here": root})[0], name, data=data)
+        add_backup(locations_of(policy("here"), {"here": root})[0], name, data=data)
         root.delete(f"etcd/{name}.db.zst.age")
         put(encrypted, f"{name}.db", data)
     root.moments.clear()
@@ -357,23 +368,23 @@ def test_a_day_after_a_killed_rotation_each_backup_has_one_object(moment):
     with suppress(Killed):
         reencrypt_copy(root, "etcd", SOUND, old=OLD, new=NEW)
     root.left = None
-    [place] = places = places_of(policy("here"), {"here": root})
-    retain(session_of(policy("here"), places, now=root._now() + 2 * DAY, trust_clock=True))
-    assert len([key for key in keys_of(place) if key.startswith(f"etcd/{SOUND}.db") or "~" in key]) == 1
-    assert f"etcd/{SOUND}-0a1b2c.db.zst.age" in keys_of(place)
+    [location] = locations = locations_of(policy("here"), {"here": root})
+    retain(session_of(policy("here"), locations, now=root._now() + 2 * DAY, trust_clock=True))
+    assert len([key for key in keys_of(location) if key.startswith(f"etcd/{SOUND}.db") or "~" in key]) == 1
+    assert f"etcd/{SOUND}-0a1b2c.db.zst.age" in keys_of(location)
 
 
 # ---- who is told -------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_lists_what_goes_and_what_is_too_young(wanted, places):
-    put(places[0].root, OURS[0], b"half of it")
-    places[0].root.moment = NOW
-    put(places[0].root, OURS[3], b"half of it")
+def test_a_dry_run_lists_what_goes_and_what_is_too_young(wanted, locations):
+    put(locations[0].root, OURS[0], b"half of it")
+    locations[0].root.moment = NOW
+    put(locations[0].root, OURS[3], b"half of it")
     [planned] = [
         each
-        for each in plan_retention_of(session_of(wanted, places))
-        if (each.source, each.place.name) == ("etcd", "here")
+        for each in plan_retention_of(session_of(wanted, locations))
+        if (each.source, each.location.name) == ("etcd", "here")
     ]
     assert [(each.leftover.name, each.removed) for each in planned.leftovers] == [
         (f"{BROKEN}-0a1b2c", False),
@@ -397,11 +408,11 @@ def test_a_save_that_fails_and_cannot_be_undone_tells_why_it_failed(tmp_path):
         raise StoreUnavailableError("503")
 
 
-def test_whoever_is_overtaken_removes_no_further_object_of_one(wanted, places):
+def test_whoever_is_overtaken_removes_no_further_object_of_one(wanted, locations):
     for suffix in (".db.zst", ".db.zst.age"):
-        put(places[0].root, f"etcd/{BROKEN}{suffix}", b"half")
-    session = session_of(wanted, places)
+        put(locations[0].root, f"etcd/{BROKEN}{suffix}", b"half")
+    session = session_of(wanted, locations)
     session.lock = LostInTheMiddle(looks=1)
     with pytest.raises(RunInProgressError):
         retain(session)
-    assert len(keys_of(places[0], "etcd/")) == 1
+    assert len(keys_of(locations[0], "etcd/")) == 1

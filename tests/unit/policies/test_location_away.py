@@ -6,14 +6,14 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
-from policy_worlds import NOW, Saving, add_backup, places_of, policy, session_of
+from policy_worlds import NOW, Saving, add_backup, locations_of, policy, session_of
 
 from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
 from clusterguard.policies.policy import Metrics, RetentionPolicy, Verification
 from clusterguard.policies.runs import backup, run
 from clusterguard.policies.runs.backup import back_up
-from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.reencrypt import reencrypt_all
+from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import retain
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.policies.runs.verify import verify_due
@@ -70,8 +70,8 @@ def there(request):
 
 
 @pytest.fixture
-def places(there):
-    return places_of(wanted(), {"there": there})
+def locations(there):
+    return locations_of(wanted(), {"there": there})
 
 
 def wanted(**options):
@@ -79,10 +79,10 @@ def wanted(**options):
     return policy("here", "there", **{**settings, **options})
 
 
-def fill(places, *ages):
-    for place in places:
+def fill(locations, *ages):
+    for location in locations:
         for age in ages:
-            add_backup(place, f"etcd-{age:03d}", age=age * DAY)
+            add_backup(location, f"etcd-{age:03d}", age=age * DAY)
 
 
 def told(session, location="there"):
@@ -106,11 +106,11 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-def test_a_location_that_goes_away_during_a_backup_is_named_once_and_the_others_have_it(places, there, etcd, moment):
-    session = session_of(wanted(copies=1), places)
+def test_a_location_that_goes_away_during_a_backup_is_named_once_and_the_others_have_it(locations, there, etcd, moment):
+    session = session_of(wanted(copies=1), locations)
     there.at = moment
     back_up(session.policy.sources[0], session)
-    catch_up(session)
+    replicate_missing(session)
     verify_due(session)
     retain(session)
     [step] = [step for step in session.steps if step.verb == "backup"]
@@ -118,21 +118,21 @@ def test_a_location_that_goes_away_during_a_backup_is_named_once_and_the_others_
     assert [entry.sound for entry in session.catalogs["here"].entries.values()] == [True]
     away = [step for step in session.steps if step.verb == "copy"]
     assert [(step.location, step.outcome, step.code) for step in away] == [("there", "warning", there.error.code)]
-    assert [place.name for place in session.places] == ["here"]
+    assert [location.name for location in session.locations] == ["here"]
     assert not [step for step in session.steps if step.outcome == "failed"]
 
 
-def test_too_few_copies_are_for_the_policy_to_judge(places, there, etcd):
-    session = session_of(wanted(copies=2), places)
+def test_too_few_copies_are_for_the_policy_to_judge(locations, there, etcd):
+    session = session_of(wanted(copies=2), locations)
     there.at = MOMENTS["when the bytes are sent"]
     back_up(session.policy.sources[0], session)
     assert [step.outcome for step in session.steps if step.verb == "backup"] == ["failed"]
     assert [entry.sound for entry in session.catalogs["here"].entries.values()] == [True], "what there is is kept"
 
 
-def test_a_location_that_goes_away_while_copies_are_read_again_is_not_asked_for_each(places, there):
-    fill(places, 1, 2, 3, 4, 5)
-    session = session_of(wanted(), places)
+def test_a_location_that_goes_away_while_copies_are_read_again_is_not_asked_for_each(locations, there):
+    fill(locations, 1, 2, 3, 4, 5)
+    session = session_of(wanted(), locations)
     there.at = lambda verb, _: verb == "get"
     verify_due(session)
     assert told(session) == [("verify", "warning"), ("copy", "warning")]
@@ -140,9 +140,9 @@ def test_a_location_that_goes_away_while_copies_are_read_again_is_not_asked_for_
     assert not any(entry.problem for entry in session.catalogs["there"].entries.values())
 
 
-def test_one_copy_that_cannot_be_read_does_not_keep_the_location_from_being_looked_at(places, there):
-    fill(places, 1, 2, 3)
-    session = session_of(wanted(), places)
+def test_one_copy_that_cannot_be_read_does_not_keep_the_location_from_being_looked_at(locations, there):
+    fill(locations, 1, 2, 3)
+    session = session_of(wanted(), locations)
     real = there.get
 
     def get(key):
@@ -156,18 +156,18 @@ def test_one_copy_that_cannot_be_read_does_not_keep_the_location_from_being_look
     assert [entry.sound for entry in session.catalogs["there"].of_source("etcd")] == [True, False, True]
 
 
-def test_a_location_that_goes_away_while_it_catches_up_is_tried_once(places, there):
-    fill(places[:1], 1, 2)
-    session = session_of(wanted(), places)
+def test_a_location_that_goes_away_while_it_catches_up_is_tried_once(locations, there):
+    fill(locations[:1], 1, 2)
+    session = session_of(wanted(), locations)
     there.at = lambda verb, _: verb == "put"
-    catch_up(session)
+    replicate_missing(session)
     assert told(session) == [("copy", "warning"), ("copy", "warning")]
-    assert [place.name for place in session.places] == ["here"]
+    assert [location.name for location in session.locations] == ["here"]
 
 
-def test_a_location_that_goes_away_during_retention_keeps_its_copies_and_fails_nothing(places, there):
-    fill(places, 1, 2, 3, 4, 5)
-    session = session_of(wanted(), places)
+def test_a_location_that_goes_away_during_retention_keeps_its_copies_and_fails_nothing(locations, there):
+    fill(locations, 1, 2, 3, 4, 5)
+    session = session_of(wanted(), locations)
     there.at = lambda verb, _: verb == "delete"
     retain(session)
     assert told(session) == [("copy", "warning"), ("delete", "warning")]
@@ -175,10 +175,10 @@ def test_a_location_that_goes_away_during_retention_keeps_its_copies_and_fails_n
     assert len(session.catalogs["there"].entries) == 5
 
 
-def test_a_location_that_takes_nothing_is_still_verified_and_what_is_too_old_goes(places, there, etcd):
+def test_a_location_that_takes_nothing_is_still_verified_and_what_is_too_old_goes(locations, there, etcd):
     """A disk that is full would never have room again otherwise."""
-    fill(places, 1, 2, 3)
-    session = session_of(wanted(copies=1), places)
+    fill(locations, 1, 2, 3)
+    session = session_of(wanted(copies=1), locations)
     real = there.put
 
     @contextmanager
@@ -190,7 +190,7 @@ def test_a_location_that_takes_nothing_is_still_verified_and_what_is_too_old_goe
 
     there.put = full
     back_up(session.policy.sources[0], session)
-    catch_up(session)
+    replicate_missing(session)
     verify_due(session)
     retain(session)
     assert told(session) == [("copy", "warning")]
@@ -198,9 +198,9 @@ def test_a_location_that_takes_nothing_is_still_verified_and_what_is_too_old_goe
     assert all(entry.sound for entry in session.catalogs["there"].entries.values())
 
 
-def test_a_location_that_goes_away_while_it_is_re_encrypted_is_tried_once(places, there):
-    fill(places, 1, 2, 3)
-    session = session_of(wanted(), places)
+def test_a_location_that_goes_away_while_it_is_re_encrypted_is_tried_once(locations, there):
+    fill(locations, 1, 2, 3)
+    session = session_of(wanted(), locations)
     there.at = lambda verb, _: verb == "get"
     reencrypt_all(session, old=Encryption())
     assert told(session) == [("reencrypt", "failed"), ("copy", "warning")]
@@ -211,9 +211,9 @@ def test_a_location_that_goes_away_at_the_end_is_named_once_and_counts_as_down(t
     shown = []
     monkeypatch.setattr(run, "publish", lambda _, status: shown.append(status) or ())
     policy_of_two = wanted(metrics=Metrics(textfile=str(tmp_path / "cg.prom")))
-    places = places_of(policy_of_two, {"there": there})
-    fill(places, 1)
-    monkeypatch.setattr(run, "open_places", lambda _: places)
+    locations = locations_of(policy_of_two, {"there": there})
+    fill(locations, 1)
+    monkeypatch.setattr(run, "open_locations", lambda _: locations)
     there.at = lambda verb, key: verb == "put" and "/audit/" in key
     report = PolicyRunner(policy=policy_of_two, environ={}, now=lambda: NOW).run(["verify"])
     assert [
@@ -225,8 +225,8 @@ def test_a_location_that_goes_away_at_the_end_is_named_once_and_counts_as_down(t
     assert [(each.name, each.reachable) for each in shown[0].locations] == [("here", True), ("there", False)]
 
 
-def test_no_location_that_takes_a_copy_is_a_failure(places, there, etcd):
-    session = session_of(wanted(copies=1), places)
+def test_no_location_that_takes_a_copy_is_a_failure(locations, there, etcd):
+    session = session_of(wanted(copies=1), locations)
     session.leave_out("here", StoreUnavailableError("down"))
     there.at = MOMENTS["at the first question"]
     for _ in range(2):

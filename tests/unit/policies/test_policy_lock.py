@@ -16,7 +16,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_worlds import data_of, places_of, policy, put
+from policy_worlds import data_of, locations_of, policy, put
 
 from clusterguard.errors import (
     ConfigError,
@@ -65,8 +65,8 @@ class Blind(MemoryStore):
 class ByHand(RunLock):
     """A run whose leases are renewed when the test says so."""
 
-    def __init__(self, places, run, clock, *, timing=TIMING):
-        super().__init__(places, run=run, timing=timing, clock=clock, sleep=clock.sleep)
+    def __init__(self, locations, run, clock, *, timing=TIMING):
+        super().__init__(locations, run=run, timing=timing, clock=clock, sleep=clock.sleep)
         self.kept = []
 
     def _keep(self, name, lease):
@@ -83,30 +83,30 @@ def clock():
 
 
 @pytest.fixture
-def places():
-    return places_of(policy("here", "there"))
+def locations():
+    return locations_of(policy("here", "there"))
 
 
 @pytest.fixture
-def place():
-    return places_of(policy("here"))
+def location():
+    return locations_of(policy("here"))
 
 
-def taken(places, run, clock, *, wait_seconds=0):
-    lock = ByHand(places, run, clock)
+def taken(locations, run, clock, *, wait_seconds=0):
+    lock = ByHand(locations, run, clock)
     lock.take(wait_seconds=wait_seconds)
     return lock
 
 
-def held_by(place, **changes):
+def held_by(location, **changes):
     """Write the lease of a run that is not renewed."""
     lease = Lease(**({"holder": "other", "generation": 7, "host": "elsewhere", "pid": 7, **asdict(TIMING)} | changes))
-    put(place.root, LOCK_KEY, lease.dump(), overwrite=True)
+    put(location.root, LOCK_KEY, lease.dump(), overwrite=True)
     return lease
 
 
-def lease_in(place):
-    return Lease.parse(data_of(place.root, LOCK_KEY))
+def lease_in(location):
+    return Lease.parse(data_of(location.root, LOCK_KEY))
 
 
 def here(pid, **changes):
@@ -118,32 +118,32 @@ def here(pid, **changes):
 # ---- taking, holding, giving back ----------------------------------------------------------------------------
 
 
-def test_it_is_in_every_location_while_it_is_held_and_free_afterwards(places, clock):
-    lock = taken(places, "mine", clock)
-    assert [(lease_in(each).holder, lease_in(each).generation) for each in places] == [("mine", 1)] * 2
+def test_it_is_in_every_location_while_it_is_held_and_free_afterwards(locations, clock):
+    lock = taken(locations, "mine", clock)
+    assert [(lease_in(each).holder, lease_in(each).generation) for each in locations] == [("mine", 1)] * 2
     lock.require()
     lock.release()
-    assert [(lease_in(each).holder, lease_in(each).generation) for each in places] == [("", 1)] * 2
+    assert [(lease_in(each).holder, lease_in(each).generation) for each in locations] == [("", 1)] * 2
     with pytest.raises(StoreError):
         lock.require()
 
 
-def test_each_taker_raises_the_generation(place, clock):
+def test_each_taker_raises_the_generation(location, clock):
     for generation in range(1, 4):
-        lock = taken(place, f"run-{generation}", clock)
-        assert lease_in(place[0]).generation == generation
+        lock = taken(location, f"run-{generation}", clock)
+        assert lease_in(location[0]).generation == generation
         lock.release()
 
 
-def test_no_two_writes_are_alike(place, clock):
+def test_no_two_writes_are_alike(location, clock):
     seen = set()
     for _ in range(3):
-        lock = taken(place, "same", clock)
+        lock = taken(location, "same", clock)
         for _ in range(3):
-            seen.add(data_of(place[0].root, LOCK_KEY))
+            seen.add(data_of(location[0].root, LOCK_KEY))
             lock.renew()
         lock.release()
-        seen.add(data_of(place[0].root, LOCK_KEY))
+        seen.add(data_of(location[0].root, LOCK_KEY))
     assert len(seen) == 12, "a version is its bytes' digest on many servers"
 
 
@@ -158,35 +158,35 @@ def test_a_lease_that_is_being_given_back_is_not_held_any_more(clock):
                 yield writer
             valid.append(lock._held["here"].valid if "here" in lock._held else None)
 
-    lock = ByHand(places_of(policy("here"), {"here": Slow()}), "mine", clock)
+    lock = ByHand(locations_of(policy("here"), {"here": Slow()}), "mine", clock)
     lock.take(wait_seconds=0)
     lock.renew()
     lock.release()
     assert valid == [None, True, False]
 
 
-def test_a_run_that_is_alive_is_not_disturbed(places, clock):
-    first = taken(places, "first", clock)
+def test_a_run_that_is_alive_is_not_disturbed(locations, clock):
+    first = taken(locations, "first", clock)
     clock.each = first.renew
     with pytest.raises(RunInProgressError) as raised:
-        taken(places, "second", clock)
+        taken(locations, "second", clock)
     assert raised.value.fields == {"holder": "first", "location": "here"}
     assert clock.now < 1000 + TIMING.lease_duration
     first.require("here")
 
 
-def test_a_second_run_waits_when_it_is_asked_to(places, clock):
-    first = taken(places, "first", clock)
+def test_a_second_run_waits_when_it_is_asked_to(locations, clock):
+    first = taken(locations, "first", clock)
     clock.each = lambda: first.release() if clock.now > 1300 else first.renew()
-    second = taken(places, "second", clock, wait_seconds=3600)
+    second = taken(locations, "second", clock, wait_seconds=3600)
     assert 1300 < clock.now < 1310
     second.require()
 
 
 def test_a_location_that_is_away_for_a_moment_is_waited_for(clock):
     store = Blind()
-    place = places_of(policy("here"), {"here": store})
-    first = taken(place, "first", clock)
+    location = locations_of(policy("here"), {"here": store})
+    first = taken(location, "first", clock)
 
     def go_on():
         store.blind = 1100 < clock.now < 1120
@@ -194,24 +194,24 @@ def test_a_location_that_is_away_for_a_moment_is_waited_for(clock):
             first.release() if clock.now > 1300 else first.renew()
 
     clock.each = go_on
-    second = taken(place, "second", clock, wait_seconds=3600)
+    second = taken(location, "second", clock, wait_seconds=3600)
     assert clock.now > 1300
     second.require("here")
 
 
 def test_a_location_that_stays_away_is_not_waited_for_any_longer(clock):
     store = Blind()
-    place = places_of(policy("here"), {"here": store})
-    taken(place, "first", clock)
+    location = locations_of(policy("here"), {"here": store})
+    taken(location, "first", clock)
     clock.each = lambda: setattr(store, "blind", True)
     with pytest.raises(StoreUnavailableError):
-        taken(place, "second", clock, wait_seconds=60)
+        taken(location, "second", clock, wait_seconds=60)
     assert clock.now < 1070
 
 
-def test_what_is_held_already_is_kept_while_another_location_is_waited_for(places, clock):
-    other = taken(places[1:], "other", clock)
-    waiting = ByHand(places, "mine", clock)
+def test_what_is_held_already_is_kept_while_another_location_is_waited_for(locations, clock):
+    other = taken(locations[1:], "other", clock)
+    waiting = ByHand(locations, "mine", clock)
     clock.each = lambda: (other.renew(), seen.append(list(waiting.kept)))
     seen = []
     with pytest.raises(RunInProgressError):
@@ -222,93 +222,93 @@ def test_what_is_held_already_is_kept_while_another_location_is_waited_for(place
 # ---- leases that are over ------------------------------------------------------------------------------------
 
 
-def test_a_lease_that_stands_still_is_taken_over_and_not_a_moment_too_early(place, clock):
-    first = taken(place, "first", clock)
+def test_a_lease_that_stands_still_is_taken_over_and_not_a_moment_too_early(location, clock):
+    first = taken(location, "first", clock)
     written = clock.now
     clock.now += 30  # by which the second run can tell nothing
-    second = taken(place, "second", clock)
+    second = taken(location, "second", clock)
     assert clock.now >= written + 30 + OVER
-    assert (lease_in(place[0]).holder, lease_in(place[0]).generation) == ("second", 2)
+    assert (lease_in(location[0]).holder, lease_in(location[0]).generation) == ("second", 2)
     second.require("here")
     with pytest.raises(RunInProgressError) as raised:
         first.require("here")
     assert raised.value.code == "lease-lost"
 
 
-def test_a_machine_whose_clock_stood_still_finds_out_by_looking(place, clock):
+def test_a_machine_whose_clock_stood_still_finds_out_by_looking(location, clock):
     """A virtual machine that was paused: by its own account no time has passed."""
-    first = taken(place, "first", Time())
-    taken(place, "second", clock)
+    first = taken(location, "first", Time())
+    taken(location, "second", clock)
     assert first._held["here"].valid
     with pytest.raises(RunInProgressError) as raised:
         first.require("here")
     assert raised.value.code == "lease-lost"
 
 
-def test_a_holder_that_renews_less_often_is_given_its_own_time(place, clock):
-    held_by(place[0], lease_duration=600, renew_interval=100)
-    taken(place, "mine", clock)
+def test_a_holder_that_renews_less_often_is_given_its_own_time(location, clock):
+    held_by(location[0], lease_duration=600, renew_interval=100)
+    taken(location, "mine", clock)
     assert clock.now >= 1000 + 700
 
 
-def test_a_lease_of_a_process_that_died_here_is_taken_over_at_once(place, clock):
+def test_a_lease_of_a_process_that_died_here_is_taken_over_at_once(location, clock):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    held_by(place[0], **here(child.pid, start_time=ProcessRecord.of(child.pid).started))
+    held_by(location[0], **here(child.pid, start_time=ProcessRecord.of(child.pid).started))
     child.kill()
     child.communicate()
-    taken(place, "mine", clock)
+    taken(location, "mine", clock)
     assert clock.now == 1000
 
 
-def test_a_process_number_that_was_given_out_again_is_another_process(place, clock):
-    held_by(place[0], **here(os.getpid(), start_time=1.0))
-    taken(place, "mine", clock)
+def test_a_process_number_that_was_given_out_again_is_another_process(location, clock):
+    held_by(location[0], **here(os.getpid(), start_time=1.0))
+    taken(location, "mine", clock)
     assert clock.now == 1000
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_a_process_that_lives_does_so_whatever_the_clock_is_set_to(place, clock, monkeypatch, step):
-    held_by(place[0], **here(os.getpid()))
+def test_a_process_that_lives_does_so_whatever_the_clock_is_set_to(location, clock, monkeypatch, step):
+    held_by(location[0], **here(os.getpid()))
     began, now = psutil.Process().create_time(), time.time()
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: began + step)
     monkeypatch.setattr(time, "time", lambda: now + step)
-    assert not lease_in(place[0]).is_dead()
-    taken(place, "mine", clock)
+    assert not lease_in(location[0]).is_dead()
+    taken(location, "mine", clock)
     assert clock.now >= 1000 + OVER
 
 
 @pytest.mark.parametrize(
     "change", [{"boot_id": ""}, {"boot_id": "another"}, {"pid_namespace": "pid:[1]"}, {"host": "h"}]
 )
-def test_a_process_of_another_container_or_boot_is_not_taken_for_dead(place, clock, change):
-    held_by(place[0], **here(2**22 + 1) | change)
-    taken(place, "mine", clock)
+def test_a_process_of_another_container_or_boot_is_not_taken_for_dead(location, clock, change):
+    held_by(location[0], **here(2**22 + 1) | change)
+    taken(location, "mine", clock)
     assert clock.now >= 1000 + OVER
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b'{"holder": 5}', b"x" * 10_000])
-def test_what_cannot_be_read_is_somebodys_until_it_stood_still(place, clock, data):
-    put(place[0].root, LOCK_KEY, data)
-    taken(place, "mine", clock)
+def test_what_cannot_be_read_is_somebodys_until_it_stood_still(location, clock, data):
+    put(location[0].root, LOCK_KEY, data)
+    taken(location, "mine", clock)
     assert clock.now >= 1000 + OVER
-    assert lease_in(place[0]).holder == "mine"
+    assert lease_in(location[0]).holder == "mine"
 
 
-def test_a_lock_of_the_release_before_is_understood(place, clock):
+def test_a_lock_of_the_release_before_is_understood(location, clock):
     old = {"run": "old", "host": "elsewhere", "pid": 7, "born": 1.7e9, "space": "boot pid:[1]", "beat": 0}
 
     def beat():
         old["beat"] += 1
-        put(place[0].root, LOCK_KEY, orjson.dumps(old), overwrite=True)
+        put(location[0].root, LOCK_KEY, orjson.dumps(old), overwrite=True)
 
     beat()
     clock.each = beat
     with pytest.raises(RunInProgressError) as raised:
-        taken(place, "mine", clock)
+        taken(location, "mine", clock)
     assert raised.value.fields["holder"] == "old"
     clock.each = lambda: None
     began = clock.now
-    taken(place, "mine", clock)
+    taken(location, "mine", clock)
     assert clock.now >= began + OVER
 
 
@@ -329,10 +329,10 @@ def test_whatever_lies_there_is_some_lease_that_can_be_followed(data):
 
 
 @pytest.mark.parametrize("generation", [0, 2**53 - 1, 2**53, 2**53 + 1, 2**64, -1])
-def test_no_generation_is_the_last_one(place, clock, generation):
-    put(place[0].root, LOCK_KEY, json.dumps({"holder": "", "generation": generation}).encode())
+def test_no_generation_is_the_last_one(location, clock, generation):
+    put(location[0].root, LOCK_KEY, json.dumps({"holder": "", "generation": generation}).encode())
     for _ in range(2):
-        lock = taken(place, "mine", clock)
+        lock = taken(location, "mine", clock)
         lock.require("here")
         lock.release()
 
@@ -373,12 +373,12 @@ def in_sequence(monkeypatch):
 @pytest.mark.parametrize("before", ["nothing", "a free lease", "a stale lease"])
 def test_of_two_that_see_the_same_lease_one_takes_it(clock, before):
     store = Racy()
-    place = places_of(policy("here"), {"here": store})
+    location = locations_of(policy("here"), {"here": store})
     if before == "a free lease":
-        taken(place, "earlier", clock).release()
+        taken(location, "earlier", clock).release()
     elif before == "a stale lease":
-        held_by(place[0])
-    quicker = ByHand(place, "quicker", clock)
+        held_by(location[0])
+    quicker = ByHand(location, "quicker", clock)
 
     def overtake():
         quicker.take(wait_seconds=0)
@@ -386,17 +386,17 @@ def test_of_two_that_see_the_same_lease_one_takes_it(clock, before):
 
     store.before_write = overtake
     with pytest.raises(RunInProgressError) as raised:
-        taken(place, "slower", clock)
+        taken(location, "slower", clock)
     assert raised.value.fields["holder"] == "quicker"
     quicker.require("here")
-    assert lease_in(place[0]).holder == "quicker"
+    assert lease_in(location[0]).holder == "quicker"
 
 
 @pytest.mark.usefixtures("in_sequence")
 def test_a_holder_that_comes_back_right_before_it_is_overtaken_keeps_its_lease(clock):
     store = Racy()
-    place = places_of(policy("here"), {"here": store})
-    first = taken(place, "first", clock)
+    location = locations_of(policy("here"), {"here": store})
+    first = taken(location, "first", clock)
 
     def come_back():
         first.renew()
@@ -404,15 +404,15 @@ def test_a_holder_that_comes_back_right_before_it_is_overtaken_keeps_its_lease(c
 
     store.before_write = come_back
     with pytest.raises(RunInProgressError):
-        taken(place, "second", clock)
+        taken(location, "second", clock)
     first.require("here")
-    assert lease_in(place[0]).generation == 1
+    assert lease_in(location[0]).generation == 1
 
 
-def test_what_another_run_has_taken_is_neither_renewed_nor_given_back(places, clock):
-    lock = taken(places, "mine", clock)
+def test_what_another_run_has_taken_is_neither_renewed_nor_given_back(locations, clock):
+    lock = taken(locations, "mine", clock)
     lock.require()
-    held_by(places[1])
+    held_by(locations[1])
     with pytest.raises(RunInProgressError) as raised:
         lock.renew()
     assert raised.value.fields == {"location": "there", "holder": "other"}
@@ -421,13 +421,13 @@ def test_what_another_run_has_taken_is_neither_renewed_nor_given_back(places, cl
             lock.require(wanted)
     lock.require("here")  # but has not yet: what was done there can still be written down
     lock.release()
-    assert lease_in(places[1]).holder == "other"
-    assert lease_in(places[0]).holder == ""
+    assert lease_in(locations[1]).holder == "other"
+    assert lease_in(locations[0]).holder == ""
 
 
-def test_a_lock_that_somebody_removed_is_lost(place, clock):
-    lock = taken(place, "mine", clock)
-    place[0].root.delete(LOCK_KEY)
+def test_a_lock_that_somebody_removed_is_lost(location, clock):
+    lock = taken(location, "mine", clock)
+    location[0].root.delete(LOCK_KEY)
     with pytest.raises(RunInProgressError):
         lock.require("here")
 
@@ -437,8 +437,8 @@ def test_two_at_once_on_real_files_never_hold_it_together(tmp_path):
     inside, most = [], []
 
     def run(number):
-        place = places_of(wanted, {"here": LocalStore(tmp_path)})
-        with locked(place, run=f"run-{number}", wait_seconds=60, timing=QUICK) as lock:
+        location = locations_of(wanted, {"here": LocalStore(tmp_path)})
+        with locked(location, run=f"run-{number}", wait_seconds=60, timing=QUICK) as lock:
             inside.append(number)
             most.append(len(inside))
             lock.require("here")
@@ -452,7 +452,7 @@ def test_two_at_once_on_real_files_never_hold_it_together(tmp_path):
     for thread in threads:
         thread.join(60)
     assert most == [1] * 5
-    assert lease_in(places_of(wanted, {"here": LocalStore(tmp_path)})[0]).generation == 5
+    assert lease_in(locations_of(wanted, {"here": LocalStore(tmp_path)})[0]).generation == 5
 
 
 # ---- stores that fail ----------------------------------------------------------------------------------------
@@ -484,8 +484,8 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
-def test_a_location_that_takes_no_lock_is_left_out_and_named(places, clock, error):
-    broken = places_of(policy("here", "there"), {"here": Failing(error), "there": places[1].root})
+def test_a_location_that_takes_no_lock_is_left_out_and_named(locations, clock, error):
+    broken = locations_of(policy("here", "there"), {"here": Failing(error), "there": locations[1].root})
     lock = taken(broken, "mine", clock)
     assert lock.failures == {"here": error}
     lock.require("there")
@@ -496,14 +496,14 @@ def test_a_location_that_takes_no_lock_is_left_out_and_named(places, clock, erro
 
 def test_a_location_that_refuses_a_moment_is_asked_again(clock):
     store = Failing(StoreUnavailableError("503"))
-    place = places_of(policy("here"), {"here": store})
+    location = locations_of(policy("here"), {"here": store})
     clock.each = lambda: setattr(store, "error", None)
-    taken(place, "mine", clock).require("here")
+    taken(location, "mine", clock).require("here")
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
 def test_where_no_location_takes_a_lock_nothing_is_run(clock, error):
-    broken = places_of(policy("here", "there"), {"here": Failing(error), "there": Failing(ERRORS[0])})
+    broken = locations_of(policy("here", "there"), {"here": Failing(error), "there": Failing(ERRORS[0])})
     with pytest.raises(StoreUnavailableError) as raised:
         taken(broken, "mine", clock)
     assert error.message in raised.value.message
@@ -512,19 +512,19 @@ def test_where_no_location_takes_a_lock_nothing_is_run(clock, error):
 
 def test_a_lease_that_was_written_although_no_answer_came_is_held(clock):
     store = Failing(StoreUnavailableError("the connection broke"), moment="after")
-    place = places_of(policy("here"), {"here": store})
-    lock = taken(place, "mine", clock)
+    location = locations_of(policy("here"), {"here": store})
+    lock = taken(location, "mine", clock)
     store.error = None
     lock.require("here")
     lock.release()
-    assert lease_in(place[0]).holder == ""
+    assert lease_in(location[0]).holder == ""
 
 
 @pytest.mark.parametrize("error", [*ERRORS, ZeroDivisionError()], ids=lambda error: type(error).__name__)
 def test_a_holder_that_cannot_renew_knows_when_its_lease_is_over(clock, error):
     store = Failing()
-    place = places_of(policy("here"), {"here": store})
-    lock = taken(place, "mine", clock)
+    location = locations_of(policy("here"), {"here": store})
+    lock = taken(location, "mine", clock)
     store.error = error
     clock.now += TIMING.lease_duration - 1
     lock.require()
@@ -540,13 +540,13 @@ def test_a_holder_that_cannot_renew_knows_when_its_lease_is_over(clock, error):
 @pytest.mark.parametrize("error", [*ERRORS, ZeroDivisionError()], ids=lambda error: type(error).__name__)
 def test_the_renewing_thread_outlives_every_error_and_records_it(error):
     store = Failing()
-    place = places_of(policy("here"), {"here": store})
-    with locked(place, run="mine", timing=LeaseTiming(renew_interval=0.01, lease_duration=600)) as lock:
+    location = locations_of(policy("here"), {"here": store})
+    with locked(location, run="mine", timing=LeaseTiming(renew_interval=0.01, lease_duration=600)) as lock:
         store.error = error
         wait_until(lambda: lock._held["here"].failure is error)
         store.error = None
-        before = lease_in(place[0]).renewals
-        wait_until(lambda: lease_in(place[0]).renewals > before)
+        before = lease_in(location[0]).renewals
+        wait_until(lambda: lease_in(location[0]).renewals > before)
         assert lock._held["here"].failure is None
 
 
@@ -559,24 +559,24 @@ def test_a_location_that_hangs_lets_no_other_lease_run_out():
                 go.wait(60)
             return super().stat(key)
 
-    places = places_of(policy("here", "there"), {"here": Hanging(), "there": MemoryStore()})
-    lock = RunLock(places, run="mine", timing=LeaseTiming(renew_interval=0.01, lease_duration=0.5))
+    locations = locations_of(policy("here", "there"), {"here": Hanging(), "there": MemoryStore()})
+    lock = RunLock(locations, run="mine", timing=LeaseTiming(renew_interval=0.01, lease_duration=0.5))
     lock.take(wait_seconds=0)
     hangs.set()
-    before = lease_in(places[1]).renewals
-    wait_until(lambda: lease_in(places[1]).renewals > before + 20)
+    before = lease_in(locations[1]).renewals
+    wait_until(lambda: lease_in(locations[1]).renewals > before + 20)
     wait_until(lambda: not lock._held["here"].valid)
     lock.require()
     lock.require("there")
     lock.release()
-    assert lease_in(places[1]).holder == ""
+    assert lease_in(locations[1]).holder == ""
     go.set()
 
 
 def test_a_location_that_cannot_be_looked_at_gives_no_leave_to_remove(clock):
     store = Blind()
-    places = places_of(policy("here", "there"), {"here": store, "there": MemoryStore()})
-    lock = taken(places, "mine", clock)
+    locations = locations_of(policy("here", "there"), {"here": store, "there": MemoryStore()})
+    lock = taken(locations, "mine", clock)
     store.blind = True
     with pytest.raises(StoreError) as raised:
         lock.require("here")
@@ -600,8 +600,8 @@ def test_a_renewal_that_takes_too_long_is_worth_nothing(clock):
             clock.now += self.seconds
 
     store = Slow()
-    place = places_of(policy("here"), {"here": store})
-    lock = taken(place, "mine", clock)
+    location = locations_of(policy("here"), {"here": store})
+    lock = taken(location, "mine", clock)
     store.seconds = TIMING.lease_duration
     with pytest.raises(StoreError) as raised:
         lock.require("here")
@@ -638,19 +638,19 @@ class LooksBeforeItWrites(MemoryStore):
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_location_that_lets_two_writers_win_is_told(clock, kind, earlier):
     store = kind()
-    place = places_of(policy("here"), {"here": store})
+    location = locations_of(policy("here"), {"here": store})
     if earlier:
         put(store, LOCK_KEY, Lease(holder="", generation=3).dump(), overwrite=True)
-    lock = taken(place, "mine", clock)
+    lock = taken(location, "mine", clock)
     assert {name: warning.code for name, warning in lock.warnings.items()} == {"here": "lock-not-exclusive"}
     lock.require("here")
 
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_location_that_lets_one_writer_win_is_not(tmp_path, clock, folder):
-    place = places_of(policy("here"), {"here": LocalStore(tmp_path) if folder else MemoryStore()})
+    location = locations_of(policy("here"), {"here": LocalStore(tmp_path) if folder else MemoryStore()})
     for _ in range(5):
-        lock = taken(place, "mine", clock)
+        lock = taken(location, "mine", clock)
         assert lock.warnings == {}
         lock.release()
 
@@ -658,10 +658,10 @@ def test_a_location_that_lets_one_writer_win_is_not(tmp_path, clock, folder):
 def test_where_two_writers_win_the_last_one_stays(clock):
     """Written by both, then looked at after a while: the one who does not find its own lease steps aside."""
     store = IgnoresConditions()
-    place = places_of(policy("here"), {"here": store})
-    clock.each = lambda: held_by(place[0], renewals=int(clock.now))
+    location = locations_of(policy("here"), {"here": store})
+    clock.each = lambda: held_by(location[0], renewals=int(clock.now))
     with pytest.raises(RunInProgressError):
-        taken(place, "mine", clock)
+        taken(location, "mine", clock)
 
 
 def test_a_location_without_versions_takes_no_lock(clock):
@@ -669,10 +669,10 @@ def test_a_location_without_versions_takes_no_lock(clock):
         def stat(self, key):
             return replace(super().stat(key), version="")
 
-    place = places_of(policy("here"), {"here": Without()})
-    held_by(place[0])
+    location = locations_of(policy("here"), {"here": Without()})
+    held_by(location[0])
     with pytest.raises(StoreError):
-        taken(place, "mine", clock)
+        taken(location, "mine", clock)
 
 
 def test_a_lock_that_nobody_can_write_is_an_error_and_no_endless_wait(clock):
@@ -680,10 +680,10 @@ def test_a_lock_that_nobody_can_write_is_an_error_and_no_endless_wait(clock):
         def _refuse_changed(self, key, version):
             super()._refuse_changed(key, "another")
 
-    place = places_of(policy("here"), {"here": Stuck()})
-    held_by(place[0], holder="")
+    location = locations_of(policy("here"), {"here": Stuck()})
+    held_by(location[0], holder="")
     with pytest.raises(StoreUnavailableError):
-        taken(place, "mine", clock)
+        taken(location, "mine", clock)
 
 
 def wait_until(condition):

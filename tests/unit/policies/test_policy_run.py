@@ -17,7 +17,7 @@ from clusterguard.errors import (
     StoreUnavailableError,
 )
 from clusterguard.policies.copies.catalog import RunRecord
-from clusterguard.policies.copies.places import open_places
+from clusterguard.policies.copies.locations import open_locations
 from clusterguard.policies.policy import Encryption, Heartbeat, Location, RetentionPolicy
 from clusterguard.policies.report import StepReport
 from clusterguard.policies.runs import retain
@@ -43,9 +43,9 @@ def runner(wanted):
 
 
 def fill(wanted, *ages):
-    for place in open_places(wanted):
+    for location in open_locations(wanted):
         for age in ages:
-            add_backup(place, f"etcd-{age:03d}", age=timedelta(days=age))
+            add_backup(location, f"etcd-{age:03d}", age=timedelta(days=age))
 
 
 def test_what_was_done_is_in_the_trail_and_the_catalog_of_every_location(wanted, runner):
@@ -53,11 +53,11 @@ def test_what_was_done_is_in_the_trail_and_the_catalog_of_every_location(wanted,
     report = runner.run(["verify"])
     assert [step.verb for step in report.steps] == ["verify", "verify", "audit", "audit"]
     heads = set()
-    for place in open_places(wanted):
-        catalog = place.catalog()
+    for location in open_locations(wanted):
+        catalog = location.catalog()
         assert catalog.updated == NOW
         assert catalog.entries["etcd/etcd-001"].sound
-        trail = AuditTrail(place.root)
+        trail = AuditTrail(location.root)
         assert trail.verify(catalog.audit_head).ok
         heads.add(trail.head())
     assert len(heads) == 1, "the same was done, so the same is written"
@@ -66,7 +66,7 @@ def test_what_was_done_is_in_the_trail_and_the_catalog_of_every_location(wanted,
 def test_a_trail_that_was_cut_is_noticed_and_not_papered_over(wanted, runner, tmp_path):
     fill(wanted, 1, 2)
     runner.run(["verify"])
-    known = open_places(wanted)[0].catalog().audit_head
+    known = open_locations(wanted)[0].catalog().audit_head
     for segment in (tmp_path / "here" / "nightly" / ".clusterguard" / "audit").iterdir():
         segment.unlink()
     fill(wanted, 3)
@@ -74,7 +74,7 @@ def test_a_trail_that_was_cut_is_noticed_and_not_papered_over(wanted, runner, tm
     told = [step for step in report.steps if step.verb == "audit" and step.location == "here"]
     assert [step.outcome for step in told] == ["failed"]
     assert "lacks its last known line" in told[0].detail
-    assert open_places(wanted)[0].catalog().audit_head == known, "the evidence stays"
+    assert open_locations(wanted)[0].catalog().audit_head == known, "the evidence stays"
     assert report.outcome == "failed"
 
 
@@ -88,11 +88,11 @@ def test_a_run_in_which_nothing_is_due_writes_no_trail(wanted, runner, tmp_path)
 def test_retention_is_planned_without_a_change(wanted, runner):
     fill(wanted, 1, 2, 3)
     plans = runner.planned_retention()
-    assert [(each.place.name, [gone.name for gone in each.plan.removed]) for each in plans] == [
+    assert [(each.location.name, [gone.name for gone in each.plan.removed]) for each in plans] == [
         ("here", ["etcd-003"]),
         ("there", ["etcd-003"]),
     ]
-    assert len(open_places(wanted)[0].catalog().entries) == 3
+    assert len(open_locations(wanted)[0].catalog().entries) == 3
 
 
 def test_what_broke_off_is_told_by_every_run_and_is_no_trouble(wanted, runner, tmp_path):
@@ -118,11 +118,11 @@ def test_a_run_beside_another_one_does_nothing(wanted, runner, monkeypatch):
     told = []
     monkeypatch.setattr("clusterguard.policies.runs.run.notify", lambda *_, **__: told.append("failed") or ())
     fill(wanted, 1)
-    other = locked(open_places(wanted), run="other", timing=LeaseTiming(renew_interval=0.05))
+    other = locked(open_locations(wanted), run="other", timing=LeaseTiming(renew_interval=0.05))
     with other, pytest.raises(RunInProgressError, match="run other"):
         runner.run(["verify"])
     assert told == [], "the other run tells what comes of it"
-    assert not open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound
+    assert not open_locations(wanted)[0].catalog().entries["etcd/etcd-001"].sound
 
 
 class Beats(list):
@@ -131,24 +131,24 @@ class Beats(list):
     def __init__(self, monkeypatch, wanted):
         super().__init__()
         monkeypatch.setattr("clusterguard.policies.runs.run.beat", self.beat)
-        self.places = open_places(wanted)
+        self.locations = open_locations(wanted)
 
     def beat(self, _, moment, **__):
-        holders = [lease_in(place).holder for place in self.places]
+        holders = [lease_in(location).holder for location in self.locations]
         self.append((moment, holders[0] if holders[0] == holders[1] else holders))
         return StepReport(verb="heartbeat", outcome="ok", at=NOW, detail=moment)
 
 
-def lease_in(place):
+def lease_in(location):
     try:
-        return Lease.parse(data_of(place.root, LOCK_KEY))
+        return Lease.parse(data_of(location.root, LOCK_KEY))
     except ObjectNotFoundError:
         return Lease(holder="")
 
 
-def take_over(place):
+def take_over(location):
     """Let another run hold a location's lease, as one does that found it standing still."""
-    put(place.root, LOCK_KEY, Lease(holder="other", generation=99).dump(), overwrite=True)
+    put(location.root, LOCK_KEY, Lease(holder="other", generation=99).dump(), overwrite=True)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_the_start_is_sent_by_whoever_holds_the_lock(wanted, beating, monkeypatc
 
 def test_a_run_that_steps_aside_sends_nothing(wanted, beating, monkeypatch):
     beats = Beats(monkeypatch, wanted)
-    other = locked(open_places(wanted), run="other", timing=LeaseTiming(renew_interval=0.05))
+    other = locked(open_locations(wanted), run="other", timing=LeaseTiming(renew_interval=0.05))
     with other, pytest.raises(RunInProgressError):
         beating.run(["backup"])
     assert beats == []
@@ -194,15 +194,15 @@ def test_a_location_whose_configuration_is_wrong_is_left_out_and_named(wanted, r
     )
     seen = [(step.verb, step.location, step.outcome, step.code) for step in report.steps if step.outcome != "ok"]
     assert seen == [("copy", "there", "warning", "config")]
-    assert open_places(wanted)[0].catalog().entries["etcd/etcd-001"].sound
+    assert open_locations(wanted)[0].catalog().entries["etcd/etcd-001"].sound
 
 
 def test_a_location_that_lets_two_writers_win_is_reported_by_its_code(wanted, runner, monkeypatch):
     fill(wanted, 1)
     replacing = local._replace_version
     monkeypatch.setattr(local, "_replace_version", lambda partial, target, _: partial.replace(target))
-    for place in open_places(wanted)[:1]:
-        put(place.root, LOCK_KEY, Lease(holder="").dump())
+    for location in open_locations(wanted)[:1]:
+        put(location.root, LOCK_KEY, Lease(holder="").dump())
     quickly = partial(locked, timing=LeaseTiming(renew_interval=0.01))
     monkeypatch.setattr("clusterguard.policies.runs.run.locked", quickly)
     report = runner.run(["verify"])
@@ -215,10 +215,10 @@ def test_nothing_is_removed_once_another_run_has_taken_over(wanted, runner, monk
     fill(wanted, 1, 2, 3, 4)
     delete, deleted = retain._delete, []
 
-    def taken_over_after_the_first(place, entry, session):
-        delete(place, entry, session)
-        deleted.append((place.name, entry.name))
-        take_over(place)
+    def taken_over_after_the_first(location, entry, session):
+        delete(location, entry, session)
+        deleted.append((location.name, entry.name))
+        take_over(location)
 
     monkeypatch.setattr(retain, "_delete", taken_over_after_the_first)
     told = []
@@ -228,13 +228,13 @@ def test_nothing_is_removed_once_another_run_has_taken_over(wanted, runner, monk
     assert raised.value.code == "lease-lost"
     assert deleted == [("here", "etcd-004")]
     assert [step.code for step in told[0].steps if step.verb == "delete"] == ["", "lease-lost"]
-    assert lease_in(open_places(wanted)[0]).holder == "other", "what is not ours is not given back"
-    assert AuditTrail(open_places(wanted)[0].root).head(), "what was done is written down all the same"
+    assert lease_in(open_locations(wanted)[0]).holder == "other", "what is not ours is not given back"
+    assert AuditTrail(open_locations(wanted)[0].root).head(), "what was done is written down all the same"
 
 
 def test_the_catalog_of_whoever_took_over_is_not_replaced(wanted, runner, monkeypatch):
     fill(wanted, 1)
-    here = open_places(wanted)[0]
+    here = open_locations(wanted)[0]
 
     def overtaken(session):
         with session.step("verify", location="here"):
@@ -244,7 +244,7 @@ def test_the_catalog_of_whoever_took_over_is_not_replaced(wanted, runner, monkey
     monkeypatch.setattr("clusterguard.policies.runs.run.verify_due", overtaken)
     report = runner.run(["verify"])
     assert here.catalog().audit_head == "the other run's"
-    assert open_places(wanted)[1].catalog().audit_head
+    assert open_locations(wanted)[1].catalog().audit_head
     seen = [(step.verb, step.location, step.code) for step in report.steps if step.outcome != "ok"]
     assert seen == [("catalog", "here", "lease-lost")]
 
@@ -264,7 +264,7 @@ def test_a_location_whose_lease_cannot_be_looked_at_keeps_everything_and_the_oth
         ("here", "failed", "lease-unconfirmed"),
         ("there", "ok", ""),
     ]
-    assert [len(place.catalog().entries) for place in open_places(wanted)] == [3, 2]
+    assert [len(location.catalog().entries) for location in open_locations(wanted)] == [3, 2]
 
 
 def test_a_failure_that_nobody_expected_is_told_before_it_is_raised(wanted, runner, monkeypatch):
@@ -275,15 +275,15 @@ def test_a_failure_that_nobody_expected_is_told_before_it_is_raised(wanted, runn
         runner.run(["verify"])
     assert told[0].outcome == "failed"
     assert "ZeroDivisionError" in told[0].steps[-1].detail
-    with locked(open_places(wanted), run="next"):
+    with locked(open_locations(wanted), run="next"):
         pass
 
 
 def test_a_source_that_failed_and_is_backed_up_again_has_recovered(wanted, runner, monkeypatch):
-    for place in open_places(wanted):
-        catalog = place.catalog()
+    for location in open_locations(wanted):
+        catalog = location.catalog()
         failed = RunRecord(source="etcd", run="earlier", at=NOW - timedelta(days=1), outcome="failed")
-        place.save_catalog(type(catalog)(policy="nightly", location=place.name, runs={"etcd": failed}), now=NOW)
+        location.save_catalog(type(catalog)(policy="nightly", location=location.name, runs={"etcd": failed}), now=NOW)
 
     def back_up(source, session):
         with session.step("backup", source=source.name, backup="etcd-new") as task:
@@ -292,7 +292,7 @@ def test_a_source_that_failed_and_is_backed_up_again_has_recovered(wanted, runne
     monkeypatch.setattr("clusterguard.policies.runs.run.back_up", back_up)
     report = runner.run(["backup"])
     assert report.recovered == ("etcd",)
-    assert open_places(wanted)[0].catalog().runs["etcd"].last_success == NOW
+    assert open_locations(wanted)[0].catalog().runs["etcd"].last_success == NOW
     assert runner.run(["backup"]).recovered == ()
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from policy_worlds import NOW, places_of, policy, session_of
+from policy_worlds import NOW, locations_of, policy, session_of
 
 from clusterguard.drills import Verdict
 from clusterguard.policies.copies.catalog import ProofRecord
@@ -21,7 +21,7 @@ PROOF = Proof(name="weekly", drill="prove.drill.yaml", source="etcd", every=WEEK
 @pytest.fixture
 def session():
     wanted = policy("here", "there").model_copy(update={"proofs": (PROOF,)})
-    return session_of(wanted, places_of(wanted))
+    return session_of(wanted, locations_of(wanted))
 
 
 def known(session, *, age=timedelta(), outcome="proven", ever=True):
@@ -29,7 +29,7 @@ def known(session, *, age=timedelta(), outcome="proven", ever=True):
     record = ProofRecord(
         proof="weekly", source="etcd", backup="etcd-1", at=at, outcome=outcome, last_proven=at if ever else None
     )
-    session.update(session.places[0], proofs={"weekly": record})
+    session.update(session.locations[0], proofs={"weekly": record})
     return session
 
 

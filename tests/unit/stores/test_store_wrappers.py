@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clusterguard.stores import FanOutStore, LocalStore, MemoryStore, PrefixedStore
+from clusterguard.stores import LocalStore, MemoryStore, PrefixedStore, ReplicatedStore
 from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.testing import ObjectStoreContract
 
@@ -50,30 +50,30 @@ class TestUnencrypted(ObjectStoreContract):
         return EncryptedStore(MemoryStore(), Encryption(compression_level=None))
 
 
-class TestFanOutMemory(ObjectStoreContract):
+class TestReplicatedMemory(ObjectStoreContract):
     has_versions = False
 
     @pytest.fixture
     def store(self):
-        return FanOutStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=2)
+        return ReplicatedStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=2)
 
 
-class TestFanOutLocal(ObjectStoreContract):
+class TestReplicatedLocal(ObjectStoreContract):
     has_versions = False
 
     @pytest.fixture
     def store(self, tmp_path):
-        return FanOutStore({"near": LocalStore(tmp_path / "a"), "far": LocalStore(tmp_path / "b")})
+        return ReplicatedStore({"near": LocalStore(tmp_path / "a"), "far": LocalStore(tmp_path / "b")})
 
 
-class TestEncryptedFanOut(ObjectStoreContract):
+class TestEncryptedReplicated(ObjectStoreContract):
     exact_sizes = False
     has_versions = False
     many = 103  # pages are the inner store's business
 
     @pytest.fixture
     def store(self, keys, tmp_path):
-        copies = FanOutStore({"near": LocalStore(tmp_path / "a"), "far": MemoryStore()})
+        copies = ReplicatedStore({"near": LocalStore(tmp_path / "a"), "far": MemoryStore()})
         return EncryptedStore(copies, Encryption(**keys))
 
 

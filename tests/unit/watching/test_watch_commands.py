@@ -19,7 +19,7 @@ from watched import NOW, a_policy, catalog, entry, proof_of, run_of
 
 from clusterguard.cli import audit, metrics, status
 from clusterguard.errors import ConfigError, StoreUnavailableError
-from clusterguard.policies.copies.places import Place
+from clusterguard.policies.copies.locations import StorageLocation
 from clusterguard.policies.policy import Location
 from clusterguard.policies.watching.audit import AuditTrail
 from clusterguard.policies.watching.chain import AuditEvent
@@ -184,11 +184,11 @@ class Watched:
 @pytest.fixture
 def hanging():
     far = Hanging()
-    places = [
-        Place(policy="prod", location=Location(name=name, url="memory:"), root=store)
+    locations = [
+        StorageLocation(policy="prod", location=Location(name=name, url="memory:"), root=store)
         for name, store in (("near", MemoryStore()), ("far", far))
     ]
-    yield Watched(PolicyWatch(a_policy(), places, within_seconds=0.3, now=lambda: NOW), far)
+    yield Watched(PolicyWatch(a_policy(), locations, within_seconds=0.3, now=lambda: NOW), far)
     far.go_on.set()
 
 
@@ -223,11 +223,11 @@ def test_whatever_a_store_raises_is_told():
         def get(self, key):
             raise StoreUnavailableError("no route", hint="ask")
 
-    places = [
-        Place(policy="prod", location=Location(name=name, url="memory:"), root=store)
+    locations = [
+        StorageLocation(policy="prod", location=Location(name=name, url="memory:"), root=store)
         for name, store in (("near", Broken()), ("far", Down()))
     ]
-    near, far = PolicyWatch(a_policy(), places, now=lambda: NOW).status().locations
+    near, far = PolicyWatch(a_policy(), locations, now=lambda: NOW).status().locations
     assert near.error == "looking at it failed: RuntimeError: what is this"
     assert (far.error, far.hint) == ("no route", "ask")
 

@@ -14,7 +14,14 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.encryption import encryption_of
-from clusterguard.policies.copies.places import RECORD, Place, VeleroRecord, open_places, read_catalogs, read_record
+from clusterguard.policies.copies.locations import (
+    RECORD,
+    StorageLocation,
+    VeleroRecord,
+    open_locations,
+    read_catalogs,
+    read_record,
+)
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import copy_object
 
@@ -52,14 +59,16 @@ class PolicyBackups:
                 f"source {source!r} of policy {read.name} is Velero's, and a storedBackup is an etcd snapshot",
                 hint=f"clusterguard policy fetch brings a Velero backup back into a bucket: {source}",
             )
-        place, entry = find_copy(read, source, backup=backup, location=location)
+        found, entry = find_copy(read, source, backup=backup, location=location)
         encryption = encryption_of(read, self._environ)
         _require_key(entry, encryption)
-        store = EncryptedStore(place.of_source(source), encryption)
-        return StoredSnapshot(record=EtcdSnapshotter(store=store).find(entry.name), store=store, location=place.name)
+        store = EncryptedStore(found.of_source(source), encryption)
+        return StoredSnapshot(record=EtcdSnapshotter(store=store).find(entry.name), store=store, location=found.name)
 
 
-def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = "") -> tuple[Place, BackupEntry]:
+def find_copy(
+    policy: Policy, source: str, *, backup: str = "", location: str = ""
+) -> tuple[StorageLocation, BackupEntry]:
     """Find a copy of a backup: the newest one that is not known to be damaged, unless one is named.
 
     Args:
@@ -76,11 +85,11 @@ def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = 
     if source not in {each.name for each in policy.sources}:
         names = ", ".join(each.name for each in policy.sources)
         raise ConfigError(f"policy {policy.name} has no source {source!r}", hint=f"it has {names}")
-    places = [place for place in open_places(policy) if location in ("", place.name)]
-    if not places:
+    locations = [each for each in open_locations(policy) if location in ("", each.name)]
+    if not locations:
         names = ", ".join(each.name for each in policy.locations)
         raise ConfigError(f"policy {policy.name} has no location {location!r}", hint=f"it has {names}")
-    copies = list(_copies(places, source, backup))
+    copies = list(_copies(locations, source, backup))
     if not copies:
         what = f"backup {backup!r}" if backup else "backup that is not known to be damaged"
         raise ObjectNotFoundError(
@@ -88,7 +97,7 @@ def find_copy(policy: Policy, source: str, *, backup: str = "", location: str = 
             hint=f"clusterguard status {policy.path or 'POLICY'} shows what there is",
         )
     # Of backups the newest; of its copies one that was read back, if there is any, and of those the first location's.
-    return max(copies, key=lambda copy: (copy[1].created, copy[1].sound, -places.index(copy[0])))
+    return max(copies, key=lambda copy: (copy[1].created, copy[1].sound, -locations.index(copy[0])))
 
 
 def fetch(
@@ -104,9 +113,9 @@ def fetch(
         WrongKeyError: The key to open it is not to hand, or is another one.
         StoreError: It cannot be read or written.
     """
-    place, entry = find_copy(policy, source, backup=backup, location=location)
+    found, entry = find_copy(policy, source, backup=backup, location=location)
     _require_key(entry, encryption)
-    folder = place.of_source(source)
+    folder = found.of_source(source)
     record = read_record(folder, f"{entry.name}{RECORD}")
     if isinstance(record, VeleroRecord):
         opened = EncryptedStore(folder, encryption, plain=())
@@ -118,19 +127,21 @@ def fetch(
     return entry.name
 
 
-def _copies(places: list[Place], source: str, backup: str) -> Iterator[tuple[Place, BackupEntry]]:
+def _copies(
+    locations: list[StorageLocation], source: str, backup: str
+) -> Iterator[tuple[StorageLocation, BackupEntry]]:
     failure: ClusterGuardError | None = None
     nothing = True
-    found = read_catalogs(places)
-    for place in places:
-        catalog = found[place.name]
+    found = read_catalogs(locations)
+    for location in locations:
+        catalog = found[location.name]
         if isinstance(catalog, ClusterGuardError):
             failure = failure or catalog
             continue
         for entry in catalog.of_source(source):
             if entry.name == backup or (not backup and not entry.problem):
                 nothing = False
-                yield place, entry
+                yield location, entry
     # Where one could not be asked, nobody knows that there is none.
     if nothing and failure is not None:
         raise failure

@@ -21,7 +21,7 @@ from clusterguard.documents.reading import only_document, walk
 from clusterguard.documents.values import did_you_mean
 from clusterguard.documents.yamlfile import Problem, dotted, raise_problems, read_source
 from clusterguard.errors import InvalidDocumentError, InvalidPolicyError
-from clusterguard.policies.files.extents import Extent, extent_of
+from clusterguard.policies.files.overlaps import StorageRoot, storage_root
 from clusterguard.policies.files.redaction import PRIVATE_KEY, SECRET_KEYS, secret_in_place, without_secrets
 from clusterguard.policies.policy import Policy, PolicyFile
 
@@ -100,7 +100,7 @@ class _Loading:
         spec = file.spec
         for path, message in _broken(spec):
             self._report(path, message)
-        self._check_extents(spec)
+        self._check_overlaps(spec)
         if self.problems:
             return None
         return Policy(
@@ -143,20 +143,22 @@ class _Loading:
                 return [self._interpolated(item, (*path, i)) for i, item in enumerate(value)]
         return value
 
-    def _check_extents(self, spec: PolicySpec) -> None:
+    def _check_overlaps(self, spec: PolicySpec) -> None:
         """Refuse two locations of which one is, or is inside of, the other; Velero's buckets may overlap each other."""
-        seen: list[tuple[str, Extent]] = []
+        seen: list[tuple[str, StorageRoot]] = []
         for index, location in enumerate(spec.locations):
-            extent = extent_of(location.url)
-            self._check_apart(("spec", "locations", index, "url"), extent, seen)
-            seen.append((f"location `{location.name}`", extent))
+            root = storage_root(location.url)
+            self._check_apart(("spec", "locations", index, "url"), root, seen)
+            seen.append((f"location `{location.name}`", root))
         for index, source in enumerate(spec.sources):
             if source.velero:
-                self._check_apart(("spec", "sources", index, "velero", "bucket"), extent_of(source.velero.bucket), seen)
+                self._check_apart(
+                    ("spec", "sources", index, "velero", "bucket"), storage_root(source.velero.bucket), seen
+                )
 
-    def _check_apart(self, path: DataPath, extent: Extent, locations: Sequence[tuple[str, Extent]]) -> None:
+    def _check_apart(self, path: DataPath, root: StorageRoot, locations: Sequence[tuple[str, StorageRoot]]) -> None:
         for name, other in locations:
-            if relation := extent.relation(other):
+            if relation := root.relation(other):
                 self._report(path, f"this {relation} {name}; what one of them loses, both lose")
 
 

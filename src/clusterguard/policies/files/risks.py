@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.documents.values import duration_text
-from clusterguard.policies.files.extents import extent_of
+from clusterguard.policies.files.overlaps import storage_root
 from clusterguard.policies.schedule import changes_around, due_times
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def _of_schedule(policy: Policy, now: datetime) -> Iterator[Risk]:
 
 
 def _of_locations(policy: Policy) -> Iterator[Risk]:
-    extents = [extent_of(each.url) for each in policy.locations]
-    systems = Counter(extent.system for extent in extents)
+    roots = [storage_root(each.url) for each in policy.locations]
+    systems = Counter(root.system for root in roots)
     if len(policy.locations) == 1:
         yield _risk("locations", "there is one location: what is lost there is lost", "add one in another place")
     elif set(systems) == {"files"}:

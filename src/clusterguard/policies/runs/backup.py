@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.policies.copies.locations import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.copies.naming import etcd_name, velero_name
-from clusterguard.policies.copies.places import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.policy import EtcdSource
 from clusterguard.policies.runs.reach import etcd_of, velero_of
 from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted
 from clusterguard.stores import open_store
 from clusterguard.stores.encryption import EncryptedStore
-from clusterguard.stores.fan_out import FanOutStore
+from clusterguard.stores.replicated import ReplicatedStore
 from clusterguard.stores.transfer import copy_object
 from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.selectors import LabelSelector
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.policies.copies.catalog import BackupEntry
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.policy import Source, VeleroSource
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
@@ -52,8 +52,8 @@ def _back_up_etcd(source: Source, etcd: EtcdSource, session: Session) -> None:
     name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
         with etcd_of(etcd, environ=session.environ, progress=session.progress) as access:
-            with _locations(source.name, name, session) as fan:
-                store = EncryptedStore(fan, session.encryption)
+            with _locations(source.name, name, session) as replicas:
+                store = EncryptedStore(replicas, session.encryption)
                 snapshotter = EtcdSnapshotter(
                     store=store, access=access, progress=session.progress, now=session.now, scratch=session.scratch
                 )
@@ -76,8 +76,8 @@ def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> N
             outcome.raise_for_findings()
         bucket = open_store(wanted.bucket)
         _require_intact(bucket, name, session.now())
-        with _locations(source.name, name, session) as fan:
-            record = _copy_velero(source.name, session, fan, bucket, name, backup.started or session.now())
+        with _locations(source.name, name, session) as replicas:
+            record = _copy_velero(source.name, session, replicas, bucket, name, backup.started or session.now())
         entry = velero_entry(record)
         task.size = entry.size
         _read_back(task, entry, session, None)
@@ -87,24 +87,24 @@ def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> N
 
 
 @contextmanager
-def _locations(source: str, backup: str, session: Session) -> Iterator[FanOutStore]:
+def _locations(source: str, backup: str, session: Session) -> Iterator[ReplicatedStore]:
     """Give the folder of a source in every location that answers, as one store to write a backup to.
 
     What goes wrong in one of them is told at the end, however that comes. One that is away is left out of the run; one
     that answers, and takes no copy because its disk is full, is still verified, and what is too old in it removed.
     """
-    places = {place.name: place for place in session.places if place.name not in session.takes_no_more}
-    if not places:
+    locations = {each.name: each for each in session.locations if each.name not in session.takes_no_more}
+    if not locations:
         raise StoreUnavailableError("no location is left that takes a copy", hint="see each location's own error above")
-    fan = FanOutStore({name: place.of_source(source) for name, place in places.items()}, minimum=1)
+    replicas = ReplicatedStore({name: location.of_source(source) for name, location in locations.items()}, minimum=1)
     try:
-        yield fan
+        yield replicas
     finally:
-        for location, error in fan.failures.items():
-            if not session.answers(places[location]):
+        for failed, error in replicas.failures.items():
+            if not session.answers(locations[failed]):
                 continue
-            session.takes_no_more.add(location)
-            with session.step("copy", source=source, location=location, backup=backup) as task:
+            session.takes_no_more.add(failed)
+            with session.step("copy", source=source, location=failed, backup=backup) as task:
                 task.outcome, task.detail, task.code = "warning", f"it takes no copy: {error.message}", error.code
                 task.hint = error.hint or "the next run makes the missing copy"
 
@@ -156,28 +156,28 @@ def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAcc
 
     A copy that could not be read is kept and counts as not verified yet: a later run reads it.
     """
-    places = [place for place in session.places if place.name not in session.takes_no_more]
-    with ThreadPoolExecutor(max_workers=max(1, len(places))) as readers:
-        found = list(readers.map(lambda place: _check(place, entry, session), places))
-    looks = {place.name: [check] for place, check in zip(places, found, strict=True)}
-    intact = [place for place in places if looks[place.name][-1].state == "intact"]
+    locations = [location for location in session.locations if location.name not in session.takes_no_more]
+    with ThreadPoolExecutor(max_workers=max(1, len(locations))) as readers:
+        found = list(readers.map(lambda location: _check(location, entry, session), locations))
+    looks = {location.name: [check] for location, check in zip(locations, found, strict=True)}
+    intact = [location for location in locations if looks[location.name][-1].state == "intact"]
     if intact and can_decrypt(session.encryption, entry):
         # The stored bytes are the same everywhere, so what is in them is looked at in one location.
         contents = _check_contents(intact[0], entry, session, access)
-        for place in intact:
-            looks[place.name].append(contents)
-    for place in places:
-        session.know(place, [noted(entry, looks[place.name], now=session.now())])
-        if looks[place.name][0].state == "unknown":
-            session.answers(place)
-    copies = [session.catalogs[place.name].entries[entry.key] for place in places]
+        for location in intact:
+            looks[location.name].append(contents)
+    for location in locations:
+        session.know(location, [noted(entry, looks[location.name], now=session.now())])
+        if looks[location.name][0].state == "unknown":
+            session.answers(location)
+    copies = [session.catalogs[location.name].entries[entry.key] for location in locations]
     unread = sum(not copy.sound and not copy.problem for copy in copies)
-    _judge_copies(task, session, sum(copy.sound for copy in copies), made=len(places), unread=unread)
+    _judge_copies(task, session, sum(copy.sound for copy in copies), made=len(locations), unread=unread)
 
 
-def _check(place: Place, entry: BackupEntry, session: Session) -> CopyCheck:
-    with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
-        check = check_stored(place, entry)
+def _check(location: StorageLocation, entry: BackupEntry, session: Session) -> CopyCheck:
+    with session.step("verify", source=entry.source, location=location.name, backup=entry.name) as task:
+        check = check_stored(location, entry)
         task.digest, task.size = entry.sha256, entry.size
         check.tell(task)
         # Whether the backup counts without this copy is judged with all of them.
@@ -185,9 +185,11 @@ def _check(place: Place, entry: BackupEntry, session: Session) -> CopyCheck:
     return check
 
 
-def _check_contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> CopyCheck:
-    with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
-        check = check_contents(place, entry, session, access)
+def _check_contents(
+    location: StorageLocation, entry: BackupEntry, session: Session, access: EtcdAccess | None
+) -> CopyCheck:
+    with session.step("verify", source=entry.source, location=location.name, backup=entry.name) as task:
+        check = check_contents(location, entry, session, access)
         check.tell(task)
         if isinstance(check.error, WrongKeyError):
             task.outcome, task.code = "failed", check.error.code
@@ -219,12 +221,12 @@ def _require_intact(bucket: ObjectStore, name: str, now: datetime) -> None:
 
 
 def _copy_velero(
-    source: str, session: Session, fan: FanOutStore, bucket: ObjectStore, name: str, created: datetime
+    source: str, session: Session, replicas: ReplicatedStore, bucket: ObjectStore, name: str, created: datetime
 ) -> VeleroRecord:
     """Copy a backup's folder as it stands in the bucket, so that a copy, once opened, is a bucket to Velero."""
     from clusterguard.velero.layout import BackupLayout
 
-    encrypted = EncryptedStore(fan, session.encryption, plain=())
+    encrypted = EncryptedStore(replicas, session.encryption, plain=())
     objects: dict[str, tuple[str, int]] = {}
     plain: dict[str, str] = {}
     keys: Sequence[str] = [info.key for info in bucket.list(BackupLayout(name).folder)]
@@ -246,6 +248,6 @@ def _copy_velero(
         objects=objects,
         plain=plain,
     )
-    with fan.put(f"{name}{RECORD}") as writer:
+    with replicas.put(f"{name}{RECORD}") as writer:
         writer.write(record.to_json())
     return record

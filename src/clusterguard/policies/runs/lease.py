@@ -34,14 +34,14 @@ from clusterguard.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from clusterguard.policies.copies.places import OWN_FOLDER
+from clusterguard.policies.copies.locations import OWN_FOLDER
 from clusterguard.process import ProcessRecord
 from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
 
 __all__ = ["LOCK_KEY", "Lease", "LeaseTiming", "LocationLease"]
 
@@ -179,7 +179,7 @@ class LocationLease:
     """The lease of one run in one location.
 
     Args:
-        place: The location.
+        location: The location.
         lease: What to write; its generation is that of whoever is there, raised by one.
         clock: Monotonic, in seconds.
         sleep: Called between two looks.
@@ -191,13 +191,13 @@ class LocationLease:
     """
 
     def __init__(
-        self, place: Place, lease: Lease, *, clock: Callable[[], float], sleep: Callable[[float], object]
+        self, location: StorageLocation, lease: Lease, *, clock: Callable[[], float], sleep: Callable[[float], object]
     ) -> None:
         self.exclusive = True
         self.lost: RunInProgressError | None = None
         self.failure: Exception | None = None
-        self._name = place.name
-        self._store = place.root
+        self._name = location.name
+        self._store = location.root
         self._mine = lease
         self._clock = clock
         self._sleep = sleep

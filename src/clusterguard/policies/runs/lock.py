@@ -14,7 +14,7 @@ from clusterguard.process import elapsed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
 
 __all__ = ["RunLock", "locked"]
 
@@ -23,7 +23,7 @@ class RunLock:
     """The leases of one run; use `locked`.
 
     Args:
-        places: The locations.
+        locations: The locations.
         run: The run.
         timing: How long a lease lasts.
         clock: Monotonic, in seconds.
@@ -36,7 +36,7 @@ class RunLock:
 
     def __init__(
         self,
-        places: Sequence[Place],
+        locations: Sequence[StorageLocation],
         *,
         run: str,
         timing: LeaseTiming | None = None,
@@ -45,7 +45,7 @@ class RunLock:
     ) -> None:
         self.failures: dict[str, ClusterGuardError] = {}
         self.warnings: dict[str, ClusterGuardError] = {}
-        self._places = places
+        self._locations = locations
         self._lease = Lease.of_this_process(run, timing or LeaseTiming())
         self._clock = clock
         self._sleep = sleep
@@ -66,19 +66,19 @@ class RunLock:
             StoreUnavailableError: No location takes one.
         """
         until = self._clock() + wait_seconds
-        for place in self._places:
-            lease = LocationLease(place, self._lease, clock=self._clock, sleep=self._sleep)
+        for location in self._locations:
+            lease = LocationLease(location, self._lease, clock=self._clock, sleep=self._sleep)
             try:
                 lease.acquire(until)
             except RunInProgressError:
                 raise
             except ClusterGuardError as error:
-                self.failures[place.name] = error
+                self.failures[location.name] = error
             else:
-                self._held[place.name] = lease
-                self._keep(place.name, lease)
+                self._held[location.name] = lease
+                self._keep(location.name, lease)
                 if not lease.exclusive:
-                    self.warnings[place.name] = _not_exclusive(place)
+                    self.warnings[location.name] = _not_exclusive(location)
         if self.failures and not self._held:
             raise _none_taken(self.failures)
 
@@ -134,7 +134,7 @@ class RunLock:
 
 @contextmanager
 def locked(
-    places: Sequence[Place], *, run: str, wait_seconds: float = 0, timing: LeaseTiming | None = None
+    locations: Sequence[StorageLocation], *, run: str, wait_seconds: float = 0, timing: LeaseTiming | None = None
 ) -> Iterator[RunLock]:
     """Hold the lease of every given location.
 
@@ -142,7 +142,7 @@ def locked(
         RunInProgressError: Another run is in progress.
         StoreUnavailableError: No location takes a lock.
     """
-    lock = RunLock(places, run=run, timing=timing)
+    lock = RunLock(locations, run=run, timing=timing)
     try:
         lock.take(wait_seconds=wait_seconds)
         yield lock
@@ -150,14 +150,14 @@ def locked(
         lock.release()
 
 
-def _not_exclusive(place: Place) -> StoreError:
+def _not_exclusive(location: StorageLocation) -> StoreError:
     return StoreError(
-        f"{place.name}: this location let two writers win where one may: it ignores conditions (If-Match), or looks at"
-        " them before it writes",
+        f"{location.name}: this location let two writers win where one may: it ignores conditions (If-Match), or looks"
+        " at them before it writes",
         code="lock-not-exclusive",
         hint="two runs at the same moment may not notice each other there: never start two, or use a server that has"
         " atomic conditional writes",
-        fields={"location": place.name},
+        fields={"location": location.name},
     )
 
 

@@ -43,11 +43,11 @@ def prove(session: Session, *, all_of_them: bool = False) -> None:
     for proof in session.policy.proofs if all_of_them else due_proofs(session):
         with session.step("prove", source=proof.source) as task:
             record = _prove(proof, session, task)
-            for place in session.places:
-                catalog = session.catalogs[place.name]
+            for location in session.locations:
+                catalog = session.catalogs[location.name]
                 before = catalog.proofs.get(proof.name)
                 proven = record.last_proven or (before.last_proven if before else None)
-                session.update(place, proofs={**catalog.proofs, proof.name: replace(record, last_proven=proven)})
+                session.update(location, proofs={**catalog.proofs, proof.name: replace(record, last_proven=proven)})
 
 
 def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:

@@ -21,25 +21,25 @@ def reencrypt_all(session: Session, *, old: Encryption) -> None:
 
     Copies of Velero backups are left as they are, and told of.
     """
-    for place in session.places:
+    for location in session.locations:
         for source in session.policy.sources:
-            for entry in session.catalogs[place.name].of_source(source.name):
-                if place not in session.places:
+            for entry in session.catalogs[location.name].of_source(source.name):
+                if location not in session.locations:
                     break
-                with session.step("reencrypt", source=entry.source, location=place.name, backup=entry.name) as task:
+                with session.step("reencrypt", source=entry.source, location=location.name, backup=entry.name) as task:
                     if entry.kind != "etcd":
                         task.outcome = "warning"
                         task.detail = "copies of Velero backups are not re-encrypted: they go with time, by retention"
                         continue
-                    confirm = partial(session.require_lease, place)
+                    confirm = partial(session.require_lease, location)
                     confirm()
                     stored = reencrypt_copy(
-                        place.root, entry.source, entry.name, old=old, new=session.encryption, confirm=confirm
+                        location.root, entry.source, entry.name, old=old, new=session.encryption, confirm=confirm
                     )
                     task.digest, task.size, task.detail = stored.sha256, stored.size, "re-encrypted and read back"
                     encrypted = session.encryption.suffix.endswith(".age")
                     changed = replace(entry, sha256=stored.sha256, size=stored.size, encrypted=encrypted)
                     read_back = CopyCheck(state="intact", depth="bytes", detail=task.detail)
-                    session.know(place, [read_back.noted_in(changed, now=session.now())])
+                    session.know(location, [read_back.noted_in(changed, now=session.now())])
                 if task.outcome == "failed":
-                    session.answers(place)
+                    session.answers(location)

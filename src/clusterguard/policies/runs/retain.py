@@ -17,7 +17,7 @@ from clusterguard.errors import (
     StoreError,
 )
 from clusterguard.policies.copies.catalog import entry_key
-from clusterguard.policies.copies.places import RECORD, objects_of, read_record
+from clusterguard.policies.copies.locations import RECORD, objects_of, read_record
 from clusterguard.policies.retention import RetentionPlan, StoredBackup, plan_retention
 from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import stored_objects
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clusterguard.policies.copies.catalog import BackupEntry, Leftover
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.policy import Policy
     from clusterguard.policies.runs.session import Session
     from clusterguard.stores.base import ObjectStore
@@ -47,13 +47,13 @@ class PlannedRetention:
 
     Attributes:
         source: Of the policy.
-        place: The location.
+        location: The location.
         plan: The decisions.
         leftovers: What broke off there, and what becomes of it.
     """
 
     source: str
-    place: Place
+    location: StorageLocation
     plan: RetentionPlan
     leftovers: tuple[PlannedLeftover, ...] = ()
 
@@ -110,40 +110,40 @@ def plan_for(
 def plan_retention_of(session: Session) -> tuple[PlannedRetention, ...]:
     """Decide about everything; locations are asked for the locks of what would go."""
     plans = []
-    for place in session.places:
+    for location in session.locations:
         for source in session.policy.sources:
-            entries = session.catalogs[place.name].of_source(source.name)
+            entries = session.catalogs[location.name].of_source(source.name)
             plan = plan_for(entries, session.policy, now=session.now())
-            locks = _locks(place, [entry for entry in entries if entry.name in {gone.name for gone in plan.removed}])
+            locks = _locks(location, [entry for entry in entries if entry.name in {gone.name for gone in plan.removed}])
             if locks:
                 plan = plan_for(entries, session.policy, now=session.now(), locks=locks)
-            leftovers = _planned_leftovers(place, source.name, session)
-            plans.append(PlannedRetention(source=source.name, place=place, plan=plan, leftovers=leftovers))
+            leftovers = _planned_leftovers(location, source.name, session)
+            plans.append(PlannedRetention(source=source.name, location=location, plan=plan, leftovers=leftovers))
     return tuple(plans)
 
 
 def retain(session: Session) -> None:
     """Remove what the plan removes, oldest first; one that cannot be removed does not keep the others."""
-    for place in session.places:
-        if problem := clock_problem(session, place):
-            with session.step("delete", location=place.name) as task:
+    for location in session.locations:
+        if problem := clock_problem(session, location):
+            with session.step("delete", location=location.name) as task:
                 task.outcome, task.code = "failed", "clock-untrusted"
                 task.detail = f"nothing was removed: {problem}"
                 task.hint = "set the clock right; if it is right, `clusterguard retain POLICY --trust-clock`"
-            session.drop_from_retention.add(place.name)
+            session.drop_from_retention.add(location.name)
     for planned in plan_retention_of(session):
-        if planned.place.name not in session.drop_from_retention and planned.place in session.places:
+        if planned.location.name not in session.drop_from_retention and planned.location in session.locations:
             _remove(planned, session)
 
 
-def clock_problem(session: Session, place: Place) -> str:
+def clock_problem(session: Session, location: StorageLocation) -> str:
     """Return why this machine's clock cannot be trusted with the age of backups; nothing where it can.
 
     Three things tell: the location's own clock, backups from the future, and a long pause that nobody made.
     """
     if session.trust_clock:
         return ""
-    catalog, now = session.catalogs[place.name], session.now()
+    catalog, now = session.catalogs[location.name], session.now()
     future = [entry for entry in catalog.entries.values() if entry.created > now + _CLOCK_TOLERANCE]
     if future:
         return (
@@ -154,25 +154,25 @@ def clock_problem(session: Session, place: Place) -> str:
             f"the last run was at {catalog.updated:%Y-%m-%d %H:%M} UTC by this policy's own account, "
             f"{(now - catalog.updated).days} days ago: the clock may have jumped"
         )
-    written = session.location_clocks.get(place.name)
+    written = session.location_clocks.get(location.name)
     if written is not None and abs(written) > _CLOCK_TOLERANCE:
         return f"its own clock and this machine's are {abs(written)} apart"
     return ""
 
 
 def _remove(planned: PlannedRetention, session: Session) -> None:
-    place = planned.place
-    entries = {entry.name: entry for entry in session.catalogs[place.name].of_source(planned.source)}
+    location = planned.location
+    entries = {entry.name: entry for entry in session.catalogs[location.name].of_source(planned.source)}
     reasons = {each.backup.name: "; ".join(each.reasons) for each in planned.plan.decisions}
     for backup in planned.plan.removed:
         entry = entries[backup.name]
         said = Task(digest=entry.sha256, size=entry.size, detail=reasons[backup.name])
-        _remove_one(planned, backup.name, said, partial(_delete, place, entry, session), session)
+        _remove_one(planned, backup.name, said, partial(_delete, location, entry, session), session)
     for each in planned.leftovers:
         if each.removed:
             said = Task(size=each.leftover.size, detail=each.reason)
             _remove_one(
-                planned, each.leftover.name, said, partial(_delete_leftover, place, each.leftover, session), session
+                planned, each.leftover.name, said, partial(_delete_leftover, location, each.leftover, session), session
             )
 
 
@@ -180,33 +180,33 @@ def _remove_one(
     planned: PlannedRetention, backup: str, said: Task, remove: Callable[[], None], session: Session
 ) -> None:
     """Remove one thing as a step of the run; in a location that went away nothing is removed, which is no failure."""
-    place = planned.place
-    if place not in session.places:
+    location = planned.location
+    if location not in session.locations:
         return
-    with session.step("delete", source=planned.source, location=place.name, backup=backup) as task:
+    with session.step("delete", source=planned.source, location=location.name, backup=backup) as task:
         task.digest, task.size, task.detail = said.digest, said.size, said.detail
         try:
             remove()
         except RunInProgressError:
             raise
         except ClusterGuardError as error:
-            if session.answers(place):
+            if session.answers(location):
                 raise
             task.outcome, task.code, task.detail = "warning", error.code, f"not removed: {error.message}"
 
 
-def _delete(place: Place, entry: BackupEntry, session: Session) -> None:
+def _delete(location: StorageLocation, entry: BackupEntry, session: Session) -> None:
     """Remove a backup, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
-    store = place.of_source(entry.source)
+    store = location.of_source(entry.source)
     try:
-        keys = list(stored_objects(place, entry))
+        keys = list(stored_objects(location, entry))
     except (ObjectNotFoundError, SnapshotCorruptError):
         keys = [info.key for info in store.list(f"{entry.name}.")]
-    session.require_lease(place)  # after every look: this run may have stood still during one
+    session.require_lease(location)  # after every look: this run may have stood still during one
     store.delete(f"{entry.name}{RECORD}")
     _require_gone(store, f"{entry.name}{RECORD}")
-    session.forget(place, [entry.key])
-    _delete_objects(place, store, keys, session)
+    session.forget(location, [entry.key])
+    _delete_objects(location, store, keys, session)
 
 
 def _require_gone(store: ObjectStore, record: str) -> None:
@@ -224,34 +224,36 @@ def _require_gone(store: ObjectStore, record: str) -> None:
         )
 
 
-def _delete_objects(place: Place, store: ObjectStore, keys: Iterable[str], session: Session) -> None:
+def _delete_objects(location: StorageLocation, store: ObjectStore, keys: Iterable[str], session: Session) -> None:
     for key in keys:
-        session.require_lease(place)
+        session.require_lease(location)
         store.delete(key)
 
 
-def _delete_leftover(place: Place, leftover: Leftover, session: Session) -> None:
+def _delete_leftover(location: StorageLocation, leftover: Leftover, session: Session) -> None:
     """Remove what no record names, after one more look at whether there is none."""
     try:
-        named = objects_of(read_record(place.root, f"{entry_key(leftover.source, leftover.name)}{RECORD}"))
+        named = objects_of(read_record(location.root, f"{entry_key(leftover.source, leftover.name)}{RECORD}"))
     except ObjectNotFoundError:
         named = {}
     unnamed = [key for key in leftover.keys if key not in named]
-    _delete_objects(place, place.of_source(leftover.source), unnamed, session)
+    _delete_objects(location, location.of_source(leftover.source), unnamed, session)
 
 
-def _planned_leftovers(place: Place, source: str, session: Session) -> tuple[PlannedLeftover, ...]:
-    found = (each for each in session.catalogs[place.name].leftovers if each.source == source)
+def _planned_leftovers(location: StorageLocation, source: str, session: Session) -> tuple[PlannedLeftover, ...]:
+    found = (each for each in session.catalogs[location.name].leftovers if each.source == source)
     # Its age is counted by the clock that it was dated by.
-    now = session.now() + session.location_clocks.get(place.name, timedelta(0))
-    return tuple(_planned_leftover(place, each, session, age=now - each.modified) for each in found)
+    now = session.now() + session.location_clocks.get(location.name, timedelta(0))
+    return tuple(_planned_leftover(location, each, session, age=now - each.modified) for each in found)
 
 
-def _planned_leftover(place: Place, leftover: Leftover, session: Session, *, age: timedelta) -> PlannedLeftover:
+def _planned_leftover(
+    location: StorageLocation, leftover: Leftover, session: Session, *, age: timedelta
+) -> PlannedLeftover:
     if age < _LEFTOVER_AGE:
         return PlannedLeftover(leftover=leftover, removed=False, reason="not a day old yet: its run may be at work")
     try:
-        until = _held_until(place, (f"{leftover.source}/{key}" for key in leftover.keys))
+        until = _held_until(location, (f"{leftover.source}/{key}" for key in leftover.keys))
     except ClusterGuardError as error:
         return PlannedLeftover(leftover=leftover, removed=False, reason=f"locks could not be asked: {error.message}")
     if until is not None and until > session.now():
@@ -259,12 +261,12 @@ def _planned_leftover(place: Place, leftover: Leftover, session: Session, *, age
     return PlannedLeftover(leftover=leftover, removed=True, reason="it broke off half-way: no record names it")
 
 
-def _locks(place: Place, entries: Iterable[BackupEntry]) -> dict[str, datetime | None]:
+def _locks(location: StorageLocation, entries: Iterable[BackupEntry]) -> dict[str, datetime | None]:
     """Ask a location that knows locks until when it holds these backups; None stands where it could not be asked."""
     found: dict[str, datetime | None] = {}
     for entry in entries:
         try:
-            until = _held_until(place, _keys_of(place, entry))
+            until = _held_until(location, _keys_of(location, entry))
         except ClusterGuardError:
             found[entry.name] = None
         else:
@@ -273,15 +275,15 @@ def _locks(place: Place, entries: Iterable[BackupEntry]) -> dict[str, datetime |
     return found
 
 
-def _keys_of(place: Place, entry: BackupEntry) -> Iterator[str]:
+def _keys_of(location: StorageLocation, entry: BackupEntry) -> Iterator[str]:
     yield f"{entry.key}{RECORD}"
     with suppress(ObjectNotFoundError, SnapshotCorruptError):
-        yield from (f"{entry.source}/{key}" for key in stored_objects(place, entry))
+        yield from (f"{entry.source}/{key}" for key in stored_objects(location, entry))
 
 
-def _held_until(place: Place, keys: Iterable[str]) -> datetime | None:
+def _held_until(location: StorageLocation, keys: Iterable[str]) -> datetime | None:
     """Return until when a location holds any of these objects; None where it does not, or knows no locks."""
-    ask: Callable[[str], datetime | None] | None = getattr(place.root, "locked_until", None)
+    ask: Callable[[str], datetime | None] | None = getattr(location.root, "locked_until", None)
     if ask is None:
         return None
     held = []

@@ -16,13 +16,13 @@ from clusterguard.errors import ClusterGuardError, ConfigError, RunInProgressErr
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.policies.copies.catalog import RunRecord, entry_key
 from clusterguard.policies.copies.encryption import encryption_of
-from clusterguard.policies.copies.places import open_places, read_catalogs
+from clusterguard.policies.copies.locations import open_locations, read_catalogs
 from clusterguard.policies.report import RunReport, StepReport
 from clusterguard.policies.runs.backup import back_up
-from clusterguard.policies.runs.catch_up import catch_up
 from clusterguard.policies.runs.lease import LOCK_KEY
 from clusterguard.policies.runs.lock import locked
 from clusterguard.policies.runs.reencrypt import reencrypt_all
+from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.policies.runs.session import Session, new_run_id
 from clusterguard.policies.runs.verify import verify_due
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.policies.copies.catalog import Catalog, Leftover
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.policy import Policy
     from clusterguard.policies.runs.retain import PlannedRetention
 
@@ -110,7 +110,7 @@ class PolicyRunner:
             StoreUnavailableError: No location answers.
         """
         session = self._session(encryption=None)
-        self._reach(session, open_places(self.policy))
+        self._reach(session, open_locations(self.policy))
         return plan_retention_of(session)
 
     def _session(self, *, encryption: Encryption | None) -> Session:
@@ -144,8 +144,8 @@ class PolicyRunner:
     # ---- the work ----------------------------------------------------------------------------------------
 
     def _work(self, session: Session, work: Sequence[Callable[[Session], None]]) -> None:
-        places = open_places(self.policy)
-        with locked(places, run=session.run, wait_seconds=self.wait_seconds) as lock:
+        locations = open_locations(self.policy)
+        with locked(locations, run=session.run, wait_seconds=self.wait_seconds) as lock:
             session.lock = lock
             if session.beats:
                 self._beat(session, "start")  # a run that steps aside must not be taken for one that began
@@ -155,7 +155,7 @@ class PolicyRunner:
                 with session.step("lock", location=name, on_error="warning"):
                     raise warning
             # What the last run left is known for certain only now that no other run is in progress.
-            self._reach(session, [place for place in places if place.name not in lock.failures])
+            self._reach(session, [location for location in locations if location.name not in lock.failures])
             self._compare_clocks(session)
             try:
                 for part in work:
@@ -164,26 +164,26 @@ class PolicyRunner:
             finally:
                 self._account(session)
 
-    def _reach(self, session: Session, places: Sequence[Place]) -> None:
+    def _reach(self, session: Session, locations: Sequence[StorageLocation]) -> None:
         """Ask locations for their catalogs; those that do not answer are left out and told of."""
-        found = read_catalogs(places)
+        found = read_catalogs(locations)
         answering = []
-        for place in places:
-            catalog = found[place.name]
+        for location in locations:
+            catalog = found[location.name]
             if isinstance(catalog, ClusterGuardError):
-                session.leave_out(place.name, catalog)
+                session.leave_out(location.name, catalog)
                 continue
-            answering.append(place)
-            session.catalogs[place.name] = catalog
+            answering.append(location)
+            session.catalogs[location.name] = catalog
             for note in catalog.notes:
                 session.add(
-                    StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=place.name)
+                    StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=location.name)
                 )
             if catalog.leftovers:
-                with session.step("catalog", location=place.name) as task:
+                with session.step("catalog", location=location.name) as task:
                     task.code, task.size = "leftovers", sum(each.size for each in catalog.leftovers)
                     task.detail = _told(catalog.leftovers)
-        session.places = tuple(answering)
+        session.locations = tuple(answering)
         session.failed_before = {
             name
             for catalog in session.catalogs.values()
@@ -198,12 +198,12 @@ class PolicyRunner:
 
     def _compare_clocks(self, session: Session) -> None:
         """See how far the locations' own clocks are from ours, by the lock that was just written."""
-        for place in session.places:
+        for location in session.locations:
             try:
-                written = place.root.stat(LOCK_KEY).modified
+                written = location.root.stat(LOCK_KEY).modified
             except ClusterGuardError:
                 continue
-            session.location_clocks[place.name] = written - self.now()
+            session.location_clocks[location.name] = written - self.now()
 
     # ---- what is told ------------------------------------------------------------------------------------
 
@@ -212,11 +212,11 @@ class PolicyRunner:
         report = self._report(session, session.steps[0].at if session.steps else self.now())
         if not report.steps:
             return  # nothing was due, so there is nothing to write down
-        for place in session.places:
-            session.update(place, runs=_runs_after(session.catalogs[place.name], report, self.policy))
-            with session.step("audit", location=place.name, on_error="warning") as task:
+        for location in session.locations:
+            session.update(location, runs=_runs_after(session.catalogs[location.name], report, self.policy))
+            with session.step("audit", location=location.name, on_error="warning") as task:
                 events = events_of(report, actor=_actor(self.environ), policy_digest=self.policy.digest)
-                trail, known = AuditTrail(place.root), session.catalogs[place.name].audit_head
+                trail, known = AuditTrail(location.root), session.catalogs[location.name].audit_head
                 if known and not trail.has(known):
                     # Its head in the catalog is the evidence: it stays, and nothing is appended that would hide it.
                     task.outcome, task.code, task.digest = "failed", "audit-trail-cut", known
@@ -224,10 +224,10 @@ class PolicyRunner:
                     task.hint = "compare it with the other locations': clusterguard audit verify POLICY"
                     continue
                 head = trail.append(events, run=session.run)
-                session.update(place, audit_head=head)
+                session.update(location, audit_head=head)
                 task.digest, task.detail = head, f"{len(events)} events added"
             if task.outcome == "warning":
-                session.answers(place)
+                session.answers(location)
         session.save_catalogs()
 
     def _finish(self, session: Session, began: datetime) -> RunReport:
@@ -236,7 +236,7 @@ class PolicyRunner:
         catalogs: dict[str, Catalog | ClusterGuardError] = {
             each.name: ConfigError("it did not answer in this run") for each in self.policy.locations
         }
-        catalogs |= {place.name: session.catalogs[place.name] for place in session.places}
+        catalogs |= {location.name: session.catalogs[location.name] for location in session.locations}
         status = policy_status(self.policy, catalogs, now=self.now())
         told: list[StepReport] = [*publish(self.policy, status), *self._notified(report)]
         for step in told:
@@ -279,12 +279,12 @@ class PolicyRunner:
 def _back_up(session: Session) -> None:
     for source in session.policy.sources:
         back_up(source, session)
-    catch_up(session)
+    replicate_missing(session)
 
 
 def _verify(session: Session) -> None:
     verify_due(session)
-    catch_up(session)  # what was found damaged is made anew from a sound copy
+    replicate_missing(session)  # what was found damaged is made anew from a sound copy
 
 
 def _prove(session: Session) -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from clusterguard.errors import ClusterGuardError, RunInProgressError
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.policies.copies.places import OWN_FOLDER
+from clusterguard.policies.copies.locations import OWN_FOLDER
 from clusterguard.policies.report import StepReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from clusterguard.policies.copies.catalog import BackupEntry, Catalog
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.policy import Policy
     from clusterguard.policies.report import Outcome, Verb
     from clusterguard.policies.runs.lock import RunLock
@@ -64,7 +64,7 @@ class Session:
         run: The run's identifier.
         encryption: How copies are encrypted, and decrypted where the key is to hand.
         environ: Where secrets and drills find variables.
-        places: The locations that answered.
+        locations: The locations that answered.
         catalogs: What is known of each of them, by its name.
         tell: Told of each step as it ends.
         progress: Told of bytes.
@@ -83,7 +83,7 @@ class Session:
     run: str
     encryption: Encryption
     environ: Mapping[str, str]
-    places: tuple[Place, ...] = ()
+    locations: tuple[StorageLocation, ...] = ()
     catalogs: dict[str, Catalog] = field(default_factory=dict)
     tell: Callable[[StepReport], object] = lambda _: None
     progress: ProgressSink = ignore_progress
@@ -141,7 +141,7 @@ class Session:
         if lost is not None:
             raise lost
 
-    def require_lease(self, place: Place) -> None:
+    def require_lease(self, location: StorageLocation) -> None:
         """Look whether this run still holds its lease in a location, before anything there is replaced or removed.
 
         Raises:
@@ -149,7 +149,7 @@ class Session:
             StoreError: The lease ran out, or could not be looked at.
         """
         if self.lock is not None:
-            self.lock.require(place.name)
+            self.lock.require(location.name)
 
     def add(self, report: StepReport) -> None:
         """Take down what was done."""
@@ -157,46 +157,46 @@ class Session:
             self.steps.append(report)
             self.tell(report)
 
-    def know(self, place: Place, entries: Iterable[BackupEntry]) -> None:
+    def know(self, location: StorageLocation, entries: Iterable[BackupEntry]) -> None:
         """Put backups into a location's catalog, in the place of what it said of them."""
         with self._guard:
-            self.catalogs[place.name] = self.catalogs[place.name].with_entries(entries)
+            self.catalogs[location.name] = self.catalogs[location.name].with_entries(entries)
 
-    def forget(self, place: Place, keys: Iterable[str]) -> None:
+    def forget(self, location: StorageLocation, keys: Iterable[str]) -> None:
         """Take backups out of a location's catalog."""
         with self._guard:
-            self.catalogs[place.name] = self.catalogs[place.name].without(keys)
+            self.catalogs[location.name] = self.catalogs[location.name].without(keys)
 
-    def update(self, place: Place, **changes: object) -> None:
+    def update(self, location: StorageLocation, **changes: object) -> None:
         """Change other fields of a location's catalog."""
         with self._guard:
-            self.catalogs[place.name] = replace(self.catalogs[place.name], **changes)  # type: ignore[arg-type]  # as replace has it
+            self.catalogs[location.name] = replace(self.catalogs[location.name], **changes)  # type: ignore[arg-type]  # as replace has it
 
     def leave_out(self, name: str, error: ClusterGuardError) -> None:
         """Do without a location for the rest of the run, and say so once."""
         with self._guard:
-            self.places = tuple(place for place in self.places if place.name != name)
+            self.locations = tuple(location for location in self.locations if location.name != name)
             with self.step("copy", location=name) as task:
                 task.outcome, task.detail, task.code = "warning", f"left out of this run: {error.message}", error.code
                 task.hint = error.hint or "the next run makes the missing copies"
 
-    def answers(self, place: Place) -> bool:
+    def answers(self, location: StorageLocation) -> bool:
         """Return whether a location that failed at something still answers; one that does not is left out."""
-        if place not in self.places:
+        if location not in self.locations:
             return False
         try:
-            next(place.root.list(f"{OWN_FOLDER}/"), None)
+            next(location.root.list(f"{OWN_FOLDER}/"), None)
         except ClusterGuardError as error:
-            self.leave_out(place.name, error)
+            self.leave_out(location.name, error)
             return False
         return True
 
     def save_catalogs(self) -> None:
         """Write every catalog to its location; a failure is a warning, as catalogs are made anew from the records."""
-        for place in self.places:
+        for location in self.locations:
             try:
-                self.require_lease(place)
-                place.save_catalog(self.catalogs[place.name], now=self.now())
+                self.require_lease(location)
+                location.save_catalog(self.catalogs[location.name], now=self.now())
             except ClusterGuardError as error:
                 self.add(
                     StepReport(
@@ -206,6 +206,6 @@ class Session:
                         detail=f"{error.message}; the next run reads the backups' records instead",
                         code=error.code,
                         hint=error.hint or "",
-                        location=place.name,
+                        location=location.name,
                     )
                 )

@@ -16,7 +16,7 @@ from clusterguard.errors import (
     StoreUnavailableError,
 )
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.policies.copies.places import RECORD, objects_of, read_record
+from clusterguard.policies.copies.locations import RECORD, objects_of, read_record
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import digest_object
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.policies.copies.catalog import BackupEntry, Depth
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.report import Outcome
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.encryption import Encryption
@@ -111,10 +111,10 @@ def noted(entry: BackupEntry, checks: Sequence[CopyCheck], *, now: datetime) -> 
 
 def verify_due(session: Session) -> None:
     """Read those copies again that nobody has read for too long, in each location the longest unread first."""
-    if not session.places:
+    if not session.locations:
         return
-    with ThreadPoolExecutor(max_workers=len(session.places)) as readers:
-        for done in [readers.submit(_verify_in, place, session) for place in session.places]:
+    with ThreadPoolExecutor(max_workers=len(session.locations)) as readers:
+        for done in [readers.submit(_verify_in, location, session) for location in session.locations]:
             done.result()
 
 
@@ -131,7 +131,7 @@ def due_for_verification(entries: Iterator[BackupEntry], session: Session) -> tu
     return tuple(oldest_first[: rules.per_run])
 
 
-def stored_objects(place: Place, entry: BackupEntry) -> dict[str, tuple[str, int]]:
+def stored_objects(location: StorageLocation, entry: BackupEntry) -> dict[str, tuple[str, int]]:
     """Return the stored objects of a copy by their key below its source's folder: SHA-256 and size.
 
     Raises:
@@ -139,24 +139,26 @@ def stored_objects(place: Place, entry: BackupEntry) -> dict[str, tuple[str, int
         SnapshotCorruptError: Its record cannot be read.
         ConfigError: A later release wrote its record.
     """
-    return objects_of(read_record(place.root, f"{entry.key}{RECORD}"))
+    return objects_of(read_record(location.root, f"{entry.key}{RECORD}"))
 
 
-def check_stored(place: Place, entry: BackupEntry) -> CopyCheck:
+def check_stored(location: StorageLocation, entry: BackupEntry) -> CopyCheck:
     """Read every stored byte of a copy back, and compare it with what was written."""
-    return _checked("bytes", lambda: _stored(place, entry))
+    return _checked("bytes", lambda: _stored(location, entry))
 
 
-def check_contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None = None) -> CopyCheck:
+def check_contents(
+    location: StorageLocation, entry: BackupEntry, session: Session, access: EtcdAccess | None = None
+) -> CopyCheck:
     """Open a copy and look at what is in it.
 
     Args:
-        place: The location.
+        location: The location.
         entry: The copy.
         session: Has the keys.
         access: The etcd that it was read from, for a comparison with what is there now; None for none.
     """
-    return _checked("contents", lambda: _contents(place, entry, session, access))
+    return _checked("contents", lambda: _contents(location, entry, session, access))
 
 
 def can_decrypt(encryption: Encryption, entry: BackupEntry) -> bool:
@@ -191,11 +193,11 @@ def _look(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
     return CopyCheck(state="intact" if intact else "damaged", depth=depth, detail=seen)
 
 
-def _stored(place: Place, entry: BackupEntry) -> tuple[bool, str]:
-    objects = stored_objects(place, entry)
+def _stored(location: StorageLocation, entry: BackupEntry) -> tuple[bool, str]:
+    objects = stored_objects(location, entry)
     if entry.sha256 and [sha256 for sha256, _ in objects.values()] != [entry.sha256]:
         return False, "its record tells another digest than the catalog: one of the two was changed"
-    store = place.of_source(entry.source)
+    store = location.of_source(entry.source)
     for key, (sha256, size) in objects.items():
         found, read = digest_object(store, key)
         if (found, read) != (sha256, size):
@@ -203,9 +205,11 @@ def _stored(place: Place, entry: BackupEntry) -> tuple[bool, str]:
     return True, "every stored byte read back, digest equal"
 
 
-def _contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> tuple[bool, str]:
+def _contents(
+    location: StorageLocation, entry: BackupEntry, session: Session, access: EtcdAccess | None
+) -> tuple[bool, str]:
     store = EncryptedStore(
-        place.of_source(entry.source), session.encryption, plain=(RECORD,) if entry.kind == "etcd" else ()
+        location.of_source(entry.source), session.encryption, plain=(RECORD,) if entry.kind == "etcd" else ()
     )
     if entry.kind == "etcd":
         snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, scratch=session.scratch)
@@ -218,18 +222,18 @@ def _contents(place: Place, entry: BackupEntry, session: Session, access: EtcdAc
     return found.ok, found.to_text().splitlines()[0] if found.ok else found.to_text()
 
 
-def _verify_in(place: Place, session: Session) -> None:
+def _verify_in(location: StorageLocation, session: Session) -> None:
     wanted = {source.name for source in session.policy.sources}
-    entries = (each for each in session.catalogs[place.name].entries.values() if each.source in wanted)
+    entries = (each for each in session.catalogs[location.name].entries.values() if each.source in wanted)
     for entry in due_for_verification(entries, session):
-        if place not in session.places:
+        if location not in session.locations:
             return
-        with session.step("verify", source=entry.source, location=place.name, backup=entry.name) as task:
-            checks = [check_stored(place, entry)]
+        with session.step("verify", source=entry.source, location=location.name, backup=entry.name) as task:
+            checks = [check_stored(location, entry)]
             if checks[0].state == "intact" and can_decrypt(session.encryption, entry):
-                checks.append(check_contents(place, entry, session))
-            session.know(place, [noted(entry, checks, now=session.now())])
+                checks.append(check_contents(location, entry, session))
+            session.know(location, [noted(entry, checks, now=session.now())])
             checks[-1].tell(task)
             task.digest, task.size, task.detail = entry.sha256, entry.size, "; ".join(map(str, checks))
         if checks[-1].state == "unknown":
-            session.answers(place)
+            session.answers(location)

@@ -28,7 +28,7 @@ from clusterguard.stores.transfer import read_object
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.report import RunReport
     from clusterguard.stores.base import ObjectInfo, ObjectStore
 
@@ -232,15 +232,15 @@ class TrailOfLocation:
         }
 
 
-def compare_trails(places: Sequence[Place], *, expected_head: str = "") -> tuple[TrailOfLocation, ...]:
+def compare_trails(locations: Sequence[StorageLocation], *, expected_head: str = "") -> tuple[TrailOfLocation, ...]:
     """Check the trail of every location, each against itself, its own catalog's memory, and the others' runs.
 
     Args:
-        places: The locations.
+        locations: The locations.
         expected_head: The hash of a line that is known to have been in one of the trails, in whichever.
     """
-    with ThreadPoolExecutor(max_workers=max(1, len(places))) as readers:
-        found = list(readers.map(lambda place: _looked_at(place, expected_head), places))
+    with ThreadPoolExecutor(max_workers=max(1, len(locations))) as readers:
+        found = list(readers.map(lambda location: _looked_at(location, expected_head), locations))
     if any(each.report is not None and each.report.since_head is not None for each in found):
         # Each location's trail has hashes of its own: a head is expected in the one that it came from alone.
         found = [_without_foreign_head(each) for each in found]
@@ -251,16 +251,16 @@ def compare_trails(places: Sequence[Place], *, expected_head: str = "") -> tuple
     )
 
 
-def read_events(places: Sequence[Place]) -> Iterator[AuditEvent]:
+def read_events(locations: Sequence[StorageLocation]) -> Iterator[AuditEvent]:
     """Yield the events of the first of these locations that can be read and has any, the oldest first.
 
     Raises:
         ClusterGuardError: None of them can be.
     """
     refused: ClusterGuardError | None = None
-    for place in places:
+    for location in locations:
         try:
-            segments = list(AuditTrail(place.root).segments())
+            segments = list(AuditTrail(location.root).segments())
         except ClusterGuardError as error:
             refused = error
             continue
@@ -271,14 +271,14 @@ def read_events(places: Sequence[Place]) -> Iterator[AuditEvent]:
         raise refused
 
 
-def _looked_at(place: Place, expected_head: str) -> TrailOfLocation:
+def _looked_at(location: StorageLocation, expected_head: str) -> TrailOfLocation:
     try:
-        segments = list(AuditTrail(place.root).segments())
-        remembered = place.catalog().audit_head
+        segments = list(AuditTrail(location.root).segments())
+        remembered = location.catalog().audit_head
     except ClusterGuardError as error:
-        return TrailOfLocation(location=place.name, error=error.message)
+        return TrailOfLocation(location=location.name, error=error.message)
     return TrailOfLocation(
-        location=place.name,
+        location=location.name,
         report=check_trail(segments, expected_head=expected_head),
         catalog_head=remembered,
         catalog_head_missing=bool(remembered) and check_trail(segments, expected_head=remembered).since_head is None,

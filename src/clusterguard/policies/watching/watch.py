@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from clusterguard.policies.copies.catalog import Catalog
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.policy import Policy
     from clusterguard.policies.watching.verdict import PolicyStatus
 
@@ -31,7 +31,7 @@ class PolicyWatch:
 
     Args:
         policy: Which.
-        places: Its locations.
+        locations: Its locations.
         within_seconds: How long to wait for all of them together.
         now: The clock, UTC.
     """
@@ -39,13 +39,13 @@ class PolicyWatch:
     def __init__(
         self,
         policy: Policy,
-        places: Sequence[Place],
+        locations: Sequence[StorageLocation],
         *,
         within_seconds: float = _WITHIN_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._policy = policy
-        self._places = places
+        self._locations = locations
         self._within_seconds = within_seconds
         self._now = now
         self._looks: dict[str, _Look] = {}
@@ -57,10 +57,10 @@ class PolicyWatch:
             ConfigError: The extra `policy` is not installed.
         """
         until = monotonic() + self._within_seconds
-        for place in self._places:
-            look = self._looks.get(place.name)
+        for location in self._locations:
+            look = self._looks.get(location.name)
             if look is None or look.ended:
-                self._looks[place.name] = _Look(place)
+                self._looks[location.name] = _Look(location)
         catalogs = {
             name: look.result(max(0.0, until - monotonic()), limit=self._within_seconds)
             for name, look in self._looks.items()
@@ -71,11 +71,11 @@ class PolicyWatch:
 class _Look:
     """One look at one location, in a thread that ends with the process, whatever it waits for."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, location: StorageLocation) -> None:
+        self._location = location
         self._found: Catalog | ClusterGuardError | None = None
         self._collected = False
-        self._thread = threading.Thread(target=self._look, name=f"clusterguard-look-{place.name}", daemon=True)
+        self._thread = threading.Thread(target=self._look, name=f"clusterguard-look-{location.name}", daemon=True)
         self._thread.start()
 
     @property
@@ -93,7 +93,7 @@ class _Look:
 
     def _look(self) -> None:
         try:
-            self._found = self._place.catalog()
+            self._found = self._location.catalog()
         except ClusterGuardError as error:
             self._found = error
         except Exception as error:  # noqa: BLE001 - told as what it is; a thread has nobody else to tell

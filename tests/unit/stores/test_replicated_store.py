@@ -11,7 +11,7 @@ from itertools import chain, islice
 import pytest
 
 from clusterguard.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError, StoreUnavailableError
-from clusterguard.stores import FanOutStore, LocalStore, MemoryStore
+from clusterguard.stores import LocalStore, MemoryStore, ReplicatedStore
 
 MiB = 1 << 20
 
@@ -120,45 +120,45 @@ class TestOneStoreFails:
     def test_the_others_have_the_whole_object_and_its_failure_is_kept(self, moment, order):
         near, failing, far = MemoryStore(), Failing(moment), MemoryStore()
         stores = dict([("near", near), ("broken", failing), ("far", far)][::order])
-        fan = FanOutStore(stores)
-        put(fan, "a", DATA)
+        replicated = ReplicatedStore(stores)
+        put(replicated, "a", DATA)
         assert read(near, "a") == read(far, "a") == DATA
         assert list(MemoryStore.list(failing)) == []
-        assert dict(fan.failures) == {"broken": failing.error}
+        assert dict(replicated.failures) == {"broken": failing.error}
 
     def test_it_is_left_out_of_the_next_put_too(self):
         """The record of a backup must not appear where its bytes did not."""
         failing = Failing("middle")
-        fan = FanOutStore({"near": MemoryStore(), "broken": failing})
-        put(fan, "a.db", DATA)
+        replicated = ReplicatedStore({"near": MemoryStore(), "broken": failing})
+        put(replicated, "a.db", DATA)
         failing.moment = None
-        put(fan, "a.json", b"{}")
+        put(replicated, "a.json", b"{}")
         assert list(failing.list()) == []
-        assert [info.key for info in fan.list()] == ["a.db", "a.json"]
+        assert [info.key for info in replicated.list()] == ["a.db", "a.json"]
 
     @pytest.mark.parametrize("moment", ["entry", "middle", "end"])
     def test_with_too_few_left_nothing_is_stored_anywhere(self, moment):
         near, failing = MemoryStore(), Failing(moment)
-        fan = FanOutStore({"near": near, "broken": failing}, minimum=2)
+        replicated = ReplicatedStore({"near": near, "broken": failing}, minimum=2)
         with pytest.raises(
             StoreUnavailableError, match=r"2 are wanted, 1 left.*broken: the far store is gone"
         ) as raised:
-            put(fan, "a", DATA)
+            put(replicated, "a", DATA)
         assert raised.value.hint == "wait for it"
         assert list(near.list()) == []
-        assert "broken" in fan.failures
+        assert "broken" in replicated.failures
 
     def test_with_none_left_all_are_named(self):
         stores = {"one": Failing("middle"), "two": Failing("end", StoreError("refused", hint="ask"))}
         with pytest.raises(StoreError, match=r"one: the far store is gone.*two: refused") as raised:
-            put(FanOutStore(stores), "a", DATA)
+            put(ReplicatedStore(stores), "a", DATA)
         assert not raised.value.retryable
         with pytest.raises(StoreError, match="none is left"):
-            put(FanOutStore(stores), "a", DATA)
+            put(ReplicatedStore(stores), "a", DATA)
 
     def test_the_stream_ends_soon_after_the_last_store_failed(self):
         written = 0
-        with pytest.raises(StoreError), FanOutStore({"one": Failing("middle")}).put("a") as writer:
+        with pytest.raises(StoreError), ReplicatedStore({"one": Failing("middle")}).put("a") as writer:
             for _ in range(100):
                 writer.write(bytes(MiB))
                 written += 1
@@ -166,21 +166,23 @@ class TestOneStoreFails:
 
     def test_what_cannot_be_removed_again_is_told(self):
         near = Failing("delete", StoreError("no permission to delete"))
-        fan = FanOutStore({"near": near, "broken": Failing("end")}, minimum=2)
+        replicated = ReplicatedStore({"near": near, "broken": Failing("end")}, minimum=2)
         with pytest.raises(StoreError, match="2 are wanted"):
-            put(fan, "a", b"x")
-        assert "could not be removed again: no permission" in fan.failures["near"].message
+            put(replicated, "a", b"x")
+        assert "could not be removed again: no permission" in replicated.failures["near"].message
 
     def test_a_store_that_is_set_up_wrongly_is_one_that_fails(self):
-        fan = FanOutStore({"near": MemoryStore(), "broken": Failing("entry", ConfigError("no such profile", hint="h"))})
-        put(fan, "a", DATA)
-        assert isinstance(fan.failures["broken"], StoreError)
-        assert (fan.failures["broken"].message, fan.failures["broken"].hint) == ("no such profile", "h")
+        replicated = ReplicatedStore(
+            {"near": MemoryStore(), "broken": Failing("entry", ConfigError("no such profile", hint="h"))}
+        )
+        put(replicated, "a", DATA)
+        assert isinstance(replicated.failures["broken"], StoreError)
+        assert (replicated.failures["broken"].message, replicated.failures["broken"].hint) == ("no such profile", "h")
 
     def test_a_mistake_in_a_store_is_not_gone_on_after(self):
         near = MemoryStore()
         with pytest.raises(ZeroDivisionError):
-            put(FanOutStore({"near": near, "broken": Failing("middle", ZeroDivisionError())}), "a", DATA)
+            put(ReplicatedStore({"near": near, "broken": Failing("middle", ZeroDivisionError())}), "a", DATA)
         assert list(near.list()) == []
 
 
@@ -190,20 +192,20 @@ class TestTaken:
         """Otherwise one name would stand for two things."""
         stores = {"near": MemoryStore(), "far": MemoryStore()}
         put(stores[where], "a", b"old")
-        fan = FanOutStore(stores)
+        replicated = ReplicatedStore(stores)
         with pytest.raises(ObjectExistsError):
-            put(fan, "a", b"new")
+            put(replicated, "a", b"new")
         assert sum(len(list(store.list())) for store in stores.values()) == 1
-        assert not fan.failures
+        assert not replicated.failures
 
     def test_a_key_that_was_taken_in_a_later_store_meanwhile_is_a_failure_of_that_store(self):
         near, far = MemoryStore(), MemoryStore()
-        fan = FanOutStore({"near": near, "far": far})
-        with fan.put("a") as writer:
+        replicated = ReplicatedStore({"near": near, "far": far})
+        with replicated.put("a") as writer:
             writer.write(b"new")
             put(far, "a", b"another")
         assert (read(near, "a"), read(far, "a")) == (b"new", b"another")
-        assert isinstance(fan.failures["far"], ObjectExistsError)
+        assert isinstance(replicated.failures["far"], ObjectExistsError)
 
 
 class TestPace:
@@ -212,7 +214,7 @@ class TestPace:
         written = []
 
         def write():
-            with FanOutStore({"slow": slow, "fast": fast}).put("a") as writer:
+            with ReplicatedStore({"slow": slow, "fast": fast}).put("a") as writer:
                 for _ in range(40):
                     writer.write(bytes(MiB))
                     written.append(1)
@@ -231,7 +233,7 @@ class TestPace:
 
     def test_ctrl_c_leaves_nothing_anywhere(self, tmp_path):
         stores = {"near": LocalStore(tmp_path / "a"), "far": MemoryStore()}
-        with pytest.raises(KeyboardInterrupt), FanOutStore(stores).put("a") as writer:
+        with pytest.raises(KeyboardInterrupt), ReplicatedStore(stores).put("a") as writer:
             writer.write(DATA)
             raise KeyboardInterrupt
         assert [list(store.list()) for store in stores.values()] == [[], []]
@@ -242,39 +244,41 @@ class TestReading:
     def test_the_first_store_that_has_the_object_gives_it(self):
         near, far = MemoryStore(), MemoryStore()
         put(far, "a", b"far")
-        fan = FanOutStore({"near": near, "far": far})
-        assert read(fan, "a") == b"far"
-        assert fan.stat("a").size == 3
+        replicated = ReplicatedStore({"near": near, "far": far})
+        assert read(replicated, "a") == b"far"
+        assert replicated.stat("a").size == 3
         put(near, "a", b"near!")
-        assert read(fan, "a") == b"near!"
+        assert read(replicated, "a") == b"near!"
 
     def test_a_store_that_is_down_is_passed_over(self):
         far = MemoryStore()
         put(far, "a", b"far")
-        assert read(FanOutStore({"near": Failing("down"), "far": far}), "a") == b"far"
+        assert read(ReplicatedStore({"near": Failing("down"), "far": far}), "a") == b"far"
 
     @pytest.mark.parametrize("verb", ["stat", "get", "list"])
     def test_a_store_that_is_down_is_down_for_every_verb_and_named_once(self, verb):
         near, failing = MemoryStore(), Failing("down")
-        fan = FanOutStore({"broken": failing, "near": near})
+        replicated = ReplicatedStore({"broken": failing, "near": near})
         with suppress(ObjectNotFoundError):
-            list(fan.list()) if verb == "list" else fan.get("a").__enter__() if verb == "get" else fan.stat("a")
-        assert dict(fan.failures) == {"broken": failing.error}
+            list(replicated.list()) if verb == "list" else replicated.get(
+                "a"
+            ).__enter__() if verb == "get" else replicated.stat("a")
+        assert dict(replicated.failures) == {"broken": failing.error}
         failing.moment = None
-        put(fan, "a", b"x")
-        assert read(fan, "a") == b"x"
-        fan.delete("b")
+        put(replicated, "a", b"x")
+        assert read(replicated, "a") == b"x"
+        replicated.delete("b")
         assert list(failing.list()) == [], "what is away does not come back in the middle"
         assert [info.key for info in near.list()] == ["a"]
 
     @pytest.mark.parametrize("minimum", [1, 2])
     def test_whether_an_object_is_missing_is_for_the_minimum_to_say(self, minimum):
         """Where too few could be asked, nobody knows that it is not there."""
-        fan = FanOutStore({"near": MemoryStore(), "far": Failing("down")}, minimum=minimum)
+        replicated = ReplicatedStore({"near": MemoryStore(), "far": Failing("down")}, minimum=minimum)
         with pytest.raises(ObjectNotFoundError if minimum == 1 else StoreUnavailableError):
-            fan.stat("a")
+            replicated.stat("a")
         with pytest.raises(ObjectNotFoundError):
-            FanOutStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=minimum).stat("a")
+            ReplicatedStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=minimum).stat("a")
 
     def test_a_store_that_goes_away_in_the_middle_of_its_list_leaves_the_rest_of_the_others(self):
         near, far = MemoryStore(), MemoryStore()
@@ -282,60 +286,60 @@ class TestReading:
             put(near, key, b"")
             put(far, key, b"")
         far.list = lambda _prefix="": chain(islice(MemoryStore.list(far), 3), raising(StoreUnavailableError("gone")))
-        fan = FanOutStore({"far": far, "near": near})
-        assert [info.key for info in fan.list()] == list("abcdef")
-        assert list(fan.failures) == ["far"]
+        replicated = ReplicatedStore({"far": far, "near": near})
+        assert [info.key for info in replicated.list()] == list("abcdef")
+        assert list(replicated.failures) == ["far"]
 
     def test_a_store_that_fails_at_a_question_during_a_put_gets_nothing_of_it(self):
         """Whoever asks while writing (is it there stored otherwise?) finds out first that a store is away."""
         near, failing = MemoryStore(), Failing(None)
-        fan = FanOutStore({"broken": failing, "near": near})
-        with fan.put("a") as writer:
+        replicated = ReplicatedStore({"broken": failing, "near": near})
+        with replicated.put("a") as writer:
             writer.write(b"x")
             failing.moment = "down"
-            assert list(fan.list()) == []
+            assert list(replicated.list()) == []
             failing.moment = None
         assert (read(near, "a"), list(failing.list())) == (b"x", [])
-        assert list(fan.failures) == ["broken"]
+        assert list(replicated.failures) == ["broken"]
 
     def test_a_listing_has_what_any_store_has_or_fails(self):
         near, far = MemoryStore(), MemoryStore()
         for store, key in [(near, "a"), (far, "a"), (far, "b"), (near, "c")]:
             put(store, key, b"")
-        assert [info.key for info in FanOutStore({"near": near, "far": far}).list()] == ["a", "b", "c"]
+        assert [info.key for info in ReplicatedStore({"near": near, "far": far}).list()] == ["a", "b", "c"]
         with pytest.raises(StoreUnavailableError):
-            list(FanOutStore({"near": near, "far": Failing("down")}, minimum=2).list())
+            list(ReplicatedStore({"near": near, "far": Failing("down")}, minimum=2).list())
 
     @pytest.mark.parametrize("minimum", [1, 2])
     def test_a_deletion_is_tried_everywhere_before_it_fails(self, minimum):
         near = MemoryStore()
         put(near, "a", b"")
-        fan = FanOutStore({"far": Failing("down"), "near": near}, minimum=minimum)
+        replicated = ReplicatedStore({"far": Failing("down"), "near": near}, minimum=minimum)
         with pytest.raises(StoreUnavailableError) if minimum == 2 else nullcontext():
-            fan.delete("a")
+            replicated.delete("a")
         assert list(near.list()) == []
-        assert list(fan.failures) == ["far"]
+        assert list(replicated.failures) == ["far"]
 
     def test_a_deletion_does_not_fail_for_a_store_that_was_left_out(self):
         near, failing = MemoryStore(), Failing("entry")
-        fan = FanOutStore({"near": near, "broken": failing})
-        put(fan, "a", b"")
+        replicated = ReplicatedStore({"near": near, "broken": failing})
+        put(replicated, "a", b"")
         failing.moment = "down"
-        fan.delete("a")
+        replicated.delete("a")
         assert list(near.list()) == []
 
 
 @pytest.mark.parametrize("minimum", [0, 3])
 def test_a_minimum_that_cannot_be_meant_is_refused(minimum):
     with pytest.raises(ConfigError):
-        FanOutStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=minimum)
+        ReplicatedStore({"near": MemoryStore(), "far": MemoryStore()}, minimum=minimum)
     with pytest.raises(ConfigError):
-        FanOutStore({})
+        ReplicatedStore({})
 
 
 def test_pieces_of_every_kind_arrive_in_order():
     near = MemoryStore()
-    with FanOutStore({"near": near}).put("a") as writer:
+    with ReplicatedStore({"near": near}).put("a") as writer:
         wanted = io.BytesIO()
         for size in (0, 1, MiB - 1, 3 * MiB + 7, 5, MiB):
             piece = bytes([size % 251]) * size

@@ -1,4 +1,4 @@
-"""`FanOutStore`: one stream into several stores at once."""
+"""`ReplicatedStore`: one stream into several stores at once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
 
-__all__ = ["FanOutStore"]
+__all__ = ["ReplicatedStore"]
 
 _T = TypeVar("_T")
 
 
-class FanOutStore:
+class ReplicatedStore:
     """Writes every object to several stores in parallel, and reads it from the first that has it.
 
     A store that fails at any verb is left out of all that follow: a record must not appear where the bytes that it is
@@ -84,21 +84,21 @@ class FanOutStore:
             raise ConfigError(
                 f"{key}: several stores together have no versions", hint="replace the object in each store by itself"
             )
-        branches = [
-            _Branch(name, store, key, overwrite=overwrite)
+        replicas = [
+            _Replica(name, store, key, overwrite=overwrite)
             for name, store in self._stores.items()
             if name not in self._failures
         ]
-        put = _Put(branches, minimum=self._minimum, failures=self._failures, overwrite=overwrite)
+        put = _Put(replicas, minimum=self._minimum, failures=self._failures, overwrite=overwrite)
         try:
             put.begin()
             yield put
             put.finish()
         except BaseException:
-            for branch in branches:
-                branch.abort()
+            for replica in replicas:
+                replica.abort()
             if not overwrite:
-                self._remove_published(branches, key)
+                self._remove_published(replicas, key)
             raise
 
     @contextmanager
@@ -170,13 +170,13 @@ class FanOutStore:
                 self._leave_out(name, error)
         raise missing
 
-    def _remove_published(self, branches: Iterable[_Branch], key: str) -> None:
-        for branch in branches:
-            if branch.published:
+    def _remove_published(self, replicas: Iterable[_Replica], key: str) -> None:
+        for replica in replicas:
+            if replica.published:
                 try:
-                    branch.store.delete(key)
+                    replica.store.delete(key)
                 except ClusterGuardError as error:
-                    self._failures[branch.name] = StoreError(
+                    self._failures[replica.name] = StoreError(
                         f"{key} was stored, and could not be removed again: {error.message}", hint=error.hint
                     )
 
@@ -185,9 +185,9 @@ class _Put:
     """One object on its way into several stores."""
 
     def __init__(
-        self, branches: Sequence[_Branch], *, minimum: int, failures: dict[str, StoreError], overwrite: bool
+        self, replicas: Sequence[_Replica], *, minimum: int, failures: dict[str, StoreError], overwrite: bool
     ) -> None:
-        self._live = list(branches)
+        self._live = list(replicas)
         self._minimum = minimum
         self._failures = failures
         self._overwrite = overwrite
@@ -197,10 +197,10 @@ class _Put:
 
     def begin(self) -> None:
         """Open the object in every store; a key that is taken in one of them is taken."""
-        for branch in self._live:
-            branch.start()
-        for branch in self._live:
-            branch.entered.wait()
+        for replica in self._live:
+            replica.start()
+        for replica in self._live:
+            replica.entered.wait()
         self._drop_failed()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
@@ -221,10 +221,10 @@ class _Put:
         self._drop_failed()
         if not self._overwrite:
             self._publish_first()
-        for branch in self._live:
-            branch.publish()
-        for branch in self._live:
-            branch.wait()
+        for replica in self._live:
+            replica.publish()
+        for replica in self._live:
+            replica.wait()
         self._drop_failed()
 
     def _publish_first(self) -> None:
@@ -236,18 +236,18 @@ class _Put:
     def _send(self) -> None:
         piece = bytes(memoryview(self._gathered)[: self._filled])
         self._filled = 0
-        for branch in self._live:
-            branch.send(piece)
+        for replica in self._live:
+            replica.send(piece)
         self._drop_failed()
 
     def _drop_failed(self) -> None:
         """Go on without the stores that failed, here or when they were asked for something else meanwhile."""
-        for branch in [each for each in self._live if each.failure is None and each.name in self._failures]:
-            self._live.remove(branch)
-            branch.abort()
-        for branch in [each for each in self._live if each.failure is not None]:
-            self._live.remove(branch)
-            self._failures[branch.name] = self._as_store_error(branch.failure)
+        for replica in [each for each in self._live if each.failure is None and each.name in self._failures]:
+            self._live.remove(replica)
+            replica.abort()
+        for replica in [each for each in self._live if each.failure is not None]:
+            self._live.remove(replica)
+            self._failures[replica.name] = self._as_store_error(replica.failure)
         if len(self._live) < self._minimum:
             raise _too_few(self._failures, self._minimum, left=len(self._live))
 
@@ -259,7 +259,7 @@ class _Put:
         return _as_store_error(failure)
 
 
-class _Branch:
+class _Replica:
     """One store's put, in a thread of its own."""
 
     def __init__(self, name: str, store: ObjectStore, key: str, *, overwrite: bool) -> None:
@@ -312,7 +312,7 @@ class _Branch:
 
 
 class _RefusedError(Exception):
-    """The store of a branch takes nothing more; the branch knows why."""
+    """The store of a replica takes nothing more; the replica knows why."""
 
 
 def _without_version(info: ObjectInfo) -> ObjectInfo:

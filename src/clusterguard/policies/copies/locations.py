@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from clusterguard.policies.policy import Location, Policy
     from clusterguard.stores.base import ObjectInfo, ObjectStore
 
-__all__ = ["OWN_FOLDER", "RECORD", "Place", "VeleroRecord", "objects_of", "open_places", "read_catalogs", "read_record"]
+__all__ = [
+    "OWN_FOLDER",
+    "RECORD",
+    "StorageLocation",
+    "VeleroRecord",
+    "objects_of",
+    "open_locations",
+    "read_catalogs",
+    "read_record",
+]
 
 OWN_FOLDER: Final = ".clusterguard"
 RECORD: Final = ".json"
@@ -107,7 +116,7 @@ _FIELDS: Final = {name: name for name in ("name", "source", "policy", "run", "cr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class StorageLocation:
     """One location of a policy.
 
     Attributes:
@@ -292,7 +301,7 @@ def _record(text: bytes) -> Snapshot | VeleroRecord:
     return Snapshot.from_json(text)
 
 
-def open_places(policy: Policy) -> tuple[Place, ...]:
+def open_locations(policy: Policy) -> tuple[StorageLocation, ...]:
     """Return the locations of a policy; nothing is connected to yet.
 
     Raises:
@@ -301,22 +310,22 @@ def open_places(policy: Policy) -> tuple[Place, ...]:
     from clusterguard.stores import open_store
 
     return tuple(
-        Place(policy=policy.name, location=each, root=PrefixedStore(open_store(each.url), policy.name))
+        StorageLocation(policy=policy.name, location=each, root=PrefixedStore(open_store(each.url), policy.name))
         for each in policy.locations
     )
 
 
-def read_catalogs(places: Sequence[Place]) -> dict[str, Catalog | ClusterGuardError]:
+def read_catalogs(locations: Sequence[StorageLocation]) -> dict[str, Catalog | ClusterGuardError]:
     """Return the catalog of each location, or why it cannot be had; all of them are asked at once."""
 
-    def read(place: Place) -> Catalog | ClusterGuardError:
+    def read(location: StorageLocation) -> Catalog | ClusterGuardError:
         try:
-            return place.catalog()
+            return location.catalog()
         except ClusterGuardError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=max(1, len(places))) as readers:
-        return dict(zip((place.name for place in places), readers.map(read, places), strict=True))
+    with ThreadPoolExecutor(max_workers=max(1, len(locations))) as readers:
+        return dict(zip((location.name for location in locations), readers.map(read, locations), strict=True))
 
 
 def _source_of(key: str) -> str:

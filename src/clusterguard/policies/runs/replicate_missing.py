@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, RunInProgressError, SnapshotCorruptError
-from clusterguard.policies.copies.places import RECORD, read_record
+from clusterguard.policies.copies.locations import RECORD, read_record
 from clusterguard.policies.runs.retain import plan_for
 from clusterguard.policies.runs.verify import check_stored, stored_objects
 from clusterguard.stores.transfer import copy_object
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from clusterguard.policies.copies.catalog import BackupEntry
-    from clusterguard.policies.copies.places import Place
+    from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.runs.session import Session
 
-__all__ = ["catch_up", "missing_copies"]
+__all__ = ["missing_copies", "replicate_missing"]
 
 _MOST_FOR_A_RUN: Final = 50  # newest first: what one run does not reach, the next one does
 
 
-def catch_up(session: Session) -> None:
+def replicate_missing(session: Session) -> None:
     """Copy to each location what it lacks of the backups that the retention would keep there, the newest first."""
-    for place, entry in missing_copies(session):
+    for location, entry in missing_copies(session):
         # A location may have gone away in the meantime.
-        if place in session.places and place.name not in session.takes_no_more:
-            _copy(place, entry, session)
+        if location in session.locations and location.name not in session.takes_no_more:
+            _copy(location, entry, session)
 
 
-def missing_copies(session: Session) -> list[tuple[Place, BackupEntry]]:
+def missing_copies(session: Session) -> list[tuple[StorageLocation, BackupEntry]]:
     """Return which location lacks which backup, the newest backup first, at most as many as a run makes up for."""
     missing = []
     for source in session.policy.sources:
         everywhere: dict[str, BackupEntry] = {}
-        for place in session.places:
-            for entry in session.catalogs[place.name].of_source(source.name):
+        for location in session.locations:
+            for entry in session.catalogs[location.name].of_source(source.name):
                 # The copy to make others from is one that was found sound.
                 if entry.name not in everywhere or (entry.sound and not everywhere[entry.name].sound):
                     everywhere[entry.name] = entry
         kept = {backup.name for backup in plan_for(everywhere.values(), session.policy, now=session.now()).kept}
-        for place in session.places:
-            there = {entry.name: entry for entry in session.catalogs[place.name].of_source(source.name)}
+        for location in session.locations:
+            there = {entry.name: entry for entry in session.catalogs[location.name].of_source(source.name)}
             missing += [
-                (place, everywhere[name])
+                (location, everywhere[name])
                 for name in kept
                 if name not in there or (there[name].problem and everywhere[name].sound)
             ]
@@ -55,27 +55,29 @@ def missing_copies(session: Session) -> list[tuple[Place, BackupEntry]]:
     return missing[:_MOST_FOR_A_RUN]
 
 
-def _copy(place: Place, entry: BackupEntry, session: Session) -> None:
-    with session.step("copy", source=entry.source, location=place.name, backup=entry.name, on_error="warning") as task:
+def _copy(location: StorageLocation, entry: BackupEntry, session: Session) -> None:
+    with session.step(
+        "copy", source=entry.source, location=location.name, backup=entry.name, on_error="warning"
+    ) as task:
         task.digest, task.size = entry.sha256, entry.size
-        donors = list(_donors(place, entry, session))
+        donors = list(_donors(location, entry, session))
         if not donors:
             task.outcome, task.detail = "warning", "no location that answers has a sound copy to make this one from"
             return
         for donor in donors:
             try:
-                _copy_objects(donor, place, entry, confirm=partial(session.require_lease, place))
+                _copy_objects(donor, location, entry, confirm=partial(session.require_lease, location))
             except RunInProgressError:
                 raise
             except ClusterGuardError as error:
                 task.outcome, task.detail = "warning", f"from {donor.name}: {error.message}"
                 task.code, task.hint = error.code, error.hint or ""
-                if not session.answers(place):
+                if not session.answers(location):
                     return
                 session.answers(donor)
                 continue
-            check = check_stored(place, entry)
-            session.know(place, [check.noted_in(_never_read(entry), now=session.now())])
+            check = check_stored(location, entry)
+            session.know(location, [check.noted_in(_never_read(entry), now=session.now())])
             check.tell(task)
             task.outcome = "ok" if check.state == "intact" else "warning"
             task.detail = f"caught up from {donor.name}; {check}"
@@ -89,21 +91,23 @@ def _never_read(entry: BackupEntry) -> BackupEntry:
     return replace(entry, verified=None, depth=None, problem="", unread="")
 
 
-def _donors(place: Place, entry: BackupEntry, session: Session) -> Iterator[Place]:
-    for other in session.places:
+def _donors(location: StorageLocation, entry: BackupEntry, session: Session) -> Iterator[StorageLocation]:
+    for other in session.locations:
         there = session.catalogs[other.name].entries.get(entry.key)
-        if other.name != place.name and there is not None and not there.problem:
+        if other.name != location.name and there is not None and not there.problem:
             yield other
 
 
-def _copy_objects(donor: Place, place: Place, entry: BackupEntry, *, confirm: Callable[[], None]) -> None:
+def _copy_objects(
+    donor: StorageLocation, location: StorageLocation, entry: BackupEntry, *, confirm: Callable[[], None]
+) -> None:
     """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup.
 
     ``confirm`` raises where this run no longer holds the lease: asked before each change, since a copy takes long.
     """
     with suppress(ObjectNotFoundError, SnapshotCorruptError):
-        read_record(place.root, f"{entry.key}{RECORD}")  # one that a later release wrote is not written over
-    source, target = donor.of_source(entry.source), place.of_source(entry.source)
+        read_record(location.root, f"{entry.key}{RECORD}")  # one that a later release wrote is not written over
+    source, target = donor.of_source(entry.source), location.of_source(entry.source)
     for key, (sha256, _) in stored_objects(donor, entry).items():
         confirm()
         # Overwriting: what is there already without a record, or damaged, is no backup.

@@ -11,13 +11,13 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from clusterguard.errors import ConfigError
 from clusterguard.stores import open_store
 
-__all__ = ["Extent", "extent_of", "located"]
+__all__ = ["StorageRoot", "resolve_url", "storage_root"]
 
 _RELATIVE: Final = ("./", "../", "~/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
+class StorageRoot:
     """A part of a system that stores bytes.
 
     Attributes:
@@ -28,7 +28,7 @@ class Extent:
     system: str
     parts: tuple[str, ...]
 
-    def relation(self, other: Extent) -> str | None:
+    def relation(self, other: StorageRoot) -> str | None:
         """Return how this lies to another one, in words, or None where they have nothing in common."""
         if self.system != other.system:
             return None
@@ -39,7 +39,7 @@ class Extent:
         return "contains" if other.parts[: len(self.parts)] == self.parts else None
 
 
-def located(url: str, directory: Path) -> str:
+def resolve_url(url: str, directory: Path) -> str:
     """Return a store's location with its paths made absolute, relative ones beginning in ``directory``."""
     if url.startswith(_RELATIVE) or url in {".", "..", "~"}:
         return os.path.normpath(directory / Path(url).expanduser())
@@ -56,7 +56,7 @@ def located(url: str, directory: Path) -> str:
     return f"{base}?{urlencode(absolute, safe='/:')}"
 
 
-def extent_of(url: str) -> Extent:
+def storage_root(url: str) -> StorageRoot:
     """Return how far the store at a location reaches; nothing is connected to.
 
     Raises:
@@ -65,11 +65,11 @@ def extent_of(url: str) -> Extent:
     opened = urlsplit(open_store(url).url)
     match opened.scheme:
         case "file":
-            return Extent(system="files", parts=Path(unquote(opened.path)).resolve().parts)
+            return StorageRoot(system="files", parts=Path(unquote(opened.path)).resolve().parts)
         case "s3":
             server = dict(parse_qsl(opened.query)).get("endpoint", "").rstrip("/").lower()
             parts = tuple(part for part in unquote(opened.path).split("/") if part)
-            return Extent(system=f"s3://{opened.netloc}@{server}", parts=parts)
+            return StorageRoot(system=f"s3://{opened.netloc}@{server}", parts=parts)
     raise ConfigError(
         f"{url!r} is gone when the process ends", hint="write a folder, such as ./backups, or s3://bucket/prefix"
     )
