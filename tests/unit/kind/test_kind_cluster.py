@@ -196,7 +196,7 @@ def test_a_cluster_that_does_not_get_ready_is_removed(
     with pytest.raises(WaitTimeoutError) as raised:
         make().start()
     assert seen in raised.value.message
-    assert "the end of what kind said" in raised.value.message
+    assert "the end of what kind said" in raised.value.hint
     assert docker.removed == ["id-of-leader"]
     assert gone(home)
 
