@@ -13,7 +13,7 @@ from clusterguard.errors import ConfigError, ObjectChangedError, ObjectExistsErr
 from clusterguard.stores.base import PARTIAL, ObjectInfo, ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["ObjectStoreContract"]
 
@@ -411,21 +411,21 @@ class ObjectStoreContract:
         with pytest.raises(ObjectNotFoundError, match=key), store.get(key):
             pass
 
-    @pytest.mark.parametrize("key", _BAD_KEYS, ids=lambda key: ascii(key[:12]))
-    def test_a_bad_key_is_refused_by_every_verb(self, store: ObjectStore, key: str) -> None:
+    def test_a_bad_key_is_refused_by_every_verb(self, store: ObjectStore) -> None:
         """Nothing is touched for a key that not every store could keep."""
-        with pytest.raises(ConfigError), store.put(key):
-            pass
-        with pytest.raises(ConfigError), store.put(key, overwrite=True):
-            pass
-        with pytest.raises(ConfigError), store.put(key, if_version="any"):
-            pass
-        with pytest.raises(ConfigError), store.get(key):
-            pass
-        with pytest.raises(ConfigError):
-            store.stat(key)
-        with pytest.raises(ConfigError):
-            store.delete(key)
+        verbs: dict[str, Callable[[str], object]] = {
+            "create": lambda key: _put(store, key, b""),
+            "put": lambda key: _put(store, key, b"", overwrite=True),
+            "replace": lambda key: _put(store, key, b"", if_version="any"),
+            "get": lambda key: _get(store, key),
+            "stat": store.stat,
+            "delete": store.delete,
+        }
+        for key in _BAD_KEYS:
+            for verb, call in verbs.items():
+                with pytest.raises(ConfigError):
+                    call(key)
+                    pytest.fail(f"{verb} takes {key[:12]!a}")
         assert list(store.list()) == []
 
     def test_one_store_serves_many_threads(self, store: ObjectStore) -> None:
