@@ -135,11 +135,7 @@ class Attached:
         self._read = b""
 
     def read_line(self, *, timeout_seconds: float) -> str:
-        """Return the next line that it prints.
-
-        Raises:
-            ProgramError: It ended, or printed none in time.
-        """
+        """Return the next line that it prints; a ProgramError says that it ended, or printed none in time."""
         assert self._process.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
         deadline = time.monotonic() + timeout_seconds
         while b"\n" not in self._read:
@@ -156,11 +152,7 @@ class Attached:
         return _text(line)
 
     def write_line(self, text: str) -> None:
-        """Write into its standard input.
-
-        Raises:
-            ProgramError: It does not read any more.
-        """
+        """Write into its standard input."""
         assert self._process.stdin is not None  # noqa: S101 - for the type checker; PIPE was asked for
         try:
             self._process.stdin.write(text.encode())
@@ -174,14 +166,7 @@ def attached(argv: Sequence[str | Path], *, grace_seconds: float = 5) -> Iterato
     """Keep a program while the ``with`` block runs, and speak to it.
 
     Its standard input is a pipe from us: when the block ends, or when this process is killed, the program reads its
-    end and should end as well, wherever it really runs.
-
-    Args:
-        argv: Program and arguments.
-        grace_seconds: How long it may take to end after its input has ended, before it is killed.
-
-    Raises:
-        ProgramError: It is missing.
+    end and should end as well, wherever it really runs; after ``grace_seconds`` it is killed.
     """
     words = [str(word) for word in argv]
     name = Path(words[0]).name
@@ -253,11 +238,7 @@ class ProcessRecord:
 
     @classmethod
     def of(cls, pid: int) -> ProcessRecord:
-        """Return the record of the process that has a number now.
-
-        Raises:
-            ProgramError: There is none.
-        """
+        """Return the record of the process that has a number now."""
         try:
             return cls(pid=pid, started=_started(pid), boot_id=_boot_id(), pid_namespace=_pid_namespace())
         except (OSError, psutil.NoSuchProcess) as error:
@@ -402,19 +383,15 @@ def spawn(
     outlive_us: bool = False,
     write_down: Callable[[ProcessRecord], object] = lambda _: None,
 ) -> ProcessRecord:
-    """Start a program and return at once; its record says which process it is.
+    """Start a program by its absolute path and return at once; its record says which process it is.
 
     Args:
-        argv: Absolute program path and arguments.
+        argv: Program and arguments.
         log: File that its output is appended to.
         env: Variables to set beside the inherited ones.
         cwd: Working directory, by default ours.
         outlive_us: Keep it when this process ends (``clusterguard cluster up``); otherwise it dies with us.
-        write_down: Called with its record before the program begins, so that what outlives us is always known to
-            somebody.
-
-    Raises:
-        ProgramError: There is no such program.
+        write_down: Called with its record before the program begins, so that what outlives us is always known.
     """
     words = [str(word) for word in argv]
     _require_program(words[0])
@@ -452,13 +429,7 @@ def spawn(
 def stream_lines(
     argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[str]:
-    """Run a program and yield what it prints, both streams merged, line by line, until it ends.
-
-    The program is killed when the iteration is abandoned.
-
-    Raises:
-        ProgramError: It is missing or ended with anything but 0.
-    """
+    """Run a program and yield the lines of both its streams until it ends; abandoning the iteration kills it."""
     words = [str(word) for word in argv]
     name = Path(words[0]).name
     recent: list[str] = []
@@ -504,9 +475,9 @@ def tail(log: Path, *, lines: int = 12, start: int = 0) -> str:
 
 
 def dying_with_us(argv: Sequence[str | Path]) -> list[str]:
-    """Return the command by which a library may start a program so that the kernel ends it with this process.
+    """Return the command by which a library starts a program, named by its path, so that the kernel ends it with us.
 
-    The library must start it from a thread that waits for its end, and name the program by its path.
+    The library must start it from a thread that waits for its end.
     """
     return _launched([str(word) for word in argv], dies_with_us=True)
 

@@ -25,10 +25,7 @@ def listening(port: int) -> str | None:
 
 
 def serving(port: int, *, context: ssl.SSLContext) -> str | None:
-    """Return None once a server with a certificate that ``context`` trusts has a loopback port, else why not.
-
-    Whoever else took the port meanwhile has no such certificate.
-    """
+    """Return None once a server with a certificate that ``context`` trusts has a loopback port, else why not."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             context.wrap_socket(connection, server_hostname="127.0.0.1").close()
@@ -38,12 +35,7 @@ def serving(port: int, *, context: ssl.SSLContext) -> str | None:
 
 
 def require_free(port: int) -> None:
-    """Refuse a loopback port that cannot be listened on.
-
-    Raises:
-        ConfigError: It is no port number.
-        ProvisioningError: It is taken, or this user may not have it.
-    """
+    """Refuse a loopback port that cannot be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the programs do: remains of a connection
         try:

@@ -94,11 +94,7 @@ LockTimeoutOption = Annotated[
 
 
 def duration_of(text: str, option: str) -> timedelta | None:
-    """Return how long an option's text means, or None for an empty one.
-
-    Raises:
-        ConfigError: It is no duration.
-    """
+    """Return how long an option's text means, or None for an empty one."""
     from clusterguard.model.durations import parse_duration
 
     try:
@@ -147,11 +143,7 @@ def etcd_access(
     password_file: Path | None,
     environ: dict[str, str],
 ) -> EtcdAccess | None:
-    """Return how to reach the etcd that the options name, or None where they name none.
-
-    Raises:
-        ConfigError: A file is not there, or a certificate is without its key.
-    """
+    """Return how to connect to the etcd that the options name, or None where they name none."""
     if not endpoints:
         return None
     for file in filter(None, (ca, cert, key, password_file)):
@@ -177,11 +169,7 @@ def etcd_access(
 
 @contextmanager
 def opened(word: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Iterator[Cluster]:
-    """Give the cluster that a word names, and only let go of it afterwards: whatever it is, it was there before.
-
-    Raises:
-        ConfigError: It names a throwaway cluster, which nobody else could use.
-    """
+    """Open the cluster that a reference names, and close it afterwards: whatever it is, it was there before."""
     from clusterguard.clusters.opening import existing_cluster  # slow, and --help need not wait for it
 
     with existing_cluster(word, kubeconfig=kubeconfig, progress=progress) as cluster:

@@ -17,16 +17,7 @@ __all__ = ["Cluster", "ControlPlane", "EtcdAccess", "EtcdLayout", "RunbookLine",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdAccess:
-    """How to reach etcd.
-
-    Attributes:
-        endpoints: Client URLs, one for each member.
-        ca: PEM file of the authority that signed the members' certificates, or None for plain HTTP.
-        cert: PEM file of our client certificate.
-        key: PEM file of its key.
-        username: For etcd's own authentication.
-        password: Likewise; never shown.
-    """
+    """How to connect to etcd: client URLs, one for each member; PEM files, none for plain HTTP; etcd's own user."""
 
     endpoints: tuple[str, ...]
     ca: Path | None = None
@@ -58,13 +49,7 @@ class EtcdLayout:
         return f"{self.name}={self.peer_url}"
 
     def restore_words(self, snapshot: str, *, data_dir: str, bump_revision: int) -> tuple[str, ...]:
-        """Return what follows ``etcdutl`` to build a new data directory from a snapshot.
-
-        Args:
-            snapshot: Path of the file, where etcdutl runs.
-            data_dir: What to build, likewise; it must not exist.
-            bump_revision: How far the revision is raised above the snapshot's.
-        """
+        """Return what follows ``etcdutl`` to build a new data directory from a snapshot, with its revision raised."""
         return (
             "snapshot",
             "restore",
@@ -92,11 +77,7 @@ class ControlPlane(Protocol):
         """Return how the member is started."""
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other restores of the same control plane out while the ``with`` block runs.
-
-        Raises:
-            ClusterError: Another process is restoring it right now.
-        """
+        """Keep other restores of this control plane out while the ``with`` block runs, or raise a ClusterError."""
 
     def recover(self) -> str | None:
         """Undo an interrupted restore, or finish it if it was committed; return what was done, or None."""
@@ -129,18 +110,10 @@ class ControlPlane(Protocol):
         """Put the prepared directory in place; the old one is kept beside it."""
 
     def start_etcd(self) -> None:
-        """Start etcd and wait until it serves.
-
-        Raises:
-            WaitTimeoutError: It does not; the message has the end of its log.
-        """
+        """Start etcd and wait until it serves; a WaitTimeoutError has the end of its log."""
 
     def start_api(self) -> None:
-        """Start the API server and wait until it is ready.
-
-        Raises:
-            WaitTimeoutError: It does not become ready; the message has the end of its log.
-        """
+        """Start the API server and wait until it is ready; a WaitTimeoutError has the end of its log."""
 
     def commit(self) -> None:
         """Write down, durably, that the restored state is proven and stays: from here on there is no rollback.
@@ -187,11 +160,7 @@ class WithRunbook(Protocol):
     """A control plane whose restore is made of commands alone, which can be shown before they run."""
 
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
-        """Return every command of a restore, in order; nothing is touched.
-
-        Raises:
-            ClusterError: A restore is not possible.
-        """
+        """Return every command of a restore, in order; nothing is touched."""
 
     def rollback(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""

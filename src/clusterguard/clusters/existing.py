@@ -21,13 +21,12 @@ __all__ = ["ExistingCluster"]
 
 
 class ExistingCluster:
-    """Any cluster that a kubeconfig reaches: kubeadm, EKS, GKE, AKS, k3s.
+    """Any cluster that a kubeconfig names: kubeadm, EKS, GKE, AKS, k3s.
 
     Args:
-        kubeconfig: The file, or several with colons between them; by default what kubectl reads, ``KUBECONFIG`` or
-            ``~/.kube/config``.
+        kubeconfig: The file, or several with colons between them; by default what kubectl reads.
         context: The context in it; by default its current one.
-        etcd: How to reach etcd, where the provider lets you; snapshots need it.
+        etcd: How to connect to etcd, where the provider lets you; snapshots need it.
         node: How to become root on the control-plane node, where kubeadm made the cluster: then etcd is reached with
             the certificates that lie there, and can be restored.
         endpoint: etcd's client URL as this machine reaches it with those certificates; by default the one that etcd
@@ -61,11 +60,7 @@ class ExistingCluster:
 
     @property
     def etcd(self) -> EtcdAccess | None:
-        """How to reach etcd, or None where nobody said how.
-
-        Raises:
-            ClusterError: The node that was named is no control-plane node of kubeadm.
-        """
+        """How to connect to etcd, or None where nobody said how."""
         if self._etcd is None and self._node is not None:
             from clusterguard.clusters.kubeadm import etcd_access
 

@@ -82,12 +82,7 @@ _PATCH_TYPES: Mapping[Patch, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiReadiness:
-    """Whether the API server calls itself ready; true or false in conditions.
-
-    Attributes:
-        ok: Its own verdict; false as well when it did not answer.
-        failing: The failing checks, or why there was no answer.
-    """
+    """Whether the API server calls itself ready, and if not, the failing checks or why it did not answer."""
 
     ok: bool
     failing: str = ""
@@ -98,12 +93,9 @@ class ApiReadiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page of a list; all pages of one list show the same moment.
+    """One page of a list: its objects, with the ``apiVersion`` and ``kind`` that the server leaves out inside a list.
 
-    Attributes:
-        items: The objects, with the ``apiVersion`` and ``kind`` that the server leaves out inside a list.
-        resource_version: Of the list, to start a watch from.
-        last: Whether no page follows.
+    All pages of one list show the same moment, ``resource_version``, which a watch can start from.
     """
 
     items: Sequence[Json]
@@ -112,14 +104,7 @@ class Page:
 
 
 class ListOptions(TypedDict, total=False):
-    """What to list, and how.
-
-    Attributes:
-        label_selector: As kubectl's ``-l``.
-        field_selector: As kubectl's ``--field-selector``.
-        page_size: Objects per request, by default 500; 0 for all in one.
-        metadata_only: Fetch apiVersion, kind and metadata alone, a fraction of the bytes.
-    """
+    """What to list: selectors as of kubectl, objects per request (500 by default, 0 for all), or metadata alone."""
 
     label_selector: str
     field_selector: str
@@ -149,11 +134,7 @@ class KubeClient(KubeTransport):
         return str(self.request("GET", "/version").json().get("gitVersion", ""))
 
     def server_time(self) -> datetime:
-        """Return the API server's clock, UTC, in whole seconds.
-
-        Raises:
-            ClusterError: It does not tell.
-        """
+        """Return the API server's clock, UTC, in whole seconds."""
         date = self.request("GET", "/version").headers.get("date")
         if not date:
             raise ClusterError(f"{self.server}: its answers carry no Date header", hint="is a proxy removing it?")
@@ -165,9 +146,6 @@ class KubeClient(KubeTransport):
         """Ask the API server whether it is ready; a server that does not answer is not.
 
         Everybody may ask this, so a server that forbids it is still loading the rules that say so.
-
-        Raises:
-            ClusterError: It refused us.
         """
         try:
             self.request("GET", "/readyz", query={"verbose": "true"}, timeout_seconds=5, retry_throttled=False)
@@ -187,11 +165,7 @@ class KubeClient(KubeTransport):
         return self._discovery().gaps
 
     def resource(self, kind: str, *, api_version: str | None = None) -> ApiResource:
-        """Find a kind.
-
-        Args:
-            kind: ``Deployment``, ``Deployment.apps``, ``deployments``, ``deploy`` … in any case.
-            api_version: Such as ``apps/v1``, as manifests say it; by default the preferred version.
+        """Find a kind: ``Deployment``, ``Deployment.apps``, ``deployments``, ``deploy`` … in any case.
 
         Raises:
             ResourceNotFoundError: The cluster has no such kind, even after asking it again.
@@ -210,24 +184,14 @@ class KubeClient(KubeTransport):
         return found
 
     def resource_of(self, manifest: Json) -> ApiResource:
-        """Find the kind of a manifest.
-
-        Raises:
-            ConfigError: It lacks ``apiVersion`` or ``kind``.
-            ResourceNotFoundError: The cluster has no such kind.
-        """
+        """Find the kind of a manifest; a ConfigError says that it lacks ``apiVersion`` or ``kind``."""
         missing = [key for key in ("apiVersion", "kind") if not manifest.get(key)]
         if missing:
             raise ConfigError(f"a manifest without {' and '.join(missing)}: {_brief(manifest)}")
         return self.resource(str(manifest["kind"]), api_version=str(manifest["apiVersion"]))
 
     def await_kind(self, manifest: Json) -> ApiResource:
-        """Find the kind of a manifest, waiting some seconds for one whose definition was made a moment ago.
-
-        Raises:
-            ConfigError: It lacks ``apiVersion`` or ``kind``.
-            ResourceNotFoundError: The cluster still has no such kind.
-        """
+        """Find the kind of a manifest, waiting some seconds for one whose definition was created a moment ago."""
         patience = replace(_UNTIL_SERVED, sleep=self._sleep)
         return patience.run(
             lambda: self.resource_of(manifest), retryable=lambda error: isinstance(error, ResourceNotFoundError)
@@ -264,17 +228,7 @@ class KubeClient(KubeTransport):
         *,
         timeout_seconds: float = READ_SECONDS,
     ) -> Json:
-        """Return one object.
-
-        Args:
-            resource: The kind.
-            name: Its name.
-            namespace: Its namespace, or None where the kind has none.
-            timeout_seconds: How long the server may stay silent.
-
-        Raises:
-            ResourceNotFoundError: There is none.
-        """
+        """Return one object, or raise ResourceNotFoundError; the server may stay silent for ``timeout_seconds``."""
         return self.request("GET", resource.path(namespace, name), timeout_seconds=timeout_seconds).json()
 
     def list(
@@ -372,17 +326,7 @@ class KubeClient(KubeTransport):
     ) -> Json | None:
         """Watch one object until it is as wanted; None stands for "there is no such object".
 
-        Args:
-            resource: The kind.
-            name: The object.
-            namespace: Its namespace.
-            until: Says whether this is it.
-            what: What is waited for, for the error: "Deployment shop/web to be gone".
-            timeout_seconds: How long to wait. An unreachable server is asked again until then.
-            clock: Seconds that only grow.
-
-        Raises:
-            WaitTimeoutError: It did not happen in time.
+        An unreachable server is asked again until the time is up; then a WaitTimeoutError tells what did not happen.
         """
         deadline = clock() + timeout_seconds
         selector = f"metadata.name={name}"
@@ -421,12 +365,7 @@ class KubeClient(KubeTransport):
         return sorted(found, key=_event_time)
 
     def pod_logs(self, namespace: str, name: str, *, tail_lines: int = 50, container: str = "") -> str:
-        """Return the last lines of a pod's log, and of these no more than 1 MiB.
-
-        Raises:
-            ResourceNotFoundError: There is no such pod.
-            ClusterError: The pod has no log to give (simulated pods have none).
-        """
+        """Return the last lines of a pod's log, at most 1 MiB; simulated pods have none (ClusterError)."""
         path = self.resource("Pod", api_version="v1").path(namespace, name, "log")
         query = {"tailLines": tail_lines, "container": container, "limitBytes": _MOST_OF_A_LOG}
         return self.request("GET", path, query=query, accept="*/*").body.decode(errors="replace")
@@ -440,17 +379,9 @@ class KubeClient(KubeTransport):
         links into links through itself; everything else arrives as it was sent. An answer that does not end in time (a
         stream of events, a watch), or is larger than 1 MiB, is cut, and says so.
 
-        Args:
-            namespace: Its namespace.
-            name: The Service.
-            port: Its port, as its spec has it.
-            path: What to ask for, with the query if there is one.
-            timeout_seconds: How long the whole answer may take.
-
         Raises:
             ResourceNotFoundError: There is no such Service.
             ClusterUnreachableError: No endpoint of it answers; the API server says why.
-            ClusterError: The API server refused us.
         """
         service = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/http:{quote(name, safe='')}:{port}"
         proxied = f"{service}/proxy{quote(path, safe=_IN_A_PATH)}"
@@ -464,9 +395,7 @@ class KubeClient(KubeTransport):
     def apply(self, manifest: Json, *, namespace: str | None = None) -> Json:
         """Create an object or take over the fields of one (server-side apply, conflicts forced).
 
-        Args:
-            manifest: The fields to own.
-            namespace: Where it goes when it does not say so itself; by default ``default``.
+        It goes to ``namespace`` where it does not name its own, by default ``default``.
 
         Raises:
             ConfigError: The manifest is incomplete or names another namespace.
@@ -488,22 +417,13 @@ class KubeClient(KubeTransport):
         ).json()
 
     def create(self, manifest: Json, *, namespace: str | None = None) -> Json:
-        """Create an object.
-
-        Raises:
-            ConflictError: One of that name exists.
-            ConfigError: The manifest is incomplete or names another namespace.
-        """
+        """Create an object; a ConflictError says that one of that name exists."""
         resource, _, where = self._target(manifest, namespace)
         query = {"fieldManager": FIELD_MANAGER}
         return self.request("POST", resource.path(where), query=query, body=manifest).json()
 
     def replace(self, manifest: Json, *, namespace: str | None = None, subresource: str = "") -> Json:
-        """Replace an object; with its resourceVersion inside, only if nobody changed it meanwhile.
-
-        Raises:
-            ConflictError: Somebody did.
-        """
+        """Replace an object; with its resourceVersion inside, only if nobody changed it meanwhile (ConflictError)."""
         resource, name, where = self._target(manifest, namespace)
         query = {"fieldManager": FIELD_MANAGER}
         return self.request("PUT", resource.path(where, name, subresource), query=query, body=manifest).json()
@@ -518,11 +438,7 @@ class KubeClient(KubeTransport):
         kind: Patch = "merge",
         subresource: str = "",
     ) -> Json:
-        """Change some fields of an object.
-
-        Raises:
-            ResourceNotFoundError: There is no such object.
-        """
+        """Change some fields of an object."""
         return self.request(
             "PATCH",
             resource.path(namespace, name, subresource),
@@ -554,12 +470,8 @@ class KubeClient(KubeTransport):
             namespace: Its namespace.
             grace_seconds: 0 removes a pod at once; None leaves it to the object.
             propagation: What happens to the objects it owns.
-            uid: Delete only this very object, not a later one of the same name.
-            resource_version: Delete it only as it was then, if nobody has changed it since.
-
-        Raises:
-            ResourceNotFoundError: There is no such object.
-            ConflictError: It has another uid or version.
+            uid: Delete only this very object, not a later one of the same name (else ConflictError).
+            resource_version: Likewise, only as it was then.
         """
         options: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if grace_seconds is not None:

@@ -65,13 +65,7 @@ class ApiResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
-    """What a cluster serves.
-
-    Attributes:
-        preferred: Every kind in its best version, core group first.
-        by_version: Every kind by its group and version, as manifests write them.
-        gaps: Group-versions that did not answer.
-    """
+    """What a cluster serves: every kind in its best version and by group and version; what did not answer is a gap."""
 
     preferred: tuple[ApiResource, ...]
     by_version: Mapping[str, tuple[ApiResource, ...]]
@@ -96,11 +90,7 @@ class Discovery:
         )
 
     def find(self, text: str, api_version: str | None) -> ApiResource | None:
-        """Return the kind that a text names, or None; Kubernetes' own kinds go before those of others.
-
-        Raises:
-            ConfigError: It may be any of several.
-        """
+        """Return the kind that a text names, or None; Kubernetes' own go first, and several are a ConfigError."""
         candidates = self.preferred if api_version is None else self.by_version.get(api_version, ())
         matches = [resource for resource in candidates if _answers_to(resource, text.lower())]
         own = [resource for resource in matches if _is_kubernetes_own(resource.group)]

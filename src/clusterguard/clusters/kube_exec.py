@@ -54,13 +54,7 @@ _NO_PROGRAM = ("executable file not found", "no such file or directory", "permis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container that runs.
-
-    Attributes:
-        namespace: Of its Pod.
-        pod: Its Pod.
-        name: Its own name.
-    """
+    """A running container of a Pod."""
 
     namespace: str
     pod: str
@@ -72,13 +66,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executed:
-    """A command that ended.
-
-    Attributes:
-        exit_code: Its exit code.
-        stdout: What it wrote to standard output.
-        stderr: What it wrote to standard error.
-    """
+    """A command that ended."""
 
     exit_code: int
     stdout: bytes = field(repr=False)
@@ -100,12 +88,7 @@ def find_container(
 ) -> Container:
     """Return a running container of one Pod: of the one that is named, or of the first ready one with these labels.
 
-    Args:
-        api: The cluster.
-        namespace: Of the Pod.
-        pod: Its name.
-        selector: Its labels, where there is no name.
-        container: The container's name, by default the Pod's first one.
+    Without a container's name it is the Pod's first one.
 
     Raises:
         ClusterUnreachableError: No such Pod runs now, or its container does not; a moment later it may.
@@ -177,7 +160,7 @@ def run_in(
     most_output: int = _MOST_OUTPUT,
     clock: Callable[[], float] = time.monotonic,
 ) -> Executed:
-    """Run a command in a container and return how it ended; no shell is put between.
+    """Run a command in a container and return how it ended, without a shell.
 
     A command whose time is over is left behind in its container: nobody but the container can end it.
 
@@ -272,12 +255,7 @@ class _Session:
             self._take(message[0], bytes(message[1:]))
 
     def result(self, what: str) -> Executed:
-        """Return how it ended.
-
-        Raises:
-            ClusterError: There is no such program in the container.
-            ClusterUnreachableError: It was not started now, or nobody said how it ended.
-        """
+        """Return how it ended."""
         if self.verdict is None:
             raise ClusterUnreachableError(f"{what}: the connection ended before the command did: {self.last_words()}")
         code = _exit_code(self.verdict)

@@ -41,14 +41,7 @@ _THROTTLED_TRIES = 6  # the API server asks for one second at a time while it is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """An answer.
-
-    Attributes:
-        status: HTTP's.
-        headers: By their names in lower case.
-        body: Its bytes.
-        cut: Why there is less in the body than was sent; empty for all of it.
-    """
+    """An answer, with its headers' names in lower case; ``cut`` says why the body is not all that was sent."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -56,11 +49,7 @@ class ApiResponse:
     cut: str = ""
 
     def json(self) -> Json:
-        """Return the decoded body.
-
-        Raises:
-            ClusterError: It is not a JSON object; a proxy may have answered in place of the API server.
-        """
+        """Return the decoded body; a ClusterError says that it is not a JSON object: did a proxy answer instead?"""
         try:
             decoded = orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
@@ -175,16 +164,7 @@ class KubeTransport:
         return answer
 
     def fetch(self, path: str, *, most_bytes: int, timeout_seconds: float) -> ApiResponse:
-        """Get whatever lies behind the API server; an error is an answer, too, and a long answer is cut.
-
-        Args:
-            path: From the root.
-            most_bytes: How much of the answer to take.
-            timeout_seconds: How long the whole answer may take.
-
-        Raises:
-            ClusterUnreachableError: No answer.
-        """
+        """Get whatever lies behind the API server; an error is an answer, too, and a long answer is cut."""
         deadline = self._clock() + timeout_seconds
         response = self._send("GET", path, headers={"Accept": "*/*"}, read_seconds=timeout_seconds)
         return self._answer(response, f"GET {self.server}{path}", deadline=deadline, most_bytes=most_bytes)
@@ -198,18 +178,12 @@ class KubeTransport:
         whole_seconds: float,
         silence_ends: bool,
     ) -> Generator[bytes]:
-        """Yield the lines of an answer as they come.
+        """Yield the lines of an answer, 64 MiB each at most, as they come.
 
-        Args:
-            path: From the root.
-            query: Parameters.
-            silence_seconds: How long the server may stay silent.
-            whole_seconds: When to end even a stream that goes on.
-            silence_ends: Whether silence is the end of it, and not an error.
+        It ends after ``whole_seconds``; ``silence_seconds`` without a byte are an error, unless ``silence_ends``.
 
         Raises:
             ClusterUnreachableError: The connection broke.
-            ClusterError: The answer is an error, or a line is longer than 64 MiB.
         """
         import urllib3
 

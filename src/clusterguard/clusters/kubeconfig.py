@@ -50,9 +50,6 @@ def read_kubeconfig(path: Path | str) -> dict[str, Any]:
     Of entries with one name the first file's counts, and so does the first current context. Files that are missing or
     empty are passed over. Paths come out absolute.
 
-    Args:
-        path: As ``KUBECONFIG`` has it.
-
     Raises:
         ConfigError: None of the files is there, or one is not a kubeconfig.
     """
@@ -75,7 +72,7 @@ def read_kubeconfig(path: Path | str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """What it takes to connect to the API server by another protocol than plain requests, as the same user.
+    """What it takes to connect to the API server by another protocol, as the same user.
 
     Attributes:
         server: Its URL, without a slash at the end.
@@ -108,16 +105,7 @@ class Connected(NamedTuple):
 
 
 def connect(path: str, context: str | None) -> Connected:
-    """Prepare requests as a kubeconfig says; none is sent.
-
-    Args:
-        path: As ``KUBECONFIG`` has it.
-        context: One of its contexts, or None for the current one.
-
-    Raises:
-        ConfigError: The file or the context is missing or malformed.
-        ClusterError: Its credential plugin gave no credentials.
-    """
+    """Prepare requests as a kubeconfig says; none is sent."""
     with ExitStack() as stack:
         configuration, token_file = _load_kubeconfig(path, context, stack)
         from kubernetes import client
@@ -146,14 +134,7 @@ def connect(path: str, context: str | None) -> Connected:
 
 
 class TokenFile:
-    """A file with a bearer token that somebody else renews, as the kubelet does for every pod.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ConfigError: It cannot be read, or is empty.
-    """
+    """A file with a bearer token that somebody else renews, as the kubelet does for every pod."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

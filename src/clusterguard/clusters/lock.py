@@ -66,15 +66,7 @@ _WRITES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRecord:
-    """The Lease as it is in the cluster.
-
-    Attributes:
-        holder: Who holds it; empty for nobody.
-        duration: For how many seconds it holds without being renewed.
-        uid: Of the object.
-        version: Its resourceVersion.
-        transitions: How often it has changed hands.
-    """
+    """The Lease as it is in the cluster: who holds it (empty: nobody), and for how many seconds unless renewed."""
 
     holder: str
     duration: float
@@ -159,13 +151,7 @@ class Observation:
 class ClusterLock:
     """The lock of one cluster; `lock_cluster` makes one.
 
-    Args:
-        api: The cluster.
-        holder: Who takes it, as others are told.
-        duration_seconds: How long it holds without being renewed.
-        clock: Seconds that only grow, also while the machine sleeps.
-        sleep: Waits for so many seconds.
-        background: Whether a thread renews it.
+    Its clock must go on while the machine sleeps; without ``background`` nothing but `renew` renews it.
     """
 
     def __init__(
@@ -271,11 +257,7 @@ class ClusterLock:
             raise _lost(self.server, self._lost_to)
 
     def renew(self) -> None:
-        """Renew the lock once, or find out that it was lost.
-
-        Raises:
-            ClusterGuardError: The cluster does not answer, or does not take it.
-        """
+        """Renew the lock once, or find out that it was lost."""
         with self._writing:
             if self._ended.is_set() or self._lost_to is not None:
                 return
@@ -295,11 +277,7 @@ class ClusterLock:
                 return
 
     def release(self) -> None:
-        """Give the lock back; the Lease goes.
-
-        Raises:
-            ClusterUnreachableError: The cluster does not answer; the lock runs out by itself.
-        """
+        """Release the lock and delete the Lease; in a cluster that does not answer it expires by itself."""
         self._users -= 1
         if self._users:
             return
@@ -325,9 +303,6 @@ class ClusterLock:
 
         Where the Lease cannot be written again afterwards, the lock counts as lost, of which `require` tells: a restore
         that worked is not called a failure.
-
-        Raises:
-            ClusterLockedError: It was not ours any more before that.
         """
         self.require()
         self._rewound = True
@@ -418,18 +393,14 @@ def lock_cluster(
 ) -> ClusterLock:
     """Take the lock of a cluster and return it; whoever breaks something there calls `ClusterLock.require` before.
 
-    The thread that holds it already gets the same again, as often as it asks; each has to be released.
+    The thread that holds it already gets the same again, as often as it asks; each has to be released. Errors are
+    those of `ClusterLock.acquire`.
 
     Args:
         api: The cluster.
         what: What is about to happen there, as others are told.
         wait_seconds: How long to wait for another run.
         tell: Told once who is waited for.
-
-    Raises:
-        ClusterLockedError: Another run is at work there.
-        ClusterUnreachableError: The cluster does not answer.
-        ForbiddenError: We may not write Leases there.
     """
     if not (ready := api.ready()):  # one without its etcd would keep us waiting for a minute
         raise ClusterUnreachableError(f"{api.server} is not ready: {ready.failing}")
@@ -445,14 +416,7 @@ def lock_cluster(
 
 @contextmanager
 def restored_under_lock(server: Callable[[], str]) -> Iterator[None]:
-    """Keep the locks of a cluster that this process holds over the restore of its etcd in the ``with`` block.
-
-    Args:
-        server: Returns the cluster's API server; not asked where no lock is held.
-
-    Raises:
-        ClusterLockedError: A lock was lost before.
-    """
+    """Keep this process's locks of a cluster (by its API server's URL) over a restore of its etcd."""
     with contextlib.ExitStack() as stack:
         for lock in tuple(_HELD.values()):
             if lock.server == server():

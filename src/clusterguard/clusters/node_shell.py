@@ -65,25 +65,13 @@ class NodeShell(Protocol):
         """How messages call the node."""
 
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
-        """Run a command to its end and return what it printed on standard output.
-
-        Raises:
-            ProgramError: It failed; the message has the end of its standard error.
-        """
+        """Run a command to its end and return its output; a ProgramError has the end of its standard error."""
 
     def put(self, source: Path, target: str, *, mode: int = 0o600) -> None:
-        """Copy a file to the node; it appears under its name whole or not at all.
-
-        Raises:
-            ProgramError: It could not be written there.
-        """
+        """Copy a file to the node; it appears under its name whole or not at all."""
 
     def read(self, path: str) -> bytes:
-        """Return the content of a small file.
-
-        Raises:
-            ProgramError: It is not there, or cannot be read.
-        """
+        """Return the content of a small file."""
 
     def lock(
         self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
@@ -91,14 +79,9 @@ class NodeShell(Protocol):
         """Hold a lock file on the node while the ``with`` block runs; the lock goes with us, however we end.
 
         What is given runs commands in one shell on the node, which holds the lock: no connection for each command,
-        and none is still at work when somebody else gets the lock. Where the line to it breaks, the command at work
-        fails, and the next one first takes the lock again, on a new line.
-
-        Args:
-            path: The lock file.
-            wait_seconds: How long somebody else may hold it.
-            regained: Called under the lock that was taken again; what it raises keeps every further command from
-                running, because somebody else may have held the lock meanwhile.
+        and none is still at work when somebody else gets the lock. Where the connection breaks, the command at work
+        fails, and the next one first takes the lock again. Then ``regained`` is called, and what it raises keeps every
+        further command from running: somebody else may have held the lock meanwhile.
 
         Raises:
             ClusterError: Another process holds it.
@@ -209,12 +192,7 @@ class _LockedShell:
         return self._outside.name
 
     def take(self) -> None:
-        """Open a line to the node and take the lock there.
-
-        Raises:
-            ClusterError: Another process holds it.
-            ProgramError: The node cannot be reached, or cannot lock.
-        """
+        """Open a line to the node and take the lock there."""
         words = ["lock", self._path, f"{self._wait_seconds:g}", self._token, self._process]
         with ExitStack() as line:
             holder = line.enter_context(self._attach(["sh", "-c", _HOLD, *words]))
@@ -298,12 +276,7 @@ class LocalNodeShell(_Shell):
 
 
 class DockerNodeShell(_Shell):
-    """A node that is a container, as those of kind are.
-
-    Args:
-        container: Its name.
-        docker: The docker program, or podman.
-    """
+    """A node that is a container, as those of kind are; ``docker`` may be podman."""
 
     def __init__(self, container: str, *, docker: str = "docker") -> None:
         self.name = container
@@ -377,11 +350,7 @@ class SshNodeShell(_Shell):
 
 
 def open_node_shell(node_ref: str, *, port: int | None = None, identity: Path | None = None) -> NodeShell:
-    """Return the shell of the node that a reference names: ``local``, ``docker:NAME`` or ``ssh:[USER@]HOST``.
-
-    Raises:
-        ConfigError: It names none.
-    """
+    """Return the shell of a node by its reference: ``local``, ``docker:NAME`` or ``ssh:[USER@]HOST``."""
     kind, _, rest = node_ref.partition(":")
     match kind, bool(rest):
         case "local", False:

@@ -32,13 +32,7 @@ _NOT_LOOKED_FOR = "containers that the restored state does not know were not loo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningPod:
-    """A pod with running containers, as the runtime of its node has it.
-
-    Attributes:
-        key: ``namespace/name``.
-        uid: The kubelet's uid of it.
-        containers: The names of those of its containers that run.
-    """
+    """A pod (``namespace/name``) with running containers, as the runtime of its node has it."""
 
     key: str
     uid: str
@@ -47,13 +41,7 @@ class RunningPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """What runs on one node, at the moment it was asked.
-
-    Attributes:
-        node: Its name.
-        pods: Those with running containers, by uid.
-        created: When each container was created: uid and container name to RFC 3339 time, to whole seconds.
-    """
+    """What runs on one node, at the moment it was asked: pods by uid, when each container was created (RFC 3339)."""
 
     node: str
     pods: Mapping[str, RunningPod]
@@ -77,12 +65,7 @@ class NodeView:
 
 
 def view_node(api: KubeClient, node: str) -> NodeView:
-    """Ask the kubelet of a node what runs there now.
-
-    Raises:
-        ClusterUnreachableError: The API server or the kubelet does not answer.
-        ClusterError: We may not ask (``nodes/proxy`` is not allowed to this user), or there is no such kubelet.
-    """
+    """Ask the kubelet of a node what runs there now; that needs the right to ``nodes/proxy``."""
     proxy = f"/api/v1/nodes/{node}/proxy"
     running = api.request("GET", f"{proxy}/runningpods/", timeout_seconds=_ASK_SECONDS).json()
     summary = api.request(

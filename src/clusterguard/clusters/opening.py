@@ -42,10 +42,10 @@ def open_cluster(
             ``kind`` for a new throwaway cluster in Docker, ``kind:NAME`` for a kind cluster that is there,
             ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
         kubeconfig: The file that ``context:`` looks in, by default what kubectl reads.
-        etcd: How to reach the etcd of a ``context:`` or ``kubeconfig:`` cluster.
+        etcd: How to connect to the etcd of a ``context:`` or ``kubeconfig:`` cluster.
         node: How to become root on the control-plane node of such a cluster, where kubeadm made it.
         toolchain: Where the programs of a cluster come from.
-        progress: Told of toolchain work.
+        progress: Called as programs are installed and clusters start.
 
     Raises:
         ConfigError: The reference is not valid.
@@ -109,18 +109,7 @@ def existing_cluster(
     node: NodeShell | None = None,
     progress: ProgressSink = ignore_progress,
 ) -> Iterator[Cluster]:
-    """Give a cluster that was there before, and afterwards only let go of it.
-
-    Args:
-        cluster_ref: As of `open_cluster`, but for new throwaway clusters: there is nothing in them.
-        kubeconfig: As of `open_cluster`.
-        node: As of `open_cluster`.
-        progress: Told of toolchain work.
-
-    Raises:
-        ConfigError: The reference is not valid, or means a throwaway cluster.
-        ClusterError: There is no such cluster.
-    """
+    """Open a cluster that was there before, as `open_cluster` does, and close it afterwards."""
     if cluster_ref in CREATED:
         raise ConfigError(
             f"{cluster_ref} means a new throwaway cluster, and there is nothing in it",

@@ -29,13 +29,7 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One cluster that clusterguard created.
-
-    Attributes:
-        name: Also the name of its folder.
-        created: Seconds since the epoch.
-        owner: The process that it must not outlive, or None once it was kept.
-    """
+    """One cluster that clusterguard created; it must not outlive its owner, None once it was kept."""
 
     name: str
     created: float
@@ -55,16 +49,7 @@ _R = TypeVar("_R", bound=Record)
 
 
 def checked_name(name: str, *, of: str, longest: int) -> str:
-    """Return a name that a cluster can have.
-
-    Args:
-        name: Of the cluster, and of its folder.
-        of: What it names, in words.
-        longest: How many characters it may have.
-
-    Raises:
-        ConfigError: No such cluster can be called so.
-    """
+    """Return a name if a cluster can have it, or raise a ConfigError."""
     wrong = set(name) - _NAME_CHARACTERS
     if not name or wrong or name.startswith("-") or len(name) > longest:
         raise ConfigError(
@@ -84,11 +69,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path, kind: type[_R]) -> _R | None:
-    """Read the record of a cluster, or None where there is none.
-
-    Raises:
-        ConfigError: The file is no record.
-    """
+    """Read the record of a cluster, or None where there is none; any other file is a ConfigError."""
     try:
         return kind.parse(json.loads((folder / _FILE).read_text()))
     except (FileNotFoundError, NotADirectoryError):
@@ -101,13 +82,7 @@ def read_record(folder: Path, kind: type[_R]) -> _R | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey(Generic[_R]):
-    """What is under the folder of the clusters' folders, in the order of their names.
-
-    Attributes:
-        known: Clusters whose owner lives, or that were kept.
-        left_behind: Names of the folders that `left_behind` yields.
-        unreadable: What is wrong with the other records.
-    """
+    """The records under a home, the folders that dead runs left behind, and what is wrong with other records."""
 
     known: list[_R] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
@@ -132,11 +107,6 @@ def left_behind(home: Path, kind: type[_R], *, now: float | None = None) -> Iter
     """Yield the folders under ``home`` that nobody owns any more; without a record, what died before it had one.
 
     A folder whose record cannot be read is left alone: it does not say which processes are the cluster's.
-
-    Args:
-        home: The folder of the clusters' folders.
-        kind: What their records are.
-        now: Seconds since the epoch; by default the time when a folder is looked at.
     """
     for folder in _folders(home):
         try:

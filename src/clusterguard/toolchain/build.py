@@ -52,9 +52,6 @@ def build(
     """Compile programs of one module set and return each one's file in the scratch directory.
 
     Go keeps what it compiled in its own cache (GOCACHE), so a build that was killed goes on where it was.
-
-    Raises:
-        ToolchainError: Go could not get the modules or could not compile them; its words are in the message.
     """
     modules = programs[0].modules
     work = scratch / "module"

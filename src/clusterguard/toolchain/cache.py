@@ -41,12 +41,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, what: str, *, when_waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock of that name; the kernel releases it when the holder dies.
-
-        Args:
-            what: Name of the lock.
-            when_waiting: Called once when another process holds it.
-        """
+        """Hold the lock of that name, which goes with us; call ``when_waiting`` if another process holds it."""
         directory = self.root / "locks"
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / f"{what}.lock")

@@ -49,7 +49,7 @@ class Downloader:
     """Fetches release files; remembers which sites could not be reached, and asks them no more.
 
     Args:
-        progress: Told the bytes received.
+        progress: Called with the bytes received.
         mirror: Address to put in front of ``host/path`` of every file, such as ``https://mirror.corp/get``.
         policy: How often a transfer that was cut goes on.
         connect_seconds: How long a site may take to accept the connection.

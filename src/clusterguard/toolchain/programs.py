@@ -13,13 +13,7 @@ __all__ = ["PROGRAMS", "ModuleSet", "Program", "named"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleSet:
-    """Programs compiled together from one pinned go.mod and go.sum, found in ``modules/<name>/``.
-
-    Attributes:
-        name: Also the name of the lock that one installer at a time holds.
-        version: Of the upstream release that go.mod pins.
-        ldflags: For the linker, such as the version that the program tells.
-    """
+    """Programs compiled together from one pinned go.mod and go.sum, found in ``modules/<name>/``."""
 
     name: str
     version: str
@@ -28,15 +22,7 @@ class ModuleSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program.
-
-    Attributes:
-        name: What the file is called.
-        modules: What it is compiled from.
-        package: The Go main package.
-        accepts: The versions that will do.
-        version_args: Arguments that make it print its version, or None when it has no such thing.
-    """
+    """One program: what it is compiled from, the versions that will do, and how it prints its version, if at all."""
 
     name: str
     modules: ModuleSet
@@ -46,11 +32,7 @@ class Program:
 
 
 def named(name: str) -> Program:
-    """Return a program by its name.
-
-    Raises:
-        ConfigError: There is no such program here.
-    """
+    """Return a program by its name."""
     try:
         return PROGRAMS[name]
     except KeyError:

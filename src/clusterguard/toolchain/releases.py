@@ -20,15 +20,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """One file of an official release.
+    """One file of an official release for a platform such as ``linux-amd64``.
 
-    Attributes:
-        url: Where it is published.
-        sha256: Of the file, in hexadecimal.
-        version: Of the programs in it.
-        platform: Such as ``linux-amd64``.
-        programs: Program names, each with its path inside the archive, or with ``""`` when the file
-            itself is the program.
+    ``programs`` has the path of each inside the archive, or ``""`` where the file itself is the program.
     """
 
     url: str

@@ -47,15 +47,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundProgram:
-    """A program that is there.
-
-    Attributes:
-        name: Its name.
-        path: Its file.
-        version: Such as ``3.7.3``, or None for a program that cannot tell and was named explicitly.
-        source: Where it was found: explicit, path or cache.
-        passed_over: What was found before it and would not do, each with the reason.
-    """
+    """A program that is there, where it was found, and what was found before it and would not do."""
 
     name: str
     path: Path
@@ -124,12 +116,7 @@ class Toolchain:
         self._pip = pip
 
     def find(self, name: str) -> FoundProgram | None:
-        """Return where a program is, or None where it would have to be obtained. Does no work.
-
-        Raises:
-            ConfigError: There is no such program in the toolchain.
-            ToolchainError: The explicit path is no program, or has the wrong version.
-        """
+        """Return where a program is, or None where it would have to be obtained. Does no work."""
         return self._look(named(name))[0]
 
     def ensure(self, *names: str) -> dict[str, Path]:
@@ -138,7 +125,7 @@ class Toolchain:
         Raises:
             ConfigError: There is no such program in the toolchain.
             ChecksumMismatchError: A download is not the pinned one; it was discarded.
-            ToolchainError: A program can be had from nowhere; the message says what each source answered.
+            ToolchainError: No source has the program; the message says what each answered.
         """
         programs = [named(name) for name in names]
         # Asking a program for its version takes tens of milliseconds, and there are many.
@@ -340,19 +327,11 @@ def from_environment(
     explicit: Mapping[str, Path] | None = None,
     progress: ProgressSink = ignore_progress,
 ) -> Toolchain:
-    """Return the toolchain that variables describe.
+    """Return the toolchain that variables describe; ``explicit`` paths win over them.
 
     ``PATH`` is searched; ``CLUSTERGUARD_<PROGRAM>`` names a program; ``CLUSTERGUARD_TOOLCHAIN_SOURCES``
     (such as ``path,cache``) limits where programs may come from; ``CLUSTERGUARD_DOWNLOAD_MIRROR`` stands in
     for the release sites; the cache is in ``XDG_CACHE_HOME``.
-
-    Args:
-        environ: The variables.
-        explicit: Paths from options, which win over variables.
-        progress: Told what long work is doing.
-
-    Raises:
-        ConfigError: A variable says something unknown.
     """
     return Toolchain(
         explicit={**explicit_paths(environ), **(explicit or {})},

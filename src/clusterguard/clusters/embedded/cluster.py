@@ -96,7 +96,7 @@ class EmbeddedCluster:
 
     @classmethod
     def attach(cls, name: str, *, home: Path | None = None) -> Self:
-        """Return a cluster that ``outlive_us`` kept; to `close` it leaves it running.
+        """Return a cluster that ``outlive_us`` kept; `close` leaves it running.
 
         An interrupted restore in it is rolled back first, and programs that ended are started again.
 
@@ -104,7 +104,6 @@ class EmbeddedCluster:
             ClusterError: There is no such cluster, or the process that it belonged to is gone.
             ProgramError: One of its programs is not there any more.
             ProvisioningError: One of its programs cannot be started again.
-            WaitTimeoutError: Likewise.
         """
         cluster = cls(name, home=home, outlive_us=True)
         record = read_record(cluster._layout.folder, ClusterRecord)
@@ -185,13 +184,13 @@ class EmbeddedCluster:
         return self._api
 
     def start(self) -> Self:
-        """Create the cluster and return once it schedules and runs pods.
+        """Create the cluster and return once it schedules and runs pods; whatever fails, everything is removed again.
 
         Raises:
             ConfigError: The name is taken.
-            ToolchainError: A program could not be had.
-            ProvisioningError: ``api_port`` is taken, or a program ended at once; everything is gone again.
-            WaitTimeoutError: It did not become ready; everything is gone again.
+            ToolchainError: A program is missing and cannot be installed.
+            ProvisioningError: ``api_port`` is taken, or a program ended at once.
+            WaitTimeoutError: It did not become ready.
         """
         sweep(self._home)
         if self._api_port is not None:

@@ -97,11 +97,7 @@ class EmbeddedControlPlane:
         return started
 
     def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:  # noqa: ARG002 - etcdutl and etcd are one
-        """Check that there is a data directory to replace, however broken, and room for another one beside it.
-
-        Raises:
-            ClusterError: There is not.
-        """
+        """Check that there is a data directory to replace, however broken, and room for another one beside it."""
         if not (self._live / "member").exists():
             raise ClusterError(f"{self._live} is not an etcd data directory: it has no member")
         free = shutil.disk_usage(self._live).free
@@ -113,11 +109,7 @@ class EmbeddedControlPlane:
             )
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
-        """Build the new data directory with etcdutl; return its command line.
-
-        Raises:
-            ProgramError: etcdutl refused the snapshot; the live state is untouched.
-        """
+        """Build the new data directory with etcdutl; return its command line."""
         self.discard()
         layout = self.layout()
         argv = [

@@ -68,11 +68,7 @@ class Programs:
         return name in self.record.processes and self.record.processes[name].alive()
 
     def refresh(self) -> None:
-        """Read again what runs in the cluster: another process may have restarted it since.
-
-        Raises:
-            ClusterError: It was taken down.
-        """
+        """Read again what runs in the cluster: another process may have restarted or removed it since."""
         record = read_record(self.layout.folder, ClusterRecord)
         if record is None:
             raise ClusterError(f"cluster {self.record.name!r} was taken down meanwhile")
@@ -98,15 +94,8 @@ class Programs:
     ) -> None:
         """Wait until ``ready`` returns None; what it returns before that is why not.
 
-        Args:
-            name: The program that is waited for.
-            what: What it is expected to do.
-            ready: Asked again and again.
-            seconds: For how long.
-            needs: Programs without which it never gets ready.
-
         Raises:
-            ProvisioningError: One of the programs ended.
+            ProvisioningError: The program, or one that it ``needs``, ended.
             WaitTimeoutError: It is still not ready.
         """
 

@@ -1,7 +1,4 @@
-"""What is written down about an embedded cluster, so that nothing of it is ever left behind.
-
-Its record names every process that runs in it, too, each with its start time.
-"""
+"""The records of embedded clusters: every process that runs in one, with its start time."""
 
 from __future__ import annotations
 
@@ -32,13 +29,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterRecord(Record):
-    """One embedded cluster.
-
-    Attributes:
-        ports: Where it listens.
-        programs: Path of each program, as it was found when the cluster was created.
-        processes: What runs in it now, by program name.
-    """
+    """One embedded cluster: its programs as they were found when it was created, and what runs in it now."""
 
     ports: Ports
     programs: Mapping[str, str]

@@ -42,14 +42,7 @@ _POLL_SECONDS = 0.05
 
 
 class VeleroServer:
-    """Starts and stops the Velero server of one cluster; its objects must be in the cluster already.
-
-    Args:
-        programs: The cluster's programs; the server becomes one of them and goes with them.
-        find: Gives the paths of programs by their names, as `Toolchain.ensure` does.
-        progress: Told when another server has to be waited for.
-        sleep: Waits between two looks.
-    """
+    """Starts and stops the Velero server of one cluster, which becomes one of its programs."""
 
     _lock: ClassVar[FileLock | None] = None
     _holder: ClassVar[VeleroServer | None] = None

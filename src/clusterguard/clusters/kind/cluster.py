@@ -136,12 +136,11 @@ class KindCluster:
         docker: Docker | None = None,
         progress: ProgressSink = ignore_progress,
     ) -> Self:
-        """Return a kind cluster that is there, whoever created it; to `close` it leaves it running.
+        """Return a kind cluster that is there, whoever created it; `close` leaves it running.
 
         Raises:
             ClusterError: There is none of that name, or it does not run.
             ProvisioningError: Docker does not answer.
-            ToolchainError: kind could not be had.
         """
         cluster = cls(toolchain=toolchain, home=home, docker=docker, progress=progress)
         cluster.name = name
@@ -161,11 +160,7 @@ class KindCluster:
 
     @staticmethod
     def sweep(*, home: Path | None = None, docker: Docker | None = None) -> list[str]:
-        """Remove what dead runs left behind; return the names of their clusters.
-
-        Raises:
-            ProvisioningError: Something is left, and Docker does not answer.
-        """
+        """Remove what dead runs left behind; return the names of their clusters."""
         return sweep(home or default_home(), docker or Docker())
 
     @property
@@ -223,13 +218,13 @@ class KindCluster:
         return KubeadmControlPlane(shell=shell, api=lambda: self.api, etcdutl=self._etcdutl)
 
     def start(self) -> Self:
-        """Create the cluster and return once its nodes are ready.
+        """Create the cluster and return once its nodes are ready; whatever fails, everything is removed again.
 
         Raises:
             ConfigError: The name is taken, or the configuration is wrong.
-            ProvisioningError: Docker or kind failed, or it has another version; everything is gone again.
-            ToolchainError: kind could not be had.
-            WaitTimeoutError: Its nodes did not become ready; everything is gone again.
+            ProvisioningError: Docker or kind failed, or it has another version.
+            ToolchainError: kind is missing and cannot be installed.
+            WaitTimeoutError: Its nodes did not become ready.
         """
         self._docker.require()
         sweep(self._home, self._docker)
@@ -266,11 +261,7 @@ class KindCluster:
             self._docker.remove(nodes if is_ours(nodes, record) else ())
 
     def load_image(self, image: str) -> None:
-        """Copy an image from Docker into every node, for pods with ``imagePullPolicy: IfNotPresent``.
-
-        Raises:
-            ProvisioningError: Docker does not have it, or a node has no room for it.
-        """
+        """Copy an image from Docker into every node, for pods with ``imagePullPolicy: IfNotPresent``."""
         driver = KindDriver(name=self.name, folder=self._folder, kind=self._kind())
         try:
             driver.load_image(image)
@@ -287,29 +278,17 @@ class KindCluster:
         return {node.name: node.running for node in self.nodes}
 
     def stop_node(self, name: str) -> None:
-        """Switch a node off at once; nothing on it gets time to end.
-
-        Raises:
-            ResourceNotFoundError: It has no such node.
-        """
+        """Switch a node off at once; nothing on it gets time to end."""
         self._docker.kill(self._node(name))
 
     def start_node(self, name: str) -> None:
-        """Switch a node on; it takes a while to be ready.
-
-        Raises:
-            ResourceNotFoundError: It has no such node.
-        """
+        """Switch a node on; it takes a while to be ready."""
         self._docker.start(self._node(name))
         self._nodes = self.nodes  # its address may be another one now
         self._etcd = None
 
     def lose_etcd(self) -> None:
-        """Kill every etcd member and throw its data away; it does not come up again by itself.
-
-        Raises:
-            ProgramError: A node could not do it.
-        """
+        """Kill every etcd member and throw its data away; it does not come up again by itself."""
         from clusterguard.clusters.kind.nodes import lose_etcd
         from clusterguard.clusters.node_shell import DockerNodeShell
 

@@ -24,14 +24,6 @@ def chosen_image(*, image: str | None, version: str | None, environ: Mapping[str
 
     A version of three parts has an image of kind's; for one of two parts only the release notes of kind know the
     image, so the default is taken, and whoever asked looks afterwards whether it was that version.
-
-    Args:
-        image: The one that was asked for.
-        version: The Kubernetes version that was asked for, such as ``1.36`` or ``1.36.3``.
-        environ: Where ``CLUSTERGUARD_KIND_IMAGE`` may stand.
-
-    Raises:
-        ConfigError: That is no version.
     """
     if version is not None and not _VERSION.fullmatch(version):
         raise ConfigError(f"{version!r} is no Kubernetes version", hint="write it as 1.36 or 1.36.3")
@@ -50,17 +42,9 @@ def is_version(running: str, wanted: str) -> bool:
 
 
 def kind_config(*, workers: int, etcd_port: int, given: object = None) -> dict[str, Any]:
-    """Return kind's configuration, with etcd's client port on this machine's loopback.
+    """Return kind's configuration, with etcd's client port on this machine's loopback unless ``given`` publishes it.
 
     Where Docker runs in a virtual machine nobody reaches a node by its address, but everybody a published port.
-
-    Args:
-        workers: How many nodes beside the control plane, where ``given`` does not list the nodes.
-        etcd_port: The loopback port to publish etcd at, unless ``given`` publishes it already.
-        given: The user's own configuration, as YAML has it.
-
-    Raises:
-        ConfigError: ``given`` is no configuration of kind.
     """
     config = _checked(given)
     nodes = config.setdefault("nodes", [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))])

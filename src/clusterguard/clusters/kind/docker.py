@@ -57,23 +57,14 @@ class NodeContainer:
 
 
 class Docker:
-    """The Docker of this machine, by its command.
-
-    Args:
-        program: The command; by default ``docker`` on ``PATH``.
-        freezer: Where cgroup v1 mounts its freezer.
-    """
+    """The Docker of this machine, by its command; ``freezer`` is where cgroup v1 mounts its freezer."""
 
     def __init__(self, program: str = "docker", *, freezer: Path = _FREEZER) -> None:
         self.program = program
         self._freezer = freezer
 
     def require(self) -> None:
-        """Find out whether Docker is there and answers this user.
-
-        Raises:
-            ProvisioningError: It is not, or does not; the hint says what to do.
-        """
+        """Raise a ProvisioningError with a hint unless Docker is there and answers this user."""
         if shutil.which(self.program) is None:
             raise ProvisioningError(
                 f"kind needs Docker, and there is no program {self.program} on PATH",

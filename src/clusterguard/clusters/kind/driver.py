@@ -30,15 +30,9 @@ exec {command} "$@" </dev/null >>{log} 2>&1
 
 
 class KindDriver:
-    """Creates one kind cluster, and fills it.
+    """Creates one kind cluster, and loads images; its log and its kubeconfig are in ``folder``.
 
     Nothing is deleted by its name here: a cluster of that name may be somebody else's.
-
-    Args:
-        name: As kind knows it.
-        folder: A private folder that exists; kind's log and the kubeconfig will be in it.
-        kind: The program.
-        image: Node image; None for kind's default.
     """
 
     def __init__(self, *, name: str, folder: Path, kind: Path, image: str | None = None) -> None:
@@ -50,19 +44,11 @@ class KindDriver:
         self._image = image
 
     def create(self, config: Path) -> None:
-        """Create the cluster as a configuration file says; its nodes may not be ready yet.
-
-        Raises:
-            ProgramError: kind failed; the message has the end of its log.
-        """
+        """Create the cluster as a configuration file says; its nodes may not be ready yet."""
         self._told(lambda: self._cluster().create(config), f"kind could not create cluster {self.name}")
 
     def load_image(self, image: str) -> None:
-        """Copy an image from Docker into every node.
-
-        Raises:
-            ProgramError: kind failed, maybe because Docker does not have it.
-        """
+        """Copy an image from Docker into every node."""
         self._told(lambda: self._cluster().load_docker_image(image), f"kind could not load {image} into {self.name}")
 
     def _cluster(self) -> KindCluster:

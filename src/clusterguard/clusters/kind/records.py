@@ -28,22 +28,14 @@ _CONTROL_PLANE = "control-plane"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindRecord(Record):
-    """One kind cluster that clusterguard created; its name is the one that kind knows it by.
-
-    Attributes:
-        etcd_port: The loopback port that its etcd is published at.
-        image: Of its nodes, or None for kind's default.
-    """
+    """One kind cluster that clusterguard created: its name, the loopback port of its etcd, the image of its nodes."""
 
     etcd_port: int
     image: str | None = None
 
 
 def is_ours(nodes: Sequence[NodeContainer], record: KindRecord) -> bool:
-    """Return whether the nodes that bear a cluster's name are those that the record is about.
-
-    Somebody else may have created a cluster of the same name since.
-    """
+    """Return whether the nodes of a cluster's name are the record's, not of a later cluster of that name."""
     leaders = [node for node in nodes if node.role == _CONTROL_PLANE]
     if leaders:
         return any(node.etcd_port == record.etcd_port for node in leaders)
@@ -51,12 +43,9 @@ def is_ours(nodes: Sequence[NodeContainer], record: KindRecord) -> bool:
 
 
 def sweep(home: Path, docker: Docker, *, now: float | None = None) -> list[str]:
-    """Remove what dead runs left behind: their containers, then their folders; return the names of the clusters.
+    """Remove the containers and then the folders of dead runs; return the names of the clusters.
 
-    Where there is nothing to remove Docker is not asked.
-
-    Raises:
-        ProvisioningError: Docker does not answer; the records stay, for the next time.
+    Where there is nothing to remove Docker is not asked; where it does not answer the records stay.
     """
     swept = []
     for folder, record in left_behind(home, KindRecord, now=now):

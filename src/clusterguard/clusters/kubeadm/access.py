@@ -21,16 +21,7 @@ _FILES = ("ca.crt", "healthcheck-client.crt", "healthcheck-client.key")
 
 
 def etcd_access(shell: NodeShell, *, keep: ExitStack, endpoint: str) -> EtcdAccess:
-    """Copy etcd's authority and a client certificate from the node into the memory of this process.
-
-    Args:
-        shell: How to reach the node.
-        keep: What keeps the files that the access names: they are gone once it is closed.
-        endpoint: etcd's client URL as this machine reaches it.
-
-    Raises:
-        ClusterError: The node has no such certificates.
-    """
+    """Copy etcd's authority and a client certificate from the node into memory, until ``keep`` is closed."""
     files: list[Path] = []
     for name in _FILES:
         try:

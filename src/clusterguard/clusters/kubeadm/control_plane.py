@@ -108,11 +108,7 @@ class KubeadmControlPlane:
         self._ours: tuple[str | None, ...] = ()
 
     def layout(self) -> EtcdLayout:
-        """Return how the member is started.
-
-        Raises:
-            ClusterError: This is no control-plane node with one etcd member as kubeadm makes it.
-        """
+        """Return how the member is started."""
         return self._look().etcd.layout
 
     @contextmanager
@@ -160,10 +156,6 @@ class KubeadmControlPlane:
 
     def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
         """Look at everything a restore needs on the node; touches nothing.
-
-        Args:
-            needed_bytes: Size of the snapshot.
-            etcd_version: The version that the snapshot was saved from, or ``""`` if unknown.
 
         Raises:
             UnsupportedVersionError: etcd or Kubernetes is of a version that is not supported.
@@ -252,11 +244,7 @@ class KubeadmControlPlane:
         return tuple(told)
 
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
-        """Return every command of a restore, in order; nothing is touched.
-
-        Raises:
-            ClusterError: The node cannot be restored; see `check`.
-        """
+        """Return every command of a restore, in order; nothing is touched."""
         restore = self._restore_commands()
         steps = {
             "build the new data directory": restore.prepare(snapshot, bump_revision=bump_revision),
@@ -275,11 +263,7 @@ class KubeadmControlPlane:
         return self._lines(self._restore_commands().roll_back())
 
     def into(self, data_dir: str) -> KubeadmControlPlane:
-        """Return the same control plane, to be restored into another directory of the node.
-
-        Raises:
-            ConfigError: It is no absolute path.
-        """
+        """Return the same control plane, to be restored into another (absolute) directory of the node."""
         return KubeadmControlPlane(
             shell=self._shell,
             api=self._api,

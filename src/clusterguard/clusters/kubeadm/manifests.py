@@ -48,15 +48,7 @@ class EtcdManifest:
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> EtcdManifest:
-        """Return what a manifest says.
-
-        Args:
-            text: The YAML.
-            where: How messages call it.
-
-        Raises:
-            ClusterError: It is no kubeadm etcd manifest, or that of a cluster with several members.
-        """
+        """Return what a manifest says; a ClusterError says that it is not kubeadm's, or has several members."""
         pod, container, flags = _container(text, "etcd", where=where)
         _require_one_member(flags, where=where)
         peers = flags.get("initial-advertise-peer-urls", "").split(",")
@@ -100,11 +92,7 @@ class ApiServerManifest:
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> ApiServerManifest:
-        """Return what a manifest says.
-
-        Raises:
-            ClusterError: It is no manifest of an API server.
-        """
+        """Return what a manifest says."""
         _, container, flags = _container(text, "kube-apiserver", where=where)
         servers = tuple(server for server in flags.get("etcd-servers", "").split(",") if server)
         port = int(flags.get("secure-port", _DEFAULT_API_PORT))

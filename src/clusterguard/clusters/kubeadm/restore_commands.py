@@ -100,16 +100,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command on the node.
-
-    Attributes:
-        why: In words.
-        argv: The command; for a copy, what a person would see there.
-        source: A file of this machine that is copied to ``target``, instead of a command.
-        target: Where to.
-        mode: Its permissions.
-        seconds: How long it may take.
-    """
+    """One command on the node and why it is run, or a file of this machine that is copied there (``source``)."""
 
     why: str
     argv: tuple[str, ...] = ()

@@ -17,13 +17,7 @@ __all__ = ["RUNTIMES", "Runtime", "choose_runtime"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """One way to see containers.
-
-    Attributes:
-        program: What must be on the node.
-        listing: Shell code that defines ``running`` for pods and etcd's data directory.
-        kill: Shell code that ends ``$id`` at once.
-    """
+    """One way to see containers: shell code that defines ``running``, and code that ends ``$id`` at once."""
 
     program: str
     listing: Callable[[Sequence[str], str], str]

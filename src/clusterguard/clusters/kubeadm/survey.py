@@ -62,14 +62,7 @@ class Seen:
 
 
 def survey_script(*, data_dir: str, target: str, ask_etcd: str, pki: str) -> str:
-    """Return the shell code that answers every question about a node at once.
-
-    Args:
-        data_dir: The live data directory.
-        target: The one to restore into.
-        ask_etcd: The curl words by which etcd answers.
-        pki: The folder with etcd's certificates.
-    """
+    """Return the shell code that answers every question about a node at once."""
     data, new, programs = shlex.quote(data_dir), shlex.quote(target), " ".join(_ASKED_FOR)
     return "\n".join(
         (
@@ -145,13 +138,7 @@ def minor(version: str) -> str:
 
 
 def fits(etcdutl: str, etcd: str, *, same_minor: bool = False) -> bool:
-    """Return whether an etcdutl builds data for an etcd: it raises revisions, and is not older than that.
-
-    Args:
-        etcdutl: Its version.
-        etcd: That of etcd, or ``""`` if unknown.
-        same_minor: Let only one of etcd's own minor version do.
-    """
+    """Return whether an etcdutl builds data for an etcd (``""`` if unknown): it raises revisions, and is not older."""
     program, server = parse_version(etcdutl), parse_version(etcd)
     if program is None or program < ETCDUTL_BUMPS_REVISIONS:
         return False
