@@ -13,6 +13,7 @@ import typer
 
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import ConfigError
+from clusterguard.secret_files import read_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +152,9 @@ def etcd_access(
             raise ConfigError(f"no such file: {file}")
     if (cert is None) != (key is None):
         raise ConfigError("a client certificate needs its key", hint="give both --cert and --key")
-    password = password_file.read_text().rstrip("\n") if password_file else environ.get("ETCDCTL_PASSWORD")
+    password = environ.get("ETCDCTL_PASSWORD")
+    if password_file:
+        password = read_secret_file(password_file, what="the password").rstrip("\n")
     if user and password is None:
         raise ConfigError(
             f"no password for etcd user {user!r}",
@@ -168,9 +171,9 @@ def etcd_access(
 
 
 @contextmanager
-def opened(word: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Iterator[Cluster]:
+def opened(cluster_ref: str, *, kubeconfig: Path | None, progress: ProgressSink) -> Iterator[Cluster]:
     """Open the cluster that a reference names, and close it afterwards: whatever it is, it was there before."""
     from clusterguard.clusters.opening import existing_cluster  # slow, and --help need not wait for it
 
-    with existing_cluster(word, kubeconfig=kubeconfig, progress=progress) as cluster:
+    with existing_cluster(cluster_ref, kubeconfig=kubeconfig, progress=progress) as cluster:
         yield cluster

@@ -367,9 +367,22 @@ class Asked:
 def test_a_password_is_never_shown(cli, tmp_path):
     secret = tmp_path / "password"
     secret.write_text("correct-horse-battery\n")
+    secret.chmod(0o600)
     code, out, err = cli(
         "etcd", "save", "--store", tmp_path, "--endpoints", "http://127.0.0.1:1", "--user", "root",
         "--password-file", secret,
     )  # fmt: skip
     assert code == 2
     assert "correct-horse" not in out + err
+
+
+def test_a_password_that_others_may_read_is_refused(cli, tmp_path):
+    secret = tmp_path / "password"
+    secret.write_text("correct-horse-battery\n")
+    secret.chmod(0o644)
+    code, _, err = cli(
+        "etcd", "save", "--store", tmp_path, "--endpoints", "http://127.0.0.1:1", "--user", "root",
+        "--password-file", secret,
+    )  # fmt: skip
+    assert code == 2
+    assert f"chmod 600 {secret}" in err

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import types
+from pathlib import Path
 
 import pyrage
 import pytest
 
+from clusterguard import secret_files
 from clusterguard.errors import ConfigError
-from clusterguard.policies.copies import encryption
 from clusterguard.policies.copies.encryption import encryption_of, read_secret
 from clusterguard.policies.policy import Compression, Encryption, EtcdSource, Location, Policy, Secret, Source
 from clusterguard.stores import MemoryStore
@@ -100,10 +101,10 @@ class TestModes:
         """So are the secrets of Kubernetes in a pod that does not run as root: 0440, of root."""
         status = types.SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=os.geteuid() + 1)
         if allowed:
-            encryption._require_safe(encryption.Path("/keys/identity"), status, what="the identity", private=True)
+            secret_files._require_safe(Path("/keys/identity"), status, what="the identity", private=True)
         else:
             with pytest.raises(ConfigError):
-                encryption._require_safe(encryption.Path("/keys/identity"), status, what="the identity", private=True)
+                secret_files._require_safe(Path("/keys/identity"), status, what="the identity", private=True)
 
     def test_the_passphrase_is_guarded_likewise(self, file):
         with pytest.raises(ConfigError, match="the passphrase: others may read"):
@@ -133,7 +134,7 @@ class TestRefusals:
             ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "private key stands where"),
             ("ecdsa-sha2-nistp256 AAAA me@host", "no known type"),
             ("age1nonsense", "not valid"),
-            (b"\xff\xfe", "is no text"),
+            (b"\xff\xfe", "is not text"),
             ("x" * 70_000, "larger than any"),
         ],
         ids=["empty", "comments", "identity", "ssh key", "unknown type", "nonsense", "no text", "huge"],
@@ -173,7 +174,7 @@ class TestRefusals:
 
     def test_an_identity_that_is_itself_encrypted(self, file):
         path = file(pyrage.encrypt(SECRET.encode(), [IDENTITY.to_public()]))
-        with pytest.raises(ConfigError, match="is no text") as raised:
+        with pytest.raises(ConfigError, match="is not text") as raised:
             encryption_of(identity_in(path), {})
         assert "decrypted first" in raised.value.hint
 

@@ -15,7 +15,8 @@ from mail_server import closed_port, http_server, smtp_server
 from watched import NOW, a_policy, report, step
 
 from clusterguard.errors import ConfigError
-from clusterguard.policies.policy import Notification
+from clusterguard.policies.policy import Notification, Secret
+from clusterguard.policies.watching.addresses import read_address
 from clusterguard.policies.watching.notifications import message_of, notify, occasions_of
 
 # apprise asks for a module that Python 3.13 has no more, and the Pythons before it warn of that.
@@ -155,9 +156,19 @@ def test_a_letter_gets_it():
 def test_an_address_in_a_file_will_do(tmp_path):
     with http_server() as server:
         (tmp_path / "url").write_text(f"json://{server.address}/\n")
+        (tmp_path / "url").chmod(0o600)
         target = Notification(name="oncall", url_file=str(tmp_path / "url"), on=("failure",))
         (done,) = notify(a_policy(notifications=(target,)), FAILED, environ={})
     assert done.outcome == "ok"
+
+
+def test_an_address_in_a_file_that_others_may_read_is_not_used(tmp_path):
+    (tmp_path / "url").write_text("json://127.0.0.1:1/secret\n")
+    (tmp_path / "url").chmod(0o644)
+    with pytest.raises(ConfigError) as raised:
+        read_address(Secret(file=str(tmp_path / "url")), {})
+    assert raised.value.code == "secret-file-mode"
+    assert "json://" not in raised.value.message
 
 
 def test_several_targets_are_told_at_once():

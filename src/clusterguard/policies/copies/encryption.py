@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from clusterguard.errors import ConfigError
+from clusterguard.secret_files import read_secret_file
 from clusterguard.stores.encryption import Encryption
 
 if TYPE_CHECKING:
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
     from clusterguard.policies.policy import Policy, Secret
 
 __all__ = ["encryption_of", "read_secret"]
-
-_LARGEST_BYTES: Final = 64 * 1024  # a key is a few hundred bytes; anything larger is something else
-_BY_GROUP_OR_OTHERS: Final = 0o077
-_GROUP_READS: Final = 0o040
 
 
 def encryption_of(policy: Policy, environ: Mapping[str, str]) -> Encryption:
@@ -50,16 +45,8 @@ def encryption_of(policy: Policy, environ: Mapping[str, str]) -> Encryption:
 def read_secret(secret: Secret, environ: Mapping[str, str], *, what: str) -> str:
     """Return a secret without the space around it.
 
-    A file of this user must be readable by nobody else, as ssh has it. One of another user may be readable by our
-    group too: that is how Kubernetes gives secrets (0440, of root) to a pod that does not run as root.
-
-    Args:
-        secret: Where it is.
-        environ: The variables.
-        what: Is looked for, in words for messages; they never hold any of the secret.
-
     Raises:
-        ConfigError: It is not there, is empty, or is no text, or others may read or change it.
+        ConfigError: It is not there, is empty, or is not text, or others may read or change it.
     """
     if secret.env:
         value = environ.get(secret.env, "").strip()
@@ -68,7 +55,7 @@ def read_secret(secret: Secret, environ: Mapping[str, str], *, what: str) -> str
                 f"{what} should be in the variable {secret.env}, which is not set", hint=f"set {secret.env}"
             )
         return value
-    value = _read(Path(secret.file).expanduser(), what=what, private=True).strip()
+    value = read_secret_file(Path(secret.file), what=what).strip()
     if not value:
         raise ConfigError(f"{what}: {secret.file} is empty", hint="put it there, and nothing else")
     return value
@@ -78,7 +65,7 @@ def _recipients_of(keys: EncryptionKeys) -> tuple[str, ...]:
     if not keys.recipients_file:
         return ()
     path = Path(keys.recipients_file).expanduser()
-    lines = [line.strip() for line in _read(path, what="the recipients", private=False).splitlines()]
+    lines = [line.strip() for line in read_secret_file(path, what="the recipients", private=False).splitlines()]
     found = tuple(line for line in lines if line and not line.startswith("#"))
     if not found:
         raise ConfigError(
@@ -94,41 +81,3 @@ def _require_valid(recipients: tuple[str, ...], identities: tuple[str, ...], pla
         Encryption(recipients=recipients, identities=identities, compression_level=None)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None  # its cause may know too much
-
-
-def _read(path: Path, *, what: str, private: bool) -> str:
-    try:
-        with path.open("rb") as file:
-            # Of the open file: the name may mean another one by the time it is read.
-            _require_safe(path, os.fstat(file.fileno()), what=what, private=private)
-            data = file.read(_LARGEST_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"{what}: {path}: {error.strerror}", hint="check the path in the policy, and that this user may read it"
-        ) from error
-    if len(data) > _LARGEST_BYTES:
-        raise ConfigError(f"{what}: {path} is larger than any file of keys", hint="check the path in the policy")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"{what}: {path} is no text",
-            hint="an identity that is itself encrypted must be decrypted first: age -d -o FILE",
-        ) from None
-
-
-def _require_safe(path: Path, status: os.stat_result, *, what: str, private: bool) -> None:
-    mode = stat.S_IMODE(status.st_mode)
-    if not private:
-        if mode & stat.S_IWOTH:
-            raise ConfigError(
-                f"{what}: everybody may write to {path} (mode {mode:04o}), and add a key of their own",
-                hint=f"chmod o-w {path}",
-            )
-        return
-    allowed = _GROUP_READS if status.st_uid != os.geteuid() else 0
-    if mode & _BY_GROUP_OR_OTHERS & ~allowed:
-        raise ConfigError(
-            f"{what}: others may read {path}, or change it (mode {mode:04o})",
-            hint=f"chmod 600 {path}; in Kubernetes, give the volume of the secret defaultMode: 0440",
-        )

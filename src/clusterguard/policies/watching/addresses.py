@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError
+from clusterguard.secret_files import read_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +20,6 @@ __all__ = ["read_address", "unlogged"]
 
 # Loggers that write down the addresses they are given: apprise in its warnings, urllib3 the path of each request.
 _TALKATIVE: Final = ("apprise", "urllib3.connectionpool", "urllib3.util.retry", "requests")
-_LARGEST: Final = 64 << 10
 
 _silent: ContextVar[list[str] | None] = ContextVar("clusterguard_unlogged", default=None)
 
@@ -28,9 +28,9 @@ def read_address(secret: Secret, environ: Mapping[str, str]) -> str:
     """Return an address from where the policy says it is.
 
     Raises:
-        ConfigError: It is not there.
+        ConfigError: It is not there, or others may read it.
     """
-    text = _from_file(secret.file) if secret.file else environ.get(secret.env, "")
+    text = read_secret_file(Path(secret.file), what="the address") if secret.file else environ.get(secret.env, "")
     if not text.strip():
         raise ConfigError(f"{secret} holds no address", hint="write the address there, and nothing else")
     return text.strip()
@@ -61,13 +61,3 @@ def _keep_out(record: logging.LogRecord) -> bool:
         return True
     kept.append(record.getMessage())
     return False
-
-
-def _from_file(name: str) -> str:
-    path = Path(name).expanduser()
-    try:
-        with path.open("rb") as file:
-            return file.read(_LARGEST).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(f"the address cannot be read from {path}: {reason}", hint="check the file") from None
