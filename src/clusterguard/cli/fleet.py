@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterguard.cli.options import AllowContextOption
+from clusterguard.cli.options import AllowContextOption, require_duration
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from rich.table import Table
 
     from clusterguard.policies.fleet.files import Fleet
@@ -64,10 +62,10 @@ def run(
         tell=lambda: DrillView(out),
     )
     save_result(store, result)
-    out.print(f"{result.cluster}: {result.fate}", style=_STYLES.get(result.fate, "yellow"), markup=False)
+    out.print(f"{result.cluster}: {result.outcome}", style=_STYLES.get(result.outcome, "yellow"), markup=False)
     for reason in filter(None, (result.error, *result.not_run.values())):
         out.print(f"  {reason}", markup=False, soft_wrap=True)
-    raise typer.Exit(_EXIT_CODES.get(result.fate, _COULD_NOT_TELL))
+    raise typer.Exit(_EXIT_CODES.get(result.outcome, _COULD_NOT_TELL))
 
 
 @app.command()
@@ -131,7 +129,7 @@ def job(
         namespace=namespace,
         parallelism=parallelism,
         attempts=attempts,
-        longest=_duration(longest),
+        longest=require_duration(longest, "--longest"),
         schedule=schedule,
         time_zone=time_zone,
         allowed_contexts=tuple(allow_context or ()),
@@ -163,16 +161,6 @@ def schema() -> None:
     typer.echo(fleet_schema_text(), nl=False)
 
 
-def _duration(text: str) -> timedelta:
-    from clusterguard.errors import ConfigError
-    from clusterguard.model.durations import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(f"--longest: {error}") from error
-
-
 def _table(report: FleetReport) -> Table:
     from rich.table import Table
     from rich.text import Text
@@ -185,7 +173,7 @@ def _table(report: FleetReport) -> Table:
     for each in report.clusters:
         table.add_row(
             Text(each.cluster),
-            Text(each.fate, style=_STYLES.get(each.fate, "yellow")),
+            Text(each.outcome, style=_STYLES.get(each.outcome, "yellow")),
             "" if each.rto is None else format_duration(each.rto),
             "" if each.rpo is None else format_duration(each.rpo),
             Text(each.detail),

@@ -38,6 +38,7 @@ __all__ = [
     "duration_of",
     "etcd_access",
     "opened",
+    "require_duration",
     "with_options",
 ]
 
@@ -96,10 +97,15 @@ LockTimeoutOption = Annotated[
 
 def duration_of(text: str, option: str) -> timedelta | None:
     """Return how long an option's text means, or None for an empty one."""
+    return require_duration(text, option) if text else None
+
+
+def require_duration(text: str, option: str) -> timedelta:
+    """Return how long an option's text means."""
     from clusterguard.model.durations import parse_duration
 
     try:
-        return parse_duration(text) if text else None
+        return parse_duration(text)
     except ValueError as error:
         raise ConfigError(f"{option}: {error}") from error
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from clusterguard.cli.options import require_duration
+from clusterguard.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
 
     from clusterguard.policies.policy import Policy
 
@@ -123,7 +125,7 @@ def cronjob(
         secrets=secrets,
         etcd_secret=etcd_secret,
         claims=_pairs("--claim", claim),
-        longest=_duration("--longest", longest),
+        longest=require_duration(longest, "--longest"),
         scratch=scratch,
     )
     if schedule:
@@ -132,7 +134,6 @@ def cronjob(
 
 
 def _pairs(option: str, written: Iterable[str] | None) -> dict[str, str]:
-    from clusterguard.errors import ConfigError
 
     pairs = [each.partition("=")[::2] for each in written or ()]
     for name, value in pairs:
@@ -141,18 +142,7 @@ def _pairs(option: str, written: Iterable[str] | None) -> dict[str, str]:
     return dict(pairs)
 
 
-def _duration(option: str, text: str) -> timedelta:
-    from clusterguard.errors import ConfigError
-    from clusterguard.model.durations import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}") from error
-
-
 def _with_schedule(file: Path) -> Policy:
-    from clusterguard.errors import ConfigError
     from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.schedule import changes_around
     from clusterguard.terminal import err
@@ -172,7 +162,6 @@ def _with_schedule(file: Path) -> Policy:
 
 
 def _in_repository(file: Path) -> str:
-    from clusterguard.errors import ConfigError
 
     if file.is_absolute() or ".." in file.parts:
         raise ConfigError(

@@ -576,6 +576,11 @@ class Policy(PolicySpec):
         """Of zstd; None for no compression."""
         return self.compression.level if isinstance(self.compression, Compression) else None
 
+    @property
+    def addresses(self) -> tuple[Secret, ...]:
+        """Where the addresses of those who hear of a run are."""
+        return (*(each.url for each in self.notifications), *([self.heartbeat.url] if self.heartbeat else []))
+
     def source(self, name: str) -> Source:
         """Return one source.
 

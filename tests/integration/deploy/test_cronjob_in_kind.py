@@ -327,7 +327,7 @@ def test_one_job_drills_a_fleet_and_leaves_the_results_in_the_bucket(ground, ima
     )
 
     report = read_report(ground.s3.store("results"), fleet, run=name)
-    assert {each.cluster: str(each.fate) for each in report.clusters} == {"berlin": "PROVEN", "oslo": "NOT PROVEN"}
+    assert {each.cluster: str(each.outcome) for each in report.clusters} == {"berlin": "PROVEN", "oslo": "NOT PROVEN"}
     assert ended["status"]["completedIndexes"] == "0"
     assert ended["status"]["failedIndexes"] == "1"
     # A verdict is final: the red one was run once.

@@ -102,7 +102,7 @@ def test_the_report_has_one_proven_one_red_and_one_that_did_not_run(fleet, resul
     printed, code = _report(fleet, results[1], "--json")
     report = json.loads(printed)
 
-    assert {each["cluster"]: each["fate"] for each in report["clusters"]} == {
+    assert {each["cluster"]: each["outcome"] for each in report["clusters"]} == {
         "berlin": "PROVEN",
         "oslo": "NOT PROVEN",
         "rome": "DID NOT RUN",

@@ -86,7 +86,7 @@ def test_report_takes_the_latest_run_and_misses_who_did_not_run_in_it(call, tmp_
 
     report = json.loads(done.output)
     assert report["run"] == "run-2"
-    assert [each["fate"] for each in report["clusters"]] == ["PROVEN", "DID NOT RUN"]
+    assert [each["outcome"] for each in report["clusters"]] == ["PROVEN", "DID NOT RUN"]
     assert done.exit_code == 2
 
 

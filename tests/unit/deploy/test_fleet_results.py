@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError
 from clusterguard.policies.fleet.files import Fleet, FleetCluster, run_cluster
-from clusterguard.policies.fleet.results import ClusterResult, Fate, latest_run, read_report, save_result
+from clusterguard.policies.fleet.results import ClusterResult, Outcome, latest_run, read_report, save_result
 from clusterguard.stores import MemoryStore
 
 BEGIN = datetime(2030, 1, 1, 2, tzinfo=UTC)
@@ -41,26 +41,28 @@ def store():
 
 
 @pytest.mark.parametrize(
-    ("changes", "fate"),
+    ("changes", "outcome"),
     [
-        ({}, Fate.PROVEN),
-        ({"drills": (drill(), drill("FAIL"))}, Fate.NOT_PROVEN),
-        ({"drills": (drill("FAIL"), drill("ERROR"))}, Fate.COULD_NOT_TELL),
-        ({"drills": ()}, Fate.COULD_NOT_TELL),
-        ({"not_run": {"other": "no containers"}}, Fate.COULD_NOT_TELL),
-        ({"error": "no such drill"}, Fate.COULD_NOT_TELL),
-        ({"drills": (drill("pass"),)}, Fate.COULD_NOT_TELL),
+        ({}, Outcome.PROVEN),
+        ({"drills": (drill(), drill("FAIL"))}, Outcome.NOT_PROVEN),
+        ({"drills": (drill("FAIL"), drill("ERROR"))}, Outcome.COULD_NOT_TELL),
+        ({"drills": ()}, Outcome.COULD_NOT_TELL),
+        ({"not_run": {"other": "no containers"}}, Outcome.COULD_NOT_TELL),
+        ({"error": "no such drill"}, Outcome.COULD_NOT_TELL),
+        ({"drills": (drill("pass"),)}, Outcome.COULD_NOT_TELL),
     ],
 )
-def test_only_drills_that_all_passed_prove_a_cluster(changes, fate):
-    assert result(**changes).fate is fate
+def test_only_drills_that_all_passed_prove_a_cluster(changes, outcome):
+    assert result(**changes).outcome is outcome
 
 
 @given(verdicts=st.lists(VERDICTS, max_size=5), error=st.sampled_from(["", "x"]), not_run=st.booleans())
 def test_proven_means_that_nothing_speaks_against_it(verdicts, error, not_run):
     found = result(drills=map(drill, verdicts), error=error, not_run={"x": "y"} if not_run else {})
 
-    assert (found.fate is Fate.PROVEN) == (bool(verdicts) and set(verdicts) == {"PASS"} and not error and not not_run)
+    assert (found.outcome is Outcome.PROVEN) == (
+        bool(verdicts) and set(verdicts) == {"PASS"} and not error and not not_run
+    )
 
 
 def test_a_cluster_without_a_result_did_not_run(fleet, store):
@@ -68,7 +70,7 @@ def test_a_cluster_without_a_result_did_not_run(fleet, store):
 
     report = read_report(store, fleet, run="run-1")
 
-    assert [each.fate for each in report.clusters] == [Fate.PROVEN, Fate.DID_NOT_RUN]
+    assert [each.outcome for each in report.clusters] == [Outcome.PROVEN, Outcome.DID_NOT_RUN]
     assert not report.proven
     assert report.exit_code == 2
 
@@ -91,7 +93,7 @@ def test_the_results_of_another_run_count_for_nothing(fleet, store):
     for cluster in ("berlin", "oslo"):
         save_result(store, result(cluster, run="run-0"))
 
-    assert {each.fate for each in read_report(store, fleet, run="run-1").clusters} == {Fate.DID_NOT_RUN}
+    assert {each.outcome for each in read_report(store, fleet, run="run-1").clusters} == {Outcome.DID_NOT_RUN}
 
 
 def test_a_result_under_another_clusters_name_counts_for_nothing(fleet, store):
@@ -100,7 +102,7 @@ def test_a_result_under_another_clusters_name_counts_for_nothing(fleet, store):
 
     (_, oslo) = read_report(store, fleet, run="run-1").clusters
 
-    assert oslo.fate is Fate.COULD_NOT_TELL
+    assert oslo.outcome is Outcome.COULD_NOT_TELL
     assert "shops/run-1/berlin" in oslo.detail
 
 
@@ -111,7 +113,7 @@ def test_a_damaged_result_is_told_and_never_green(fleet, store, damage):
 
     (_, oslo) = read_report(store, fleet, run="run-1").clusters
 
-    assert oslo.fate is Fate.COULD_NOT_TELL
+    assert oslo.outcome is Outcome.COULD_NOT_TELL
     assert "result" in oslo.detail
 
 
@@ -119,7 +121,7 @@ def test_a_later_attempt_replaces_the_earlier_one(fleet, store):
     save_result(store, result("berlin", [drill("ERROR")]))
     save_result(store, result("berlin"))
 
-    assert read_report(store, fleet, run="run-1").clusters[0].fate is Fate.PROVEN
+    assert read_report(store, fleet, run="run-1").clusters[0].outcome is Outcome.PROVEN
 
 
 def test_the_latest_run_is_the_one_that_began_last(fleet, store):
@@ -187,15 +189,15 @@ def test_a_drill_that_cannot_be_loaded_is_in_the_result(fleet, tmp_path):
 
     found = run_cluster(fleet, 0, run="run-1", environ={}, now=lambda: BEGIN)
 
-    assert found.fate is Fate.COULD_NOT_TELL
+    assert found.outcome is Outcome.COULD_NOT_TELL
     assert "x.drill.yaml:1:1" in found.error
 
 
 @pytest.mark.parametrize("run", ["", "../x", "a/b", "A B"])
 def test_a_run_is_a_name_and_no_path(fleet, store, run):
-    with pytest.raises(ConfigError, match="a run cannot be called"):
+    with pytest.raises(ConfigError, match="invalid name of a run"):
         read_report(store, fleet, run=run)
-    with pytest.raises(ConfigError, match="a run cannot be called"):
+    with pytest.raises(ConfigError, match="invalid name of a run"):
         run_cluster(fleet, 0, run=run, environ={})
 
 

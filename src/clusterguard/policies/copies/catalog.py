@@ -7,19 +7,16 @@ one read; a record that it does not know is read, and the catalog is mended.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Iterable, Mapping  # noqa: TC003 - pydantic evaluates annotations
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-import orjson
+from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer, TypeAdapter
 
-from clusterguard.errors import ConfigError, ObjectCorruptError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
+from clusterguard.documents.stored import StoredFormat
+from clusterguard.errors import ObjectCorruptError
 
 __all__ = [
-    "CATALOG_FORMAT",
     "BackupEntry",
     "Catalog",
     "Depth",
@@ -30,14 +27,27 @@ __all__ = [
     "entry_key",
 ]
 
-CATALOG_FORMAT: Final = 1
-_STORED_NAMES: Final = {"encrypted": "sealed"}
-
 ProofOutcome: TypeAlias = Literal["proven", "not proven", "error"]
 """``error``: whether the backup restores could not be tried, or not to the end."""
 
 Depth: TypeAlias = Literal["bytes", "contents"]
 """How deep a verification looked: the stored bytes are as written; or what is in them was opened and is whole."""
+
+
+def _listed(*names: str) -> BeforeValidator:
+    """Read a list as a mapping by these fields of its items."""
+
+    def mapping(listed: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+        try:
+            return {"/".join(each[name] for name in names): each for each in listed}
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it should be a list of objects with {' and '.join(names)}") from error
+
+    return BeforeValidator(mapping)
+
+
+def _values(mapping: Mapping[str, Any]) -> list[Any]:
+    return list(mapping.values())
 
 
 def entry_key(source: str, name: str) -> str:
@@ -56,7 +66,7 @@ class BackupEntry:
         size: Bytes that it takes up there.
         sha256: Of its stored bytes, in lower-case hexadecimal; empty where several objects make it up.
         kind: What it is.
-        encrypted: Whether a key is needed to read it; stored as ``sealed``.
+        encrypted: Whether a key is needed to read it.
         revision: Of etcd; None for Velero.
         run: The run that made it.
         verified: When it was last read back and found whole, UTC; None for never.
@@ -67,14 +77,15 @@ class BackupEntry:
 
     source: str
     name: str
-    created: datetime
+    created: AwareDatetime
     size: int
     sha256: str
     kind: Literal["etcd", "velero"]
-    encrypted: bool
+    # Releases that are being replaced read the catalog, too: what it calls this stays as it is.
+    encrypted: Annotated[bool, Field(alias="sealed")]
     run: str
     revision: int | None = None
-    verified: datetime | None = None
+    verified: AwareDatetime | None = None
     depth: Depth | None = None
     problem: str = ""
     unread: str = ""
@@ -106,7 +117,7 @@ class Leftover:
     name: str
     keys: tuple[str, ...]
     size: int
-    modified: datetime
+    modified: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +136,11 @@ class RunRecord:
 
     source: str
     run: str
-    at: datetime
+    at: AwareDatetime
     outcome: Literal["ok", "warning", "failed"]
     detail: str = ""
     seconds: float = 0
-    last_success: datetime | None = None
+    last_success: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,12 +162,12 @@ class ProofRecord:
     proof: str
     source: str
     backup: str
-    at: datetime
+    at: AwareDatetime
     outcome: ProofOutcome
     detail: str = ""
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
-    last_proven: datetime | None = None
+    last_proven: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,13 +188,19 @@ class Catalog:
 
     policy: str
     location: str
-    entries: Mapping[str, BackupEntry] = field(default_factory=dict)
-    runs: Mapping[str, RunRecord] = field(default_factory=dict)
-    proofs: Mapping[str, ProofRecord] = field(default_factory=dict)
+    entries: Annotated[
+        Mapping[str, BackupEntry], _listed("source", "name"), PlainSerializer(_values, list[BackupEntry])
+    ] = field(default_factory=dict)
+    runs: Annotated[Mapping[str, RunRecord], _listed("source"), PlainSerializer(_values, list[RunRecord])] = field(
+        default_factory=dict
+    )
+    proofs: Annotated[Mapping[str, ProofRecord], _listed("proof"), PlainSerializer(_values, list[ProofRecord])] = field(
+        default_factory=dict
+    )
     audit_head: str = ""
-    updated: datetime | None = None
-    notes: tuple[str, ...] = ()
-    leftovers: tuple[Leftover, ...] = ()
+    updated: AwareDatetime | None = None
+    notes: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+    leftovers: Annotated[tuple[Leftover, ...], Field(exclude=True)] = ()
 
     @property
     def size(self) -> int:
@@ -206,74 +223,23 @@ class Catalog:
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""
-        document = {
-            "format": CATALOG_FORMAT,
-            "policy": self.policy,
-            "location": self.location,
-            "updated": self.updated,
-            "audit_head": self.audit_head,
-            "entries": [_stored_entry(each) for each in self.entries.values()],
-            "runs": list(self.runs.values()),
-            "proofs": list(self.proofs.values()),
-        }
-        return orjson.dumps(document, option=orjson.OPT_UTC_Z)
+        return _FORMAT.dump(self, indent=False)
 
     @classmethod
     def from_json(cls, text: bytes) -> Catalog:
         """Read one.
 
         Raises:
-            ObjectCorruptError: It is damaged, or is no catalog.
+            ObjectCorruptError: It is damaged, or is not a catalog.
             ConfigError: A later release wrote it.
         """
-        try:
-            document = orjson.loads(text)
-            found = document["format"]
-            if found != CATALOG_FORMAT:
-                raise ConfigError(
-                    f"the catalog has format {found!r}; this release reads {CATALOG_FORMAT}",
-                    hint="a later release wrote it: use that one",
-                )
-            return cls(
-                policy=document["policy"],
-                location=document["location"],
-                updated=_moment(document["updated"]),
-                audit_head=document["audit_head"],
-                entries={each.key: each for each in map(_entry, document["entries"])},
-                runs={each["source"]: _run(each) for each in document["runs"]},
-                proofs={each["proof"]: _proof(each) for each in document["proofs"]},
-            )
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ObjectCorruptError(
-                f"the catalog cannot be read: {error}",
-                hint="remove it: it is made anew from the records of the backups",
-            ) from error
+        return _FORMAT.parse(text)
 
 
-def _moment(text: str | None) -> datetime | None:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text) if text else None
-
-
-def _with_moments(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {**document, **{name: _moment(document.get(name)) for name in names}}
-
-
-def _stored_entry(entry: BackupEntry) -> dict[str, Any]:
-    # Releases before this one read the catalog too, while they are being replaced: its format keeps its names.
-    return {_STORED_NAMES.get(each.name, each.name): getattr(entry, each.name) for each in fields(entry)}
-
-
-def _entry(document: Mapping[str, Any]) -> BackupEntry:
-    named = {name: document[stored] for name, stored in _STORED_NAMES.items()}
-    others = {key: value for key, value in document.items() if key not in _STORED_NAMES.values()}
-    return BackupEntry(**_with_moments({**others, **named}, "created", "verified"))
-
-
-def _run(document: Mapping[str, Any]) -> RunRecord:
-    return RunRecord(**_with_moments(document, "at", "last_success"))
-
-
-def _proof(document: Mapping[str, Any]) -> ProofRecord:
-    return ProofRecord(**_with_moments(document, "at", "last_proven"))
+_FORMAT: Final = StoredFormat(
+    adapter=TypeAdapter(Catalog),
+    number=1,
+    noun="the catalog",
+    damaged=ObjectCorruptError,
+    hint="remove it: it is written again from the records of the backups",
+)

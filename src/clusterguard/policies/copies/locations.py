@@ -7,14 +7,16 @@ A policy's root in a location is a folder of the policy's name. In it, each sour
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping  # noqa: TC003 - pydantic evaluates annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
+from pydantic import AwareDatetime, Field, TypeAdapter
 
+from clusterguard.documents.stored import StoredFormat
 from clusterguard.errors import (
     ClusterGuardError,
     ConfigError,
@@ -29,7 +31,8 @@ from clusterguard.stores.prefixed import PrefixedStore
 from clusterguard.stores.transfer import read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from clusterguard.policies.policy import Location, Policy
     from clusterguard.stores.base import ObjectInfo, ObjectStore
@@ -47,7 +50,6 @@ __all__ = [
 
 OWN_FOLDER: Final = ".clusterguard"
 RECORD: Final = ".json"
-_FORMAT: Final = 1  # of the records of Velero backups
 _CATALOG: Final = f"{OWN_FOLDER}/catalog.json"
 _LARGEST_CATALOG: Final = 1 << 30
 _LARGEST_RECORD: Final = 16 << 20
@@ -57,62 +59,29 @@ _NOTED: Final = 3  # more of the same is counted, not listed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VeleroRecord:
-    """The record beside the copy of a Velero backup.
+    """The record beside the copy of a Velero backup."""
 
-    Attributes:
-        name: Of the backup, as Velero knows it.
-        source: Of the policy.
-        policy: Its name.
-        run: The run that made the copy.
-        created: When the backup began, UTC.
-        encrypted: Whether a key is needed to read the objects; stored as ``sealed``.
-        objects: Path below the backup's folder to the SHA-256 of the stored bytes and their number.
-        plain: The same paths to the SHA-256 of the bytes in Velero's own bucket.
-    """
-
-    name: str
+    name: str  # of the backup, as Velero knows it
     source: str
     policy: str
     run: str
-    created: datetime
-    encrypted: bool
-    objects: Mapping[str, tuple[str, int]]
-    plain: Mapping[str, str]
+    created: AwareDatetime
+    encrypted: Annotated[bool, Field(alias="sealed")]  # as records call it since the first release
+    objects: Mapping[str, tuple[str, int]]  # path below the backup's folder: SHA-256 of the stored bytes, size
+    plain: Mapping[str, str]  # the same paths: SHA-256 of the bytes in Velero's own bucket
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""
-        fields = {stored: getattr(self, name) for name, stored in _FIELDS.items()}
-        document = {"kind": "VeleroBackup", "format": _FORMAT, **fields}
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> VeleroRecord:
-        """Read one that was parsed.
-
-        Raises:
-            SnapshotCorruptError: It is none.
-            ConfigError: A later release wrote it, which is no fault of the backup.
-        """
-        found = document.get("format")
-        if type(found) is int and found > _FORMAT:
-            raise ConfigError(
-                f"the record of a Velero backup's copy has format {found}; this release reads {_FORMAT}",
-                hint="a later release wrote it: use that one",
-            )
-        try:
-            values = {name: document[stored] for name, stored in _FIELDS.items()}
-            values["created"] = datetime.fromisoformat(values["created"]).astimezone(UTC)
-            values["objects"] = {path: (str(sha256), int(size)) for path, (sha256, size) in values["objects"].items()}
-            return cls(**values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SnapshotCorruptError(
-                f"the record of a Velero backup's copy cannot be read: {error}", hint="it was changed or damaged"
-            ) from error
+        return VELERO_RECORD.dump(self, kind="VeleroBackup")
 
 
-_FIELDS: Final = {name: name for name in ("name", "source", "policy", "run", "created", "objects", "plain")} | {
-    "encrypted": "sealed"
-}  # as they are stored
+VELERO_RECORD: Final = StoredFormat(
+    adapter=TypeAdapter(VeleroRecord),
+    number=1,
+    noun="the record of a Velero backup's copy",
+    damaged=SnapshotCorruptError,
+    hint="it was changed or damaged",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +266,7 @@ def _record(text: bytes) -> Snapshot | VeleroRecord:
     with suppress(orjson.JSONDecodeError):
         document = orjson.loads(text)
         if isinstance(document, dict) and document.get("kind") == "VeleroBackup":
-            return VeleroRecord.from_document(document)
+            return VELERO_RECORD.load(document)
     return Snapshot.from_json(text)
 
 

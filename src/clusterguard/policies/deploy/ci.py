@@ -14,21 +14,19 @@ from clusterguard.documents.reading import walk
 from clusterguard.documents.writing import yaml_text
 from clusterguard.errors import ConfigError
 from clusterguard.policies.deploy.crontab import in_zone
+from clusterguard.policies.deploy.templates import fill
 from clusterguard.policies.schedule import due_times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from clusterguard.policies.policy import Policy, Schedule, Secret
 
 __all__ = ["github_workflow", "gitlab_pipeline", "secret_files", "variables_of"]
 
-_PACKAGE: Final = "clusterguard[policy]"
-_PYTHON: Final = "3.13"
-_REPORTS: Final = "reports"
 _SHORTEST: Final = timedelta(minutes=5)  # GitHub's; it drops what is due more often
-_LONGEST_HOURS: Final = 4
-_KEPT_DAYS: Final = 30
+_RUN: Final = "mkdir -p reports\nclusterguard run --json {0} > reports/run.json"
+_STATUS: Final = "mkdir -p reports\nclusterguard status --allow-at-risk --html reports/status.html {0}"
 _S3_VARIABLES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -48,48 +46,24 @@ def github_workflow(policy: Policy, *, file: str, runs_on: str = "ubuntu-latest"
     coming = pairwise(islice(due_times(schedule, after=datetime.now(UTC)), 100))
     if any(later - earlier < _SHORTEST for earlier, later in coming):
         raise ConfigError("GitHub starts workflows every five minutes at most", hint="make runs due less often")
-    when = {"cron": in_zone(schedule, "UTC") if utc else schedule.cron}
-    if not utc and schedule.time_zone != "UTC":
-        when["timezone"] = schedule.time_zone
-    environment = {name: f"${{{{ secrets.{name} }}}}" for name in variables_of(policy)}
-    workflow = {
-        "name": f"backup {policy.name}",
-        "on": {"schedule": [when], "workflow_dispatch": {}},
-        "permissions": {"contents": "read"},
-        "concurrency": {"group": f"clusterguard-{policy.name}", "cancel-in-progress": False},
-        "jobs": {
-            "backup": {
-                "runs-on": runs_on,
-                "timeout-minutes": _LONGEST_HOURS * 60,
-                **({"env": environment} if environment else {}),
-                "steps": [
-                    {"uses": "actions/checkout@v4"},
-                    {"uses": "actions/setup-python@v5", "with": {"python-version": _PYTHON}},
-                    {"run": f"pip install {shlex.quote(_PACKAGE)}"},
-                    {"name": "run", "run": _run(file)},
-                    {"name": "status", "if": "always()", "run": _status(file)},
-                    {
-                        "if": "always()",
-                        "uses": "actions/upload-artifact@v4",
-                        "with": {
-                            "name": f"clusterguard-{policy.name}",
-                            "path": f"{_REPORTS}/",
-                            "retention-days": _KEPT_DAYS,
-                        },
-                    },
-                ],
-            }
-        },
-    }
+    workflow = fill(
+        "github",
+        name=f"backup {policy.name}",
+        cron=in_zone(schedule, "UTC") if utc else schedule.cron,
+        time_zone=None if utc or schedule.time_zone == "UTC" else schedule.time_zone,
+        group=f"clusterguard-{policy.name}",
+        runs_on=runs_on,
+        env={name: f"${{{{ secrets.{name} }}}}" for name in variables_of(policy)} or None,
+        run=_RUN.format(shlex.quote(file)),
+        status=_STATUS.format(shlex.quote(file)),
+    )
     return _text(
-        [
-            f"Policy {policy.name}, due {schedule.cron} in {schedule.time_zone}. Save it as",
-            f".github/workflows/backup-{policy.name}.yaml on the default branch: schedules are read from there only.",
-            "GitHub may start late, above all at full hours, or leave a run out under load; in public repositories it",
-            "stops schedules after 60 days without activity. Let the policy's heartbeat tell you.",
-            *_needs(policy, "repository secrets"),
-        ],
         workflow,
+        f"Policy {policy.name}, due {schedule.cron} in {schedule.time_zone}. Save it as",
+        f".github/workflows/backup-{policy.name}.yaml on the default branch: schedules are read from there only.",
+        "GitHub may start late, above all at full hours, or leave a run out under load; in public repositories it",
+        "stops schedules after 60 days without activity. Let the policy's heartbeat tell you.",
+        *_needs(policy, "repository secrets"),
     )
 
 
@@ -105,25 +79,18 @@ def gitlab_pipeline(policy: Policy, *, file: str, tag: str = "") -> str:
         ConfigError: It has no schedule.
     """
     schedule = _schedule_of(policy)
-    job = {
-        "image": f"python:{_PYTHON}-slim",
-        "rules": [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}],
-        **({"tags": [tag]} if tag else {}),
-        "resource_group": f"clusterguard-{policy.name}",
-        "interruptible": False,
-        "timeout": f"{_LONGEST_HOURS}h",
-        "variables": {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-        "script": [f"pip install {shlex.quote(_PACKAGE)}", *_run(file).splitlines()],
-        "after_script": _status(file).splitlines(),
-        "artifacts": {"when": "always", "paths": [f"{_REPORTS}/"], "expire_in": f"{_KEPT_DAYS} days"},
-    }
+    job = fill(
+        "gitlab",
+        tags=[tag] if tag else None,
+        group=f"clusterguard-{policy.name}",
+        script=["pip install 'clusterguard[policy]'", *_RUN.format(shlex.quote(file)).splitlines()],
+        after_script=_STATUS.format(shlex.quote(file)).splitlines(),
+    )
     return _text(
-        [
-            f"Policy {policy.name}. GitLab keeps schedules outside of this file: make one under Build > Pipeline",
-            f"schedules, with the interval pattern {schedule.cron} and the cron time zone {schedule.time_zone}.",
-            *_needs(policy, "masked CI/CD variables"),
-        ],
         {f"backup-{policy.name}": job},
+        f"Policy {policy.name}. GitLab keeps schedules outside of this file: make one under Build > Pipeline",
+        f"schedules, with the interval pattern {schedule.cron} and the cron time zone {schedule.time_zone}.",
+        *_needs(policy, "masked CI/CD variables"),
     )
 
 
@@ -146,9 +113,7 @@ def secret_files(policy: Policy) -> tuple[str, ...]:
 def _secrets(policy: Policy) -> Iterator[Secret]:
     if policy.encryption is not None:
         yield from filter(None, (policy.encryption.passphrase, policy.encryption.identity))
-    yield from (each.url for each in policy.notifications)
-    if policy.heartbeat is not None:
-        yield policy.heartbeat.url
+    yield from policy.addresses
 
 
 def _references(policy: Policy) -> Iterator[str]:
@@ -171,14 +136,6 @@ def _schedule_of(policy: Policy) -> Schedule:
     return policy.schedule
 
 
-def _run(file: str) -> str:
-    return f"mkdir -p {_REPORTS}\nclusterguard run --json {shlex.quote(file)} > {_REPORTS}/run.json"
-
-
-def _status(file: str) -> str:
-    return f"mkdir -p {_REPORTS}\nclusterguard status --allow-at-risk --html {_REPORTS}/status.html {shlex.quote(file)}"
-
-
 def _needs(policy: Policy, kind: str) -> Iterator[str]:
     if names := variables_of(policy):
         yield f"It needs these {kind}: {', '.join(names)}."
@@ -186,6 +143,5 @@ def _needs(policy: Policy, kind: str) -> Iterator[str]:
         yield f"These files must be on the runner: {', '.join(files)}; or use variables in their place."
 
 
-def _text(comments: Iterable[str], document: dict[str, Any]) -> str:
-    written = yaml_text([document])
-    return "".join(f"# {line}\n" for line in comments) + written
+def _text(document: dict[str, Any], *comments: str) -> str:
+    return "".join(f"# {line}\n" for line in comments) + yaml_text([document])

@@ -28,24 +28,22 @@ from clusterguard.documents.writing import yaml_text
 from clusterguard.documents.yamlfile import read_source
 from clusterguard.errors import ConfigError
 from clusterguard.policies.deploy.pods import (
-    MODEST,
-    PROVING,
     SECRETS_FOLDER,
-    STORAGE_FOLDER,
     USER,
     below,
-    config_key,
-    config_source,
-    confined,
-    credentials_of,
+    config_map,
+    config_volume,
+    credentials_variable,
     drill_files,
     files_beside,
+    pod,
     scratch_volumes,
     secret_key,
-    secret_source,
-    security_of,
+    secret_volume,
+    storage_volumes,
     volume,
 )
+from clusterguard.policies.deploy.templates import fill
 from clusterguard.policies.policy import Secret
 from clusterguard.sockets import is_loopback
 
@@ -55,52 +53,23 @@ if TYPE_CHECKING:
     from clusterguard.policies.deploy.pods import Json, Mounted
     from clusterguard.policies.policy import EtcdSource, Policy, VeleroSource
 
-__all__ = [
-    "CONFIG_FOLDER",
-    "ETCD_FOLDER",
-    "IN_CLUSTER",
-    "CronJobOptions",
-    "Group",
-    "cronjob_manifests",
-    "policy_files",
-    "velero_rules",
-]
+__all__ = ["ETCD_FOLDER", "IN_CLUSTER", "CronJobOptions", "Group", "cronjob_manifests", "policy_files", "velero_rules"]
 
 Group: TypeAlias = Literal["backup", "retain", "verify", "prove"]
 """A CronJob; also the step that it runs."""
 
-CONFIG_FOLDER: Final = "/etc/clusterguard/policy"
-"""Where pods find the policy and the files beside it."""
 ETCD_FOLDER: Final = "/etc/clusterguard/etcd"
 """Where pods find a client certificate of etcd that a Secret holds."""
 IN_CLUSTER: Final = "kubeconfig:/etc/clusterguard/in-cluster/kubeconfig"
 """How a policy names the cluster that its CronJobs run in."""
 
-_IN_CLUSTER_FOLDER: Final = "/etc/clusterguard/in-cluster"
-_TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
-_IN_CLUSTER_KUBECONFIG: Final = f"""\
-apiVersion: v1
-kind: Config
-clusters:
-- name: this
-  cluster:
-    server: https://kubernetes.default.svc
-    certificate-authority: {_TOKEN_FOLDER}/ca.crt
-contexts:
-- name: this
-  context: {{cluster: this, user: this}}
-current-context: this
-users:
-- name: this
-  user:
-    tokenFile: {_TOKEN_FOLDER}/token
-"""
+_CONFIG_FOLDER: Final = "/etc/clusterguard/policy"
 _POLICY_KEY: Final = "policy.yaml"
+_WRITING_KEY: Final = "policy-for-writing.yaml"
 _CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 _LONGEST_CRONJOB: Final = 52  # characters: Kubernetes appends eleven for the names of its Jobs
-_WRITING_KEY: Final = "policy-for-writing.yaml"
 _LITERAL_KEYS: Final = frozenset({"on"})  # a boolean in YAML 1.1, and a key of notifications
-_PATIENCE: Final = "1h"
+_WAIT: Final = "1h"  # for the lock, which another CronJob's run may hold: that is over long before this one's time is
 _OPENERS: Final = ("verify", "prove")  # what looks into backups, and needs the key for it
 _ONCE_A_DAY: Final = MappingProxyType({"retain": "23 3 * * *", "verify": "43 4 * * *", "prove": "13 5 * * *"})
 
@@ -155,7 +124,7 @@ def cronjob_manifests(policy: Policy, *, options: CronJobOptions) -> tuple[Json,
     Raises:
         ConfigError: A pod could not do what the policy says; the message says what to change.
     """
-    return _Manifests(policy, options, policy_files(policy)).all()
+    return tuple(_Manifests(policy, options, policy_files(policy)).all())
 
 
 def policy_files(policy: Policy) -> Mapping[str, str]:
@@ -169,8 +138,7 @@ def policy_files(policy: Policy) -> Mapping[str, str]:
     if not policy.path:
         raise ConfigError("this policy was made in a program and has no file", hint="write it to a file and load it")
     path = Path(policy.path).absolute()
-    drills = [path.parent / proof.drill for proof in policy.proofs]
-    named = [*drills, *(file for drill in drills for file in drill_files(drill))]
+    named = [*drill_files(path.parent / proof.drill for proof in policy.proofs)]
     if policy.encryption is not None and policy.encryption.recipients_file:
         named.append(path.parent / policy.encryption.recipients_file)
     files = files_beside(path, name=_POLICY_KEY, named=(file for file in named if not below(str(file), SECRETS_FOLDER)))
@@ -178,22 +146,9 @@ def policy_files(policy: Policy) -> Mapping[str, str]:
 
 
 def velero_rules() -> list[Json]:
-    """Return the rights, in Velero's namespace, that a backup by Velero takes: what `VeleroClient` asks for then.
-
-    No backup can be deleted or changed with them, and no location be turned to another bucket.
-    """
-    watch = ["get", "list", "watch"]
-    return [
-        {"apiGroups": ["velero.io"], "resources": ["backups"], "verbs": ["create", *watch]},
-        {"apiGroups": ["velero.io"], "resources": ["backupstoragelocations"], "verbs": ["get", "list"]},
-        {"apiGroups": ["velero.io"], "resources": ["podvolumebackups", "datauploads"], "verbs": ["list"]},
-        # Questions to the server, and its answers; they are removed once they are answered.
-        {
-            "apiGroups": ["velero.io"],
-            "resources": ["downloadrequests", "serverstatusrequests"],
-            "verbs": ["create", "delete", *watch],
-        },
-    ]
+    """Return the rights, in Velero's namespace, that a backup by Velero takes: what `VeleroClient` asks for then."""
+    rules: list[Json] = fill("velero rules")
+    return rules
 
 
 class _Manifests:
@@ -208,206 +163,110 @@ class _Manifests:
         self.files = files
         self.etcd = {source.name: source.etcd for source in policy.sources if source.etcd}
         self.velero = {source.name: source.velero for source in policy.sources if source.velero}
-        for name, etcd in self.etcd.items():
-            _require_reachable_etcd(name, etcd)
-        for name, velero in self.velero.items():
-            _require_known_cluster(name, velero)
-        _require_kept_locations(policy, options)
-        if unknown := [each for each in references(files[_POLICY_KEY]) if each.startswith("env.")]:
-            raise ConfigError(
-                f"the policy takes ${{{unknown[0]}}} from the environment, and no pod has that variable",
-                hint="write its value into the policy; what is secret is named by file or variable in its own keys",
-            )
-        if policy.scratch and not _mount_of(policy.scratch, options.claims):
-            raise ConfigError(
-                f"no pod has the scratch folder {policy.scratch}",
-                hint="leave `scratch` out: pods have a volume of --scratch SIZE for that; or mount a claim there",
-            )
-        if policy.metrics.textfile and not _mount_of(policy.metrics.textfile, options.claims):
-            raise ConfigError(
-                f"metrics would be written to {policy.metrics.textfile} in a pod, where nobody reads them",
-                hint="use metrics.pushgateway, or mount a claim there",
-            )
+        _require_runnable(policy, options, files[_POLICY_KEY])
+        # The files of the control-plane node that backups need.
+        tls_files = {file for source in self.etcd.values() for file in source.tls_files}
+        self.node_files = sorted(file for file in tls_files if not below(file, ETCD_FOLDER))
+        self.takes_etcd_secret = any(below(file, ETCD_FOLDER) for file in tls_files)
+        # The node's loopback is reached by the node's network alone.
+        self.on_node_network = any(is_loopback(each) for source in self.etcd.values() for each in source.endpoints)
+        self.velero_namespaces = sorted({each.namespace for each in self.velero.values() if each.cluster == IN_CLUSTER})
+        self.config_name = f"{policy.name}-policy"
 
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """Return the CronJobs that the policy needs."""
-        return get_args(Group) if self.policy.proofs else ("backup", "retain", "verify")
-
-    @property
-    def node_files(self) -> tuple[str, ...]:
-        """Return the files of the control-plane node that backups need."""
-        named = {file for source in self.etcd.values() for file in source.tls_files}
-        return tuple(sorted(file for file in named if not below(file, ETCD_FOLDER)))
-
-    @property
-    def on_node_network(self) -> bool:
-        """Return whether etcd is asked on the node's loopback, which pods have only by the node's network."""
-        return any(is_loopback(endpoint) for source in self.etcd.values() for endpoint in source.endpoints)
-
-    @property
-    def asks_this_cluster(self) -> bool:
-        """Return whether backups ask the API server for anything."""
-        return any(source.cluster == IN_CLUSTER for source in self.velero.values())
-
-    def all(self) -> tuple[Json, ...]:
-        return (
-            self._namespace(),
-            *(self._service_account(group) for group in self.groups),
-            *self._velero_rights(),
-            self._config(),
-            *(self._cronjob(group) for group in self.groups),
-        )
-
-    def _namespace(self) -> Json:
+    def all(self) -> Iterator[Json]:
+        groups: tuple[Group, ...] = get_args(Group) if self.policy.proofs else ("backup", "retain", "verify")
         # Pods that have files or the network of their node are only let in as privileged; the others are all
         # restricted, and whoever takes etcd's certificate from a Secret gets a restricted namespace.
         level = "privileged" if self.node_files or self.on_node_network else "restricted"
-        labels = {"pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/enforce-version": "latest"}
-        return {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": self.options.namespace, "labels": {"app.kubernetes.io/name": "clusterguard"} | labels},
-        }
-
-    def _service_account(self, group: Group) -> Json:
-        return {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": self._metadata(group),
-            "automountServiceAccountToken": False,
-        }
+        yield fill("namespace", name=self.options.namespace, level=level)
+        for group in groups:
+            yield fill("service account", metadata=self._metadata(group))
+        yield from self._velero_rights()
+        yield self._config()
+        for group in groups:
+            yield self._cronjob(group)
 
     def _velero_rights(self) -> Iterator[Json]:
-        name = f"clusterguard-{self._name('backup')}"
-        for namespace in sorted({source.namespace for source in self.velero.values() if source.cluster == IN_CLUSTER}):
+        name, account = f"clusterguard-{self._name('backup')}", self._name("backup")
+        for namespace in self.velero_namespaces:
             metadata = {"name": name, "namespace": namespace, "labels": self._labels("backup")}
-            api = "rbac.authorization.k8s.io"
-            yield {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": velero_rules()}
-            yield {
-                "apiVersion": f"{api}/v1",
-                "kind": "RoleBinding",
-                "metadata": metadata,
-                "roleRef": {"apiGroup": api, "kind": "Role", "name": name},
-                "subjects": [
-                    {"kind": "ServiceAccount", "name": self._name("backup"), "namespace": self.options.namespace}
-                ],
-            }
+            yield fill("role", metadata=metadata, rules=velero_rules())
+            yield fill("role binding", metadata=metadata, role=name, account=account, namespace=self.options.namespace)
 
     def _config(self) -> Json:
-        kubeconfig = {"in-cluster.kubeconfig": _IN_CLUSTER_KUBECONFIG} if self.asks_this_cluster else {}
-        return {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": self._config_name,
-                "namespace": self.options.namespace,
-                "labels": {
-                    "app.kubernetes.io/name": "clusterguard",
-                    "app.kubernetes.io/instance": self.policy.name,
-                },
-            },
-            "data": {config_key(path): text for path, text in self.files.items()} | kubeconfig,
-        }
+        labels = {"app.kubernetes.io/name": "clusterguard", "app.kubernetes.io/instance": self.policy.name}
+        metadata = {"name": self.config_name, "namespace": self.options.namespace, "labels": labels}
+        kubeconfig = {"in-cluster.kubeconfig": fill("in-cluster kubeconfig")} if self.velero_namespaces else {}
+        return config_map(metadata, self.files, **kubeconfig)
 
     def _cronjob(self, group: Group) -> Json:
         cron = self.schedule.cron if group == "backup" else self.options.schedules.get(group, _ONCE_A_DAY.get(group))
-        return {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": self._metadata(group),
-            "spec": {
-                "schedule": cron,
-                "timeZone": self.schedule.time_zone,
-                # Two runs would wait for each other's lock; a run that is late is still wanted within its grace.
-                "concurrencyPolicy": "Forbid",
-                "startingDeadlineSeconds": max(60, int(self.schedule.grace.total_seconds())),
-                "successfulJobsHistoryLimit": 3,
-                "failedJobsHistoryLimit": 3,
-                "jobTemplate": {
-                    "metadata": {"labels": self._labels(group)},
-                    "spec": {
-                        "activeDeadlineSeconds": int(self.options.longest.total_seconds()),
-                        "ttlSecondsAfterFinished": int(self.options.kept.total_seconds()),
-                        "backoffLimit": 0 if group == "prove" else 2,
-                        # A node that is drained is no failed backup.
-                        "podFailurePolicy": {
-                            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
-                        },
-                        "template": {
-                            "metadata": {"labels": self._labels(group)},
-                            "spec": self._pod(group),
-                        },
-                    },
-                },
-            },
-        }
+        cronjob: Json = fill(
+            "cronjob",
+            metadata=self._metadata(group),
+            labels=self._labels(group),
+            schedule=cron,
+            time_zone=self.schedule.time_zone,
+            grace=max(60, int(self.schedule.grace.total_seconds())),
+            longest=int(self.options.longest.total_seconds()),
+            kept=int(self.options.kept.total_seconds()),
+            retries=0 if group == "prove" else 2,
+            pod=self._pod(group),
+        )
+        return cronjob
 
     def _pod(self, group: Group) -> Json:
-        # Another CronJob's run may hold the policy's lock: it is over long before this one's time is.
         policy = _POLICY_KEY if group in _OPENERS or not _names_identity(self.policy) else _WRITING_KEY
-        args = ["run", f"{CONFIG_FOLDER}/{policy}", "--step", group, "--wait", _PATIENCE]
-        pod: Json = {
-            "serviceAccountName": self._name(group),
-            "automountServiceAccountToken": group == "backup" and self.asks_this_cluster,
-            "restartPolicy": "Never",
-            "securityContext": security_of(self._user(group)),
-            **confined(
-                image=self.options.image,
-                args=args,
-                env=self._environment(group),
-                volumes=self._volumes(group),
-                resources=PROVING if group == "prove" else MODEST,
-            ),
-        }
+        more: Json = {}
         if group == "backup" and self.on_node_network:
             # Names of Services are still wanted: the gateway of metrics, an S3 server of this cluster.
-            pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+            more |= {"host_network": True, "dns_policy": "ClusterFirstWithHostNet"}
         if group == "backup" and (self.node_files or self.on_node_network):
-            pod |= {
-                "nodeSelector": {_CONTROL_PLANE: ""},
-                "tolerations": [{"key": _CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"}],
-            }
-        return pod
+            toleration = {"key": _CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"}
+            more |= {"node_selector": {_CONTROL_PLANE: ""}, "tolerations": [toleration]}
+        return pod(
+            account=self._name(group),
+            token=group == "backup" and bool(self.velero_namespaces),
+            user=self._user(group),
+            image=self.options.image,
+            args=["run", f"{_CONFIG_FOLDER}/{policy}", "--step", group, "--wait", _WAIT],
+            env=self._environment(group),
+            volumes=self._volumes(group),
+            drills=group == "prove",
+            **more,
+        )
 
     def _volumes(self, group: Group) -> Iterator[Mounted]:
-        yield volume("policy", config_source(self._config_name, self.files), CONFIG_FOLDER)
-        yield from scratch_volumes(self.options.scratch)
-        if name := self._storage_secret(group):
-            yield volume("storage", secret_source(name, user=self._user(group)), STORAGE_FOLDER)
+        user, options = self._user(group), self.options
+        yield config_volume("policy", self.config_name, self.files, _CONFIG_FOLDER)
+        yield from scratch_volumes(options.scratch)
+        yield from storage_volumes(self._storage_secret(group), user=user)
         if files := sorted({secret_key(each.file) for each in self._secrets(group) if each.file}):
-            source = secret_source(self.options.secrets, user=self._user(group), keys=files)
-            yield volume("secrets", source, SECRETS_FOLDER)
-        for number, (path, claim) in enumerate(sorted(self.options.claims.items())):
+            yield secret_volume("secrets", options.secrets, SECRETS_FOLDER, user=user, keys=files)
+        for number, (path, claim) in enumerate(sorted(options.claims.items())):
             yield volume(f"claim-{number}", {"persistentVolumeClaim": {"claimName": claim}}, path, writable=True)
-        if group == "backup":
-            yield from self._volumes_of_sources()
-
-    def _volumes_of_sources(self) -> Iterator[Mounted]:
+        if group != "backup":
+            return
         for number, path in enumerate(self.node_files):
             yield volume(f"node-file-{number}", {"hostPath": {"path": path, "type": "File"}}, path)
-        if any(below(file, ETCD_FOLDER) for source in self.etcd.values() for file in source.tls_files):
-            yield volume("etcd", secret_source(self.options.etcd_secret, user=self._user("backup")), ETCD_FOLDER)
-        if self.asks_this_cluster:
+        if self.takes_etcd_secret:
+            yield secret_volume("etcd", options.etcd_secret, ETCD_FOLDER, user=user)
+        if self.velero_namespaces:
             items = [{"key": "in-cluster.kubeconfig", "path": "kubeconfig"}]
-            config = {"configMap": {"name": self._config_name, "items": items}}
-            yield volume("in-cluster", config, _IN_CLUSTER_FOLDER)
+            folder = str(PurePosixPath(IN_CLUSTER.removeprefix("kubeconfig:")).parent)
+            yield volume("in-cluster", {"configMap": {"name": self.config_name, "items": items}}, folder)
 
     def _environment(self, group: Group) -> Iterator[Json]:
         # Whom the audit trail names.
         yield {"name": "CLUSTERGUARD_ACTOR", "value": f"cronjob {self.options.namespace}/{self._name(group)}"}
-        if self._storage_secret(group):
-            yield credentials_of(STORAGE_FOLDER)
+        yield from credentials_variable(self._storage_secret(group))
         for name in sorted({each.env for each in self._secrets(group) if each.env}):
             yield {"name": name, "valueFrom": {"secretKeyRef": {"name": self.options.secrets, "key": name}}}
 
     def _secrets(self, group: Group) -> Iterator[Secret]:
         """Yield what a group must know: the key that opens backups is not among what writes them."""
-        yield from (each.url for each in self.policy.notifications)
-        if self.policy.heartbeat is not None:
-            yield self.policy.heartbeat.url
-        encryption = self.policy.encryption
-        if encryption is not None:
+        yield from self.policy.addresses
+        if (encryption := self.policy.encryption) is not None:
             if encryption.passphrase is not None:
                 yield encryption.passphrase
             if encryption.identity is not None and group in _OPENERS:
@@ -415,24 +274,17 @@ class _Manifests:
             if below(encryption.recipients_file, SECRETS_FOLDER):
                 yield Secret(file=encryption.recipients_file)
         if group == "backup":
-            yield from (Secret(file=path) for path in self._kubeconfigs())
+            for velero in self.velero.values():
+                if velero.cluster != IN_CLUSTER:
+                    yield Secret(file=_kubeconfig_of(velero))
             yield from (secret for source in self.etcd.values() for secret in (source.user, source.password) if secret)
 
     def _user(self, group: Group) -> int:
         """Return who a pod is: kubeadm keeps etcd's keys for root."""
         return 0 if group == "backup" and self.node_files else USER
 
-    def _kubeconfigs(self) -> Iterator[str]:
-        for source in self.velero.values():
-            if source.cluster != IN_CLUSTER:
-                yield source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
-
     def _storage_secret(self, group: Group) -> str:
         return self.options.keeper_secret if group == "retain" else self.options.writer_secret
-
-    @property
-    def _config_name(self) -> str:
-        return f"{self.policy.name}-policy"
 
     def _name(self, group: Group) -> str:
         name = f"{self.policy.name}-{group}"
@@ -467,10 +319,39 @@ def _without_identity(path: Path) -> str:
     return yaml_text([{**data, "spec": {**spec, "encryption": encryption}}])
 
 
+def _require_runnable(policy: Policy, options: CronJobOptions, text: str) -> None:
+    """Refuse what a pod could not do.
+
+    Raises:
+        ConfigError: It could not; the message says what to change.
+    """
+    for source in policy.sources:
+        if source.etcd is not None:
+            _require_reachable_etcd(source.name, source.etcd)
+        if source.velero is not None:
+            _require_known_cluster(source.name, source.velero)
+    _require_kept_locations(policy, options)
+    if unknown := [each for each in references(text) if each.startswith("env.")]:
+        raise ConfigError(
+            f"the policy takes ${{{unknown[0]}}} from the environment, and no pod has that variable",
+            hint="write its value into the policy; what is secret is named by file or variable in its own keys",
+        )
+    if policy.scratch and not _mount_of(policy.scratch, options.claims):
+        raise ConfigError(
+            f"no pod has the scratch folder {policy.scratch}",
+            hint="leave `scratch` out: pods have a volume of --scratch SIZE for that; or mount a claim there",
+        )
+    if policy.metrics.textfile and not _mount_of(policy.metrics.textfile, options.claims):
+        raise ConfigError(
+            f"metrics would be written to {policy.metrics.textfile} in a pod, where nobody reads them",
+            hint="use metrics.pushgateway, or mount a claim there",
+        )
+
+
 def _require_reachable_etcd(name: str, source: EtcdSource) -> None:
     if not source.endpoints:
         raise ConfigError(
-            f"source {name} is found by {source.cluster or 'nothing'}, and a pod cannot look there",
+            f"source {name} is found by {source.cluster}, and a pod cannot look there",
             hint="give its endpoints, ca, cert and key: on a node of kubeadm https://127.0.0.1:2379 and "
             "ca.crt, healthcheck-client.crt and healthcheck-client.key of /etc/kubernetes/pki/etcd",
         )
@@ -482,9 +363,12 @@ def _require_reachable_etcd(name: str, source: EtcdSource) -> None:
             )
 
 
+def _kubeconfig_of(source: VeleroSource) -> str:
+    return source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
+
+
 def _require_known_cluster(name: str, source: VeleroSource) -> None:
-    kubeconfig = source.kubeconfig or source.cluster.removeprefix("kubeconfig:")
-    if source.cluster != IN_CLUSTER and not below(kubeconfig, SECRETS_FOLDER):
+    if source.cluster != IN_CLUSTER and not below(_kubeconfig_of(source), SECRETS_FOLDER):
         raise ConfigError(
             f"source {name} is in cluster {source.cluster}, which no pod knows",
             hint=f"write {IN_CLUSTER} for the cluster that the pods run in; for another one put a kubeconfig into "
@@ -496,9 +380,7 @@ def _require_kept_locations(policy: Policy, options: CronJobOptions) -> None:
     for location in policy.locations:
         scheme = urlsplit(location.url).scheme
         folder = unquote(urlsplit(location.url).path) if scheme == "file" else location.url
-        if scheme not in ("", "file"):
-            continue
-        if not _mount_of(folder, options.claims):
+        if scheme in ("", "file") and not _mount_of(folder, options.claims):
             raise ConfigError(
                 f"location {location.name} is the folder {folder}, which would go with its pod",
                 hint="name a claim that is mounted there (claims), or use a bucket",

@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from clusterguard.documents.reading import walk
 from clusterguard.documents.yamlfile import parse_documents, read_source
 from clusterguard.errors import ConfigError
+from clusterguard.policies.deploy.templates import fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
-    "MODEST",
-    "PROVING",
     "SECRETS_FOLDER",
-    "STORAGE_FOLDER",
     "USER",
     "Json",
     "Mounted",
     "below",
-    "config_key",
-    "config_source",
-    "confined",
-    "credentials_of",
+    "config_map",
+    "config_volume",
+    "credentials_variable",
     "drill_files",
     "files_beside",
+    "pod",
     "scratch_volumes",
     "secret_key",
-    "secret_source",
-    "security_of",
+    "secret_volume",
+    "storage_volumes",
     "volume",
 ]
 
@@ -40,49 +38,46 @@ Mounted: TypeAlias = tuple[Json, Json]
 
 SECRETS_FOLDER: Final = "/etc/clusterguard/secrets"
 """Where pods find what a document calls secret and names by file: the keys of a Secret."""
-STORAGE_FOLDER: Final = "/etc/clusterguard/storage"
-"""Where pods find ``credentials``, a credentials file of AWS's form, and whatever else is in the same Secret."""
+_STORAGE_FOLDER: Final = "/etc/clusterguard/storage"  # `credentials` in AWS's form, and what else is in that Secret
 USER: Final = 65532
-"""The image's user, and his group."""
+"""The image's user, and group."""
 
-MODEST: Final[Json] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
-"""For what streams: bytes of any number pass through the same memory."""
-PROVING: Final[Json] = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
-"""For drills, which may start a control plane of their own."""
+# What streams passes any number of bytes through the same memory; drills may start a control plane of their own.
+_MODEST: Final[Json] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
+_PROVING: Final[Json] = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
 
 _LONGEST_CONFIG: Final = 1 << 20  # bytes; of everything in a ConfigMap
+_ABSENT: Final = ("account", "deadline", "host_network", "dns_policy", "node_selector", "tolerations")
 
 
-def security_of(user: int) -> Json:
-    """Return the security context of a pod whose processes are a user's; 0 is root, without any capability."""
-    context: Json = {
-        "runAsUser": user,
-        "runAsGroup": user,
-        "runAsNonRoot": user != 0,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    # What Secrets hold belongs to root: its group is how another user reads it. For root it stays root's alone.
-    return context if user == 0 else {**context, "fsGroup": user}
-
-
-def confined(*, image: str, args: list[str], env: Iterable[Json], volumes: Iterable[Mounted], resources: Json) -> Json:
-    """Return the one container of a pod and its volumes: nothing to gain, and nothing to write but what is mounted."""
+def pod(
+    *,
+    image: str,
+    args: list[str],
+    env: Iterable[Json],
+    volumes: Iterable[Mounted],
+    drills: bool,
+    token: bool = False,
+    user: int = USER,
+    **more: object,
+) -> Json:
+    """Return the spec of a pod with one container, whose processes are a user's; 0 is root, without any capability."""
     mounted = tuple(volumes)
-    container = {
-        "name": "clusterguard",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "args": args,
-        "env": list(env),
-        "volumeMounts": [mount for _, mount in mounted],
-        "resources": resources,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
-    return {"containers": [container], "volumes": [source for source, _ in mounted]}
+    filled: Json = fill(
+        "pod",
+        image=image,
+        args=args,
+        env=list(env),
+        volumes=[source for source, _ in mounted],
+        mounts=[mount for _, mount in mounted],
+        resources=_PROVING if drills else _MODEST,
+        token=token,
+        user=user,
+        group=user or None,
+        unprivileged=user != 0,
+        **{**dict.fromkeys(_ABSENT), **more},
+    )
+    return filled
 
 
 def volume(name: str, source: Json, path: str, *, writable: bool = False) -> Mounted:
@@ -96,11 +91,25 @@ def scratch_volumes(size: str) -> Iterator[Mounted]:
     yield volume("home", {"emptyDir": {"sizeLimit": size}}, "/home/clusterguard", writable=True)
 
 
-def secret_source(name: str, *, user: int = USER, keys: Iterable[str] = ()) -> Json:
+def secret_volume(name: str, secret: str, path: str, *, user: int = USER, keys: Iterable[str] = ()) -> Mounted:
     """Return a Secret as a volume that a pod's user can read: only the given keys of it, or all."""
     items = [{"key": key, "path": key} for key in keys]
     mode = 0o400 if user == 0 else 0o440
-    return {"secret": {"secretName": name, "defaultMode": mode} | ({"items": items} if items else {})}
+    return volume(
+        name, {"secret": {"secretName": secret, "defaultMode": mode} | ({"items": items} if items else {})}, path
+    )
+
+
+def storage_volumes(secret: str, *, user: int = USER) -> Iterator[Mounted]:
+    """Yield the Secret with the credentials for stores; nothing where pods have an identity without one."""
+    if secret:
+        yield secret_volume("storage", secret, _STORAGE_FOLDER, user=user)
+
+
+def credentials_variable(secret: str) -> Iterator[Json]:
+    """Yield the variable that tells S3 stores where the credentials of that Secret are."""
+    if secret:
+        yield {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": f"{_STORAGE_FOLDER}/credentials"}
 
 
 def secret_key(file: str) -> str:
@@ -117,19 +126,21 @@ def secret_key(file: str) -> str:
     return PurePosixPath(file).name
 
 
-def config_source(name: str, paths: Iterable[str]) -> Json:
+def config_map(metadata: Json, files: Mapping[str, str], **more: str) -> Json:
+    """Return a ConfigMap with files, whose keys have no slashes."""
+    data = {_config_key(path): text for path, text in files.items()} | more
+    filled: Json = fill("config", metadata=metadata, data=data)
+    return filled
+
+
+def config_volume(name: str, config: str, paths: Iterable[str], folder: str) -> Mounted:
     """Return a ConfigMap as a volume with the files that it was made of."""
-    return {"configMap": {"name": name, "items": [{"key": config_key(path), "path": path} for path in paths]}}
+    items = [{"key": _config_key(path), "path": path} for path in paths]
+    return volume(name, {"configMap": {"name": config, "items": items}}, folder)
 
 
-def config_key(path: str) -> str:
-    """Return the key of a file in a ConfigMap, which has no slashes."""
+def _config_key(path: str) -> str:
     return path.replace("/", "..")
-
-
-def credentials_of(folder: str) -> Json:
-    """Return the variable that tells S3 stores where the credentials file is."""
-    return {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": f"{folder}/credentials"}
 
 
 def below(path: str, folder: str) -> bool:
@@ -137,19 +148,21 @@ def below(path: str, folder: str) -> bool:
     return path.startswith(f"{folder.rstrip('/')}/") and ".." not in PurePosixPath(path).parts
 
 
-def drill_files(drill: Path) -> Iterator[Path]:
-    """Yield the files that a drill applies.
+def drill_files(drills: Iterable[Path]) -> Iterator[Path]:
+    """Yield drills, and the files that they apply.
 
     Raises:
-        ConfigError: The drill file cannot be read, or is not YAML.
+        ConfigError: A drill file cannot be read, or is not YAML.
     """
-    for document in parse_documents(read_source(drill)):
-        for path, value in walk(document.data):
-            if isinstance(value, str) and "apply" in path and {"file", "files"} & set(path[-2:]):
-                yield drill.parent / value
+    for drill in drills:
+        yield drill
+        for document in parse_documents(read_source(drill)):
+            for path, value in walk(document.data):
+                if isinstance(value, str) and "apply" in path and {"file", "files"} & set(path[-2:]):
+                    yield drill.parent / value
 
 
-def files_beside(document: Path, *, name: str, named: Iterable[Path]) -> Mapping[str, str]:
+def files_beside(document: Path, *, name: str, named: Iterable[Path]) -> dict[str, str]:
     """Return a document under the given name and the files that it names, with their text, by path from its folder.
 
     Raises:
@@ -177,4 +190,4 @@ def _text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path} cannot be read: {reason}", hint="it is named by the document beside it") from error
+        raise ConfigError(f"cannot read {path}: {reason}", hint="it is named by the document beside it") from error

@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError
 from clusterguard.policies.deploy.pods import (
-    PROVING,
     SECRETS_FOLDER,
-    STORAGE_FOLDER,
-    USER,
-    config_key,
-    config_source,
-    confined,
-    credentials_of,
+    config_map,
+    config_volume,
+    credentials_variable,
     drill_files,
     files_beside,
+    pod,
     scratch_volumes,
     secret_key,
-    secret_source,
-    security_of,
-    volume,
+    secret_volume,
+    storage_volumes,
 )
+from clusterguard.policies.deploy.templates import fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,95 +81,63 @@ def fleet_manifests(fleet: Fleet, *, options: FleetJobOptions) -> tuple[Json, ..
     files = _files_of(fleet)
     labels = {"app.kubernetes.io/name": "clusterguard", "app.kubernetes.io/instance": fleet.name}
     metadata: Json = {"namespace": options.namespace, "labels": labels}
-    config = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {**metadata, "name": f"{fleet.name}-fleet"},
-        "data": {config_key(path): text for path, text in files.items()},
-    }
-    job = {"metadata": {"labels": labels}, "spec": _job_spec(fleet, options, files)}
+    named: Json = {**metadata, "name": f"{fleet.name}-fleet"}
+    config = config_map(named, files)
     if not options.schedule:
-        named = {**metadata, "generateName": f"{fleet.name}-"}
-        return config, {"apiVersion": "batch/v1", "kind": "Job", "metadata": named, "spec": job["spec"]}
-    cronjob = {
-        "schedule": options.schedule,
-        "timeZone": options.time_zone,
-        "concurrencyPolicy": "Forbid",
-        "startingDeadlineSeconds": 3600,
-        "jobTemplate": job,
-    }
-    named = {**metadata, "name": f"{fleet.name}-fleet"}
-    return config, {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": named, "spec": cronjob}
+        return config, _job(fleet, options, files, {**metadata, "generateName": f"{fleet.name}-"}, labels)
+    job = _job(fleet, options, files, {}, labels)["spec"]
+    schedule = {"schedule": options.schedule, "time_zone": options.time_zone}
+    return config, fill("fleet cronjob", metadata=named, labels=labels, job=job, **schedule)
 
 
 def _files_of(fleet: Fleet) -> Mapping[str, str]:
     for cluster in fleet.clusters:
         fleet.load_drills(cluster, {})  # as in its pod, which has no variables but those of the fleet
-    drills = fleet.drill_paths()
-    return files_beside(
-        fleet.path.absolute(),
-        name=_FLEET_KEY,
-        named=[*drills, *(file for each in drills for file in drill_files(each))],
-    )
+    return files_beside(fleet.path.absolute(), name=_FLEET_KEY, named=drill_files(fleet.drill_paths()))
 
 
-def _job_spec(fleet: Fleet, options: FleetJobOptions, files: Mapping[str, str]) -> Json:
+def _job(
+    fleet: Fleet, options: FleetJobOptions, files: Mapping[str, str], metadata: Json, labels: Mapping[str, str]
+) -> Json:
     number = len(fleet.clusters)
     if number > _MOST_INDEXES:
         raise ConfigError(f"fleet {fleet.name} has {number:,} clusters, and one Job takes {_MOST_INDEXES:,}")
     rounds = -(-number // options.parallelism) * (1 + options.attempts)
+    longest = int(options.longest.total_seconds())
+    job: Json = fill(
+        "fleet job",
+        metadata=metadata,
+        labels=labels,
+        clusters=number,
+        parallelism=min(options.parallelism, number),
+        attempts=options.attempts,
+        longest=longest * rounds,
+        kept=int(options.kept.total_seconds()),
+        pod=_pod(fleet, options, files, longest),
+    )
+    return job
+
+
+def _pod(fleet: Fleet, options: FleetJobOptions, files: Mapping[str, str], longest: int) -> Json:
     allowed = [word for glob in options.allowed_contexts for word in ("--allow-context", glob)]
     arguments = ["--results", options.results, "--run", "$(RUN)", *allowed]
-    return {
-        "completionMode": "Indexed",
-        "completions": number,
-        "parallelism": min(options.parallelism, number),
-        "backoffLimitPerIndex": options.attempts,
-        # The others are run whatever becomes of one.
-        "maxFailedIndexes": number,
-        "activeDeadlineSeconds": int(options.longest.total_seconds()) * rounds,
-        "ttlSecondsAfterFinished": int(options.kept.total_seconds()),
-        "podFailurePolicy": {
-            "rules": [
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
-                # A verdict: it would be the same again.
-                {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [1]}},
-            ]
-        },
-        "template": {
-            "metadata": {
-                "labels": {"app.kubernetes.io/name": "clusterguard", "app.kubernetes.io/instance": fleet.name}
-            },
-            "spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": False,
-                "activeDeadlineSeconds": int(options.longest.total_seconds()),
-                "securityContext": security_of(USER),
-                **confined(
-                    image=options.image,
-                    args=["fleet", "run", f"{_FLEET_FOLDER}/{_FLEET_KEY}", *arguments],
-                    env=_environment(options),
-                    volumes=_volumes(fleet, options, files),
-                    resources=PROVING,
-                ),
-            },
-        },
-    }
-
-
-def _environment(options: FleetJobOptions) -> Iterator[Json]:
-    yield {"name": "RUN", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{_JOB_NAME}']"}}}
-    if options.writer_secret:
-        yield credentials_of(STORAGE_FOLDER)
+    run = {"name": "RUN", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{_JOB_NAME}']"}}}
+    return pod(
+        image=options.image,
+        args=["fleet", "run", f"{_FLEET_FOLDER}/{_FLEET_KEY}", *arguments],
+        env=[run, *credentials_variable(options.writer_secret)],
+        volumes=_volumes(fleet, options, files),
+        drills=True,
+        deadline=longest,
+    )
 
 
 def _volumes(fleet: Fleet, options: FleetJobOptions, files: Mapping[str, str]) -> Iterator[Mounted]:
-    yield volume("fleet", config_source(f"{fleet.name}-fleet", files), _FLEET_FOLDER)
+    yield config_volume("fleet", f"{fleet.name}-fleet", files, _FLEET_FOLDER)
     yield from scratch_volumes(options.scratch)
-    if options.writer_secret:
-        yield volume("storage", secret_source(options.writer_secret), STORAGE_FOLDER)
+    yield from storage_volumes(options.writer_secret)
     if keys := sorted({key for cluster in fleet.clusters if (key := _kubeconfig_key(fleet, cluster))}):
-        yield volume("secrets", secret_source(options.secrets, keys=keys), SECRETS_FOLDER)
+        yield secret_volume("secrets", options.secrets, SECRETS_FOLDER, keys=keys)
 
 
 def _kubeconfig_key(fleet: Fleet, cluster: FleetCluster) -> str:
