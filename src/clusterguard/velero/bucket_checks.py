@@ -274,10 +274,7 @@ def _volumes(case: _Case) -> Answer:
     by_volume: dict[str, list[Mapping[str, Any]]] = {}
     for record in case.document:
         by_volume.setdefault(_volume_name(record), []).append(record)
-    problems: dict[str, str] = {}
-    for subject, records in by_volume.items():
-        if (problem := _volume_problem(records)) is not None:
-            problems[subject] = problem
+    problems = {name: found for name, records in by_volume.items() if (found := _volume_problem(records)) is not None}
     explained = []
     for claim in case.evidence.inspection.claims:
         subject = f"{claim.namespace}/{claim.name}"
@@ -287,11 +284,45 @@ def _volumes(case: _Case) -> Answer:
             problems[subject] = f"Velero does not say what became of its volume {claim.volume}"
         else:
             explained.append(Explanation("unbound claim", subject, "it had no volume"))
-    declared = {one for one in problems if any(fnmatchcase(one, glob) for glob in case.policy.volumes_without_data)}
-    explained += [Explanation("volume without data", one, problems[one]) for one in sorted(declared)]
-    flaws = tuple((one, problem) for one, problem in sorted(problems.items()) if one not in declared)
+    flaws = []
+    for subject, problem in sorted(problems.items()):
+        rule = _reason_for_no_data(case, subject, by_volume.get(subject, ()))
+        if rule:
+            explained.append(Explanation(rule, subject, problem))
+        else:
+            flaws.append((subject, problem))
     saved = len(by_volume.keys() - problems.keys())
-    return Answer(f"{count_of(saved, 'volume')} with data", flaws, tuple(explained))
+    return Answer(f"{count_of(saved, 'volume')} with data", tuple(flaws), tuple(explained))
+
+
+# Velero's words for "nobody asked for a snapshot of it", and for what a policy, a label or an annotation decided.
+_NO_SNAPSHOT_WANTED = "not satisfy the criteria for VolumePolicy or the legacy snapshot way"
+_DECIDED = (
+    "skipped due to resource policy",
+    "matched action is 'skip' in chosen resource policies",
+    "item has label velero.io/exclude-from-backup=true",
+    "opted out due to annotation in pod ",
+)
+
+
+def _reason_for_no_data(case: _Case, subject: str, records: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the rule that explains why a volume's data is not in the backup, or None."""
+    if any(fnmatchcase(subject, glob) for glob in case.policy.volumes_without_data):
+        return "volume without data"
+    if isinstance(case.evidence.backup, Unreadable) or not all(record.get("skipped") for record in records):
+        return None  # it was tried, and failed
+    spec = case.backup.spec
+    if spec.get("snapshotVolumes") is False and not spec.get("defaultVolumesToFsBackup"):
+        return "volume data not asked for"
+    no_snapshots = spec.get("snapshotVolumes") is False or "resourcePolicy" in spec
+    # ``<approach>: <reason>;`` for each way to back it up; one that failed is no decision, whatever another one was.
+    reasons = [part.partition(": ")[2] for record in records for part in text_of(record, "skippedReason").split(";")]
+    reasons = [reason for reason in reasons if reason and not (no_snapshots and reason == _NO_SNAPSHOT_WANTED)]
+    return "volume left out by choice" if reasons and all(map(_is_decision, reasons)) else None
+
+
+def _is_decision(reason: str) -> bool:
+    return reason.startswith(_DECIDED)
 
 
 def _volume_name(record: Mapping[str, Any]) -> str:

@@ -34,6 +34,8 @@ RULES: Final[Mapping[str, str]] = {
     "tolerated warning": "the policy names it",
     "tolerated error": "the policy names it",
     "volume without data": "the policy says that the data of this volume is not in the backup",
+    "volume data not asked for": "the backup was told to hold no data of volumes: neither snapshots nor files",
+    "volume left out by choice": "a volume policy, a label or an annotation keeps its data out of the backup",
     "unbound claim": "a claim that has no volume has no data",
     "excluded by label": f"its owner keeps it out of backups ({EXCLUDED_LABEL}=true)",
     "added when operations ended": "plugins name objects that are stored once their operations have ended, after the "

@@ -46,6 +46,36 @@ def policy(cluster, velero, shop, s3, credentials, tmp_path):
     ), {"IDENTITY": str(identity)}
 
 
+@pytest.fixture
+def claim(api, shop):
+    """A claim with a volume, which nobody is asked to back up."""
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    bound = {"namespace": shop, "name": "data"}
+    volume = {"capacity": {"storage": "1Gi"}, "hostPath": {"path": "/nowhere"}, "claimRef": bound}
+    api.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": shop}, "spec": {**common, **volume}}
+    )
+    resources = {"requests": {"storage": "1Gi"}}
+    api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": bound,
+            "spec": {**common, "volumeName": shop, "resources": resources},
+        }
+    )
+    api.wait_for(
+        api.resource("PersistentVolumeClaim"),
+        "data",
+        shop,
+        until=lambda seen: seen is not None and seen["status"].get("phase") == "Bound",
+        what="the claim to be bound",
+        timeout_seconds=30,
+    )
+    yield bound
+    api.delete(api.resource("PersistentVolume"), shop)
+
+
 def test_a_backup_of_velero_is_copied_encrypted_and_comes_back_as_its_bucket_had_it(policy, tmp_path):
     wanted, environ = policy
     report = PolicyRunner(policy=wanted, environ=environ).run(["backup"])
@@ -61,6 +91,16 @@ def test_a_backup_of_velero_is_copied_encrypted_and_comes_back_as_its_bucket_had
         wanted, "shop", LocalStore(tmp_path / "plain"), encryption=encryption_of(wanted, environ), location="nas"
     )
     assert verify_backup(LocalStore(tmp_path / "plain"), name, now=report.started).ok
+
+
+def test_a_bound_claim_does_not_keep_a_policy_without_volumes_from_its_copies(policy, api, shop, claim):
+    wanted, environ = policy
+    assert wanted.sources[0].velero.volumes == "none"
+    report = PolicyRunner(policy=wanted, environ=environ).run(["backup"])
+    assert report.outcome == "ok", [str(step) for step in report.steps]
+    for location in open_locations(wanted):
+        [entry] = location.catalog().entries.values()
+        assert entry.sound
 
 
 def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path):

@@ -467,6 +467,61 @@ def test_a_volume_that_was_skipped_one_way_and_saved_another_is_no_finding():
     assert verify(builder).ok
 
 
+# What Velero 1.18.3 and 1.14.0 write for a volume whose data nobody backed up.
+NOT_ASKED = "volumeSnapshot: not satisfy the criteria for VolumePolicy or the legacy snapshot way;"
+NO_SNAPSHOTTER = "volumeSnapshot: no applicable volumesnapshotter found;"
+BY_POLICY = "any: skipped due to resource policy ;"
+BY_LABEL = "any: item has label velero.io/exclude-from-backup=true;"
+OPTED_OUT = "podvolume: opted out due to annotation in pod web-1;"
+NO_DATA = {"snapshotVolumes": False, "defaultVolumesToFsBackup": False}
+FILES = {"snapshotVolumes": False, "defaultVolumesToFsBackup": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "rule"),
+    [
+        (NO_DATA, NOT_ASKED, "volume data not asked for"),
+        (NO_DATA, None, "volume data not asked for"),  # its PersistentVolume was filtered out as well
+        ({"snapshotVolumes": False}, NOT_ASKED, "volume data not asked for"),
+        ({}, BY_POLICY, "volume left out by choice"),
+        ({}, "volumeSnapshot: matched action is 'skip' in chosen resource policies;", "volume left out by choice"),
+        ({}, BY_LABEL, "volume left out by choice"),
+        (FILES, OPTED_OUT + NOT_ASKED, "volume left out by choice"),
+    ],
+)
+def test_a_volume_that_was_left_out_by_decision_is_explained(spec, reason, rule):
+    builder = with_claim(**({"skipped": True, "skippedReason": reason} if reason else {}))
+    builder.metadata["spec"] = spec
+    report = verify(builder)
+    assert report.ok
+    assert rules(report) == [(rule, "shop/orders")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({}, NO_SNAPSHOTTER),  # nobody decided: there was nobody to take the snapshot
+        ({}, NOT_ASKED),
+        ({}, OPTED_OUT + NO_SNAPSHOTTER),
+        ({"snapshotVolumes": True}, NOT_ASKED),
+        ({"snapshotVolumes": False, "defaultVolumesToFsBackup": True}, NOT_ASKED),
+        ({"snapshotVolumes": "false"}, NOT_ASKED),
+        ({"snapshotMoveData": True}, NO_SNAPSHOTTER),
+        ({}, "any: no reason at all;"),
+    ],
+)
+def test_a_volume_that_was_left_out_without_a_decision_is_found(spec, reason):
+    builder = with_claim(skipped=True, skippedReason=reason)
+    builder.metadata["spec"] = spec
+    assert failed(verify(builder)) == ["volumes"]
+
+
+def test_a_volume_that_failed_is_found_although_no_data_was_asked_for():
+    builder = with_claim(backupMethod="PodVolumeBackup", result="failed")  # its pod asked for it by annotation
+    builder.metadata["spec"] = NO_DATA
+    assert failed(verify(builder)) == ["volumes"]
+
+
 def test_a_claim_without_a_volume_is_explained():
     assert rules(verify(with_claim(volume=""))) == [("unbound claim", "shop/orders")]
 
@@ -651,6 +706,8 @@ def test_every_rule_that_is_used_is_written_down():
         "tolerated warning",
         "tolerated error",
         "volume without data",
+        "volume data not asked for",
+        "volume left out by choice",
         "unbound claim",
         "excluded by label",
         "added when operations ended",
