@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -62,8 +63,7 @@ class ThrowawayS3Contract:
 
     def test_nobody_else_is_let_in(self, server, new):
         with new() as other:
-            stranger = server.store(_BUCKET)
-            stranger._credentials = other.credentials
+            stranger = replace(server.store(_BUCKET), credentials=other.credentials)
             with pytest.raises(StoreError):
                 list(stranger.list())
 

@@ -183,7 +183,7 @@ class TestServersThatFail:
                     if number == 20:
                         kill()
             assert list(near.list()) == []
-            assert near._client.list_multipart_uploads(Bucket=BUCKET, Prefix=near._prefix).get("Uploads", []) == []
+            assert near._client.list_multipart_uploads(Bucket=BUCKET, Prefix=near.prefix).get("Uploads", []) == []
 
     @pytest.mark.parametrize("fault", [Fault(status=403, code="AccessDenied"), Fault(status=507), Fault(damage=True)])
     def test_one_that_refuses_parts_is_left_out_soon(self, s3, near, faults, prefix, fault):

@@ -81,7 +81,7 @@ def test_every_url_opens_the_store_it_is_of(prefix, profile, region):
     store = S3Store(bucket="bucket", prefix="/".join(prefix), profile=profile, region=region, path_style=True)
     again = open_store(store.url)
     assert again.url == store.url
-    assert (again._prefix, again._profile, again._region) == (store._prefix, profile, region)
+    assert (again.prefix, again.profile, again.region) == (store.prefix, profile, region)
 
 
 @given(path=st.lists(_WORDS.filter(lambda w: "/" not in w), min_size=1, max_size=3))
