@@ -51,7 +51,7 @@ def capture(
         inventory = RestoreValidator(api=target.api).capture(scope, progress=progress)
     save_inventory(inventory, file)
     out.print(f"{len(inventory.objects):,} objects in {file}", markup=False)
-    for skipped, reason in inventory.skipped.items():
+    for skipped, reason in {**inventory.skipped, **inventory.unanswered}.items():
         out.print(f"not captured: {skipped}: {reason}", style="yellow", markup=False, soft_wrap=True)
 
 

@@ -83,8 +83,14 @@ class Inventory:
         taken: When the capture began, UTC, by the API server's clock.
         server_version: Of the API server, such as ``v1.36.3``.
         scope: What was asked for.
-        objects: Each object as the API returned it, less ``managedFields``, as JSON with sorted keys.
+        objects: Each object as the API returned it, as JSON with sorted keys; see `canonical`.
+        system: System-owned objects that come back by themselves: their loss is no loss, a difference in one is
+            somebody's doing. Likewise.
+        plain_status: Kinds (with their group) without a status subresource: their ``status`` is a field like any
+            other, and each write of it counts as a generation.
         skipped: Kinds that could not be listed, with the reason: never silently empty.
+        unanswered: API versions that discovery had no answer for, with the reason, where nothing of them could be
+            compared.
         left_out: Objects that were seen but are system-owned: how many, by the name of the rule.
         not_listed: Kinds that were not even listed because a rule leaves them out whole, with its name.
     """
@@ -93,7 +99,10 @@ class Inventory:
     server_version: str
     scope: Scope
     objects: Mapping[ObjectRef, bytes] = field(repr=False)
+    system: Mapping[ObjectRef, bytes] = field(default_factory=dict, repr=False)
+    plain_status: frozenset[str] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    unanswered: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     not_listed: Mapping[str, str] = field(default_factory=dict)
 
@@ -104,10 +113,25 @@ class Inventory:
         return True  # an empty inventory is one; `len` tells
 
 
-def canonical(item: dict[str, Any]) -> bytes:
-    """Return an object as inventories keep it: JSON with sorted keys, without ``managedFields``, who set which field.
+def canonical(item: dict[str, Any], *, with_managers: bool = False) -> bytes:
+    """Return an object as inventories keep it: JSON with sorted keys.
 
-    They are taken out of the object itself, too.
+    ``managedFields``, which tells who set which field, is large and changes with every write. It is kept only where
+    it decides whether a difference is somebody's doing: of Services, whose addresses and ports may be chosen by the
+    owner or by the cluster, and of pods without a controller, whose node may. Elsewhere it is taken out of the object
+    itself, too.
+
+    Args:
+        item: The decoded object.
+        with_managers: Whether to keep ``managedFields`` in any case.
     """
-    item["metadata"].pop("managedFields", None)
+    if not with_managers and not _managers_matter(item):
+        item["metadata"].pop("managedFields", None)
     return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+
+
+def _managers_matter(item: Mapping[str, Any]) -> bool:
+    if item["apiVersion"] != "v1":
+        return False
+    owners = item["metadata"].get("ownerReferences") or ()
+    return item["kind"] == "Service" or (item["kind"] == "Pod" and not any(owner.get("controller") for owner in owners))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConflictError, ResourceNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.validate.system import SYSTEM_NAMESPACES, kind_rule, system_rules
+from clusterguard.validate.system import SYSTEM_NAMESPACES, SystemRule, kind_rule, system_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -33,6 +33,7 @@ class _Harvest:
 
     resource: ApiResource
     objects: dict[ObjectRef, bytes] = field(default_factory=dict)
+    system: dict[ObjectRef, bytes] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     failure: str = ""
 
@@ -40,8 +41,9 @@ class _Harvest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     resources: Sequence[ApiResource]
-    not_listed: Mapping[str, str]
-    skipped: Mapping[str, str]
+    not_listed: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    unanswered: Mapping[str, str] = field(default_factory=dict)
 
 
 def capture(
@@ -72,6 +74,7 @@ def capture(
     taken, server_version = api.server_time(), api.server_version()
     plan = _plan(api, scope, versions or {}, absent_kinds_ok=absent_kinds_ok)
     objects: dict[ObjectRef, bytes] = {}
+    system: dict[ObjectRef, bytes] = {}
     skipped = dict(plan.skipped)
     left_out: Counter[str] = Counter()
     kept = frozenset(keep)
@@ -85,6 +88,7 @@ def capture(
                     skipped[str(harvest.resource)] = harvest.failure
                     continue
                 objects.update(harvest.objects)
+                system.update(harvest.system)
                 left_out.update(harvest.left_out)
                 progress(Progress(task="capturing", done=len(objects), unit="objects", note=str(harvest.resource)))
         except BaseException:
@@ -96,7 +100,10 @@ def capture(
         server_version=server_version,
         scope=scope,
         objects=objects,
+        system=system,
+        plain_status=frozenset(str(each) for each in plan.resources if "status" not in each.subresources),
         skipped=dict(sorted(skipped.items())),
+        unanswered=dict(sorted(plan.unanswered.items())),
         left_out=dict(sorted(left_out.items())),
         not_listed=dict(sorted(plan.not_listed.items())),
     )
@@ -107,42 +114,85 @@ def capture(
 
 def _plan(api: KubeClient, scope: Scope, versions: Mapping[str, str], *, absent_kinds_ok: bool) -> _Plan:
     excluded = _exclusion(api, scope)
-    not_listed: dict[str, str] = {}
-    skipped: dict[str, str] = {}
-    chosen: list[ApiResource] = []
     if scope.kinds:
-        chosen = _named_kinds(api, scope.kinds, absent_ok=absent_kinds_ok)
+        plan = _named_kinds(api, scope.kinds, versions, absent_ok=absent_kinds_ok)
     else:
-        for resource in api.resources(refresh=True):
-            if "list" not in resource.verbs or not _reaches(resource, scope):
-                continue
-            rule = kind_rule(str(resource), resource.verbs)
-            if rule is None:
-                chosen.append(resource)
-            else:
-                not_listed[str(resource)] = rule.name
-        for group_version in api.discovery_gaps():
-            every_kind = f"*.{group_version.rpartition('/')[0]}"
-            if not excluded(every_kind):
-                skipped[every_kind] = f"the cluster cannot tell what {group_version} has: its API does not answer"
+        plan = _all_kinds(api, scope, versions)
+    silent = {version: _no_answer(version) for version in api.discovery_gaps()}
+    found: list[ApiResource] = []
+    skipped, unanswered = dict(plan.skipped), dict(plan.unanswered)
+    for resource in plan.resources:
+        wanted = versions.get(str(resource), resource.api_version)
+        if wanted in silent and (scope.kinds or str(resource) in versions):
+            skipped[str(resource)] = silent[wanted]  # in another version it would look different in every field
+        elif wanted in silent:
+            unanswered[wanted] = silent[wanted]
+        else:
+            found.append(_in_version(api, resource, wanted))
     return _Plan(
-        resources=[_in_version(api, resource, versions) for resource in chosen if not excluded(str(resource))],
-        not_listed={kind: rule for kind, rule in not_listed.items() if not excluded(kind)},
-        skipped=skipped,
+        resources=[resource for resource in found if not excluded(str(resource))],
+        not_listed={kind: rule for kind, rule in plan.not_listed.items() if not excluded(kind)},
+        skipped={kind: reason for kind, reason in skipped.items() if not excluded(kind)},
+        unanswered={
+            version: reason for version, reason in unanswered.items() if not excluded(f"*.{_group_of(version)}")
+        },
     )
 
 
-def _named_kinds(api: KubeClient, kinds: Iterable[str], *, absent_ok: bool) -> list[ApiResource]:
+def _all_kinds(api: KubeClient, scope: Scope, versions: Mapping[str, str]) -> _Plan:
+    """Return every kind of the scope that is served; one that was captured, and does not answer now, is skipped."""
+    not_listed: dict[str, str] = {}
+    chosen: dict[str, ApiResource] = {}
+    for resource in api.resources(refresh=True):
+        if "list" not in resource.verbs or not _reaches(resource, scope):
+            continue
+        rule = kind_rule(str(resource), resource.verbs)
+        if rule is None:
+            chosen.setdefault(str(resource), resource)
+        else:
+            not_listed[str(resource)] = rule.name
+    skipped: dict[str, str] = {}
+    unanswered: dict[str, str] = {}
+    for version in api.discovery_gaps():
+        lost = [kind for kind in versions if kind.partition(".")[2] == _group_of(version) and kind not in chosen]
+        skipped |= dict.fromkeys(lost, _no_answer(version))
+        if not lost:
+            unanswered[version] = _no_answer(version)
+    return _Plan(resources=list(chosen.values()), not_listed=not_listed, skipped=skipped, unanswered=unanswered)
+
+
+def _group_of(version: str) -> str:
+    return version.rpartition("/")[0]
+
+
+def _no_answer(version: str) -> str:
+    return f"the cluster cannot tell what {version} has: its API does not answer"
+
+
+def _named_kinds(api: KubeClient, kinds: Iterable[str], versions: Mapping[str, str], *, absent_ok: bool) -> _Plan:
     found: dict[str, ApiResource] = {}
+    skipped: dict[str, str] = {}
     for kind in kinds:
         try:
             resource = api.resource(kind)
         except ResourceNotFoundError:
-            if not absent_ok:
+            if silent := _silent_kind(api, kind, versions):
+                skipped |= silent
+            elif not absent_ok:
                 raise
         else:
             found[str(resource)] = resource
-    return list(found.values())
+    return _Plan(resources=list(found.values()), skipped=skipped)
+
+
+def _silent_kind(api: KubeClient, text: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the kind that a text names, with the reason, if its API does not answer."""
+    for version in api.discovery_gaps():
+        kind, _, group = text.partition(".")
+        captured = [full for full in versions if full.lower() == f"{kind}.{_group_of(version)}".lower()]
+        if captured or group == _group_of(version):
+            return {captured[0] if captured else text: _no_answer(version)}
+    return {}
 
 
 def _exclusion(api: KubeClient, scope: Scope) -> Callable[[str], bool]:
@@ -156,8 +206,7 @@ def _reaches(resource: ApiResource, scope: Scope) -> bool:
     return resource.namespaced or not scope.namespaces or str(resource) == "Namespace"
 
 
-def _in_version(api: KubeClient, resource: ApiResource, versions: Mapping[str, str]) -> ApiResource:
-    wanted = versions.get(str(resource), resource.api_version)
+def _in_version(api: KubeClient, resource: ApiResource, wanted: str) -> ApiResource:
     if wanted == resource.api_version:
         return resource
     try:
@@ -221,10 +270,15 @@ def _sort_in(harvest: _Harvest, item: Json, scope: Scope, keep: frozenset[Object
     ref = ObjectRef.of(item)
     if not _in_namespaces(ref, scope):
         return
-    if ref not in keep and (rule := _leaving_out(ref, item, scope)):
-        harvest.left_out[rule] += 1
+    rule = _leaving_out(ref, item, scope) if ref not in keep else None
+    # A status that is a field like any other is judged by who wrote it.
+    data = canonical(item, with_managers="status" in item and "status" not in harvest.resource.subresources)
+    if rule is None:
+        harvest.objects[ref] = data
         return
-    harvest.objects[ref] = canonical(item)
+    harvest.left_out[rule.name] += 1
+    if rule.watched:
+        harvest.system[ref] = data
 
 
 def _in_namespaces(ref: ObjectRef, scope: Scope) -> bool:
@@ -238,8 +292,8 @@ def _in_namespaces(ref: ObjectRef, scope: Scope) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in scope.namespaces)
 
 
-def _leaving_out(ref: ObjectRef, item: Json, scope: Scope) -> str | None:
+def _leaving_out(ref: ObjectRef, item: Json, scope: Scope) -> SystemRule | None:
     where = ref.name if ref.full_kind == "Namespace" else ref.namespace
     asked_for = {"system namespaces"} if where in scope.namespaces else set()
-    rules = (rule.name for rule in system_rules(ref.full_kind, item))
-    return next((rule for rule in rules if rule not in asked_for), None)
+    rules = system_rules(ref.full_kind, item)
+    return next((rule for rule in rules if rule.name not in asked_for), None)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import orjson
 
 from clusterguard.model.report import FieldChange, Finding, FindingKind, Suppression
+from clusterguard.validate.difference import ABSENT, Context, Difference, Scaler, look_up
+from clusterguard.validate.pairing import pairs_of, under_new_names
 from clusterguard.validate.paths import Element, format_path
-from clusterguard.validate.rules import ABSENT, Absent, Difference
+from clusterguard.validate.rules import RuleIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare"]
 
 _Object: TypeAlias = "Mapping[str, Any]"
-
-_ADDED_BY_CONTROLLER = "pod replaced by its controller"
-_STABLE_NAMES = {"StatefulSet"}  # a pod of one of these comes back under its own name
 
 # Lists whose elements Kubernetes itself tells apart by a key (x-kubernetes-list-map-keys and patchMergeKey in
 # its OpenAPI documents). The first entry whose keys all elements have, each combination once, is taken.
@@ -71,34 +72,40 @@ class Comparison:
 
 @dataclass(slots=True, kw_only=True)
 class _Differ:
-    """Compares two versions of one object."""
+    """Compares two states of one object."""
 
     ref: ObjectRef
-    explain: Callable[[Difference], str | None]
+    old: _Object
+    new: _Object
+    rules: RuleIndex
+    context: Context
     tell: Callable[[Path, Any], str]
-    autoscaled: bool = False
     changes: list[FieldChange] = field(default_factory=list)
     suppressed: list[Suppression] = field(default_factory=list)
 
-    def walk(self, path: Path, before: Any, after: Any) -> None:  # noqa: ANN401 - any JSON
+    def compare(self) -> Self:
+        self._pairs((), _steps(_without_managers(self.old), _without_managers(self.new)))
+        return self
+
+    def _walk(self, path: Path, before: Any, after: Any) -> None:  # noqa: ANN401 - any JSON
         if _same(before, after) or self._explained(path, before, after):
             return
         if isinstance(before, dict) and isinstance(after, dict):
-            self._pairs(path, [(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in {**before, **after}])
+            self._pairs(path, _steps(before, after))
         elif isinstance(before, list) and isinstance(after, list):
             self._lists(path, before, after)
-        elif (isinstance(before, Absent) or isinstance(after, Absent)) and self._partly_explained(path, before, after):
+        elif (before is ABSENT or after is ABSENT) and self._partly_explained(path, before, after):
             # Some of what came or went is explained: tell the rest of it piece by piece.
-            whole = after if isinstance(before, Absent) else before
+            whole = after if before is ABSENT else before
             for step, value in _children(path, whole):
-                then, now = (ABSENT, value) if isinstance(before, Absent) else (value, ABSENT)
-                self.walk((*path, step), then, now)
+                then, now = (ABSENT, value) if before is ABSENT else (value, ABSENT)
+                self._walk((*path, step), then, now)
         else:
             self._change(path, before, after)
 
     def _pairs(self, path: Path, pairs: Iterable[tuple[str | Element, Any, Any]]) -> None:
         for step, before, after in pairs:
-            self.walk((*path, step), before, after)
+            self._walk((*path, step), before, after)
 
     def _lists(self, path: Path, before: list[Any], after: list[Any]) -> None:
         keys = _merge_keys(path, before, after)
@@ -121,12 +128,22 @@ class _Differ:
         return rule is not None
 
     def _rule(self, path: Path, before: Any, after: Any) -> str | None:  # noqa: ANN401 - any JSON
-        if not path:
-            return None
-        return self.explain(Difference(ref=self.ref, path=path, before=before, after=after, autoscaled=self.autoscaled))
+        difference = None
+        for rule in self.rules.candidates(path):
+            if rule.when is None:
+                return rule.name
+            difference = difference or self._difference(path, before, after)
+            if rule.when(difference):
+                return rule.name
+        return None
+
+    def _difference(self, path: Path, before: Any, after: Any) -> Difference:  # noqa: ANN401 - any JSON
+        return Difference(
+            ref=self.ref, path=path, before=before, after=after, old=self.old, new=self.new, context=self.context
+        )
 
     def _partly_explained(self, path: Path, before: Any, after: Any) -> bool:  # noqa: ANN401 - any JSON
-        gone = isinstance(after, Absent)
+        gone = after is ABSENT
         for step, value in _children(path, before if gone else after):
             below = (*path, step)
             then, now = (value, ABSENT) if gone else (ABSENT, value)
@@ -140,7 +157,7 @@ class _Differ:
         )
 
     def _told(self, path: Path, value: Any) -> str | None:  # noqa: ANN401 - any JSON
-        return None if isinstance(value, Absent) else self.tell(path, value)
+        return None if value is ABSENT else self.tell(path, value)
 
 
 def compare(
@@ -149,6 +166,9 @@ def compare(
     *,
     profile: Profile,
     digest_key: bytes,
+    system: tuple[Mapping[ObjectRef, bytes], Mapping[ObjectRef, bytes]] = ({}, {}),
+    plain_status: frozenset[str] = frozenset(),
+    same_version: bool = True,
 ) -> Comparison:
     """Return every difference between two sets of objects.
 
@@ -158,41 +178,64 @@ def compare(
         profile: Which differences are explained.
         digest_key: Values of Secrets are told as digests under this key, so that equal ones look equal and
             nobody can find a weak one by trying words.
+        system: System-owned objects before and after, as in `Inventory.system`: they may come and go, but a
+            difference in one counts.
+        plain_status: Kinds whose ``status`` is a field like any other, as in `Inventory.plain_status`.
+        same_version: Whether the API servers were of the same version.
 
     Raises:
         ValueError: An object is not JSON.
     """
-    autoscaled = _autoscaled(before) | _autoscaled(after)
-    findings: list[Finding] = []
-    suppressed: list[Suppression] = []
-    for ref in before.keys() & after.keys():
-        if before[ref] == after[ref]:
-            continue
-        differ = _Differ(
-            ref=ref,
-            explain=profile.explain,
-            tell=_teller(ref, digest_key),
-            autoscaled=_is_autoscaled(ref, before[ref], autoscaled),
-        )
-        differ.walk((), orjson.loads(before[ref]), orjson.loads(after[ref]))
-        suppressed += differ.suppressed
-        if differ.changes:
-            findings.append(Finding(kind=FindingKind.CHANGED, ref=ref, changes=tuple(differ.changes)))
-    missing, extra = before.keys() - after.keys(), after.keys() - before.keys()
-    if profile.replaceable_pods:
-        pairs = _replaced_pods({ref: before[ref] for ref in missing}, {ref: after[ref] for ref in extra})
-        missing, extra = missing - pairs.keys(), extra - set(pairs.values())
-        suppressed += [Suppression(rule=_ADDED_BY_CONTROLLER, ref=ref, path="metadata.name") for ref in pairs]
+    then, now = ({**system[0], **before}, {**system[1], **after}) if any(system) else (before, after)
+    context = Context(
+        before=then,
+        after=now,
+        plain_status=plain_status,
+        same_version=same_version,
+        scalers=_scalers(then, now),
+    )
+    missing = {ref: before[ref] for ref in before.keys() - now.keys()}
+    extra = {ref: after[ref] for ref in after.keys() - then.keys()}
+    context.replaced.update(pairs_of(missing, extra, profile))
+    changed = {ref: ref for ref in then.keys() & now.keys() if then[ref] != now[ref]} | context.replaced
+    findings, suppressed = _compared(changed, context, profile, digest_key)
+    lost = missing.keys() - context.replaced.keys()
     if profile.loses_finished_work:
-        finished = {ref for ref in missing if _is_finished(ref, before[ref])}
-        missing = missing - finished
+        finished = {ref for ref in lost if _is_finished(ref, missing[ref])}
+        lost = lost - finished
         suppressed += [Suppression(rule=FINISHED_WORK, ref=ref, path="status") for ref in finished]
-    findings += [Finding(kind=FindingKind.MISSING, ref=ref) for ref in missing]
-    findings += [Finding(kind=FindingKind.EXTRA, ref=ref) for ref in extra]
+    findings += [Finding(kind=FindingKind.MISSING, ref=ref) for ref in lost]
+    findings += [Finding(kind=FindingKind.EXTRA, ref=ref) for ref in extra.keys() - set(context.replaced.values())]
     return Comparison(
         findings=tuple(sorted(findings, key=lambda finding: finding.ref)),
         suppressed=tuple(sorted(suppressed, key=lambda item: (item.ref, item.path))),
     )
+
+
+def _compared(
+    changed: Mapping[ObjectRef, ObjectRef], context: Context, profile: Profile, digest_key: bytes
+) -> tuple[list[Finding], list[Suppression]]:
+    """Compare each object with what it is now, or with what stands in its place."""
+    findings: list[Finding] = []
+    suppressed: list[Suppression] = []
+    rules: dict[str, RuleIndex] = {}
+    for ref, now in changed.items():
+        if ref.full_kind not in rules:
+            rules[ref.full_kind] = RuleIndex(profile, ref.full_kind)
+        old = orjson.loads(context.before[ref])
+        differ = _Differ(
+            ref=ref,
+            old=under_new_names(old, ref, context.replaced) if context.replaced else old,
+            new=orjson.loads(context.after[now]),
+            rules=rules[ref.full_kind],
+            context=context,
+            tell=_teller(ref, digest_key),
+        ).compare()
+        suppressed += differ.suppressed
+        if differ.changes:
+            detail = f"in its place: {now.name}" if now != ref else ""
+            findings.append(Finding(kind=FindingKind.CHANGED, ref=ref, changes=tuple(differ.changes), detail=detail))
+    return findings, suppressed
 
 
 FINISHED_WORK = "finished work"
@@ -200,10 +243,10 @@ FINISHED_WORK = "finished work"
 
 
 def _is_finished(ref: ObjectRef, data: bytes) -> bool:
-    status = orjson.loads(data).get("status") or {}
+    status = orjson.loads(data).get("status")
     if ref.full_kind == "Job.batch":
-        return bool(status.get("completionTime"))
-    return ref.full_kind == "Pod" and status.get("phase") in {"Succeeded", "Failed"}
+        return bool(look_up(status, "completionTime"))
+    return ref.full_kind == "Pod" and look_up(status, "phase") in {"Succeeded", "Failed"}
 
 
 # ---- values ----------------------------------------------------------------------------------------------
@@ -211,14 +254,30 @@ def _is_finished(ref: ObjectRef, data: bytes) -> bool:
 
 def _same(before: Any, after: Any) -> bool:  # noqa: ANN401 - any JSON
     # To Python, 1, 1.0 and True are equal; to a cluster they are not.
-    if type(before) is not type(after):
+    if before != after or type(before) is not type(after):
         return False
-    if isinstance(before, dict | list):
-        return orjson.dumps(before, option=_SORTED) == orjson.dumps(after, option=_SORTED)
-    return bool(before == after)
+    return not isinstance(before, dict | list) or orjson.dumps(before, option=_SORTED) == orjson.dumps(
+        after, option=_SORTED
+    )
 
 
 _SORTED = orjson.OPT_SORT_KEYS
+
+
+def _steps(before: _Object, after: _Object) -> Iterator[tuple[str | Element, Any, Any]]:
+    for key, value in before.items():
+        yield key, value, after.get(key, ABSENT)
+    for key, value in after.items():
+        if key not in before:
+            yield key, ABSENT, value
+
+
+def _without_managers(item: _Object) -> _Object:
+    """Return an object without the times and names of its writers, which only rules look at."""
+    if "managedFields" not in item["metadata"]:
+        return item
+    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+    return {**item, "metadata": metadata}
 
 
 def _children(path: Path, value: Any) -> Iterator[tuple[str | Element, Any]]:  # noqa: ANN401 - any JSON
@@ -279,59 +338,22 @@ def _teller(ref: ObjectRef, digest_key: bytes) -> Callable[[Path, Any], str]:
 
 # ---- objects that belong together ------------------------------------------------------------------------
 
-_Target: TypeAlias = tuple[str, str, str]  # kind with group, namespace, name
 
-
-def _autoscaled(objects: Mapping[ObjectRef, bytes]) -> set[_Target]:
-    """Return what the autoscalers among these objects scale."""
-    targets = set()
-    for ref, data in objects.items():
-        if ref.full_kind != "HorizontalPodAutoscaler.autoscaling":
+def _scalers(*objects: Mapping[ObjectRef, bytes]) -> dict[tuple[str, str, str], list[Scaler]]:
+    """Return the autoscalers among these objects, by what they scale."""
+    found: dict[tuple[str, str, str], list[Scaler]] = defaultdict(list)
+    for ref, data in chain.from_iterable(some.items() for some in objects):
+        if ref.kind != "HorizontalPodAutoscaler" or ref.group != "autoscaling":
             continue
-        target = orjson.loads(data).get("spec", {}).get("scaleTargetRef", {})
+        spec = orjson.loads(data).get("spec") or {}
+        target = spec.get("scaleTargetRef") or {}
         group = str(target.get("apiVersion", "")).rpartition("/")[0]
         kind = str(target.get("kind", ""))
-        targets.add((f"{kind}.{group}" if group else kind, ref.namespace, str(target.get("name", ""))))
-    return targets
+        key = (f"{kind}.{group}" if group else kind, ref.namespace, str(target.get("name", "")))
+        found[key].append(Scaler(least=_count(spec, "minReplicas", 1), most=_count(spec, "maxReplicas", sys.maxsize)))
+    return dict(found)
 
 
-def _is_autoscaled(ref: ObjectRef, data: bytes, targets: set[_Target]) -> bool:
-    if not targets:
-        return False
-    if (ref.full_kind, ref.namespace, ref.name) in targets:
-        return True
-    owner = _controller(data)  # the ReplicaSets of an autoscaled Deployment
-    return owner is not None and (owner[0], ref.namespace, owner[1]) in targets
-
-
-def _controller(data: bytes) -> tuple[str, str] | None:
-    """Return kind (with its group) and name of the controller that owns an object, if any."""
-    for owner in orjson.loads(data).get("metadata", {}).get("ownerReferences") or ():
-        if owner.get("controller"):
-            group = str(owner.get("apiVersion", "")).rpartition("/")[0]
-            return f"{owner['kind']}.{group}" if group else str(owner["kind"]), str(owner["name"])
-    return None
-
-
-def _replaced_pods(missing: Mapping[ObjectRef, bytes], extra: Mapping[ObjectRef, bytes]) -> dict[ObjectRef, ObjectRef]:
-    """Pair pods that are gone with new ones of the same controller, as long as there are enough."""
-    replacements: dict[tuple[str, str, str], list[ObjectRef]] = defaultdict(list)
-    for ref in sorted(extra, reverse=True):
-        if owner := _naming_controller(ref, extra[ref]):
-            replacements[owner].append(ref)
-    pairs = {}
-    for ref in sorted(missing):
-        owner = _naming_controller(ref, missing[ref])
-        if owner and replacements[owner]:
-            pairs[ref] = replacements[owner].pop()
-    return pairs
-
-
-def _naming_controller(ref: ObjectRef, data: bytes) -> tuple[str, str, str] | None:
-    """Return the controller that gave a pod its random name."""
-    if ref.full_kind != "Pod":
-        return None
-    owner = _controller(data)
-    if owner is None or owner[0].partition(".")[0] in _STABLE_NAMES:
-        return None
-    return ref.namespace, *owner
+def _count(spec: _Object, name: str, default: int) -> int:
+    value = spec.get(name)
+    return value if isinstance(value, int) else default

@@ -89,9 +89,13 @@ def _lines(inventory: Inventory) -> Iterator[bytes]:
             "selector": scope.selector,
             "exclude": scope.exclude,
         },
+        "plainStatus": sorted(inventory.plain_status),
         "skipped": dict(inventory.skipped),
+        "unanswered": dict(inventory.unanswered),
         "leftOut": dict(inventory.left_out),
         "notListed": dict(inventory.not_listed),
+        # Here, and not among the lines, where an earlier clusterguard would take them for objects to look for.
+        "system": [orjson.Fragment(inventory.system[ref]) for ref in sorted(inventory.system)],
     }
     yield orjson.dumps(header) + b"\n"
     for ref in sorted(inventory.objects):
@@ -124,7 +128,15 @@ def _read(file: gzip.GzipFile) -> Inventory:
             exclude=tuple(scope["exclude"]),
         ),
         objects=objects,
-        skipped=header["skipped"],
+        system={
+            ObjectRef.of(item): orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in header.get("system", ())
+        },
+        plain_status=frozenset(header.get("plainStatus", ())),
+        # Earlier ones skipped a whole group, "*.metrics.k8s.io", when one of its versions did not answer.
+        skipped={kind: why for kind, why in header["skipped"].items() if not kind.startswith("*.")},
+        unanswered=header.get(
+            "unanswered", {f"{kind[2:]}/*": why for kind, why in header["skipped"].items() if kind.startswith("*.")}
+        ),
         left_out=header["leftOut"],
         not_listed=header["notListed"],
     )

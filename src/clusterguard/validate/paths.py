@@ -54,12 +54,14 @@ def _format_step(step: str | Element) -> str:
 
 class _Matcher(NamedTuple):
     element: bool
+    literal: str | None
     regex: re.Pattern[str]
 
     def matches(self, step: str | Element) -> bool:
-        if isinstance(step, Element):
-            return self.element and self.regex.fullmatch(step.label) is not None
-        return not self.element and self.regex.fullmatch(step) is not None
+        if isinstance(step, Element) is not self.element:
+            return False
+        label = step.label if isinstance(step, Element) else step
+        return label == self.literal if self.literal is not None else self.regex.fullmatch(label) is not None
 
 
 class Pattern(NamedTuple):
@@ -67,6 +69,8 @@ class Pattern(NamedTuple):
 
     text: str
     steps: tuple[_Matcher, ...]
+    first: str | None
+    """The key that it begins with, or None where that is not a single one."""
 
     def covers(self, path: Path) -> bool:
         """Return whether the path leads to the field that is meant, or below it."""
@@ -94,7 +98,7 @@ def parse_pattern(text: str) -> Pattern:
         position = found.end()
     if not steps:
         raise ConfigError("an empty field path", hint=_EXAMPLES)
-    return Pattern(text, tuple(steps))
+    return Pattern(text, tuple(steps), steps[0].literal if not steps[0].element else None)
 
 
 _EXAMPLES = "write it like spec.replicas, metadata.annotations[example.com/owner], spec.volumes[name=data].nfs"
@@ -102,12 +106,11 @@ _EXAMPLES = "write it like spec.replicas, metadata.annotations[example.com/owner
 
 def _matcher(found: re.Match[str]) -> _Matcher:
     if found["quoted"] is not None:
-        return _Matcher(element=False, regex=re.compile(re.escape(_unquoted(found["quoted"]))))
-    if found["key"] is not None:
-        return _Matcher(element=False, regex=_glob(found["key"]))
-    inside = found["bracket"]
-    is_element = inside == "*" or inside.isdigit() or "=" in inside
-    return _Matcher(element=is_element, regex=_glob(inside))
+        literal = _unquoted(found["quoted"])
+        return _Matcher(element=False, literal=literal, regex=re.compile(re.escape(literal)))
+    text = found["key"] if found["key"] is not None else found["bracket"]
+    is_element = found["key"] is None and (text == "*" or text.isdigit() or "=" in text)
+    return _Matcher(element=is_element, literal=None if "*" in text else text, regex=_glob(text))
 
 
 def _unquoted(text: str) -> str:

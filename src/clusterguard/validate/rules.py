@@ -1,6 +1,7 @@
 """Differences that do not speak against a restore: a table of named rules, in profiles.
 
-A rule explains a difference, it never hides one: every difference it covers is recorded under its name. A
+A rule explains a difference, it never hides one: every difference it covers is recorded under its name. It goes
+by kind, field and cause, and never by a name alone: see `clusterguard.validate.conditions`. A
 profile is what may change on one kind of way back:
 
 - ``etcd-restore``: the same objects, down to their uid. Almost nothing may change but what controllers and
@@ -13,28 +14,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from clusterguard.errors import ConfigError
-from clusterguard.validate.paths import parse_pattern
+from clusterguard.validate import conditions
+from clusterguard.validate.paths import Element, parse_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from clusterguard.model.inventory import ObjectRef
-    from clusterguard.validate.paths import Path
+    from clusterguard.validate.difference import Difference
+    from clusterguard.validate.paths import Path, Pattern
 
 __all__ = [
-    "ABSENT",
     "ETCD_RESTORE",
     "PROFILES",
     "SAME_CLUSTER",
     "VELERO_RESTORE",
-    "Absent",
-    "Difference",
     "Identity",
     "Profile",
+    "RuleIndex",
     "VolatileRule",
     "adjusted",
     "ignoring",
@@ -42,36 +41,6 @@ __all__ = [
 ]
 
 Identity: TypeAlias = Literal["name", "uid"]
-
-
-class Absent:
-    """The type of `ABSENT`."""
-
-    def __repr__(self) -> str:
-        return "ABSENT"
-
-
-ABSENT: Final = Absent()
-"""Stands where a field is not there, which is something else than null."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One field of one object that is not as it was.
-
-    Attributes:
-        ref: The object.
-        path: The field.
-        before: Its value then, or `ABSENT`.
-        after: Its value now, or `ABSENT`.
-        autoscaled: Whether an autoscaler chooses the replicas of this object.
-    """
-
-    ref: ObjectRef
-    path: Path
-    before: Any
-    after: Any
-    autoscaled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +52,7 @@ class VolatileRule:
         reason: Why such a difference does not matter.
         paths: Patterns of the fields (see `clusterguard.validate.paths`).
         kinds: Globs over kinds with their group, such as ``Deployment.apps``; empty for all.
-        when: A further condition on the very difference.
+        when: The cause: a condition on the very difference, which sees both objects whole.
     """
 
     name: str
@@ -113,27 +82,51 @@ class Profile:
         name: How users choose it.
         identity: ``uid``: the very same objects; ``name``: objects of the same name.
         rules: The first one that explains a difference is the one that is recorded.
-        replaceable_pods: Whether a pod that its controller named may be another one of the same controller.
+        replaceable: Whether an object with a generated name may be another one of the same owner: a pod of its
+            controller, a claim of its pod.
+        new_volumes: Whether a volume that was provisioned for a claim may be another one for the same claim.
         loses_finished_work: Whether Jobs that are done and pods that have ended may stay away.
     """
 
     name: str
     identity: Identity
     rules: tuple[VolatileRule, ...]
-    replaceable_pods: bool = False
+    replaceable: bool = False
+    new_volumes: bool = False
     loses_finished_work: bool = False
 
     def explain(self, difference: Difference) -> str | None:
         """Return the name of the rule that explains a difference, or None."""
-        for rule in _rules_for(self.rules, difference.ref.full_kind):
-            if rule.explains(difference):
+        return RuleIndex(self, difference.ref.full_kind).explain(difference)
+
+
+class RuleIndex:
+    """The rules of a profile for one kind, by the first step of their paths."""
+
+    def __init__(self, profile: Profile, full_kind: str) -> None:
+        self._any: list[tuple[Pattern, VolatileRule]] = []
+        self._by_first: dict[str, list[tuple[Pattern, VolatileRule]]] = {}
+        found = [
+            (parse_pattern(path), rule) for rule in profile.rules if rule.applies_to(full_kind) for path in rule.paths
+        ]
+        for first in {pattern.first for pattern, _ in found if pattern.first}:
+            self._by_first[first] = [entry for entry in found if entry[0].first in {first, None}]
+        self._any = [entry for entry in found if entry[0].first is None]
+
+    def candidates(self, path: Path) -> Iterator[VolatileRule]:
+        """Yield the rules that cover a field, whatever their condition says."""
+        first = path[0]
+        known = self._any if isinstance(first, Element) else self._by_first.get(first, self._any)
+        for pattern, rule in known:
+            if pattern.covers(path):
+                yield rule
+
+    def explain(self, difference: Difference) -> str | None:
+        """Return the name of the rule that explains a difference, or None."""
+        for rule in self.candidates(difference.path):
+            if rule.when is None or rule.when(difference):
                 return rule.name
         return None
-
-
-@lru_cache(maxsize=4096)
-def _rules_for(rules: tuple[VolatileRule, ...], full_kind: str) -> tuple[VolatileRule, ...]:
-    return tuple(rule for rule in rules if rule.applies_to(full_kind))
 
 
 def profile_named(name: str, *, identity: Identity | None = None, ignore: Sequence[str] = ()) -> Profile:
@@ -191,33 +184,16 @@ def _split_kind(text: str) -> tuple[str, str]:
 
 
 def _with_identity(profile: Profile, identity: Identity) -> Profile:
-    others = tuple(rule for rule in profile.rules if rule is not _NEW_IDENTITY)
-    rules = (*others, _NEW_IDENTITY) if identity == "name" else others
-    # A pod with another uid is never the very same one.
+    others = tuple(rule for rule in profile.rules if rule not in _IDENTITY)
+    rules = (*others, *_IDENTITY) if identity == "name" else others
+    # An object with another uid is never the very same one.
     return replace(
         profile,
         identity=identity,
         rules=rules,
-        replaceable_pods=profile.replaceable_pods and identity == "name",
+        replaceable=profile.replaceable and identity == "name",
+        new_volumes=profile.new_volumes and identity == "name",
     )
-
-
-# ---- conditions ------------------------------------------------------------------------------------------
-
-
-def _moved_on(difference: Difference) -> bool:
-    before, after = str(difference.before), str(difference.after)
-    # Resource versions of one cluster may be compared as integers (KEP-5504); going back means that an older
-    # state of the object was restored.
-    return before.isdecimal() and after.isdecimal() and int(after) > int(before)
-
-
-def _set_since(difference: Difference) -> bool:
-    return isinstance(difference.before, Absent)
-
-
-def _autoscaled(difference: Difference) -> bool:
-    return difference.autoscaled
 
 
 # ---- rules -----------------------------------------------------------------------------------------------
@@ -226,43 +202,94 @@ _STATUS = VolatileRule(
     name="status",
     reason="controllers and nodes write it all the time; whether it is good is a question of readiness",
     paths=("status",),
+    when=conditions.status_of_its_writer,
+)
+_STATUS_COUNTED = VolatileRule(
+    name="generation of status",
+    reason="without a status subresource each write of the status counts as a change of the object",
+    paths=("metadata.generation",),
+    when=conditions.status_counted,
 )
 _RESOURCE_VERSION = VolatileRule(
     name="resource version",
     reason="every write, of status too, moves it on",
     paths=("metadata.resourceVersion",),
 )
-_RESOURCE_VERSION_MOVED_ON = replace(_RESOURCE_VERSION, when=_moved_on)
+_RESOURCE_VERSION_MOVED_ON = replace(_RESOURCE_VERSION, when=conditions.moved_on)
 _AUTOSCALED = VolatileRule(
     name="replicas chosen by an autoscaler",
-    reason="a HorizontalPodAutoscaler in the inventory scales it",
+    reason="a HorizontalPodAutoscaler in the inventory scales it, and they are within its bounds",
     paths=(
         "spec.replicas",
         "metadata.generation",
         "metadata.annotations[deployment.kubernetes.io/desired-replicas]",
         "metadata.annotations[deployment.kubernetes.io/max-replicas]",
     ),
-    when=_autoscaled,
+    when=conditions.autoscaled,
 )
 _SCHEDULED_SINCE = VolatileRule(
     name="scheduled since",
-    reason="the pod was waiting for a node when it was captured, and has got one",
-    paths=("spec.nodeName",),
+    reason="the pod was waiting for a node when it was captured, and has got one, with the labels of its zone",
+    paths=(
+        "spec.nodeName",
+        "metadata.labels[topology.kubernetes.io/zone]",
+        "metadata.labels[topology.kubernetes.io/region]",
+    ),
     kinds=("Pod",),
-    when=_set_since,
+    when=conditions.scheduled_since,
+)
+_JOB_POD_COUNTED = VolatileRule(
+    name="ended pod of a Job",
+    reason="the Job keeps a finalizer on each pod until it has counted its end",
+    paths=("metadata.finalizers",),
+    kinds=("Pod",),
+    when=conditions.job_pod_counted,
 )
 _BOUND_SINCE = VolatileRule(
     name="bound since",
     reason="the claim or volume was waiting for its counterpart when it was captured, and has got it",
-    paths=("spec.volumeName", "spec.claimRef", "metadata.annotations[*kubernetes.io/*]"),
+    paths=(
+        "spec.volumeName",
+        "spec.claimRef",
+        "metadata.annotations[pv.kubernetes.io/bind-completed]",
+        "metadata.annotations[pv.kubernetes.io/bound-by-controller]",
+        "metadata.annotations[volume.kubernetes.io/selected-node]",
+        "metadata.annotations[volume.kubernetes.io/storage-provisioner]",
+        "metadata.annotations[volume.beta.kubernetes.io/storage-provisioner]",
+    ),
     kinds=("PersistentVolumeClaim", "PersistentVolume"),
-    when=_set_since,
+    when=conditions.bound_since,
+)
+_CLASS_GIVEN_SINCE = VolatileRule(
+    name="class given since",
+    reason="a claim that names no class gets the default one as soon as there is one",
+    paths=("spec.storageClassName",),
+    kinds=("PersistentVolumeClaim",),
+    when=conditions.class_given_since,
+)
+_TOKEN_USED = VolatileRule(
+    name="use of a token",
+    reason="the API server notes on which day a token was last used, or that it was not for a year",
+    paths=(
+        "metadata.labels[kubernetes.io/legacy-token-last-used]",
+        "metadata.labels[kubernetes.io/legacy-token-invalid-since]",
+    ),
+    kinds=("Secret",),
+    when=conditions.token_used,
+)
+_FIRST_ROLLOUT = VolatileRule(
+    name="first rollout",
+    reason="its controller had not seen the object yet when it was captured",
+    paths=("metadata.annotations[deployment.kubernetes.io/revision]",),
+    kinds=("Deployment.apps",),
+    when=conditions.first_rollout,
 )
 _HEARTBEAT = VolatileRule(
     name="heartbeat",
     reason="whoever holds a lease renews it every few seconds",
     paths=("spec.renewTime", "spec.acquireTime", "spec.leaseTransitions", "spec.holderIdentity"),
     kinds=("Lease.coordination.k8s.io",),
+    when=conditions.lease_renewed,
 )
 _NODE_UPKEEP = VolatileRule(
     name="node upkeep",
@@ -270,24 +297,61 @@ _NODE_UPKEEP = VolatileRule(
     paths=(
         "metadata.annotations[node.alpha.kubernetes.io/ttl]",
         "metadata.annotations[volumes.kubernetes.io/controller-managed-attach-detach]",
-        "spec.taints[key=node.kubernetes.io/*]",
+        "metadata.annotations[csi.volume.kubernetes.io/nodeid]",
+        *(
+            f"spec.taints[key=node.kubernetes.io/{condition},effect=*]"
+            for condition in (
+                "not-ready",
+                "unreachable",
+                "memory-pressure",
+                "disk-pressure",
+                "pid-pressure",
+                "network-unavailable",
+                "unschedulable",  # spec.unschedulable, which it follows, is compared itself
+            )
+        ),
     ),
     kinds=("Node",),
+)
+_AGGREGATED = VolatileRule(
+    name="aggregated rules",
+    reason="a controller sums them up from other ClusterRoles, which are compared themselves",
+    paths=("rules",),
+    kinds=("ClusterRole.rbac.authorization.k8s.io",),
+    when=conditions.aggregated,
+)
+_BOOTSTRAPPED = VolatileRule(
+    name="bootstrap rules of another version",
+    reason="API servers of two versions keep different rules in their own roles up to date",
+    paths=("rules",),
+    kinds=("ClusterRole.rbac.authorization.k8s.io",),
+    when=conditions.bootstrapped_by_other_version,
+)
+_KEPT_BY_API_SERVER = VolatileRule(
+    name="kept by the API server",
+    reason="it resets the flow schemas and priority levels that say so",
+    paths=("spec", "metadata.generation"),
+    kinds=("FlowSchema.flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io"),
+    when=conditions.kept_by_api_server,
 )
 _NEW_IDENTITY = VolatileRule(
     name="new identity",
     reason="the object was made again under its name",
-    paths=(
-        "metadata.uid",
-        "metadata.creationTimestamp",
-        "metadata.selfLink",
-        "metadata.ownerReferences[*].uid",
-    ),
+    paths=("metadata.uid", "metadata.creationTimestamp", "metadata.selfLink"),
+    when=conditions.made_again,
 )
+_NEW_OWNER = VolatileRule(
+    name="new identity of the owner",
+    reason="its owner was made again under its name",
+    paths=("metadata.ownerReferences[*].uid",),
+    when=conditions.owner_made_again,
+)
+_IDENTITY = (_NEW_IDENTITY, _NEW_OWNER)
 _GENERATION = VolatileRule(
     name="generation",
     reason="it counts the changes of this very object, and starts anew with a new one",
     paths=("metadata.generation",),
+    when=conditions.counts_anew,
 )
 _ROLLOUT_REVISION = VolatileRule(
     name="rollout revision",
@@ -297,6 +361,7 @@ _ROLLOUT_REVISION = VolatileRule(
         "metadata.annotations[deployment.kubernetes.io/revision-history]",
     ),
     kinds=("Deployment.apps", "ReplicaSet.apps"),
+    when=conditions.counts_rollouts,
 )
 _JOB_IDENTITY = VolatileRule(
     name="job identity",
@@ -310,12 +375,18 @@ _JOB_IDENTITY = VolatileRule(
         "spec.template.metadata.labels[batch.kubernetes.io/controller-uid]",
     ),
     kinds=("Job.batch", "Pod"),
+    when=conditions.job_uid,
 )
 _ASSIGNED_NODE = VolatileRule(
     name="assigned node",
-    reason="the scheduler chooses anew",
-    paths=("spec.nodeName",),
+    reason="the scheduler chooses the node of a new pod, unless its owner did",
+    paths=(
+        "spec.nodeName",
+        "metadata.labels[topology.kubernetes.io/zone]",
+        "metadata.labels[topology.kubernetes.io/region]",
+    ),
     kinds=("Pod",),
+    when=conditions.scheduled_anew,
 )
 _INJECTED_TOKEN_VOLUME = VolatileRule(
     name="injected token volume",
@@ -325,60 +396,167 @@ _INJECTED_TOKEN_VOLUME = VolatileRule(
         "spec.*[*].volumeMounts[mountPath=/var/run/secrets/kubernetes.io/serviceaccount]",
     ),
     kinds=("Pod",),
+    when=conditions.token_volume_injected,
+)
+_POD_REPLACED = VolatileRule(
+    name="pod replaced by its controller",
+    reason="a pod that a ReplicaSet, DaemonSet or Job named is as good as another one of the same controller",
+    paths=("metadata.name",),
+    kinds=("Pod",),
+    when=conditions.pod_replaced,
+)
+_REPLACED = VolatileRule(
+    name="generated name",
+    reason="it goes by the name or uid of what it was made for, and that is another object now",
+    paths=("metadata.name",),
+    when=conditions.replaced,
+)
+_POD_ANNOTATIONS = VolatileRule(
+    name="annotations of a replaced pod",
+    reason="what its controller's template does not have was noted for one pod alone, by the network for example",
+    paths=("metadata.annotations.*",),
+    kinds=("Pod",),
+    when=conditions.of_this_pod_alone,
+)
+_DAEMON_POD = VolatileRule(
+    name="pod of another node",
+    reason="a DaemonSet ties each of its pods to a node, and marks it with its own revision",
+    paths=(
+        "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        "metadata.labels.pod-template-generation",
+    ),
+    kinds=("Pod",),
+    when=conditions.of_a_daemon,
+)
+_VOLUME_CONTENTS = VolatileRule(
+    name="volume provisioned anew",
+    reason="the driver made another volume for the claim",
+    paths=(
+        "spec.csi.volumeHandle",
+        "spec.csi.volumeAttributes",
+        "spec.hostPath.path",
+        "spec.local.path",
+        "spec.nfs.path",
+        "spec.nodeAffinity",
+        "metadata.labels[velero.io/dynamic-pv-restore]",
+        "metadata.annotations[local.path.provisioner/selected-node]",
+    ),
+    kinds=("PersistentVolume",),
+    when=conditions.replaced,
+)
+_CLAIM_MADE_AGAIN = VolatileRule(
+    name="claim made again",
+    reason="the volume is bound to the same claim, which is another object than before",
+    paths=("spec.claimRef.uid", "spec.claimRef.resourceVersion"),
+    kinds=("PersistentVolume",),
+    when=conditions.claim_made_again,
+)
+_EPHEMERAL_VOLUME = VolatileRule(
+    name="ephemeral volume",
+    reason="the claim belongs to a pod that was replaced, and holds nothing beyond its life",
+    paths=("spec.volumeName",),
+    kinds=("PersistentVolumeClaim",),
+    when=conditions.is_ephemeral,
+)
+_BINDING_NOTED = VolatileRule(
+    name="binding noted anew",
+    reason="the cluster notes in a new claim how it was bound",
+    paths=(
+        "metadata.annotations[pv.kubernetes.io/bind-completed]",
+        "metadata.annotations[pv.kubernetes.io/bound-by-controller]",
+        "metadata.annotations[volume.kubernetes.io/selected-node]",
+    ),
+    kinds=("PersistentVolumeClaim", "PersistentVolume"),
+    when=conditions.made_again,
 )
 _SERVICE_ADDRESSES = VolatileRule(
     name="service addresses",
-    reason="the cluster assigns cluster addresses and node ports",
+    reason="the cluster assigns cluster addresses and node ports that the owner does not choose",
     paths=("spec.clusterIP", "spec.clusterIPs", "spec.ports[*].nodePort", "spec.healthCheckNodePort"),
     kinds=("Service",),
-    when=lambda difference: difference.before != "None",  # a headless Service must stay headless
+    when=conditions.address_chosen_by_cluster,
 )
+_NEW_SERVICE_ADDRESSES = replace(_SERVICE_ADDRESSES, when=conditions.address_of_new_service)
 _VOLUME_BINDING = VolatileRule(
     name="volume binding",
-    reason="a restored claim gets a volume of its own",
+    reason="a restored claim gets a provisioned volume of its own",
+    paths=("spec.volumeName",),
+    kinds=("PersistentVolumeClaim",),
+    when=conditions.new_volume,
+)
+_PROVISIONER = VolatileRule(
+    name="provisioner noted anew",
+    reason="Velero takes the name of the provisioner out of a claim, and the cluster puts it back",
     paths=(
-        "spec.volumeName",
-        "spec.claimRef.uid",
-        "spec.claimRef.resourceVersion",
-        "metadata.annotations[pv.kubernetes.io/*]",
-        "metadata.annotations[volume.kubernetes.io/selected-node]",
         "metadata.annotations[volume.kubernetes.io/storage-provisioner]",
         "metadata.annotations[volume.beta.kubernetes.io/storage-provisioner]",
     ),
-    kinds=("PersistentVolumeClaim", "PersistentVolume"),
+    kinds=("PersistentVolumeClaim",),
+    when=conditions.provisioner_noted_anew,
+)
+_FILLED_FROM_SNAPSHOT = VolatileRule(
+    name="filled from a snapshot",
+    reason="Velero has the volume of a restored claim filled from its snapshot",
+    paths=("spec.dataSource", "spec.dataSourceRef", "spec.selector.matchLabels[velero.io/dynamic-pv-restore]"),
+    kinds=("PersistentVolumeClaim",),
+    when=conditions.filled_from_snapshot,
 )
 _VELERO_LABELS = VolatileRule(
     name="velero labels",
     reason="Velero marks what it has restored",
     paths=("metadata.labels[velero.io/backup-name]", "metadata.labels[velero.io/restore-name]"),
+    when=conditions.marked_by_velero,
 )
 _VELERO_WAIT = VolatileRule(
     name="velero init container",
     reason="Velero lets a Pod wait until the files of its volumes are back",
     paths=("spec.initContainers[name=restore-wait]",),
     kinds=("Pod",),
-    when=lambda difference: difference.before is ABSENT,
+    when=conditions.waits_for_velero,
 )
 _TOKENS = VolatileRule(
     name="issued tokens",
-    reason="tokens are issued for the uid of a service account",
-    paths=("data.token", "metadata.annotations[kubernetes.io/service-account.uid]"),
+    reason="tokens are issued for the uid of a service account, with the certificate of the cluster",
+    paths=("data.token", "data[ca.crt]", "metadata.annotations[kubernetes.io/service-account.uid]"),
     kinds=("Secret",),
+    when=conditions.token_issued_anew,
 )
 _TOKEN_SECRETS = VolatileRule(
     name="token secrets",
     reason="a cluster that makes token Secrets gives them random names",
     paths=("secrets[name=*-token-*]",),
     kinds=("ServiceAccount",),
+    when=conditions.token_secret_replaced,
+)
+_NO_NAME_PATTERN = VolatileRule(
+    name="name pattern",
+    reason="Velero restores names, and drops the pattern that a name was once generated from",
+    paths=("metadata.generateName",),
+    when=conditions.name_given,
 )
 
-_ALWAYS = (_STATUS, _AUTOSCALED, _SCHEDULED_SINCE, _BOUND_SINCE, _HEARTBEAT, _NODE_UPKEEP)
+_ALWAYS = (
+    _STATUS,
+    _STATUS_COUNTED,
+    _AUTOSCALED,
+    _SCHEDULED_SINCE,
+    _JOB_POD_COUNTED,
+    _BOUND_SINCE,
+    _CLASS_GIVEN_SINCE,
+    _TOKEN_USED,
+    _FIRST_ROLLOUT,
+    _HEARTBEAT,
+    _NODE_UPKEEP,
+    _AGGREGATED,
+    _BOOTSTRAPPED,
+    _KEPT_BY_API_SERVER,
+)
 
 ETCD_RESTORE = Profile(name="etcd-restore", identity="uid", rules=(*_ALWAYS, _RESOURCE_VERSION_MOVED_ON))
 SAME_CLUSTER = Profile(
     name="same-cluster",
     identity="name",
-    replaceable_pods=True,
+    replaceable=True,
     rules=(
         *_ALWAYS,
         _RESOURCE_VERSION,
@@ -387,28 +565,34 @@ SAME_CLUSTER = Profile(
         _JOB_IDENTITY,
         _ASSIGNED_NODE,
         _INJECTED_TOKEN_VOLUME,
-        _NEW_IDENTITY,
+        _POD_REPLACED,
+        _REPLACED,
+        _POD_ANNOTATIONS,
+        _DAEMON_POD,
+        _VOLUME_CONTENTS,
+        _CLAIM_MADE_AGAIN,
+        _EPHEMERAL_VOLUME,
+        _BINDING_NOTED,
+        _NEW_SERVICE_ADDRESSES,
+        _TOKENS,
+        *_IDENTITY,
     ),
-)
-_NO_NAME_PATTERN = VolatileRule(
-    name="name pattern",
-    reason="Velero restores names, and drops the pattern that a name was once generated from",
-    paths=("metadata.generateName",),
-    when=lambda difference: difference.after is ABSENT,
 )
 VELERO_RESTORE = Profile(
     name="velero-restore",
     identity="name",
-    replaceable_pods=True,
+    replaceable=True,
+    new_volumes=True,
     loses_finished_work=True,
     rules=(
         *SAME_CLUSTER.rules,
         _SERVICE_ADDRESSES,
         _VOLUME_BINDING,
+        _PROVISIONER,
+        _FILLED_FROM_SNAPSHOT,
         _VELERO_LABELS,
         _VELERO_WAIT,
         _NO_NAME_PATTERN,
-        _TOKENS,
         _TOKEN_SECRETS,
     ),
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from clusterguard.validate.field_owners import managers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -50,14 +52,17 @@ class SystemRule:
     Attributes:
         name: How inventories call it.
         reason: Why such objects need not come back.
-        kinds: Globs over kinds with their group; empty for all.
-        owns: Whether a given object is one.
+        kinds: Kinds with their group; empty for all.
+        owns: Whether a given object is one, from the object as the API returns it, ``managedFields`` included.
+        watched: Whether it is kept beside the inventory all the same: its loss is no loss, as it comes back by
+            itself, but a difference in it is somebody's doing.
     """
 
     name: str
     reason: str
     owns: Callable[[_Object], bool]
     kinds: frozenset[str] = field(default_factory=frozenset)
+    watched: bool = False
 
 
 def kind_rule(full_kind: str, verbs: frozenset[str]) -> KindRule | None:
@@ -157,29 +162,54 @@ def _is_untouched_default_account(item: _Object) -> bool:
     )
 
 
+def _written_by(item: _Object, *known: str) -> bool:
+    """Whether nobody else has ever written to an object; also where nothing tells who did."""
+    return managers(item) <= set(known)
+
+
 def _is_bootstrap_role(item: _Object) -> bool:
-    name = str(_metadata(item).get("name", ""))
-    return "kubernetes.io/bootstrapping" in _labels(item) or name.startswith(("system:", "kubeadm:"))
+    # The API server adds to such a role what is missing, and takes nothing out: what somebody added is theirs to lose.
+    return (
+        _labels(item).get("kubernetes.io/bootstrapping") == "rbac-defaults"
+        and _annotations(item).get("rbac.authorization.kubernetes.io/autoupdate") == "true"
+        and _written_by(item, "kube-apiserver", "clusterrole-aggregation-controller", "kube-controller-manager")
+    )
 
 
 def _is_controllers_endpoints(item: _Object) -> bool:
     if _metadata(item).get("namespace") == "default" and _metadata(item).get("name") == "kubernetes":
         return True
-    return (
-        _labels(item).get("endpoints.kubernetes.io/managed-by") == "endpoint-controller"
-        or "endpoints.kubernetes.io/last-change-trigger-time" in _annotations(item)
-        or "service.kubernetes.io/headless" in _labels(item)
-    )
+    if _labels(item).get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return True
+    # Before Kubernetes 1.33; whoever copies such an object copies these marks as well.
+    marked = "endpoints.kubernetes.io/last-change-trigger-time" in _annotations(
+        item
+    ) or "service.kubernetes.io/headless" in _labels(item)
+    return marked and _written_by(item, "kube-controller-manager")
+
+
+_SLICE_CONTROLLERS = frozenset({"endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"})
 
 
 def _is_controllers_slice(item: _Object) -> bool:
     if (_metadata(item).get("namespace"), _metadata(item).get("name")) == ("default", "kubernetes"):
         return True
-    return str(_labels(item).get("endpointslice.kubernetes.io/managed-by", "")).endswith(".k8s.io")
+    return _labels(item).get("endpointslice.kubernetes.io/managed-by") in _SLICE_CONTROLLERS
 
 
-def _has_controller(item: _Object) -> bool:
-    return any(owner.get("controller") for owner in _metadata(item).get("ownerReferences") or ())
+def _is_rollout_history(item: _Object) -> bool:
+    return any(
+        owner.get("controller")
+        and owner.get("kind") in {"DaemonSet", "StatefulSet"}
+        and str(owner.get("apiVersion")).startswith("apps/")
+        for owner in _metadata(item).get("ownerReferences") or ()
+    )
+
+
+def _is_untouched_priority_class(item: _Object) -> bool:
+    return _metadata(item).get("name") in {"system-node-critical", "system-cluster-critical"} and _written_by(
+        item, "kube-apiserver"
+    )
 
 
 _ROLES = frozenset(
@@ -218,12 +248,14 @@ SYSTEM_RULES = (
         reason="the API server makes it; one with labels or annotations of its own is compared",
         kinds=frozenset({"Namespace"}),
         owns=_is_untouched_default_namespace,
+        watched=True,
     ),
     SystemRule(
         name="untouched default service accounts",
         reason="a controller makes one in each namespace; one that somebody added anything to is compared",
         kinds=frozenset({"ServiceAccount"}),
         owns=_is_untouched_default_account,
+        watched=True,
     ),
     SystemRule(
         name="root certificates",
@@ -253,7 +285,7 @@ SYSTEM_RULES = (
         name="rollout history",
         reason="DaemonSets and StatefulSets write down their own revisions",
         kinds=frozenset({"ControllerRevision.apps"}),
-        owns=_has_controller,
+        owns=_is_rollout_history,
     ),
     SystemRule(
         name="mirrors of static pods",
@@ -263,26 +295,24 @@ SYSTEM_RULES = (
     ),
     SystemRule(
         name="bootstrap roles",
-        reason="the API server and kubeadm make them (system:…, kubeadm:…, kubernetes.io/bootstrapping)",
+        reason="the API server makes them at every start, while autoupdate is on; one that others wrote to is compared",
         kinds=_ROLES,
         owns=_is_bootstrap_role,
+        watched=True,
     ),
     SystemRule(
         name="bootstrap priority classes",
         reason="the API server makes them at every start",
         kinds=frozenset({"PriorityClass.scheduling.k8s.io"}),
-        owns=lambda item: str(_metadata(item).get("name", "")).startswith("system-"),
+        owns=_is_untouched_priority_class,
+        watched=True,
     ),
     SystemRule(
         name="bootstrap flow control",
         reason="the API server keeps its own flow schemas and priority levels up to date",
-        kinds=frozenset(
-            {
-                "FlowSchema.flowcontrol.apiserver.k8s.io",
-                "PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io",
-            }
-        ),
-        owns=lambda item: "apf.kubernetes.io/autoupdate-spec" in _annotations(item),
+        kinds=_FLOW_CONTROL,
+        owns=lambda item: _annotations(item).get("apf.kubernetes.io/autoupdate-spec") == "true",
+        watched=True,
     ),
     SystemRule(
         name="automatic API services",

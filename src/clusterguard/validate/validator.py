@@ -11,7 +11,7 @@ import orjson
 
 from clusterguard.model.inventory import ObjectRef, Scope
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.model.report import Finding, FindingKind, ValidationReport
+from clusterguard.model.report import Finding, FindingKind, Suppression, ValidationReport
 from clusterguard.validate.capture import capture
 from clusterguard.validate.compare import compare
 from clusterguard.validate.readiness import wait_ready
@@ -160,17 +160,24 @@ def judge(
 
     Kinds that could not be listed are unknown: their objects are neither missing nor fine.
     """
-    unseen = {kind for kind in after.skipped if kind not in before.skipped}
-    known = {ref: data for ref, data in before.objects.items() if not _is_of(ref, unseen)}
+    known = {ref: data for ref, data in before.objects.items() if ref.full_kind not in after.skipped}
     seen = {ref: data for ref, data in after.objects.items() if ref.full_kind not in before.skipped}
-    comparison = compare(known, seen, profile=profile, digest_key=digest_key)
-    findings = [*_unknown(before, "at capture"), *_unknown(after, "now"), *comparison.findings]
+    comparison = compare(
+        known,
+        seen,
+        profile=profile,
+        digest_key=digest_key,
+        system=(before.system, after.system),
+        plain_status=before.plain_status | after.plain_status,
+        same_version=before.server_version == after.server_version,
+    )
+    findings = [*_unknown(before, "at capture"), *_unknown(after, "now"), *_unseen(before, seen), *comparison.findings]
     counted, tolerated = _weigh(findings, tolerate)
     return ValidationReport(
         compared=len(known),
         findings=tuple(sorted(counted, key=_order)),
         tolerated=tuple(sorted(tolerated, key=_order)),
-        suppressed=comparison.suppressed,
+        suppressed=(*comparison.suppressed, *_nothing_to_compare(before, after)),
     )
 
 
@@ -185,10 +192,6 @@ def _versions(objects: Mapping[ObjectRef, bytes]) -> dict[str, str]:
     return {kind: str(orjson.loads(data)["apiVersion"]) for kind, data in one_of_each.items()}
 
 
-def _is_of(ref: ObjectRef, kinds: set[str]) -> bool:
-    return ref.full_kind in kinds or f"*.{ref.group}" in kinds
-
-
 def _unknown(inventory: Inventory, when: str) -> Iterator[Finding]:
     for full_kind, reason in inventory.skipped.items():
         kind, _, group = full_kind.partition(".")
@@ -197,6 +200,30 @@ def _unknown(inventory: Inventory, when: str) -> Iterator[Finding]:
             ref=ObjectRef(kind, "", "*", group),
             detail=f"could not be listed {when}: {reason}",
         )
+
+
+def _unseen(before: Inventory, seen: Mapping[ObjectRef, bytes]) -> Iterator[Finding]:
+    """Yield the kinds that did not answer at capture, and turn out to have objects."""
+    groups = {version.rpartition("/")[0] for version in before.unanswered}
+    found: dict[ObjectRef, str] = {}
+    for ref, data in seen.items():
+        if ref.group in groups and ref not in before.objects:
+            version = str(orjson.loads(data)["apiVersion"])
+            reason = before.unanswered.get(version) or before.unanswered.get(f"{ref.group}/*")
+            if reason:  # else another version of the group was served and listed
+                found[ObjectRef(ref.kind, "", "*", ref.group)] = reason
+    for kind, reason in found.items():
+        yield Finding(kind=FindingKind.UNKNOWN, ref=kind, detail=f"could not be listed at capture: {reason}")
+
+
+def _nothing_to_compare(before: Inventory, after: Inventory) -> Iterator[Suppression]:
+    for version in sorted({*before.unanswered, *after.unanswered}):
+        group = version.rpartition("/")[0]
+        yield Suppression(rule=UNANSWERED, ref=ObjectRef("*", "", "*", group), path=version)
+
+
+UNANSWERED = "API that does not answer"
+"""Nothing of it was in the inventory, so there is nothing of it to be missing."""
 
 
 def _weigh(findings: Iterable[Finding], tolerate: Tolerance) -> tuple[list[Finding], list[Finding]]:

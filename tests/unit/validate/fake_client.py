@@ -12,7 +12,7 @@ VERBS = frozenset({"create", "delete", "get", "list", "patch", "update", "watch"
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
 
-def kind(name, group="", *, plural=None, namespaced=True, verbs=VERBS, version="v1"):
+def kind(name, group="", *, plural=None, namespaced=True, verbs=VERBS, version="v1", subresources=()):
     return ApiResource(
         group=group,
         version=version,
@@ -20,6 +20,7 @@ def kind(name, group="", *, plural=None, namespaced=True, verbs=VERBS, version="
         plural=plural or f"{name.lower()}s",
         namespaced=namespaced,
         verbs=frozenset(verbs),
+        subresources=frozenset(subresources),
     )
 
 
@@ -55,6 +56,7 @@ class FakeClient:
         self.items = list(items)
         self.kinds = kinds
         self.gaps = gaps
+        self.version = "v1.36.3"
         self.failures = {}  # full kind → errors to raise, one for each list
         self.gone = False
         self.requests = Counter()
@@ -86,7 +88,7 @@ class FakeClient:
     def server_version(self):
         if self.gone:
             raise ClusterUnreachableError("refused")
-        return "v1.36.3"
+        return self.version
 
     def resources(self, *, refresh=False):
         return self.kinds

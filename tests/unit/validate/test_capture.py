@@ -41,7 +41,19 @@ def test_an_object_is_kept_as_canonical_json_without_managed_fields():
         ),
         (thing("ServiceAccount", "default"), "untouched default service accounts"),
         (thing("Service", "kubernetes", "default"), "the API server's own Service"),
-        (thing("ClusterRole", "system:node", "", "rbac.authorization.k8s.io/v1"), "bootstrap roles"),
+        (
+            thing(
+                "ClusterRole",
+                "system:node",
+                "",
+                "rbac.authorization.k8s.io/v1",
+                metadata={
+                    "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+                    "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+                },
+            ),
+            "bootstrap roles",
+        ),
         (
             thing(
                 "EndpointSlice",
@@ -244,11 +256,54 @@ def test_a_kind_that_could_not_be_listed_is_unknown_and_not_missing(when):
     assert report.compared == 1
 
 
-def test_an_api_that_does_not_answer_is_unknown_unless_excluded():
+WIDGETS = (kind("Widget", "example.com", version="v2"), kind("Gadget", "example.com", version="v1"))
+
+
+def test_an_api_that_does_not_answer_is_no_finding_where_nothing_of_it_could_be_compared():
     api = FakeClient(thing("ConfigMap", "c"), gaps=("metrics.k8s.io/v1beta1",))
-    assert not validator(api).validate(validator(api).capture()).ok
+    inventory = validator(api).capture()
+    assert list(inventory.unanswered) == ["metrics.k8s.io/v1beta1"]
+    report = validator(api).validate(inventory)
+    assert report.ok
+    assert report.suppressed_by_rule == {"API that does not answer": 1}
     scope = Scope(exclude=("*.metrics.k8s.io",))
-    assert validator(api).validate(validator(api).capture(scope)).ok
+    assert validator(api).validate(validator(api).capture(scope)).suppressed_by_rule == {}
+
+
+@pytest.mark.parametrize("scope", [Scope(), Scope(kinds=("Widget", "Gadget"))], ids=["all", "named"])
+def test_an_api_that_answered_at_capture_and_does_not_now_is_unknown_and_its_other_versions_are_compared(scope):
+    items = [thing("Widget", "w", api="example.com/v2"), thing("Gadget", "g", api="example.com/v1")]
+    api = FakeClient(*items, kinds=(*KINDS, *WIDGETS))
+    inventory = validator(api).capture(scope)
+    api.kinds, api.gaps, api.items = (*KINDS, WIDGETS[1]), ("example.com/v2",), []
+    report = validator(api).validate(inventory)
+    assert [(str(finding.kind), str(finding.ref)) for finding in report.findings] == [
+        ("missing", "Gadget.example.com shop/g"),
+        ("unknown", "Widget.example.com *"),
+    ]
+
+
+def test_a_kind_whose_captured_version_does_not_answer_is_not_compared_in_another_one():
+    old = kind("Widget", "example.com", version="v1")
+    api = FakeClient(thing("Widget", "w", api="example.com/v2"), kinds=(*KINDS, WIDGETS[0]))
+    inventory = validator(api).capture()
+    api.kinds, api.gaps = (*KINDS, old), ("example.com/v2",)
+    report = validator(api).validate(inventory)
+    assert [(str(finding.kind), str(finding.ref)) for finding in report.findings] == [
+        ("unknown", "Widget.example.com *")
+    ]
+
+
+def test_an_api_that_did_not_answer_at_capture_and_has_objects_is_unknown():
+    api = FakeClient(thing("ConfigMap", "c"), gaps=("example.com/v2",))
+    inventory = validator(api).capture()
+    api.kinds, api.gaps = (*KINDS, WIDGETS[0]), ()
+    assert validator(api).validate(inventory).ok
+    api.items.append(thing("Widget", "w", api="example.com/v2"))
+    report = validator(api).validate(inventory)
+    assert [(str(finding.kind), str(finding.ref)) for finding in report.findings] == [
+        ("unknown", "Widget.example.com *")
+    ]
 
 
 def test_a_kind_that_is_gone_makes_its_objects_missing():

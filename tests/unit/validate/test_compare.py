@@ -433,3 +433,14 @@ def test_the_container_that_velero_lets_a_pod_wait_in_is_explained_and_no_other_
     assert any("miner" in path for path in changes(before, other, VELERO_RESTORE))
     own = make("Pod", "web", spec={"containers": [{"name": "web"}], "initContainers": [waits | {"image": "other"}]})
     assert any("restore-wait" in path for path in changes(own, after, VELERO_RESTORE)), "one that was there before"
+
+
+def lease(holder, renewed):
+    return make("Lease", "x", api="coordination.k8s.io/v1", spec={"holderIdentity": holder, "renewTime": renewed})
+
+
+def test_a_lease_may_have_a_new_holder_who_renews_it_and_no_other_one():
+    before, renewed = lease("one", "2026-01-01T00:00:00Z"), lease("two", "2026-01-01T00:00:09Z")
+    assert changes(before, renewed) == {}
+    assert list(changes(before, lease("two", "2026-01-01T00:00:00Z"))) == ["spec.holderIdentity"]
+    assert list(changes(renewed, before)) == ["spec.holderIdentity", "spec.renewTime"]

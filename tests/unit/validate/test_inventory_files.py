@@ -2,14 +2,18 @@
 
 import copy
 import gzip
+import hashlib
 import stat
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from clusterguard.errors import ConfigError
 from clusterguard.model.inventory import Inventory, ObjectRef, Scope, canonical
 from clusterguard.validate import load_inventory, save_inventory
+
+ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "shop"}}
 
 
 def inventory(count=3):
@@ -27,7 +31,10 @@ def inventory(count=3):
         server_version="v1.36.3",
         scope=Scope(namespaces=("shop",), kinds=("Deployment",), selector="a=b", exclude=("*.metrics.k8s.io",)),
         objects={ObjectRef.of(item): canonical(copy.deepcopy(item)) for item in items},
+        system={ObjectRef.of(ACCOUNT): canonical(copy.deepcopy(ACCOUNT))},
+        plain_status=frozenset({"Widget.example.com"}),
         skipped={"Widget.example.com": "403"},
+        unanswered={"metrics.k8s.io/v1beta1": "503"},
         left_out={"system namespaces": 4},
         not_listed={"Event": "events"},
     )
@@ -114,3 +121,23 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot write the inventory"):
         save_inventory(inventory(), tmp_path / "none" / "i")
+
+
+def test_a_file_of_an_earlier_version_is_read_and_a_group_that_did_not_answer_is_told_as_such(tmp_path):
+    header = {
+        "format": "clusterguard-inventory",
+        "version": 1,
+        "taken": "2026-01-02T03:04:05+00:00",
+        "serverVersion": "v1.36.3",
+        "scope": {"namespaces": [], "kinds": [], "selector": "", "exclude": []},
+        "skipped": {"*.metrics.k8s.io": "503", "Secret": "403"},
+        "leftOut": {},
+        "notListed": {},
+    }
+    lines = orjson.dumps(header) + b"\n" + canonical(copy.deepcopy(ACCOUNT)) + b"\n"
+    end = orjson.dumps({"objects": 1, "sha256": hashlib.sha256(lines).hexdigest()}) + b"\n"
+    (tmp_path / "i").write_bytes(gzip.compress(lines + end))
+    loaded = load_inventory(tmp_path / "i")
+    assert loaded.skipped == {"Secret": "403"}
+    assert loaded.unanswered == {"metrics.k8s.io/*": "503"}
+    assert (loaded.system, loaded.plain_status, len(loaded)) == ({}, frozenset(), 1)
