@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -49,6 +48,9 @@ if TYPE_CHECKING:
 __all__ = ["EtcdSnapshotter"]
 
 _DATABASE, _RECORD = ".db", ".json"
+_NOT_OURS = (
+    "another program may have saved it, or a save or a deletion broke off; if nobody needs it, remove it by hand"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _BATCH_BYTES = 1024 * 1024
 _CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
@@ -97,8 +99,8 @@ class EtcdSnapshotter:
         snapshotter.restore(snapshot.name, cluster)
 
     A snapshot is two objects: ``NAME.db``, the bytes exactly as etcd sent them, so that ``etcdutl`` reads them
-    too, and ``NAME.json``, the record of what they are. It exists once its record does. Bytes that a killed save
-    left without a record are no snapshot; they are replaced by the next save of that name.
+    too, and ``NAME.json``, the record of what they are. It exists once its record does. Bytes without a record are
+    not a snapshot. They may be anybody's, so they are never removed, and their name counts as taken.
 
     Args:
         store: Where snapshots rest.
@@ -149,19 +151,17 @@ class EtcdSnapshotter:
         """
         taken = self._now()
         name = _checked(name or f"etcd-{taken:%Y%m%dT%H%M%SZ}")
+        key = name + _DATABASE
         if self._has(name + _RECORD):
             raise ObjectExistsError(f"{self._store.url} has a snapshot {name!r} already", hint="choose another name")
-        leftover = self._has(name + _DATABASE)
-        # Whoever left it may still be at work: its bytes are let be until our record has made the name ours.
-        key = f"{name}~{secrets.token_hex(4)}{_DATABASE}" if leftover else name + _DATABASE
+        if self._has(key):
+            raise ObjectExistsError(f"{self._store.url} has {key} already, without a record", hint=_NOT_OURS)
         with self._chosen() as chosen:
             received = self._receive(key, chosen)
             with self._removed_on_failure(key, unless_recorded_as=name):
                 record = _describe(name, key, taken, chosen, received, annotate(key))
                 with self._store.put(name + _RECORD) as writer:
                     writer.write(record.to_json().encode())
-        if leftover:
-            self._store.delete(name + _DATABASE)
         return record
 
     def list(self) -> SnapshotList:
@@ -216,10 +216,22 @@ class EtcdSnapshotter:
             return _caused(type(error)(f"{key}: {error.message}", hint=error.hint), error)
 
     def delete(self, name: str) -> None:
-        """Remove a snapshot, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
-        key = _checked(name) + _DATABASE
-        with suppress(ObjectNotFoundError, SnapshotCorruptError):  # half deleted before, or damaged
+        """Remove a snapshot, its record first, so that a deletion that breaks off lists no snapshot without bytes.
+
+        Only what a record of ours names is removed; that there is nothing of this name is not an error.
+
+        Raises:
+            ObjectExistsError: There are bytes of this name, but no record; nothing was removed.
+            SnapshotCorruptError: The record is damaged, or is none of ours; nothing was removed.
+            ConfigError: A later release wrote the record; nothing was removed.
+        """
+        try:
             key = self.find(name).key
+        except ObjectNotFoundError as error:
+            if self._has(name + _DATABASE):
+                message = f"{self._store.url} has {name + _DATABASE} without a record"
+                raise ObjectExistsError(message, hint=_NOT_OURS) from error
+            return
         self._store.delete(name + _RECORD)
         self._store.delete(key)
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore"]
 
 _LEFTOVER_SECONDS = 24 * 3600.0
+_PARTIAL_NAME = re.compile(r"[0-9a-f]{32}")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_OBJECT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -147,7 +149,9 @@ class LocalStore:
     def _sweep(self, directory: Path) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                with contextlib.suppress(OSError):  # gone meanwhile, or not ours: no reason to fail
+                if not _PARTIAL_NAME.fullmatch(entry.name):
+                    continue  # none of ours
+                with contextlib.suppress(OSError):  # gone meanwhile: no reason to fail
                     if self._now() - entry.stat(follow_symlinks=False).st_mtime > _LEFTOVER_SECONDS:
                         os.unlink(entry)  # noqa: PTH108 - a directory entry is no Path
 

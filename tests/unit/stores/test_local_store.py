@@ -112,8 +112,10 @@ class TestLeftovers:
 
         put(store, "snapshots/killed", b"the next one")
         assert len(unfinished(root)) == 1, "a day has not passed: its writer might still be at work"
+        notes = unfinished(root)[0].with_name("notes.txt")
+        notes.write_bytes(b"somebody's own")
         put(LocalStore(root, now=lambda: time.time() + DAY + 60), "later", b"")
-        assert unfinished(root) == []
+        assert unfinished(root) == [notes]
         assert get(store, "snapshots/killed") == b"the next one"
 
     def test_a_long_write_is_not_swept_by_its_neighbour(self, root):

@@ -146,7 +146,9 @@ def _judge_copies(task: Task, session: Session, sound: int, *, made: int, unread
 
 def _new_name(source: str, session: Session) -> str:
     """Return a name by the time that no location has yet: a clock that was set back must not name a backup twice."""
-    taken = {entry.name for catalog in session.catalogs.values() for entry in catalog.of_source(source)}
+    catalogs = session.catalogs.values()
+    taken = {entry.name for catalog in catalogs for entry in catalog.of_source(source)}
+    taken |= {each.name for catalog in catalogs for each in catalog.leftovers if each.source == source}
     name = etcd_name(source, now=session.now())
     return name if name not in taken else etcd_name(source, now=session.now(), suffix=session.suffix)
 
