@@ -204,6 +204,17 @@ def test_whoever_is_overtaken_between_record_and_bytes_leaves_the_bytes(wanted, 
     assert [info.key for info in locations[0].root.list("etcd/etcd-004")] == ["etcd/etcd-004.db.zst.age"]
 
 
+def test_without_its_record_only_what_runs_write_goes_with_a_backup(wanted, locations):
+    names = [f"etcd-202605{day:02d}T020000Z" for day in (1, 2, 3, 4)]
+    for age, name in enumerate(reversed(names)):
+        add_backup(locations[0], name, age=age * DAY)
+    session = verified(session_of(wanted, locations[:1]))
+    put(locations[0].root, f"etcd/{names[0]}.json", b"damaged", overwrite=True)
+    put(locations[0].root, f"etcd/{names[0]}.md", b"somebody's notes")
+    retain(session)
+    assert [info.key for info in locations[0].root.list(f"etcd/{names[0]}")] == [f"etcd/{names[0]}.md"]
+
+
 def test_whoever_is_overtaken_while_it_copies_lists_no_copy(wanted, locations):
     add_backup(locations[0], "etcd-001")
     session = session_of(wanted, locations)

@@ -18,6 +18,7 @@ from clusterguard.errors import (
 )
 from clusterguard.policies.copies.catalog import entry_key
 from clusterguard.policies.copies.locations import RECORD, objects_of, read_record
+from clusterguard.policies.copies.naming import backup_of_key
 from clusterguard.policies.retention import RetentionPlan, StoredBackup, plan_retention
 from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import stored_objects
@@ -201,7 +202,7 @@ def _delete(location: StorageLocation, entry: BackupEntry, session: Session) -> 
     try:
         keys = list(stored_objects(location, entry))
     except (ObjectNotFoundError, SnapshotCorruptError):
-        keys = [info.key for info in store.list(f"{entry.name}.")]
+        keys = [info.key for info in store.list(entry.name) if backup_of_key(entry.source, info.key) == entry.name]
     session.require_lease(location)  # after every look: this run may have stood still during one
     store.delete(f"{entry.name}{RECORD}")
     _require_gone(store, f"{entry.name}{RECORD}")
