@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.errors import UnsupportedVersionError
-from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, SUPPORTED, parse_version, require_supported
+from clusterguard.model.support import (
+    ETCDUTL_BUMPS_REVISIONS,
+    SUPPORTED,
+    parse_version,
+    require_restorable,
+    require_supported,
+)
 from clusterguard.toolchain.programs import PROGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -88,3 +94,30 @@ def test_what_could_not_be_asked_is_not_refused_and_what_makes_no_sense_is():
 @pytest.mark.parametrize("version", ["v1.34.4-eks-3025e55", "v1.33.1+k3s1", "v1.35.0-gke.1234000", "v1.36.3"])
 def test_the_versions_of_providers_are_understood(version):
     require_supported("Kubernetes", version, where="here")
+
+
+@pytest.mark.parametrize(
+    ("saved_from", "storage", "live", "starts"),
+    [
+        ("3.6.5", "3.6.0", "3.6.16", True),
+        ("3.6.5", "3.6.0", "3.7.3", True),
+        ("3.5.35", None, "3.7.3", True),
+        ("3.4.13", None, "3.5.35", True),
+        ("3.7.3", "3.7.0", "3.6.16", False),
+        ("3.7.3", "3.6.0", "3.6.16", True),  # a downgrade was under way
+        ("3.6.16", None, "3.5.35", True),  # likewise
+        ("3.6.5", "3.6.0", "3.5.35", False),
+        ("3.5.35", "3.7.0", "3.5.35", True),  # its file keeps a field from before a downgrade, which 3.5 does not read
+        ("3.5.35", "3.7.0", "3.6.16", False),
+        ("3.5.35", None, "3.4.13", False),
+        ("", "3.7.0", "3.6.16", False),
+        ("3.7.3", "3.7.0", "", True),
+    ],
+)
+def test_an_etcd_is_given_no_newer_storage_than_its_own(saved_from, storage, live, starts):
+    if starts:
+        require_restorable(saved_from, storage, live=live, where="node-1")
+        return
+    with pytest.raises(UnsupportedVersionError) as raised:
+        require_restorable(saved_from, storage, live=live, where="node-1")
+    assert raised.value.fields["version"] == live

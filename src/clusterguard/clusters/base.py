@@ -82,14 +82,16 @@ class ControlPlane(Protocol):
     def recover(self) -> str | None:
         """Undo an interrupted restore, or finish it if it was committed; return what was done, or None."""
 
-    def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
+    def check(self, *, needed_bytes: int, etcd_version: str = "", storage_version: str | None = None) -> None:
         """Look at everything a restore needs: programs, permissions, free space. Touches nothing.
 
         Args:
             needed_bytes: Size of the snapshot.
             etcd_version: The version of etcd that it was saved from, or ``""`` if unknown.
+            storage_version: That of the storage in its file, or None.
 
         Raises:
+            UnsupportedVersionError: This etcd would not start on the snapshot.
             ClusterError: Something is missing; the message says what.
         """
 

@@ -166,7 +166,7 @@ def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: S
             "this cluster's restore is not made of commands, so there is no plan to show",
             hint="an embedded cluster is restored within clusterguard; plans are for kubeadm control planes",
         )
-    control_plane.check(needed_bytes=snapshot.size, etcd_version=snapshot.etcd_version)
+    _check(control_plane, snapshot)
     bump = bump_for(snapshot_revision=snapshot.revision, live_revision=_live_revision(access))
     return RestorePlan(
         snapshot=snapshot,
@@ -244,7 +244,7 @@ class _Restore:
         return command
 
     def _check(self) -> None:
-        self._control_plane.check(needed_bytes=self._snapshot.size, etcd_version=self._snapshot.etcd_version)
+        _check(self._control_plane, self._snapshot)
 
     def _switch(self, bump: int) -> int:
         self._reached = _Reached.SWITCHING
@@ -358,6 +358,14 @@ class _Restore:
             f"alarm {alarm} came back with the snapshot; etcdctl alarm disarm once its cause is gone"
             for alarm in alarms
         )
+
+
+def _check(control_plane: ControlPlane, snapshot: Snapshot) -> None:
+    control_plane.check(
+        needed_bytes=snapshot.size,
+        etcd_version=snapshot.etcd_version,
+        storage_version=snapshot.storage_version,
+    )
 
 
 def _live_revision(access: EtcdAccess) -> int | None:

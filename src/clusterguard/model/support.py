@@ -12,7 +12,14 @@ from clusterguard.errors import UnsupportedVersionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ETCDUTL_BUMPS_REVISIONS", "SUPPORTED", "VersionRange", "parse_version", "require_supported"]
+__all__ = [
+    "ETCDUTL_BUMPS_REVISIONS",
+    "SUPPORTED",
+    "VersionRange",
+    "parse_version",
+    "require_restorable",
+    "require_supported",
+]
 
 # Not part of a longer word: kind and kwok also print the Go version they were built with ("go1.26.8").
 _VERSION = re.compile(r"(?<![\w.])v?(\d+)\.(\d+)\.(\d+)")
@@ -51,6 +58,7 @@ SUPPORTED: Final[Mapping[str, VersionRange]] = MappingProxyType(
 )
 # The oldest etcdutl that can raise revisions (3.6.0 can, too). It also builds the data of an older etcd.
 ETCDUTL_BUMPS_REVISIONS: Final = (3, 5, 10)
+_KEEPS_STORAGE_VERSION: Final = (3, 6, 0)
 
 
 def require_supported(program: str, version: str, *, where: str, reads_only: bool = False) -> None:
@@ -75,6 +83,36 @@ def require_supported(program: str, version: str, *, where: str, reads_only: boo
         fields={"program": program, "version": version, "supported": str(supported)},
         hint="upgrade clusterguard" if newer else f"upgrade {program}",
     )
+
+
+def require_restorable(etcd_version: str, storage_version: str | None, *, live: str, where: str) -> None:
+    """Return if an etcd starts on the data of a snapshot: its storage is not newer than that etcd.
+
+    Since 3.6 a member writes the version of its storage down, and refuses a newer minor version than its own. Older
+    members neither write nor read it (one may be left in their files from before a downgrade), so between two of them
+    the version of the server counts.
+
+    Args:
+        etcd_version: Of the member that the snapshot was saved from, or ``""`` if unknown.
+        storage_version: As the snapshot's file has it, or None.
+        live: The etcd that would start, or ``""`` where it could not be asked.
+        where: How messages call the place.
+
+    Raises:
+        UnsupportedVersionError: It would not start.
+    """
+    server, needed, starts = (parse_version(each or "") for each in (etcd_version, storage_version, live))
+    if starts is None:
+        return
+    if server is not None and max(server, starts) < _KEEPS_STORAGE_VERSION:
+        needed = server
+    if needed is not None and needed[:2] > starts[:2]:
+        storage = _dotted(needed[:2])
+        raise UnsupportedVersionError(
+            f"the snapshot's storage is of etcd {storage}, and {where} runs etcd {live}; nothing was touched",
+            fields={"program": "etcd", "version": live, "storage": storage},
+            hint=f"restore it where etcd {storage} or newer runs",
+        )
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from etcd_node import EtcdNode
 
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
-from clusterguard.errors import ClusterError, EtcdUnavailableError, RestoreError
+from clusterguard.errors import ClusterError, EtcdUnavailableError, RestoreError, UnsupportedVersionError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.member import EtcdMember
 from clusterguard.model.support import SUPPORTED, parse_version
@@ -127,3 +127,32 @@ def test_an_alarm_that_the_snapshot_carries_is_told_and_not_waited_for(world):
     world.snapshotter.save("s")
     (warning,) = world.snapshotter.restore("s", target(world)).warnings
     assert "NOSPACE" in warning
+
+
+@pytest.mark.parametrize(
+    "live", ["3.4.13", "3.5.35", "3.6.16", None], ids=lambda version: version or "of the toolchain"
+)
+def test_what_is_not_refused_starts_and_holds_the_same(world, live, tmp_path):
+    """Snapshots of each version on each minor version; of those refused, only 3.7 on 3.6 would not start."""
+    world.member.put("/registry/pods/default/kept", "/registry/pods/default/kept-too")
+    until = time.monotonic() + 20
+    saved = world.snapshotter.save("s0")
+    while parse_version(world.version) >= (3, 6, 0) and not saved.storage_version:  # it comes seconds after the start
+        assert time.monotonic() < until
+        time.sleep(1)
+        saved = world.snapshotter.save(f"s{time.monotonic():.0f}")
+    programs = etcd_programs(live) if live else newest_etcd_programs()
+    version = live or version_of(programs["etcd"])
+    newer = parse_version(world.version)[:2] > parse_version(version)[:2]
+    node = EtcdNode(tmp_path / "other", program=programs["etcd"], version=version, etcdutl=programs.get("etcdutl"))
+    with node.kubelet():
+        wait_until_serving(node)
+        there = SimpleNamespace(node=node)
+        if newer:
+            with pytest.raises(UnsupportedVersionError):
+                world.snapshotter.restore(saved.name, target(there))
+            return
+        world.snapshotter.restore(saved.name, target(there))
+        member = Member(node.access, None, node.root / "etcd.log")
+        assert keys(SimpleNamespace(member=member)) == saved.total_keys
+        assert member.put("/registry/pods/default/after")

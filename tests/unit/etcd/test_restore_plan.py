@@ -79,7 +79,7 @@ class ControlPlane:
     def recover(self):
         self._do("recover")
 
-    def check(self, *, needed_bytes, etcd_version=""):
+    def check(self, *, needed_bytes, etcd_version="", storage_version=None):
         self.needed = needed_bytes
         self._do("check")
 

@@ -527,9 +527,11 @@ def test_too_little_room_is_refused_before_anything_is_touched(node):
     assert sorted(str(path) for path in node.root.rglob("*")) == before
 
 
-def test_a_snapshot_of_another_minor_version_is_refused(node):
-    with pytest.raises(ClusterError, match=r"the snapshot is from etcd 3\.5\.9, and node-1 runs etcd 3\.6\.8"):
-        control_plane(node).check(needed_bytes=10, etcd_version="3.5.9")
+def test_a_snapshot_with_newer_storage_is_refused_and_an_older_one_is_not(node):
+    control_plane(node).check(needed_bytes=10, etcd_version="3.5.9")
+    with pytest.raises(UnsupportedVersionError) as raised:
+        control_plane(node).check(needed_bytes=10, etcd_version="3.7.3", storage_version="3.7.0")
+    assert (raised.value.fields["version"], raised.value.fields["storage"]) == ("3.6.8", "3.7")
 
 
 def set_versions(node, *, etcd="3.6.8", kubernetes="1.36.3", answers=True):

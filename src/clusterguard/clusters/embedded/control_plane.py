@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from clusterguard.clusters.base import EtcdLayout
 from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
 from clusterguard.errors import ClusterError, ResourceNotFoundError
+from clusterguard.model.support import parse_version, require_restorable
 from clusterguard.process import run
 from clusterguard.sockets import listening, serving
 
@@ -37,6 +38,7 @@ __all__ = ["EmbeddedControlPlane"]
 _ETCD_SECONDS = 120.0
 _API_SECONDS = 90.0
 _RESTORE_SECONDS = 1800.0
+_VERSION_SECONDS = 20.0
 # The API server keeps no state of its own: it gets a moment to answer its last requests, then it is killed.
 _GRACE_SECONDS = 3.0
 _ETCD_GRACE_SECONDS = 10.0
@@ -96,8 +98,12 @@ class EmbeddedControlPlane:
             return "a proven restore that was interrupted was finished: the restored state stays"
         return started
 
-    def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:  # noqa: ARG002 - etcdutl and etcd are one
+    def check(self, *, needed_bytes: int, etcd_version: str = "", storage_version: str | None = None) -> None:
         """Check that there is a data directory to replace, however broken, and room for another one beside it."""
+        if etcd_version or storage_version:
+            live = run([self._programs.record.programs["etcd"], "--version"], timeout_seconds=_VERSION_SECONDS).stdout
+            version = ".".join(map(str, parse_version(live) or ()))
+            require_restorable(etcd_version, storage_version, live=version, where=self._programs.record.name)
         if not (self._live / "member").exists():
             raise ClusterError(f"{self._live} is not an etcd data directory: it has no member")
         free = shutil.disk_usage(self._live).free

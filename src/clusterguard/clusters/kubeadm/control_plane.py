@@ -36,7 +36,7 @@ from clusterguard.errors import (
     RestoreError,
     WaitTimeoutError,
 )
-from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version, require_supported
+from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version, require_restorable, require_supported
 from clusterguard.process import run
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class KubeadmControlPlane:
         if self._shell.run(["sh", "-c", f"ls -d {STAGING_DIR}/manifests 2>/dev/null || true"]).strip():
             self._perform(self._recovery({}).clean_up())
 
-    def check(self, *, needed_bytes: int, etcd_version: str = "") -> None:
+    def check(self, *, needed_bytes: int, etcd_version: str = "", storage_version: str | None = None) -> None:
         """Look at everything a restore needs on the node; touches nothing.
 
         Raises:
@@ -163,6 +163,7 @@ class KubeadmControlPlane:
         """
         node = self._look()
         require_supported("etcd", self._etcd_version(node), where=self._shell.name)
+        require_restorable(etcd_version, storage_version, live=self._etcd_version(node), where=self._shell.name)
         require_supported("Kubernetes", _tag(node.api.image), where=self._shell.name)
         target = self._target(node)
         found = complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
@@ -171,7 +172,6 @@ class KubeadmControlPlane:
             told = "; ".join(each.message for each in found)
             raise ClusterError(f"{self._shell.name}: {told}", hint=found[0].hint)
         self._restore = self._compose(node)
-        self._check_versions(node, etcd_version)
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
         """Copy the snapshot to the node and build the new data directory beside the live one."""
@@ -476,15 +476,6 @@ class KubeadmControlPlane:
         except ProgramError:
             return ""
         return _told_version(answer, "etcdutl version")
-
-    def _check_versions(self, node: _Node, snapshot: str) -> None:
-        live = self._etcd_version(node)
-        if live and snapshot and minor(live) != minor(snapshot):
-            raise ClusterError(
-                f"the snapshot is from etcd {snapshot}, and {self._shell.name} runs etcd {live}",
-                hint=f"restore it with etcd {minor(snapshot)}, then upgrade: etcd reads only data of its own minor "
-                "version after a restore",
-            )
 
     def _etcd_version(self, node: _Node) -> str:
         """Return what etcd says of itself, or if it does not answer its image, or that one's tag."""
