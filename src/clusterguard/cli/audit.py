@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.watching.audit import TrailOfLocation
 
@@ -18,6 +20,7 @@ __all__ = ["app"]
 
 _BROKEN, _COULD_NOT_TELL = 1, 2
 _MOST_FINDINGS = 20
+_MOST_RUNS = 3
 
 app = typer.Typer(
     name="audit",
@@ -105,22 +108,20 @@ def _moment(text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _lines(trail: TrailOfLocation) -> list[tuple[str, str]]:
-    if trail.report is None:
-        return [(f"{trail.location}: cannot be read: {trail.error}", "red")]
+def _lines(trail: TrailOfLocation) -> Iterator[tuple[str, str]]:
     report = trail.report
+    if report is None:
+        yield f"{trail.location}: cannot be read: {trail.error}", "red"
+        return
     what = f"{report.lines:,} events in {report.segments:,} segments, head {report.head[:16] or 'none'}"
     if report.since_head is not None:
         what += f", {report.since_head:,} of them after the expected head"
-    lines = [
-        (f"{trail.location}: {'intact' if trail.report.ok else 'BROKEN'}: {what}", "green" if report.ok else "red")
-    ]
-    lines += [(f"  {each}", "red") for each in report.findings[:_MOST_FINDINGS]]
-    if len(report.findings) > _MOST_FINDINGS:
-        lines.append((f"  … and {len(report.findings) - _MOST_FINDINGS} more: --json has them all", "red"))
+    yield f"{trail.location}: {'intact' if report.ok else 'BROKEN'}: {what}", "green" if report.ok else "red"
+    yield from ((f"  {each}", "red") for each in report.findings[:_MOST_FINDINGS])
+    if (more := len(report.findings) - _MOST_FINDINGS) > 0:
+        yield f"  … and {more} more: --json has them all", "red"
     if trail.catalog_head_missing:
-        lines.append((f"  the catalog's head, {trail.catalog_head[:16]}, is not in the trail: it was cut off", "red"))
+        yield f"  the catalog's head, {trail.catalog_head[:16]}, is not in the trail: it was cut off", "red"
     if trail.missing_runs:
-        runs = ", ".join(trail.missing_runs[:3]) + (" …" if len(trail.missing_runs) > 3 else "")  # noqa: PLR2004 - enough
-        lines.append((f"  {len(trail.missing_runs)} runs that other locations tell of are not there: {runs}", "yellow"))
-    return lines
+        runs = ", ".join(trail.missing_runs[:_MOST_RUNS]) + (" …" if len(trail.missing_runs) > _MOST_RUNS else "")
+        yield f"  {len(trail.missing_runs)} runs of other locations' trails are not there: {runs}", "yellow"

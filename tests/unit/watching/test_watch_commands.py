@@ -324,7 +324,7 @@ def test_runs_that_one_location_missed_are_told_and_break_nothing(trails):
     AuditTrail(root(trails, "near")).append([event("r9")], run="r9")
     done = run("audit", "verify", trails)
     assert done.exit_code == 0
-    assert "1 runs that other locations tell of are not there: r9" in done.output
+    assert "1 runs of other locations' trails are not there: r9" in done.output
 
 
 def test_a_trail_that_cannot_be_read_leaves_it_open(trails):

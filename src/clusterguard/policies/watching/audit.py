@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from clusterguard.documents.json_output import json_data
 from clusterguard.errors import ClusterGuardError, ObjectExistsError, ObjectNotFoundError, StoreError
 from clusterguard.policies.watching.chain import (
     AuditEvent,
@@ -43,6 +44,7 @@ _READERS: Final = 16
 _MOST_EVENTS: Final = 2000
 _LONGEST_DETAIL: Final = 4000
 _LARGEST_SEGMENT: Final = 64 << 20
+_OF_STEPS: Final = ("verb", "outcome", "source", "location", "backup", "digest", "size")
 
 
 class AuditTrail:
@@ -162,30 +164,14 @@ class AuditTrail:
 def events_of(
     report: RunReport, *, actor: str, policy_digest: str = "", host: str | None = None
 ) -> tuple[AuditEvent, ...]:
-    """Return a run as events for the trail, in the order they happened.
-
-    Args:
-        report: What the run did.
-        actor: Who ran it.
-        policy_digest: SHA-256 of the policy file.
-        host: Where; by default this machine.
-    """
-    machine = socket.gethostname() if host is None else host
+    """Return a run as events for the trail, in the order they happened; by default they happened on this machine."""
+    run: dict[str, Any] = {"actor": actor, "run": report.run, "policy": report.policy, "policy_digest": policy_digest}
+    run["host"] = socket.gethostname() if host is None else host
     return tuple(
         AuditEvent(
             time=step.at,
-            actor=actor,
-            host=machine,
-            run=report.run,
-            policy=report.policy,
-            policy_digest=policy_digest,
-            verb=step.verb,
-            outcome=step.outcome,
-            source=step.source,
-            location=step.location,
-            backup=step.backup,
-            digest=step.digest,
-            size=step.size,
+            **run,
+            **{name: getattr(step, name) for name in _OF_STEPS},
             detail=step.detail if len(step.detail) <= _LONGEST_DETAIL else f"{step.detail[:_LONGEST_DETAIL]}…",
         )
         for step in report.steps
@@ -194,25 +180,15 @@ def events_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrailOfLocation:
-    """The trail of one location, and how it compares with the others.
-
-    Attributes:
-        location: Its name in the policy.
-        report: What a look at it found; None where it could not be read.
-        error: Why it could not be.
-        catalog_head: The head that the location's own catalog remembers; empty for none.
-        catalog_head_missing: Whether that line is not in the trail any more.
-        runs: The runs that it tells of.
-        missing_runs: Those that another location tells of, and it does not: it was down then, or lost them.
-    """
+    """The trail of one location, and how it compares with the others."""
 
     location: str
-    report: AuditReport | None = None
-    error: str = ""
-    catalog_head: str = ""
-    catalog_head_missing: bool = False
+    report: AuditReport | None = None  # None where it could not be read
+    error: str = ""  # why it could not be
+    catalog_head: str = ""  # the head that the location's own catalog remembers
+    catalog_head_missing: bool = False  # whether that line is not in the trail any more
     runs: frozenset[str] = frozenset()
-    missing_runs: tuple[str, ...] = ()
+    missing_runs: tuple[str, ...] = ()  # in another location's trail and not here: it was down then, or lost them
 
     @property
     def broken(self) -> bool:
@@ -221,15 +197,8 @@ class TrailOfLocation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
-        return {
-            "location": self.location,
-            "broken": self.broken,
-            "error": self.error,
-            "catalogHead": self.catalog_head,
-            "catalogHeadMissing": self.catalog_head_missing,
-            "missingRuns": list(self.missing_runs),
-            **(self.report.to_dict() if self.report else {}),
-        }
+        data = {"broken": self.broken, **json_data(self), **(self.report.to_dict() if self.report else {})}
+        return {key: value for key, value in data.items() if key not in ("report", "runs")}
 
 
 def compare_trails(locations: Sequence[StorageLocation], *, expected_head: str = "") -> tuple[TrailOfLocation, ...]:

@@ -15,11 +15,14 @@ any program can check them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from clusterguard.documents.json_output import json_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,53 +42,30 @@ __all__ = [
 ]
 
 AuditProblem: TypeAlias = Literal[
-    "changed",
-    "removed",
-    "inserted or reordered",
-    "not the line before it",
-    "missing segment",
-    "cut segment",
-    "foreign object",
-    "head not found",
+    "changed",  # the line is not what its hash says
+    "removed",  # lines are missing before it
+    "inserted or reordered",  # its number was there already, or belongs elsewhere
+    "not the line before it",  # the line before it was replaced, hash and all
+    "missing segment",  # a whole file
+    "cut segment",  # a file ends too early
+    "foreign object",  # a file that is not a segment, by its name or by its size
+    "head not found",  # a line that is known to have been there is not
 ]
-"""What is wrong with a place in a trail.
-
-``changed``: the line is not what its hash says. ``removed``: lines are missing before it. ``inserted or reordered``:
-its number was there already, or belongs elsewhere. ``not the line before it``: the line before it was written anew,
-hash and all. ``missing segment``: a whole file. ``cut segment``: a file ends too early. ``foreign object``: a file that
-is no segment, by its name or by its size. ``head not found``: a line that is known to have been there is not.
-"""
+"""What is wrong with a place in a trail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One thing that was done, by whom.
+    """One thing that was done, by whom; empty texts where it is about none in particular."""
 
-    Attributes:
-        time: When it ended, UTC.
-        actor: The user, service account or program that did it.
-        host: Where.
-        run: The run that it belongs to.
-        policy: Its name.
-        policy_digest: SHA-256 of the policy file; empty where it was made in a program.
-        verb: What, as `StepReport.verb`.
-        outcome: ``ok``, ``warning`` or ``failed``.
-        source: Of the policy; empty where it is about all of them.
-        location: Of the policy; empty where it is about all of them.
-        backup: Its name; empty where it is about none.
-        digest: SHA-256 of the stored bytes; empty for none.
-        size: Their number; None for none.
-        detail: In words.
-    """
-
-    time: datetime
-    actor: str
+    time: datetime  # when it ended, UTC
+    actor: str  # the user, service account or program that did it
     host: str
     run: str
     policy: str
-    verb: str
+    verb: str  # as in `StepReport`, and so are the outcome and all from the source on
     outcome: str
-    policy_digest: str = ""
+    policy_digest: str = ""  # SHA-256 of the policy file
     source: str = ""
     location: str = ""
     backup: str = ""
@@ -101,13 +81,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainLink:
-    """A line that the next one can name.
-
-    Attributes:
-        seq: Its number in the trail; 0 before the first line.
-        hash: Its hash; empty before the first line.
-        segment: The segment it is in; 0 before the first.
-    """
+    """A line that the next one can name; all of it empty before the first."""
 
     seq: int = 0
     hash: str = ""
@@ -116,38 +90,23 @@ class ChainLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A segment as it lies there.
-
-    Attributes:
-        key: What the store calls it.
-        number: Its number, by its name; None for what is no segment.
-        data: Its bytes; none of what is no segment.
-        foreign: Why it is no segment; empty where it may be one.
-    """
+    """A segment as it lies there."""
 
     key: str
-    number: int | None
+    number: int | None  # by its name; None for what is not a segment, which has no data
     data: bytes
-    foreign: str = ""
+    foreign: str = ""  # why it is not a segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFinding:
-    """One thing that is wrong with a trail.
-
-    Attributes:
-        problem: What kind of thing.
-        key: The segment's key; empty where it is about a segment that is not there.
-        line: Line in that segment, from 1; None where it is about the whole of it.
-        seq: Number in the trail that should be there; None where none can be told.
-        detail: In words.
-    """
+    """One thing that is wrong with a trail."""
 
     problem: AuditProblem
     detail: str
-    key: str = ""
-    line: int | None = None
-    seq: int | None = None
+    key: str = ""  # of the segment; empty where it is about one that is not there
+    line: int | None = None  # in that segment, from 1; None where it is about the whole of it
+    seq: int | None = None  # number in the trail that should be there; None where unknown
 
     def __str__(self) -> str:
         where = f"{self.key}{f':{self.line}' if self.line else ''}: " if self.key else ""
@@ -156,25 +115,15 @@ class AuditFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """What a look at a whole trail found.
-
-    Attributes:
-        lines: How many there are.
-        segments: How many there are.
-        head: Hash of the last line; empty for an empty trail.
-        first: Time of the first event; None where there is none to be read.
-        last: Time of the last event.
-        findings: What is wrong, in the order of the trail.
-        since_head: How many lines came after the expected head; None where none was expected, or it was not found.
-    """
+    """What a look at a whole trail found."""
 
     lines: int
     segments: int
-    head: str
-    first: datetime | None = None
+    head: str  # hash of the last line; empty for an empty trail
+    first: datetime | None = None  # of the first event that can be read
     last: datetime | None = None
-    findings: tuple[AuditFinding, ...] = ()
-    since_head: int | None = None
+    findings: tuple[AuditFinding, ...] = ()  # in the order of the trail
+    since_head: int | None = None  # lines after the expected head; None where none was expected, or it was not found
 
     @property
     def ok(self) -> bool:
@@ -183,22 +132,10 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
-        return {
-            "ok": self.ok,
-            "lines": self.lines,
-            "segments": self.segments,
-            "head": self.head,
-            "first": self.first.isoformat() if self.first else None,
-            "last": self.last.isoformat() if self.last else None,
-            "sinceHead": self.since_head,
-            "findings": [
-                {name: getattr(each, name) for name in ("problem", "key", "line", "seq", "detail")}
-                for each in self.findings
-            ],
-        }
+        return {"ok": self.ok, **json_data(self)}
 
 
-_EVENT_FIELDS: Final = tuple(each.name for each in fields(AuditEvent))
+_EVENT: Final = TypeAdapter(AuditEvent)
 _PLACE_FIELDS: Final = ("seq", "segment", "line", "of")
 
 
@@ -233,12 +170,7 @@ def last_link(segment: Segment) -> ChainLink | None:
 
 def events_in(segment: Segment) -> Iterator[AuditEvent]:
     """Yield the events of a segment that can be read; whether they are true is for `check_trail` to say."""
-    for line in _lines(segment.data):
-        document = _parsed(line)
-        if document is not None:
-            event = _event(document)
-            if event is not None:
-                yield event
+    yield from filter(None, map(_event, map(_parsed, _lines(segment.data))))
 
 
 def as_json_line(event: AuditEvent) -> str:
@@ -258,7 +190,7 @@ def check_trail(segments: Iterable[Segment], *, expected_head: str = "") -> Audi
     """
     check = _Check(expected_head)
     for segment in segments:
-        check.take(segment)
+        check.read(segment)
     return check.report()
 
 
@@ -271,42 +203,37 @@ class _Check:
         self._findings: list[AuditFinding] = []
         self._lines = self._segments = 0
         self._broken = 0  # lines since the last intact one; each may have replaced one, or come on top
-        self._first: datetime | None = None
-        self._last: datetime | None = None
+        self._times: list[datetime] = []  # of the first and the last event
         self._head_at: int | None = None
 
-    def take(self, segment: Segment) -> None:
+    def read(self, segment: Segment) -> None:
         if segment.number is None:
-            self._find("foreign object", segment, segment.foreign or "no segment bears such a name")
+            self._find("foreign object", segment.foreign or "no segment bears such a name", segment)
             return
         self._segments += 1
         self._check_number(segment.number)
         lines = list(_lines(segment.data))
-        promised: int | None = None
-        for number, line in enumerate(lines, start=1):
-            document = self._take_line(segment, number, line)
-            promised = document["of"] if document is not None else promised
+        documents = [self._read_line(segment, number, line) for number, line in enumerate(lines, start=1)]
+        promised = next((each["of"] for each in reversed(documents) if each is not None), None)
         self._link = ChainLink(seq=self._link.seq, hash=self._link.hash, segment=segment.number)
         if not lines:
-            self._find("cut segment", segment, "it is empty")
+            self._find("cut segment", "it is empty", segment)
         elif promised is not None and len(lines) < promised:
-            self._find("cut segment", segment, f"{len(lines)} of its {promised} lines are left", seq=self._link.seq + 1)
+            self._find("cut segment", f"{len(lines)} of its {promised} lines are left", segment, seq=self._link.seq + 1)
 
     def report(self) -> AuditReport:
         if self._expected_head and self._head_at is None:
-            self._findings.append(
-                AuditFinding(
-                    problem="head not found",
-                    detail=f"a line with the hash {self._expected_head} was there once and is not any more, "
-                    f"so the trail was cut off or written anew; it ends with line {self._link.seq}",
-                )
+            self._find(
+                "head not found",
+                f"a line with the hash {self._expected_head} was there once and is not any more, "
+                f"so the trail was cut off or replaced; it ends with line {self._link.seq}",
             )
         return AuditReport(
             lines=self._lines,
             segments=self._segments,
             head=self._link.hash,
-            first=self._first,
-            last=self._last,
+            first=self._times[0] if self._times else None,
+            last=self._times[-1] if self._times else None,
             findings=tuple(self._findings),
             since_head=None if self._head_at is None else self._lines - self._head_at,
         )
@@ -315,33 +242,31 @@ class _Check:
         expected = self._link.segment + 1
         if number > expected:
             which = f"segment {expected} is" if number == expected + 1 else f"segments {expected} to {number - 1} are"
-            self._findings.append(
-                AuditFinding(problem="missing segment", detail=f"{which} not there", seq=self._link.seq + 1)
-            )
+            self._find("missing segment", f"{which} not there", seq=self._link.seq + 1)
 
-    def _take_line(self, segment: Segment, number: int, line: bytes) -> dict[str, Any] | None:
+    def _read_line(self, segment: Segment, number: int, line: bytes) -> dict[str, Any] | None:
         """Check one line against itself and the one before; return it where it is what was written."""
         self._lines += 1
         expected = self._link.seq + 1
         document = _intact(line)
         if document is None:
             problem, detail = _broken(line)
-            self._find(problem, segment, detail, line=number, seq=expected + self._broken)
+            self._find(problem, detail, segment, line=number, seq=expected + self._broken)
             self._broken += 1
             return None
         seq = document["seq"]
         place = f"it is line {document['line']} of segment {document['segment']}, number {seq} of the trail"
         if seq < expected:
-            self._find("inserted or reordered", segment, place, line=number, seq=expected)
+            self._find("inserted or reordered", place, segment, line=number, seq=expected)
             return None  # the next line still follows the one before this
         if seq > expected + self._broken:
             which = f"line {expected} is" if seq == expected + 1 else f"lines {expected} to {seq - 1} are"
-            self._find("removed", segment, f"{which} not there before it", line=number, seq=expected)
+            self._find("removed", f"{which} not there before it", segment, line=number, seq=expected)
         elif seq == expected and document["prev"] != self._link.hash:
             other = f"it follows {document['prev'] or 'nothing'}, and what is there is {self._link.hash or 'nothing'}"
-            self._find("not the line before it", segment, other, line=number, seq=seq)
+            self._find("not the line before it", other, segment, line=number, seq=seq)
         elif document["segment"] != segment.number:
-            self._find("inserted or reordered", segment, place, line=number, seq=seq)
+            self._find("inserted or reordered", place, segment, line=number, seq=seq)
         self._note(document)
         return document
 
@@ -350,26 +275,29 @@ class _Check:
         self._link = ChainLink(seq=document["seq"], hash=document["hash"], segment=self._link.segment)
         if document["hash"] == self._expected_head:
             self._head_at = self._lines
-        event = _event(document)
-        if event is not None:
-            self._first = self._first or event.time
-            self._last = event.time
+        if (event := _event(document)) is not None:
+            self._times[1:] = [event.time]
 
     def _find(
-        self, problem: AuditProblem, segment: Segment, detail: str, *, line: int | None = None, seq: int | None = None
+        self,
+        problem: AuditProblem,
+        detail: str,
+        segment: Segment | None = None,
+        *,
+        line: int | None = None,
+        seq: int | None = None,
     ) -> None:
-        self._findings.append(AuditFinding(problem=problem, key=segment.key, line=line, seq=seq, detail=detail))
+        key = segment.key if segment else ""
+        self._findings.append(AuditFinding(problem=problem, key=key, line=line, seq=seq, detail=detail))
 
 
 def _as_document(event: AuditEvent) -> dict[str, Any]:
-    document = {name: getattr(event, name) for name in _EVENT_FIELDS}
-    # Half a letter (from a file name that is no text, say) has no UTF-8, and must not cost us the event.
-    document = {name: _encodable(each) if isinstance(each, str) else each for name, each in document.items()}
+    # Half a letter (from a file name that is not text, say) has no UTF-8, and must not cost us the event.
+    document = {
+        name: each.encode("utf-8", errors="replace").decode() if isinstance(each, str) else each
+        for name, each in asdict(event).items()
+    }
     return {**document, "time": event.time.astimezone(UTC).isoformat().replace("+00:00", "Z")}
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _canonical(document: dict[str, Any]) -> bytes:
@@ -399,7 +327,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 def _intact(line: bytes) -> dict[str, Any] | None:
     """Return a line's content where it is, to the byte, what was written."""
     document = _parsed(line)
-    if document is None or not all(_is_number(document.get(name)) for name in _PLACE_FIELDS):
+    if document is None or not all(type(document.get(name)) is int for name in _PLACE_FIELDS):
         return None
     body = {name: value for name, value in document.items() if name != "hash"}
     if document.get("hash") != _digest(body) or _canonical(document) + b"\n" != line:
@@ -407,21 +335,16 @@ def _intact(line: bytes) -> dict[str, Any] | None:
     return document
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _broken(line: bytes) -> tuple[AuditProblem, str]:
     if not line.endswith(b"\n"):
         return "cut segment", "the line has no end"
     if _parsed(line) is None:
-        return "changed", "it is no JSON object"
+        return "changed", "it is not a JSON object"
     return "changed", "its content does not have the hash that it bears"
 
 
-def _event(document: dict[str, Any]) -> AuditEvent | None:
+def _event(document: dict[str, Any] | None) -> AuditEvent | None:
     try:
-        known = {name: document[name] for name in _EVENT_FIELDS if name in document}
-        return AuditEvent(**{**known, "time": datetime.fromisoformat(known["time"])})
-    except (KeyError, TypeError, ValueError):
+        return _EVENT.validate_python(document)
+    except ValidationError:
         return None
