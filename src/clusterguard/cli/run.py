@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from clusterguard.policies.policy import Policy
-    from clusterguard.policies.report import RunReport
     from clusterguard.policies.runs.retain import PlannedRetention
     from clusterguard.policies.runs.run import Part
     from clusterguard.terminal.run_view import RetentionView
@@ -66,7 +65,7 @@ def run(
     )
     report = runner.run(parts)
     if as_json:
-        typer.echo(json.dumps(_as_dict(report), indent=2))
+        typer.echo(json.dumps(report.to_dict(), indent=2))
     elif not quiet or report.outcome != "ok":
         view.finish(report)
     raise typer.Exit(report.exit_code)
@@ -162,31 +161,3 @@ def _parts(wanted: list[str] | None, known: tuple[Part, ...]) -> list[Part]:
             raise ConfigError(f"--step {each}: there is no such part{did_you_mean(each, known)}",
                               hint=f"there are {', '.join(known)}")  # fmt: skip
     return [part for part in known if not wanted or part in wanted]
-
-
-def _as_dict(report: RunReport) -> dict[str, Any]:
-    return {
-        "policy": report.policy,
-        "run": report.run,
-        "outcome": report.outcome,
-        "started": report.started.isoformat(),
-        "finished": report.finished.isoformat(),
-        "recovered": list(report.recovered),
-        "steps": [
-            {
-                "verb": step.verb,
-                "outcome": step.outcome,
-                "at": step.at.isoformat(),
-                "source": step.source,
-                "location": step.location,
-                "backup": step.backup,
-                "digest": step.digest,
-                "size": step.size,
-                "seconds": round(step.seconds, 3),
-                "detail": step.detail,
-                "code": step.code,
-                "hint": step.hint,
-            }
-            for step in report.steps
-        ],
-    }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from clusterguard.documents.json_output import json_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,35 +49,20 @@ _NO: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One thing that was done, or could not be.
-
-    Attributes:
-        verb: What.
-        outcome: ``warning``: the backup counts all the same, and somebody should look.
-        at: When it ended, UTC.
-        detail: In words; for a failure what was seen.
-        code: Stable name of what is wrong, one of those in docs/reference/errors.md; empty for nothing.
-        hint: What to do about it; empty for nothing.
-        source: Of the policy; empty where it is about all of them.
-        location: Of the policy; empty where it is about all of them.
-        backup: Its name; empty where it is about none.
-        digest: SHA-256 of the stored bytes that this is about; empty for none.
-        size: Their number; None for none.
-        seconds: How long it took.
-    """
+    """One thing that was done, or could not be."""
 
     verb: Verb
-    outcome: Outcome
-    at: datetime
-    detail: str = ""
-    code: str = ""
-    hint: str = ""
-    source: str = ""
-    location: str = ""
-    backup: str = ""
-    digest: str = ""
-    size: int | None = None
-    seconds: float = 0
+    outcome: Outcome  # ``warning``: the backup counts all the same, and somebody should look
+    at: datetime  # when it ended, UTC
+    detail: str = ""  # in words; for a failure what was seen
+    code: str = ""  # stable name of what is wrong, one of those in docs/reference/errors.md; empty for nothing
+    hint: str = ""  # what to do about it; empty for nothing
+    source: str = ""  # of the policy; empty where it is about all of them
+    location: str = ""  # of the policy; empty where it is about all of them
+    backup: str = ""  # its name; empty where it is about none
+    digest: str = ""  # SHA-256 of the stored bytes that this is about; empty for none
+    size: int | None = None  # their number; None for none
+    seconds: float = 0  # how long it took
 
     def __str__(self) -> str:
         where = f"in {self.location}" if self.location else ""
@@ -86,23 +73,14 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """One run.
-
-    Attributes:
-        policy: Its name.
-        run: Its identifier, unique.
-        started: UTC.
-        finished: UTC.
-        steps: In the order they ended.
-        recovered: Sources that failed the last time and were backed up now.
-    """
+    """One run."""
 
     policy: str
-    run: str
-    started: datetime
-    finished: datetime
-    steps: tuple[StepReport, ...]
-    recovered: tuple[str, ...] = ()
+    run: str  # its identifier, unique
+    started: datetime  # UTC
+    finished: datetime  # UTC
+    steps: tuple[StepReport, ...]  # in the order they ended
+    recovered: tuple[str, ...] = ()  # sources that failed the last time and were backed up now
 
     @property
     def outcome(self) -> Outcome:
@@ -117,6 +95,10 @@ class RunReport:
         if not _NO.isdisjoint(failed):
             return 1
         return 2 if failed or any(step.code == "proof-undecided" for step in self.steps) else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {"outcome": self.outcome, **json_data(self)}
 
     def with_outcome(self, outcome: Outcome) -> Iterator[StepReport]:
         """Yield the steps that ended so."""

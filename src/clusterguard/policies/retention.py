@@ -28,42 +28,25 @@ _SUPERSEDED = "no rule keeps it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBackup:
-    """A backup as a location holds it.
+    """A backup as a location holds it."""
 
-    Attributes:
-        name: Unique in its location.
-        created: When it was made, with a time zone.
-        size: Bytes that it takes up.
-        verified: Whether it was read back since, and was intact.
-        damaged: Whether it was read back since, and was not.
-        ours: Whether clusterguard wrote it; anything else is never touched.
-        locked_until: Until when the location lets nobody remove it, or None.
-        lock_unknown: Whether the location could not be asked for that.
-    """
-
-    name: str
-    created: datetime
-    size: int = 0
-    verified: bool = False
-    damaged: bool = False
-    ours: bool = True
-    locked_until: datetime | None = None
-    lock_unknown: bool = False
+    name: str  # unique in its location
+    created: datetime  # when it was made, with a time zone
+    size: int = 0  # bytes that it takes up
+    verified: bool = False  # whether it was read back since, and was intact
+    damaged: bool = False  # whether it was read back since, and was not
+    ours: bool = True  # whether clusterguard wrote it; anything else is never touched
+    locked_until: datetime | None = None  # until when the location lets nobody remove it, or None
+    lock_unknown: bool = False  # whether the location could not be asked for that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What becomes of one backup.
-
-    Attributes:
-        backup: Which.
-        keep: Whether it stays.
-        reasons: Why, the strongest first; never empty.
-    """
+    """What becomes of one backup."""
 
     backup: StoredBackup
-    keep: bool
-    reasons: tuple[str, ...]
+    keep: bool  # whether it stays
+    reasons: tuple[str, ...]  # why, the strongest first; never empty
 
     def __str__(self) -> str:
         return f"{'keep' if self.keep else 'remove'} {self.backup.name}: {'; '.join(self.reasons)}"

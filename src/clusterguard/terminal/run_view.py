@@ -68,19 +68,12 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionView:
-    """What retention makes of one source in one location.
-
-    Attributes:
-        source: Its name.
-        location: Its name.
-        plan: What becomes of its backups.
-        leftovers: What broke off there, whether it goes, and why.
-    """
+    """What retention makes of one source in one location."""
 
     source: str
     location: str
-    plan: RetentionPlan
-    leftovers: Sequence[tuple[Leftover, bool, str]] = ()
+    plan: RetentionPlan  # what becomes of its backups
+    leftovers: Sequence[tuple[Leftover, bool, str]] = ()  # what broke off there, whether it goes, and why
 
 
 def show_retention(console: Console, views: Iterable[RetentionView]) -> None:

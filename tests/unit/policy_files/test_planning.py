@@ -108,7 +108,7 @@ def test_the_plan_is_the_same_in_json(policy):
 
     document = json.loads(json.dumps(plan.to_dict()))
 
-    assert document["due"][0] == {"utc": "2026-03-28T02:30:00+00:00", "local": "2026-03-28T03:30:00+01:00"}
+    assert document["due"][0] == {"utc": "2026-03-28T02:30:00Z", "local": "2026-03-28T03:30:00+01:00"}
     assert [step["text"] for step in document["steps"]] == [step.text for step in plan.steps]
     assert all(step.text in plan.to_text() for step in plan.steps)
 

@@ -57,38 +57,22 @@ def entry_key(source: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupEntry:
-    """One copy of one backup.
-
-    Attributes:
-        source: Of the policy.
-        name: Unique in its source; the same in every location.
-        created: When it was taken, UTC.
-        size: Bytes that it takes up there.
-        sha256: Of its stored bytes, in lower-case hexadecimal; empty where several objects make it up.
-        kind: What it is.
-        encrypted: Whether a key is needed to read it.
-        revision: Of etcd; None for Velero.
-        run: The run that made it.
-        verified: When it was last read back and found whole, UTC; None for never.
-        depth: How deep anybody has looked into these bytes.
-        problem: What a verification found wrong with it; empty for nothing.
-        unread: What kept the last verification from looking; empty where it could. It says nothing of the copy.
-    """
+    """One copy of one backup."""
 
     source: str
-    name: str
-    created: AwareDatetime
-    size: int
-    sha256: str
-    kind: Literal["etcd", "velero"]
+    name: str  # unique in its source; the same in every location
+    created: AwareDatetime  # when it was taken, UTC
+    size: int  # bytes that it takes up there
+    sha256: str  # of its stored bytes, in lower-case hexadecimal; empty where several objects make it up
+    kind: Literal["etcd", "velero"]  # what it is
     # Releases that are being replaced read the catalog, too: what it calls this stays as it is.
-    encrypted: Annotated[bool, Field(alias="sealed")]
-    run: str
-    revision: int | None = None
-    verified: AwareDatetime | None = None
-    depth: Depth | None = None
-    problem: str = ""
-    unread: str = ""
+    encrypted: Annotated[bool, Field(alias="sealed")]  # whether a key is needed to read it
+    run: str  # the run that made it
+    revision: int | None = None  # of etcd; None for Velero
+    verified: AwareDatetime | None = None  # when it was last read back and found whole, UTC; None for never
+    depth: Depth | None = None  # how deep anybody has looked into these bytes
+    problem: str = ""  # what a verification found wrong with it; empty for nothing
+    unread: str = ""  # what kept the last verification from looking; empty where it could. It says nothing of the copy.
 
     @property
     def key(self) -> str:
@@ -103,71 +87,41 @@ class BackupEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """What a backup or a copy that broke off left in a location: bytes that no record names, so nobody restores them.
-
-    Attributes:
-        source: Of the policy.
-        name: Of the backup that they would have been, or were.
-        keys: Of the objects, below the source's folder.
-        size: Their bytes.
-        modified: When the youngest was written, by the location's own clock, UTC.
-    """
+    """What a backup or a copy that broke off left in a location: bytes that no record names, so nobody restores them."""
 
     source: str
-    name: str
-    keys: tuple[str, ...]
-    size: int
-    modified: AwareDatetime
+    name: str  # of the backup that they would have been, or were
+    keys: tuple[str, ...]  # of the objects, below the source's folder
+    size: int  # their bytes
+    modified: AwareDatetime  # when the youngest was written, by the location's own clock, UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """The last run that backed a source up, and the last one that succeeded.
-
-    Attributes:
-        source: Which.
-        run: The last run.
-        at: When it ended, UTC.
-        outcome: ``warning``: the backup counts, but something is wrong.
-        detail: What was wrong; empty for nothing.
-        seconds: How long it took.
-        last_success: When a backup with enough verified copies was last made; None for never.
-    """
+    """The last run that backed a source up, and the last one that succeeded."""
 
     source: str
-    run: str
-    at: AwareDatetime
-    outcome: Literal["ok", "warning", "failed"]
-    detail: str = ""
-    seconds: float = 0
-    last_success: AwareDatetime | None = None
+    run: str  # the last run
+    at: AwareDatetime  # when it ended, UTC
+    outcome: Literal["ok", "warning", "failed"]  # ``warning``: the backup counts, but something is wrong
+    detail: str = ""  # what was wrong; empty for nothing
+    seconds: float = 0  # how long it took
+    last_success: AwareDatetime | None = None  # when a backup with enough verified copies was last made; None for never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofRecord:
-    """The last time that a drill was asked to prove a source, and the last time it did.
-
-    Attributes:
-        proof: Its name in the policy.
-        source: What it proves.
-        backup: The backup that was restored.
-        at: When, UTC.
-        outcome: The drill's verdict.
-        detail: What was missing; empty for nothing.
-        rto_seconds: How long the restore took until everything was back; None where it never was.
-        rpo_seconds: How old the backup was when the drill began; None where unknown.
-        last_proven: When it was last green; None for never.
-    """
+    """The last time that a drill was asked to prove a source, and the last time it did."""
 
     proof: str
-    source: str
-    backup: str
-    at: AwareDatetime
-    outcome: ProofOutcome
-    detail: str = ""
-    rto_seconds: float | None = None
-    rpo_seconds: float | None = None
-    last_proven: AwareDatetime | None = None
+    source: str  # what it proves
+    backup: str  # the backup that was restored
+    at: AwareDatetime  # when, UTC
+    outcome: ProofOutcome  # the drill's verdict
+    detail: str = ""  # what was missing; empty for nothing
+    rto_seconds: float | None = None  # how long the restore took until everything was back; None where it never was
+    rpo_seconds: float | None = None  # how old the backup was when the drill began; None where unknown
+    last_proven: AwareDatetime | None = None  # when it was last green; None for never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,18 +129,14 @@ class Catalog:
     """Everything that is known of one location.
 
     Attributes:
-        policy: Whose backups these are.
-        location: Its name in the policy.
         entries: By `BackupEntry.key`.
         runs: By source.
         proofs: By name of the proof.
-        audit_head: Hash of the audit trail's last line there; empty before the first.
-        updated: When it was last written, UTC; None before.
         notes: What was odd when it was put together: backups that vanished, records that cannot be read. Not stored.
         leftovers: Bytes that no record names, of a run that broke off or of one at work. Not stored.
     """
 
-    policy: str
+    policy: str  # whose backups these are
     location: str
     entries: Annotated[
         Mapping[str, BackupEntry], _listed("source", "name"), PlainSerializer(_values, list[BackupEntry])
@@ -197,8 +147,8 @@ class Catalog:
     proofs: Annotated[Mapping[str, ProofRecord], _listed("proof"), PlainSerializer(_values, list[ProofRecord])] = field(
         default_factory=dict
     )
-    audit_head: str = ""
-    updated: AwareDatetime | None = None
+    audit_head: str = ""  # hash of the audit trail's last line there; empty before the first
+    updated: AwareDatetime | None = None  # when it was last written, UTC; None before
     notes: Annotated[tuple[str, ...], Field(exclude=True)] = ()
     leftovers: Annotated[tuple[Leftover, ...], Field(exclude=True)] = ()
 

@@ -86,17 +86,11 @@ VELERO_RECORD: Final = StoredFormat(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageLocation:
-    """One location of a policy.
+    """One location of a policy."""
 
-    Attributes:
-        policy: The policy's name.
-        location: The location.
-        root: The policy's folder in it.
-    """
-
-    policy: str
+    policy: str  # the policy's name
     location: Location
-    root: ObjectStore
+    root: ObjectStore  # the policy's folder in it
 
     @property
     def name(self) -> str:

@@ -79,8 +79,6 @@ class CronJobOptions:
     """What Kubernetes must be told beside the policy.
 
     Attributes:
-        namespace: Of everything but a Role in Velero's.
-        image: The image of clusterguard; one of a registry that the nodes reach.
         schedules: When retention, verification and proofs run: five fields, in the policy's time zone. What is due
             then the policy says; backups follow its own schedule.
         writer_secret: Holds ``credentials`` of who writes and reads backups; empty where pods have an identity
@@ -89,21 +87,19 @@ class CronJobOptions:
         secrets: Holds what the policy calls secrets: one key for each variable, and for each file by its name.
         etcd_secret: Holds etcd's client certificate where the policy looks for it below `ETCD_FOLDER`.
         claims: PersistentVolumeClaims by the path that they are mounted at, for locations that are folders.
-        longest: How long one run may take.
-        kept: How long finished Jobs are kept.
         scratch: The most that a run may write to its own disk: what is verified by its contents lies there, whole.
     """
 
-    namespace: str = "clusterguard"
-    image: str = "clusterguard:latest"
+    namespace: str = "clusterguard"  # of everything but a Role in Velero's
+    image: str = "clusterguard:latest"  # the image of clusterguard; one of a registry that the nodes reach
     schedules: Mapping[str, str] = field(default_factory=lambda: _ONCE_A_DAY)
     writer_secret: str = "clusterguard-writer"  # noqa: S105 - a name
     keeper_secret: str = "clusterguard-keeper"  # noqa: S105 - a name
     secrets: str = "clusterguard-secrets"
     etcd_secret: str = "clusterguard-etcd"  # noqa: S105 - a name
     claims: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    longest: timedelta = timedelta(hours=4)
-    kept: timedelta = timedelta(days=7)
+    longest: timedelta = timedelta(hours=4)  # how long one run may take
+    kept: timedelta = timedelta(days=7)  # how long finished Jobs are kept
     scratch: str = "10Gi"
 
     def __post_init__(self) -> None:

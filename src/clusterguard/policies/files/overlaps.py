@@ -18,15 +18,10 @@ _RELATIVE: Final = ("./", "../", "~/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageRoot:
-    """A part of a system that stores bytes.
+    """A part of a system that stores bytes."""
 
-    Attributes:
-        system: This machine's files, or one bucket of one server.
-        parts: The folders, from the top.
-    """
-
-    system: str
-    parts: tuple[str, ...]
+    system: str  # this machine's files, or one bucket of one server
+    parts: tuple[str, ...]  # the folders, from the top
 
     def relation(self, other: StorageRoot) -> str | None:
         """Return how this lies to another one, in words, or None where they have nothing in common."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from clusterguard.documents.json_output import json_data
 from clusterguard.documents.values import duration_text
 from clusterguard.policies.policy import EtcdSource
 from clusterguard.policies.schedule import due_times, read_time_zone
@@ -23,56 +24,34 @@ _COMING: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueTime:
-    """A moment, by two clocks.
+    """A moment, by two clocks."""
 
-    Attributes:
-        utc: By everybody's.
-        local: By the one of the policy's time zone.
-    """
-
-    utc: datetime
-    local: datetime
+    utc: datetime  # by everybody's
+    local: datetime  # by the one of the policy's time zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """One thing that a run does.
+    """One thing that a run does."""
 
-    Attributes:
-        part: What ``clusterguard run --step`` calls it; empty for what every run does.
-        text: What, in words.
-        where: The locations; empty where it is about none in particular.
-    """
-
-    part: str
-    text: str
-    where: tuple[str, ...] = ()
+    part: str  # what ``clusterguard run --step`` calls it; empty for what every run does
+    text: str  # what, in words
+    where: tuple[str, ...] = ()  # the locations; empty where it is about none in particular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPlan:
-    """What a policy comes to.
-
-    Attributes:
-        policy: Its name.
-        time_zone: The zone of the local times; empty without a schedule.
-        due: The next runs; none without a schedule.
-        steps: What one run does, in this order.
-    """
+    """What a policy comes to."""
 
     policy: str
-    time_zone: str
-    due: tuple[DueTime, ...]
-    steps: tuple[PlannedStep, ...]
+    time_zone: str  # the zone of the local times; empty without a schedule
+    due: tuple[DueTime, ...]  # the next runs; none without a schedule
+    steps: tuple[PlannedStep, ...]  # what one run does, in this order
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {
-            "policy": self.policy,
-            "timeZone": self.time_zone,
-            "due": [{"utc": each.utc.isoformat(), "local": each.local.isoformat()} for each in self.due],
-            "steps": [{"part": each.part, "text": each.text, "where": list(each.where)} for each in self.steps],
-        }
+        data: dict[str, Any] = json_data(self)
+        return data
 
     def to_text(self) -> str:
         """Return it as people read it."""

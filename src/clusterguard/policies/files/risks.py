@@ -26,17 +26,11 @@ _DUE_TIMES: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """Something that is allowed, and may be regretted.
+    """Something that is allowed, and may be regretted."""
 
-    Attributes:
-        about: The key in ``spec`` that it is about.
-        message: What may happen.
-        hint: What to do about it.
-    """
-
-    about: str
-    message: str
-    hint: str
+    about: str  # the key in ``spec`` that it is about
+    message: str  # what may happen
+    hint: str  # what to do about it
 
     def __str__(self) -> str:
         return f"spec.{self.about}: {self.message}"

@@ -115,21 +115,13 @@ class FleetFile(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """A fleet that was read from a file.
+    """A fleet that was read from a file."""
 
-    Attributes:
-        name: What people call it.
-        path: The file.
-        drills: Files or folders, as the file has them.
-        selector: Labels that a drill must have; empty for all.
-        clusters: In the order of their indexes.
-    """
-
-    name: str
-    path: Path
-    drills: tuple[str, ...]
-    selector: str
-    clusters: tuple[FleetCluster, ...]
+    name: str  # what people call it
+    path: Path  # the file
+    drills: tuple[str, ...]  # files or folders, as the file has them
+    selector: str  # labels that a drill must have; empty for all
+    clusters: tuple[FleetCluster, ...]  # in the order of their indexes
 
     def cluster(self, index: int) -> FleetCluster:
         """Return the cluster of an index, from 0.

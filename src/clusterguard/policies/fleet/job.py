@@ -41,34 +41,22 @@ class FleetJobOptions:
     """What Kubernetes must be told beside the fleet.
 
     Attributes:
-        results: The store of the results, as `open_store` takes it.
-        image: The image of clusterguard, with the programs that the drills need.
-        namespace: Where the Job is; it must be there.
-        parallelism: How many clusters at a time.
-        attempts: How often a cluster is tried again of which nothing could be told; a verdict is final.
-        longest: How long one cluster's drills may take.
-        kept: How long the finished Job is kept.
-        schedule: Five fields for a CronJob; empty for one Job.
-        time_zone: Of the schedule.
-        allowed_contexts: Globs of contexts that drills may destroy in.
-        secrets: Holds the kubeconfigs, each under its file's name.
         writer_secret: Holds ``credentials`` for the results; empty where pods have an identity without them.
-        scratch: The most that a pod may write to its own disk.
     """
 
-    results: str
-    image: str = "clusterguard:latest"
-    namespace: str = "clusterguard"
-    parallelism: int = 5
-    attempts: int = 1
-    longest: timedelta = timedelta(hours=2)
-    kept: timedelta = timedelta(days=7)
-    schedule: str = ""
-    time_zone: str = "UTC"
-    allowed_contexts: tuple[str, ...] = ()
-    secrets: str = "clusterguard-secrets"
+    results: str  # the store of the results, as `open_store` takes it
+    image: str = "clusterguard:latest"  # the image of clusterguard, with the programs that the drills need
+    namespace: str = "clusterguard"  # where the Job is; it must be there
+    parallelism: int = 5  # how many clusters at a time
+    attempts: int = 1  # how often a cluster is tried again of which nothing could be told; a verdict is final
+    longest: timedelta = timedelta(hours=2)  # how long one cluster's drills may take
+    kept: timedelta = timedelta(days=7)  # how long the finished Job is kept
+    schedule: str = ""  # five fields for a CronJob; empty for one Job
+    time_zone: str = "UTC"  # of the schedule
+    allowed_contexts: tuple[str, ...] = ()  # globs of contexts that drills may destroy in
+    secrets: str = "clusterguard-secrets"  # holds the kubeconfigs, each under its file's name
     writer_secret: str = "clusterguard-writer"  # noqa: S105 - a name
-    scratch: str = "10Gi"
+    scratch: str = "10Gi"  # the most that a pod may write to its own disk
 
 
 def fleet_manifests(fleet: Fleet, *, options: FleetJobOptions) -> tuple[Json, ...]:

@@ -44,34 +44,21 @@ _LONGEST_PAUSE: Final = timedelta(days=45)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRetention:
-    """What becomes of the backups of one source in one location.
-
-    Attributes:
-        source: Of the policy.
-        location: The location.
-        plan: The decisions.
-        leftovers: What broke off there, and what becomes of it.
-    """
+    """What becomes of the backups of one source in one location."""
 
     source: str
     location: StorageLocation
     plan: RetentionPlan
-    leftovers: tuple[PlannedLeftover, ...] = ()
+    leftovers: tuple[PlannedLeftover, ...] = ()  # what broke off there, and what becomes of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLeftover:
-    """What becomes of bytes that no record names.
-
-    Attributes:
-        leftover: Which.
-        removed: Whether they go.
-        reason: Why they go, or stay.
-    """
+    """What becomes of bytes that no record names."""
 
     leftover: Leftover
-    removed: bool
-    reason: str
+    removed: bool  # whether they go
+    reason: str  # why they go, or stay
 
 
 def plan_for(

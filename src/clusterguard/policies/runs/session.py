@@ -36,22 +36,13 @@ def new_run_id(now: datetime) -> str:
 
 @dataclass(slots=True)
 class Task:
-    """A step while it is done: whoever does it says what came of it.
-
-    Attributes:
-        detail: In words.
-        digest: SHA-256 of the stored bytes.
-        size: Their number.
-        outcome: ``ok`` unless it is said otherwise.
-        code: Stable name of what is wrong; see `StepReport`.
-        hint: What to do.
-    """
+    """A step while it is done: whoever does it says what came of it."""
 
     detail: str = ""
-    digest: str = ""
+    digest: str = ""  # SHA-256 of the stored bytes
     size: int | None = None
-    outcome: Outcome = "ok"
-    code: str = ""
+    outcome: Outcome = "ok"  # ``ok`` unless it is said otherwise
+    code: str = ""  # stable name of what is wrong; see `StepReport`
     hint: str = ""
 
 
@@ -60,41 +51,26 @@ class Session:
     """One run of a policy, shared by its parts.
 
     Attributes:
-        policy: What is to be done.
-        run: The run's identifier.
-        encryption: How copies are encrypted, and decrypted where the key is to hand.
-        environ: Where secrets and drills find variables.
-        locations: The locations that answered.
-        catalogs: What is known of each of them, by its name.
-        tell: Told of each step as it ends.
-        progress: Told of bytes.
-        now: The time, UTC.
-        lock: The leases of this run; see `require_lease`. None for a session that only looks.
-        steps: What was done so far.
-        beats: Whether the heartbeat is told of this run's success.
-        trust_clock: Remove by age whatever speaks against this machine's clock.
         location_clocks: How far each location's clock is ahead of this machine's, where it has one of its own.
-        failed_before: Sources whose last run had failed when this one began.
-        drop_from_retention: Locations in which nothing is removed in this run.
         takes_no_more: Locations that answer, and to which nothing more is copied in this run: their disk is full, say.
     """
 
     policy: Policy
     run: str
-    encryption: Encryption
-    environ: Mapping[str, str]
-    locations: tuple[StorageLocation, ...] = ()
-    catalogs: dict[str, Catalog] = field(default_factory=dict)
-    tell: Callable[[StepReport], object] = lambda _: None
+    encryption: Encryption  # how copies are encrypted, and decrypted where the key is to hand
+    environ: Mapping[str, str]  # where secrets and drills find variables
+    locations: tuple[StorageLocation, ...] = ()  # the locations that answered
+    catalogs: dict[str, Catalog] = field(default_factory=dict)  # what is known of each of them, by its name
+    tell: Callable[[StepReport], object] = lambda _: None  # told of each step as it ends
     progress: ProgressSink = ignore_progress
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    lock: RunLock | None = None
-    steps: list[StepReport] = field(default_factory=list)
-    beats: bool = True
-    trust_clock: bool = False
+    lock: RunLock | None = None  # the leases of this run; see `require_lease`. None for a session that only looks.
+    steps: list[StepReport] = field(default_factory=list)  # what was done so far
+    beats: bool = True  # whether the heartbeat is told of this run's success
+    trust_clock: bool = False  # remove by age whatever speaks against this machine's clock
     location_clocks: dict[str, timedelta] = field(default_factory=dict)
-    failed_before: set[str] = field(default_factory=set)
-    drop_from_retention: set[str] = field(default_factory=set)
+    failed_before: set[str] = field(default_factory=set)  # sources whose last run had failed when this one began
+    drop_from_retention: set[str] = field(default_factory=set)  # locations in which nothing is removed in this run
     takes_no_more: set[str] = field(default_factory=set)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
@@ -135,7 +111,7 @@ class Session:
             backup=backup,
             digest=task.digest,
             size=task.size,
-            seconds=time.monotonic() - began,
+            seconds=round(time.monotonic() - began, 3),
         )
         self.add(report)
         if lost is not None:

@@ -56,19 +56,12 @@ _EVIDENCE: Final = (SnapshotError, BackupCorruptError, ObjectCorruptError, Objec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyCheck:
-    """What one look at one copy told.
+    """What one look at one copy told."""
 
-    Attributes:
-        state: What is known of the copy now.
-        depth: How deep the look went, or was meant to go.
-        detail: What was seen; for ``unknown`` why nothing was.
-        error: What kept us from looking; None where we could.
-    """
-
-    state: CopyState
-    depth: Depth
-    detail: str
-    error: ClusterGuardError | None = None
+    state: CopyState  # what is known of the copy now
+    depth: Depth  # how deep the look went, or was meant to go
+    detail: str  # what was seen; for ``unknown`` why nothing was
+    error: ClusterGuardError | None = None  # what kept us from looking; None where we could
 
     def __str__(self) -> str:
         return f"it could not be looked at: {self.detail}" if self.state == "unknown" else self.detail

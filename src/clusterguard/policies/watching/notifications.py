@@ -34,17 +34,11 @@ _MARKS: Final = {"failed": "✗", "warning": "!"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What people are told.
+    """What people are told."""
 
-    Attributes:
-        title: One line.
-        body: What failed, what to do about it, and what still counts; plain text.
-        kind: How apprise colours it.
-    """
-
-    title: str
-    body: str
-    kind: str
+    title: str  # one line
+    body: str  # what failed, what to do about it, and what still counts; plain text
+    kind: str  # how apprise colours it
 
 
 def notify(

@@ -250,15 +250,10 @@ def _source(name: str, policy: Policy, copies: _Copies, now: datetime) -> Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Dues:
-    """When backups were and are due.
+    """When backups were and are due."""
 
-    Attributes:
-        missed: Due times since the last success whose grace is over.
-        next: The next one.
-    """
-
-    missed: tuple[datetime, ...] = ()
-    next: datetime | None = None
+    missed: tuple[datetime, ...] = ()  # due times since the last success whose grace is over
+    next: datetime | None = None  # the next one
 
     @classmethod
     def of(cls, schedule: Schedule | None, success: datetime | None, now: datetime) -> _Dues:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from clusterguard.documents.json_output import json_data
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from datetime import date, datetime, timedelta
 
 __all__ = [
     "DayState",
@@ -36,19 +37,12 @@ DayState: TypeAlias = Literal["verified", "unverified", "damaged", "missed", "no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Something worth saying.
+    """Something worth saying."""
 
-    Attributes:
-        severity: What it makes of the verdict; a ``note`` makes nothing of it.
-        about: The source, location or proof; empty for the policy.
-        text: What was seen.
-        hint: What to do; empty for nothing.
-    """
-
-    severity: Severity
-    about: str
+    severity: Severity  # what it makes of the verdict; a ``note`` makes nothing of it
+    about: str  # the source, location or proof; empty for the policy
     text: str
-    hint: str = ""
+    hint: str = ""  # what to do; empty for nothing
 
     def __str__(self) -> str:
         return f"{self.about}: {self.text}" if self.about else self.text
@@ -56,70 +50,39 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayStatus:
-    """What is kept of one day, in the policy's time zone.
-
-    Attributes:
-        day: Which.
-        state: The best backup of that day; ``damaged`` where none of that day is better.
-        backups: How many are kept of it.
-        copies: The most verified copies that one of them has.
-    """
+    """What is kept of one day, in the policy's time zone."""
 
     day: date
-    state: DayState
-    backups: int = 0
-    copies: int = 0
+    state: DayState  # the best backup of that day; ``damaged`` where none of that day is better
+    backups: int = 0  # how many are kept of it
+    copies: int = 0  # the most verified copies that one of them has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
-    """One source.
-
-    Attributes:
-        name: Of the policy.
-        newest: Name of the newest backup; empty for none.
-        newest_at: When it was taken, UTC; None for none.
-        newest_bytes: Its size as it is stored.
-        verified_copies: How many locations hold a copy of it that was read back whole.
-        verified_in: Their names.
-        required_copies: How many are wanted.
-        restorable: The newest backup with any verified copy in reach; empty for none.
-        restorable_at: When that was taken.
-        backups: How many are kept, each counted once.
-        last_run: When the last run ended.
-        last_outcome: How; None before the first.
-        last_detail: What was wrong.
-        last_seconds: How long it took.
-        last_success: When a backup with enough verified copies was last made; None for never.
-        age: Since that; None for never.
-        next_due: When the next is due; None without a schedule.
-        overdue: Whether one was due, the grace is over and none was made, or none ever was.
-        overdue_since: The first due time that nothing came of.
-        missed: How many of them.
-        days: The last thirty days, today last.
-    """
+    """One source."""
 
     name: str
-    required_copies: int
-    newest: str = ""
-    newest_at: datetime | None = None
-    newest_bytes: int | None = None
-    verified_copies: int = 0
-    verified_in: tuple[str, ...] = ()
-    restorable: str = ""
-    restorable_at: datetime | None = None
-    backups: int = 0
-    last_run: datetime | None = None
-    last_outcome: str | None = None
-    last_detail: str = ""
-    last_seconds: float | None = None
-    last_success: datetime | None = None
-    age: timedelta | None = None
-    next_due: datetime | None = None
-    overdue: bool = False
-    overdue_since: datetime | None = None
-    missed: int = 0
-    days: tuple[DayStatus, ...] = ()
+    required_copies: int  # how many are wanted
+    newest: str = ""  # name of the newest backup; empty for none
+    newest_at: datetime | None = None  # when it was taken, UTC; None for none
+    newest_bytes: int | None = None  # its size as it is stored
+    verified_copies: int = 0  # how many locations hold a copy of it that was read back whole
+    verified_in: tuple[str, ...] = ()  # their names
+    restorable: str = ""  # the newest backup with any verified copy in reach; empty for none
+    restorable_at: datetime | None = None  # when that was taken
+    backups: int = 0  # how many are kept, each counted once
+    last_run: datetime | None = None  # when the last run ended
+    last_outcome: str | None = None  # how; None before the first
+    last_detail: str = ""  # what was wrong
+    last_seconds: float | None = None  # how long it took
+    last_success: datetime | None = None  # when a backup with enough verified copies was last made; None for never
+    age: timedelta | None = None  # since that; None for never
+    next_due: datetime | None = None  # when the next is due; None without a schedule
+    overdue: bool = False  # whether one was due, the grace is over and none was made, or none ever was
+    overdue_since: datetime | None = None  # the first due time that nothing came of
+    missed: int = 0  # how many of them
+    days: tuple[DayStatus, ...] = ()  # the last thirty days, today last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,51 +90,32 @@ class LocationStatus:
     """One location.
 
     Attributes:
-        name: Of the policy.
-        url: Where it is.
-        error: Why it could not be read; empty where it could.
-        hint: What to do about that.
-        backups: How many copies lie there.
-        size: Their bytes.
-        oldest: When the oldest was taken; None for none.
-        newest: When the newest was taken.
-        unverified: Copies that were never read back.
         unread: Copies, verified before or not, that could not be read the last time a run wanted to: nothing is known
             against them.
-        unread_reason: What kept it from one of them.
-        verification_overdue: Copies that were last read back longer ago than the policy says.
-        verification_long_overdue: Those of them where it is twice as long ago, or longer.
-        damaged: Copies that were found damaged.
-        damaged_keys: Which, the first few of them.
-        missing: Sources whose newest backup is not there.
-        in_future: Entries of a time that has not come yet: a clock jumped.
-        updated: When its catalog was last written; None for never.
-        notes: What was found wrong with its catalog.
         leftovers: Backups and copies that broke off half-way, or are being made, and left bytes that no record names.
-        leftover_bytes: Their bytes.
     """
 
     name: str
-    url: str
-    error: str = ""
-    hint: str = ""
-    backups: int = 0
-    size: int = 0
-    oldest: datetime | None = None
-    newest: datetime | None = None
-    unverified: int = 0
+    url: str  # where it is
+    error: str = ""  # why it could not be read; empty where it could
+    hint: str = ""  # what to do about that
+    backups: int = 0  # how many copies lie there
+    size: int = 0  # their bytes
+    oldest: datetime | None = None  # when the oldest was taken; None for none
+    newest: datetime | None = None  # when the newest was taken
+    unverified: int = 0  # copies that were never read back
     unread: int = 0
-    unread_reason: str = ""
-    verification_overdue: int = 0
-    verification_long_overdue: int = 0
-    damaged: int = 0
-    damaged_keys: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    in_future: int = 0
-    updated: datetime | None = None
-    notes: tuple[str, ...] = ()
+    unread_reason: str = ""  # what kept it from one of them
+    verification_overdue: int = 0  # copies that were last read back longer ago than the policy says
+    verification_long_overdue: int = 0  # those of them where it is twice as long ago, or longer
+    damaged: int = 0  # copies that were found damaged
+    damaged_keys: tuple[str, ...] = ()  # which, the first few of them
+    missing: tuple[str, ...] = ()  # sources whose newest backup is not there
+    in_future: int = 0  # entries of a time that has not come yet: a clock jumped
+    updated: datetime | None = None  # when its catalog was last written; None for never
+    notes: tuple[str, ...] = ()  # what was found wrong with its catalog
     leftovers: int = 0
-    leftover_bytes: int = 0
+    leftover_bytes: int = 0  # their bytes
 
     @property
     def reachable(self) -> bool:
@@ -181,60 +125,34 @@ class LocationStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofStatus:
-    """One proof.
-
-    Attributes:
-        name: Of the policy.
-        source: What it proves.
-        every: How long a proof is good for.
-        last_proven: When it was last green; None for never.
-        age: Since then.
-        overdue: Whether it was never green, or longer ago than it is good for.
-        last_at: When it was last tried.
-        last_outcome: How that ended; None before the first time.
-        detail: What was missing then.
-        backup: The backup that was restored then.
-        rto_seconds: How long the restore took; None where unknown.
-        rpo_seconds: How old the backup was; None where unknown.
-    """
+    """One proof."""
 
     name: str
-    source: str
-    every: timedelta
-    last_proven: datetime | None = None
-    age: timedelta | None = None
-    overdue: bool = True
-    last_at: datetime | None = None
-    last_outcome: str | None = None
-    detail: str = ""
-    backup: str = ""
-    rto_seconds: float | None = None
-    rpo_seconds: float | None = None
+    source: str  # what it proves
+    every: timedelta  # how long a proof is good for
+    last_proven: datetime | None = None  # when it was last green; None for never
+    age: timedelta | None = None  # since then
+    overdue: bool = True  # whether it was never green, or longer ago than it is good for
+    last_at: datetime | None = None  # when it was last tried
+    last_outcome: str | None = None  # how that ended; None before the first time
+    detail: str = ""  # what was missing then
+    backup: str = ""  # the backup that was restored then
+    rto_seconds: float | None = None  # how long the restore took; None where unknown
+    rpo_seconds: float | None = None  # how old the backup was; None where unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStatus:
-    """One policy.
-
-    Attributes:
-        policy: Its name.
-        at: The moment all ages count to, UTC.
-        sources: In the policy's order, as are the next two.
-        locations: Where the copies are.
-        proofs: When a restore was last proven.
-        reasons: Everything worth saying, the worst first.
-        description: Of the policy.
-        time_zone: Of its schedule; what days mean.
-    """
+    """One policy."""
 
     policy: str
-    at: datetime
-    sources: tuple[SourceStatus, ...]
-    locations: tuple[LocationStatus, ...]
-    proofs: tuple[ProofStatus, ...] = ()
-    reasons: tuple[Reason, ...] = ()
+    at: datetime  # the moment all ages count to, UTC
+    sources: tuple[SourceStatus, ...]  # in the policy's order, as are the next two
+    locations: tuple[LocationStatus, ...]  # where the copies are
+    proofs: tuple[ProofStatus, ...] = ()  # when a restore was last proven
+    reasons: tuple[Reason, ...] = ()  # everything worth saying, the worst first
     description: str = ""
-    time_zone: str = "UTC"
+    time_zone: str = "UTC"  # of its schedule; what days mean
 
     @property
     def verdict(self) -> Verdict:
@@ -246,30 +164,7 @@ class PolicyStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON: times in RFC 3339, durations in seconds, names in camelCase."""
-        return {"verdict": self.verdict, **_plain(self)}
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON has
-    match value:
-        case datetime() | date():
-            return value.isoformat().replace("+00:00", "Z")
-        case timedelta():
-            return value.total_seconds()
-        case tuple():
-            return [_plain(each) for each in value]
-        case _ if is_dataclass(value):
-            return _plain_fields(value)
-        case _:
-            return value
-
-
-def _plain_fields(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any of the dataclasses above
-    return {_camel(each.name): _plain(getattr(value, each.name)) for each in fields(value)}
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
+        return {"verdict": self.verdict, **json_data(self)}
 
 
 def age_in_words(age: timedelta | None) -> str:
