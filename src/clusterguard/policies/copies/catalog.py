@@ -87,7 +87,7 @@ class BackupEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """What a backup or a copy that broke off left in a location: bytes that no record names, so nobody restores them."""
+    """What a backup or a copy that broke off left in a location: bytes that no record names."""
 
     source: str
     name: str  # of the backup that they would have been, or were
