@@ -39,8 +39,9 @@ def test_its_user_is_a_number_that_is_not_root(image):
 
 
 def test_everything_that_a_policy_needs_can_be_imported(image):
-    modules = "apprise, cronsim, jinja2, prometheus_client, pyrage, zstandard, pycurl, boto3, kubernetes.client"
+    modules = "apprise, cronsim, jinja2, prometheus_client, pyrage, pycurl, boto3, kubernetes.client"
     python(image, f"import {modules}")
+    python(image, "from clusterguard.stores.encryption import Encryption; Encryption()")
 
 
 def test_it_does_its_work_with_scratch_folders_alone(image):

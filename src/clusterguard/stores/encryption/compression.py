@@ -1,10 +1,13 @@
-"""zstd in both directions, a piece at a time. The only user of zstandard."""
+"""zstd in both directions, a piece at a time. The only user of zstd's library."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ConfigError, ObjectCorruptError
+from clusterguard.stores.base import CHUNK_BYTES
+from clusterguard.stores.encryption.extra import require
 
 if TYPE_CHECKING:
     from clusterguard.stores.base import ByteReader, ObjectWriter
@@ -12,10 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["CompressingWriter", "DecompressingReader", "check_level"]
 
 _LEVELS: Final = range(1, 20)
-_LONGEST_HEADER: Final = 18
-_BLOCK_HEADER: Final = 3
-_CHECKSUM: Final = 4
-_REPEATED: Final = 1  # the block type that holds one byte, whatever its size says
+_INPUT_BYTES: Final = 1 << 17  # a frame's largest block
+_LIBRARY: Final = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _HINT: Final = "this copy is of no use: restore from another one, and check what stores it"
 
 
@@ -23,13 +24,14 @@ def check_level(level: int) -> None:
     """Refuse a level that does not exist, or whose memory no backup is worth.
 
     Raises:
-        ConfigError: It is not from 1 to 19, or zstandard is not installed.
+        ConfigError: It is not from 1 to 19, or the library is not installed.
     """
     if level not in _LEVELS:
         raise ConfigError(
-            f"{level} is no compression level", hint=f"{_LEVELS.start} (fast) to {_LEVELS.stop - 1} (small); 3 is usual"
+            f"{level} is not a valid compression level",
+            hint=f"{_LEVELS.start} (fast) to {_LEVELS.stop - 1} (small); 3 is usual",
         )
-    _require_zstandard()
+    _zstd()
 
 
 class CompressingWriter:
@@ -41,10 +43,10 @@ class CompressingWriter:
     """
 
     def __init__(self, sink: ObjectWriter, *, level: int) -> None:
-        import zstandard
-
+        zstd = _zstd()
+        parameter = zstd.CompressionParameter
         self._sink = sink
-        self._frame = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+        self._frame = zstd.ZstdCompressor(options={parameter.compression_level: level, parameter.checksum_flag: 1})
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Take the next bytes."""
@@ -62,24 +64,18 @@ class CompressingWriter:
 class DecompressingReader:
     """Reads what one zstd frame holds, and accepts nothing but one whole frame.
 
-    The frame is taken block by block (RFC 8878, section 3.1.1): a block holds 128 KiB at most, so memory stays
-    small even where a few bytes stand for gigabytes of zeros. The library judges the contents; the headers of the
-    blocks are read here only to know how much to give it at a time.
+    No more is decompressed than is asked for, so memory stays small even where a few bytes stand for gigabytes of
+    zeros.
 
     Args:
         source: Gives the frame.
     """
 
     def __init__(self, source: ByteReader) -> None:
-        import zstandard
-
+        zstd = _zstd()
         self._source = source
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._library_error = zstandard.ZstdError
-        self._unread = b""
-        self._blocks = self._checksum = 0
-        self._last = self._done = False
-        self._ready = memoryview(b"")
+        self._frame = zstd.ZstdDecompressor()
+        self._library_error = zstd.ZstdError
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes, and ``b""`` only at the end of a whole frame.
@@ -88,60 +84,28 @@ class DecompressingReader:
             ObjectCorruptError: The bytes are no frame, are cut, were changed, or are followed by others.
         """
         if size < 0:
-            return b"".join(iter(lambda: self.read(1 << 20), b""))
-        while not self._ready and not self._done and size:
-            self._ready = memoryview(self._next_block())
-        piece, self._ready = self._ready[:size], self._ready[size:]
-        return bytes(piece)
-
-    def _next_block(self) -> bytes:
-        if self._last:
+            return b"".join(iter(lambda: self.read(CHUNK_BYTES), b""))
+        piece = b""
+        while size and not piece and not self._frame.eof:
+            piece = self._decompressed(size)
+        if not piece and size:
             self._require_end()
-            return b""
-        start = b"" if self._blocks else self._frame_header()
-        header = self._exactly(_BLOCK_HEADER)
-        fields = int.from_bytes(header, "little")
-        self._last = bool(fields & 1)
-        stored = 1 if fields >> 1 & 3 == _REPEATED else fields >> 3
-        self._blocks += 1
-        return self._decompress(start + header + self._exactly(stored + (self._checksum if self._last else 0)))
+        return piece
 
-    def _frame_header(self) -> bytes:
-        import zstandard
-
-        begun = self._exactly(_LONGEST_HEADER, at_least=5)
+    def _decompressed(self, size: int) -> bytes:
+        more = self._source.read(_INPUT_BYTES) if self._frame.needs_input else b""
+        if self._frame.needs_input and not more:
+            raise ObjectCorruptError("the compressed bytes are cut", hint=_HINT)
         try:
-            size = zstandard.frame_header_size(begun)
-            if zstandard.get_frame_parameters(begun).has_checksum:
-                self._checksum = _CHECKSUM
+            piece: bytes = self._frame.decompress(more, max_length=size)
         except self._library_error as error:
-            raise ObjectCorruptError(f"the bytes are not compressed by zstd: {error}", hint=_HINT) from error
-        self._unread = begun[size:] + self._unread
-        return begun[:size]
-
-    def _decompress(self, block: bytes) -> bytes:
-        try:
-            return self._frame.decompress(block)
-        except self._library_error as error:
-            raise ObjectCorruptError(f"the compressed bytes were changed: {error}", hint=_HINT) from error
+            raise ObjectCorruptError(f"the bytes are not a whole frame of zstd: {error}", hint=_HINT) from error
+        return piece
 
     def _require_end(self) -> None:
-        if not self._frame.eof:
-            raise ObjectCorruptError("the compressed bytes do not end where they should", hint=_HINT)
-        if self._unread or self._source.read(1):
+        if self._frame.unused_data or self._source.read(1):
             raise ObjectCorruptError("bytes follow the end of the compressed ones", hint=_HINT)
-        self._done = True
-
-    def _exactly(self, size: int, *, at_least: int | None = None) -> bytes:
-        while len(self._unread) < size and (piece := self._source.read(max(size - len(self._unread), 1 << 17))):
-            self._unread += piece
-        if len(self._unread) < (size if at_least is None else at_least):
-            raise ObjectCorruptError("the compressed bytes are cut", hint=_HINT)
-        taken, self._unread = self._unread[:size], self._unread[size:]
-        return taken
 
 
-def _require_zstandard() -> None:
-    from clusterguard.stores.encryption.extra import require
-
-    require("zstandard", purpose="compression")
+def _zstd() -> Any:  # noqa: ANN401 - one of two modules, by the version of Python
+    return require(_LIBRARY, purpose="compression")

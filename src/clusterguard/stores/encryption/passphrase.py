@@ -1,6 +1,6 @@
 """age for who knows a passphrase, a piece at a time.
 
-pyrage can do this only for bytes that are in memory as a whole, several times over, and a database is too large for
+pyrage (1.4) does this only for bytes in memory as a whole (`pyrage.passphrase`), and a database is too large for
 that. So the format is written and read here (https://age-encryption.org/v1, one scrypt stanza), all cryptography
 coming from the library of that name. Deriving the key takes 256 MiB for about a second, which is what makes guessing
 dear; it is what the age program takes too.
