@@ -114,7 +114,7 @@ def run(
                 timeout=timeout_seconds,
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
-                pass_fds=_named_descriptors(words),
+                pass_fds=[int(number) for word in words for number in _DESCRIPTOR.findall(word)],
                 **feed,
             )
     except subprocess.TimeoutExpired as error:
@@ -202,10 +202,6 @@ def _fed(stdin: str | bytes | Path | None) -> Iterator[dict[str, Any]]:
         yield {"stdin": subprocess.DEVNULL}
     else:
         yield {"input": stdin.encode() if isinstance(stdin, str) else stdin}
-
-
-def _named_descriptors(words: Sequence[str]) -> tuple[int, ...]:
-    return tuple(int(number) for word in words for number in _DESCRIPTOR.findall(word))
 
 
 def _text(output: bytes) -> str:

@@ -21,6 +21,10 @@ __all__ = ["Authority", "write_key_pair"]
 _LIFETIME = timedelta(days=3650)
 _CLOCK_SKEW = timedelta(minutes=5)
 _SERVICE_IP = "10.96.0.1"
+_NO_USES = (
+    *("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("encipher_only", "decipher_only"),
+)
 _HOSTS = (
     "localhost",
     "kubernetes",
@@ -107,17 +111,8 @@ def _name(common_name: str, organisation: str | None) -> x509.Name:
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    uses = {"digital_signature": True, "key_cert_sign": authority, "crl_sign": authority}
+    return x509.KeyUsage(**dict.fromkeys(_NO_USES, False), **uses)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:

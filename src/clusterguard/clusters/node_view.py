@@ -139,14 +139,10 @@ def _orphaned_pods_now(api: KubeClient) -> tuple[str, ...]:
 
 def _created(summary: _Object) -> dict[tuple[str, str], str]:
     return {
-        (str(_pod_uid(pod)), str(container["name"])): str(container.get("startTime") or "")
+        (str((pod.get("podRef") or {}).get("uid", "")), str(container["name"])): str(container.get("startTime") or "")
         for pod in summary.get("pods") or ()
         for container in pod.get("containers") or ()
     }
-
-
-def _pod_uid(pod: _Object) -> str:
-    return str((pod.get("podRef") or {}).get("uid", ""))
 
 
 def _running_by_status(pod: _Object) -> dict[str, str]:

@@ -7,13 +7,13 @@ a cluster later first sweeps the folders whose owner is gone.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from clusterguard.errors import ConfigError
 from clusterguard.process import ProcessRecord
+from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,12 +60,8 @@ def checked_name(name: str, *, of: str, longest: int) -> str:
 
 def write_record(folder: Path, record: Record) -> None:
     """Replace the record of a cluster, all or nothing."""
-    temporary = folder / f".{_FILE}.{os.getpid()}"
-    with temporary.open("w") as file:
-        json.dump(asdict(record), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / _FILE)
+    with replacing(folder / _FILE) as file:
+        file.write(json.dumps(asdict(record), indent=2).encode())
 
 
 def read_record(folder: Path, kind: type[_R]) -> _R | None:

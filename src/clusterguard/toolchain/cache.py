@@ -9,13 +9,14 @@ locks/<what>.lock
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+
+from clusterguard.scratch import sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,15 +71,7 @@ class Cache:
     def place(self, made: Path, destination: Path) -> None:
         """Make a file from the scratch directory visible as a program, whole and durable, at once."""
         made.chmod(0o755)
-        _flush(made)
+        sync(made)
         destination.parent.mkdir(parents=True, exist_ok=True)
         made.replace(destination)
-        _flush(destination.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(destination.parent)

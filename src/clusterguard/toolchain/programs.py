@@ -66,80 +66,43 @@ _VERSITYGW = ModuleSet(name="versitygw", version="1.8.0", ldflags="-X main.Versi
 
 # Snapshots of etcd 3.6 and 3.7 have one format, and their etcdutl can bump revisions on restore.
 _ANY_ETCD = VersionRange((3, 6), (4,))
+_ANY_AGE = VersionRange((1, 1), (2,))
+_VELERO_1_18 = VersionRange((1, 18), (1, 19))
+_AWS = "github.com/vmware-tanzu/velero-plugin-for-aws"
 # One minor for all: a controller manager or scheduler must not be newer than its API server
 # (https://kubernetes.io/releases/version-skew-policy/).
 _KUBERNETES_1_36 = VersionRange((1, 36), (1, 37))
 
-PROGRAMS: dict[str, Program] = {
-    program.name: program
-    for program in (
-        Program(name="etcd", modules=_ETCD, package="go.etcd.io/etcd/server/v3", accepts=_ANY_ETCD),
-        Program(
-            name="etcdctl",
-            modules=_ETCD,
-            package="go.etcd.io/etcd/etcdctl/v3",
-            accepts=_ANY_ETCD,
-            version_args=("version",),
-        ),
-        Program(
-            name="etcdutl",
-            modules=_ETCD,
-            package="go.etcd.io/etcd/etcdutl/v3",
-            accepts=_ANY_ETCD,
-            version_args=("version",),
-        ),
-        *(
-            Program(
-                name=name,
-                modules=_KUBERNETES,
-                package=f"k8s.io/kubernetes/cmd/{name}",
-                accepts=_KUBERNETES_1_36,
-            )
-            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-        ),
-        Program(
-            name="kubectl",
-            modules=_KUBERNETES,
-            package="k8s.io/kubernetes/cmd/kubectl",
-            accepts=VersionRange((1, 35), (1, 38)),  # one minor on either side of the API server
-            version_args=("version", "--client"),
-        ),
-        Program(
-            name="kwok",
-            modules=_KWOK,
-            package="sigs.k8s.io/kwok/cmd/kwok",
-            accepts=VersionRange((0, 8), (0, 9)),
-        ),
-        Program(
-            name="kind",
-            modules=_KIND,
-            package="sigs.k8s.io/kind",
-            accepts=VersionRange((0, 30), (1,)),
-            version_args=("version",),
-        ),
-        Program(
-            name="velero",
-            modules=_VELERO,
-            package="github.com/vmware-tanzu/velero/cmd/velero",
-            accepts=VersionRange((1, 18), (1, 19)),
-            version_args=("version", "--client-only"),
-        ),
-        Program(
-            name="velero-plugin-for-aws",
-            modules=_VELERO_AWS,
-            package="github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
-            accepts=VersionRange((1, 14), (1, 15)),
-            version_args=None,  # it speaks only to a Velero server that started it
-        ),
-        Program(
-            name="versitygw",
-            modules=_VERSITYGW,
-            package="github.com/versity/versitygw/cmd/versitygw",
-            accepts=VersionRange((1, 6), (2,)),
-        ),
-        *(
-            Program(name=name, modules=_AGE, package=f"filippo.io/age/cmd/{name}", accepts=VersionRange((1, 1), (2,)))
-            for name in ("age", "age-keygen")
-        ),
+_ROWS = (
+    ("etcd", _ETCD, "go.etcd.io/etcd/server/v3", _ANY_ETCD),
+    ("etcdctl", _ETCD, "go.etcd.io/etcd/etcdctl/v3", _ANY_ETCD, "version"),
+    ("etcdutl", _ETCD, "go.etcd.io/etcd/etcdutl/v3", _ANY_ETCD, "version"),
+    ("kube-apiserver", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES_1_36),
+    ("kube-controller-manager", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager", _KUBERNETES_1_36),
+    ("kube-scheduler", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES_1_36),
+    # kubectl may be one minor older or newer than the API server.
+    ("kubectl", _KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", VersionRange((1, 35), (1, 38)), "version --client"),
+    ("kwok", _KWOK, "sigs.k8s.io/kwok/cmd/kwok", VersionRange((0, 8), (0, 9))),
+    ("kind", _KIND, "sigs.k8s.io/kind", VersionRange((0, 30), (1,)), "version"),
+    ("velero", _VELERO, "github.com/vmware-tanzu/velero/cmd/velero", _VELERO_1_18, "version --client-only"),
+    # It speaks only to a Velero server that started it.
+    ("velero-plugin-for-aws", _VELERO_AWS, f"{_AWS}/velero-plugin-for-aws", VersionRange((1, 14), (1, 15)), ""),
+    ("versitygw", _VERSITYGW, "github.com/versity/versitygw/cmd/versitygw", VersionRange((1, 6), (2,))),
+    ("age", _AGE, "filippo.io/age/cmd/age", _ANY_AGE),
+    ("age-keygen", _AGE, "filippo.io/age/cmd/age-keygen", _ANY_AGE),
+)
+
+
+def _program(
+    name: str, modules: ModuleSet, package: str, accepts: VersionRange, version_args: str = "--version"
+) -> Program:
+    return Program(
+        name=name,
+        modules=modules,
+        package=package,
+        accepts=accepts,
+        version_args=tuple(version_args.split()) or None,
     )
-}
+
+
+PROGRAMS: dict[str, Program] = {row[0]: _program(*row) for row in _ROWS}

@@ -195,7 +195,7 @@ class EmbeddedCluster:
         sweep(self._home)
         if self._api_port is not None:
             require_free(self._api_port)
-        programs = self._paths_of_programs()
+        programs = {name: str(path) for name, path in self._tools().ensure(*PROGRAMS).items()}
         self._claim_folder()
         try:
             self._create(programs)
@@ -247,9 +247,6 @@ class EmbeddedCluster:
             except ClusterError:
                 return  # another process is restoring right now, so nothing is left over
             control_plane.recover()
-
-    def _paths_of_programs(self) -> dict[str, str]:
-        return {name: str(path) for name, path in self._tools().ensure(*PROGRAMS).items()}
 
     def _tools(self) -> Toolchain:
         if self._toolchain is None:
@@ -310,15 +307,11 @@ class EmbeddedCluster:
         control_plane = self.control_plane
         control_plane.start_etcd()
         control_plane.wait_until_api_answers()
-        self._prepare_simulation()
+        for manifest in (*simulator.rbac(), simulator.node(_NODE)):
+            self.api.create(manifest)
         programs.start(*CONTROLLERS)
         control_plane.wait_until_api_is_ready()
         programs.wait("kwok", "the simulated node is ready", self._why_no_pods_yet, seconds=_START_SECONDS)
-
-    def _prepare_simulation(self) -> None:
-        for manifest in simulator.rbac():
-            self.api.create(manifest)
-        self.api.create(simulator.node(_NODE))
 
     def _why_no_pods_yet(self) -> str | None:
         """Pods need a ready node without taints, and the service account that admission puts into them."""

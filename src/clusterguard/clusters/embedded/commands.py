@@ -32,6 +32,10 @@ _LEADER_ELECTION = (
     "--leader-elect-renew-deadline=5s",
     "--leader-elect-retry-period=500ms",
 )
+_COMPONENT = (
+    *("--secure-port=0", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400"),
+    *_LEADER_ELECTION,
+)
 # kwok renews a node's Lease at a quarter of this, so fresh evidence after a restore is at most 2 s away.
 _NODE_LEASE_SECONDS = 8
 
@@ -164,23 +168,12 @@ def _controller_manager(layout: Layout, _: Ports) -> list[str]:
         f"--service-account-private-key-file={layout.pki / 'service-account.key'}",
         f"--root-ca-file={layout.pki / 'ca.crt'}",
         "--use-service-account-credentials=true",
-        "--secure-port=0",
-        "--profiling=false",
-        "--kube-api-qps=200",
-        "--kube-api-burst=400",
-        *_LEADER_ELECTION,
+        *_COMPONENT,
     ]
 
 
 def _scheduler(layout: Layout, _: Ports) -> list[str]:
-    return [
-        f"--kubeconfig={layout.kubeconfig_of('kube-scheduler')}",
-        "--secure-port=0",
-        "--profiling=false",
-        "--kube-api-qps=200",
-        "--kube-api-burst=400",
-        *_LEADER_ELECTION,
-    ]
+    return [f"--kubeconfig={layout.kubeconfig_of('kube-scheduler')}", *_COMPONENT]
 
 
 def _velero(layout: Layout, _: Ports) -> list[str]:

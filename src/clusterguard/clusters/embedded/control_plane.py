@@ -11,7 +11,6 @@ The data directory is only ever renamed, and what its neighbours are called tell
 
 from __future__ import annotations
 
-import os
 import shutil
 import ssl
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
 from clusterguard.errors import ClusterError, ResourceNotFoundError
 from clusterguard.model.support import parse_version, require_restorable
 from clusterguard.process import run
+from clusterguard.scratch import sync
 from clusterguard.sockets import listening, serving
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class EmbeddedControlPlane:
         """Rename the live directory aside and the prepared one into its place."""
         self._live.rename(self._before)
         self._prepared.rename(self._live)
-        self._sync()
+        sync(self._live.parent)
 
     def start_etcd(self) -> None:
         """Start etcd and wait until it accepts clients."""
@@ -185,7 +185,7 @@ class EmbeddedControlPlane:
         try:
             if self._before.exists():
                 self._before.rename(self._proven)
-            self._sync()
+            sync(self._live.parent)
         except OSError as error:
             raise ClusterError(
                 f"{self._before} could not be renamed: {error}", hint=f"mv {self._before} {self._proven}"
@@ -199,7 +199,7 @@ class EmbeddedControlPlane:
             if self._previous.exists():
                 shutil.rmtree(self._previous)
             self._proven.rename(self._previous)
-            self._sync()
+            sync(self._live.parent)
         except OSError as error:
             raise ClusterError(
                 f"{self._previous} could not be replaced: {error}", hint=f"remove {self._previous}"
@@ -237,14 +237,6 @@ class EmbeddedControlPlane:
             return None
         self._start_all()
         return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
-
-    def _sync(self) -> None:
-        """Let the renames so far outlive a power cut."""
-        descriptor = os.open(self._live.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _start_all(self) -> None:
         self.start_etcd()

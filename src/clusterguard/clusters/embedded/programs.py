@@ -121,7 +121,7 @@ class Programs:
         return tail(self.log(name), lines=lines, start=self.log_starts.get(name, 0))
 
     def _write_down(self, name: str, process: ProcessRecord) -> None:
-        self.record = self.record.with_process(name, process)
+        self.record = replace(self.record, processes={**self.record.processes, name: process})
         write_record(self.layout.folder, self.record)
 
     def _died(self, name: str) -> ProvisioningError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from clusterguard.clusters.records import Record, left_behind
@@ -50,10 +50,6 @@ class ClusterRecord(Record):
     def running(self) -> list[str]:
         """Return the names of its programs that run."""
         return [name for name, process in self.processes.items() if process.alive()]
-
-    def with_process(self, name: str, process: ProcessRecord) -> ClusterRecord:
-        """Return the record with one more process in it."""
-        return replace(self, processes={**self.processes, name: process})
 
 
 def sweep(home: Path, *, now: float | None = None) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -38,7 +37,6 @@ _LOCK = Path(tempfile.gettempdir()) / f"clusterguard-velero-{os.getuid()}.lock"
 _WAIT_SECONDS = 900.0
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 3.0
-_POLL_SECONDS = 0.05
 
 
 class VeleroServer:
@@ -53,13 +51,11 @@ class VeleroServer:
         find: Callable[..., Mapping[str, Path]],
         *,
         progress: ProgressSink = ignore_progress,
-        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the real one; tests pass their own
     ) -> None:
         self._programs = programs
         self._find = find
         self._paths: dict[str, Path] = {}
         self._progress = progress
-        self._sleep = sleep
 
     def program(self, name: str) -> Path:
         """Return the path of one of its programs, which is got when it is missing."""
@@ -91,7 +87,12 @@ class VeleroServer:
             "velero", env={"TMPDIR": str(layout.velero_scratch), "VELERO_NAMESPACE": "velero", **_NO_METADATA_SERVICE}
         )
         try:
-            self._programs.wait("velero", "the Velero server starts", self._why_not_yet, seconds=_START_SECONDS)
+            self._programs.wait(
+                "velero",
+                "the Velero server starts",
+                lambda: tail(log, lines=2) if listening(_PORT) is not None else None,
+                seconds=_START_SECONDS,
+            )
         except (ProvisioningError, WaitTimeoutError):
             self.stop()
             raise
@@ -138,8 +139,3 @@ class VeleroServer:
                 os.link(source, target)
             except OSError:  # another file system
                 shutil.copy2(source, target)
-
-    def _why_not_yet(self) -> str | None:
-        if listening(_PORT) is not None:
-            return tail(self._programs.log("velero"), lines=2)
-        return None

@@ -11,6 +11,7 @@ import time
 import weakref
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
@@ -21,6 +22,7 @@ from clusterguard.clusters.kind.docker import Docker
 from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
 from clusterguard.clusters.kind.records import KindRecord, is_ours, sweep
+from clusterguard.clusters.node_shell import DockerNodeShell
 from clusterguard.clusters.records import Survey, checked_name, read_record, survey, write_record
 from clusterguard.errors import (
     ClusterError,
@@ -52,6 +54,9 @@ __all__ = ["PROGRAMS", "KindCluster", "default_home"]
 
 PROGRAMS = ("kind",)
 ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change that
+# $1 data directory. A file in the member's place keeps etcd from starting with an empty database, as an empty disk
+# would let it: then nobody could tell a lost cluster from a new one.
+_LOSE_ETCD = 'rm -rf "$1/member" && : > "$1/member" && { pkill -KILL -x etcd || test $? = 1; }'
 _LONGEST_NAME = 49  # kind adds "-control-plane", and a host's name has 63 characters at most
 _PORT_ATTEMPTS = 3
 _READY_SECONDS = 180.0
@@ -197,12 +202,10 @@ class KindCluster:
         """How to reach etcd, with a client certificate of the control-plane node."""
         if self._etcd is None:
             from clusterguard.clusters.kubeadm import etcd_access
-            from clusterguard.clusters.node_shell import DockerNodeShell
 
             leader = self._leaders()[0]
             endpoint = f"127.0.0.1:{leader.etcd_port}" if leader.etcd_port else f"{leader.address}:2379"
-            shell = DockerNodeShell(leader.name, docker=self._docker.program)
-            self._etcd = etcd_access(shell, keep=self._kept, endpoint=f"https://{endpoint}")
+            self._etcd = etcd_access(self._shell(leader), keep=self._kept, endpoint=f"https://{endpoint}")
         return self._etcd
 
     @property
@@ -212,10 +215,9 @@ class KindCluster:
         if len(leaders) > 1:
             return None
         from clusterguard.clusters.kubeadm import KubeadmControlPlane
-        from clusterguard.clusters.node_shell import DockerNodeShell
 
-        shell = DockerNodeShell(leaders[0].name, docker=self._docker.program)
-        return KubeadmControlPlane(shell=shell, api=lambda: self.api, etcdutl=self._etcdutl)
+        shell = self._shell(leaders[0])
+        return KubeadmControlPlane(shell=shell, api=lambda: self.api, etcdutl=partial(self._program, "etcdutl"))
 
     def start(self) -> Self:
         """Create the cluster and return once its nodes are ready; whatever fails, everything is removed again.
@@ -230,7 +232,7 @@ class KindCluster:
         sweep(self._home, self._docker)
         image = chosen_image(image=self._image, version=self._version, environ=os.environ)
         given = _read_config(self._config)
-        kind = self._kind()
+        kind = self._program("kind")
         self._claim_name()
         try:
             self._create(kind, image, given)
@@ -262,7 +264,7 @@ class KindCluster:
 
     def load_image(self, image: str) -> None:
         """Copy an image from Docker into every node, for pods with ``imagePullPolicy: IfNotPresent``."""
-        driver = KindDriver(name=self.name, folder=self._folder, kind=self._kind())
+        driver = KindDriver(name=self.name, folder=self._folder, kind=self._program("kind"))
         try:
             driver.load_image(image)
         except ProgramError as error:
@@ -289,11 +291,8 @@ class KindCluster:
 
     def lose_etcd(self) -> None:
         """Kill every etcd member and throw its data away; it does not come up again by itself."""
-        from clusterguard.clusters.kind.nodes import lose_etcd
-        from clusterguard.clusters.node_shell import DockerNodeShell
-
-        shells = [DockerNodeShell(leader.name, docker=self._docker.program) for leader in self._leaders()]
-        lose_etcd(shells, data_dir=ETCD_DATA)
+        for leader in self._leaders():
+            self._shell(leader).run(["sh", "-c", _LOSE_ETCD, "sh", ETCD_DATA])
 
     def close(self) -> None:
         """Let go of it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
@@ -333,11 +332,8 @@ class KindCluster:
 
     # ---- creation ----------------------------------------------------------------------------------------
 
-    def _kind(self) -> Path:
-        return self._program("kind")
-
-    def _etcdutl(self) -> Path:
-        return self._program("etcdutl")
+    def _shell(self, node: NodeContainer) -> DockerNodeShell:
+        return DockerNodeShell(node.name, docker=self._docker.program)
 
     def _program(self, name: str) -> Path:
         if self._toolchain is None:
@@ -365,8 +361,10 @@ class KindCluster:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             config = kind_config(workers=self._workers, etcd_port=free_ports(1)[0], given=given)
             self._write_down(config, image)
+            file = self._folder / "kind.yaml"
+            file.write_text(yaml.safe_dump(config, sort_keys=False))
             try:
-                driver.create(self._write_config(config))
+                driver.create(file)
             except ProgramError as error:
                 # Somebody may take the port between our look and Docker's: choose another one then.
                 if port_was_taken(error.output) and attempt < _PORT_ATTEMPTS and not self._abandoned.is_set():
@@ -401,11 +399,6 @@ class KindCluster:
             image=image,
         )
         write_record(self._folder, record)
-
-    def _write_config(self, config: dict[str, Any]) -> Path:
-        path = self._folder / "kind.yaml"
-        path.write_text(yaml.safe_dump(config, sort_keys=False))
-        return path
 
     def _wait_until_ready(self) -> None:
         self._tell(note="waiting for its nodes")
@@ -460,7 +453,7 @@ class KindCluster:
         record = read_record(self._home / self.name, KindRecord)
         self.kept = record is not None and record.owner is None and is_ours(self._nodes, record)
         self._folder = self._kept.enter_context(private_folder())
-        words = [str(self._kind()), "get", "kubeconfig", "--name", self.name]
+        words = [str(self._program("kind")), "get", "kubeconfig", "--name", self.name]
         text = run(words, timeout_seconds=_KUBECONFIG_SECONDS, env={"KIND_EXPERIMENTAL_PROVIDER": "docker"}).stdout
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(text)

@@ -234,8 +234,10 @@ class KubeadmControlPlane:
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore."""
+        from clusterguard.clusters.node_view import settled_orphaned_pods
+
         restore = self._restore_commands()
-        told = [*self._dead_api_servers(restore), *self._orphaned_pods()]
+        told = [*self._dead_api_servers(restore), *settled_orphaned_pods(self._api())]
         if restore.relocates:
             told.append(
                 f"etcd's data is in {restore.target} now: set etcd.local.dataDir in ConfigMap "
@@ -563,11 +565,6 @@ class KubeadmControlPlane:
         told = f"{len(keys)} API servers hold a lease in etcd, and this control plane has one"
         what = f"Service kubernetes leads to dead addresses as well until theirs run out: {', '.join(keys)}"
         return [f"{told}: {what}"]
-
-    def _orphaned_pods(self) -> list[str]:
-        from clusterguard.clusters.node_view import settled_orphaned_pods
-
-        return settled_orphaned_pods(self._api())
 
 
 def _tag(image: str) -> str:

@@ -195,7 +195,7 @@ class RestoreCommands:
         if self.relocates:
             edits = " ".join(f"-e '{expression}'" for expression in relocation(self.etcd, self.target))
             script = f"sed {edits} {MANIFESTS}/etcd.yaml > {self.new_manifest} && sync {self.new_manifest}"
-            commands.append(Command(why="the manifest for the new data directory", argv=("sh", "-c", script)))
+            commands.append(_script("the manifest for the new data directory", script))
         return tuple(commands)
 
     def stop(self) -> tuple[Command, ...]:
@@ -214,13 +214,13 @@ class RestoreCommands:
         """Put the new data directory in place by renaming; the old member is kept."""
         live, before = f"{self.etcd.host_dir}/member", f"{self.work}/before"
         move_in = f"mv -T {self.prepared}/member {self.target}/member && rm -rf {self.prepared} && sync {self.target}"
-        commands = [Command(why="the restored member goes live", argv=("sh", "-c", move_in))]
+        commands = [_script("the restored member goes live", move_in)]
         if not self.relocates:
             aside = (
                 f"mkdir -p -m 700 {before} && if test -e {live}; then mv -T {live} {before}/member; "
                 f"else touch {before}/none; fi && sync {before} {self.target}"
             )
-            commands.insert(0, Command(why="the old member is kept", argv=("sh", "-c", aside)))
+            commands.insert(0, _script("the old member is kept", aside))
         return tuple(commands)
 
     def start_etcd(self) -> tuple[Command, ...]:
@@ -247,7 +247,7 @@ class RestoreCommands:
             f"grep -q '{_said(Phase.PROVEN)}' {JOURNAL} && sync {STAGING_DIR}"
         )
         why = "the restored state is proven: from here on it is finished, never undone"
-        return (Command(why=why, argv=("sh", "-c", script)),)
+        return (_script(why, script),)
 
     def start_controllers(self) -> tuple[Command, ...]:
         """Start the controllers and let the kubelet look at everything anew."""
@@ -288,8 +288,8 @@ class RestoreCommands:
         )
         last = f"if test -d {STAGING_DIR}; then rm -f {_PROVEN} {JOURNAL} && sync {STAGING_DIR}; fi"
         return (
-            Command(why="what the restore needed", argv=("sh", "-c", rest)),
-            Command(why="nothing is left to do", argv=("sh", "-c", last)),
+            _script("what the restore needed", rest),
+            _script("nothing is left to do", last),
         )
 
     def _keep(self) -> Command:
@@ -299,7 +299,7 @@ class RestoreCommands:
         # A manifest still aside now is that of the old data directory, after a move to a new one.
         old = f"if test -e {_SAVED}/etcd.yaml; then mv -T {_SAVED}/etcd.yaml {STAGING_DIR}/etcd.yaml.before; fi"
         script = f"{keep} && {old}"
-        return Command(why="the old member and manifest, under names that mean done", argv=("sh", "-c", script))
+        return _script("the old member and manifest, under names that mean done", script)
 
     def roll_back(self) -> tuple[Command, ...]:
         """Bring back the manifests and the data as they were; safe to repeat from anywhere."""
@@ -307,7 +307,7 @@ class RestoreCommands:
         return (
             *self._stop_pods(clients, brief="kube-apiserver"),
             *self._stop_pods(("etcd",)),
-            Command(why="the old data", argv=("sh", "-c", self._old_data_back())),
+            _script("the old data", self._old_data_back()),
             self._put_back(("etcd",)),
             self._wait_for_etcd(),
             self._put_back(("kube-apiserver",)),
@@ -349,7 +349,7 @@ class RestoreCommands:
             f"sync {_SAVED} {MANIFESTS}"
         )
         named = ", ".join(pods)
-        commands = [Command(why=f"the kubelet stops {named}", argv=("sh", "-c", move))]
+        commands = [_script(f"the kubelet stops {named}", move)]
         if brief in pods:
             listing = self.runtime.running((brief,), data_dir=self.etcd.data_dir)
             grace = (
@@ -358,7 +358,7 @@ class RestoreCommands:
                 f"for id in $(running); do {self.runtime.kill}; done; true"
             )
             why = f"{brief} keeps no state: it gets {self.timeouts.api_grace} s, then it is killed"
-            commands.append(Command(why=why, argv=("sh", "-c", grace)))
+            commands.append(_script(why, grace))
         listing = self.runtime.running(pods, data_dir=self.etcd.data_dir)
         # A kubelet that was restarted since the API server went away ends nothing before it hears from it again.
         stubborn = int(self.timeouts.stubborn / float(_POLL))
@@ -366,21 +366,14 @@ class RestoreCommands:
             f'{listing}; n=0; while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; n=$((n + 1)); '
             f"if test $n -ge {stubborn}; then for id in $ids; do {self.runtime.kill}; done; fi; done"
         )
-        commands.append(
-            Command(
-                why=f"see their containers gone: {named}",
-                argv=("timeout", str(self.timeouts.gone), "sh", "-c", gone),
-                seconds=self.timeouts.gone + 30,
-            )
-        )
-        return tuple(commands)
+        return (*commands, _until(gone, f"see their containers gone: {named}", seconds=self.timeouts.gone))
 
     def _put_back(self, pods: Sequence[str]) -> Command:
         move = (
             f"if test -d {_SAVED}; then for pod in {' '.join(pods)}; do if test -e {_SAVED}/$pod.yaml; then "
             f"mv -T {_SAVED}/$pod.yaml {MANIFESTS}/$pod.yaml; fi; done; sync {MANIFESTS} {_SAVED}; fi"
         )
-        return Command(why=f"the kubelet starts {', '.join(pods)}", argv=("sh", "-c", move))
+        return _script(f"the kubelet starts {', '.join(pods)}", move)
 
     def _wait_for_etcd(self) -> Command:
         ask = f"curl --silent --output /dev/null --write-out %{{http_code}} --max-time 2 {self.etcd_identity}"
@@ -392,20 +385,12 @@ class RestoreCommands:
             "*) false ;; esac"
         )
         loop = f"until {ready}; do sleep {_POLL}; done 2>/dev/null"
-        return Command(
-            why="etcd serves",
-            argv=("timeout", str(self.timeouts.etcd), "sh", "-c", loop),
-            seconds=self.timeouts.etcd + 30,
-        )
+        return _until(loop, "etcd serves", seconds=self.timeouts.etcd)
 
     def _wait_for_api(self) -> Command:
         ask = f"curl --fail --silent --output /dev/null --max-time 5 {self._api_identity}"
         loop = f"until {ask} {self._api_url}/readyz; do sleep {_POLL}; done"
-        return Command(
-            why="the API server is ready",
-            argv=("timeout", str(self.timeouts.api), "sh", "-c", loop),
-            seconds=self.timeouts.api + 30,
-        )
+        return _until(loop, "the API server is ready", seconds=self.timeouts.api)
 
     def _restart_kubelet(self, why: str) -> Command:
         return Command(why=why, argv=("systemctl", "restart", "kubelet"))
@@ -436,3 +421,11 @@ def _said(phase: Phase) -> str:
 def work_folder(data_dir: str) -> str:
     """Return the folder that a restore works in, on the file system of the data."""
     return f"{data_dir}/.clusterguard"
+
+
+def _script(why: str, script: str) -> Command:
+    return Command(why=why, argv=("sh", "-c", script))
+
+
+def _until(loop: str, why: str, *, seconds: int) -> Command:
+    return Command(why=why, argv=("timeout", str(seconds), "sh", "-c", loop), seconds=seconds + 30)

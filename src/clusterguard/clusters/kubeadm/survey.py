@@ -17,19 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["PROGRAMS", "Seen", "complaints", "fits", "minor", "survey_script"]
 
 PROGRAMS = (
-    "awk",
-    "base64",
-    "chown",
-    "curl",
-    "df",
-    "flock",
-    "grep",
-    "kubectl",
-    "sed",
-    "stat",
-    "sync",
-    "systemctl",
-    "timeout",
+    *("awk", "base64", "chown", "curl", "df", "flock", "grep", "kubectl"),
+    *("sed", "stat", "sync", "systemctl", "timeout"),
 )
 _ASKED_FOR = (*PROGRAMS, "crictl", "ctr", "pgrep", "etcdutl")
 # etcdutl writes the database and a small WAL beside the copy of the snapshot; the rest is rounding.
