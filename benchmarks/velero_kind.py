@@ -7,7 +7,7 @@ raw      `kind create cluster`, `velero install --use-node-agent --wait`, `kubec
          installation again, a look every half second until the new server knows the backup, `velero restore create
          --wait`, `kubectl wait`, checksums compared by `kubectl exec`, `kind delete cluster`
 ours     the shipped drill velero-volume-new-cluster with its second cluster in `setup`, so that it starts while the
-         first one works; on top of the same: both canaries, red before green, the backup verified in the bucket, and
+         first one works; on top of the same: both markers, red before green, the backup verified in the bucket, and
          every object compared
 shipped  the same drill as it is: its second cluster is created after the disaster, and counts as recovery time
 

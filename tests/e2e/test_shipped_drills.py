@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
-from clusterguard.drills.needs import why_not_run
+from clusterguard.drills.requirements import skip_reason
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.stores import LocalStore
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.programs
 FOLDER = Path(__file__).parents[2] / "drills"
 SHIPPED = [drill for path in sorted(FOLDER.glob("*.drill.yaml")) for drill in load_drills(path)]
 # Some need containers or nodes, which only `pytest drills/ --drill-cluster kind` has.
-HERE = [drill for drill in SHIPPED if why_not_run(drill, default_cluster="embedded") is None]
+HERE = [drill for drill in SHIPPED if skip_reason(drill, default_cluster="embedded") is None]
 ETCD = [drill for drill in HERE if drill.metadata.labels.get("backup") == "etcd"]
 # `pytest drills/` runs them all; here one of them shows what else a green one leaves and says.
 QUICK = [
@@ -67,7 +67,7 @@ def test_without_its_restore_it_is_red(run, drill):
     result = run(drill, omit_restore=True, longest_wait=timedelta(seconds=1), **own)
     assert result.verdict is Verdict.FAIL, result
     red = {step.title for step in result.steps if step.phase == "verify" and step.verdict is Verdict.FAIL}
-    assert {"restored", "canaries"} <= red
+    assert {"restored", "markers"} <= red
     assert result.rto is None
     assert result.diff or loses_the_cluster, "what cannot be asked has no differences"
 
@@ -81,7 +81,7 @@ def test_with_an_older_snapshot_it_is_red(run, own_cluster, tmp_path, monkeypatc
     result = run(next(drill for drill in ETCD if drill.name == "changed-objects"), longest_wait=timedelta(seconds=1))
     assert result.verdict is Verdict.FAIL, result
     assert "missing" in result.reason
-    assert "is not back" in next(step.detail for step in result.steps if step.title == "canaries")
+    assert "is not back" in next(step.detail for step in result.steps if step.title == "markers")
 
 
 @pytest.mark.slow  # `pytest drills/` is the same for all of them; that nothing stays is shown for an interrupted one

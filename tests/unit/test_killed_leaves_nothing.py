@@ -89,10 +89,10 @@ OPENED_SNAPSHOT = """
             assert path.read_bytes() == DECODED * 200_000
 """
 DRILL = """
-    from clusterguard.drills.run import DrillSettings, Run
+    from clusterguard.drills.run import DrillRun
 
     def once():
-        run = Run(drill=None, run_id="r", settings=DrillSettings(), tell=print, deadline=0)
+        run = DrillRun(drill=None)
         for number in range(20):
             (run.folder / f"{number}.db").write_bytes(DECODED * 1000)
         run.close()

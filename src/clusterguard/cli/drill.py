@@ -82,7 +82,7 @@ def run(
     )
     drills = _chosen(files, selector)
     _get_programs(drills, cluster)
-    runner = DrillRunner(settings=settings, tell=DrillView(out))
+    runner = DrillRunner(settings=settings, on_event=DrillView(out))
     not_run = _not_run(drills, cluster)
     results = [runner.run(drill) for drill in drills if drill.id not in not_run]
     for name, reason in not_run.items():
@@ -128,9 +128,9 @@ def _get_programs(drills: list[Drill], cluster: str) -> None:
 
 def _not_run(drills: list[Drill], cluster: str) -> dict[str, str]:
     """Return the drills that the cluster cannot show anything about, with the reason."""
-    from clusterguard.drills.needs import why_not_run
+    from clusterguard.drills.requirements import skip_reason
 
-    reasons = {drill.id: why_not_run(drill, default_cluster=cluster) for drill in drills}
+    reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}
     return {name: reason for name, reason in reasons.items() if reason}
 
 

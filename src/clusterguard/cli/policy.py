@@ -108,7 +108,7 @@ def schema() -> None:
 def _wrong_drills(policy: Policy) -> list[str]:
     """Return what is wrong with the drills that prove the policy; each is loaded, and none is run."""
     from clusterguard.drills import load_drills
-    from clusterguard.drills.schema import StoredBackup
+    from clusterguard.drills.steps.stored_backup import StoredBackup
     from clusterguard.errors import InvalidDrillError
 
     problems = []

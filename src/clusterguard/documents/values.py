@@ -80,7 +80,7 @@ def duration_text(duration: timedelta) -> str:
     microseconds = duration // timedelta(microseconds=1)
     seconds, rest = divmod(microseconds, 1_000_000)
     if rest:
-        return f"{microseconds // 1000}.{microseconds % 1000:03d}ms"
+        return f"{microseconds // 1000}.{microseconds % 1000:03d}".rstrip("0").rstrip(".") + "ms"
     if seconds > _DAY and seconds % _DAY == 0:  # one day is 24h: of days people speak from two on
         return f"{seconds // _DAY}d"
     for unit, size in (("h", 3600), ("m", 60)):

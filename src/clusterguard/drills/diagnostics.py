@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.clusters.kube import KubeClient
-    from clusterguard.drills.run import Run
+    from clusterguard.drills.run import DrillRun
 
 __all__ = ["collect"]
 
@@ -29,7 +29,7 @@ _KINDS = (
 )
 
 
-def collect(run: Run) -> tuple[tuple[str, str], ...]:
+def collect(run: DrillRun) -> tuple[tuple[str, str], ...]:
     """Return title and text of what the drill file asks to collect; a cluster that does not answer says so."""
     found: list[tuple[str, str]] = []
     for name, cluster in run.clusters.items():
@@ -63,7 +63,7 @@ def why_silent(api: KubeClient) -> str | None:
 _TITLES = {"events": "recent events", "describe": "what is not ready", "logs": "the end of the logs"}
 
 
-def _namespaces(run: Run) -> list[str]:
+def _namespaces(run: DrillRun) -> list[str]:
     return [name for name in run.scope.namespaces if not set(name) & set("*?[")] or ["default"]
 
 

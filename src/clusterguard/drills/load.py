@@ -21,9 +21,9 @@ from clusterguard.documents.reading import only_document, raising, value_at, wal
 from clusterguard.documents.values import check_name, did_you_mean
 from clusterguard.documents.yamlfile import describe, dotted, parse_documents, raise_problems, read_source
 from clusterguard.drills.explain import DRILL_GRAMMAR
-from clusterguard.drills.needs import needs_of
 from clusterguard.drills.references import all_steps, broken_references
-from clusterguard.drills.schema import Apply, DrillFile
+from clusterguard.drills.schema import DrillFile
+from clusterguard.drills.steps.apply import Apply
 from clusterguard.drills.values import expand_matrix, matrix_id
 from clusterguard.errors import InvalidDocumentError, InvalidDrillError
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from clusterguard.documents.yamlfile import DataPath, Problem, YamlDocument
-    from clusterguard.drills.needs import Need
-    from clusterguard.drills.schema import Action, DrillSpec, Metadata, PhaseName, Step
+    from clusterguard.drills.schema import DrillSpec, Metadata, Step
+    from clusterguard.drills.steps.base import Action, PhaseName, Requirement
     from clusterguard.drills.values import MatrixValue
 
 __all__ = ["Drill", "LoadedStep", "load_drill", "load_drills"]
@@ -123,9 +123,9 @@ class Drill:
         return next(iter(self.spec.effective_clusters))
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def requirements(self) -> frozenset[Requirement]:
         """What its steps need of the clusters they act on, that not every cluster has."""
-        return frozenset().union(*(needs_of(step.action) for step in self.steps))
+        return frozenset().union(*(step.action.requirements() for step in self.steps))
 
     def phase(self, name: PhaseName) -> tuple[LoadedStep, ...]:
         """Return the steps of one phase, in the order of the file."""
@@ -219,7 +219,7 @@ class _Loading:
                 cluster=step.cluster or default,
                 location=self.document.source.location(self.document.place(path)),
                 source=self.document.source_of(path),
-                objects=self._objects(step.action, path) if isinstance(step.action, Apply) else (),
+                objects=self._objects(step.action, (*path, step.verb)) if isinstance(step.action, Apply) else (),
             )
 
     def _report(self, path: DataPath, message: str, *, key: bool = False) -> None:
@@ -289,7 +289,6 @@ class _Loading:
     # ── manifests ──
 
     def _objects(self, action: Apply, path: DataPath) -> tuple[Mapping[str, Any], ...]:
-        path = (*path, "apply")
         if action.manifest is not None:
             inner = (*path, "manifest")
             written = value_at(self.document.data, inner)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clusterguard.drills import schema
-from clusterguard.drills.needs import why_not_run
+from clusterguard.drills.requirements import skip_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from clusterguard.drills.load import Drill
+    from clusterguard.drills.schema import StorageSpec
 
 __all__ = ["programs_for", "require_docker_for"]
 
@@ -20,11 +20,11 @@ def programs_for(drills: Iterable[Drill], *, default_cluster: str) -> tuple[str,
 
     Args:
         drills: What will run.
-        default_cluster: The cluster reference for drills that name no provider.
+        default_cluster: The reference of the cluster of drills that name no provider.
     """
     needed: dict[str, None] = {}
     for drill in drills:
-        if why_not_run(drill, default_cluster=default_cluster):
+        if skip_reason(drill, default_cluster=default_cluster):
             continue
         if _uses_kind(drill, default_cluster):
             from clusterguard.clusters.kind.cluster import PROGRAMS as KIND_PROGRAMS
@@ -35,7 +35,7 @@ def programs_for(drills: Iterable[Drill], *, default_cluster: str) -> tuple[str,
         from clusterguard.clusters.embedded import PROGRAMS
         from clusterguard.clusters.embedded.velero_server import VELERO_PROGRAMS
 
-        velero = any(isinstance(step.action, (schema.VeleroBackup, schema.VeleroRestore)) for step in drill.steps)
+        velero = any(step.action.engine == "velero" for step in drill.steps)
         needed |= dict.fromkeys((*PROGRAMS, *(VELERO_PROGRAMS if velero else ())))
         if velero or any(_is_local(spec) for spec in drill.spec.storage.values()):
             needed["versitygw"] = None
@@ -70,5 +70,5 @@ def _starts_embedded(drill: Drill, default_cluster: str) -> bool:
     )
 
 
-def _is_local(spec: schema.StorageSpec) -> bool:
+def _is_local(spec: StorageSpec) -> bool:
     return spec.s3 is not None and spec.s3.endpoint == "local"

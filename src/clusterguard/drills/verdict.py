@@ -104,7 +104,7 @@ class DrillResult:
         phases: Those that ran.
         steps: Those that ran.
         rto: Recovery time, or None where recovery was not reached.
-        rpo: Seconds of data lost at most, measured by the canaries, or None where they could not tell.
+        rpo: Seconds of data lost at most, measured by the markers, or None where they could not tell.
         red_after_fault: Checks that were red after the fault, of how many.
         diff: What differs from the baseline, as text; empty where nothing does.
         suppressed: Differences that named rules explain, by rule.

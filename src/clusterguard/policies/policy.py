@@ -25,7 +25,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates annotations
+from pydantic.json_schema import SkipJsonSchema
 
 from clusterguard.documents import model as documents
 from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Label, Selector, Text, wrong

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from clusterguard.clusters.opening import CREATED, context_of
 from clusterguard.documents.values import selects
+from clusterguard.drills.clusters import cluster_ref_of
 from clusterguard.drills.load import load_drills
-from clusterguard.drills.needs import why_not_run
 from clusterguard.drills.programs import programs_for, require_docker_for
-from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings, cluster_ref_of
+from clusterguard.drills.requirements import skip_reason
+from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
 from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
@@ -95,12 +96,12 @@ class DrillItem(pytest.Item):
         Raises:
             DrillNotProvenError: It did not pass.
         """
-        if reason := why_not_run(self.drill, default_cluster=settings_from(self.config).cluster):
+        if reason := skip_reason(self.drill, default_cluster=settings_from(self.config).cluster):
             self.user_properties.append((NOT_RUN, reason))
             pytest.skip(f"NOT RUN: {reason}")
         try:
             with self._terminal() as view:
-                result = DrillRunner(settings=settings_from(self.config), tell=view).run(self.drill)
+                result = DrillRunner(settings=settings_from(self.config), on_event=view).run(self.drill)
         except Exception:
             self.user_properties.append((VERDICT, str(Verdict.ERROR)))
             raise

@@ -199,7 +199,7 @@ def _table(result: DrillResult) -> RenderableType:
         table.add_section()
         table.add_row("recovery time", format_duration(rto.total), "", Text(parts, style="dim"))
     if result.rpo is not None:
-        table.add_row("changes lost", f"≤ {format_duration(result.rpo)}", "", Text("by the canaries", style="dim"))
+        table.add_row("changes lost", f"≤ {format_duration(result.rpo)}", "", Text("by the markers", style="dim"))
     return Padding(table, (0, 0, 1, 0))
 
 

@@ -56,7 +56,7 @@ def run(tmp_path, shared_cluster):
             "omit_restore": True,
             "longest_wait": timedelta(milliseconds=300),
         }
-        return DrillRunner(settings=DrillSettings(**(defaults | settings)), tell=tell).run(load_drill(file))
+        return DrillRunner(settings=DrillSettings(**(defaults | settings)), on_event=tell).run(load_drill(file))
 
     return run
 

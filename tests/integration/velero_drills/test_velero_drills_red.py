@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
-from clusterguard.drills.velero_actions import VeleroSteps
+from clusterguard.drills.steps.registry import verbs
 from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
@@ -58,18 +58,18 @@ def run(velero_cluster):
 
 @pytest.fixture
 def around(monkeypatch):
-    """Do something before and after what Velero does in a drill: `around("restore", after=…)`."""
+    """Do something before and after a verb of a drill: `around("veleroRestore", after=…)`."""
 
-    def around(action, *, before=lambda *_: None, after=lambda *_: None):
-        real = getattr(VeleroSteps, action)
+    def around(verb, *, before=lambda *_: None, after=lambda *_: None):
+        real = verbs()[verb].perform
 
-        def patched(self, spec, *step):
-            before(self, spec)
-            said = real(self, spec, *step)
-            after(self, spec)
+        def patched(action, here):
+            before(here.run, action)
+            said = real(action, here)
+            after(here.run, action)
             return said
 
-        monkeypatch.setattr(VeleroSteps, action, patched)
+        monkeypatch.setattr(verbs()[verb], "perform", patched)
 
     return around
 
@@ -78,8 +78,9 @@ def red(result):
     return {step.title for step in result.steps if step.phase == "verify" and step.verdict is Verdict.FAIL}
 
 
-def store_of(side, name, storage="backups"):
-    return side.run.storages.for_velero(storage), f"backups/{side.backups[name].name}/{side.backups[name].name}.tar.gz"
+def store_of(run, name, storage="backups"):
+    backup = run.velero.taken(name).name
+    return run.storages.for_velero(storage), f"backups/{backup}/{backup}.tar.gz"
 
 
 def read(store, key):
@@ -125,10 +126,10 @@ def edit(step, verb, **changes):
     ],
 )
 def test_without_its_restore_it_is_red(run, drill, api, name, around):
-    around("verify", after=lambda side, _: _hurry(side))
+    around("verifyBackup", after=lambda run, _: _hurry(run))
     result = run(drill(name), omit_restore=True)
     assert result.verdict is Verdict.FAIL, result
-    assert {"restored", "canaries"} <= red(result)
+    assert {"restored", "markers"} <= red(result)
     assert result.rto is None
     assert result.diff
 
@@ -147,14 +148,14 @@ def test_nothing_of_a_run_stays_in_a_cluster_that_stays(run, drill, velero, api)
 
 
 def test_objects_lost_and_changed_after_the_restore_are_found(run, drill, around, api):
-    def tamper(side, _):
+    def tamper(run, _):
         api.delete(api.resource("Service"), "web", "shop")
         api.patch(api.resource("Secret"), "web", "shop", patch={"data": {"password": "Z3Vlc3NlZA=="}})
         labels = {"clusterguard.dev/run": None}
         api.patch(api.resource("ConfigMap"), "web", "shop", patch={"metadata": {"labels": labels}})
-        _hurry(side)
+        _hurry(run)
 
-    around("restore", after=tamper)
+    around("veleroRestore", after=tamper)
     result = run(drill("velero-deleted-namespace"))
     assert result.verdict is Verdict.FAIL, result
     assert "restored" in red(result)
@@ -168,11 +169,11 @@ def test_objects_lost_and_changed_after_the_restore_are_found(run, drill, around
 def test_a_changed_rule_of_a_cluster_role_is_found(run, drill, around, api):
     rules = [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list", "delete"]}]
 
-    def tamper(side, _):
+    def tamper(run, _):
         api.patch(api.resource("ClusterRole"), "shop-auditor", patch={"rules": rules})
-        _hurry(side)
+        _hurry(run)
 
-    around("restore", after=tamper)
+    around("veleroRestore", after=tamper)
     result = run(drill("velero-cluster-scoped"))
     assert result.verdict is Verdict.FAIL, result
     assert "restored" in red(result)
@@ -188,8 +189,8 @@ def test_an_older_backup_is_found(run, drill, around, api):
     def set_page(which):
         return api.patch(api.resource("ConfigMap"), "web", "shop", patch={"data": {"index.html": pages[which]}})
 
-    around("back_up", before=lambda *_: set_page("older"), after=lambda *_: set_page("newer"))
-    around("restore", after=lambda side, _: _hurry(side))
+    around("veleroBackup", before=lambda *_: set_page("older"), after=lambda *_: set_page("newer"))
+    around("veleroRestore", after=lambda run, _: _hurry(run))
     result = run(drill("velero-deleted-namespace"))
     assert result.verdict is Verdict.FAIL, result
     assert "restored" in red(result)
@@ -210,11 +211,11 @@ def test_a_kind_that_the_backup_leaves_out_is_found_before_anything_is_broken(ru
 def test_an_object_that_is_missing_in_the_tarball_is_found(run, drill, around):
     """Somebody changes the bucket after it was verified, and the restore completes without a word."""
 
-    def drop(side, action):
-        store, key = store_of(side, action.from_)
+    def drop(run, action):
+        store, key = store_of(run, action.from_)
         write(store, key, without(read(store, key), "resources/services/"))
 
-    around("restore", before=drop, after=lambda side, _: _hurry(side))
+    around("veleroRestore", before=drop, after=lambda run, _: _hurry(run))
     result = run(drill("velero-deleted-namespace"))
     assert result.verdict is Verdict.FAIL, result
     assert "restored" in red(result)
@@ -225,30 +226,30 @@ def test_an_object_that_is_missing_in_the_tarball_is_found(run, drill, around):
 def test_objects_under_another_name_than_promised_are_found(run, drill, around, api):
     """The restore maps the namespace to another one than the drill verifies."""
     change = edit("restore", "veleroRestore", namespaceMapping={"shop": "shop-restored"})
-    real = VeleroSteps.restore
+    real = verbs()["veleroRestore"].perform
 
-    def elsewhere(self, action, step):
-        said = real(self, action.model_copy(update={"namespace_mapping": {"shop": "shop-elsewhere"}}), step)
-        _hurry(self)
+    def elsewhere(action, here):
+        said = real(action.model_copy(update={"namespace_mapping": {"shop": "shop-elsewhere"}}), here)
+        _hurry(here.run)
         return said
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VeleroSteps, "restore", elsewhere)
+        patch.setattr(verbs()["veleroRestore"], "perform", elsewhere)
         result = run(drill("velero-renamed-namespace", change))
     api.delete(api.resource("Namespace"), "shop-elsewhere")
     assert result.verdict is Verdict.FAIL, result
-    assert {"restored", "canaries"} <= red(result)
+    assert {"restored", "markers"} <= red(result)
     assert "missing: Namespace shop-restored" in result.diff
 
 
 def test_one_byte_of_a_copy_is_found(run, drill, around):
-    def flip(side, action):
-        store, key = store_of(side, action.backup, action.to)
+    def flip(run, action):
+        store, key = store_of(run, action.backup, action.to)
         data = bytearray(read(store, key))
         data[len(data) // 2] ^= 1
         write(store, key, bytes(data))
 
-    around("copy", after=flip)
+    around("copyBackup", after=flip)
     result = run(drill("velero-second-location"))
     assert result.verdict is Verdict.FAIL, result
     assert result.reason.startswith("backup: verifyBackup:")
@@ -272,14 +273,14 @@ def test_a_new_cluster_without_one_of_the_objects_is_red(drill, around, name):
     """These drills delete a cluster, and so have clusters of their own."""
     kind = {"velero-new-cluster": "Service", "velero-custom-resources": "Menu"}[name]
 
-    def tamper(side, _):
-        target = side.run.clusters["target"].api
+    def tamper(run, _):
+        target = run.clusters["target"].api
         resource = target.resource(kind)
         for item in list(target.list(resource, "shop")):
             target.delete(resource, item["metadata"]["name"], "shop")
-        _hurry(side)
+        _hurry(run)
 
-    around("restore", after=tamper)
+    around("veleroRestore", after=tamper)
     # The module's cluster is not needed: its server gives the port away, and takes it back when it is used again.
     result = DrillRunner(settings=DrillSettings(longest_wait=timedelta(seconds=60))).run(drill(name))
     assert result.verdict is Verdict.FAIL, result
@@ -290,13 +291,13 @@ def test_a_new_cluster_without_one_of_the_objects_is_red(drill, around, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["velero-new-cluster", "velero-custom-resources"])
 def test_without_its_restore_there_is_no_new_cluster(drill, around, name):
-    around("verify", after=lambda side, _: _hurry(side))
+    around("verifyBackup", after=lambda run, _: _hurry(run))
     settings = DrillSettings(omit_restore=True, longest_wait=timedelta(seconds=60))
     result = DrillRunner(settings=settings).run(drill(name))
     assert result.verdict is Verdict.FAIL, result
     assert "restored" in red(result)
 
 
-def _hurry(side):
+def _hurry(run):
     """Let checks from here on wait for a second: what a broken restore did not bring back never comes."""
-    side.run.settings = replace(side.run.settings, longest_wait=timedelta(seconds=1))
+    run.settings = replace(run.settings, longest_wait=timedelta(seconds=1))

@@ -49,7 +49,7 @@ def run(cluster, tmp_path):
             (tmp_path / "manifests").symlink_to(DRILLS / "manifests")
         drill = load_drill(path, root=DRILLS)
         defaults = {"cluster": "kind", "open": lambda _: cluster, "longest_wait": timedelta(seconds=40)}
-        return DrillRunner(settings=DrillSettings(**(defaults | settings)), tell=tell).run(drill)
+        return DrillRunner(settings=DrillSettings(**(defaults | settings)), on_event=tell).run(drill)
 
     return run
 

@@ -179,7 +179,7 @@ def verdicts(monkeypatch):
     def verdicts(*words):
         made = Verdicts(*words)
 
-        def runner(*, settings, tell):
+        def runner(*, settings, on_event):
             made.settings = settings
             return made
 

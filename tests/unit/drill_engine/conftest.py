@@ -90,7 +90,7 @@ def run(load, cluster, opened, events):
             return cluster
 
         defaults = {"open": give, "longest_wait": timedelta(milliseconds=300)}
-        runner = DrillRunner(settings=DrillSettings(**(defaults | settings)), tell=events.append)
+        runner = DrillRunner(settings=DrillSettings(**(defaults | settings)), on_event=events.append)
         return runner.run(load(spec))
 
     return run

@@ -7,7 +7,7 @@ import pytest
 from fake_cluster import FakeCluster, FakeSnapshotter
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
-from clusterguard.drills.run import Run
+from clusterguard.drills import clusters as module
 from clusterguard.errors import ProvisioningError
 
 SECONDS = 20
@@ -49,7 +49,7 @@ def clusters(monkeypatch):
     """The two clusters of the drill, the second one created in the background."""
     clusters = {name: SlowCluster(name) for name in ("first", "second")}
     monkeypatch.setattr("clusterguard.drills.run.EtcdSnapshotter", FakeSnapshotter)
-    monkeypatch.setattr(Run, "_kind_cluster", lambda _run, name, _progress: clusters[name])
+    monkeypatch.setattr(module, "_kind_cluster", lambda _run, name, _progress: clusters[name])
     return clusters
 
 
@@ -62,7 +62,7 @@ def two(spec):
 @pytest.fixture
 def go(load):
     def go(spec, tell=lambda _: None):
-        return DrillRunner(settings=DrillSettings(cluster="kind"), tell=tell).run(load(spec))
+        return DrillRunner(settings=DrillSettings(cluster="kind"), on_event=tell).run(load(spec))
 
     return go
 

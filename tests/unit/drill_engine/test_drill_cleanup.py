@@ -8,8 +8,8 @@ import pytest
 from fake_cluster import FakeCluster, FakeSnapshotter
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
-from clusterguard.drills.canary import RUN_LABEL, Canaries
 from clusterguard.drills.events import DrillFinished, Note
+from clusterguard.drills.markers import RUN_LABEL, Markers
 from clusterguard.errors import ClusterError, ClusterUnreachableError, EtcdUnavailableError
 
 
@@ -50,7 +50,7 @@ def test_a_cluster_that_hides_what_the_drill_needs_is_left_alone(run, spec, clus
     setattr(cluster, hidden, None)
     result = run(spec)
     assert result.verdict is Verdict.ERROR
-    assert "does not let us reach its etcd and control plane" in result.reason
+    assert "gives no access to its etcd and control plane" in result.reason
     assert cluster.api.touched() == []
 
 
@@ -139,7 +139,7 @@ def test_a_removal_that_fails_keeps_no_other_from_being_tried(run, spec, api):
 
 
 def test_a_marker_that_stays_keeps_no_other_from_going(api):
-    markers = Canaries(namespace="shop", run_id="ab12", now=lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    markers = Markers(namespace="shop", run_id="ab12", now=lambda: datetime(2030, 1, 1, tzinfo=UTC))
     markers.write_before_backup(api)
     markers.write_after_backup(api)
     delete = api.delete
@@ -152,7 +152,7 @@ def test_a_marker_that_stays_keeps_no_other_from_going(api):
     api.delete = picky
     with pytest.raises(ClusterError):
         markers.remove_all(api)
-    assert api.names("ConfigMap") == ["clusterguard-canary-ab12-before-backup"]
+    assert api.names("ConfigMap") == ["clusterguard-marker-ab12-before-backup"]
 
 
 def test_after_ctrl_c_cleanup_runs_and_ctrl_c_goes_on(run, spec, cluster, events):
@@ -189,7 +189,7 @@ def test_a_drill_that_cannot_explain_itself_still_cleans_up(run, spec, cluster, 
     def collect(_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("clusterguard.drills.runner.collect", collect)
+    monkeypatch.setattr("clusterguard.drills.cleanup.collect", collect)
     with pytest.raises(ZeroDivisionError):
         run(spec, omit_restore=True)
     assert cluster.api.names("Namespace") == []
@@ -219,7 +219,7 @@ def test_cleanup_has_time_of_its_own_when_the_drills_is_over(run, spec, api):
     spec["timeout"] = "1ms"
     spec["cleanup"] = [{"delete": {"kind": "ConfigMap", "namespace": "elsewhere", "name": "slow"}}]
     result = run(spec)
-    assert "the drill's time was over" in result.reason
+    assert "drill timed out" in result.reason
     assert ("delete", Verdict.PASS) in steps(result)
     for timer in waited:
         timer.join()
@@ -285,12 +285,12 @@ def our_run(load, cluster, monkeypatch, events):
         refs.append(cluster_ref)
         return cluster
 
-    monkeypatch.setattr("clusterguard.drills.run.open_cluster", open_cluster)
+    monkeypatch.setattr("clusterguard.drills.clusters.open_cluster", open_cluster)
     monkeypatch.setattr("clusterguard.clusters.embedded.EmbeddedCluster", lambda **_: cluster)
 
     def our_run(spec, **settings):
         settings = {"longest_wait": timedelta(milliseconds=100)} | settings
-        return DrillRunner(settings=DrillSettings(**settings), tell=events.append).run(load(spec))
+        return DrillRunner(settings=DrillSettings(**settings), on_event=events.append).run(load(spec))
 
     our_run.refs = refs
     return our_run
@@ -355,7 +355,7 @@ def test_an_api_server_that_is_gone_is_an_error_and_cleanup_says_so(run, spec, c
 
 def test_two_clusters_are_both_given_back_although_one_fails(load, spec, cluster, monkeypatch):
     other = FakeCluster("two")
-    monkeypatch.setattr("clusterguard.drills.run.open_cluster", lambda *_, **__: given.pop())
+    monkeypatch.setattr("clusterguard.drills.clusters.open_cluster", lambda *_, **__: given.pop())
     given = [other, cluster]
 
     def cannot_close():
@@ -365,7 +365,7 @@ def test_two_clusters_are_both_given_back_although_one_fails(load, spec, cluster
     spec["clusters"] = {"main": {}, "other": {}}
     result = DrillRunner().run(load(spec))
     assert result.verdict is Verdict.ERROR
-    assert "cleanup: give everything back: cannot be removed" in result.reason
+    assert "cleanup: close everything: cannot be removed" in result.reason
     assert not cluster.running
 
 

@@ -1,7 +1,6 @@
 """Commands, requests, files, nodes and etcd in drills: what each answer of the cluster comes to."""
 
 import contextlib
-import functools
 import time
 
 import pytest
@@ -9,9 +8,12 @@ from fake_cluster import FakeCluster
 
 from clusterguard.clusters.kube import ApiReadiness, ApiResponse
 from clusterguard.clusters.kube_exec import Container, Executed
-from clusterguard.drills import Verdict, actions, disasters, in_cluster
+from clusterguard.drills import Verdict
 from clusterguard.drills.files import FileDigest, FileTree
-from clusterguard.drills.run import DrillSettings, Run
+from clusterguard.drills.run import DrillRun
+from clusterguard.drills.steps import containers as containers_module
+from clusterguard.drills.steps import delete, lose_etcd, same_files, start_node, write_file
+from clusterguard.drills.steps import exec as exec_module
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ResourceNotFoundError
 
 IN = {"namespace": "shop", "selector": "app=web"}
@@ -49,8 +51,8 @@ class Containers:
 @pytest.fixture
 def containers(monkeypatch):
     containers = Containers()
-    monkeypatch.setattr(in_cluster, "find_container", containers.find)
-    monkeypatch.setattr(in_cluster, "run_in", containers.run)
+    monkeypatch.setattr(containers_module, "find_container", containers.find)
+    monkeypatch.setattr(exec_module, "run_in", containers.run)
     return containers
 
 
@@ -120,9 +122,7 @@ def test_a_command_of_setup_waits_for_its_container_and_must_end_well(run, spec,
     [(100, 0, 10, 10), (100, 30, 10, 30), (5, 0, 10, 5), (5, 30, 10, 5), (0.1, 0, 10, 1), (-50, 30, 10, 1)],
 )
 def test_no_look_takes_more_time_than_the_drill_has_left(load, spec, left, seconds, least, given):
-    run = Run(
-        drill=load(spec), run_id="r", settings=DrillSettings(), tell=lambda _: None, deadline=time.monotonic() + left
-    )
+    run = DrillRun(drill=load(spec), deadline=time.monotonic() + left)
     assert run.at_least(seconds, least) == pytest.approx(given, abs=0.1)
 
 
@@ -177,7 +177,7 @@ def test_not_being_allowed_to_ask_is_an_error(check, api):
 def trees(containers, monkeypatch):
     """What is read below a path, each time; the last one stays."""
     trees = []
-    monkeypatch.setattr(in_cluster, "read_tree", lambda *_, **__: trees.pop(0) if len(trees) > 1 else trees[0])
+    monkeypatch.setattr(same_files, "read_tree", lambda *_, **__: trees.pop(0) if len(trees) > 1 else trees[0])
     return trees
 
 
@@ -192,7 +192,7 @@ def test_files_that_are_as_before_the_backup_are_green(check, trees):
     trees += [tree(a="aa")]
     result, step = check("sameFiles", SAME)
     assert (result.verdict, step.detail) == (Verdict.PASS, "the same 1 file(s), 1 bytes")
-    assert "/data: 1 file(s), 1 bytes" in [each.detail for each in result.steps if each.title == "digests of the files"]
+    assert "/data: 1 file(s), 1 bytes" in [each.detail for each in result.steps if each.title == "notes for sameFiles"]
 
 
 def test_one_changed_byte_is_red(check, trees):
@@ -224,7 +224,7 @@ def test_files_of_a_container_that_is_gone_are_red(check, trees, containers, err
 
 def test_a_file_is_written_new_in_every_run(run, spec, containers, monkeypatch):
     written = []
-    monkeypatch.setattr(in_cluster, "write_file", lambda _, __, path, data, **___: written.append(data) or "ab" * 32)
+    monkeypatch.setattr(write_file, "write_file", lambda _, __, path, data, **___: written.append(data) or "ab" * 32)
     step = {"writeFile": {"in": IN, "path": "/data/a", "size": "4Ki"}}
     for _ in range(2):
         assert run(spec | {"setup": [*spec["setup"], step]}).verdict is Verdict.PASS
@@ -264,7 +264,8 @@ class Switchable(FakeCluster):
 
 @pytest.fixture
 def cluster(monkeypatch):
-    monkeypatch.setattr(disasters, "_POLL_SECONDS", 0.01)
+    for module in (lose_etcd, start_node):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("clusterguard.drills.run.EtcdSnapshotter", __import__("fake_cluster").FakeSnapshotter)
     return Switchable()
 
@@ -334,7 +335,7 @@ STUCK = {"delete": {"kind": "ConfigMap", "namespace": "shop", "name": "held", "u
 
 
 def test_a_deletion_that_hangs_is_a_fault_and_what_holds_it_is_told(run, spec, monkeypatch):
-    monkeypatch.setattr(actions, "_stuck", functools.partial(actions._stuck, seconds=0.2))
+    monkeypatch.setattr(delete, "_STUCK_SECONDS", 0.2)
     spec["setup"][0]["apply"]["manifest"].append(HELD)
     spec["fault"].append(STUCK)
     result = run(spec)

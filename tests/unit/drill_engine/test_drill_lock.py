@@ -4,8 +4,8 @@ import pytest
 
 from clusterguard.clusters.lock import NAME, NAMESPACE
 from clusterguard.drills import Verdict
+from clusterguard.drills.clusters import changed_clusters
 from clusterguard.drills.events import Note
-from clusterguard.drills.run import changed_clusters
 from clusterguard.errors import ForbiddenError
 
 KEY = ("Lease", NAMESPACE, NAME)

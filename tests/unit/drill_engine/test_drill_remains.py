@@ -3,8 +3,8 @@
 import pytest
 
 from clusterguard.drills import Verdict
-from clusterguard.drills.canary import RUN_LABEL
 from clusterguard.drills.events import Note
+from clusterguard.drills.markers import RUN_LABEL
 
 EARLIER = {"clusterguard.dev/run": "0000dead"}
 
@@ -57,6 +57,6 @@ def test_in_a_cluster_that_clusterguard_did_not_keep_nothing_is_removed(run, spe
     assert cluster.api.item("ConfigMap", "web")["data"] == {"page": "old"}
 
 
-def test_a_new_cluster_has_no_remains(run, spec, kept, events):
+def test_a_new_cluster_has_no_leftovers(run, spec, kept, events):
     assert run(spec).verdict is Verdict.PASS
     assert not [text for text in notes(events) if "earlier run" in text]

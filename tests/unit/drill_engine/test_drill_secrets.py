@@ -58,7 +58,7 @@ def test_a_changed_secret_is_told_without_its_values(leaking, cluster, tmp_path)
     (drill,) = load_drills(file, environ={"PASSWORD": FORMS[1]})
     console = Console(record=True, width=100, file=io.StringIO())
     settings = DrillSettings(open=lambda _: cluster, evidence=tmp_path / "evidence", longest_wait=timedelta(0))
-    result = DrillRunner(settings=settings, tell=DrillView(console)).run(drill)
+    result = DrillRunner(settings=settings, on_event=DrillView(console)).run(drill)
     shown = console.export_text()
     assert result.verdict is Verdict.FAIL
     for what in ("Secret shop/login", "data.password"):

@@ -30,8 +30,8 @@ def objects(spec):
     return spec["setup"][0]["apply"]["manifest"]
 
 
-def canaries(api):
-    return [name for name in api.names("ConfigMap") if name.startswith("clusterguard-canary-")]
+def markers(api):
+    return [name for name in api.names("ConfigMap") if name.startswith("clusterguard-marker-")]
 
 
 def fail(result):
@@ -61,12 +61,12 @@ def test_without_its_restore_the_drill_fails(run, spec):
     assert "ConfigMap" in result.diff
 
 
-# ---- canaries --------------------------------------------------------------------------------------------
+# ---- markers ---------------------------------------------------------------------------------------------
 
 
 def test_luck_is_told_from_a_restore(run, spec, cluster):
     def lose_markers(api):
-        for name in canaries(api):
+        for name in markers(api):
             del api.objects["ConfigMap", "shop", name]
 
     cluster.restored = lose_markers
@@ -82,7 +82,7 @@ def test_what_healed_without_a_restore_proves_nothing(run, spec, api):
 
 def test_a_marker_that_was_made_anew_is_not_the_one_of_the_snapshot(run, spec, cluster):
     def make_anew(api):
-        for name in canaries(api):
+        for name in markers(api):
             api.item("ConfigMap", name)["metadata"]["uid"] = "another"
 
     cluster.restored = make_anew
@@ -96,7 +96,7 @@ def test_a_change_made_after_the_snapshot_must_be_gone(run, spec, cluster, api):
     assert "written after the backup is still there" in fail(run(spec))
 
 
-def test_canaries_can_be_left_out(run, spec, api):
+def test_markers_can_be_left_out(run, spec, api):
     spec["canary"] = False
     assert run(spec).verdict is Verdict.PASS
     assert ("create", "ConfigMap") not in api.calls
@@ -228,7 +228,7 @@ def test_a_drill_that_takes_longer_than_it_may_is_an_error(run, spec, cluster):
     spec["timeout"] = "700ms"
     cluster.restored = lambda _: time.sleep(0.75)
     result = run(spec)
-    assert "the drill's time was over before verify" in error(result)
+    assert "drill timed out after 700ms, before verify" in error(result)
     assert result.phases[-1].name == "cleanup"
     assert result.phases[-1].verdict is Verdict.PASS
 
@@ -236,7 +236,7 @@ def test_a_drill_that_takes_longer_than_it_may_is_an_error(run, spec, cluster):
 def test_a_check_that_the_drills_own_time_cuts_short_could_not_tell(run, spec):
     spec["timeout"] = "1s"
     result = run(spec, omit_restore=True, longest_wait=None)
-    assert "the drill's time was over before all of verify held" in error(result)
+    assert "drill timed out after 1s, before all of verify held" in error(result)
 
 
 def test_a_check_whose_own_time_is_over_fails(run, spec):

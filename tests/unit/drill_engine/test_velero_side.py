@@ -8,9 +8,10 @@ import pytest
 from fake_cluster import FakeCluster
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
-from clusterguard.drills import velero_actions as module
+from clusterguard.drills import velero as module
+from clusterguard.drills.run import DrillRun
+from clusterguard.drills.steps import velero_backup
 from clusterguard.drills.storages import Storages
-from clusterguard.drills.velero_actions import VeleroSteps
 from clusterguard.errors import (
     BackupFailedError,
     DrillError,
@@ -122,7 +123,7 @@ def in_memory(monkeypatch):
         monkeypatch.setattr(Server, name, {"backups": MemoryStore()} if name == "buckets" else {})
     monkeypatch.setattr(Storages, "for_velero", lambda _, name: Server.buckets.setdefault(name, MemoryStore()))
     monkeypatch.setattr(Storages, "velero_location", lambda _, name, *, in_pods: f"where {name} is")
-    monkeypatch.setattr(module, "record_manifest", lambda *_, **__: None)
+    monkeypatch.setattr(velero_backup, "record_manifest", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -225,9 +226,8 @@ def test_copying_a_backup_that_a_storage_does_not_have_is_an_error(run, spec):
 
 
 def test_a_backup_that_this_run_did_not_make_is_unknown(spec, load):
-    side = VeleroSteps(SimpleNamespace(drill=load(spec)))
-    with pytest.raises(DrillError, match="no Velero backup `weekly` was made in this run"):
-        side.restore(SimpleNamespace(from_="weekly"), None)
+    with pytest.raises(DrillError, match="weekly"):
+        DrillRun(drill=load(spec)).velero.taken("weekly")
 
 
 def test_a_cluster_of_somebody_gets_no_velero_from_a_drill(run, spec, server):
@@ -301,7 +301,7 @@ def test_a_default_location_that_is_no_s3_is_told(run, spec, server):
 
 def test_in_a_cluster_that_goes_anyway_nothing_is_tidied(load, spec, monkeypatch):
     cluster = FakeCluster()
-    monkeypatch.setattr("clusterguard.drills.run.open_cluster", lambda *_, **__: cluster)
+    monkeypatch.setattr("clusterguard.drills.clusters.open_cluster", lambda *_, **__: cluster)
     settings = DrillSettings(cluster="embedded")
     result = DrillRunner(settings=replace(settings)).run(load(spec))
     assert result.verdict is Verdict.PASS, result
@@ -313,7 +313,7 @@ def test_in_a_cluster_that_goes_anyway_nothing_is_tidied(load, spec, monkeypatch
 
 
 def test_velero_in_a_throwaway_cluster_can_reach_s3_and_read_volumes():
-    options = module.in_the_cluster({})
+    options = module.install_options({})
     assert options.image.startswith("velero/velero:v1.")
     assert [plugin.partition(":")[0] for plugin in options.plugins] == ["velero/velero-plugin-for-aws"]
     assert options.node_agent
@@ -322,7 +322,7 @@ def test_velero_in_a_throwaway_cluster_can_reach_s3_and_read_volumes():
 
 
 def test_its_images_may_be_others():
-    options = module.in_the_cluster({module.VELERO_IMAGE: "mirror/velero:1", module.AWS_IMAGE: "mirror/aws:2"})
+    options = module.install_options({module.VELERO_IMAGE: "mirror/velero:1", module.AWS_IMAGE: "mirror/aws:2"})
     assert (options.image, options.plugins) == ("mirror/velero:1", ("mirror/aws:2",))
 
 
@@ -355,7 +355,7 @@ def test_a_throwaway_cluster_gets_velero_and_the_images_that_are_here(load, spec
     monkeypatch.setattr(module, "from_environment", lambda *_, **__: tools)
     monkeypatch.setattr(Storages, "serve_pods", lambda _, network: networks.append(network))
     settings = DrillSettings(open=lambda _: cluster)
-    result = DrillRunner(settings=settings, tell=events.append).run(load(spec))
+    result = DrillRunner(settings=settings, on_event=events.append).run(load(spec))
     assert result.verdict is Verdict.PASS, result
     assert [options.node_agent for options in told] == [True]
     assert [image.partition(":")[0] for image in cluster.loaded] == ["velero/velero"]
@@ -374,7 +374,7 @@ def test_volumes_that_are_not_in_the_backup_stop_the_drill_before_its_fault(run,
 
     asked = []
     monkeypatch.setattr(
-        module,
+        velero_backup,
         "require_every_volume",
         lambda _, __, **scope: asked.append(scope) or SimpleNamespace(raise_for_findings=left_out),
     )

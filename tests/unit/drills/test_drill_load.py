@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from clusterguard.documents.model import API_VERSION
 from clusterguard.drills import schema
 from clusterguard.drills.load import Drill, load_drill, load_drills
+from clusterguard.drills.steps.assert_ import Assert
+from clusterguard.drills.steps.ready import Ready
 from clusterguard.drills.values import Comparison
 from clusterguard.errors import InvalidDrillError
 
@@ -36,7 +38,7 @@ def test_the_etcd_example_loads(examples):
     ]  # fmt: skip
     assert [thing["kind"] for thing in drill.steps[0].objects] == ["Namespace", "ConfigMap", "Deployment"]
     assert drill.steps[-1].timeout == timedelta(minutes=2)
-    assert drill.steps[-1].action == schema.Ready(
+    assert drill.steps[-1].action == Ready(
         kind="Pod", namespace="shop", selector="app=web", count=3, stableFor="10s"
     )  # fmt: skip
 
@@ -82,7 +84,7 @@ def test_defaults_are_the_strict_ones(minimal, load):
     assert drill.spec.canary is True
     assert drill.spec.prove is True
     assert drill.spec.on_failure == ("events", "describe", "logs")
-    assert schema.Assert(resource={"apiVersion": "v1", "kind": "Pod"}).match == "all"
+    assert Assert(resource={"apiVersion": "v1", "kind": "Pod"}).match == "all"
 
 
 def test_a_step_knows_where_it_is_written(minimal, load):

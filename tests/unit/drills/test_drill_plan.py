@@ -4,22 +4,21 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
-from clusterguard.drills import plan, schema
 from clusterguard.drills.load import load_drill
 from clusterguard.drills.plan import plan_lines, plan_text
+from clusterguard.drills.steps.base import Action
+from clusterguard.drills.steps.registry import verbs
 
 
 def texts(drill, phase):
     return [line.text for line in plan_lines(drill) if line.phase == phase]
 
 
-def test_every_action_has_words():
-    for action in get_args(schema.Action):
-        assert plan._words.dispatch(action) is not plan._words.dispatch(object), action
+def test_every_verb_has_a_line():
+    for verb in verbs().values():
+        assert verb.plan is not Action.plan, verb
 
 
 @pytest.mark.parametrize("name", ["etcd-pods", "velero-new-cluster", "gameday-namespace-loss"])
@@ -152,7 +151,7 @@ restore
       3. stop kube-scheduler, kube-controller-manager, kube-apiserver, then etcd
       4. move the live data directory aside, put the new one in its place
       5. start etcd and wait until it serves, then kube-apiserver until it is ready
-      6. if anything fails up to here: put the old data directory back, and start on it; afterwards nothing is undone
+      6. if anything fails up to here: roll back to the old data directory; afterwards nothing is rolled back
       7. start kube-controller-manager and kube-scheduler
 
 verify

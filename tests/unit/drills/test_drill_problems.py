@@ -28,7 +28,7 @@ CASES = {
     "missing phase": ("  fault:\n" + FAULT, "", 6, 3, "spec: a drill breaks something: say what, in `fault`"),
     "empty phase": ("  verify:\n  - restored: {}\n", "  verify: []\n", 20, 11, "spec.verify: is empty; at least one is needed"),
     "two actions": (FAULT, FAULT + "    scale: {kind: Deployment, namespace: a, name: b, replicas: 0}\n", 18, 5, "spec.fault[0]: a step has one action; make `delete` and `scale` steps of their own"),
-    "no action": ("- restored: {}", "- timeout: 3m", 21, 5, "spec.verify[0]: a step needs an action, one of `restored`, `ready`, `assert`, `absent`, `http`, `exec` or `sameFiles`"),
+    "no action": ("- restored: {}", "- timeout: 3m", 21, 5, "spec.verify[0]: a step needs an action, one of `absent`, `assert`, `exec`, `http`, `ready`, `restored` or `sameFiles`"),
     "file in no absolute place": ("- restored: {}", "- sameFiles: {in: {namespace: shop, pod: a}, path: a}", 21, 54, "spec.verify[0].sameFiles.path: a path in a container begins with `/`"),
     "no pod for files": ("- restored: {}", "- sameFiles: {in: {namespace: shop}, path: /a}", 21, 21, "spec.verify[0].sameFiles.in: one of `pod` or `selector` is needed"),
     "no node": (FAULT, FAULT + "  - stopNode: {}\n", 18, 15, "spec.fault[1].stopNode: one of `name` or `selector` is needed"),

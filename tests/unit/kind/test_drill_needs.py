@@ -3,8 +3,8 @@
 import pytest
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
-from clusterguard.drills.needs import Need, why_not_run
 from clusterguard.drills.programs import programs_for, require_docker_for
+from clusterguard.drills.requirements import Requirement, skip_reason
 from clusterguard.errors import ProvisioningError
 
 TARGET = {"namespace": "shop", "selector": "app=web"}
@@ -20,16 +20,16 @@ LOSE = {"fault": [{"loseEtcd": {}}]}
     ("change", "needs"),
     [
         ({}, set()),
-        (HTTP, {Need.CONTAINERS}),
-        (EXEC, {Need.CONTAINERS}),
-        ({"setup": [{"writeFile": {"in": TARGET, "path": "/d", "size": 1}}]}, {Need.CONTAINERS}),
-        (STOP, {Need.NODES}),
-        (LOSE, {Need.CONTROL_PLANE}),
-        (HTTP | STOP, {Need.CONTAINERS, Need.NODES}),
+        (HTTP, {Requirement.CONTAINERS}),
+        (EXEC, {Requirement.CONTAINERS}),
+        ({"setup": [{"writeFile": {"in": TARGET, "path": "/d", "size": 1}}]}, {Requirement.CONTAINERS}),
+        (STOP, {Requirement.NODES}),
+        (LOSE, {Requirement.CONTROL_PLANE}),
+        (HTTP | STOP, {Requirement.CONTAINERS, Requirement.NODES}),
     ],
 )
 def test_a_drill_tells_what_it_needs(load, change, needs):
-    assert load(**change).needs == needs
+    assert load(**change).requirements == needs
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_a_drill_tells_what_it_needs(load, change, needs):
     ],
 )
 def test_where_its_steps_mean_nothing_it_is_not_run(load, change, where, reason):
-    why = why_not_run(load(**change), default_cluster=where)
+    why = skip_reason(load(**change), default_cluster=where)
     assert why is None if reason is None else why.startswith(reason)
 
 
 def test_the_reason_names_the_line_and_what_is_simulated(load):
     drill = load(**HTTP)
-    assert why_not_run(drill, default_cluster="embedded") == (
+    assert skip_reason(drill, default_cluster="embedded") == (
         f"`http` ({drill.phase('verify')[0].location}) needs containers that run; pods and nodes of embedded clusters "
         "are simulated. On kind it can be run"
     )

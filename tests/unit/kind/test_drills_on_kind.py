@@ -8,8 +8,11 @@ import pytest
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.drills import DrillSettings
-from clusterguard.drills.run import Run
+from clusterguard.drills.clusters import _cluster, kept_clusters, start_cluster, start_in_background
+from clusterguard.drills.run import DrillRun
 from clusterguard.drills.runner import DrillRunner
+from clusterguard.drills.steps.base import StepContext
+from clusterguard.drills.steps.delete_cluster import DeleteCluster
 from clusterguard.drills.verdict import Verdict
 from clusterguard.errors import ClusterError, ProvisioningError
 
@@ -73,13 +76,7 @@ def load(load):
 @pytest.fixture
 def make_run(load):
     def make_run(*, settings=None, **changes):
-        return Run(
-            drill=load(**changes),
-            run_id="0123abcd",
-            settings=settings or DrillSettings(cluster="kind"),
-            tell=lambda _: None,
-            deadline=float("inf"),
-        )
+        return DrillRun(drill=load(**changes), run_id="0123abcd", settings=settings or DrillSettings(cluster="kind"))
 
     return make_run
 
@@ -87,7 +84,7 @@ def make_run(load):
 def test_names_carry_the_run_and_fit_a_hosts_name(make_run, provider):
     long = "a-name-of-a-cluster-that-somebody-wanted-to-be-long"
     run = make_run(clusters={long: {}})
-    name = run.open_cluster(long).name
+    name = start_cluster(run, long).name
     assert name.startswith("clusterguard-0123abcd-a-name-of")
     assert len(f"{name}-control-plane") <= 63
     run.close()
@@ -96,13 +93,13 @@ def test_names_carry_the_run_and_fit_a_hosts_name(make_run, provider):
 def test_the_second_cluster_is_created_beside_the_first(make_run, provider):
     provider.gates["second"] = threading.Event()
     run = make_run()
-    first = run.open_cluster("first")
-    assert run.open_in_background("second")
-    assert run.pending() == ("second",)
+    first = start_cluster(run, "first")
+    assert start_in_background(run, "second")
+    assert list(run.pending) == ["second"]
     assert list(run.clusters.values()) == [first]
     provider.gates["second"].set()
-    second = run.open_cluster("second")
-    assert run.pending() == ()
+    second = start_cluster(run, "second")
+    assert not run.pending
     assert run.clusters == {"first": first, "second": second}
     assert run.owns("second")
     assert ("begin", "second", False) in provider.log
@@ -113,17 +110,17 @@ def test_the_second_cluster_is_created_beside_the_first(make_run, provider):
 def test_what_goes_wrong_in_the_background_is_told_when_the_cluster_is_wanted(make_run, provider):
     provider.errors["second"] = ProvisioningError("kind could not create it")
     run = make_run()
-    run.open_cluster("first")
-    run.open_in_background("second")
+    start_cluster(run, "first")
+    start_in_background(run, "second")
     with pytest.raises(ProvisioningError, match="kind could not create it"):
-        run.open_cluster("second")
+        start_cluster(run, "second")
     run.close()
     assert set(provider.log[-2:]) == {("delete", "second"), ("delete", "first")}
 
 
 def test_a_cluster_that_nobody_waited_for_is_removed(make_run, provider):
     run = make_run()
-    run.open_in_background("second")
+    start_in_background(run, "second")
     run.close()
     assert provider.log[-1] == ("delete", "second")
     assert run.clusters == {}
@@ -132,7 +129,7 @@ def test_a_cluster_that_nobody_waited_for_is_removed(make_run, provider):
 def test_a_creation_that_still_goes_on_is_stopped(make_run, provider):
     provider.gates["second"] = threading.Event()
     run = make_run()
-    run.open_in_background("second")
+    start_in_background(run, "second")
     began = time.monotonic()
     run.close()
     assert time.monotonic() - began < SECONDS / 2
@@ -141,12 +138,12 @@ def test_a_creation_that_still_goes_on_is_stopped(make_run, provider):
 
 def test_kept_clusters_are_those_that_were_used(make_run, provider):
     run = make_run(clusters={"first": {}, "second": {}, "third": {}})
-    run.open_cluster("first")
-    run.open_in_background("second")
-    run.open_cluster("second")
-    run.open_in_background("third")
+    start_cluster(run, "first")
+    start_in_background(run, "second")
+    start_cluster(run, "second")
+    start_in_background(run, "third")
     run.keep_clusters = True
-    again = run.ways_back()
+    again = kept_clusters(run)
     run.close()
     assert [entry for entry in provider.log if entry[0] in {"keep", "delete"}] == [
         ("delete", "third"),
@@ -159,8 +156,8 @@ def test_kept_clusters_are_those_that_were_used(make_run, provider):
 
 def test_a_cluster_that_the_drill_deleted_is_not_kept(make_run, provider):
     run = make_run()
-    run.open_cluster("first")
-    run.close_cluster("first")
+    start_cluster(run, "first")
+    DeleteCluster(name="first").perform(StepContext(run, None))
     run.keep_clusters = True
     run.close()
     assert ("keep", "first") not in provider.log
@@ -168,17 +165,17 @@ def test_a_cluster_that_the_drill_deleted_is_not_kept(make_run, provider):
 
 def test_embedded_and_existing_clusters_are_opened_in_front(make_run):
     run = make_run(clusters={"first": {"embedded": {}}, "second": {"context": "mine"}, "third": {"kind": {}}})
-    assert not run.open_in_background("first")
-    assert not run.open_in_background("second")
+    assert not start_in_background(run, "first")
+    assert not start_in_background(run, "second")
     given = make_run(settings=DrillSettings(cluster="kind", open=lambda _: None))
-    assert not given.open_in_background("second")
+    assert not start_in_background(given, "second")
 
 
 def test_the_drills_own_words_choose_version_and_workers(make_run, monkeypatch):
     made = {}
     monkeypatch.setattr("clusterguard.clusters.kind.KindCluster", lambda name, **options: made.update(options))
     run = make_run(clusters={"first": {"kind": {"version": "1.36", "workers": 2}}})
-    run._open("first", "kind", progress=print)
+    _cluster(run, "first", "kind")
     assert (made["version"], made["workers"]) == ("1.36", 2)
 
 
@@ -192,6 +189,6 @@ def test_docker_that_is_missing_is_an_error_of_the_drill(load, monkeypatch, tmp_
 def test_a_failing_background_creation_does_not_hide_another_error(make_run, provider):
     provider.errors["second"] = ClusterError("first of all")
     run = make_run()
-    run.open_in_background("second")
+    start_in_background(run, "second")
     run.close()
     assert provider.log[-1] == ("delete", "second")

@@ -71,7 +71,7 @@ def drilled(monkeypatch, *verdicts, source="etcd", reason=""):
     found = SimpleNamespace(record=SimpleNamespace(name="etcd-1"))
     drills = [SimpleNamespace(id="prove", verdict=each) for each in verdicts or (Verdict.PASS,)]
     monkeypatch.setattr(proofs, "load_drills", lambda *_, **__: drills)
-    monkeypatch.setattr(proofs, "why_not_run", lambda *_, **__: None)
+    monkeypatch.setattr(proofs, "skip_reason", lambda *_, **__: None)
     monkeypatch.setattr(proofs, "DrillRunner", Runner)
     monkeypatch.setattr(proofs, "PolicyBackups", lambda **_: lambda *_, **__: found)
     return given
@@ -121,7 +121,7 @@ def test_only_a_drill_that_failed_is_a_no_and_the_last_proof_stays_known(session
 
 def test_a_drill_that_cannot_be_run_here_is_no_proof(session, monkeypatch):
     drilled(monkeypatch)
-    monkeypatch.setattr(proofs, "why_not_run", lambda *_, **__: "it needs containers")
+    monkeypatch.setattr(proofs, "skip_reason", lambda *_, **__: "it needs containers")
     prove(session)
     assert session.catalogs["here"].proofs["weekly"].outcome == "error"
     assert "it needs containers" in session.steps[0].detail

@@ -159,7 +159,7 @@ def test_a_green_result(console, result):
         "restore           1m05s  PASS     etcd and its API server\n"
         "verify             4.0s  PASS\n"
         "recovery time     1m08s           restore 1m05s, verify 3.5s\n"
-        "changes lost     ≤ 0.5s           by the canaries\n"
+        "changes lost     ≤ 0.5s           by the markers\n"
         "\n"
         "PASS  etcd-pods[k8s=1.36]  1 of 2 checks were red after the fault and all hold now\n"
         "  differences that named rules explain: resource version (9), status (3)\n"

@@ -254,8 +254,8 @@ def _run_drills(
 ) -> None:
     """Run what can be run, and note each result as soon as it is there: an error later on must not lose it."""
     from clusterguard.drills import DrillRunner, DrillSettings
-    from clusterguard.drills.needs import why_not_run
     from clusterguard.drills.programs import programs_for, require_docker_for
+    from clusterguard.drills.requirements import skip_reason
     from clusterguard.toolchain import from_environment
 
     folder = fleet.path.parent
@@ -272,8 +272,8 @@ def _run_drills(
         allowed_contexts=tuple(allowed_contexts),
     )
     for drill in drills:
-        if reason := why_not_run(drill, default_cluster=cluster_ref):
+        if reason := skip_reason(drill, default_cluster=cluster_ref):
             not_run[drill.id] = reason
             continue
-        runner = DrillRunner(settings=settings, tell=tell()) if tell is not None else DrillRunner(settings=settings)
+        runner = DrillRunner(settings=settings, on_event=tell()) if tell is not None else DrillRunner(settings=settings)
         done.append(runner.run(drill))

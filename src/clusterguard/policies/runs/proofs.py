@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
-from clusterguard.drills.needs import why_not_run
+from clusterguard.drills.requirements import skip_reason
 from clusterguard.policies.copies.catalog import ProofOutcome, ProofRecord
 from clusterguard.policies.copies.stored import PolicyBackups
 
@@ -57,7 +57,7 @@ def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
     drills = load_drills(path, environ=session.environ, root=path.parent)
     results, not_run = [], []
     for drill in drills:
-        if reason := why_not_run(drill, default_cluster=settings.cluster):
+        if reason := skip_reason(drill, default_cluster=settings.cluster):
             not_run.append(f"{drill.id} was not run: {reason}")
         else:
             results.append(DrillRunner(settings=settings).run(drill))

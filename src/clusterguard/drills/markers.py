@@ -1,9 +1,9 @@
 """Markers that tell a restore from luck.
 
-A ReplicaSet makes deleted pods anew, an operator writes its objects again: a cluster can look whole without any
-restore. So one marker is written before the backup and removed by the fault: only a restore brings it back,
-under its old UID when etcd itself was restored. Another one is written after the backup: an etcd restore must
-lose it. Markers that are written again and again measure how much was lost.
+A ReplicaSet recreates deleted pods, an operator writes its objects again: a cluster can look whole without any
+restore. So one marker is written before the backup and removed by the fault: only a restore brings it back, under its
+old UID when etcd itself was restored. Another one is written after the backup: an etcd restore must lose it. Markers
+that are written again and again measure how much was lost.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["CANARY_LABEL", "NO_CLUSTER", "RUN_LABEL", "Canaries", "CanaryFindings"]
+__all__ = ["MARKER_LABEL", "RUN_LABEL", "MarkerFindings", "Markers"]
 
 RUN_LABEL = "clusterguard.dev/run"
-CANARY_LABEL = "clusterguard.dev/canary"
+MARKER_LABEL = "clusterguard.dev/canary"  # as every release wrote it
 _BEFORE, _AFTER = "before-backup", "after-backup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryFindings:
+class MarkerFindings:
     """What the markers say after a restore.
 
     Attributes:
@@ -44,11 +44,8 @@ class CanaryFindings:
     newest: datetime | None
 
 
-NO_CLUSTER = CanaryFindings(problems=("the cluster that the markers must be back in does not run",), newest=None)
-
-
 @dataclass(slots=True)
-class Canaries:
+class Markers:
     """The markers of one run, in one namespace."""
 
     namespace: str
@@ -83,7 +80,7 @@ class Canaries:
         with suppress(ResourceNotFoundError):
             api.delete(api.resource("ConfigMap"), self._name(_BEFORE), self.namespace)
 
-    def look(self, api: KubeClient, *, etcd_restored: bool, namespace: str = "") -> CanaryFindings:
+    def look(self, api: KubeClient, *, etcd_restored: bool, namespace: str = "") -> MarkerFindings:
         """See which markers a restored cluster has, in their namespace or in the one it was renamed to.
 
         Raises:
@@ -105,11 +102,11 @@ class Canaries:
                 "it was not this restore"
             )
         elif etcd_restored and present[_BEFORE] != self._uids[_BEFORE]:
-            problems.append("the marker written before the backup is back under another UID: it was made anew")
+            problems.append("the marker written before the backup is back under another UID: it was recreated")
         if etcd_restored and _AFTER in present:
             problems.append("the marker written after the backup is still there: this is not the state of the snapshot")
         newest = max((self._written[marker] for marker in present), default=None)
-        return CanaryFindings(problems=tuple(problems), newest=newest)
+        return MarkerFindings(problems=tuple(problems), newest=newest)
 
     def remove_all(self, api: KubeClient) -> None:
         """Remove every marker of this run that is there; each is tried, whatever becomes of the others."""
@@ -119,7 +116,7 @@ class Canaries:
             with suppress(ResourceNotFoundError):
                 api.delete(resource, name, self.namespace)
 
-        selector = f"{RUN_LABEL}={self.run_id},{CANARY_LABEL}"
+        selector = f"{RUN_LABEL}={self.run_id},{MARKER_LABEL}"
         found = list(api.list(resource, self.namespace, label_selector=selector))
         try_each(partial(remove, item["metadata"]["name"]) for item in found)
 
@@ -130,7 +127,7 @@ class Canaries:
         self._written[marker] = at
 
     def _name(self, marker: str) -> str:
-        return f"clusterguard-canary-{self.run_id}-{marker}"
+        return f"clusterguard-marker-{self.run_id}-{marker}"
 
     def _manifest(self, marker: str, at: datetime) -> dict[str, Any]:
         return {
@@ -139,7 +136,7 @@ class Canaries:
             "metadata": {
                 "name": self._name(marker),
                 "namespace": self.namespace,
-                "labels": {**self.labels, RUN_LABEL: self.run_id, CANARY_LABEL: marker},
+                "labels": {**self.labels, RUN_LABEL: self.run_id, MARKER_LABEL: marker},
             },
             "data": {"written": at.isoformat()},
         }
@@ -150,7 +147,7 @@ class _Ticker:
         self._write = write
         self._every = every_seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clusterguard-canary", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="clusterguard-markers", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

@@ -1,10 +1,9 @@
-"""The Velero actions of drills: a client for each cluster, a location for each storage, and what the steps do."""
+"""Velero in the clusters of a drill: a client for each cluster, and a location for each storage."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -12,31 +11,25 @@ from urllib.parse import urlencode
 from clusterguard.clusters.capabilities import HasExternalVelero, LoadsImages, OnDockerNetwork
 from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
 from clusterguard.drills.attempts import try_each
-from clusterguard.drills.canary import RUN_LABEL
+from clusterguard.drills.markers import RUN_LABEL
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
 from clusterguard.model.progress import Progress
 from clusterguard.stores import open_store
-from clusterguard.stores.transfer import copy_object
 from clusterguard.toolchain import PROGRAMS, from_environment
-from clusterguard.velero.bucket import verify_backup
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install
-from clusterguard.velero.manifest import load_manifest, record_manifest
-from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.resources import Backup, BackupStorageLocation
 from clusterguard.velero.selectors import LabelSelector
-from clusterguard.velero.volumes import repositories_of, require_all_restored, require_every_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from clusterguard.clusters.base import Cluster
-    from clusterguard.drills import schema
-    from clusterguard.drills.load import LoadedStep
-    from clusterguard.drills.run import Run
+    from clusterguard.drills.backups import TakenBackup
+    from clusterguard.drills.run import DrillRun
     from clusterguard.stores import ObjectStore
 
-__all__ = ["TakenBackup", "VeleroSteps"]
+__all__ = ["VeleroClients", "install_options", "label_selector", "limited_to", "plurals"]
 
 VELERO_IMAGE = "CLUSTERGUARD_VELERO_IMAGE"
 AWS_IMAGE = "CLUSTERGUARD_VELERO_AWS_IMAGE"
@@ -44,138 +37,28 @@ _OWN_LOCATION = "clusterguard-drill"
 _NAMESPACE_SECONDS = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakenBackup:
-    """A Velero backup of this run.
-
-    Attributes:
-        name: On the server.
-        cluster: Where it was made.
-        storages: Those that have it, first the original.
-        repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
-    """
-
-    name: str
-    cluster: str
-    storages: tuple[str | None, ...]
-    repositories: tuple[str, ...] = ()
-
-
 @dataclass(slots=True)
-class VeleroSteps:
-    """Velero in the clusters of one run."""
+class VeleroClients:
+    """Velero in the clusters of one run: a client for each cluster, a location for each storage."""
 
-    run: Run
+    run: DrillRun
     backups: dict[str, TakenBackup] = field(default_factory=dict)
+    """What the run backed up, by the name that the drill gives it."""
     _clients: dict[str, VeleroClient] = field(default_factory=dict)
     _locations: dict[tuple[str, str | None], str] = field(default_factory=dict)
 
-    def back_up(self, action: schema.VeleroBackup, step: LoadedStep) -> str:
-        """Back up, judge the outcome, and write down the digests of what lies in the bucket."""
-        client = self._client(step.cluster)
-        name = f"{action.name}-{self.run.run_id}"
-        # Known before it is made: where that fails, something of it may have to be cleaned up.
-        taken = TakenBackup(name=name, cluster=step.cluster, storages=(action.storage,))
-        self.backups[action.name] = taken
-        done = client.back_up(
-            name,
-            BackupOptions(
-                included_namespaces=action.namespaces,
-                included_resources=tuple(kind.lower() for kind in _plurals(client, action.kinds)),
-                label_selector=LabelSelector.parse(action.selector) if action.selector else None,
-                include_cluster_resources=action.cluster_scoped,
-                default_volumes_to_fs_backup=True if action.volumes == "fileSystem" else None,
-                storage_location=self._location(step.cluster, action.storage),
-            ),
-            timeout_seconds=self.run.wait_of(step),
-        )
-        outcome = client.outcome(done)
-        if action.volumes == "fileSystem":
-            outcome = require_every_volume(
-                outcome, client.objects, namespaces=action.namespaces, selector=action.selector or ""
-            )
-        outcome.raise_for_findings()
-        self.backups[action.name] = replace(taken, repositories=repositories_of(client.objects, name))
-        where = self._bucket(step.cluster, action.storage)
-        record_manifest(where, name, into=self.run.store(None), now=datetime.now(UTC))
-        return f"{done.progress.done} object(s) in backup {name}"
+    def taken(self, name: str) -> TakenBackup:
+        """Return a Velero backup of this run.
 
-    def prepare(self, cluster: str) -> None:
-        """Install what is missing and start the server, so that waiting for either is no part of what is measured."""
-        self._client(cluster)
-
-    def copy(self, action: schema.CopyBackup) -> str:
-        """Copy every object of a backup to another storage."""
-        taken = self._taken(action.backup)
-        source, target = self._bucket(taken.cluster, action.from_), self._bucket(taken.cluster, action.to)
-        keys = [info.key for info in source.list(f"backups/{taken.name}/")]
-        keys += [info.key for namespace in taken.repositories for info in source.list(f"kopia/{namespace}/")]
-        if not keys:
-            raise DrillError(f"storage `{action.from_}` has no backup {taken.name}")
-        for key in keys:
-            copy_object(source, key, target)
-        self.backups[action.backup] = replace(taken, storages=(*taken.storages, action.to))
-        return f"{len(keys)} file(s) copied to `{action.to}`"
-
-    def verify(self, action: schema.VerifyBackup) -> str:
-        """Read a backup back from its bucket, without asking the server."""
-        taken = self._taken(action.backup)
-        storages = [action.storage if action.storage is not None else taken.storages[0]]
-        storages += [action.same_as] if action.same_as is not None else []
-        manifest = load_manifest(self.run.store(None), taken.name)
-        inventory = self.run.baselines.get(taken.cluster) if action.contains == "scope" else None
-        said = ""
-        for storage in storages:
-            # Each copy is compared with the digests of the original, and so they are equal to each other.
-            report = verify_backup(
-                self._bucket(taken.cluster, storage),
-                taken.name,
-                now=datetime.now(UTC),
-                inventory=inventory,
-                manifest=manifest,
-            )
-            report.raise_for_findings()
-            said = said or f"{report.objects} object(s), {len(report.checks)} checks hold"
-        return said + (f", `{action.same_as}` holds the same" if action.same_as is not None else "")
-
-    def restore(self, action: schema.VeleroRestore, step: LoadedStep) -> str:
-        """Restore a backup into a cluster that may never have seen it, and judge the outcome."""
-        taken = self._taken(action.from_)
-        storage = action.storage if action.storage is not None else taken.storages[0]
-        client = self._client(step.cluster)
-        location = self._location(step.cluster, storage)
-        client.locations.require_available(location, fresh=True)
-        known = client.objects.find(Backup, taken.name)
-        if known is not None and known.storage_location != location:
-            # A name means one location to a server. This forgets the object and leaves the files where they are.
-            client.objects.delete(known)
-        client.adopt(taken.name, store=self._bucket(step.cluster, storage), location=location)
-        done = client.restore(
-            taken.name,
-            RestoreOptions(
-                included_namespaces=action.namespaces,
-                included_resources=tuple(kind.lower() for kind in _plurals(client, action.kinds)),
-                label_selector=LabelSelector.parse(action.selector) if action.selector else None,
-                namespace_mapping=action.namespace_mapping or None,
-                existing_resource_policy="update" if action.existing_resources == "update" else "",
-            ),
-            timeout_seconds=self.run.wait_of(step),
-        )
-        outcome = client.outcome(done)
-        if taken.repositories and not (action.kinds or action.selector or action.namespaces):
-            outcome = require_all_restored(outcome, client.objects, backup=taken.name)
-        outcome.raise_for_findings()
-        counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
-        tolerated = f"; tolerated: {len(outcome.tolerated)}" if outcome.tolerated else ""
-        return f"{counts or 'nothing'}{tolerated}"
-
-    def _taken(self, name: str) -> TakenBackup:
+        Raises:
+            DrillError: There is none of that name.
+        """
         try:
             return self.backups[name]
         except KeyError as error:
             raise DrillError(f"no Velero backup `{name}` was made in this run") from error
 
-    def _client(self, cluster: str) -> VeleroClient:
+    def client(self, cluster: str) -> VeleroClient:
         """Return the client of a cluster's Velero; a throwaway cluster gets one first."""
         running = self.run.clusters.get(cluster)
         if running is None:
@@ -194,14 +77,15 @@ class VeleroSteps:
         return self._clients[cluster]
 
     def require_supported(self, cluster: str) -> None:
-        """Refuse a Velero of an unsupported version that runs in a cluster already.
+        """Refuse a Velero of an unsupported version that runs in a cluster already; one that starts later has none.
 
         Raises:
             UnsupportedVersionError: It is one; nothing was touched.
         """
-        client = VeleroClient(api=self.run.clusters[cluster].api)
-        if client.installed():
-            client.require_supported()
+        if cluster in self.run.clusters:
+            client = VeleroClient(api=self.run.clusters[cluster].api)
+            if client.installed():
+                client.require_supported()
 
     def _serve_pods(self) -> None:
         """Put throwaway S3 servers where pods reach them, if the nodes of a running cluster are containers."""
@@ -219,10 +103,10 @@ class VeleroSteps:
             # The server runs beside the cluster; restores take settings from its Deployment all the same.
             options = InstallOptions(replicas=0)
         else:
-            velero = from_environment(os.environ, progress=self.run.tell).ensure("velero")["velero"]
-            options = in_the_cluster(os.environ)
+            velero = from_environment(os.environ, progress=self.run.on_event).ensure("velero")["velero"]
+            options = install_options(os.environ)
             self._load_images(cluster, (options.image, *options.plugins))
-        install(options, api=client.objects.api, velero=velero, progress=self.run.tell)
+        install(options, api=client.objects.api, velero=velero, progress=self.run.on_event)
 
     def _load_images(self, cluster: Cluster, images: Sequence[str]) -> None:
         """Copy what this machine has of the images into the nodes, so that they need not be pulled for each cluster."""
@@ -231,9 +115,9 @@ class VeleroSteps:
                 try:
                     cluster.load_image(image)
                 except ProvisioningError:
-                    self.run.tell(Progress(task="loading images", note=f"the nodes pull {image}: it is not here"))
+                    self.run.on_event(Progress(task="loading images", note=f"the nodes pull {image}: it is not here"))
 
-    def _location(self, cluster: str, storage: str | None) -> str:
+    def location(self, cluster: str, storage: str | None) -> str:
         """Return the name of a storage as a location of a cluster's Velero, which is made when first used."""
         if self._is_default(cluster, storage):
             return self._clients[cluster].locations.get().name
@@ -251,7 +135,7 @@ class VeleroSteps:
         running = self.run.clusters.get(cluster)
         return storage is None and cluster in self._clients and running is not None and not self._gets_velero(running)
 
-    def _bucket(self, cluster: str, storage: str | None) -> ObjectStore:
+    def bucket(self, cluster: str, storage: str | None) -> ObjectStore:
         """Return where the backups of a storage rest, as somebody other than the server sees it."""
         if not self._is_default(cluster, storage):
             return self.run.storages.for_velero(storage)
@@ -259,7 +143,7 @@ class VeleroSteps:
 
     def _tidy(self, cluster: str) -> None:
         """Leave nothing in a cluster that stays, and in its buckets: backups, restores, locations, namespaces."""
-        client = self._client(cluster)
+        client = self.client(cluster)
         ours = [each for each in self.backups.values() if each.cluster == cluster]
         locations = [name for (owner, _), name in self._locations.items() if owner == cluster]
         try_each([
@@ -271,7 +155,7 @@ class VeleroSteps:
         ])  # fmt: skip
 
     def _remove_copy(self, cluster: str, storage: str | None, backup: str) -> None:
-        store = self._bucket(cluster, storage)
+        store = self.bucket(cluster, storage)
         try_each(partial(store.delete, key) for key in [info.key for info in store.list(f"backups/{backup}/")])
 
 
@@ -287,7 +171,7 @@ def _remove_location(client: VeleroClient, name: str) -> None:
         client.locations.delete(name)
 
 
-def in_the_cluster(environ: Mapping[str, str]) -> InstallOptions:
+def install_options(environ: Mapping[str, str]) -> InstallOptions:
     """Return how Velero is installed in a throwaway cluster: with S3 and the node agent, and in a hurry.
 
     Args:
@@ -332,7 +216,17 @@ def _remove_own_namespace(client: VeleroClient, name: str, *, run_id: str) -> No
         api.wait_for(resource, name, until=lambda seen: seen is None, what=what, timeout_seconds=_NAMESPACE_SECONDS)
 
 
-def _plurals(client: VeleroClient, kinds: tuple[str, ...]) -> list[str]:
+def plurals(client: VeleroClient, kinds: tuple[str, ...]) -> tuple[str, ...]:
     """Return kinds as Velero writes resources: plural, with their group."""
     found = [client.objects.api.resource(kind) for kind in kinds]
-    return [f"{one.plural}.{one.group}" if one.group else one.plural for one in found]
+    return tuple(f"{one.plural}.{one.group}".rstrip(".").lower() for one in found)
+
+
+def label_selector(text: str | None) -> LabelSelector | None:
+    """Return a selector as Velero's resources have it, or None for none."""
+    return LabelSelector.parse(text) if text else None
+
+
+def limited_to(kinds: tuple[str, ...], selector: str | None) -> str:
+    """Return what a backup or a restore is limited to, for the end of a phrase."""
+    return (f", only kinds {', '.join(kinds)}" if kinds else "") + (f", only objects {selector}" if selector else "")

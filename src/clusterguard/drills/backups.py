@@ -1,0 +1,68 @@
+"""The backups of one run: what was taken, where it is, and whether its cluster can be backed up that way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clusterguard.errors import DrillError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clusterguard.clusters.base import Cluster
+    from clusterguard.drills.steps.base import StepContext
+    from clusterguard.model.snapshot import Snapshot
+    from clusterguard.stores.base import ObjectStore
+
+__all__ = ["TakenBackup", "TakenSnapshot", "require_etcd"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenSnapshot:
+    """An etcd snapshot to restore.
+
+    Attributes:
+        record: What it is.
+        cluster: The cluster it is of; empty for one that existed before the run.
+        storages: The storages that have it, first the original; none for such a one.
+        store: Where that one is.
+    """
+
+    record: Snapshot
+    cluster: str = ""
+    storages: tuple[str | None, ...] = ()
+    store: ObjectStore | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBackup:
+    """A Velero backup of this run.
+
+    Attributes:
+        name: On the server.
+        cluster: Where it was made.
+        storages: Those that have it, first the original.
+        repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
+    """
+
+    name: str
+    cluster: str
+    storages: tuple[str | None, ...]
+    repositories: tuple[str, ...] = ()
+
+
+def require_etcd(here: StepContext, part: Callable[[Cluster], object]) -> None:
+    """Refuse a cluster that hides a part of its etcd or control plane; one that starts later is asked then.
+
+    Raises:
+        DrillError: It hides that.
+    """
+    step = here.step
+    cluster = here.run.clusters.get(step.cluster)
+    if cluster is not None and part(cluster) is None:
+        raise DrillError(
+            f"{step.location}: cluster `{step.cluster}` ({cluster.provider} {cluster.name}) gives no access to its "
+            f"etcd and control plane, which `{step.verb}` needs; nothing was touched",
+            hint="run it on kind or on an embedded cluster; where a provider hides etcd, use Velero",
+        )

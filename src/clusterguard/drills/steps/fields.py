@@ -1,0 +1,76 @@
+"""The types of single values that several verbs have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+
+from clusterguard.documents.model import REFERENCE_PATTERN, Model, Text, wrong
+from clusterguard.drills.values import (
+    CLUSTER_SCOPED_KINDS,
+    NAMESPACED_KINDS,
+    Comparison,
+    check_field_path,
+    check_kind,
+)
+
+__all__ = ["ContainerPath", "Count", "CountOrReport", "FieldPath", "Kind", "check_namespace"]
+
+_BUILT_IN_GROUPS: Final = frozenset({"apps", "autoscaling", "batch", "policy"})
+_COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{REFERENCE_PATTERN})$"
+_COUNT_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _COUNT_PATTERN}],
+    "examples": [3, ">=3"],
+}
+
+
+def _comparison_to_file(comparison: Comparison | str) -> int | str:
+    if isinstance(comparison, Comparison) and comparison.operator == "==":
+        return comparison.value
+    return str(comparison)
+
+
+def _count_or_report(written: object) -> Comparison | Literal["report"]:
+    if written == "report":
+        return "report"
+    try:
+        return Comparison.read(written)
+    except ValueError as error:
+        raise ValueError(f"{error}; or report, to show without judging") from error
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("a path in a container begins with `/`")
+    return path
+
+
+Count: TypeAlias = Annotated[
+    Comparison,
+    PlainValidator(Comparison.read),
+    PlainSerializer(_comparison_to_file),
+    WithJsonSchema(_COUNT_SCHEMA),
+]
+CountOrReport: TypeAlias = Annotated[
+    Comparison | Literal["report"],
+    PlainValidator(_count_or_report),
+    PlainSerializer(_comparison_to_file),
+    WithJsonSchema({"anyOf": [*_COUNT_SCHEMA["anyOf"], {"const": "report"}], "examples": [0, "report"]}),
+]
+Kind: TypeAlias = Annotated[str, AfterValidator(check_kind), Field(examples=["Pod", "Deployment.apps"])]
+FieldPath: TypeAlias = Annotated[str, AfterValidator(check_field_path), Field(examples=["spec.clusterIP"])]
+ContainerPath: TypeAlias = Annotated[Text, AfterValidator(_absolute)]
+
+
+def check_namespace(model: Model, kinds: tuple[str, ...], *, needed: bool) -> None:
+    """Refuse a namespace where the kind has none, and its absence where that would mean all of them."""
+    namespace = getattr(model, "namespace", None)
+    for kind in kinds:
+        base, _, group = kind.partition(".")
+        if group and group not in _BUILT_IN_GROUPS and not group.endswith(".k8s.io"):
+            continue  # a custom resource, whatever its name
+        if namespace and base in CLUSTER_SCOPED_KINDS:
+            raise wrong(f"a {base} lives in no namespace", key="namespace")
+        if needed and not namespace and base in NAMESPACED_KINDS:
+            raise wrong(f"a {base} lives in a namespace; say in which, with `namespace`")

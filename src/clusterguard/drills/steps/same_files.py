@@ -1,0 +1,89 @@
+"""``sameFiles``: compare the files of a container with what was there before the backup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from clusterguard.drills.files import differences, read_tree
+from clusterguard.drills.steps.base import Action, Look, Requirement, StepContext
+from clusterguard.drills.steps.containers import NOT_RUNNING, ExecTarget
+from clusterguard.drills.steps.fields import ContainerPath
+from clusterguard.drills.verdict import CheckResult
+from clusterguard.errors import DrillError
+
+if TYPE_CHECKING:
+    from clusterguard.drills.run import DrillRun
+
+__all__ = ["SameFiles"]
+
+_SHORTEST_SECONDS = 60.0
+
+
+class SameFiles(Action):
+    """Compare every file below a path, by SHA-256, with what was there when the backup phase began."""
+
+    phases = ("verify",)
+    requires = frozenset({Requirement.CONTAINERS})
+
+    in_: Annotated[ExecTarget, Field(alias="in")]
+    """Where; the container needs `sh`, `find`, `sha256sum` and `wc`."""
+    path: ContainerPath
+    """A directory or a file, by its path in the container. No file at all is an error."""
+
+    def plan(self) -> str:
+        return f"compare every file below {self.path} in {self.in_} with what was there before the backup, by SHA-256"
+
+    def noted(self) -> str:
+        return f"note size and SHA-256 of every file below {self.path}; none is an error"
+
+    def note(self, here: StepContext) -> str:
+        """Note the digests of the files, while they are as they must be again.
+
+        Raises:
+            DrillError: There is no file to compare, or one cannot be read.
+            WaitTimeoutError: The container does not here.run.
+        """
+        api = (here.run.clusters.get(here.step.cluster) or here.run.clusters[here.run.drill.default_cluster]).api
+        container = self._before_renaming(here.run).wait(api, seconds=here.seconds)
+        tree = read_tree(api, container, self.path, seconds=here.run.at_least(here.seconds, _SHORTEST_SECONDS))
+        if not tree.files:
+            raise DrillError(f"there is no file below {self.path} in {container}: nothing would be compared")
+        here.run.files[here.step.location] = tree
+        return f"{self.path}: {tree.summary()}"
+
+    def perform(self, here: StepContext) -> str:
+        """Compare the files.
+
+        Raises:
+            DrillError: They differ, or nothing was noted.
+        """
+        result = self._compare(here, seconds=here.seconds)
+        if not result.ok:
+            raise DrillError(f"{self.path}: {result.summary}")
+        return result.summary
+
+    def check(self, here: StepContext, look: Look) -> CheckResult:
+        """Compare the files; a container that does not run now is red."""
+        return self._compare(here, seconds=look.seconds)
+
+    def _compare(self, here: StepContext, *, seconds: float) -> CheckResult:
+        before = here.run.files.get(here.step.location)
+        if before is None:
+            raise DrillError(f"the files below {self.path} were not noted before the backup")
+        api = here.api
+        try:
+            seconds = here.run.at_least(seconds, _SHORTEST_SECONDS)
+            after = read_tree(api, self.in_.find(api), self.path, seconds=seconds)
+        except (*NOT_RUNNING, DrillError) as error:
+            return CheckResult(ok=False, summary=error.message)
+        found = differences(before, after)
+        own = f"; {after.ignored} of Velero's own passed over" if after.ignored else ""
+        summary = "; ".join(found) or f"the same {after.summary()}"
+        return CheckResult(ok=not found, summary=summary + own, detail="\n".join(found))
+
+    def _before_renaming(self, run: DrillRun) -> ExecTarget:
+        """Return where the files were before a restore that renames namespaces."""
+        old = {new: old for old, new in run.namespace_mapping.items()}
+        return self.in_.model_copy(update={"namespace": old.get(self.in_.namespace, self.in_.namespace)})

@@ -1,0 +1,79 @@
+"""``verifyBackup``: read a backup back from where it is stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic.json_schema import SkipJsonSchema
+
+from clusterguard.documents.model import Label
+from clusterguard.drills.steps.base import Action, StepContext
+from clusterguard.errors import DrillError
+from clusterguard.velero.bucket import verify_backup
+from clusterguard.velero.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from clusterguard.drills.run import DrillRun
+
+__all__ = ["VerifyBackup"]
+
+
+class VerifyBackup(Action):
+    """Read a backup back from where it is stored: digest, structure, revision and key count, or contents."""
+
+    phases = ("backup",)
+    judges = True
+    storage_fields = ("storage", "same_as")
+    backup_field = "backup"
+
+    backup: Label
+    """The backup's name."""
+    storage: Label | SkipJsonSchema[None] = None
+    """The storage to read; the one that it was made in when left out."""
+    contains: Literal["scope"] | SkipJsonSchema[None] = None
+    """`scope`: every object of spec.scope must be in it."""
+    same_as: Label | SkipJsonSchema[None] = None
+    """A storage whose copy must be equal, byte for byte."""
+
+    def plan(self) -> str:
+        where = f" in storage {self.storage}" if self.storage else ""
+        contents = ", and find everything in scope in it" if self.contains else ""
+        same = f", and compare it byte for byte with {self.same_as}" if self.same_as else ""
+        return f"read backup `{self.backup}`{where} back: digest, structure, revision{contents}{same}"
+
+    def perform(self, here: StepContext) -> str:
+        return (
+            self._verify_snapshot(here.run)
+            if self.backup in here.run.snapshots
+            else self._verify_velero_backup(here.run)
+        )
+
+    def _verify_snapshot(self, run: DrillRun) -> str:
+        taken = run.snapshot(self.backup)
+        if self.contains:
+            raise DrillError("`contains` is for Velero backups: an etcd snapshot always holds the whole cluster")
+        storages = [self.storage or taken.storages[0], *filter(None, [self.same_as])] if taken.storages else []
+        stores = [run.store(storage) for storage in storages] or [run.store_of(taken)]
+        access = run.clusters[taken.cluster].etcd if taken.cluster in run.clusters else None
+        said = []
+        for store in stores:
+            report = run.snapshotter(store, access=access).verify(taken.record.name)
+            report.raise_for_findings()
+            said.append("; ".join(f"{check.name}: {check.detail}" for check in report.checks if check.name != "bytes"))
+        return said[0]
+
+    def _verify_velero_backup(self, run: DrillRun) -> str:
+        """Read it in its bucket, without asking the server."""
+        taken = run.velero.taken(self.backup)
+        storages = [self.storage or taken.storages[0], *filter(None, [self.same_as])]
+        manifest = load_manifest(run.store(None), taken.name)
+        inventory = run.baselines.get(taken.cluster) if self.contains else None
+        said = []
+        for storage in storages:
+            # Each copy is compared with the digests of the original, and so they are equal to each other.
+            bucket = run.velero.bucket(taken.cluster, storage)
+            report = verify_backup(bucket, taken.name, now=datetime.now(UTC), inventory=inventory, manifest=manifest)
+            report.raise_for_findings()
+            said.append(f"{report.objects} object(s), {len(report.checks)} checks hold")
+        return said[0] + (f", `{self.same_as}` holds the same" if self.same_as is not None else "")
