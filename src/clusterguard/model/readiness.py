@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Readiness", "readiness", "service_readiness"]
+__all__ = [
+    "Readiness",
+    "claim_readiness",
+    "is_superseded",
+    "readiness",
+    "service_readiness",
+    "volume_readiness",
+]
 
 _Object: TypeAlias = Mapping[str, Any]
 
@@ -27,7 +34,7 @@ class Readiness:
         return self.ready
 
 
-def readiness(item: _Object) -> Readiness:
+def readiness(item: _Object, *, plain_status: bool = False) -> Readiness:
     """Return whether an object is ready.
 
     Kinds without a rule of their own are ready when their condition ``Ready``, ``Available`` or
@@ -35,13 +42,17 @@ def readiness(item: _Object) -> Readiness:
 
     Args:
         item: The object as the API returns it, with ``apiVersion`` and ``kind``. A Service does not tell on
-            its own: see `service_readiness`.
+            its own: see `service_readiness`. Neither do a claim that is Pending and a volume that is Released:
+            see `claim_readiness` and `volume_readiness`.
+        plain_status: Whether its kind has no status subresource. There, each write of the status is a generation
+            of its own, which no controller can catch up with.
     """
     if _metadata(item).get("deletionTimestamp"):
         return _no("it is being deleted")
     group = str(item.get("apiVersion", "")).rpartition("/")[0]
     rule = _RULES.get((group, str(item.get("kind", ""))), _by_condition)
-    if rule in _WITH_GENERATION and (behind := _behind(item)):
+    counted = rule in _WITH_GENERATION or (rule is _by_condition and "observedGeneration" in _status(item))
+    if counted and not plain_status and (behind := _behind(item)):
         return _no(behind)
     return rule(item)
 
@@ -58,7 +69,9 @@ def service_readiness(service: _Object, slices: Iterable[_Object]) -> Readiness:
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         return _yes("it is a name for something outside")
-    if spec.get("type") == "LoadBalancer" and not (_status(service).get("loadBalancer") or {}).get("ingress"):
+    balanced = (_status(service).get("loadBalancer") or {}).get("ingress")
+    # With addresses of its own, which nodes answer at, nobody may ever fill the status in.
+    if spec.get("type") == "LoadBalancer" and not balanced and not spec.get("externalIPs"):
         return _no("its load balancer has no address yet")
     name = _metadata(service).get("name")
     own = [part for part in slices if (_metadata(part).get("labels") or {}).get(_SERVICE_LABEL) == name]
@@ -70,6 +83,53 @@ def service_readiness(service: _Object, slices: Iterable[_Object]) -> Readiness:
     return _no(f"none of {len(endpoints)} endpoints ready" if endpoints else "no endpoints")
 
 
+def claim_readiness(claim: _Object, storage_class: _Object | None, pods: Iterable[_Object]) -> Readiness:
+    """Return whether a claim is bound, or waits for a first pod that nobody has made.
+
+    Args:
+        claim: The PersistentVolumeClaim.
+        storage_class: The class that it names, or None if there is none or it is not known.
+        pods: Those of its namespace.
+    """
+    found = readiness(claim)
+    waits = (storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
+    if found or not waits or _metadata(claim).get("deletionTimestamp") or _status(claim).get("phase") != "Pending":
+        return found
+    users = [pod for pod in pods if _metadata(claim).get("name") in _claims_of(pod)]
+    if users:
+        return _no(f"Pending, and pod {_metadata(users[0]).get('name')} wants it")
+    return _yes("it waits for the first pod that uses it, and none does")
+
+
+def _claims_of(pod: _Object) -> set[str]:
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    return {str((volume.get("persistentVolumeClaim") or {}).get("claimName")) for volume in volumes}
+
+
+def volume_readiness(volume: _Object, claim: _Object | None) -> Readiness:
+    """Return whether a volume is of use: bound, free, or kept for its owner after its claim was deleted.
+
+    Args:
+        volume: The PersistentVolume.
+        claim: The claim that it names, as it is now, or None if there is none.
+    """
+    found = readiness(volume)
+    kept = (volume.get("spec") or {}).get("persistentVolumeReclaimPolicy") == "Retain"
+    if found or not kept or _metadata(volume).get("deletionTimestamp") or _status(volume).get("phase") != "Released":
+        return found
+    if claim is not None:
+        return _no(f"Released, although there is a claim {_metadata(claim).get('name')}")
+    return _yes("its claim was deleted, and it is kept (Retain)")
+
+
+def is_superseded(pod: _Object) -> bool:
+    """Return whether a pod has failed and its controller has made another one long since: evicted, for example."""
+    owners = _metadata(pod).get("ownerReferences") or ()
+    replaced = any(owner.get("controller") and owner.get("kind") in _REPLACING for owner in owners)
+    return replaced and _status(pod).get("phase") == "Failed"
+
+
+_REPLACING = frozenset({"ReplicaSet", "ReplicationController"})  # the others delete a failed pod themselves
 _SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -90,12 +150,13 @@ def _metadata(item: _Object) -> _Object:
 
 
 def _status(item: _Object) -> _Object:
-    return item.get("status") or {}
+    status = item.get("status")
+    return status if isinstance(status, dict) else {}  # of a custom resource it may be a text or a list
 
 
 def _number(holder: _Object, key: str, default: int = 0) -> int:
     value = holder.get(key)
-    return default if value is None else int(value)
+    return value if isinstance(value, int) else default
 
 
 def _wanted(item: _Object) -> int:
@@ -175,6 +236,8 @@ def _deployment(item: _Object) -> Readiness:
         return _no(_described(progressing))
     updated, total = _number(status, "updatedReplicas"), _number(status, "replicas")
     available = _number(status, "availableReplicas")
+    if (item.get("spec") or {}).get("paused"):  # its owner has stopped the rollout wherever it is
+        return _when(available >= wanted, f"paused, {available} of {wanted} replicas available")
     if updated < wanted:
         return _no(f"{updated} of {wanted} replicas updated")
     if total > updated:
@@ -254,9 +317,6 @@ def _service(item: _Object) -> Readiness:
 
 
 def _by_condition(item: _Object) -> Readiness:
-    status = _status(item)
-    if "observedGeneration" in status and (behind := _behind(item)):
-        return _no(behind)
     for kind in ("Ready", "Available", "Established"):
         condition = _condition(item, kind)
         if condition is not None:

@@ -4,14 +4,15 @@ A restore of etcd brings ``.status`` back as well: a pod looks Running before an
 with ``fresh_since``, a status counts only once it is shown to be newer than that moment. For pods the kubelet of
 their node is asked what its runtime runs right now (`clusterguard.clusters.node_view`); where that is not allowed,
 or pods are simulated, the Lease of the node must have been renewed since, and the evidence says so. For what
-kube-controller-manager looks after it is its leader Lease. What has no such Lease (custom resources) must at least
-stay ready for a while.
+kube-controller-manager looks after it is its leader Lease, or, without leader election, that it looks at an object
+made for that (`clusterguard.validate.sign_of_life`). What nobody gives a sign for (custom resources) must at least stay
+ready for a while.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -26,7 +27,14 @@ from clusterguard.errors import (
     ResourceNotFoundError,
     WaitTimeoutError,
 )
-from clusterguard.model.readiness import readiness, service_readiness
+from clusterguard.model.readiness import (
+    claim_readiness,
+    is_superseded,
+    readiness,
+    service_readiness,
+    volume_readiness,
+)
+from clusterguard.validate.sign_of_life import SignOfLife
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,6 +47,7 @@ __all__ = ["CountRule", "ReadyEvidence", "Selection", "wait_ready"]
 _Object: TypeAlias = "Mapping[str, Any]"
 
 _WINDOW_SECONDS = 1.0  # how long one watch lasts before the leases and the clock are looked at again
+_PATIENCE_SECONDS = 10.0  # how long a Lease may be missing before its holder is asked in another way
 _SHORTEST_WINDOW = 0.05
 _RETRY_SECONDS = 0.2
 _ASK_AGAIN_SECONDS = 0.3  # how soon a kubelet is asked again what it runs
@@ -159,7 +168,7 @@ def wait_ready(
     """
     began = clock()
     resource = _resource(api, selection, deadline=began + timeout_seconds, clock=clock, sleep=sleep)
-    freshness = _freshness(api, resource, fresh_since, now=now)
+    freshness = _freshness(api, resource, fresh_since, now=now, clock=clock)
     if freshness is not None and not freshness.leased and not stable_seconds:
         raise ConfigError(
             f"{resource} gives no sign of life that could prove its status fresh",
@@ -173,6 +182,18 @@ def wait_ready(
         freshness=freshness,
         sleep=sleep,
     )
+    try:
+        return _until_ready(
+            wait, began=began, timeout_seconds=timeout_seconds, stable_seconds=stable_seconds, clock=clock
+        )
+    finally:
+        if freshness is not None:
+            freshness.close(api)
+
+
+def _until_ready(
+    wait: _Wait, *, began: float, timeout_seconds: float, stable_seconds: float, clock: Callable[[], float]
+) -> ReadyEvidence:
     ready_since: float | None = None
     while True:
         complaint = wait.look()
@@ -187,7 +208,7 @@ def wait_ready(
         if left <= 0:
             if ready_since is not None:
                 complaint = f"all ready, but only for {moment - ready_since:.1f} s of {stable_seconds:g} s"
-            raise WaitTimeoutError(f"{selection} to be ready", seconds=timeout_seconds, last_seen=complaint)
+            raise WaitTimeoutError(f"{wait.selection} to be ready", seconds=timeout_seconds, last_seen=complaint)
         until_stable = left if ready_since is None else ready_since + stable_seconds - moment
         if wait.watch(min(_WINDOW_SECONDS, left, until_stable)):
             ready_since = None  # even a moment of not being ready, between two looks, breaks the stable time
@@ -313,22 +334,18 @@ class _Wait:
             self.objects[key] = item
 
     def _verdicts(self) -> dict[str, Readiness]:
-        if str(self.resource) != "Service":
-            return {key: readiness(item) for key, item in self.objects.items()}
-        # EndpointSlices change while Services do not; they are few and are listed each time.
-        slices = list(
-            self.api.list(
-                self.api.resource("EndpointSlice", api_version="discovery.k8s.io/v1"),
-                self.selection.namespace or None,
-            )
-        )
+        judge = _JUDGES.get(str(self.resource))
+        if judge is not None:
+            return judge(self.api, self.selection.namespace, self.objects)
+        plain = "status" not in self.resource.subresources
         return {
-            key: service_readiness(
-                item,
-                [part for part in slices if part["metadata"]["namespace"] == item["metadata"]["namespace"]],
-            )
+            key: readiness(item, plain_status=plain)
             for key, item in self.objects.items()
+            if self.selection.names or not self._is_leftover(item)
         }
+
+    def _is_leftover(self, item: _Object) -> bool:
+        return str(self.resource) == "Pod" and is_superseded(item)
 
     def _lacking(self, verdicts: Mapping[str, Readiness]) -> str:
         there = {item["metadata"]["name"] for item in self.objects.values()}
@@ -343,6 +360,56 @@ class _Wait:
         return _few(late)
 
 
+# ---- kinds that do not tell on their own ---------------------------------------------------------------------
+
+
+def _services(api: KubeClient, namespace: str, services: Mapping[str, _Object]) -> dict[str, Readiness]:
+    # EndpointSlices change while Services do not; they are few and are listed each time.
+    slices = list(api.list(api.resource("EndpointSlice", api_version="discovery.k8s.io/v1"), namespace or None))
+    return {
+        key: service_readiness(
+            item, [part for part in slices if part["metadata"]["namespace"] == item["metadata"]["namespace"]]
+        )
+        for key, item in services.items()
+    }
+
+
+def _claims(api: KubeClient, _: str, claims: Mapping[str, _Object]) -> dict[str, Readiness]:
+    return {key: readiness(claim) or _claim(api, claim) for key, claim in claims.items()}
+
+
+def _claim(api: KubeClient, claim: _Object) -> Readiness:
+    storage_class = _seen(api, "StorageClass.storage.k8s.io", (claim.get("spec") or {}).get("storageClassName"))
+    waits = (storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
+    pods = api.list(api.resource("Pod"), claim["metadata"]["namespace"]) if waits else ()
+    return claim_readiness(claim, storage_class, pods)
+
+
+def _volumes(api: KubeClient, _: str, volumes: Mapping[str, _Object]) -> dict[str, Readiness]:
+    return {key: readiness(volume) or _volume(api, volume) for key, volume in volumes.items()}
+
+
+def _volume(api: KubeClient, volume: _Object) -> Readiness:
+    named = (volume.get("spec") or {}).get("claimRef") or {}
+    return volume_readiness(volume, _seen(api, "PersistentVolumeClaim", named.get("name"), named.get("namespace")))
+
+
+def _seen(api: KubeClient, kind: str, name: str | None, namespace: str | None = None) -> _Object | None:
+    if not name:
+        return None
+    try:
+        return api.get(api.resource(kind), name, namespace)
+    except ResourceNotFoundError:
+        return None
+
+
+_JUDGES: Mapping[str, Callable[[KubeClient, str, Mapping[str, _Object]], dict[str, Readiness]]] = {
+    "PersistentVolume": _volumes,
+    "PersistentVolumeClaim": _claims,
+    "Service": _services,
+}
+
+
 # ---- freshness -------------------------------------------------------------------------------------------
 
 
@@ -353,12 +420,15 @@ class _Freshness:
     since: datetime
     nodes: bool
     controllers: bool
+    clock: Callable[[], float]
     _unasked: dict[str, str] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _simulated: dict[str, bool] = field(default_factory=dict)
     _first: dict[str, datetime] = field(default_factory=dict)
     _fresh: dict[str, datetime] = field(default_factory=dict)
     _lease_version: str = ""
+    _no_lease_since: float | None = None
+    _sign: SignOfLife = field(default_factory=SignOfLife)
 
     @property
     def leased(self) -> bool:
@@ -373,6 +443,8 @@ class _Freshness:
     def words(self) -> str:
         if self.nodes:
             return "; ".join(self._words_for_pods()) or "no pod is on a node"
+        if self._sign.given:
+            return "kube-controller-manager, which has no Lease, has looked at a ReplicaSet that was made for it to see"
         if self.controllers:
             return "kube-controller-manager has renewed its Lease since"
         return "nobody's sign of life: it rests on the stable time alone"
@@ -462,7 +534,8 @@ class _Freshness:
         try:
             found = api.get(api.resource("Lease", api_version="coordination.k8s.io/v1"), name, namespace)
         except ResourceNotFoundError:
-            return f"there is no Lease {lease}, so the status cannot be proven fresh"
+            lacking = f"there is no Lease {lease}, so the status cannot be proven fresh"
+            return self._without_lease(api, lacking) if self.controllers else lacking
         renewed = _renewal(found)
         if renewed is None:
             return f"Lease {lease} was never renewed"
@@ -472,19 +545,38 @@ class _Freshness:
             return ""
         return f"stale: Lease {lease} was last renewed {renewed:%H:%M:%S}, before {self.since:%H:%M:%S}"
 
+    def _without_lease(self, api: KubeClient, lacking: str) -> str:
+        """Return what is lacking: right after a restore the Lease is gone as well, until its holder is back."""
+        if self._no_lease_since is None:
+            self._no_lease_since = self.clock()
+        if self.clock() - self._no_lease_since < _PATIENCE_SECONDS:
+            return lacking
+        why = self._sign.lacking(api)
+        return f"{lacking}: {why}" if why else ""
+
+    def close(self, api: KubeClient) -> None:
+        """Leave nothing behind; what cannot be deleted now is an empty ReplicaSet, and its label says whose it is."""
+        with suppress(ClusterError):
+            self._sign.remove(api)
+
 
 def _by_node(pods: Collection[_Object]) -> dict[str, list[_Object]]:
     """Return the pods that should be running, by node."""
     found: dict[str, list[_Object]] = {}
     for pod in pods:
         node = (pod.get("spec") or {}).get("nodeName")
-        if node and pod.get("status", {}).get("phase") != "Succeeded":
+        if node and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}:
             found.setdefault(str(node), []).append(pod)
     return found
 
 
 def _freshness(
-    api: KubeClient, resource: ApiResource, since: datetime | None, *, now: Callable[[], datetime]
+    api: KubeClient,
+    resource: ApiResource,
+    since: datetime | None,
+    *,
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
 ) -> _Freshness | None:
     if since is None:
         return None
@@ -494,6 +586,7 @@ def _freshness(
         since=since + _clock_difference(api, now),
         nodes=str(resource) == "Pod",
         controllers=str(resource) in _KEPT_BY_CONTROLLER_MANAGER,
+        clock=clock,
     )
 
 

@@ -60,6 +60,7 @@ class FakeClient:
         self.failures = {}  # full kind → errors to raise, one for each list
         self.gone = False
         self.requests = Counter()
+        self.made, self.removed = [], []
         self.page_sizes = []
         self.script = []  # what the next watches yield: a list of events, or an error
         self.watched = []
@@ -139,6 +140,18 @@ class FakeClient:
             ):
                 return copy.deepcopy(item)
         raise ResourceNotFoundError(name)
+
+    def create(self, manifest, *, namespace=None):
+        item = copy.deepcopy(manifest)
+        item["metadata"] |= {"namespace": namespace, "uid": "made", "resourceVersion": "9", "generation": 1}
+        self.items.append(item)
+        self.made.append(item)
+        return item
+
+    def delete(self, resource, name, namespace=None):
+        there = [item for item in self.items if (item["kind"], item["metadata"]["name"]) == (resource.kind, name)]
+        self.items = [item for item in self.items if item not in there]
+        self.removed += there
 
     def watch(self, resource, namespace=None, *, resource_version="", timeout_seconds, **selectors):
         self.watched.append((str(resource), timeout_seconds))

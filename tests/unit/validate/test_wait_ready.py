@@ -3,9 +3,16 @@
 from datetime import timedelta
 
 import pytest
-from fake_client import NOW, FakeClient, thing
+from fake_client import KINDS, NOW, FakeClient, kind, thing
 
-from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ConflictError, WaitTimeoutError
+from clusterguard.errors import (
+    ClusterError,
+    ClusterUnreachableError,
+    ConfigError,
+    ConflictError,
+    ForbiddenError,
+    WaitTimeoutError,
+)
 from clusterguard.validate import Selection, wait_ready
 
 PODS = Selection(kind="Pod", namespace="shop")
@@ -197,6 +204,63 @@ def test_a_deployment_counts_once_the_controller_manager_lives():
         wait(FakeClient(web), selection, fresh_since=NOW)
     alive = lease("kube-controller-manager", "kube-system", NOW + timedelta(seconds=1))
     assert wait(FakeClient(web, alive), selection, fresh_since=NOW).leases
+
+
+def without_lease(*, looks):
+    """A cluster without leader election, whose controller manager looks at new ReplicaSets, or is dead."""
+    web = thing("Deployment", "web", api="apps/v1", spec={"replicas": 0}, status={})
+    api = FakeClient(web, kinds=(*KINDS, kind("ReplicaSet", "apps")))
+    made = api.create
+
+    def create(manifest, **where):
+        item = made(manifest, **where)
+        item["status"] = {"observedGeneration": 1} if looks else {}
+        return item
+
+    api.create = create
+    return api
+
+
+def test_a_controller_manager_without_a_lease_shows_itself_by_a_replica_set():
+    api = without_lease(looks=True)
+    clock = Clock()
+    evidence = wait(api, Selection(kind="Deployment", namespace="shop"), fresh_since=NOW, clock=clock)
+    assert evidence.leases == {}
+    assert "has no Lease" in evidence.freshness
+    assert [item["spec"]["replicas"] for item in api.made] == [0]
+    assert api.removed == api.made
+    assert clock() >= 10, "a leader that was just restarted has its time to take its Lease again"
+
+
+def test_a_dead_controller_manager_without_a_lease_is_not_taken_for_a_live_one():
+    api = without_lease(looks=False)
+    with pytest.raises(WaitTimeoutError, match="has not looked at"):
+        wait(api, Selection(kind="Deployment", namespace="shop"), fresh_since=NOW, stable_seconds=20)
+    assert api.removed == api.made != []
+
+
+def test_who_may_not_ask_for_the_sign_is_told_so():
+    api = without_lease(looks=True)
+
+    def forbidden(*_, **__):
+        raise ForbiddenError("403 Forbidden")
+
+    api.create = forbidden
+    with pytest.raises(WaitTimeoutError, match="refused: 403"):
+        wait(api, Selection(kind="Deployment", namespace="shop"), fresh_since=NOW)
+
+
+def test_a_pod_that_failed_and_was_replaced_is_passed_over():
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": True}
+    evicted = pod("web-0", ownerReferences=[owner]) | {"status": {"phase": "Failed", "reason": "Evicted"}}
+    alive = lease(renewed=NOW + timedelta(seconds=1))
+    evidence = wait(FakeClient(evicted, pod("web-1"), alive), count=1, fresh_since=NOW)
+    assert list(evidence.objects) == ["shop/web-1"]
+    with pytest.raises(WaitTimeoutError, match="no such object"):
+        wait(FakeClient(evicted))
+    bare = pod("once") | {"status": {"phase": "Failed"}}
+    with pytest.raises(WaitTimeoutError, match="Failed"):
+        wait(FakeClient(bare, pod("web-1")))
 
 
 def test_a_kind_without_a_sign_of_life_needs_a_stable_time():
