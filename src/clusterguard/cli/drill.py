@@ -66,6 +66,7 @@ def run(
 ) -> None:
     """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
     from clusterguard.drills import DrillRunner, DrillSettings
+    from clusterguard.drills.requirements import skip_reason
     from clusterguard.terminal import DrillView, out
 
     settings = DrillSettings(
@@ -83,11 +84,12 @@ def run(
     drills = _chosen(files, selector)
     _get_programs(drills, cluster)
     runner = DrillRunner(settings=settings, on_event=DrillView(out))
-    not_run = _not_run(drills, cluster)
-    results = [runner.run(drill) for drill in drills if drill.id not in not_run]
-    for name, reason in not_run.items():
-        out.print(f"NOT RUN {name}: {reason}", markup=False, soft_wrap=True)
-    raise typer.Exit(_COULD_NOT_TELL if not_run else _exit_code(results))
+    reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}
+    results = [runner.run(drill) for drill in drills if not reasons[drill.id]]
+    skipped = {name: reason for name, reason in reasons.items() if reason}
+    for name, reason in skipped.items():
+        out.print(f"SKIPPED {name}: {reason}", markup=False, soft_wrap=True)
+    raise typer.Exit(_COULD_NOT_TELL if skipped else _exit_code(results))
 
 
 @app.command()
@@ -124,14 +126,6 @@ def _get_programs(drills: list[Drill], cluster: str) -> None:
     if needed:
         with progress_sink() as progress:
             from_environment(os.environ, progress=progress).ensure(*needed)
-
-
-def _not_run(drills: list[Drill], cluster: str) -> dict[str, str]:
-    """Return the drills that the cluster cannot show anything about, with the reason."""
-    from clusterguard.drills.requirements import skip_reason
-
-    reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}
-    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _chosen(files: list[Path], selector: str) -> list[Drill]:

@@ -23,7 +23,7 @@ __all__ = ["drill_cluster", "etcd_snapshotter", "restore_validator"]
 
 PROPERTIES = "clusterguard."  # how the names of a drill's properties begin
 VERDICT = f"{PROPERTIES}verdict"  # the property of a report that tells how a drill ended
-NOT_RUN = f"{PROPERTIES}not_run"  # the property that tells why it was not run; it has no verdict then
+SKIP_REASON = f"{PROPERTIES}skip_reason"  # the property of one that was skipped; it has no verdict then
 
 _SUFFIX = ".drill.yaml"
 _FIXTURE = "drill_cluster"
@@ -119,24 +119,15 @@ def _read(option: str, text: str, read: Callable[[str], object]) -> None:
         raise pytest.UsageError(f"{option}: {error}") from error
 
 
-def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """Say which drills were not run, in place of skipped."""
-    return ("skipped", "s", "NOT RUN") if _reason_not_to_run(report) else None
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which drills were not run, and why: a drill that proved nothing must not pass unseen."""
+    """List the drills that were skipped, with the reason: a drill that proved nothing must not pass unseen."""
     reports = terminalreporter.stats.get("skipped", [])
-    reasons = [(report, _reason_not_to_run(report)) for report in reports if isinstance(report, pytest.TestReport)]
-    not_run = [(report.location[2], reason) for report, reason in reasons if reason]
-    if not_run:
-        terminalreporter.section("drills not run", yellow=True)
-        for name, reason in not_run:
-            terminalreporter.write_line(f"{name}: {reason}")
-
-
-def _reason_not_to_run(report: pytest.CollectReport | pytest.TestReport) -> object:
-    return dict(report.user_properties).get(NOT_RUN) if report.when == "call" else None
+    reasons = [(report.location[2], dict(report.user_properties).get(SKIP_REASON)) for report in reports]
+    if any(reason for _, reason in reasons):
+        terminalreporter.section("drills skipped", yellow=True)
+        for name, reason in reasons:
+            if reason:
+                terminalreporter.write_line(f"{name}: {reason}")
 
 
 class _Minimum:

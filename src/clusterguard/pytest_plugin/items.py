@@ -24,7 +24,7 @@ from clusterguard.drills.verdict import DrillResult, Verdict
 from clusterguard.errors import ClusterGuardError, ConfigError, InvalidDrillError
 from clusterguard.model.durations import parse_duration
 from clusterguard.model.progress import ProgressSink, ignore_progress
-from clusterguard.pytest_plugin import NOT_RUN, PROPERTIES, VERDICT
+from clusterguard.pytest_plugin import PROPERTIES, SKIP_REASON, VERDICT
 from clusterguard.terminal.console import console_on, progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
 
@@ -97,8 +97,8 @@ class DrillItem(pytest.Item):
             DrillNotProvenError: It did not pass.
         """
         if reason := skip_reason(self.drill, default_cluster=settings_from(self.config).cluster):
-            self.user_properties.append((NOT_RUN, reason))
-            pytest.skip(f"NOT RUN: {reason}")
+            self.user_properties.append((SKIP_REASON, reason))
+            pytest.skip(reason)
         try:
             with self._terminal() as view:
                 result = DrillRunner(settings=settings_from(self.config), on_event=view).run(self.drill)

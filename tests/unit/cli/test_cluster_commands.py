@@ -170,7 +170,7 @@ def test_a_drill_that_cannot_be_run_here_is_told_and_is_no_success(cli, tmp_path
     (tmp_path / "web.drill.yaml").write_text(DRILL)
     code, out, _ = cli("drill", "run", tmp_path)
     assert code == 2
-    assert "NOT RUN web: `http` " in out
+    assert "SKIPPED web: `http` " in out
     assert "PASS" not in out
 
 

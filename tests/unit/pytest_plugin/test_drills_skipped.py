@@ -17,13 +17,13 @@ def test_they_are_skipped_and_listed_with_the_reason(pytester, drill, canned):
     drill("green", **PLAIN)
     result = pytester.runpytest()
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*= drills not run =*", f"drill: unreachable: {REASON}*"])
+    result.stdout.fnmatch_lines(["*= drills skipped =*", f"drill: unreachable: {REASON}*"])
 
 
-def test_each_is_called_not_run(pytester, drill, canned):
+def test_each_is_called_skipped(pytester, drill, canned):
     drill("unreachable", **HTTP)
     result = pytester.runpytest("-v")
-    result.stdout.fnmatch_lines(["*unreachable.drill.yaml::unreachable NOT RUN*"])
+    result.stdout.fnmatch_lines(["*unreachable.drill.yaml::unreachable SKIPPED*"])
 
 
 def test_they_do_not_count_as_drills_that_ran(pytester, drill, canned):
@@ -37,7 +37,7 @@ def test_machines_read_the_reason(pytester, drill, canned):
     drill("unreachable", **HTTP)
     pytester.runpytest("--junitxml=report.xml")
     report = (pytester.path / "report.xml").read_text()
-    assert 'name="clusterguard.not_run"' in report
+    assert 'name="clusterguard.skip_reason"' in report
     assert "clusterguard.verdict" not in report
 
 
@@ -46,7 +46,7 @@ def test_with_workers_they_are_listed_too(pytester, drill, canned_everywhere):
     drill("green")
     result = pytester.runpytest_subprocess("-n", "1")
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*= drills not run =*", f"drill: unreachable: {REASON}*"])
+    result.stdout.fnmatch_lines(["*= drills skipped =*", f"drill: unreachable: {REASON}*"])
 
 
 def test_on_kind_they_are_run(pytester, drill, canned, monkeypatch):
@@ -54,7 +54,7 @@ def test_on_kind_they_are_run(pytester, drill, canned, monkeypatch):
     drill("reachable", **HTTP)
     result = pytester.runpytest("--drill-cluster=kind")
     result.assert_outcomes(passed=1)
-    result.stdout.no_fnmatch_line("*drills not run*")
+    result.stdout.no_fnmatch_line("*drills skipped*")
 
 
 def test_kind_without_docker_is_an_error_at_once(pytester, drill, canned, monkeypatch, tmp_path):
@@ -70,4 +70,4 @@ def test_kind_without_docker_is_an_error_at_once(pytester, drill, canned, monkey
 
 def test_other_skipped_tests_are_no_drills(pytester):
     pytester.makepyfile("import pytest\n\ndef test_later():\n    pytest.skip('later')\n")
-    pytester.runpytest().stdout.no_fnmatch_line("*drills not run*")
+    pytester.runpytest().stdout.no_fnmatch_line("*drills skipped*")
