@@ -191,7 +191,9 @@ def verify(
         report = snapshotter.verify(name)
     if as_json:
         checks = [{"name": c.name, "ok": c.ok, "detail": c.detail, "unasked": list(c.unasked)} for c in report.checks]
-        typer.echo(json.dumps({"snapshot": name, "ok": report.ok, "checks": checks}, indent=2))
+        remarks = [{"code": each.code, "detail": each.detail} for each in report.remarks]
+        document = {"snapshot": name, "ok": report.ok, "checks": checks, "remarks": remarks}
+        typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(report.to_text())
     if not report.ok:
@@ -210,6 +212,9 @@ def restore(
     ] = "",
     scratch: ScratchOption = None,
     lock_timeout: LockTimeoutOption = "",
+    disarm_alarms: Annotated[
+        bool, typer.Option("--disarm-alarms", help="Disarm the alarms that the snapshot brings back.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print every command in order, and touch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     *,
@@ -232,8 +237,10 @@ def restore(
         snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd, scratch=scratch)
         snapshot = snapshotter.find(name)
         if plan:
-            typer.echo(snapshotter.plan_restore(name, target).to_text())
+            typer.echo(snapshotter.plan_restore(name, target, disarm_alarms=disarm_alarms).to_text())
             return
+        for remark in snapshot.remarks:
+            err.print(f"{'warning' if remark.warning else 'note'}: {remark.detail}", markup=False, soft_wrap=True)
         if not yes:
             err.print(
                 f"Everything in {cluster} goes back to {snapshot.taken:%Y-%m-%d %H:%M:%S} UTC; later changes are lost.",
@@ -243,7 +250,7 @@ def restore(
             typer.confirm("Restore?", abort=True, err=True)
         stack.enter_context(_locked(target, wait))
         try:
-            result = snapshotter.restore(name, target, watch=told)
+            result = snapshotter.restore(name, target, disarm_alarms=disarm_alarms, watch=told)
         except KeyboardInterrupt:
             err.print(
                 "run `clusterguard etcd recover`: it undoes or finishes what is left of the restore", style="yellow"

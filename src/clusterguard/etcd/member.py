@@ -183,6 +183,15 @@ class EtcdMember:
             self._ask(rpc.ALARM, action="DEACTIVATE", memberID=int(member_id, 16), alarm=kind)
         return disarmed
 
+    def authentication(self) -> bool | None:
+        """Return whether clients need to log in; None where the member cannot tell, as before etcd 3.5."""
+        try:
+            return bool(self._ask(rpc.AUTH_STATUS)["enabled"])
+        except EtcdAuthError:
+            return True  # where it is on, only root may ask
+        except EtcdError:
+            return None
+
     def stream_snapshot(
         self,
         take: Callable[[memoryview], object],

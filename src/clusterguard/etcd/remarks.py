@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.member import MemberStatus
     from clusterguard.etcd.mvcc import StoreFacts
 
-__all__ = ["of_database", "of_members"]
+__all__ = ["of_database", "of_keyspace", "of_members"]
 
 # Where etcd itself stops taking writes because a member does not keep up with what is committed.
 _FAR = 5000
@@ -33,6 +33,12 @@ def of_database(facts: StoreFacts) -> Iterator[Remark]:
             code="authentication-on",
             detail="etcd's authentication is on: a restore brings back its users and passwords as they were",
         )
+
+
+def of_keyspace(keys: int) -> Iterator[Remark]:
+    """Yield what to know about the number of keys that clients see."""
+    if not keys:
+        yield Remark(code="no-keys", detail="it holds no key: a restore leaves an empty cluster")
 
 
 def of_members(chosen: MemberStatus, others: Sequence[MemberStatus], unasked: Sequence[str]) -> Iterator[Remark]:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from clusterguard.clusters.base import WithRunbook
 from clusterguard.errors import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clusterguard.clusters.base import ControlPlane, EtcdAccess, RunbookLine, RunbookStep
+    from clusterguard.etcd.mvcc import StoreFacts
     from clusterguard.model.snapshot import Snapshot
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "RestoreStep",
     "bump_for",
     "plan_restore",
+    "require_usable",
     "restore_control_plane",
 ]
 
@@ -43,6 +45,7 @@ __all__ = [
 REVISION_MARGIN = 1_000_000
 # Where the live revision cannot be asked: what OpenShift bumps by in the same position (1,000 a second, 11 days).
 DEFAULT_REVISION_BUMP = 1_000_000_000
+_T = TypeVar("_T")
 _RETRY = RetryPolicy(attempts=3)
 _RECOVER = "clusterguard etcd recover finishes it"
 
@@ -102,6 +105,7 @@ class RestorePlan:
             "# Checked: the snapshot is intact, and the node has what is needed. Nothing was touched.",
             "# Do each line once, in this order, and stop at the first that fails: the rollback is at the end.",
         ]
+        lines += [f"# Note: {remark.detail}." for remark in self.snapshot.remarks if remark.warning]
         if self.fetch:
             lines += ["", f"# 0. fetch {self.fetch}"]
         for number, step in enumerate(self.steps, start=1):
@@ -128,6 +132,7 @@ def restore_control_plane(
     *,
     snapshot: Snapshot,
     file: Path,
+    disarm_alarms: bool = False,
     watch: Callable[[RestoreStep], object] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     retry: RetryPolicy = _RETRY,
@@ -143,6 +148,7 @@ def restore_control_plane(
         access: How to reach its etcd.
         snapshot: The record of the snapshot.
         file: Its bytes.
+        disarm_alarms: Whether alarms that it brings back are disarmed; one that etcd raises again fails the restore.
         watch: Told of each step when it is done.
         clock: Seconds, monotonic.
         retry: How often each step after the proof is tried.
@@ -152,7 +158,30 @@ def restore_control_plane(
         RestoreError: It failed; ``rolled_back`` tells whether the old state serves again, ``restored`` whether the new
             one does and stays.
     """
-    return _Restore(control_plane, access, snapshot, file, watch, clock, retry).run()
+    return _Restore(control_plane, access, snapshot, file, watch, clock, retry, disarm_alarms=disarm_alarms).run()
+
+
+def require_usable(facts: StoreFacts, access: EtcdAccess, *, disarm_alarms: bool) -> None:
+    """Return if a cluster could use a database that etcd would start on.
+
+    Raises:
+        RestoreError: Its writes would be refused, or its API server would be; nothing was touched.
+    """
+    if not disarm_alarms and any(alarm.kind == "NOSPACE" for alarm in facts.alarms):
+        raise RestoreError(
+            "the snapshot brings back alarm NOSPACE, and etcd would refuse every write; nothing was touched",
+            rolled_back=True,
+            code="alarm-in-snapshot",
+            hint="disarm it during the restore (--disarm-alarms), and see that etcd's quota has room",
+        )
+    if facts.auth_enabled and _authentication(access) is False:
+        raise RestoreError(
+            "the snapshot has etcd's authentication on, and this etcd has it off: its API server has no user there, "
+            "and could not read what was restored; nothing was touched",
+            rolled_back=True,
+            code="authentication-in-snapshot",
+            hint="restore it where authentication is on with the same users, or turn it on here first",
+        )
 
 
 def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: Snapshot, file: Path) -> RestorePlan:
@@ -193,11 +222,14 @@ class _Restore:
         watch: Callable[[RestoreStep], object],
         clock: Callable[[], float],
         retry: RetryPolicy,
+        *,
+        disarm_alarms: bool,
     ) -> None:
         self._control_plane = control_plane
         self._access = access
         self._snapshot = snapshot
         self._file = file
+        self._disarm_alarms = disarm_alarms
         self._watch = watch
         self._clock = clock
         self._retry = retry
@@ -257,7 +289,15 @@ class _Restore:
                 f"etcd came back at revision {after}, below {least}: watchers may have seen larger ones",
                 rolled_back=False,
             )
+        if self._disarm_alarms:
+            self._step("disarm alarms", lambda: _on_member(self._access, EtcdMember.disarm))
         self._step("start the API server", self._control_plane.start_api)
+        if self._disarm_alarms and (again := _on_member(self._access, EtcdMember.alarms)):
+            raise RestoreError(
+                f"etcd raised alarm {', '.join(again)} again as soon as it was written to",
+                rolled_back=False,
+                hint="give etcd a larger --quota-backend-bytes first: the restored database is beyond it",
+            )
         return after
 
     def _finish(self) -> tuple[str, ...]:
@@ -350,8 +390,7 @@ class _Restore:
 
     def _alarms(self) -> tuple[str, ...]:
         try:
-            with EtcdMember(self._access, self._access.endpoints[0]) as member:
-                alarms = member.alarms()
+            alarms = _on_member(self._access, EtcdMember.alarms)
         except ClusterGuardError as error:  # likewise
             return (f"alarms could not be asked for: {error.message}",)
         return tuple(
@@ -376,8 +415,19 @@ def _live_revision(access: EtcdAccess) -> int | None:
 
 
 def _status_revision(access: EtcdAccess) -> int:
+    return _on_member(access, EtcdMember.status).revision
+
+
+def _authentication(access: EtcdAccess) -> bool | None:
+    try:
+        return _on_member(access, EtcdMember.authentication)
+    except EtcdError:
+        return None
+
+
+def _on_member(access: EtcdAccess, ask: Callable[[EtcdMember], _T]) -> _T:
     with EtcdMember(access, access.endpoints[0]) as member:
-        return member.status().revision
+        return ask(member)
 
 
 def _worth_another_try(error: BaseException) -> bool:

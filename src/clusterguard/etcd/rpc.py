@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALARM",
     "AUTHENTICATE",
+    "AUTH_STATUS",
     "HASH_KV",
     "RANGE",
     "SNAPSHOT",
@@ -130,6 +131,12 @@ RANGE: Final = Call(
         "count_only": Field(9, "bool"),
     },
     response={"header": _HEADER, "count": Field(4, "int")},
+)
+AUTH_STATUS: Final = Call(  # since etcd 3.5
+    method="/etcdserverpb.Auth/AuthStatus",
+    path="auth/status",
+    request={},
+    response={"header": _HEADER, "enabled": Field(2, "bool")},
 )
 AUTHENTICATE: Final = Call(
     method="/etcdserverpb.Auth/Authenticate",

@@ -272,10 +272,21 @@ class EtcdSnapshotter:
         )
         checks.append(_record_check(snapshot, evidence))
         checks.append(live)
-        return VerifyReport(snapshot=snapshot, checks=tuple(checks))
+        found = [
+            *remarks.of_database(evidence.structure.facts),
+            *remarks.of_keyspace(evidence.structure.client_keys),
+        ]
+        known = {remark.code for remark in found}
+        found += [remark for remark in snapshot.remarks if remark.code not in known]
+        return VerifyReport(snapshot=snapshot, checks=tuple(checks), remarks=tuple(found))
 
     def restore(
-        self, name: str, cluster: Cluster, *, watch: Callable[[RestoreStep], object] = lambda _: None
+        self,
+        name: str,
+        cluster: Cluster,
+        *,
+        disarm_alarms: bool = False,
+        watch: Callable[[RestoreStep], object] = lambda _: None,
     ) -> RestoreResult:
         """Put a snapshot in the place of a cluster's etcd data and bring the control plane back up on it.
 
@@ -286,6 +297,8 @@ class EtcdSnapshotter:
         Args:
             name: The snapshot.
             cluster: What to restore; it must give access to its etcd and its control plane.
+            disarm_alarms: Disarm the alarms that the snapshot brings back, before the API server starts. Without it a
+                snapshot with a NOSPACE alarm is refused: etcd would refuse every write.
             watch: Told of each step when it is done.
 
         Raises:
@@ -294,36 +307,42 @@ class EtcdSnapshotter:
             RestoreError: It failed; ``rolled_back`` tells whether the old state serves again.
         """
         from clusterguard.clusters.lock import restored_under_lock
-        from clusterguard.etcd.restore import RestoreStep, restore_control_plane
+        from clusterguard.etcd.restore import RestoreStep, require_usable, restore_control_plane
 
         control_plane, access = _restorable(cluster)
         snapshot = self.find(name)
         with self._local(snapshot) as path:
             began = time.monotonic()
-            self._evidence(path, snapshot)
+            facts = self._evidence(path, snapshot).structure.facts
             verified = RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began)
             watch(verified)
+            require_usable(facts, access, disarm_alarms=disarm_alarms)
             with restored_under_lock(lambda: cluster.api.server):
-                result = restore_control_plane(control_plane, access, snapshot=snapshot, file=path, watch=watch)
+                result = restore_control_plane(
+                    control_plane, access, snapshot=snapshot, file=path, disarm_alarms=disarm_alarms, watch=watch
+                )
             return replace(result, steps=(verified, *result.steps))
 
-    def plan_restore(self, name: str, cluster: Cluster) -> RestorePlan:
+    def plan_restore(self, name: str, cluster: Cluster, *, disarm_alarms: bool = False) -> RestorePlan:
         """Return every command that `restore` would run, after the same checks; nothing is touched.
 
         Args:
             name: The snapshot.
             cluster: What would be restored.
+            disarm_alarms: As `restore` has it.
 
         Raises:
             ClusterError: The provider hides etcd or the control plane, or a restore is not possible.
             SnapshotError: The snapshot is not intact.
+            RestoreError: A cluster could not use what is in it.
         """
-        from clusterguard.etcd.restore import plan_restore
+        from clusterguard.etcd.restore import plan_restore, require_usable
 
         control_plane, access = _restorable(cluster)
         snapshot = self.find(name)
         with self._local(snapshot) as path:
-            self._evidence(path, snapshot)
+            facts = self._evidence(path, snapshot).structure.facts
+        require_usable(facts, access, disarm_alarms=disarm_alarms)
         if files_of(self._store) is not None:
             return plan_restore(control_plane, access, snapshot=snapshot, file=path)
         fetched = PurePath(snapshot.key).name
@@ -532,6 +551,7 @@ def _describe(
 
 def _remarks(chosen: _Chosen, received: _Received) -> Iterator[Remark]:
     yield from remarks.of_database(received.contents.facts)
+    yield from remarks.of_keyspace(received.measured.total_keys)
     yield from remarks.of_members(chosen.status, chosen.others, chosen.unasked)
     if received.measured.refusal:
         yield Remark(code="hash-of-file", detail=f"HashKV is the file's own: {received.measured.refusal}")

@@ -41,7 +41,7 @@ _MAY_BE_MINUS_ONE: Final = frozenset({"compact_revision"})
 
 
 # Remarks after which somebody should do something.
-_WARNINGS: Final = frozenset({"alarm-nospace", "alarm-corrupt", "learner", "no-leader", "behind"})
+_WARNINGS: Final = frozenset({"alarm-nospace", "alarm-corrupt", "learner", "no-leader", "no-keys", "behind"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +199,12 @@ class VerifyReport(Checked):
     Attributes:
         snapshot: The record it was compared with.
         checks: In the order they were made.
+        remarks: What to know before it is restored, although it is intact: alarms, authentication, no keys.
     """
 
     snapshot: Snapshot
     checks: Sequence[CheckOutcome]
+    remarks: Sequence[Remark] = ()
 
     def to_text(self) -> str:
         """Return one line for the verdict and one for each check."""
@@ -211,6 +213,7 @@ class VerifyReport(Checked):
         marks = {True: "ok", False: "FAILED", None: "not asked"}
         lines = [f"{self.snapshot.name}: {verdict} (revision {self.snapshot.revision})"]
         lines += [f"  {check.name:<{width}}  {marks[check.ok]:<9}  {check.detail}" for check in self.checks]
+        lines += [f"  note: {remark.detail}" for remark in self.remarks]
         return "\n".join(line.rstrip() for line in lines)
 
     def raise_for_findings(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -120,13 +121,40 @@ def test_a_restore_that_fails_is_rolled_back(world):
     assert keys(world) == 2
 
 
-def test_an_alarm_that_the_snapshot_carries_is_told_and_not_waited_for(world):
+def test_an_alarm_that_the_snapshot_carries_is_disarmed_or_nothing_is_touched(world):
     with EtcdMember(world.node.access, world.node.access.endpoints[0]) as member:
         number = str(int(member.status().member_id, 16))
     world.member.ask("maintenance/alarm", {"action": "ACTIVATE", "memberID": number, "alarm": "NOSPACE"})
     world.snapshotter.save("s")
-    (warning,) = world.snapshotter.restore("s", target(world)).warnings
-    assert "NOSPACE" in warning
+    with pytest.raises(RestoreError) as refused:
+        world.snapshotter.restore("s", target(world))
+    assert (refused.value.code, refused.value.rolled_back) == ("alarm-in-snapshot", True)
+    assert not (world.node.data / ".clusterguard").exists()
+    assert world.snapshotter.restore("s", target(world), disarm_alarms=True).warnings == ()
+    assert world.member.put("/registry/pods/default/after")
+
+
+def test_authentication_is_not_brought_to_where_it_is_off(world, tmp_path):
+    if parse_version(world.version) < (3, 5, 0):
+        pytest.skip("etcd 3.4 does not tell whether authentication is on")
+    for path, body in (
+        ("user/add", {"name": "root", "password": "secret"}),
+        ("role/add", {"name": "root"}),
+        ("user/grant", {"user": "root", "role": "root"}),
+        ("enable", {}),
+    ):
+        world.member.ask(f"auth/{path}", body)
+    access = replace(world.node.access, username="root", password="secret")
+    saved = EtcdSnapshotter(store=LocalStore(tmp_path / "store"), access=access).save("s")
+    assert "authentication-on" in {remark.code for remark in saved.remarks}
+    programs = newest_etcd_programs()
+    version = version_of(programs["etcd"])
+    node = EtcdNode(tmp_path / "other", program=programs["etcd"], version=version, etcdutl=programs["etcdutl"])
+    with node.kubelet():
+        wait_until_serving(node)
+        with pytest.raises(RestoreError) as refused:
+            world.snapshotter.restore("s", target(SimpleNamespace(node=node)))
+    assert (refused.value.code, refused.value.rolled_back) == ("authentication-in-snapshot", True)
 
 
 @pytest.mark.parametrize(

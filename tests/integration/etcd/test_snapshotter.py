@@ -194,10 +194,21 @@ def test_an_alarm_and_authentication_are_told(etcd_program, tmp_path, local):
         access = replace(etcd.access, username="root", password="root-password")
         snapshot = EtcdSnapshotter(store=local, access=access).save("s")
         assert remarks(snapshot) == ["alarm-nospace", "authentication-on"]
+        assert remarks(EtcdSnapshotter(store=local, access=access).verify("s")) == remarks(snapshot)
         assert identity in snapshot.remarks[0].detail
         with EtcdMember(access, etcd.endpoint) as one:
             assert one.alarms() == one.disarm() == (f"NOSPACE on {identity}",)
             assert one.alarms() == ()
+            assert one.authentication() is True
+        with EtcdMember(etcd.access, etcd.endpoint) as nobody:
+            assert nobody.authentication() is True
+
+
+def test_a_snapshot_of_an_empty_etcd_is_told(etcd_program, tmp_path, local):
+    with member(etcd_program, tmp_path / "etcd") as etcd, EtcdMember(etcd.access, etcd.endpoint) as one:
+        snapshotter = EtcdSnapshotter(store=local, access=etcd.access)
+        assert remarks(snapshotter.save("s")) == remarks(snapshotter.verify("s")) == ["no-keys"]
+        assert one.authentication() is False
 
 
 def test_a_chosen_member_is_not_replaced_by_another(plain, local):

@@ -349,9 +349,9 @@ class Asked:
     def find(self, name):
         from datetime import UTC, datetime
 
-        return type("Snapshot", (), {"taken": datetime(2030, 1, 1, tzinfo=UTC)})
+        return type("Snapshot", (), {"taken": datetime(2030, 1, 1, tzinfo=UTC), "remarks": ()})
 
-    def restore(self, name, target, *, watch):
+    def restore(self, name, target, *, disarm_alarms, watch):
         from types import SimpleNamespace
 
         Asked.restored = True

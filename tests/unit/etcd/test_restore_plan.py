@@ -338,6 +338,23 @@ def test_alarms_of_the_snapshot_are_warnings(gateway):
     assert "NOSPACE on 8e9e came back with the snapshot" in warning
 
 
+def test_alarms_are_disarmed_before_the_api_server_starts(gateway, monkeypatch):
+    control_plane = ControlPlane()
+    monkeypatch.setattr(gateway, "disarm", lambda _: control_plane.calls.append("disarm"), raising=False)
+    assert restored(control_plane, disarm_alarms=True).warnings == ()
+    assert control_plane.calls.index("disarm") == control_plane.calls.index("start_api") - 1
+
+
+def test_an_alarm_that_is_raised_again_is_not_a_success(gateway, monkeypatch):
+    gateway.alarm_answer = ("NOSPACE on 8e9e",)
+    monkeypatch.setattr(gateway, "disarm", lambda _: None, raising=False)
+    control_plane = ControlPlane()
+    with pytest.raises(RestoreError) as raised:
+        restored(control_plane, disarm_alarms=True)
+    assert raised.value.rolled_back
+    assert control_plane.calls[-1] == "roll_back"
+
+
 def test_alarms_that_cannot_be_asked_do_not_undo_a_restore(gateway):
     gateway.alarm_answer = EtcdUnavailableError("busy")
     control_plane = ControlPlane()
