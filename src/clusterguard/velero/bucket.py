@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
 
-__all__ = ["as_inventory", "objects_in_backup", "verify_backup"]
+__all__ = ["as_inventory", "objects_in", "objects_in_backup", "verify_backup"]
 
 _T = TypeVar("_T")
 _SOURCE_VERSION: Final = "velero.io/source-cluster-k8s-gitversion"
@@ -91,14 +91,27 @@ def objects_in_backup(
         BackupCorruptError: The tarball is not intact, which may be seen only after the last object.
         StoreError: The store cannot be read.
     """
-    inspection = Inspection(limits=limits)
     key = BackupLayout(name).key(BackupFile.CONTENTS)
     with _naming(store, key), store.get(key) as stream:
-        for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
-            yield ObjectRef.of(stored.item), canonical(stored.item)
-        if inspection.defects:
-            first, count = inspection.defects[0], count_of(len(inspection.defects), "defect")
-            raise BackupCorruptError(f"{count}; the first: {first.subject}: {first.detail}")
+        yield from objects_in(stream, limits=limits)
+
+
+def objects_in(
+    stream: ByteReader, *, limits: Limits = DEFAULT_LIMITS, with_managers: bool = False
+) -> Iterator[tuple[ObjectRef, bytes]]:
+    """Yield the objects of a backup's tarball as `objects_in_backup` does; raises `BackupCorruptError` likewise.
+
+    Args:
+        stream: The tarball.
+        limits: When it counts as a bomb.
+        with_managers: Whether ``managedFields`` are kept.
+    """
+    inspection = Inspection(limits=limits)
+    for stored in inspection.objects(inflated(stream, limits=limits, most_bytes=limits.total_bytes)):
+        yield ObjectRef.of(stored.item), canonical(stored.item, with_managers=with_managers)
+    if inspection.defects:
+        first, count = inspection.defects[0], count_of(len(inspection.defects), "defect")
+        raise BackupCorruptError(f"{count}; the first: {first.subject}: {first.detail}")
 
 
 def as_inventory(

@@ -7,10 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from clusterguard.errors import (
+    BackupCorruptError,
     BackupFailedError,
+    ClusterError,
     ClusterGuardError,
     ConfigError,
     ConflictError,
@@ -26,8 +28,11 @@ from clusterguard.errors import (
 from clusterguard.model.progress import ignore_progress
 from clusterguard.model.support import require_supported
 from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
+from clusterguard.velero.bucket import objects_in
 from clusterguard.velero.describe import Description, describe_backup, describe_restore
 from clusterguard.velero.downloads import Downloads
+from clusterguard.velero.existing import Comparer
+from clusterguard.velero.layout import BackupFile, BackupLayout
 from clusterguard.velero.locations import Locations
 from clusterguard.velero.objects import VeleroObjects
 from clusterguard.velero.options import BackupOptions, RestoreOptions
@@ -35,6 +40,7 @@ from clusterguard.velero.outcome import (
     DEFAULT_TOLERATED,
     BackupOutcome,
     RestoreOutcome,
+    doubtful,
     judge_backup,
     judge_restore,
     parse_resource_list,
@@ -56,19 +62,21 @@ from clusterguard.velero.resources import (
     VolumeTransfer,
     valid_label,
 )
+from clusterguard.velero.tarball import DEFAULT_LIMITS, read_document
 from clusterguard.velero.waiting import Follower, far, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import IO
 
     from clusterguard.clusters.kube import Json, KubeClient
+    from clusterguard.model.inventory import ObjectRef
     from clusterguard.model.progress import ProgressSink
-    from clusterguard.stores.base import ObjectStore
-    from clusterguard.velero.outcome import Rule
+    from clusterguard.stores.base import ByteReader, ObjectStore
+    from clusterguard.velero.outcome import Message, OutcomeFinding, RestoredItem, Rule
 
 __all__ = ["ServerStatus", "VeleroClient"]
 
@@ -291,7 +299,7 @@ class VeleroClient:
 
     def _backup_options(self, options: BackupOptions | None, schedule: str) -> BackupOptions:
         if not schedule:
-            return options or BackupOptions()
+            return (options or BackupOptions()).with_cluster_scoped()
         if options is not None:
             raise ConfigError("a backup from a schedule takes its options: give either, not both")
         template = self.schedule(schedule).options
@@ -543,7 +551,7 @@ class VeleroClient:
             ConflictError: The name is taken.
             VeleroUnavailableError: No server answers; the schedule is there.
         """
-        wanted = options or BackupOptions()
+        wanted = (options or BackupOptions()).with_cluster_scoped()
         template = wanted.to_spec()
         template |= {"metadata": {"labels": dict(wanted.labels)}} if wanted.labels else {}
         spec: Json = {"schedule": cron, "template": template}
@@ -679,44 +687,91 @@ class VeleroClient:
     # ---- what came of it ---------------------------------------------------------------------------------
 
     @overload
-    def outcome(self, run: Backup, *, tolerate: AbstractSet[Rule] = ...) -> BackupOutcome: ...
+    def outcome(
+        self, run: Backup, *, tolerate: AbstractSet[Rule] = ..., bucket: ObjectStore | None = ...
+    ) -> BackupOutcome: ...
     @overload
     def outcome(self, run: Restore, *, tolerate: AbstractSet[Rule] = ...) -> RestoreOutcome: ...
     def outcome(
-        self, run: Backup | Restore, *, tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED
+        self,
+        run: Backup | Restore,
+        *,
+        tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
+        bucket: ObjectStore | None = None,
     ) -> BackupOutcome | RestoreOutcome:
         """Judge a backup or a restore in its last phase by everything that Velero recorded about it.
 
-        What cannot be read is a finding, not an error.
+        Objects that a restore left as they were are fetched from the backup and from the cluster, and compared. What
+        cannot be read is a finding, not an error.
 
         Args:
             run: As `wait` returned it.
             tolerate: The rules that do not count.
+            bucket: The bucket below the location's prefix, to read a backup's files there and not by the server's
+                signed URL.
         """
-        of_backup = isinstance(run, Backup)
-        ran, missing = run.phase.has_contents, list[str]()
-        counted = run.warnings or run.errors or (of_backup and run.phase == BackupPhase.PARTIALLY_FAILED)
-        read_results = counted and (ran or of_backup)
-        messages = parse_results(self._evidence(_kind(run, "Results"), run.name, missing)) if read_results else ()
+        missing = list[str]()
         if isinstance(run, Backup):
-            volumes = self._volumes({_BACKUP_NAME: valid_label(run.name)}, PodVolumeBackup, DataUpload)
-            return judge_backup(run, messages=messages, volumes=volumes, missing_evidence=missing, tolerate=tolerate)
+            return self._backup_outcome(run, missing, tolerate=tolerate, bucket=bucket)
+        ran = run.phase.has_contents
+        counted = run.warnings or run.errors
+        messages = parse_results(self._evidence(_kind(run, "Results"), run.name, missing)) if counted and ran else ()
         resources = self._evidence(DownloadKind.RESTORE_RESOURCE_LIST, run.name, missing) if ran else {}
-        volumes = self._volumes({_RESTORE_NAME: valid_label(run.name)}, PodVolumeRestore, DataDownload)
+        items = parse_resource_list(resources)
+        existing, jobs = self._met(run, messages, items, missing)
         return judge_restore(
             run,
             messages=messages,
-            items=parse_resource_list(resources),
-            volumes=volumes,
+            items=items,
+            existing=existing,
+            jobs=jobs,
+            volumes=self._volumes({_RESTORE_NAME: valid_label(run.name)}, PodVolumeRestore, DataDownload),
             missing_evidence=missing,
             tolerate=tolerate,
         )
 
-    def _evidence(self, kind: DownloadKind, name: str, missing: list[str]) -> object:
+    def _backup_outcome(
+        self, run: Backup, missing: list[str], *, tolerate: AbstractSet[Rule], bucket: ObjectStore | None
+    ) -> BackupOutcome:
+        counted = run.warnings or run.errors or run.phase == BackupPhase.PARTIALLY_FAILED
+        messages = self._evidence(DownloadKind.BACKUP_RESULTS, run.name, missing, bucket) if counted else None
+        has_list = run.phase.has_contents and run.progress.done
+        contents = self._evidence(DownloadKind.BACKUP_RESOURCE_LIST, run.name, missing, bucket) if has_list else None
+        return judge_backup(
+            run,
+            messages=parse_results(messages) if messages is not None else (),
+            contents=[item.ref for item in parse_resource_list(contents)],
+            volumes=self._volumes({_BACKUP_NAME: valid_label(run.name)}, PodVolumeBackup, DataUpload),
+            missing_evidence=missing,
+            tolerate=tolerate,
+        )
+
+    def _met(
+        self, run: Restore, messages: Sequence[Message], items: Sequence[RestoredItem], missing: list[str]
+    ) -> tuple[Mapping[ObjectRef, OutcomeFinding], Sequence[OutcomeFinding]]:
+        """Return what a restore met that exists already, and which Jobs run again because of it."""
+        comparer = Comparer(
+            api=self.objects.api,
+            started=run.started or self._now(),
+            names=run.options.namespace_mapping or {},
+            doubtful=doubtful(messages, items),
+            created={item.ref for item in items if item.action == "created"},
+        )
+        if not comparer.needed:
+            return {}, ()
+        try:
+            with self._downloads.open(DownloadKind.BACKUP_CONTENTS, run.backup_name) as file:
+                stored = comparer.wanted(objects_in(cast("ByteReader", file), with_managers=True))
+            return comparer.existing(stored), tuple(comparer.jobs(stored))
+        except (StoreError, ClusterError, VeleroError, WaitTimeoutError, BackupCorruptError) as error:
+            missing.append(f"what exists could not be compared with the backup: {error.message}")
+            return {}, ()
+
+    def _evidence(self, kind: DownloadKind, name: str, missing: list[str], bucket: ObjectStore | None = None) -> object:
         """Return a file, or an empty one after noting why there is none: that is a finding, not an error."""
         try:
-            return self._downloads.document(kind, name)
-        except (StoreError, VeleroError, WaitTimeoutError, ResourceNotFoundError) as error:
+            return self._downloads.document(kind, name) if bucket is None else _document_in(bucket, kind, name)
+        except (StoreError, VeleroError, WaitTimeoutError, ResourceNotFoundError, BackupCorruptError) as error:
             missing.append(error.message)
             return {}
 
@@ -776,6 +831,15 @@ def _why(run: Backup | Restore) -> str:
 
 def _kind(run: Backup | Restore, file: str) -> DownloadKind:
     return DownloadKind(f"{run.kind}{file}")
+
+
+def _document_in(bucket: ObjectStore, kind: DownloadKind, name: str) -> object:
+    file = {
+        DownloadKind.BACKUP_RESULTS: BackupFile.RESULTS,
+        DownloadKind.BACKUP_RESOURCE_LIST: BackupFile.RESOURCE_LIST,
+    }[kind]
+    with bucket.get(BackupLayout(name).key(file)) as stream:
+        return read_document(stream, limits=DEFAULT_LIMITS)
 
 
 def _volume_infos(run: Backup | Restore) -> DownloadKind:

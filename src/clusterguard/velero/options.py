@@ -7,8 +7,9 @@ Source of the fields and of the rules: Velero's API types and its own checks, as
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args, get_type_hints
 
@@ -78,6 +79,16 @@ def _put(spec: dict[str, Any], path: _Path, value: object) -> None:
     spec[last] = value
 
 
+def _without_empty_selectors(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec without selectors that select everything: Velero cannot read ``{}``, and lists no object then."""
+    if spec.get("labelSelector") == {}:
+        del spec["labelSelector"]
+    several = spec.get("orLabelSelectors")
+    if isinstance(several, list) and {} in several:
+        del spec["orLabelSelectors"]
+    return spec
+
+
 def _remove(spec: dict[str, Any], path: _Path) -> None:
     first, *rest = path
     if rest:
@@ -109,7 +120,7 @@ class _Options:
             value = getattr(self, name)
             if value not in _UNSET:
                 _put(spec, path, _dump(adapter, value))
-        return spec
+        return _without_empty_selectors(spec)
 
     @classmethod
     def from_spec(
@@ -211,6 +222,60 @@ class BackupOptions(_Options):
         for name in ("ttl", "csi_snapshot_timeout", "item_operation_timeout"):
             yield from _duration_problems(name, getattr(self, name))
         yield from _count_problems("parallel_files_upload", self.parallel_files_upload)
+        yield from self._without_effect()
+
+    def _without_effect(self) -> Iterator[str]:
+        """Yield what Velero accepts and then never does."""
+        if self.snapshot_move_data and self.snapshot_volumes is False:
+            yield "snapshot_move_data has no snapshots to move: snapshot_volumes is false"
+        if self.data_mover and not self.snapshot_move_data:
+            yield "data_mover does nothing without snapshot_move_data"
+        for hook in self.hooks:
+            if not hook.get("pre") and not hook.get("post"):
+                yield f"hook {hook.get('name', '')!r} has neither pre nor post"
+
+    # ---- what the filters let in -------------------------------------------------------------------------
+
+    @property
+    def chooses_no_namespace(self) -> bool:
+        """Whether it is of all namespaces, but for those that are excluded."""
+        return not self.included_namespaces or "*" in self.included_namespaces
+
+    @property
+    def asks_for_cluster_scoped(self) -> bool:
+        """Whether all cluster-scoped objects are in it that its kinds and labels allow.
+
+        Otherwise Velero adds those that an object of a namespace refers to (and since 1.18 that goes for a backup
+        without any filter, too: its server excludes the contents of volume snapshots by itself).
+        """
+        if self.include_cluster_resources is not None:
+            return self.include_cluster_resources
+        if self.included_cluster_scoped_resources or "*" in self.excluded_cluster_scoped_resources:
+            return "*" in self.included_cluster_scoped_resources
+        old_filters = bool(self.included_resources or self.excluded_resources)
+        return old_filters and self.chooses_no_namespace and not self.excluded_namespaces
+
+    def with_cluster_scoped(self) -> Self:
+        """Return the same, and all cluster-scoped objects where nothing was said of them and no namespace chosen."""
+        decided = (
+            self.include_cluster_resources is not None
+            or self.included_cluster_scoped_resources
+            or "*" in self.excluded_cluster_scoped_resources
+        )
+        if decided or not self.chooses_no_namespace:
+            return self
+        if self.included_resources or self.excluded_resources:
+            return replace(self, include_cluster_resources=True)
+        return replace(self, included_cluster_scoped_resources=("*",))
+
+    def names_kind(self, resource: str) -> bool:
+        """Return whether a cluster-scoped resource is asked for by name."""
+        return _names(resource, (*self.included_resources, *self.included_cluster_scoped_resources))
+
+    def leaves_kind_out(self, resource: str) -> bool:
+        """Return whether a cluster-scoped resource is left out by decision: by name, or with all of its scope."""
+        excluded = (*self.excluded_resources, *self.excluded_cluster_scoped_resources)
+        return self.include_cluster_resources is False or "*" in excluded or _names(resource, excluded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +337,8 @@ class RestoreOptions(_Options):
         for source, target in (self.namespace_mapping or {}).items():
             if not source or not target:
                 yield f"namespace_mapping has an empty name: {source!r} to {target!r}"
+            elif _is_left_out(source, self.included_namespaces, self.excluded_namespaces):
+                yield f"namespace_mapping has {source!r}, which is not restored"
         yield from _duration_problems("item_operation_timeout", self.item_operation_timeout)
         yield from _count_problems("parallel_files_download", self.parallel_files_download)
 
@@ -279,9 +346,20 @@ class RestoreOptions(_Options):
 _SCOPES = ("cluster", "namespace")
 
 
+def _names(resource: str, words: Names) -> bool:
+    """Return whether words, as people write kinds, name a resource (``namespaces``, ``things.example.com``)."""
+    plural, _, group = resource.partition(".")
+    wanted = {plural, plural.removesuffix("s"), resource, f"{plural.removesuffix('s')}.{group}"}
+    return any(word.lower() in wanted for word in words)
+
+
 def _selector_problems(one: LabelSelector | None, several: Sequence[LabelSelector]) -> Iterator[str]:
     if one is not None and several:
         yield "label_selector and or_label_selectors exclude each other"
+    for selector in (one, *several) if one is not None else several:
+        for each in selector.requirements:
+            if (each.operator in {"In", "NotIn"}) != bool(each.values):
+                yield f"label {each.key}: {each.operator} with {len(each.values)} values"
 
 
 def _list_problems(what: str, included: Names, excluded: Names, *, scoped: bool = False) -> Iterator[str]:
@@ -294,6 +372,11 @@ def _list_problems(what: str, included: Names, excluded: Names, *, scoped: bool 
         yield f"excluded {what}: * would leave nothing"
     elif "*" in excluded and (included or len(set(excluded)) > 1):
         yield f"excluded {what}: * leaves no room for others, included or excluded"
+
+
+def _is_left_out(namespace: str, included: Names, excluded: Names) -> bool:
+    within = not included or any(fnmatchcase(namespace, pattern) for pattern in included)
+    return not within or any(fnmatchcase(namespace, pattern) for pattern in excluded)
 
 
 def _duration_problems(name: str, value: timedelta | None) -> Iterator[str]:

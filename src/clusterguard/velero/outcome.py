@@ -8,15 +8,18 @@ which names are tolerated.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from clusterguard.errors import BackupFailedError, RestoreFailedError, VeleroError
 from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.completeness import shortcomings
+from clusterguard.velero.findings import DEFAULT_TOLERATED, EXPLAINED, OutcomeFinding, Rule
+from clusterguard.velero.layout import plural_of
 from clusterguard.velero.phases import BackupPhase, RestorePhase, TransferPhase
 
 if TYPE_CHECKING:
@@ -38,66 +41,6 @@ __all__ = [
     "parse_resource_list",
     "parse_results",
 ]
-
-
-class Rule(StrEnum):
-    """The names of findings."""
-
-    NOT_FINAL = "not-final"
-    FAILED = "failed"
-    PARTIALLY_FAILED = "partially-failed"
-    UNKNOWN_PHASE = "unknown-phase"
-    VALIDATION = "validation"
-    LOCATION_UNAVAILABLE = "location-unavailable"
-    ERROR = "error"
-    WARNING = "warning"
-    EXISTS_DIFFERENT = "exists-different"
-    ROOT_CA_EXISTS = "root-ca-exists"
-    SERVER_NOT_DEPLOYED = "server-not-deployed"
-    ITEM_FAILED = "item-failed"
-    NOTHING_BACKED_UP = "nothing-backed-up"
-    NOTHING_RESTORED = "nothing-restored"
-    ITEMS_LEFT_OUT = "items-left-out"
-    HOOK_FAILED = "hook-failed"
-    OPERATION_FAILED = "operation-failed"
-    VOLUME_FAILED = "volume-failed"
-    VOLUME_UNFINISHED = "volume-unfinished"
-    VOLUME_LEFT_OUT = "volume-left-out"
-    EVIDENCE_MISSING = "evidence-missing"
-
-
-_EXPLAINED: Mapping[Rule, str] = {
-    Rule.ROOT_CA_EXISTS: "every namespace has its own kube-root-ca.crt, with the certificate of its own cluster",
-    Rule.SERVER_NOT_DEPLOYED: "Velero runs outside of the cluster, so it has no Deployment to take settings from",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeFinding:
-    """One thing that is not as it should be.
-
-    Attributes:
-        rule: What kind of thing.
-        detail: What was seen, in Velero's words where there are any.
-        ref: The object, where it is known.
-    """
-
-    rule: Rule
-    detail: str
-    ref: ObjectRef | None = None
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.ref}: {self.detail}" if self.ref else f"{self.rule}: {self.detail}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data for JSON."""
-        ref = self.ref
-        named = {"kind": ref.full_kind, "namespace": ref.namespace, "name": ref.name} if ref else None
-        return {"rule": str(self.rule), "detail": self.detail, "object": named}
-
-
-DEFAULT_TOLERATED: Final = frozenset({Rule.ROOT_CA_EXISTS})
-"""What is expected of every restore into a new namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +124,7 @@ class Outcome:
         yield self.summary()
         yield from (f"  {each}" for each in self.findings)
         for each in self.tolerated:
-            why = _EXPLAINED.get(each.rule)
+            why = EXPLAINED.get(each.rule)
             yield f"  tolerated: {each}" + (f" ({why})" if why else "")
 
 
@@ -295,15 +238,24 @@ def _entry(full_kind: str, text: str) -> tuple[ObjectRef, str]:
 
 # As Velero's restorer words it, with and without an existing-resource policy.
 _EXISTS = re.compile(r'could not restore, (?P<kind>\w+)(?::| ")(?P<name>[^"\s]+)"? already exists')
+# As the API server words it where policy ``update`` could not patch what exists.
+_REFUSED = re.compile(
+    r'^(?:Operation cannot be fulfilled on )?(?P<kind>[A-Za-z][\w.-]*) "(?P<name>[^"]+)"'
+    r"(?: is invalid| is forbidden| not found|:)"
+)
 _ITEM_ERROR = re.compile(r"error restoring (?P<resource>[a-z0-9.-]+)/(?:(?P<namespace>[^/:\s]+)/)?(?P<name>[^/:\s]+): ")
+_NO_DISCOVERY = re.compile(r"Failed to discover group: (?P<api>\S+)")
 _ROOT_CA = ("ConfigMap", "kube-root-ca.crt")
 _NO_DEPLOYMENT = 'deployments.apps "velero" not found'
+_LONGEST_DETAIL = 300  # characters; the API server quotes whole objects
+_MOST_NAMED = 3  # namespaces in which the same was said
 
 
 def judge_backup(
     backup: Backup,
     *,
     messages: Sequence[Message] = (),
+    contents: Sequence[ObjectRef] | None = None,
     volumes: Sequence[VolumeTransfer] = (),
     missing_evidence: Sequence[str] = (),
     tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
@@ -313,6 +265,7 @@ def judge_backup(
     Args:
         backup: The backup.
         messages: Of its results file.
+        contents: Of its resource list; None where that is unknown.
         volumes: Its PodVolumeBackups and DataUploads.
         missing_evidence: What could not be read, each with the reason.
         tolerate: The rules that do not count.
@@ -321,14 +274,24 @@ def judge_backup(
     def found() -> Iterator[OutcomeFinding]:
         yield from _phase_findings(backup)
         yield from _message_findings(backup, messages)
-        if backup.phase in {BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED} and not backup.progress.done:
-            yield OutcomeFinding(rule=Rule.NOTHING_BACKED_UP, detail="it has no objects; do its filters match any?")
-        elif backup.phase == BackupPhase.COMPLETED and backup.progress.done < backup.progress.total:
-            detail = f"{backup.progress.done:,} of {backup.progress.total:,} objects are in it"
-            yield OutcomeFinding(rule=Rule.ITEMS_LEFT_OUT, detail=detail)
+        if backup.phase in {BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED}:
+            yield from _content_findings(backup, contents, messages)
         yield from _common_findings(backup, volumes, missing_evidence)
 
     return BackupOutcome(**_judged(backup, found(), tolerate), backup=backup)
+
+
+def _content_findings(
+    backup: Backup, contents: Sequence[ObjectRef] | None, messages: Sequence[Message]
+) -> Iterator[OutcomeFinding]:
+    if not backup.progress.done:
+        yield OutcomeFinding(rule=Rule.NOTHING_BACKED_UP, detail="it has no objects; do its filters match any?")
+    elif backup.phase == BackupPhase.COMPLETED and backup.progress.done < backup.progress.total:
+        detail = f"{backup.progress.done:,} of {backup.progress.total:,} objects are in it"
+        yield OutcomeFinding(rule=Rule.ITEMS_LEFT_OUT, detail=detail)
+    if contents:
+        said = " ".join(message.text for message in messages)  # Velero itself names a namespace that does not exist
+        yield from shortcomings(backup.options, contents, said=said)
 
 
 def judge_restore(
@@ -336,16 +299,31 @@ def judge_restore(
     *,
     messages: Sequence[Message] = (),
     items: Sequence[RestoredItem] = (),
+    existing: Mapping[ObjectRef, OutcomeFinding] = MappingProxyType({}),
+    jobs: Sequence[OutcomeFinding] = (),
     volumes: Sequence[VolumeTransfer] = (),
     missing_evidence: Sequence[str] = (),
     tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
 ) -> RestoreOutcome:
-    """Judge a restore in its last state; ``items`` are those of its resource list, the rest as in `judge_backup`."""
+    """Judge a restore in its last state.
+
+    Args:
+        restore: The restore.
+        messages: Of its results file.
+        items: Of its resource list.
+        existing: What a comparison said of objects that Velero left as they were; see `doubtful`.
+        jobs: What runs again because it was restored.
+        volumes: Its PodVolumeRestores and DataDownloads.
+        missing_evidence: What could not be read, each with the reason.
+        tolerate: The rules that do not count.
+    """
 
     def found() -> Iterator[OutcomeFinding]:
         yield from _phase_findings(restore)
-        yield from _message_findings(restore, messages)
-        yield from _item_findings(items, messages=messages)
+        index = _index(items)
+        raw = [*_message_findings(restore, messages, index), *_item_findings(items, messages, index)]
+        yield from dict.fromkeys(existing.get(each.ref, each) if each.ref else each for each in raw)
+        yield from jobs
         if restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}:
             yield from _nothing_restored(restore, items, sure=not missing_evidence)
         yield from _common_findings(restore, volumes, missing_evidence)
@@ -353,14 +331,28 @@ def judge_restore(
     return RestoreOutcome(**_judged(restore, found(), tolerate), restore=restore, items=items)
 
 
+_Index: TypeAlias = Mapping[tuple[str, str], Sequence[ObjectRef]]
+
+
+def doubtful(messages: Sequence[Message], items: Sequence[RestoredItem]) -> AbstractSet[ObjectRef]:
+    """Return the objects that Velero calls different or left as they were: a comparison tells what that means."""
+    index = _index(items)
+    raw = [*(_message_finding(message, index) for message in messages), *_item_findings(items, messages, index)]
+    wanted = {Rule.EXISTS_DIFFERENT, Rule.ITEM_FAILED}
+    return {each.ref for each in raw if each.ref is not None and each.rule in wanted}
+
+
 def _judged(run: Backup | Restore, found: Iterator[OutcomeFinding], tolerate: AbstractSet[Rule]) -> dict[str, Any]:
     every = tuple(found)
     return {
         "name": run.name,
         "phase": str(run.phase),
-        "findings": tuple(each for each in every if each.rule not in tolerate),
-        "tolerated": tuple(each for each in every if each.rule in tolerate),
+        "findings": tuple(each for each in every if each.rule not in tolerate | _NEVER_COUNTED),
+        "tolerated": tuple(each for each in every if each.rule in tolerate | _NEVER_COUNTED),
     }
+
+
+_NEVER_COUNTED: Final = frozenset({Rule.EXISTS_SAME})  # both were fetched and compared: there is nothing to tolerate
 
 
 def _phase_findings(run: Backup | Restore) -> Iterator[OutcomeFinding]:
@@ -379,9 +371,14 @@ def _phase_findings(run: Backup | Restore) -> Iterator[OutcomeFinding]:
         yield OutcomeFinding(rule=Rule.FAILED, detail=run.failure_reason or f"{run.phase}, and no reason is given")
 
 
-def _message_findings(run: Backup | Restore, messages: Sequence[Message]) -> Iterator[OutcomeFinding]:
-    for message in messages:
-        yield _message_finding(message)
+def _message_findings(
+    run: Backup | Restore, messages: Sequence[Message], index: _Index = MappingProxyType({})
+) -> Iterator[OutcomeFinding]:
+    for message, namespaces in _without_repeats(messages):
+        finding = _message_finding(message, index)
+        if finding.ref is None and namespaces[0]:
+            finding = replace(finding, detail=f"{_named(namespaces)}: {finding.detail}")
+        yield replace(finding, count=len(namespaces))
     listed = Counter(message.severity for message in messages)
     for severity, counted, rule in (("error", run.errors, Rule.ERROR), ("warning", run.warnings, Rule.WARNING)):
         if counted > listed[severity]:
@@ -389,34 +386,80 @@ def _message_findings(run: Backup | Restore, messages: Sequence[Message]) -> Ite
             yield OutcomeFinding(rule=rule, detail=detail)
 
 
-def _message_finding(message: Message) -> OutcomeFinding:
+def _without_repeats(messages: Sequence[Message]) -> Iterator[tuple[Message, Sequence[str]]]:
+    """Yield each message once, with the namespaces it was said of; one that names an object is another in each."""
+    said: dict[tuple[str, str, str], list[Message]] = {}
+    for message in messages:
+        about = message.namespace if _EXISTS.search(message.text) or _REFUSED.search(message.text) else ""
+        said.setdefault((message.severity, message.text, about), []).append(message)
+    for same in said.values():
+        yield same[0], [message.namespace for message in same]
+
+
+def _named(namespaces: Sequence[str]) -> str:
+    names = sorted(set(namespaces))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"namespace{'s' if len(names) > 1 else ''} {', '.join(names[:_MOST_NAMED])}{more}"
+
+
+def _message_finding(message: Message, index: _Index) -> OutcomeFinding:
     rule = Rule.ERROR if message.severity == "error" else Rule.WARNING
-    if match := _EXISTS.search(message.text):
-        ref = ObjectRef(kind=match["kind"], namespace=message.namespace, name=match["name"])
+    text = message.text
+    if match := _EXISTS.search(text):
+        ref = _ref(index, match["kind"], message.namespace, match["name"])
         expected = (ref.kind, ref.name) == _ROOT_CA
-        return OutcomeFinding(
-            rule=Rule.ROOT_CA_EXISTS if expected else Rule.EXISTS_DIFFERENT, detail=message.text, ref=ref
-        )
-    if match := _ITEM_ERROR.search(message.text):
+        return OutcomeFinding(rule=Rule.ROOT_CA_EXISTS if expected else Rule.EXISTS_DIFFERENT, detail=text, ref=ref)
+    if match := _ITEM_ERROR.search(text):
         ref = ObjectRef(kind=match["resource"], namespace=match["namespace"] or "", name=match["name"])
-        return OutcomeFinding(rule=rule, detail=message.text, ref=ref)
-    if _NO_DEPLOYMENT in message.text:
-        return OutcomeFinding(rule=Rule.SERVER_NOT_DEPLOYED, detail=message.text)
-    where = f"namespace {message.namespace}: " if message.namespace else ""
-    return OutcomeFinding(rule=rule, detail=f"{where}{message.text}")
+        return OutcomeFinding(rule=rule, detail=text, ref=ref)
+    if _NO_DEPLOYMENT in text:
+        return OutcomeFinding(rule=Rule.SERVER_NOT_DEPLOYED, detail=text)
+    if match := _NO_DISCOVERY.search(text):
+        group, _, version = match["api"].rpartition("/")
+        ref = ObjectRef(_API_SERVICE[0], "", f"{version}.{group}", _API_SERVICE[1])
+        return OutcomeFinding(
+            rule=Rule.API_UNAVAILABLE, detail="it is down, so nothing of it is in the backup", ref=ref
+        )
+    if message.severity == "warning" and (match := _REFUSED.search(text)):
+        ref = _ref(index, match["kind"], message.namespace, match["name"])
+        if ref in index.get((ref.namespace, ref.name), ()):
+            detail = f"it exists, and could not be changed: {text[:_LONGEST_DETAIL]}"
+            return OutcomeFinding(rule=Rule.EXISTS_DIFFERENT, detail=detail, ref=ref)
+    return OutcomeFinding(rule=rule, detail=text)
 
 
-def _item_findings(items: Sequence[RestoredItem], *, messages: Sequence[Message]) -> Iterator[OutcomeFinding]:
-    """Yield the objects that a resource list calls failed, less those that a message is about."""
-    reported = {
-        (match["kind"], message.namespace, match["name"])
-        for message in messages
-        if (match := _EXISTS.search(message.text))
-    }
+_API_SERVICE: Final = ("APIService", "apiregistration.k8s.io")
+
+
+def _index(items: Sequence[RestoredItem]) -> _Index:
+    found: dict[tuple[str, str], list[ObjectRef]] = defaultdict(list)
     for item in items:
-        ref = item.ref
-        if item.action == "failed" and (ref.kind, ref.namespace, ref.name) not in reported:
-            yield OutcomeFinding(rule=Rule.ITEM_FAILED, detail="the restore's resource list says failed", ref=ref)
+        found[item.ref.namespace, item.ref.name].append(item.ref)
+    return found
+
+
+def _ref(index: _Index, kind: str, namespace: str, name: str) -> ObjectRef:
+    """Return the object that a message means by a kind or a resource, with its group where the list has it."""
+    for ref in index.get((namespace, name), ()):
+        if kind.lower() in _words(ref):
+            return ref
+    kind, _, group = kind.partition(".")
+    return ObjectRef(kind=kind, namespace=namespace, name=name, group=group)
+
+
+def _words(ref: ObjectRef) -> set[str]:
+    plural = plural_of(ref.kind)
+    return {ref.kind.lower(), ref.full_kind.lower(), plural, f"{plural}.{ref.group}"}
+
+
+def _item_findings(
+    items: Sequence[RestoredItem], messages: Sequence[Message], index: _Index
+) -> Iterator[OutcomeFinding]:
+    """Yield the objects that a resource list calls failed, less those that a message is about."""
+    reported = {_message_finding(message, index).ref for message in messages}
+    for item in items:
+        if item.action == "failed" and item.ref not in reported:
+            yield OutcomeFinding(rule=Rule.ITEM_FAILED, detail="the restore's resource list says failed", ref=item.ref)
 
 
 def _nothing_restored(restore: Restore, items: Sequence[RestoredItem], *, sure: bool) -> Iterator[OutcomeFinding]:

@@ -8,8 +8,10 @@ from clusterguard.errors import BackupFailedError, RestoreFailedError, VeleroErr
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.outcome import (
     Message,
+    OutcomeFinding,
     RestoredItem,
     Rule,
+    doubtful,
     judge_backup,
     judge_restore,
     parse_resource_list,
@@ -179,6 +181,95 @@ def test_a_results_file_is_read_errors_first():
     ]
     assert parse_results({"errors": {}, "warnings": {}}) == ()
     assert parse_results([])[0].severity == "error"
+
+
+EMPTY_SELECTOR = " message: /Error listing resources error: /found '<', expected: !, identifier, or 'end of string'"
+API_DOWN = (
+    " message: /Failed to discover group: metrics.k8s.io/v1beta1"
+    " error: /stale GroupVersion discovery: metrics.k8s.io/v1beta1"
+)
+
+
+def test_ninety_equal_lines_are_one_finding_with_a_count():
+    messages = [Message(severity="error", namespace="", text=EMPTY_SELECTOR)] * 86
+    outcome = judge_backup(backup("PartiallyFailed", errors=86), messages=messages)
+    assert [(each.rule, each.count) for each in outcome.findings] == [(Rule.PARTIALLY_FAILED, 1), (Rule.ERROR, 86)]
+    assert outcome.to_dict()["findings"][1]["count"] == 86
+    assert "86 times" in outcome.to_text()
+
+
+def test_what_is_said_of_many_namespaces_is_one_finding_that_names_some():
+    messages = [warning("quota exceeded", namespace=f"team-{number}") for number in range(5)]
+    [finding] = judge_restore(restore(warnings=5), messages=messages, items=[item()]).findings
+    assert (finding.rule, finding.count) == (Rule.WARNING, 5)
+    assert "team-0, team-1, team-2 and 2 more" in finding.detail
+
+
+def test_an_object_of_the_same_name_in_another_namespace_is_another_one():
+    messages = [warning(DIFFERENT.format("ConfigMap:web"), namespace=name) for name in ("a", "b")]
+    outcome = judge_restore(restore(warnings=2), messages=messages, items=[item()])
+    assert [(each.ref.namespace, each.count) for each in outcome.findings] == [("a", 1), ("b", 1)]
+
+
+def test_an_api_that_is_down_is_one_finding_that_names_it():
+    # Velero says so three times in each backup, whichever namespaces it is of.
+    messages = [Message(severity="warning", namespace="", text=API_DOWN)] * 3
+    [finding] = judge_backup(backup(warnings=3), messages=messages).findings
+    assert (finding.rule, finding.count) == (Rule.API_UNAVAILABLE, 3)
+    assert finding.ref == ObjectRef("APIService", "", "v1beta1.metrics.k8s.io", "apiregistration.k8s.io")
+
+
+# What the API server says where policy ``update`` could not patch, and of what a controller has removed meanwhile.
+NOT_PATCHED = [
+    ('Pod "web" is invalid: spec: Forbidden: pod updates may not change fields', ("Pod", "web", "")),
+    ('Job.batch "web" is invalid: [spec.template: field is immutable]', ("Job", "web", "batch")),
+    ('endpointslices.discovery.k8s.io "web" not found', ("EndpointSlice", "web", "discovery.k8s.io")),
+    (
+        'Operation cannot be fulfilled on deployments.apps "web": the object has been modified',
+        ("Deployment", "web", "apps"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), NOT_PATCHED)
+def test_an_object_that_could_not_be_updated_is_named_once(text, named):
+    kind, name, group = named
+    ref = ObjectRef(kind, "shop", name, group)
+    items = [item("created", "other"), RestoredItem(ref=ref, action="failed")]
+    outcome = judge_restore(restore(warnings=1), messages=[warning(text)], items=items)
+    assert [(each.rule, each.ref) for each in outcome.findings] == [(Rule.EXISTS_DIFFERENT, ref)]
+    assert doubtful([warning(text)], items) == {ref}
+
+
+def test_what_is_said_of_an_object_that_was_not_restored_stays_a_warning():
+    outcome = judge_restore(restore(warnings=1), messages=[warning('Pod "db" is invalid: spec: no')], items=[item()])
+    assert rules(outcome) == [Rule.WARNING]
+
+
+def test_an_object_that_exists_has_the_group_that_the_list_says():
+    ref = ObjectRef("Job", "shop", "web", "batch")
+    items = [item(), RestoredItem(ref=ref, action="failed")]
+    messages = [warning(DIFFERENT.format("Job:web"))]
+    assert doubtful(messages, items) == {ref}
+    outcome = judge_restore(restore(warnings=1), messages=messages, items=items)
+    assert [(each.rule, each.ref) for each in outcome.findings] == [(Rule.EXISTS_DIFFERENT, ref)]
+
+
+def test_a_comparison_has_the_last_word_on_what_exists():
+    same, other = item("failed", "same").ref, item("failed", "other").ref
+    messages = [warning(DIFFERENT.format(f"ConfigMap:{ref.name}")) for ref in (same, other)]
+    items = [item(), item("failed", "same"), item("failed", "other")]
+    compared = {
+        same: OutcomeFinding(rule=Rule.EXISTS_SAME, detail="as it is in the backup", ref=same),
+        other: OutcomeFinding(
+            rule=Rule.EXISTS_DIFFERENT, detail="data.a: 1 in the backup, 2 in the cluster", ref=other
+        ),
+    }
+    outcome = judge_restore(restore(warnings=2), messages=messages, items=items, existing=compared)
+    assert outcome.findings == (compared[other],)
+    assert outcome.tolerated == (compared[same],)
+    strict = judge_restore(restore(warnings=2), messages=messages, items=items, existing=compared, tolerate=frozenset())
+    assert strict.findings == (compared[other],), "there is nothing to tolerate in an object that is the same"
 
 
 # ---- objects ---------------------------------------------------------------------------------------------

@@ -1,11 +1,10 @@
 """Which volumes a backup or a restore left out: Velero does not tell, so the cluster is asked."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from clusterguard.errors import ResourceNotFoundError
-from clusterguard.velero.outcome import Rule, judge_backup, judge_restore
+from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.outcome import RestoredItem, Rule, judge_backup, judge_restore
 from clusterguard.velero.resources import Backup, PodVolumeBackup, PodVolumeRestore, Restore
 from clusterguard.velero.volumes import claims_of, repositories_of, require_all_restored, require_every_volume
 
@@ -62,7 +61,7 @@ def backup():
 
 
 def restore():
-    item = SimpleNamespace(action="created", ref=None)
+    item = RestoredItem(ref=ObjectRef(kind="Pod", namespace="shop", name="db"), action="created")
     return judge_restore(
         Restore.model_validate(
             {
