@@ -29,6 +29,7 @@ from clusterguard.model.progress import ignore_progress
 from clusterguard.model.support import require_supported
 from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
 from clusterguard.velero.bucket import objects_in
+from clusterguard.velero.checks import require_firing, require_kinds
 from clusterguard.velero.describe import Description, describe_backup, describe_restore
 from clusterguard.velero.downloads import Downloads
 from clusterguard.velero.existing import Comparer
@@ -265,6 +266,7 @@ class VeleroClient:
         """
         wanted = self._backup_options(options, from_schedule)
         spec = wanted.to_spec()
+        require_kinds(self.objects.api, wanted)
         location = self.locations.require_available(wanted.storage_location, timeout_seconds=self._request_seconds)
         if location.read_only:
             raise ConfigError(
@@ -553,6 +555,8 @@ class VeleroClient:
         """
         wanted = (options or BackupOptions()).with_cluster_scoped()
         template = wanted.to_spec()
+        require_kinds(self.objects.api, wanted)
+        require_firing(cron)
         template |= {"metadata": {"labels": dict(wanted.labels)}} if wanted.labels else {}
         spec: Json = {"schedule": cron, "template": template}
         spec |= {"paused": True} if paused else {}
