@@ -115,7 +115,7 @@ def raw(name: str, snapshot: Path, layout: EtcdLayout, bump: int, timer: Timer, 
 def ours(cluster: KindCluster, snapshotter: EtcdSnapshotter, snapshot: str, timer: Timer, commands: Timer) -> float:
     open_command: list[tuple[str, float]] = []
 
-    def watch(command) -> None:
+    def on_command(command) -> None:
         moment = time.perf_counter()
         if open_command:
             what, since = open_command.pop()
@@ -125,7 +125,7 @@ def ours(cluster: KindCluster, snapshotter: EtcdSnapshotter, snapshot: str, time
     class Target:
         name, etcd, api = cluster.name, cluster.etcd, cluster.api
         control_plane = KubeadmControlPlane(
-            shell=DockerNodeShell(f"{cluster.name}-control-plane"), api=lambda: cluster.api, watch=watch
+            shell=DockerNodeShell(f"{cluster.name}-control-plane"), api=lambda: cluster.api, on_command=on_command
         )
 
     began = time.perf_counter()

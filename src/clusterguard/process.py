@@ -251,7 +251,7 @@ class ProcessRecord:
     def ended(self) -> bool:
         """Return whether a process of this machine has certainly ended; one that is not shown to us may run."""
         if self.boot_id and self.boot_id != _boot_id():
-            return True  # the machine was started anew
+            return True  # the machine was restarted
         if self.boot_id and self.pid_namespace != _pid_namespace():
             return False  # another container's
         return not self.alive() and not _hidden(self.pid)

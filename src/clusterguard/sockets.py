@@ -41,10 +41,10 @@ def require_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OverflowError as error:
-            raise ConfigError(f"{port} is no port number", hint="choose one between 1024 and 65535") from error
+            raise ConfigError(f"{port} is not a valid port number", hint="choose one between 1024 and 65535") from error
         except OSError as error:
             raise ProvisioningError(
-                f"port {port} cannot be had on 127.0.0.1: {error.strerror}",
+                f"port {port} is not available on 127.0.0.1: {error.strerror}",
                 hint="name another port, or leave it out: then a free one is chosen",
             ) from error
 

@@ -311,7 +311,9 @@ def _locked(cluster: Cluster, wait: timedelta) -> Iterator[None]:
         err.print(text, style="yellow", markup=False, soft_wrap=True)
 
     try:
-        lock = lock_cluster(cluster.api, what="clusterguard etcd restore", wait_seconds=wait.total_seconds(), tell=warn)
+        lock = lock_cluster(
+            cluster.api, what="clusterguard etcd restore", wait_seconds=wait.total_seconds(), on_wait=warn
+        )
     except (ClusterUnreachableError, ForbiddenError) as error:
         warn(f"warning: other runs are not kept out of the cluster: {error.message}")
         yield

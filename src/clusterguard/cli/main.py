@@ -78,7 +78,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and end the process with its exit code; 1 is kept for the answer "no"."""
-    # Whoever ends a job sends this; what was started must be given back then, as after Ctrl-C.
+    # Whoever ends a job sends this; what was started must be stopped then, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _run()
@@ -86,7 +86,7 @@ def main() -> None:
         code = _exit_code(end)
         if code == _INTERRUPTED:
             with suppress(SystemExit):  # nobody may be reading standard error any more
-                _print("interrupted; what was started has been given back", style="yellow")
+                _print("interrupted; what was started has been stopped", style="yellow")
         raise SystemExit(code) from end
 
 

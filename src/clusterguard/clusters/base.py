@@ -60,7 +60,7 @@ class EtcdLayout:
             f"--initial-cluster-token={self.token}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             f"--bump-revision={bump_revision}",
-            "--mark-compacted",  # what watches from before the restore is told to list anew
+            "--mark-compacted",  # what watches from before the restore must list again
         )
 
 
@@ -209,7 +209,7 @@ class Cluster(Protocol):
         """The client of its API server."""
 
     def close(self) -> None:
-        """Let go of it; a cluster that we created is deleted."""
+        """Close it; a cluster that we created is deleted."""
 
     def __enter__(self) -> Self: ...
 

@@ -67,10 +67,10 @@ class EtcdFaults(Protocol):
 
 @runtime_checkable
 class Persistable(Protocol):
-    """A cluster that would go with this process, until it is told to stay."""
+    """A cluster that would go with this process, unless it is kept."""
 
     kept: bool
-    """Whether clusterguard created it, and it was told to stay."""
+    """Whether clusterguard created it, and it was kept."""
 
     def keep(self) -> None:
         """Let it outlive this process."""

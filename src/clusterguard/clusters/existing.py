@@ -60,7 +60,7 @@ class ExistingCluster:
 
     @property
     def etcd(self) -> EtcdAccess | None:
-        """How to connect to etcd, or None where nobody said how."""
+        """How to connect to etcd, or None where it is not known."""
         if self._etcd is None and self._node is not None:
             from clusterguard.clusters.kubeadm import etcd_access
 

@@ -229,7 +229,7 @@ class KubeTransport:
         with self._auth_lock:
             common = {"Accept-Encoding": self._encoding, "User-Agent": "clusterguard", **self._auth_headers()}
         # A pooled connection may have died with the API server it led to (a restore restarts it). Reading
-        # again is harmless, and connecting anew tells whether the server is really gone.
+        # again is harmless, and connecting again shows whether the server is really gone.
         for left in reversed(range(2 if method == "GET" else 1)):
             try:
                 return self._pool.request(

@@ -193,18 +193,18 @@ class ClusterLock:
         return "" if lease is None else lease.holder
 
     def shared(self) -> Self:
-        """Return the same lock, which is given back once it has been released as often as it was taken."""
+        """Return the same lock, which ends once it has been released as often as it was taken."""
         self._users += 1
         return self
 
-    def acquire(self, *, wait_seconds: float = 0.0, tell: Callable[[str], object] = lambda _: None) -> None:
+    def acquire(self, *, wait_seconds: float = 0.0, on_wait: Callable[[str], object] = lambda _: None) -> None:
         """Take the lock, if need be from a holder that is gone.
 
         That takes a moment where somebody holds it: until it is seen to be renewed, or to have run out.
 
         Args:
             wait_seconds: How long to wait for a holder that lives.
-            tell: Told once who is waited for.
+            on_wait: Called once with who is waited for.
 
         Raises:
             ClusterLockedError: Another run holds it.
@@ -214,7 +214,7 @@ class ClusterLock:
         observation, deadline, told = Observation(), self._clock() + wait_seconds, False
         while not self._try(observation):
             if not told:
-                tell(f"the cluster is in use, or was: {observation.holder}")
+                on_wait(f"the cluster is in use, or was: {observation.holder}")
             told, late = True, self._clock() - deadline
             if late >= (0 if observation.state is State.HELD else _LONGEST_DOUBT_SECONDS):
                 raise _locked(self.server, observation.holder)
@@ -224,7 +224,7 @@ class ClusterLock:
             self._renewer.start()
 
     def _try(self, observation: Observation) -> bool:
-        """Look once, and take the lock where it is to be had."""
+        """Look once, and take the lock where it is free."""
         try:
             lease = self._read()
             if observation.see(lease, self._clock()) not in {State.FREE, State.ABANDONED}:
@@ -389,7 +389,7 @@ _HELD: dict[str, ClusterLock] = {}  # by who holds them; those of this process
 
 
 def lock_cluster(
-    api: KubeClient, *, what: str, wait_seconds: float = 0.0, tell: Callable[[str], object] = lambda _: None
+    api: KubeClient, *, what: str, wait_seconds: float = 0.0, on_wait: Callable[[str], object] = lambda _: None
 ) -> ClusterLock:
     """Take the lock of a cluster and return it; whoever breaks something there calls `ClusterLock.require` before.
 
@@ -400,7 +400,7 @@ def lock_cluster(
         api: The cluster.
         what: What is about to happen there, as others are told.
         wait_seconds: How long to wait for another run.
-        tell: Told once who is waited for.
+        on_wait: Called once with who is waited for.
     """
     if not (ready := api.ready()):  # one without its etcd would keep us waiting for a minute
         raise ClusterUnreachableError(f"{api.server} is not ready: {ready.failing}")
@@ -409,7 +409,7 @@ def lock_cluster(
     mine = _HELD.get(lock.held_by())
     if mine is not None and mine.thread == lock.thread:
         return mine.shared()
-    lock.acquire(wait_seconds=wait_seconds, tell=tell)
+    lock.acquire(wait_seconds=wait_seconds, on_wait=on_wait)
     _HELD[lock.holder] = lock
     return lock
 

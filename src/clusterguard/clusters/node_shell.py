@@ -43,7 +43,7 @@ _RECEIVE = (
 # $1 lock file, $2 seconds, $3 whose line it is, $4 process of a line that broke. The shell that holds the lock reads
 # commands from the pipe that we feed: when we are killed it ends its last command, reads the end of the pipe and lets
 # go. Its commands hold the lock as well, so nobody ever finds it free and a command at work: not even when that shell
-# is killed, which our own next line does, because a network may never tell the node that the first one broke.
+# is killed, which our own next line does, because a node may never learn that the first one broke.
 _HOLD = (
     'exec 9>"$1"; if grep -qs "$3" "/proc/$4/cmdline"; then kill -9 "$4"; fi; '
     'flock --exclusive --timeout "$2" --conflict-exit-code 75 9 || exit; '
@@ -76,7 +76,7 @@ class NodeShell(Protocol):
     def lock(
         self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
     ) -> AbstractContextManager[NodeShell]:
-        """Hold a lock file on the node while the ``with`` block runs; the lock goes with us, however we end.
+        """Hold a lock file on the node while the ``with`` block runs; released however we end.
 
         What is given runs commands in one shell on the node, which holds the lock: no connection for each command,
         and none is still at work when somebody else gets the lock. Where the connection breaks, the command at work

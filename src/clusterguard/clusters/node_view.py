@@ -110,7 +110,7 @@ def settled_orphaned_pods(
 ) -> list[str]:
     """Return warnings of pods that run though the API does not know them, once the kubelets had time to end them.
 
-    Where there are none this takes no time. What could not be looked at is told as such.
+    Where there are none this takes no time. What could not be looked at is a warning, too.
     """
     warnings: list[str] = []
 

@@ -95,7 +95,7 @@ def require_allowed(cluster_ref: str, allowed: Iterable[str]) -> None:
     if cluster_ref in CREATED or any(fnmatchcase(name, glob) for glob in allowed):
         return
     raise NotAllowedError(
-        f"{cluster_ref} was not created by this run, and nobody allowed to destroy in it; nothing was touched",
+        f"{cluster_ref} was not created by this run, and is not allowed by name; nothing was touched",
         fields={"cluster": cluster_ref, "context": name},
         hint=f"if you mean it: --drill-allow-context '{name}' with pytest, --allow-context '{name}' elsewhere",
     )

@@ -126,7 +126,7 @@ def lock_clusters(run: DrillRun) -> None:
                 run.clusters[name].api,
                 what=f"drill {run.drill.id}, run {run.run_id}",
                 wait_seconds=run.settings.lock_timeout.total_seconds(),
-                tell=partial(_note, run, name),
+                on_wait=partial(_note, run, name),
             )
             run.on_close.callback(run.locks[name].release)
             run.deadline += time.monotonic() - began  # waiting for others is no part of the drill's own time

@@ -42,7 +42,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, what: str, *, when_waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock of that name, which goes with us; call ``when_waiting`` if another process holds it."""
+        """Hold the lock of that name, released when we die; call ``when_waiting`` if another process holds it."""
         directory = self.root / "locks"
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / f"{what}.lock")

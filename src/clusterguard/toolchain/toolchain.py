@@ -85,7 +85,7 @@ class Toolchain:
         explicit: Paths by program name; they are used or refused, never passed over.
         path: Search path, as in the variable ``PATH``; None searches nothing.
         sources: The sources that may be used; the order in which they are asked is fixed.
-        progress: Told what long work is doing, and what was passed over.
+        progress: Called with what long work is doing, and what was passed over.
         pinned: The official release files that may be downloaded.
         mirror: Address to put in front of ``host/path`` of each download.
         platform: What to obtain programs for; by default this machine.
@@ -142,7 +142,7 @@ class Toolchain:
         return {name: paths[name] for name in names}
 
     def list(self) -> tuple[ProgramStatus, ...]:
-        """Tell of every program where it is or how it would be obtained. Does no work."""
+        """Return for every program where it is or how it would be obtained. Does no work."""
         return tuple(self._status(program) for program in PROGRAMS.values())
 
     def _look(self, program: Program) -> tuple[FoundProgram | None, tuple[str, ...]]:
@@ -171,7 +171,7 @@ class Toolchain:
         path = path.expanduser().absolute()
         if not _is_program(path):
             raise ToolchainError(
-                f"{program.name}: {path} was named for it, and is no executable file",
+                f"{program.name}: {path} was named for it, and is not an executable file",
                 hint=f"name the file itself, or leave it out: {_variable(program.name)}",
             )
         if program.version_args is None:
@@ -264,7 +264,7 @@ class Toolchain:
         because = "; ".join(dict.fromkeys(reasons))
         if Source.BUILD not in self._sources:
             raise ToolchainError(
-                f"{names}: nowhere to be had: {because}; compiling is not allowed",
+                f"{names}: not available from any source: {because}; compiling is not allowed",
                 hint=f"put it on PATH, or name it: {_variable(programs[0].name)}",
             )
         self._progress(Progress(task=f"installing {names}", note=f"compiling from source: {because}", finished=True))
@@ -367,14 +367,14 @@ def _found(
 def _judge(program: Program, path: Path) -> tuple[str | None, str | None]:
     """Return a program's version, and what speaks against using it (None: nothing)."""
     if program.version_args is None:
-        return None, "cannot tell its version"
+        return None, "does not print a version"
     try:
         said = process.run([path, *program.version_args], timeout_seconds=_ASK_SECONDS)
     except (ProgramError, OSError) as error:
         return None, f"does not run ({error})"
     version = parse_version(f"{said.stdout}\n{said.stderr}")
     if version is None:
-        return None, "does not tell its version"
+        return None, "prints no version that is understood"
     dotted = ".".join(map(str, version))
     if version not in program.accepts:
         return dotted, f"is version {dotted}, wanted is {program.accepts}"

@@ -35,7 +35,7 @@ kubeconfig, name, duration, wait = sys.argv[1:]
 api = KubeClient.from_kubeconfig(kubeconfig)
 lock = ClusterLock(api, holder=name, duration_seconds=float(duration))
 try:
-    lock.acquire(wait_seconds=float(wait), tell=lambda text: print("waits", flush=True))
+    lock.acquire(wait_seconds=float(wait), on_wait=lambda text: print("waits", flush=True))
 except ClusterLockedError as error:
     print("refused:", error.fields["holder"], flush=True)
     sys.exit()

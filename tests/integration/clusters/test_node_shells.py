@@ -239,7 +239,7 @@ def test_after_ctrl_c_no_late_answer_is_taken_for_another(shell, tmp_path, monke
 
     with shell.lock(str(tmp_path / "lock"), wait_seconds=10) as locked:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(Attached, "hear", interrupted)
+            patched.setattr(Attached, "read_line", interrupted)
             locked.run(["echo", "late"])
         assert locked.run(["echo", "next"]) == "next\n"
 

@@ -105,7 +105,7 @@ def test_setup_does_not_take_over_somebodys_namespace(run, spec, shared_cluster,
 
 @pytest.mark.parametrize(
     ("allowed", "told"),
-    [((), "nobody allowed to destroy in it; nothing was touched"), (("*",), "gives no access to its etcd")],
+    [((), "is not allowed by name; nothing was touched"), (("*",), "gives no access to its etcd")],
 )
 def test_a_kubeconfig_is_no_permission(run, spec, shared_cluster, names, namespace, allowed, told):
     before = names("ConfigMap", "default")

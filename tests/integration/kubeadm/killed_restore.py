@@ -28,7 +28,7 @@ def main(name, store, snapshot, point, delay):
         etcd = cluster.etcd
         api = cluster.api
         control_plane = KubeadmControlPlane(
-            shell=DockerNodeShell(f"{name}-control-plane"), api=lambda: cluster.api, watch=watch
+            shell=DockerNodeShell(f"{name}-control-plane"), api=lambda: cluster.api, on_command=watch
         )
 
     Target.name = name

@@ -210,7 +210,7 @@ def test_a_second_run_waits_as_long_as_it_may(locked, run, clock, api):
     during_sleep(clock, live)
     told = []
     second = run("two")
-    second.acquire(wait_seconds=600, tell=told.append)
+    second.acquire(wait_seconds=600, on_wait=told.append)
     assert api.holder == "two"
     assert len(told) == 1
     assert "one" in told[0]

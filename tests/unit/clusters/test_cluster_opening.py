@@ -117,13 +117,13 @@ def test_a_taken_api_port_is_told_before_anything_starts(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ProvisioningError, match=f"port {port} cannot be had on 127.0.0.1: Address already in use"):
+        with pytest.raises(ProvisioningError, match=f"port {port} .* Address already in use"):
             EmbeddedCluster(api_port=port, home=tmp_path, toolchain=NoPrograms()).start()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_number_beyond_all_ports_is_told(tmp_path):
-    with pytest.raises(ConfigError, match="70000 is no port number"):
+    with pytest.raises(ConfigError, match="70000"):
         EmbeddedCluster(api_port=70_000, home=tmp_path, toolchain=NoPrograms()).start()
 
 

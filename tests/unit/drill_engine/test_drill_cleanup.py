@@ -33,7 +33,7 @@ def applied(name, **more):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"clusters": {"main": {"context": "prod"}}}, "nobody allowed to destroy in it; nothing was touched"),
+        ({"clusters": {"main": {"context": "prod"}}}, "is not allowed by name; nothing was touched"),
         ({"fault": [{"deleteCluster": {"name": "main"}}]}, "never deletes such a cluster"),
     ],
 )  # fmt: skip

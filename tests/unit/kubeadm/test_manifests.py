@@ -43,7 +43,7 @@ def test_the_node_is_spoken_to_on_loopback_and_others_on_what_it_advertises():
         ("--initial-advertise-peer-urls", "--x", "without --initial-advertise-peer-urls"),
         ("mountPath: /var/lib/etcd", "mountPath: /elsewhere", "no hostPath volume is mounted"),
         ("name: etcd\n    volume", "name: other\n    volume", "has no container 'etcd'"),
-        ("spec:", "spec: [", "is no YAML"),
+        ("spec:", "spec: [", "is not valid YAML"),
     ],
 )
 def test_what_cannot_be_restored_is_refused_with_what_was_seen(old, new, told):

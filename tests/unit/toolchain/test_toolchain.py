@@ -71,7 +71,7 @@ class TestExplicit:
         assert "CLUSTERGUARD_ETCD" in caught.value.hint
 
     def test_a_missing_file_is_an_error(self, make, tmp_path):
-        with pytest.raises(ToolchainError, match="is no executable file"):
+        with pytest.raises(ToolchainError, match="not an executable file"):
             make(explicit={"etcd": tmp_path / "nothing"}).find("etcd")
 
     def test_a_program_that_cannot_tell_its_version_is_believed(self, make, tmp_path):
@@ -199,7 +199,7 @@ class TestList:
         )
         assert statuses["kube-apiserver"].otherwise[0].startswith("compile 1.36.3 from source (no release")
         assert "0.11.0" in statuses["kind"].passed_over[0]
-        assert "no executable file" in statuses["velero"].problem
+        assert "not an executable file" in statuses["velero"].problem
         assert site.requests == []
         assert not (tmp_path / "cache").exists()
 
@@ -228,6 +228,6 @@ class TestEnvironment:
 
 def test_the_cache_is_the_users_by_default(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(ToolchainError, match="nowhere to be had"):
+    with pytest.raises(ToolchainError, match="not available from any source"):
         Toolchain(sources=(Source.CACHE,)).ensure("etcd")
     assert (tmp_path / "clusterguard" / "toolchain" / "locks").is_dir()

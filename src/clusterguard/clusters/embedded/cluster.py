@@ -64,7 +64,7 @@ class EmbeddedCluster:
         outlive_us: Keep it running when this process ends, until it is deleted. Otherwise the kernel ends its
             programs with us, however we end.
         api_port: Port of the API server; by default a free one.
-        progress: Told of toolchain work.
+        progress: Called as programs are installed.
     """
 
     provider = "embedded"
@@ -205,14 +205,14 @@ class EmbeddedCluster:
         return self
 
     def lose_etcd(self) -> None:
-        """Kill etcd and throw its data away; a file in the member's place keeps it from beginning anew with nothing."""
+        """Kill etcd and throw its data away; a file in the member's place keeps it from starting empty."""
         programs = self._running()
         programs.stop("etcd", grace_seconds=0)
         shutil.rmtree(programs.layout.data / "member", ignore_errors=True)
         (programs.layout.data / "member").touch()
 
     def close(self) -> None:
-        """Let go of it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
+        """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
         if self.created_by_us:
             self.delete()
         self._close_client()

@@ -98,7 +98,7 @@ class VeleroServer:
             raise
 
     def stop(self) -> None:
-        """Stop the server and let go of the port; what it was working on is marked failed at its next start."""
+        """Stop the server and free the port; what it was working on is marked failed at its next start."""
         self._programs.stop("velero", grace_seconds=_GRACE_SECONDS)
         if VeleroServer._holder is self and VeleroServer._lock is not None:
             VeleroServer._lock.release()

@@ -86,7 +86,7 @@ class KindCluster:
         home: Folder that its record lives under.
         outlive_us: Keep it when this process ends, until it is deleted. Otherwise whoever starts a cluster next
             removes it, should this process be killed.
-        progress: Told of toolchain work and of the creation.
+        progress: Called as programs are installed and the cluster starts.
         docker: The Docker it runs in.
         sleep: Waits for so many seconds.
     """
@@ -295,7 +295,7 @@ class KindCluster:
             self._shell(leader).run(["sh", "-c", _LOSE_ETCD, "sh", ETCD_DATA])
 
     def close(self) -> None:
-        """Let go of it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
+        """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
         if self.created_by_us:
             self.delete()
         self._close_client()

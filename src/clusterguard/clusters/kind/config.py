@@ -26,7 +26,7 @@ def chosen_image(*, image: str | None, version: str | None, environ: Mapping[str
     image, so the default is taken, and whoever asked looks afterwards whether it was that version.
     """
     if version is not None and not _VERSION.fullmatch(version):
-        raise ConfigError(f"{version!r} is no Kubernetes version", hint="write it as 1.36 or 1.36.3")
+        raise ConfigError(f"{version!r} is not a valid Kubernetes version", hint="write it as 1.36 or 1.36.3")
     given = image or environ.get(IMAGE_VARIABLE)
     if given or version is None:
         return given or None

@@ -87,7 +87,7 @@ class Docker:
         return frozenset(self._run(["ps", "--all", "--filter", f"label={_CLUSTER}", "--format", shown]).split())
 
     def remove(self, nodes: Sequence[NodeContainer]) -> None:
-        """Remove these very containers, with their volumes; one that is gone already is no error."""
+        """Remove these very containers, with their volumes; one that is gone already is not an error."""
         if nodes:
             self._end(["rm", "--force", "--volumes"], nodes)
 
@@ -105,7 +105,7 @@ class Docker:
             self._run(command, seconds=_REMOVE_SECONDS)
 
     def start(self, node: NodeContainer) -> None:
-        """Start a container that is stopped; one that runs is no error."""
+        """Start a container that is stopped; one that runs is not an error."""
         self._run(["start", node.id])
 
     def _run(self, words: Sequence[str], *, seconds: float = _SECONDS) -> str:

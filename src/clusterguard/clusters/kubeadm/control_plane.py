@@ -78,7 +78,7 @@ class KubeadmControlPlane:
         etcdutl: Gives etcdutl on this machine, to be copied to a node that has none.
         timeouts: How long things may take.
         run: What the names of this run's files end in.
-        watch: Told of each command before it runs.
+        on_command: Called with each command before it runs.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class KubeadmControlPlane:
         etcdutl: Callable[[], Path] | None = None,
         timeouts: Timeouts | None = None,
         run: str | None = None,
-        watch: Callable[[Command], object] = lambda _: None,
+        on_command: Callable[[Command], object] = lambda _: None,
     ) -> None:
         if data_dir is not None and (not data_dir.startswith("/") or set(data_dir) & set("'\"|&\\$ \n*")):
-            raise ConfigError(f"{data_dir!r} is no absolute path without spaces and shell characters")
+            raise ConfigError(f"{data_dir!r} is not an absolute path without spaces and shell characters")
         self._shell = shell
         self._api = api
         self._data_dir = data_dir.rstrip("/") if data_dir else None
         self._own_etcdutl = etcdutl
         self._timeouts = timeouts or Timeouts()
         self._run_id = run or secrets.token_hex(4)
-        self._watch = watch
+        self._on_command = on_command
         self._node: _Node | None = None
         self._restore: RestoreCommands | None = None
         self._etcd_says: str | None = None
@@ -113,7 +113,7 @@ class KubeadmControlPlane:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other restores of this node out; the lock is the node's, and goes with us however we end."""
+        """Keep other restores of this node out; the lock is the node's, and is released however we end."""
         outside = self._shell
         with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS, regained=self._require_ours) as locked:
             self._shell = locked
@@ -273,7 +273,7 @@ class KubeadmControlPlane:
             etcdutl=self._own_etcdutl,
             timeouts=self._timeouts,
             run=self._run_id,
-            watch=self._watch,
+            on_command=self._on_command,
         )
 
     @property
@@ -384,7 +384,7 @@ class KubeadmControlPlane:
             return []
         return [
             ClusterError(
-                "it is no node of the cluster that the kubeconfig reaches: their certificate authorities differ",
+                "it is not a node of the cluster in the kubeconfig: their certificate authorities differ",
                 hint="name the control-plane node of that very cluster",
             )
         ]
@@ -510,7 +510,7 @@ class KubeadmControlPlane:
 
     def _perform(self, commands: Sequence[Command], *, log_of: str = "") -> None:
         for command in commands:
-            self._watch(command)
+            self._on_command(command)
             if command.source is not None:
                 self._shell.put(command.source, command.target, mode=command.mode)
                 continue
@@ -590,6 +590,6 @@ def _other_members(seen: Seen) -> list[ClusterError]:
         ClusterError(
             f"etcd has {len(members)} members ({names}), and only one can be restored from here",
             hint="the others would bring the old state back: stop etcd on all control planes, restore one of them as "
-            "a cluster of its own, and let the others join it anew (kubeadm reset, kubeadm join --control-plane)",
+            "a cluster of its own, and let the others join it again (kubeadm reset, kubeadm join --control-plane)",
         )
     ]

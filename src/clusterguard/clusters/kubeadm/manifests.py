@@ -115,7 +115,7 @@ def _container(text: str, name: str, *, where: str) -> tuple[Mapping[str, Any], 
     try:
         pod = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ClusterError(f"{where} is no YAML: {error}", hint="repair it first") from error
+        raise ClusterError(f"{where} is not valid YAML: {error}", hint="repair it first") from error
     spec = pod.get("spec") if isinstance(pod, dict) else None
     containers = spec.get("containers") if isinstance(spec, dict) else None
     for container in containers or ():
@@ -145,7 +145,7 @@ def _require_one_member(flags: Mapping[str, str], *, where: str) -> None:
         raise ClusterError(
             f"{where}: etcd has several members ({told}), and only one can be restored from here",
             hint="the others would bring the old state back: stop etcd on all control planes, restore one of them as "
-            "a cluster of its own, and let the others join it anew (kubeadm reset, kubeadm join --control-plane)",
+            "a cluster of its own, and let the others join it again (kubeadm reset, kubeadm join --control-plane)",
         )
 
 

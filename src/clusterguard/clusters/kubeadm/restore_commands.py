@@ -57,7 +57,7 @@ _PROVEN = f"{STAGING_DIR}/proven.json"
 _PKI = "/etc/kubernetes/pki"
 _ADMIN = "/etc/kubernetes/admin.conf"
 _POLL = "0.1"
-_FORGET = "the kubelet forgets what that state does not know, and looks at every pod anew"
+_FORGET = "the kubelet forgets what that state does not know, and looks at every pod again"
 # $1 folder, then pairs of a file and its content.
 _WRITE = (
     'umask 077; mkdir -p "$1" && sync "$1/.." || exit; folder=$1; shift; while test $# -gt 0; do '
@@ -250,7 +250,7 @@ class RestoreCommands:
         return (_script(why, script),)
 
     def start_controllers(self) -> tuple[Command, ...]:
-        """Start the controllers and let the kubelet look at everything anew."""
+        """Start the controllers and let the kubelet look at everything again."""
         there = tuple(pod for pod in self.pods if pod in CONTROLLERS)
         leases = Command(
             why="the restored leader leases name holders that were stopped",

@@ -61,7 +61,7 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, pki: str) -> str
             f'for each in {programs}; do command -v $each >/dev/null && echo "program=$each"; done',
             f'for each in {" ".join(PODS)}; do test -e {MANIFESTS}/$each.yaml && echo "pod=$each"; done',
             f'for each in {MANIFESTS} /etc/kubernetes; do test -w $each && echo "writable=$each"; done',
-            # A lost data directory is made anew; a sealed one is not.
+            # A lost data directory is created again; a read-only one is not.
             f'test -w {data} && echo "writable={data_dir}"; test -e {data} || echo "writable={data_dir}"',
             f'test -e {pki}/healthcheck-client.key && echo "identity={pki}"',
             'test -e /etc/kubernetes/admin.conf && echo "admin=yes"',
@@ -121,7 +121,7 @@ def _places(seen: Seen, *, data_dir: str, target: str) -> Iterator[tuple[str, st
 
 
 def minor(version: str) -> str:
-    """Return ``3.6`` of ``3.6.8``; ``""`` of what is no version."""
+    """Return ``3.6`` of ``3.6.8``; ``""`` where that is not a version."""
     parts = version.removeprefix("v").split(".")
     return ".".join(parts[:2]) if len(parts) > 1 and all(part.isdigit() for part in parts[:2]) else ""
 
