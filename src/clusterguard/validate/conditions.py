@@ -256,11 +256,6 @@ def replaced(difference: Difference) -> bool:
     return difference.replaced
 
 
-def pod_replaced(difference: Difference) -> bool:
-    """Another pod of the same controller stands in the place of the one before."""
-    return difference.replaced and difference.ref.full_kind == "Pod"
-
-
 def of_a_daemon(difference: Difference) -> bool:
     """It is a replacement that a DaemonSet made, for a node of its own."""
     return difference.replaced and look_up(controller_of(difference.old), "kind") == "DaemonSet"
@@ -398,6 +393,11 @@ def _restored_by_velero(item: _Object) -> bool:
 
 
 # ---- marks of Velero -------------------------------------------------------------------------------------
+
+
+def restored_by_velero(difference: Difference) -> bool:
+    """Velero made the object again, and marked it."""
+    return difference.made_again and _restored_by_velero(difference.new)
 
 
 def marked_by_velero(difference: Difference) -> bool:

@@ -86,10 +86,15 @@ def _pair(
     free: dict[_Key, list[ObjectRef]] = defaultdict(list)
     for ref in sorted(new.keys() - set(pairs.values()), reverse=True):
         free[key_of(ref, new[ref], None)].append(ref)
-    for ref in sorted(old.keys() - pairs.keys()):
+    # A pod that has ended needs nobody in its place, as long as others do.
+    for ref in sorted(old.keys() - pairs.keys(), key=lambda ref: (_has_ended(old[ref]), ref)):
         key = key_of(ref, old[ref], pairs)
         if key is not None and free[key]:
             pairs[ref] = free[key].pop()
+
+
+def _has_ended(item: _Object) -> bool:
+    return look_up(item, "status", "phase") in {"Succeeded", "Failed"}
 
 
 # ---- by whom -----------------------------------------------------------------------------------------------

@@ -402,14 +402,12 @@ _POD_REPLACED = VolatileRule(
     name="pod replaced by its controller",
     reason="a pod that a ReplicaSet, DaemonSet or Job named is as good as another one of the same controller",
     paths=("metadata.name",),
-    kinds=("Pod",),
-    when=conditions.pod_replaced,
+    kinds=("Pod",),  # names differ in pairs alone
 )
 _REPLACED = VolatileRule(
     name="generated name",
     reason="it goes by the name or uid of what it was made for, and that is another object now",
     paths=("metadata.name",),
-    when=conditions.replaced,
 )
 _POD_ANNOTATIONS = VolatileRule(
     name="annotations of a replaced pod",
@@ -443,6 +441,19 @@ _VOLUME_CONTENTS = VolatileRule(
     ),
     kinds=("PersistentVolume",),
     when=conditions.replaced,
+)
+_NATIVE_SNAPSHOT = VolatileRule(
+    name="volume from a native snapshot",
+    reason="Velero makes a volume of its snapshot, and restores the PersistentVolume with its id",
+    paths=(
+        "spec.csi.volumeHandle",
+        "spec.awsElasticBlockStore.volumeID",
+        "spec.azureDisk.diskName",
+        "spec.azureDisk.diskURI",
+        "spec.gcePersistentDisk.pdName",
+    ),
+    kinds=("PersistentVolume",),
+    when=conditions.restored_by_velero,
 )
 _CLAIM_MADE_AGAIN = VolatileRule(
     name="claim made again",
@@ -590,6 +601,7 @@ VELERO_RESTORE = Profile(
         _VOLUME_BINDING,
         _PROVISIONER,
         _FILLED_FROM_SNAPSHOT,
+        _NATIVE_SNAPSHOT,
         _VELERO_LABELS,
         _VELERO_WAIT,
         _NO_NAME_PATTERN,

@@ -444,3 +444,15 @@ def test_a_lease_may_have_a_new_holder_who_renews_it_and_no_other_one():
     assert changes(before, renewed) == {}
     assert list(changes(before, lease("two", "2026-01-01T00:00:00Z"))) == ["spec.holderIdentity"]
     assert list(changes(renewed, before)) == ["spec.holderIdentity", "spec.renewTime"]
+
+
+def test_taints_of_the_node_controller_come_and_go_and_those_of_people_do_not():
+    def node(*keys):
+        return make(
+            "Node", "n", namespace=None, spec={"x": 1, "taints": [{"key": key, "effect": "NoExecute"} for key in keys]}
+        )
+
+    assert changes(node(), node("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")) == {}
+    assert list(changes(node(), node("node.kubernetes.io/out-of-service"))) == [
+        "spec.taints[key=node.kubernetes.io/out-of-service,effect=NoExecute]"
+    ]

@@ -1,6 +1,8 @@
 """Every case of the corpus gets its verdict; see tests/corpus/README.md."""
 
 import copy
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,6 @@ import yaml
 from fake_client import FakeClient, kind
 
 from clusterguard.errors import WaitTimeoutError
-from clusterguard.model.report import FindingKind
 from clusterguard.validate import PROFILES, RestoreValidator, Selection, Tolerance
 from clusterguard.validate.renaming import in_other_namespaces
 
@@ -82,20 +83,30 @@ def in_words(finding):
     return f"{finding.kind} {finding.ref}" + (f":{paths}" if paths else "")
 
 
+@cache
+def captured(what):
+    """Return what a validator captured before, and the cluster as it is after."""
+    [case] = [each for each in CASES if each["what"] == what]
+    before, after = [filled(item) for item in case["before"]], list(left(case))
+    api = FakeClient(*before, kinds=kinds_of(case, [*before, *after]))
+    silent, versions = case.get("silent", ((), ())), case.get("versions", ("v1.36.3",) * 2)
+    api.gaps, api.version = silent[0], versions[0]
+    inventory = in_other_namespaces(RestoreValidator(api=api).capture(), case.get("namespaces", {}))
+    api.items, api.gaps, api.version = after, silent[1], versions[1]
+    api.kinds = tuple(each for each in api.kinds if each.api_version not in silent[1])
+    return inventory, api
+
+
+def judged(case, profile):
+    inventory, api = captured(case["what"])
+    return RestoreValidator(api=api, digest_key=b"k").validate(inventory, profile=profile, tolerate=Tolerance(extra=0))
+
+
 @pytest.mark.parametrize(
     ("case", "profile"), COMPARED, ids=lambda value: value if isinstance(value, str) else value["what"]
 )
 def test_a_case_gets_its_verdict(case, profile):
-    before, after = [filled(item) for item in case["before"]], list(left(case))
-    api = FakeClient(*before, kinds=kinds_of(case, [*before, *after]))
-    silent, versions = case.get("silent", ((), ())), case.get("versions", ("v1.36.3",) * 2)
-    validator = RestoreValidator(api=api, digest_key=b"k")
-    api.gaps, api.version = silent[0], versions[0]
-    inventory = in_other_namespaces(validator.capture(), case.get("namespaces", {}))
-    api.items, api.gaps, api.version = after, silent[1], versions[1]
-    gone = [each for each in api.kinds if each.api_version in silent[1]]
-    api.kinds = tuple(each for each in api.kinds if each not in gone)
-    report = validator.validate(inventory, profile=profile, tolerate=Tolerance(extra=0))
+    report = judged(case, profile)
     assert [in_words(finding) for finding in report.findings] == case["findings"], report.to_text()
     assert set(case.get("explained", ())) <= {*report.suppressed_by_rule}
 
@@ -131,10 +142,22 @@ def test_every_case_is_written_as_the_readme_says():
     assert len({case["what"] for case in CASES}) == len(CASES)
 
 
-def test_every_rule_has_a_green_case_and_a_red_one():
-    explained = {rule for case, _ in COMPARED for rule in case.get("explained", ())}
-    rules = {rule.name for profile in PROFILES.values() for rule in profile.rules if rule.when is not None}
-    assert rules - explained == {"heartbeat"}  # Leases are not listed by default; see test_compare.py
-    assert {FindingKind.CHANGED, FindingKind.MISSING} <= {
-        FindingKind(finding.split()[0]) for case, _ in COMPARED for finding in case["findings"]
+CONDITIONAL = {rule.name for profile in PROFILES.values() for rule in profile.rules if rule.when is not None} - {
+    "heartbeat"
+}  # Leases are not listed by default; see test_compare.py
+
+
+def test_every_rule_explains_something_in_a_case():
+    assert {rule for case, _ in COMPARED for rule in case.get("explained", ())} >= CONDITIONAL
+
+
+@pytest.mark.parametrize("rule", sorted(CONDITIONAL))
+def test_a_rule_that_did_not_ask_for_its_cause_would_let_a_red_case_pass(rule):
+    blind = {
+        name: replace(
+            profile, rules=tuple(replace(each, when=None) if each.name == rule else each for each in profile.rules)
+        )
+        for name, profile in PROFILES.items()
     }
+    reds = [(case, blind[name]) for case, name in COMPARED if case["findings"]]
+    assert any([in_words(finding) for finding in judged(case, eye).findings] != case["findings"] for case, eye in reds)
