@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from clusterguard.documents.json_output import json_data
+from clusterguard.errors import ClusterGuardError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
-__all__ = ["Outcome", "RunReport", "StepReport", "Verb"]
+__all__ = ["Outcome", "RunReport", "StepReport", "Verb", "reported"]
 
 Verb: TypeAlias = Literal[
     "lock",
@@ -103,3 +104,23 @@ class RunReport:
     def with_outcome(self, outcome: Outcome) -> Iterator[StepReport]:
         """Yield the steps that ended so."""
         return (step for step in self.steps if step.outcome == outcome)
+
+
+def reported(verb: Verb, detail: str, action: Callable[[], object], *, now: Callable[[], datetime]) -> StepReport:
+    """Do something that a backup does not depend on, and report it: a failure is a warning.
+
+    Args:
+        verb: Of the step.
+        detail: What is said where it succeeded.
+        action: Does it.
+        now: The clock, UTC.
+    """
+    began, code, hint = now(), "", ""
+    outcome: Outcome = "ok"
+    try:
+        action()
+    except ClusterGuardError as error:
+        outcome, detail, code, hint = "warning", error.message, error.code, error.hint or ""
+    at = now()
+    seconds = round((at - began).total_seconds(), 3)
+    return StepReport(verb=verb, outcome=outcome, at=at, detail=detail, code=code, hint=hint, seconds=seconds)

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from clusterguard.errors import ConfigError
-from clusterguard.policies.report import StepReport
+from clusterguard.errors import ClusterGuardError, ConfigError
+from clusterguard.policies.report import reported
 from clusterguard.policies.watching.addresses import read_address, unlogged
 from clusterguard.retrying import RetryPolicy
 from clusterguard.sockets import is_loopback
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from clusterguard.policies.policy import Heartbeat
+    from clusterguard.policies.report import StepReport
 
-__all__ = ["Moment", "beat"]
+__all__ = ["PingKind", "beat"]
 
-Moment: TypeAlias = Literal["start", "success", "failure"]
+PingKind: TypeAlias = Literal["start", "success", "failure"]
 
-_SUFFIXES: Final[Mapping[Moment, str]] = {"start": "/start", "success": "", "failure": "/fail"}
+_SUFFIXES: Final[Mapping[PingKind, str]] = {"start": "/start", "success": "", "failure": "/fail"}
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 10.0
 _MOST_REDIRECTS: Final = 5
 _LONGEST_BODY: Final = 10_000  # bytes that such services keep of it
 _SERVER_ERROR: Final = 500
 
 
-class _NotHeardError(Exception):
+class _NotHeardError(ClusterGuardError):
     """The service did not take it; the text has no address in it."""
 
     def __init__(self, seen: str, *, again: bool) -> None:
@@ -44,7 +45,7 @@ def _utc_now() -> datetime:
 
 def beat(
     heartbeat: Heartbeat,
-    moment: Moment,
+    ping: PingKind,
     *,
     environ: Mapping[str, str],
     body: str = "",
@@ -57,44 +58,39 @@ def beat(
 
     Args:
         heartbeat: Where its address is.
-        moment: What to tell.
+        ping: What to tell.
         environ: Environment variables.
         body: What the service is to keep with it; cut off after 10,000 bytes.
         retries: How often to try; by default three times within a few seconds.
         now: The clock, UTC.
     """
-    began = now()
-    try:
-        url = _address(heartbeat, moment, environ)
-        data = body.encode("utf-8", errors="replace")[:_LONGEST_BODY]
-        policy = retries or RetryPolicy(attempts=3, first_wait_seconds=0.5)
-        policy.run(lambda: _post(url, data), retryable=lambda error: isinstance(error, _NotHeardError) and error.again)
-    except ConfigError as error:
-        detail, hint = f"the heartbeat was not sent: {error.message}", error.hint or ""
-    except _NotHeardError as error:
-        detail = f"the heartbeat's service was not told of the {moment}: {error}"
-        hint = f"check the address in {heartbeat.url}, and whether it can be reached from here"
-    else:
-        return StepReport(
-            verb="heartbeat", outcome="ok", at=now(), detail=moment, seconds=(now() - began).total_seconds()
-        )
-    return StepReport(
-        verb="heartbeat",
-        outcome="warning",
-        at=now(),
-        detail=detail,
-        hint=hint,
-        seconds=(now() - began).total_seconds(),
-    )
+    policy = retries or RetryPolicy(attempts=3, first_wait_seconds=0.5)
+
+    def send() -> None:
+        try:
+            url = _address(heartbeat, ping, environ)
+            data = body.encode("utf-8", errors="replace")[:_LONGEST_BODY]
+            policy.run(
+                lambda: _post(url, data), retryable=lambda error: isinstance(error, _NotHeardError) and error.again
+            )
+        except ConfigError as error:
+            raise ClusterGuardError(f"the heartbeat was not sent: {error.message}", hint=error.hint) from error
+        except _NotHeardError as error:
+            raise ClusterGuardError(
+                f"the heartbeat's service was not told of the {ping}: {error.message}",
+                hint=f"check the address in {heartbeat.url}, and whether it can be reached from here",
+            ) from error
+
+    return reported("heartbeat", ping, send, now=now)
 
 
-def _address(heartbeat: Heartbeat, moment: Moment, environ: Mapping[str, str]) -> str:
+def _address(heartbeat: Heartbeat, ping: PingKind, environ: Mapping[str, str]) -> str:
     url = urlsplit(read_address(heartbeat.url, environ))
     if url.scheme not in {"http", "https"} or not url.netloc:
         raise ConfigError(
             f"{heartbeat.url} holds no http or https address", hint="write one like https://hc-ping.com/…"
         )
-    return url._replace(path=url.path.rstrip("/") + _SUFFIXES[moment]).geturl()
+    return url._replace(path=url.path.rstrip("/") + _SUFFIXES[ping]).geturl()
 
 
 def _post(url: str, data: bytes) -> None:

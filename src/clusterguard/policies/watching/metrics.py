@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from clusterguard.errors import ClusterGuardError, ConfigError
-from clusterguard.policies.report import StepReport
+from clusterguard.policies.report import reported
 from clusterguard.policies.watching.addresses import unlogged
 from clusterguard.scratch import replacing
 from clusterguard.sockets import is_loopback
@@ -29,48 +29,71 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.policies.policy import Policy
-    from clusterguard.policies.watching.verdict import LocationStatus, PolicyStatus, ProofStatus, SourceStatus
+    from clusterguard.policies.report import StepReport
+    from clusterguard.policies.watching.verdict import PolicyStatus
 
 __all__ = ["METRICS", "publish", "push", "render", "serve", "write_textfile"]
 
+_MEANINGS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "policy": {
+        "status_timestamp_seconds": ("at", "When the stores were looked at for these numbers."),
+        "protection": ("verdict", "1 for the verdict that holds, 0 for the others."),
+    },
+    "source": {
+        "last_success_timestamp_seconds": (
+            "last_success", "When a backup with enough verified copies was last made, or 0."
+        ),
+        "last_run_timestamp_seconds": ("last_run", "When the last run ended, or 0."),
+        "last_run_outcome": ("last_outcome", "1 for the outcome of the last run, 0 for the others."),
+        "last_backup_timestamp_seconds": ("newest_at", "When the newest backup was taken, or 0."),
+        "backup_duration_seconds": ("last_seconds", "How long the last run took."),
+        "backup_bytes": ("newest_bytes", "Size of the newest backup as it is stored."),
+        "backups": ("backups", "Backups that are kept, each counted once."),
+        "verified_copies": ("verified_copies", "Locations that hold a verified copy of the newest backup."),
+        "required_copies": ("required_copies", "How many of them the policy wants."),
+        "next_due_timestamp_seconds": ("next_due", "When the next backup is due."),
+        "overdue": ("overdue", "1 where a backup was due, the grace is over and none was made, or none ever was."),
+        "missed_backups": ("missed", "Backups in a row that were due and not made."),
+    },
+    "location": {
+        "location_up": ("reachable", "1 where the location can be read."),
+        "location_bytes": ("size", "Bytes of all backups in the location."),
+        "location_backups": ("backups", "Copies in the location."),
+        "location_unverified": ("unverified", "Copies that were never read back."),
+        "location_unread": (
+            "unread", "Copies that could not be read the last time; nothing is known against them."
+        ),
+        "location_verification_overdue": (
+            "verification_overdue", "Copies last read back longer ago than the policy says."
+        ),
+        "location_damaged": ("damaged", "Copies that were found damaged."),
+        "location_leftover_bytes": (
+            "leftover_bytes", "Bytes that no record names: of what broke off half-way, or is being made."
+        ),
+        "location_missing_newest": ("missing", "Sources whose newest backup the location lacks."),
+        "location_in_future": ("in_future", "Entries of a time that has not come yet: a clock was wrong."),
+    },
+    "proof": {
+        "proof_last_proven_timestamp_seconds": ("last_proven", "When the drill last proved a restore, or 0."),
+        "proof_last_outcome": ("last_outcome", "1 for the outcome of the last drill, 0 for the others."),
+        "proof_rto_seconds": ("rto_seconds", "How long the restore took in the last drill."),
+        "proof_rpo_seconds": ("rpo_seconds", "How old the backup was when the last drill began."),
+        "proof_overdue": ("overdue", "1 where the last proof is longer ago than the policy says, or never was."),
+    },
+}  # fmt: skip
 METRICS: Final[Mapping[str, str]] = {
-    "clusterguard_status_timestamp_seconds": "When the stores were looked at for these numbers.",
-    "clusterguard_protection": "1 for the verdict that holds, 0 for the others.",
-    "clusterguard_last_success_timestamp_seconds": "When a backup with enough verified copies was last made, or 0.",
-    "clusterguard_last_run_timestamp_seconds": "When the last run ended, or 0.",
-    "clusterguard_last_run_outcome": "1 for the outcome of the last run, 0 for the others.",
-    "clusterguard_last_backup_timestamp_seconds": "When the newest backup was taken, or 0.",
-    "clusterguard_backup_duration_seconds": "How long the last run took.",
-    "clusterguard_backup_bytes": "Size of the newest backup as it is stored.",
-    "clusterguard_backups": "Backups that are kept, each counted once.",
-    "clusterguard_verified_copies": "Locations that hold a verified copy of the newest backup.",
-    "clusterguard_required_copies": "How many of them the policy wants.",
-    "clusterguard_next_due_timestamp_seconds": "When the next backup is due.",
-    "clusterguard_overdue": "1 where a backup was due, the grace is over and none was made, or none ever was.",
-    "clusterguard_missed_backups": "Backups in a row that were due and not made.",
-    "clusterguard_location_up": "1 where the location can be read.",
-    "clusterguard_location_bytes": "Bytes of all backups in the location.",
-    "clusterguard_location_backups": "Copies in the location.",
-    "clusterguard_location_unverified": "Copies that were never read back.",
-    "clusterguard_location_unread": "Copies that could not be read the last time; nothing is known against them.",
-    "clusterguard_location_verification_overdue": "Copies last read back longer ago than the policy says.",
-    "clusterguard_location_damaged": "Copies that were found damaged.",
-    "clusterguard_location_leftover_bytes": "Bytes that no record names: of what broke off half-way, or is being made.",
-    "clusterguard_location_missing_newest": "Sources whose newest backup the location lacks.",
-    "clusterguard_location_in_future": "Entries of a time that has not come yet: a clock was wrong.",
-    "clusterguard_proof_last_proven_timestamp_seconds": "When the drill last proved a restore, or 0.",
-    "clusterguard_proof_last_outcome": "1 for the outcome of the last drill, 0 for the others.",
-    "clusterguard_proof_rto_seconds": "How long the restore took in the last drill.",
-    "clusterguard_proof_rpo_seconds": "How old the backup was when the last drill began.",
-    "clusterguard_proof_overdue": "1 where the last proof is longer ago than the policy says, or never was.",
+    f"clusterguard_{name}": text for metrics in _MEANINGS.values() for name, (_, text) in metrics.items()
 }
 """What there is, and what it means; docs/reference/metrics.md has the labels."""
 
+_CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "protection": ("verdict", ("protected", "at risk", "not protected")),
+    "last_run_outcome": ("outcome", ("ok", "warning", "failed")),
+    "proof_last_outcome": ("outcome", ("proven", "not proven", "error")),
+}
+_NEVER_IS_ZERO: Final = ("last_success", "last_run", "newest_at", "last_proven")
 _JOB: Final = "clusterguard"
 _PUSH_SECONDS: Final = 10.0
-_VERDICTS: Final = ("protected", "at risk", "not protected")
-_OUTCOMES: Final = ("ok", "warning", "failed")
-_PROOF_OUTCOMES: Final = ("proven", "not proven", "error")
 
 
 def render(*statuses: PolicyStatus) -> bytes:
@@ -147,7 +170,7 @@ def publish(
     if policy.metrics.pushgateway:
         ways.append(("the Pushgateway", lambda: push(policy.metrics.pushgateway, status)))
     clock = now or (lambda: datetime.now(UTC))
-    return tuple(_step(where, way, clock) for where, way in ways)
+    return tuple(reported("metrics", where, way, now=clock) for where, way in ways)
 
 
 @contextmanager
@@ -213,91 +236,57 @@ class _Collector:
 
     def collect(self) -> Iterator[Any]:
         """Yield every family that has a number."""
-        families = _Families()
-        for status in self._statuses():
-            _add_policy(families, status)
-        yield from families.filled()
+        statuses = self._statuses()
+        for scope, metrics in _MEANINGS.items():
+            items = [item for status in statuses for item in _items(scope, status)]
+            for name, (attribute, text) in metrics.items():
+                samples = [sample for item, labels in items for sample in _samples(name, attribute, item, labels)]
+                if samples:
+                    yield _family(f"clusterguard_{name}", text, samples)
 
 
-class _Families:
-    """Families of gauges, in the order of `METRICS`; the labels are those of the first number."""
-
-    def __init__(self) -> None:
-        self._gauge = _library().metrics_core.GaugeMetricFamily
-        self._families: dict[str, Any] = {}
-
-    def add(self, name: str, value: float | None, **labels: str) -> None:
-        """Add a number; None is none."""
-        if value is None:
-            return
-        full = f"clusterguard_{name}"
-        if full not in self._families:
-            self._families[full] = self._gauge(full, METRICS[full], labels=tuple(labels))
-        self._families[full].add_metric(tuple(labels.values()), value)
-
-    def one_of(self, name: str, choices: Sequence[str], chosen: str | None, label: str, **labels: str) -> None:
-        """Add 1 for what is so, and 0 for what is not."""
-        for choice in choices:
-            self.add(name, float(choice == chosen), **labels, **{label: choice})
-
-    def filled(self) -> Iterator[Any]:
-        """Yield them."""
-        yield from (self._families[name] for name in METRICS if name in self._families)
+_Sample: TypeAlias = tuple[dict[str, str], float]
 
 
-def _add_policy(families: _Families, status: PolicyStatus) -> None:
+def _family(name: str, text: str, samples: Sequence[_Sample]) -> Any:  # noqa: ANN401 - the library's own
+    family = _library().metrics_core.GaugeMetricFamily(name, text, labels=tuple(samples[0][0]))
+    for labels, value in samples:
+        family.add_metric(tuple(labels.values()), value)
+    return family
+
+
+def _items(scope: str, status: PolicyStatus) -> Iterator[tuple[object, dict[str, str]]]:
+    """Yield what a policy has numbers of, with their labels."""
     labels = {"policy": status.policy}
-    families.add("status_timestamp_seconds", status.at.timestamp(), **labels)
-    families.one_of("protection", _VERDICTS, status.verdict, "verdict", **labels)
-    for source in status.sources:
-        _add_source(families, source, {**labels, "source": source.name})
-    for location in status.locations:
-        _add_location(families, location, {**labels, "location": location.name})
-    for proof in status.proofs:
-        _add_proof(families, proof, {**labels, "source": proof.source, "proof": proof.name})
+    match scope:
+        case "policy":
+            yield status, labels
+        case "source":
+            yield from ((each, {**labels, "source": each.name}) for each in status.sources)
+        case "location":
+            yield from ((each, {**labels, "location": each.name}) for each in status.locations)
+        case _:
+            yield from ((each, {**labels, "source": each.source, "proof": each.name}) for each in status.proofs)
 
 
-def _add_source(families: _Families, source: SourceStatus, labels: dict[str, str]) -> None:
-    families.add("last_success_timestamp_seconds", _seconds(source.last_success), **labels)
-    families.add("last_run_timestamp_seconds", _seconds(source.last_run), **labels)
-    families.one_of("last_run_outcome", _OUTCOMES, source.last_outcome, "outcome", **labels)
-    families.add("last_backup_timestamp_seconds", _seconds(source.newest_at), **labels)
-    families.add("backup_duration_seconds", source.last_seconds, **labels)
-    families.add("backup_bytes", source.newest_bytes, **labels)
-    families.add("backups", source.backups, **labels)
-    families.add("verified_copies", source.verified_copies, **labels)
-    families.add("required_copies", source.required_copies, **labels)
-    if source.next_due is not None:
-        families.add("next_due_timestamp_seconds", source.next_due.timestamp(), **labels)
-    families.add("overdue", float(source.overdue), **labels)
-    families.add("missed_backups", source.missed, **labels)
-
-
-def _add_location(families: _Families, location: LocationStatus, labels: dict[str, str]) -> None:
-    families.add("location_up", float(location.reachable), **labels)
-    if not location.reachable:
+def _samples(name: str, attribute: str, item: object, labels: dict[str, str]) -> Iterator[_Sample]:
+    value = getattr(item, attribute)
+    if attribute != "reachable" and not getattr(item, "reachable", True):
         return
-    families.add("location_bytes", location.size, **labels)
-    families.add("location_backups", location.backups, **labels)
-    families.add("location_unverified", location.unverified, **labels)
-    families.add("location_unread", location.unread, **labels)
-    families.add("location_verification_overdue", location.verification_overdue, **labels)
-    families.add("location_damaged", location.damaged, **labels)
-    families.add("location_leftover_bytes", location.leftover_bytes, **labels)
-    families.add("location_missing_newest", len(location.missing), **labels)
-    families.add("location_in_future", location.in_future, **labels)
+    if name in _CHOICES:
+        label, choices = _CHOICES[name]
+        yield from (({**labels, label: choice}, float(choice == value)) for choice in choices)
+    elif value is not None or attribute in _NEVER_IS_ZERO:
+        yield labels, _number(value)
 
 
-def _add_proof(families: _Families, proof: ProofStatus, labels: dict[str, str]) -> None:
-    families.add("proof_last_proven_timestamp_seconds", _seconds(proof.last_proven), **labels)
-    families.one_of("proof_last_outcome", _PROOF_OUTCOMES, proof.last_outcome, "outcome", **labels)
-    families.add("proof_rto_seconds", proof.rto_seconds, **labels)
-    families.add("proof_rpo_seconds", proof.rpo_seconds, **labels)
-    families.add("proof_overdue", float(proof.overdue), **labels)
-
-
-def _seconds(moment: datetime | None) -> float:
-    return 0.0 if moment is None else moment.timestamp()
+def _number(value: float | datetime | tuple[str, ...] | None) -> float:
+    match value:
+        case datetime():
+            return value.timestamp()
+        case tuple():
+            return len(value)
+    return float(value or 0)
 
 
 def _registry(statuses: Callable[[], Sequence[PolicyStatus]]) -> Any:  # noqa: ANN401 - the library's own
@@ -337,22 +326,6 @@ def _in_words(error: OSError | HTTPException) -> str:
     if isinstance(error, HTTPException):
         return "what it answered is no HTTP"
     return str(getattr(error, "reason", None) or error.strerror or type(error).__name__)
-
-
-def _step(where: str, way: Callable[[], None], now: Callable[[], datetime]) -> StepReport:
-    began = time.monotonic()
-    try:
-        way()
-    except ClusterGuardError as error:
-        return StepReport(
-            verb="metrics",
-            outcome="warning",
-            at=now(),
-            detail=error.message,
-            hint=error.hint or "",
-            seconds=time.monotonic() - began,
-        )
-    return StepReport(verb="metrics", outcome="ok", at=now(), detail=where, seconds=time.monotonic() - began)
 
 
 def _host_and_port(listen: str) -> tuple[str, int]:
