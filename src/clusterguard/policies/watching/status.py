@@ -10,11 +10,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from clusterguard.errors import ClusterGuardError
-from clusterguard.policies.copies.catalog import Catalog, entry_key
+from clusterguard.policies.copies.catalog import Catalog, ProofRecord, RunRecord, entry_key
 from clusterguard.policies.watching.verdict import (
     DayStatus,
     LocationStatus,
@@ -26,10 +26,10 @@ from clusterguard.policies.watching.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date, datetime, tzinfo
 
-    from clusterguard.policies.copies.catalog import BackupEntry, ProofRecord, RunRecord
+    from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.policy import Location, Policy, Proof, Schedule
     from clusterguard.policies.watching.verdict import DayState, Severity
 
@@ -62,11 +62,11 @@ def policy_status(
     Raises:
         ConfigError: The schedule cannot be read, or the extra `policy` is not installed.
     """
-    seen = {each.name: _seen(each, catalogs.get(each.name), policy, now) for each in policy.locations}
-    copies = _Copies(seen, now)
+    found = {each.name: _readable(each, catalogs.get(each.name), policy) for each in policy.locations}
+    copies = _Copies(found, now)
     sources = tuple(_source(each.name, policy, copies, now) for each in policy.sources)
     newest = {each.name: each.newest for each in sources if each.newest}
-    locations = tuple(_location(each, seen[each.name], newest) for each in policy.locations)
+    locations = tuple(_location(each, found[each.name], newest, policy, now) for each in policy.locations)
     proofs = tuple(_proof(each, copies, now) for each in policy.proofs)
     run = f"clusterguard run {policy.path or 'POLICY'}"
     reasons = [
@@ -90,68 +90,63 @@ def policy_status(
 # ---- what lies in one location -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
-class _Seen:
-    """A location after one walk over its entries."""
-
-    catalog: Catalog | None
-    error: ClusterGuardError | None = None
-    size: int = 0
-    oldest: datetime | None = None
-    newest: datetime | None = None
-    unverified: int = 0
-    unread: int = 0
-    unread_reason: str = ""
-    verification_overdue: int = 0
-    much_overdue: int = 0
-    damaged: int = 0
-    damaged_keys: list[str] = field(default_factory=list)
-    in_future: int = 0
-
-
-def _seen(location: Location, found: Catalog | ClusterGuardError | None, policy: Policy, now: datetime) -> _Seen:
+def _readable(
+    location: Location, found: Catalog | ClusterGuardError | None, policy: Policy
+) -> Catalog | ClusterGuardError:
+    """Return a location's catalog, or why nothing is known of the location."""
     if found is None:
-        return _Seen(catalog=None, error=ClusterGuardError("nobody looked at it"))
-    if isinstance(found, ClusterGuardError):
-        return _Seen(catalog=None, error=found)
-    if found.policy and found.policy != policy.name:
-        wrong = f"its catalog is of policy {found.policy!r}, not of {policy.name!r}"
-        return _Seen(
-            catalog=None,
-            error=ClusterGuardError(wrong, hint=f"give each policy a location, or a name, of its own: {location.name}"),
+        return ClusterGuardError("nobody looked at it")
+    if isinstance(found, Catalog) and found.policy and found.policy != policy.name:
+        return ClusterGuardError(
+            f"its catalog is of policy {found.policy!r}, not of {policy.name!r}",
+            hint=f"give each policy a location, or a name, of its own: {location.name}",
         )
-    seen = _Seen(catalog=found)
-    latest, due = now + CLOCK_TOLERANCE, now - policy.verification.every
-    long_due = now - _MUCH_TOO_LONG * policy.verification.every
-    for entry in found.entries.values():
-        _count(seen, entry, latest=latest, due=due, long_due=long_due)
+    return found
+
+
+def _location(
+    location: Location,
+    found: Catalog | ClusterGuardError,
+    newest: Mapping[str, str],
+    policy: Policy,
+    now: datetime,
+) -> LocationStatus:
+    if isinstance(found, ClusterGuardError):
+        return LocationStatus(name=location.name, url=location.url, error=found.message, hint=found.hint or "")
+    latest, every = now + CLOCK_TOLERANCE, policy.verification.every
+    entries = found.entries.values()
+    undated = {each.key for each in entries if max(each.created, each.verified or each.created) > latest}
     moments = (found.updated, *(each.at for each in found.runs.values()), *(each.at for each in found.proofs.values()))
-    seen.in_future += sum(1 for each in moments if each is not None and each > latest)
-    return seen
-
-
-def _count(seen: _Seen, entry: BackupEntry, *, latest: datetime, due: datetime, long_due: datetime) -> None:
-    seen.size += entry.size
-    if entry.created > latest or (entry.verified is not None and entry.verified > latest):
-        seen.in_future += 1
-    else:
-        seen.newest = entry.created if seen.newest is None else max(seen.newest, entry.created)
-    seen.oldest = entry.created if seen.oldest is None else min(seen.oldest, entry.created)
-    if entry.problem:
-        seen.damaged += 1
-        if len(seen.damaged_keys) < _MOST_NAMED:
-            seen.damaged_keys.append(entry.key)
-    elif entry.verified is None:
-        seen.unverified += 1
-    elif entry.verified < due:
-        seen.verification_overdue += 1
-        seen.much_overdue += entry.verified < long_due
-    if entry.unread:
-        seen.unread += 1
-        seen.unread_reason = seen.unread_reason or entry.unread
+    damaged = [each.key for each in entries if each.problem]
+    read_back = [each.verified for each in entries if each.verified is not None and not each.problem]
+    unread = [each.unread for each in entries if each.unread]
+    return LocationStatus(
+        name=location.name,
+        url=location.url,
+        backups=len(entries),
+        size=found.size,
+        oldest=min((each.created for each in entries), default=None),
+        newest=max((each.created for each in entries if each.key not in undated), default=None),
+        unverified=sum(each.verified is None and not each.problem for each in entries),
+        unread=len(unread),
+        unread_reason=next(iter(unread), ""),
+        verification_overdue=sum(each < now - every for each in read_back),
+        verification_long_overdue=sum(each < now - _MUCH_TOO_LONG * every for each in read_back),
+        damaged=len(damaged),
+        damaged_keys=tuple(damaged[:_MOST_NAMED]),
+        missing=tuple(source for source, name in newest.items() if entry_key(source, name) not in found.entries),
+        in_future=len(undated) + sum(each is not None and each > latest for each in moments),
+        updated=found.updated,
+        notes=found.notes,
+        leftovers=len(found.leftovers),
+        leftover_bytes=sum(each.size for each in found.leftovers),
+    )
 
 
 # ---- what lies in all of them --------------------------------------------------------------------------------
+
+
+_Record = TypeVar("_Record", RunRecord, ProofRecord)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,15 +163,14 @@ class _Backup:
 class _Copies:
     """What the locations that can be read hold between them; nothing of it is from the future."""
 
-    def __init__(self, seen: Mapping[str, _Seen], now: datetime) -> None:
-        latest = now + CLOCK_TOLERANCE
-        self._latest = latest
-        self._catalogs = [each.catalog for each in seen.values() if each.catalog is not None]
+    def __init__(self, found: Mapping[str, Catalog | ClusterGuardError], now: datetime) -> None:
+        self._latest = now + CLOCK_TOLERANCE
+        self._catalogs = {name: each for name, each in found.items() if isinstance(each, Catalog)}
         self._backups: dict[str, dict[str, _Backup]] = defaultdict(dict)
-        for name, place in seen.items():
-            for entry in place.catalog.entries.values() if place.catalog is not None else ():
-                if entry.created <= latest:
-                    self._add(name, entry, latest)
+        for name, catalog in self._catalogs.items():
+            for entry in catalog.entries.values():
+                if entry.created <= self._latest:
+                    self._add(name, entry)
 
     def of_source(self, source: str) -> list[_Backup]:
         """Return the backups of one source, newest first."""
@@ -185,30 +179,35 @@ class _Copies:
 
     def last_run(self, source: str) -> RunRecord | None:
         """Return the last run that any location knows."""
-        known = (each.runs[source] for each in self._catalogs if source in each.runs)
-        return max((each for each in known if each.at <= self._latest), key=lambda each: each.at, default=None)
+        return self._last(each.runs.get(source) for each in self._catalogs.values())
 
     def last_success(self, source: str) -> datetime | None:
         """Return the last success that any location knows."""
-        known = (each.runs[source].last_success for each in self._catalogs if source in each.runs)
-        return max((each for each in known if each is not None and each <= self._latest), default=None)
+        runs = (each.runs.get(source) for each in self._catalogs.values())
+        return self._latest_of(each.last_success for each in runs if each is not None)
 
     def last_proof(self, proof: str) -> ProofRecord | None:
         """Return the last attempt that any location knows."""
-        known = (each.proofs[proof] for each in self._catalogs if proof in each.proofs)
-        return max((each for each in known if each.at <= self._latest), key=lambda each: each.at, default=None)
+        return self._last(each.proofs.get(proof) for each in self._catalogs.values())
 
     def last_proven(self, proof: str) -> datetime | None:
         """Return the last green one that any location knows."""
-        known = (each.proofs[proof].last_proven for each in self._catalogs if proof in each.proofs)
-        return max((each for each in known if each is not None and each <= self._latest), default=None)
+        proofs = (each.proofs.get(proof) for each in self._catalogs.values())
+        return self._latest_of(each.last_proven for each in proofs if each is not None)
 
-    def _add(self, location: str, entry: BackupEntry, latest: datetime) -> None:
+    def _last(self, records: Iterable[_Record | None]) -> _Record | None:
+        known = (each for each in records if each is not None and each.at <= self._latest)
+        return max(known, key=lambda each: each.at, default=None)
+
+    def _latest_of(self, moments: Iterable[datetime | None]) -> datetime | None:
+        return max((each for each in moments if each is not None and each <= self._latest), default=None)
+
+    def _add(self, location: str, entry: BackupEntry) -> None:
         backups = self._backups[entry.source]
         backup = backups.get(entry.name)
         if backup is None:
             backup = backups[entry.name] = _Backup(created=entry.created, name=entry.name, size=entry.size)
-        if entry.sound and entry.verified is not None and entry.verified <= latest:
+        if entry.sound and entry.verified is not None and entry.verified <= self._latest:
             backup.verified_in.append(location)
         backup.damaged = backup.damaged or bool(entry.problem)
 
@@ -299,34 +298,6 @@ def _day(day: date, backups: Sequence[_Backup], copies: int, *, missed: bool) ->
     return DayStatus(day=day, state=state, backups=len(backups), copies=most)
 
 
-def _location(location: Location, seen: _Seen, newest: Mapping[str, str]) -> LocationStatus:
-    if seen.catalog is None:
-        error = seen.error or ClusterGuardError("it was not read")
-        return LocationStatus(name=location.name, url=location.url, error=error.message, hint=error.hint or "")
-    entries = seen.catalog.entries
-    return LocationStatus(
-        name=location.name,
-        url=location.url,
-        backups=len(entries),
-        size=seen.size,
-        oldest=seen.oldest,
-        newest=seen.newest,
-        unverified=seen.unverified,
-        unread=seen.unread,
-        unread_reason=seen.unread_reason,
-        verification_overdue=seen.verification_overdue,
-        verification_long_overdue=seen.much_overdue,
-        damaged=seen.damaged,
-        damaged_keys=tuple(seen.damaged_keys),
-        missing=tuple(source for source, name in newest.items() if entry_key(source, name) not in entries),
-        in_future=seen.in_future,
-        updated=seen.catalog.updated,
-        notes=tuple(seen.catalog.notes),
-        leftovers=len(seen.catalog.leftovers),
-        leftover_bytes=sum(each.size for each in seen.catalog.leftovers),
-    )
-
-
 def _proof(proof: Proof, copies: _Copies, now: datetime) -> ProofStatus:
     last, proven = copies.last_proof(proof.name), copies.last_proven(proof.name)
     return ProofStatus(
@@ -369,10 +340,15 @@ def _about_all(policy: Policy, locations: Sequence[LocationStatus], proofs: Sequ
             )
 
 
-def _about_source(source: SourceStatus, run: str) -> Iterator[Reason]:
+def _about(name: str) -> Callable[..., Reason]:
     def say(severity: Severity, text: str, hint: str = "") -> Reason:
-        return Reason(severity=severity, about=source.name, text=text, hint=hint)
+        return Reason(severity=severity, about=name, text=text, hint=hint)
 
+    return say
+
+
+def _about_source(source: SourceStatus, run: str) -> Iterator[Reason]:
+    say = _about(source.name)
     if not source.newest:
         yield say("not protected", "there is no backup of it in any location that can be read", run)
     elif not source.restorable:
@@ -393,9 +369,7 @@ def _about_source(source: SourceStatus, run: str) -> Iterator[Reason]:
 
 
 def _about_location(location: LocationStatus, policy: Policy) -> Iterator[Reason]:
-    def say(severity: Severity, text: str, hint: str = "") -> Reason:
-        return Reason(severity=severity, about=location.name, text=text, hint=hint)
-
+    say = _about(location.name)
     if not location.reachable:
         yield say("at risk", f"it cannot be read: {location.error}", location.hint)
         return
@@ -426,9 +400,7 @@ def _about_location(location: LocationStatus, policy: Policy) -> Iterator[Reason
 
 
 def _about_verification(location: LocationStatus, policy: Policy) -> Iterator[Reason]:
-    def say(severity: Severity, text: str, hint: str = "") -> Reason:
-        return Reason(severity=severity, about=location.name, text=text, hint=hint)
-
+    say = _about(location.name)
     if location.verification_long_overdue:
         yield say(
             "at risk",
@@ -446,9 +418,7 @@ def _about_verification(location: LocationStatus, policy: Policy) -> Iterator[Re
 
 
 def _about_proof(proof: ProofStatus, run: str) -> Iterator[Reason]:
-    def say(severity: Severity, text: str, hint: str = "") -> Reason:
-        return Reason(severity=severity, about=proof.name, text=text, hint=hint)
-
+    say = _about(proof.name)
     if proof.last_outcome == "not proven":
         yield say("not protected", f"the last drill did not restore {proof.source}: {proof.detail}")
     elif proof.last_outcome == "error":
