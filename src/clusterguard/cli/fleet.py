@@ -59,7 +59,7 @@ def run(
         run=run,
         environ=os.environ,
         allowed_contexts=allow_context or (),
-        tell=lambda: DrillView(out),
+        on_event=lambda: DrillView(out),
     )
     save_result(store, result)
     out.print(f"{result.cluster}: {result.outcome}", style=_STYLES.get(result.outcome, "yellow"), markup=False)

@@ -59,7 +59,7 @@ def run(
     runner = PolicyRunner(
         policy=read.model_copy(update={"scratch": str(scratch.absolute())}) if scratch else read,
         environ=os.environ,
-        tell=view,
+        on_step=view,
         wait_seconds=_seconds(wait),
         trust_clock=trust_clock,
     )
@@ -84,7 +84,7 @@ def retain(
 
     view = RunView(out)
     runner = PolicyRunner(
-        policy=_read(policy), environ=os.environ, tell=view, wait_seconds=_seconds(wait), trust_clock=trust_clock
+        policy=_read(policy), environ=os.environ, on_step=view, wait_seconds=_seconds(wait), trust_clock=trust_clock
     )
     if dry_run:
         show_retention(out, [_shown(each) for each in runner.planned_retention()])
@@ -125,7 +125,7 @@ def rotate(
     from clusterguard.terminal.run_view import RunView
 
     view = RunView(out)
-    runner = PolicyRunner(policy=_read(policy), environ=os.environ, tell=view, wait_seconds=_seconds(wait))
+    runner = PolicyRunner(policy=_read(policy), environ=os.environ, on_step=view, wait_seconds=_seconds(wait))
     report = runner.rotate(_read(old))
     view.finish(report)
     raise typer.Exit(report.exit_code)

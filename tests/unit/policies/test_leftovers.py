@@ -327,7 +327,7 @@ def remove_the_old_ones(session, locations):
 @pytest.mark.parametrize("moment", range(12))
 def test_a_day_after_a_kill_there_is_nothing_that_no_record_names(wanted, monkeypatch, work, moment):
     monkeypatch.setattr(backup, "EtcdSnapshotter", Saving)
-    monkeypatch.setattr(backup, "etcd_of", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(backup, "connect_etcd", lambda *_, **__: nullcontext())
     monkeypatch.setattr(backup, "can_decrypt", lambda *_: False)
     locations = locations_of(wanted, {name: Mortal() for name in ("here", "there")})
     for location in locations if work is remove_the_old_ones else locations[:1]:

@@ -93,7 +93,7 @@ def told(session, location="there"):
 @pytest.fixture
 def etcd(monkeypatch):
     monkeypatch.setattr(backup, "EtcdSnapshotter", Saving)
-    monkeypatch.setattr(backup, "etcd_of", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(backup, "connect_etcd", lambda *_, **__: nullcontext())
     monkeypatch.setattr(backup, "can_decrypt", lambda *_: False)
 
 

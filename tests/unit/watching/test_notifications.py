@@ -17,7 +17,7 @@ from watched import NOW, a_policy, report, step
 from clusterguard.errors import ConfigError
 from clusterguard.policies.policy import Notification, Secret
 from clusterguard.policies.watching.addresses import read_address
-from clusterguard.policies.watching.notifications import message_of, notify, occasions_of
+from clusterguard.policies.watching.notifications import message_of, notified_on, notify
 
 # apprise asks for a module that Python 3.13 has no more, and the Pythons before it warn of that.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -95,7 +95,7 @@ def test_many_problems_are_counted_and_long_ones_are_cut():
 
 
 @pytest.mark.parametrize(
-    ("run", "occasions"),
+    ("run", "kinds"),
     [
         (FAILED, ("failure",)),
         (WARNED, ("warning",)),
@@ -104,8 +104,8 @@ def test_many_problems_are_counted_and_long_ones_are_cut():
         (report(*WARNED.steps, recovered=("etcd",)), ("warning", "recovery")),
     ],
 )
-def test_occasions(run, occasions):
-    assert occasions_of(run) == occasions
+def test_occasions(run, kinds):
+    assert notified_on(run) == kinds
 
 
 @pytest.mark.parametrize(

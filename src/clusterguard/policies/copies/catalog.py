@@ -19,18 +19,18 @@ from clusterguard.errors import ObjectCorruptError
 __all__ = [
     "BackupEntry",
     "Catalog",
-    "Depth",
     "Leftover",
     "ProofOutcome",
     "ProofRecord",
     "RunRecord",
+    "VerifyLevel",
     "entry_key",
 ]
 
 ProofOutcome: TypeAlias = Literal["proven", "not proven", "error"]
 """``error``: whether the backup restores could not be tried, or not to the end."""
 
-Depth: TypeAlias = Literal["bytes", "contents"]
+VerifyLevel: TypeAlias = Literal["bytes", "contents"]
 """How deep a verification looked: the stored bytes are as written; or what is in them was opened and is whole."""
 
 
@@ -70,7 +70,7 @@ class BackupEntry:
     run: str  # the run that made it
     revision: int | None = None  # of etcd; None for Velero
     verified: AwareDatetime | None = None  # when it was last read back and found whole, UTC; None for never
-    depth: Depth | None = None  # how deep anybody has looked into these bytes
+    depth: VerifyLevel | None = None  # how deep anybody has looked into these bytes
     problem: str = ""  # what a verification found wrong with it; empty for nothing
     unread: str = ""  # what kept the last verification from looking; empty where it could. It says nothing of the copy.
 

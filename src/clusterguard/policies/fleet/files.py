@@ -202,7 +202,7 @@ def run_cluster(
     run: str,
     environ: Mapping[str, str],
     allowed_contexts: Sequence[str] = (),
-    tell: Callable[[], EventSink] | None = None,
+    on_event: Callable[[], EventSink] = lambda: lambda _: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ClusterResult:
     """Run the drills of one cluster of a fleet.
@@ -215,7 +215,7 @@ def run_cluster(
         run: The run that this is a part of.
         environ: Values of ``${env.NAME}``, and where programs come from.
         allowed_contexts: Globs of contexts that drills may destroy in, as `DrillSettings` has them.
-        tell: Makes a listener for what happens in the drills.
+        on_event: Makes a listener for what happens in a drill.
         now: The time, UTC.
 
     Raises:
@@ -228,7 +228,7 @@ def run_cluster(
     not_run: dict[str, str] = {}
     problem = ""
     try:
-        _run_drills(fleet, cluster, environ, allowed_contexts, tell, done, not_run)
+        _run_drills(fleet, cluster, environ, allowed_contexts, on_event, done, not_run)
     except ClusterGuardError as error:
         problem = f"{error.message}{f' ({error.hint})' if error.hint else ''}"
     return ClusterResult(
@@ -248,7 +248,7 @@ def _run_drills(
     cluster: FleetCluster,
     environ: Mapping[str, str],
     allowed_contexts: Sequence[str],
-    tell: Callable[[], EventSink] | None,
+    on_event: Callable[[], EventSink],
     done: list[DrillResult],
     not_run: dict[str, str],
 ) -> None:
@@ -275,5 +275,4 @@ def _run_drills(
         if reason := skip_reason(drill, default_cluster=cluster_ref):
             not_run[drill.id] = reason
             continue
-        runner = DrillRunner(settings=settings, on_event=tell()) if tell is not None else DrillRunner(settings=settings)
-        done.append(runner.run(drill))
+        done.append(DrillRunner(settings=settings, on_event=on_event()).run(drill))

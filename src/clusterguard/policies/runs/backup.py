@@ -11,7 +11,7 @@ from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.locations import RECORD, VeleroRecord, etcd_entry, velero_entry
 from clusterguard.policies.copies.naming import etcd_name, velero_name
 from clusterguard.policies.policy import EtcdSource
-from clusterguard.policies.runs.reach import etcd_of, velero_of
+from clusterguard.policies.runs.connect import connect_etcd, connect_velero
 from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted
 from clusterguard.stores import open_store
 from clusterguard.stores.encryption import EncryptedStore
@@ -51,7 +51,7 @@ def back_up(source: Source, session: Session) -> None:
 def _back_up_etcd(source: Source, etcd: EtcdSource, session: Session) -> None:
     name = _new_name(source.name, session)
     with session.step("backup", source=source.name, backup=name) as task:
-        with etcd_of(etcd, environ=session.environ, progress=session.progress) as access:
+        with connect_etcd(etcd, environ=session.environ, progress=session.progress) as access:
             with _locations(source.name, name, session) as replicas:
                 store = EncryptedStore(replicas, session.encryption)
                 snapshotter = EtcdSnapshotter(
@@ -70,7 +70,7 @@ def _back_up_etcd(source: Source, etcd: EtcdSource, session: Session) -> None:
 def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> None:
     name = velero_name(source.name, now=session.now(), suffix=session.suffix)
     with session.step("backup", source=source.name, backup=name) as task:
-        with velero_of(wanted, progress=session.progress) as velero:
+        with connect_velero(wanted, progress=session.progress) as velero:
             backup = velero.back_up(name, _options(wanted), timeout_seconds=wanted.timeout.total_seconds())
             outcome = velero.outcome(backup)
             outcome.raise_for_findings()
@@ -181,7 +181,7 @@ def _check(location: StorageLocation, entry: BackupEntry, session: Session) -> C
     with session.step("verify", source=entry.source, location=location.name, backup=entry.name) as task:
         check = check_stored(location, entry)
         task.digest, task.size = entry.sha256, entry.size
-        check.tell(task)
+        check.apply_to(task)
         # Whether the backup counts without this copy is judged with all of them.
         task.outcome = "ok" if check.state == "intact" else "warning"
     return check
@@ -192,7 +192,7 @@ def _check_contents(
 ) -> CopyCheck:
     with session.step("verify", source=entry.source, location=location.name, backup=entry.name) as task:
         check = check_contents(location, entry, session, access)
-        check.tell(task)
+        check.apply_to(task)
         if isinstance(check.error, WrongKeyError):
             task.outcome, task.code = "failed", check.error.code
             task.detail = f"the policy's own key does not decrypt what was just encrypted: {check.detail}"

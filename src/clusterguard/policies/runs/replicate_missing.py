@@ -60,27 +60,27 @@ def _copy(location: StorageLocation, entry: BackupEntry, session: Session) -> No
         "copy", source=entry.source, location=location.name, backup=entry.name, on_error="warning"
     ) as task:
         task.digest, task.size = entry.sha256, entry.size
-        donors = list(_donors(location, entry, session))
-        if not donors:
+        replicas = list(_healthy_replicas(location, entry, session))
+        if not replicas:
             task.outcome, task.detail = "warning", "no location that answers has a sound copy to make this one from"
             return
-        for donor in donors:
+        for replica in replicas:
             try:
-                _copy_objects(donor, location, entry, confirm=partial(session.require_lease, location))
+                _copy_objects(replica, location, entry, confirm=partial(session.require_lease, location))
             except RunInProgressError:
                 raise
             except ClusterGuardError as error:
-                task.outcome, task.detail = "warning", f"from {donor.name}: {error.message}"
+                task.outcome, task.detail = "warning", f"from {replica.name}: {error.message}"
                 task.code, task.hint = error.code, error.hint or ""
                 if not session.answers(location):
                     return
-                session.answers(donor)
+                session.answers(replica)
                 continue
             check = check_stored(location, entry)
             session.know(location, [check.noted_in(_never_read(entry), now=session.now())])
-            check.tell(task)
+            check.apply_to(task)
             task.outcome = "ok" if check.state == "intact" else "warning"
-            task.detail = f"caught up from {donor.name}; {check}"
+            task.detail = f"caught up from {replica.name}; {check}"
             # What could not be read back is there all the same: it is read by a later run, and not written again.
             if check.state != "damaged":
                 return
@@ -91,7 +91,7 @@ def _never_read(entry: BackupEntry) -> BackupEntry:
     return replace(entry, verified=None, depth=None, problem="", unread="")
 
 
-def _donors(location: StorageLocation, entry: BackupEntry, session: Session) -> Iterator[StorageLocation]:
+def _healthy_replicas(location: StorageLocation, entry: BackupEntry, session: Session) -> Iterator[StorageLocation]:
     for other in session.locations:
         there = session.catalogs[other.name].entries.get(entry.key)
         if other.name != location.name and there is not None and not there.problem:
@@ -99,7 +99,7 @@ def _donors(location: StorageLocation, entry: BackupEntry, session: Session) -> 
 
 
 def _copy_objects(
-    donor: StorageLocation, location: StorageLocation, entry: BackupEntry, *, confirm: Callable[[], None]
+    replica: StorageLocation, location: StorageLocation, entry: BackupEntry, *, confirm: Callable[[], None]
 ) -> None:
     """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup.
 
@@ -107,14 +107,14 @@ def _copy_objects(
     """
     with suppress(ObjectNotFoundError, SnapshotCorruptError):
         read_record(location.root, f"{entry.key}{RECORD}")  # one that a later release wrote is not written over
-    source, target = donor.of_source(entry.source), location.of_source(entry.source)
-    for key, (sha256, _) in stored_objects(donor, entry).items():
+    source, target = replica.of_source(entry.source), location.of_source(entry.source)
+    for key, (sha256, _) in stored_objects(replica, entry).items():
         confirm()
         # Overwriting: what is there already without a record, or damaged, is no backup.
         found = copy_object(source, key, target, overwrite=True)
         if found != sha256:
             confirm()
             target.delete(key)
-            raise SnapshotCorruptError(f"{key} of {donor.name} has sha256 {found[:16]}…, written was {sha256[:16]}…")
+            raise SnapshotCorruptError(f"{key} of {replica.name} has sha256 {found[:16]}…, written was {sha256[:16]}…")
     confirm()
     copy_object(source, f"{entry.name}{RECORD}", target, overwrite=True)

@@ -112,15 +112,16 @@ def plan_retention_of(session: Session) -> tuple[PlannedRetention, ...]:
 
 def retain(session: Session) -> None:
     """Remove what the plan removes, oldest first; one that cannot be removed does not keep the others."""
+    untrusted = set()
     for location in session.locations:
         if problem := clock_problem(session, location):
             with session.step("delete", location=location.name) as task:
                 task.outcome, task.code = "failed", "clock-untrusted"
                 task.detail = f"nothing was removed: {problem}"
                 task.hint = "set the clock right; if it is right, `clusterguard retain POLICY --trust-clock`"
-            session.drop_from_retention.add(location.name)
+            untrusted.add(location.name)
     for planned in plan_retention_of(session):
-        if planned.location.name not in session.drop_from_retention and planned.location in session.locations:
+        if planned.location.name not in untrusted and planned.location in session.locations:
             _remove(planned, session)
 
 

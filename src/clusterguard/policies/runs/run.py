@@ -58,7 +58,7 @@ class PolicyRunner:
     Attributes:
         policy: What to do.
         environ: Where secrets and drills find variables.
-        tell: Told of each step as it ends.
+        on_step: Called with each step as it ends.
         progress: Told of bytes.
         now: The time, UTC.
         wait_seconds: How long to wait for another run of the policy.
@@ -67,7 +67,7 @@ class PolicyRunner:
 
     policy: Policy
     environ: Mapping[str, str]
-    tell: Callable[[StepReport], object] = lambda _: None
+    on_step: Callable[[StepReport], object] = lambda _: None
     progress: ProgressSink = ignore_progress
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     wait_seconds: float = 0
@@ -110,7 +110,7 @@ class PolicyRunner:
             StoreUnavailableError: No location answers.
         """
         session = self._session(encryption=None)
-        self._reach(session, open_locations(self.policy))
+        self._read_catalogs(session, open_locations(self.policy))
         return plan_retention_of(session)
 
     def _session(self, *, encryption: Encryption | None) -> Session:
@@ -119,7 +119,7 @@ class PolicyRunner:
             run=new_run_id(self.now()),
             encryption=encryption or Encryption(),
             environ=self.environ,
-            tell=self.tell,
+            on_step=self.on_step,
             progress=self.progress,
             now=self.now,
             trust_clock=self.trust_clock,
@@ -127,27 +127,25 @@ class PolicyRunner:
 
     def _cycle(self, session: Session, work: Sequence[Callable[[Session], None]], *, backs_up: bool) -> RunReport:
         began = self.now()
-        # Whoever waits for the nightly backup must not take a verification at noon for it.
-        session.beats = backs_up
         try:
-            self._work(session, work)
+            self._work(session, work, backs_up=backs_up)
         except BaseException as error:
             if isinstance(error, RunInProgressError) and session.lock is None:
                 raise  # the other run tells what comes of it; this one has done nothing that could fail
             # Nobody expected it, and somebody must hear of it all the same.
             what = error.message if isinstance(error, ClusterGuardError) else f"{type(error).__name__}: {error}"
             session.add(StepReport(verb="backup", outcome="failed", at=self.now(), detail=f"the run broke off: {what}"))
-            self._finish(session, began)
+            self._finish(session, began, backs_up=backs_up)
             raise
-        return self._finish(session, began)
+        return self._finish(session, began, backs_up=backs_up)
 
     # ---- the work ----------------------------------------------------------------------------------------
 
-    def _work(self, session: Session, work: Sequence[Callable[[Session], None]]) -> None:
+    def _work(self, session: Session, work: Sequence[Callable[[Session], None]], *, backs_up: bool) -> None:
         locations = open_locations(self.policy)
         with locked(locations, run=session.run, wait_seconds=self.wait_seconds) as lock:
             session.lock = lock
-            if session.beats:
+            if backs_up:
                 self._beat(session, "start")  # a run that steps aside must not be taken for one that began
             for name, error in lock.failures.items():
                 session.leave_out(name, error)
@@ -155,7 +153,7 @@ class PolicyRunner:
                 with session.step("lock", location=name, on_error="warning"):
                     raise warning
             # What the last run left is known for certain only now that no other run is in progress.
-            self._reach(session, [location for location in locations if location.name not in lock.failures])
+            self._read_catalogs(session, [location for location in locations if location.name not in lock.failures])
             self._compare_clocks(session)
             try:
                 for part in work:
@@ -164,7 +162,7 @@ class PolicyRunner:
             finally:
                 self._account(session)
 
-    def _reach(self, session: Session, locations: Sequence[StorageLocation]) -> None:
+    def _read_catalogs(self, session: Session, locations: Sequence[StorageLocation]) -> None:
         """Ask locations for their catalogs; those that do not answer are left out and told of."""
         found = read_catalogs(locations)
         answering = []
@@ -176,9 +174,8 @@ class PolicyRunner:
             answering.append(location)
             session.catalogs[location.name] = catalog
             for note in catalog.notes:
-                session.add(
-                    StepReport(verb="catalog", outcome="warning", at=self.now(), detail=note, location=location.name)
-                )
+                with session.step("catalog", location=location.name) as task:
+                    task.outcome, task.detail = "warning", note
             if catalog.leftovers:
                 with session.step("catalog", location=location.name) as task:
                     task.code, task.size = "leftovers", sum(each.size for each in catalog.leftovers)
@@ -230,7 +227,7 @@ class PolicyRunner:
                 session.answers(location)
         session.save_catalogs()
 
-    def _finish(self, session: Session, began: datetime) -> RunReport:
+    def _finish(self, session: Session, began: datetime, *, backs_up: bool) -> RunReport:
         """Tell everybody; nothing that fails here undoes a backup."""
         report = self._report(session, began)
         catalogs: dict[str, Catalog | ClusterGuardError] = {
@@ -238,12 +235,11 @@ class PolicyRunner:
         }
         catalogs |= {location.name: session.catalogs[location.name] for location in session.locations}
         status = policy_status(self.policy, catalogs, now=self.now())
-        told: list[StepReport] = [*publish(self.policy, status), *self._notified(report)]
-        for step in told:
+        for step in (*publish(self.policy, status), *self._notified(report)):
             session.add(step)
         if report.outcome == "failed":
             self._beat(session, "failure", report)
-        elif session.beats:
+        elif backs_up:  # whoever waits for the nightly backup must not take a verification at noon for it
             self._beat(session, "success", report)
         return replace(report, finished=self.now(), steps=tuple(session.steps))
 

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,29 +48,25 @@ class Task:
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One run of a policy, shared by its parts.
-
-    Attributes:
-        location_clocks: How far each location's clock is ahead of this machine's, where it has one of its own.
-        takes_no_more: Locations that answer, and to which nothing more is copied in this run: their disk is full, say.
-    """
+    """One run of a policy, shared by its parts: first what it was given, then what is known and done so far."""
 
     policy: Policy
     run: str
-    encryption: Encryption  # how copies are encrypted, and decrypted where the key is to hand
+    encryption: Encryption  # of the copies; decrypts them where the key is to hand
     environ: Mapping[str, str]  # where secrets and drills find variables
-    locations: tuple[StorageLocation, ...] = ()  # the locations that answered
-    catalogs: dict[str, Catalog] = field(default_factory=dict)  # what is known of each of them, by its name
-    tell: Callable[[StepReport], object] = lambda _: None  # told of each step as it ends
+    on_step: Callable[[StepReport], object] = lambda _: None  # called with each step as it ends
     progress: ProgressSink = ignore_progress
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    lock: RunLock | None = None  # the leases of this run; see `require_lease`. None for a session that only looks.
-    steps: list[StepReport] = field(default_factory=list)  # what was done so far
-    beats: bool = True  # whether the heartbeat is told of this run's success
     trust_clock: bool = False  # remove by age whatever speaks against this machine's clock
-    location_clocks: dict[str, timedelta] = field(default_factory=dict)
+
+    lock: RunLock | None = None  # the leases of this run, see `require_lease`; None for a session that only looks
+    locations: tuple[StorageLocation, ...] = ()  # that answered
+    catalogs: dict[str, Catalog] = field(default_factory=dict)  # what is known of each of them, by its name
+    steps: list[StepReport] = field(default_factory=list)
     failed_before: set[str] = field(default_factory=set)  # sources whose last run had failed when this one began
-    drop_from_retention: set[str] = field(default_factory=set)  # locations in which nothing is removed in this run
+    # How far each location's clock is ahead of this machine's, where it has one of its own.
+    location_clocks: dict[str, timedelta] = field(default_factory=dict)
+    # Locations that answer, and to which nothing more is copied in this run: their disk is full, say.
     takes_no_more: set[str] = field(default_factory=set)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
@@ -99,19 +95,15 @@ class Session:
         except ClusterGuardError as error:
             task.outcome, task.detail, task.code, task.hint = on_error, error.message, error.code, error.hint or ""
             lost = error if isinstance(error, RunInProgressError) else None
+        seconds = round(time.monotonic() - began, 3)
         report = StepReport(
             verb=verb,
-            outcome=task.outcome,
             at=self.now(),
-            detail=task.detail,
-            code=task.code,
-            hint=task.hint,
             source=source,
             location=location,
             backup=backup,
-            digest=task.digest,
-            size=task.size,
-            seconds=round(time.monotonic() - began, 3),
+            seconds=seconds,
+            **asdict(task),
         )
         self.add(report)
         if lost is not None:
@@ -131,7 +123,7 @@ class Session:
         """Take down what was done."""
         with self._guard:
             self.steps.append(report)
-            self.tell(report)
+            self.on_step(report)
 
     def know(self, location: StorageLocation, entries: Iterable[BackupEntry]) -> None:
         """Put backups into a location's catalog, in the place of what it said of them."""
@@ -174,14 +166,6 @@ class Session:
                 self.require_lease(location)
                 location.save_catalog(self.catalogs[location.name], now=self.now())
             except ClusterGuardError as error:
-                self.add(
-                    StepReport(
-                        verb="catalog",
-                        outcome="warning",
-                        at=self.now(),
-                        detail=f"{error.message}; the next run reads the backups' records instead",
-                        code=error.code,
-                        hint=error.hint or "",
-                        location=location.name,
-                    )
-                )
+                with self.step("catalog", location=location.name) as task:
+                    task.outcome, task.code, task.hint = "warning", error.code, error.hint or ""
+                    task.detail = f"{error.message}; the next run reads the backups' records instead"

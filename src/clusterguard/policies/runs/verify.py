@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
-    from clusterguard.policies.copies.catalog import BackupEntry, Depth
+    from clusterguard.policies.copies.catalog import BackupEntry, VerifyLevel
     from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.report import Outcome
     from clusterguard.policies.runs.session import Session, Task
@@ -59,7 +59,7 @@ class CopyCheck:
     """What one look at one copy told."""
 
     state: CopyState  # what is known of the copy now
-    depth: Depth  # how deep the look went, or was meant to go
+    depth: VerifyLevel  # how deep the look went, or was meant to go
     detail: str  # what was seen; for ``unknown`` why nothing was
     error: ClusterGuardError | None = None  # what kept us from looking; None where we could
 
@@ -73,14 +73,10 @@ class CopyCheck:
             return "the other locations are verified, too: a sound copy there can be fetched"
         return (self.error.hint or "") if self.error is not None else ""
 
-    def tell(self, task: Task) -> None:
-        """Say it as a step of a run."""
-        task.outcome, task.code, task.detail, task.hint = (
-            _OUTCOMES[self.state],
-            _CODES[self.state],
-            str(self),
-            self.hint,
-        )
+    def apply_to(self, task: Task) -> None:
+        """Make it the outcome of a step."""
+        task.outcome, task.code = _OUTCOMES[self.state], _CODES[self.state]
+        task.detail, task.hint = str(self), self.hint
 
     def noted_in(self, entry: BackupEntry, *, now: datetime) -> BackupEntry:
         """Return what a catalog says of the copy now; a look that saw nothing changes nothing that is known."""
@@ -159,7 +155,7 @@ def can_decrypt(encryption: Encryption, entry: BackupEntry) -> bool:
     return not entry.encrypted or bool(encryption.identities) or encryption.passphrase is not None
 
 
-def _checked(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
+def _checked(depth: VerifyLevel, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
     """Look at a copy, and again where it seems damaged: a bad wire or memory changes other bytes the next time."""
     first = _look(depth, look)
     if first.state != "damaged":
@@ -175,7 +171,7 @@ def _checked(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
     return CopyCheck(state="unknown", depth=depth, detail=error.message, error=error)
 
 
-def _look(depth: Depth, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
+def _look(depth: VerifyLevel, look: Callable[[], tuple[bool, str]]) -> CopyCheck:
     """Tell what is wrong with the copy from what is wrong with the way to it."""
     try:
         intact, seen = look()
@@ -226,7 +222,7 @@ def _verify_in(location: StorageLocation, session: Session) -> None:
             if checks[0].state == "intact" and can_decrypt(session.encryption, entry):
                 checks.append(check_contents(location, entry, session))
             session.know(location, [noted(entry, checks, now=session.now())])
-            checks[-1].tell(task)
+            checks[-1].apply_to(task)
             task.digest, task.size, task.detail = entry.sha256, entry.size, "; ".join(map(str, checks))
         if checks[-1].state == "unknown":
             session.answers(location)

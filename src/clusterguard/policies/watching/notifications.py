@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.policy import Notification, NotifyOn, Policy
     from clusterguard.policies.report import RunReport
 
-__all__ = ["Message", "message_of", "notify", "occasions_of"]
+__all__ = ["Message", "message_of", "notified_on", "notify"]
 
 _MOST_PROBLEMS: Final = 10  # a message is read on a telephone
 _LONGEST_DETAIL: Final = 400
@@ -49,7 +49,7 @@ def notify(
     seconds: float = _SECONDS,
     now: Callable[[], datetime] | None = None,
 ) -> tuple[StepReport, ...]:
-    """Tell everybody whom the policy wants told of this run, all at once, and report who heard.
+    """Send the notifications that the policy wants for this run, all at once, and report which arrived.
 
     A target that is down is a warning: the backup counts all the same.
 
@@ -63,8 +63,8 @@ def notify(
     Raises:
         ConfigError: The extra `policy` is not installed.
     """
-    occasions = set(occasions_of(report))
-    targets = [each for each in policy.notifications if occasions.intersection(each.on)]
+    kinds = set(notified_on(report))
+    targets = [each for each in policy.notifications if kinds.intersection(each.on)]
     if not targets:
         return ()
     _import_apprise()
@@ -75,11 +75,11 @@ def notify(
     return tuple(each.report(max(0.0, until - time.monotonic()), limit=seconds, now=clock) for each in deliveries)
 
 
-def occasions_of(report: RunReport) -> tuple[NotifyOn, ...]:
-    """Return what a run is an occasion of; a run that succeeds again is two of them."""
+def notified_on(report: RunReport) -> tuple[NotifyOn, ...]:
+    """Return which notifications a run is for; a run that succeeds again is for two kinds."""
     by_outcome: Mapping[str, NotifyOn] = {"failed": "failure", "warning": "warning", "ok": "success"}
-    occasion = by_outcome[report.outcome]
-    return (occasion, "recovery") if report.recovered else (occasion,)
+    kind = by_outcome[report.outcome]
+    return (kind, "recovery") if report.recovered else (kind,)
 
 
 def message_of(report: RunReport, *, copies: int) -> Message:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from clusterguard.policies.policy import EtcdSource, VeleroSource
     from clusterguard.velero import VeleroClient
 
-__all__ = ["etcd_of", "velero_of"]
+__all__ = ["connect_etcd", "connect_velero"]
 
 
 @contextmanager
-def etcd_of(source: EtcdSource, *, environ: Mapping[str, str], progress: ProgressSink) -> Iterator[EtcdAccess]:
+def connect_etcd(source: EtcdSource, *, environ: Mapping[str, str], progress: ProgressSink) -> Iterator[EtcdAccess]:
     """Give access to the etcd of a source.
 
     Raises:
@@ -56,7 +56,7 @@ def etcd_of(source: EtcdSource, *, environ: Mapping[str, str], progress: Progres
 
 
 @contextmanager
-def velero_of(source: VeleroSource, *, progress: ProgressSink) -> Iterator[VeleroClient]:
+def connect_velero(source: VeleroSource, *, progress: ProgressSink) -> Iterator[VeleroClient]:
     """Give the Velero server of a source.
 
     Raises:
