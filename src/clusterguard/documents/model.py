@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from clusterguard.documents.values import (
@@ -30,6 +31,7 @@ __all__ = [
     "Label",
     "Model",
     "Name",
+    "Omitted",
     "Port",
     "Selector",
     "Text",
@@ -69,6 +71,9 @@ def _printable(text: str) -> str:
         raise ValueError("text on one line is expected here")
     return text
 
+
+Omitted: TypeAlias = SkipJsonSchema[None]
+"""That a key may be left out, which is not null: ``Label | Omitted = None``."""
 
 Label: TypeAlias = Annotated[str, AfterValidator(check_label)]
 Name: TypeAlias = Annotated[str, AfterValidator(check_name)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, is_dataclass
-from datetime import datetime
-from enum import Enum
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clusterguard.drills.events import DrillFinished, DrillStarted
@@ -14,6 +12,7 @@ from clusterguard.model.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from clusterguard.drills.events import DrillEvent
@@ -23,7 +22,7 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Writes what a drill tells into ``FOLDER/DRILL-RUNID/``: ``events.jsonl``, ``drill.yaml``, ``result.json``.
+    """Writes the events of a drill into ``FOLDER/DRILL-RUNID/``: ``events.jsonl``, ``drill.yaml``, ``result.json``.
 
     Each line is on the disk before the next step begins, so a run that is killed leaves a true record of how
     far it came. Nothing is ever overwritten.
@@ -42,7 +41,7 @@ class Journal:
         self.path: Path | None = None
 
     def __call__(self, event: DrillEvent) -> None:
-        """Take one event."""
+        """Write one event."""
         if isinstance(event, Progress):
             return
         if isinstance(event, DrillStarted):
@@ -78,17 +77,7 @@ class Journal:
 def _plain(event: DrillEvent) -> dict[str, Any]:
     if isinstance(event, DrillFinished):
         return {"verdict": str(event.result.verdict), "reason": event.result.reason}
-    data: dict[str, Any] = json.loads(json.dumps(asdict(event), default=_text))
-    return data
-
-
-def _text(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Enum):
-        return str(value.value)
-    assert not is_dataclass(value)  # noqa: S101 - asdict went through them
-    return str(value)
+    return asdict(event)
 
 
 def _file_name(drill: str) -> str:

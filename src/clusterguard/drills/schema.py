@@ -20,9 +20,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_snake
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Cron, Duration, Label, Model, Selector, Text, listed, wrong
+from clusterguard.documents.model import Cron, Duration, Label, Model, Omitted, Selector, Text, listed, wrong
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.drills.steps.base import PHASES, Action, PhaseName
 from clusterguard.drills.steps.fields import Kind
@@ -91,11 +90,11 @@ class Step(Model):
     fields_of_verbs: ClassVar[dict[str, str]] = {}
     """The key of each verb that the phase has, and the name of its field."""
 
-    name: Text | SkipJsonSchema[None] = None
+    name: Text | Omitted = None
     """What reports call the step; its action when left out."""
-    cluster: Label | SkipJsonSchema[None] = None
+    cluster: Label | Omitted = None
     """A name from spec.clusters; the first one when left out."""
-    timeout: Duration | SkipJsonSchema[None] = None
+    timeout: Duration | Omitted = None
     """How long the step may take, or a check may stay red."""
 
     @property
@@ -119,7 +118,6 @@ class Step(Model):
         return self
 
 
-_Omitted: TypeAlias = SkipJsonSchema[None]
 _S = TypeVar("_S", bound=Step)
 
 
@@ -129,7 +127,7 @@ def _with_verbs(step: type[_S]) -> type[_S]:
     allowed = {key: verb for key, verb in verbs().items() if phase == "cleanup" or phase in verb.phases}
     names = {key: f"do_{to_snake(key)}" for key in allowed}
     fields: dict[str, Any] = {
-        names[key]: (verb | _Omitted, Field(default=None, alias=key)) for key, verb in allowed.items()
+        names[key]: (verb | Omitted, Field(default=None, alias=key)) for key, verb in allowed.items()
     }
     model = create_model(step.__name__, __base__=step, __module__=step.__module__, __doc__=step.__doc__, **fields)
     model.fields_of_verbs = names
@@ -188,7 +186,7 @@ class Metadata(Model):
 class KindProvider(Model):
     """A throw-away cluster in Docker containers, by kind."""
 
-    version: Text | SkipJsonSchema[None] = None
+    version: Text | Omitted = None
     """Kubernetes version, such as `1.36`."""
     workers: Annotated[int, Field(ge=0, le=20)] = 0
     """Worker nodes beside the control plane."""
@@ -197,22 +195,22 @@ class KindProvider(Model):
 class EmbeddedProvider(Model):
     """A throw-away control plane of real programs on this machine; its pods are simulated."""
 
-    version: Text | SkipJsonSchema[None] = None
+    version: Text | Omitted = None
     """Kubernetes version, such as `1.36`."""
-    nodes: Annotated[int, Field(ge=1, le=100)] | SkipJsonSchema[None] = None
+    nodes: Annotated[int, Field(ge=1, le=100)] | Omitted = None
     """How many nodes to simulate."""
 
 
 class ClusterSpec(Model):
     """One cluster. Without a provider it takes the run's `--drill-cluster`."""
 
-    kind: KindProvider | SkipJsonSchema[None] = None
+    kind: KindProvider | Omitted = None
     """Create it with kind."""
-    embedded: EmbeddedProvider | SkipJsonSchema[None] = None
+    embedded: EmbeddedProvider | Omitted = None
     """Create it on this machine, without Docker."""
-    context: Text | SkipJsonSchema[None] = None
+    context: Text | Omitted = None
     """An existing cluster: a context of the user's kubeconfig. Destroying needs `--drill-allow-context`."""
-    kubeconfig: Text | SkipJsonSchema[None] = None
+    kubeconfig: Text | Omitted = None
     """An existing cluster: the current context of this file, relative to the drill file."""
     start_in: Literal["setup", "restore"] = "setup"
     """`restore`: created only then, so that its creation counts as recovery time."""
@@ -235,11 +233,11 @@ class S3Storage(Model):
 
     bucket: Text
     """The bucket's name."""
-    prefix: Text | SkipJsonSchema[None] = None
+    prefix: Text | Omitted = None
     """Where in the bucket."""
-    region: Text | SkipJsonSchema[None] = None
+    region: Text | Omitted = None
     """Its region."""
-    endpoint: Text | SkipJsonSchema[None] = None
+    endpoint: Text | Omitted = None
     """URL of an S3 server that is not Amazon's; `local` starts a throw-away one."""
 
 
@@ -253,9 +251,9 @@ class DirectoryStorage(Model):
 class StorageSpec(Model):
     """Where backups rest."""
 
-    s3: S3Storage | SkipJsonSchema[None] = None
+    s3: S3Storage | Omitted = None
     """An S3 bucket."""
-    directory: DirectoryStorage | SkipJsonSchema[None] = None
+    directory: DirectoryStorage | Omitted = None
     """A local directory, for etcd snapshots."""
 
     @model_validator(mode="after")
@@ -271,7 +269,7 @@ class ScopeSpec(Model):
     """Names or globs."""
     kinds: tuple[Kind, ...] = ()
     """Kinds; all that can be listed when left out."""
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Only objects with these labels."""
     exclude: tuple[Kind, ...] = ()
     """Kinds that do not belong to it."""
@@ -280,9 +278,9 @@ class ScopeSpec(Model):
 class Objectives(Model):
     """What recovery is promised to take; a miss fails the drill."""
 
-    rto: Duration | SkipJsonSchema[None] = None
+    rto: Duration | Omitted = None
     """Recovery time: from the end of the fault until all of verify holds."""
-    rpo: Duration | SkipJsonSchema[None] = None
+    rpo: Duration | Omitted = None
     """Data loss: the age of the newest marker that came back."""
 
 
@@ -311,11 +309,11 @@ class DrillSpec(Model):
 
     description: str = ""
     """One sentence for people."""
-    schedule: Cron | SkipJsonSchema[None] = None
+    schedule: Cron | Omitted = None
     """When it is due, in CronJob's five fields; nothing here waits for it."""
-    time_zone: Text | SkipJsonSchema[None] = None
+    time_zone: Text | Omitted = None
     """The schedule's time zone, such as Europe/Berlin."""
-    timeout: Duration | SkipJsonSchema[None] = None
+    timeout: Duration | Omitted = None
     """The most that the whole drill may take, cleanup aside."""
     clusters: dict[Label, ClusterSpec] = Field(default_factory=dict)
     """The clusters by name, the first being the default of every step; one named `main` when left out."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from clusterguard.documents.json_output import json_data
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -132,51 +134,21 @@ class DrillResult:
     controls: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain data for JSON."""
-        rto = self.rto
-        return {
-            "drill": self.drill,
-            "runId": self.run_id,
-            "verdict": str(self.verdict),
-            "reason": self.reason,
-            "hint": self.hint,
+        """Return the result as plain data for JSON; seconds have three decimals."""
+        red = self.red_after_fault
+        data = json_data(self) | {
             "started": self.started.isoformat(),
-            "seconds": round(self.seconds, 3),
-            "rtoSeconds": None
-            if rto is None
-            else {
-                "total": round(rto.total, 3),
-                "provision": round(rto.provision, 3),
-                "restore": round(rto.restore, 3),
-                "verify": round(rto.verify, 3),
-            },
-            "rpoSeconds": None if self.rpo is None else round(self.rpo, 3),
-            "redAfterFault": None
-            if self.red_after_fault is None
-            else {"red": self.red_after_fault[0], "checks": self.red_after_fault[1]},
-            "clusters": dict(self.clusters),
-            "controls": list(self.controls),
-            "phases": [
-                {
-                    "name": p.name,
-                    "verdict": str(p.verdict),
-                    "seconds": round(p.seconds, 3),
-                    "detail": p.detail,
-                }
-                for p in self.phases
-            ],
-            "steps": [
-                {
-                    "phase": s.phase,
-                    "title": s.title,
-                    "verdict": str(s.verdict),
-                    "seconds": round(s.seconds, 3),
-                    "detail": s.detail,
-                    "location": s.location,
-                }
-                for s in self.steps
-            ],
-            "diff": self.diff,
-            "suppressed": dict(self.suppressed),
+            "rtoSeconds": {"total": self.rto.total, **json_data(self.rto)} if self.rto else None,
+            "rpoSeconds": self.rpo,
+            "redAfterFault": {"red": red[0], "checks": red[1]} if red else None,
             "diagnostics": [{"title": title, "text": text} for title, text in self.diagnostics],
         }
+        return {key: _rounded(value) for key, value in data.items() if key not in ("rto", "rpo")}
+
+
+def _rounded(data: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_rounded(value) for value in data]
+    return round(data, 3) if isinstance(data, float) else data

@@ -72,3 +72,23 @@ def test_after_ctrl_c_the_journal_is_closed_with_a_result(run, spec, cluster, tm
         run(spec, evidence=tmp_path / "evidence")
     (result,) = tmp_path.rglob("result.json")
     assert json.loads(result.read_text())["reason"] == "interrupted"
+
+
+def test_the_result_as_json(run, spec):
+    result = run(spec)
+    data = result.to_dict()
+    assert (data["runId"], data["verdict"], data["started"]) == (result.run_id, "PASS", result.started.isoformat())
+    assert data["rtoSeconds"].keys() == {"total", "provision", "restore", "verify"}
+    assert data["rtoSeconds"]["total"] == round(result.rto.total, 3)
+    assert (data["rpoSeconds"], data["redAfterFault"]) == (round(result.rpo, 3), {"red": 1, "checks": 1})
+    assert data["phases"][0] == {
+        "name": "provision",
+        "verdict": "PASS",
+        "seconds": round(result.phases[0].seconds, 3),
+        "detail": result.phases[0].detail,
+    }
+    assert data["steps"][0].keys() == {"phase", "title", "verdict", "seconds", "detail", "location"}
+    others = {"drill", "reason", "hint", "seconds", "clusters", "controls", "diff", "suppressed", "diagnostics"}
+    assert data.keys() == {*others, "runId", "verdict", "started", "rtoSeconds", "rpoSeconds", "redAfterFault",
+                           "phases", "steps"}  # fmt: skip
+    assert json.loads(json.dumps(data)) == data

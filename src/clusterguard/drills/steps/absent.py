@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pydantic import model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Selector
+from clusterguard.documents.model import Omitted, Selector
 from clusterguard.drills.steps.base import Look, StepContext
 from clusterguard.drills.steps.fields import check_namespace
 from clusterguard.drills.steps.selection import ObjectsOfOneKind, names_of, select
 from clusterguard.drills.verdict import CheckResult
-
-__all__ = ["Absent"]
 
 
 class Absent(ObjectsOfOneKind):
@@ -19,7 +16,7 @@ class Absent(ObjectsOfOneKind):
 
     phases = ("verify",)
 
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Objects by their labels."""
 
     @model_validator(mode="after")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Text
+from clusterguard.documents.model import Omitted, Text
 from clusterguard.drills.markers import RUN_LABEL
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.drills.steps.selection import labels_of, named
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.drills.load import LoadedStep
     from clusterguard.drills.run import DrillRun
-
-__all__ = ["Apply"]
 
 _OBJECTS_NAMED = 6
 
@@ -45,11 +42,11 @@ class Apply(Action):
 
     phases = ("setup", "fault", "restore")
 
-    file: Text | SkipJsonSchema[None] = None
+    file: Text | Omitted = None
     """A YAML file, relative to the drill file; it may hold several documents."""
-    files: Annotated[tuple[Text, ...], Field(min_length=1)] | SkipJsonSchema[None] = None
+    files: Annotated[tuple[Text, ...], Field(min_length=1)] | Omitted = None
     """Several such files, applied in this order."""
-    manifest: Objects | SkipJsonSchema[None] = None
+    manifest: Objects | Omitted = None
     """One object, or a list of objects, written in the drill itself."""
 
     @property
@@ -66,7 +63,6 @@ class Apply(Action):
         return f"apply {', '.join(self.paths) or 'what the drill file holds'}"
 
     def details(self, step: LoadedStep) -> Iterator[str]:
-        """Return the objects, the first six of many."""
         for manifest in step.objects[:_OBJECTS_NAMED]:
             metadata = manifest["metadata"]
             yield f"{manifest['kind']} {'/'.join(metadata[key] for key in ('namespace', 'name') if key in metadata)}"
@@ -74,11 +70,6 @@ class Apply(Action):
             yield f"and {len(step.objects) - _OBJECTS_NAMED} more"
 
     def perform(self, here: StepContext) -> str:
-        """Apply the objects; those of setup get the label of the run, by which cleanup knows them.
-
-        Raises:
-            ConflictError: Setup would take over an object that another made.
-        """
         api = here.api
         for manifest in here.step.objects:
             # Whatever a later phase makes of an object of setup, it stays one; the objects of others get no label.

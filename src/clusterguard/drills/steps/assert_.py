@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import wrong
+from clusterguard.documents.model import Omitted, wrong
 from clusterguard.drills.partial import mismatches
 from clusterguard.drills.steps.base import Action, Look, StepContext
 from clusterguard.drills.steps.fields import Count
@@ -17,8 +16,6 @@ from clusterguard.drills.verdict import CheckResult
 
 if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResource, KubeClient
-
-__all__ = ["Assert"]
 
 
 class Assert(Action):
@@ -30,7 +27,7 @@ class Assert(Action):
     """A partial object: apiVersion and kind, then a name or labels that select, and the fields to compare."""
     match: Literal["all", "any"] = "all"
     """Whether all selected objects must match, or one is enough."""
-    count: Count | SkipJsonSchema[None] = None
+    count: Count | Omitted = None
     """How many objects must be selected; at least one when left out."""
 
     @model_validator(mode="after")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from clusterguard.documents.model import Label
 from clusterguard.drills.steps.base import Action, StepContext
 
-__all__ = ["BlockStorage"]
-
 
 class BlockStorage(Action):
     """Make a storage unreachable: a copy that needs its original is no copy."""

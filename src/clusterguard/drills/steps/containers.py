@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
-from pydantic.json_schema import SkipJsonSchema
 
 from clusterguard.clusters.kube_exec import find_container
-from clusterguard.documents.model import Label, Model, Name, Selector
+from clusterguard.documents.model import Label, Model, Name, Omitted, Selector
 from clusterguard.errors import ClusterUnreachableError, ResourceNotFoundError, WaitTimeoutError
 from clusterguard.retrying import poll_until
 
@@ -30,11 +29,11 @@ class ExecTarget(Model):
 
     namespace: Label
     """The Pod's namespace."""
-    pod: Name | SkipJsonSchema[None] = None
+    pod: Name | Omitted = None
     """The Pod's name."""
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Labels of the Pod; the first ready one is taken."""
-    container: Label | SkipJsonSchema[None] = None
+    container: Label | Omitted = None
     """The container's name; the Pod's first one when left out."""
 
     @model_validator(mode="after")

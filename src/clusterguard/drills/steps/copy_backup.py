@@ -15,8 +15,6 @@ from clusterguard.stores.transfer import copy_object
 if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
 
-__all__ = ["CopyBackup"]
-
 
 class CopyBackup(Action):
     """Copy a backup's objects from one storage to another, and compare their digests."""

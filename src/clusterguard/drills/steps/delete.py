@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Label, Name, Selector, ZeroableDuration
+from clusterguard.documents.model import Label, Name, Omitted, Selector, ZeroableDuration
 from clusterguard.documents.values import duration_text
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.drills.steps.fields import Kind, check_namespace
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResource, KubeClient
     from clusterguard.drills.steps.selection import Selected
 
-__all__ = ["Delete"]
-
 _POLL_SECONDS = 0.1
 # Longer than the controllers take to delete what nothing holds.
 _STUCK_SECONDS = 8.0
@@ -42,21 +39,21 @@ class Delete(Action):
     phases = ("fault",)
     destructive = True
 
-    kind: Kind | SkipJsonSchema[None] = None
+    kind: Kind | Omitted = None
     """The kind to delete."""
-    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] | SkipJsonSchema[None] = None
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] | Omitted = None
     """Several kinds; each must select at least one object."""
-    namespace: Label | SkipJsonSchema[None] = None
+    namespace: Label | Omitted = None
     """Their namespace; needed for kinds that live in one."""
-    name: Name | SkipJsonSchema[None] = None
+    name: Name | Omitted = None
     """One object by its name."""
-    names: Annotated[tuple[Name, ...], Field(min_length=1)] | SkipJsonSchema[None] = None
+    names: Annotated[tuple[Name, ...], Field(min_length=1)] | Omitted = None
     """Several objects by their names."""
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Objects by their labels."""
     all: bool = False
     """true: every object of the kind in the namespace. It must be said; it is never the default."""
-    grace_period: ZeroableDuration | SkipJsonSchema[None] = None
+    grace_period: ZeroableDuration | Omitted = None
     """How long a Pod may take to end; the Pod's own value when left out, `0s` ends it at once."""
     until: Literal["gone", "stuck"] = "gone"
     """`stuck`: the deletion has begun, and finalizers hold it; that it goes through is an error then."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from clusterguard.documents.yamlfile import DataPath
     from clusterguard.drills.schema import DrillSpec, Step
 
-__all__ = ["DeleteCluster"]
-
 
 class DeleteCluster(Action):
     """Delete a whole cluster that this run created."""

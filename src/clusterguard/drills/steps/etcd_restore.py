@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from clusterguard.drills.load import LoadedStep
 
-__all__ = ["EtcdRestore"]
-
 
 class EtcdRestore(Action):
     """Put a snapshot in the place of the cluster's etcd data, and bring the control plane back up on it."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic.json_schema import SkipJsonSchema
-
-from clusterguard.documents.model import Label
+from clusterguard.documents.model import Label, Omitted
 from clusterguard.drills.backups import TakenSnapshot, require_etcd
 from clusterguard.drills.steps.base import Action, StepContext
-
-__all__ = ["EtcdSnapshot"]
 
 
 class EtcdSnapshot(Action):
@@ -20,7 +16,7 @@ class EtcdSnapshot(Action):
 
     name: Label
     """What later steps call it."""
-    storage: Label | SkipJsonSchema[None] = None
+    storage: Label | Omitted = None
     """A name from spec.storage; the run's own temporary store when left out."""
 
     def plan(self) -> str:

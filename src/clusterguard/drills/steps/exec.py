@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 
 from clusterguard.clusters.kube_exec import run_in
+from clusterguard.documents.model import Omitted
 from clusterguard.drills.steps.base import Action, Look, Requirement, StepContext
 from clusterguard.drills.steps.containers import NOT_RUNNING, ExecTarget, one_line
 from clusterguard.drills.verdict import CheckResult
@@ -17,8 +17,6 @@ from clusterguard.errors import DrillError
 if TYPE_CHECKING:
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.clusters.kube_exec import Container
-
-__all__ = ["Exec"]
 
 # A look has no time of its own to spend, but a command needs some to end.
 _SHORTEST_SECONDS = 10.0
@@ -36,7 +34,7 @@ class Exec(Action):
     """Where it runs."""
     exit_code: Annotated[int, Field(ge=0, le=255)] = 0
     """The exit code that counts as success."""
-    contains: str | SkipJsonSchema[None] = None
+    contains: str | Omitted = None
     """Text that its standard output must contain."""
 
     def plan(self) -> str:
@@ -44,12 +42,6 @@ class Exec(Action):
         return f"run {' '.join(self.command)!r} in {self.in_}; expect exit code {self.exit_code}{says}"
 
     def perform(self, here: StepContext) -> str:
-        """Run the command once, as soon as its container runs.
-
-        Raises:
-            DrillError: It ended otherwise than it must.
-            WaitTimeoutError: The container did not run, or the command did not end, in time.
-        """
         began, api = time.monotonic(), here.api
         container = self.in_.wait(api, seconds=here.seconds)
         left = max(1.0, here.seconds - (time.monotonic() - began))
@@ -62,7 +54,6 @@ class Exec(Action):
         return result.summary
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        """Run the command and compare how it ended; a container that does not run now is red."""
         api = here.api
         try:
             return self._run(api, self.in_.find(api), seconds=here.run.at_least(look.seconds, _SHORTEST_SECONDS))

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Label, Port, Text
+from clusterguard.documents.model import Label, Omitted, Port, Text
 from clusterguard.drills.steps.base import Action, Look, Requirement, StepContext
 from clusterguard.drills.steps.containers import one_line
 from clusterguard.drills.verdict import CheckResult
 from clusterguard.errors import ClusterUnreachableError, DrillError, ResourceNotFoundError
-
-__all__ = ["Http"]
 
 _LONGEST_ANSWER_SECONDS = 10.0
 
@@ -40,7 +37,7 @@ class Http(Action):
     """The path to ask for."""
     status: Annotated[int, Field(ge=100, le=599)] = 200
     """The status code that must come back."""
-    contains: str | SkipJsonSchema[None] = None
+    contains: str | Omitted = None
     """Text that the answer must contain."""
 
     def plan(self) -> str:
@@ -49,18 +46,12 @@ class Http(Action):
         return f"ask {where} from inside the cluster; expect status {self.status}{says}"
 
     def perform(self, here: StepContext) -> str:
-        """Ask once; return the answer.
-
-        Raises:
-            DrillError: It is not the one that must come back, or there is none.
-        """
         result = self._ask(here, seconds=here.seconds)
         if not result.ok:
             raise DrillError(f"Service {self.namespace}/{self.service}: {result.summary}")
         return result.summary
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        """Ask and compare the answer; none is red, and so is one that does not end in time."""
         return self._ask(here, seconds=look.seconds)
 
     def _ask(self, here: StepContext, *, seconds: float) -> CheckResult:

@@ -8,8 +8,6 @@ from clusterguard.drills.steps.nodes import POLL_SECONDS, own_cluster
 from clusterguard.errors import DrillError
 from clusterguard.retrying import poll_until
 
-__all__ = ["LoseEtcd"]
-
 # An API server notices only when a request or its own probe fails.
 _NOTICED_SECONDS = 60.0
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-__all__ = ["Patch"]
-
-
 class Patch(ObjectsOfOneKind):
     """Change one object by a JSON merge patch (RFC 7396), in which null removes a key."""
 

@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Duration, Selector
+from clusterguard.documents.model import Duration, Omitted, Selector
 from clusterguard.documents.values import duration_text
 from clusterguard.drills.checks import watch_all
 from clusterguard.drills.steps.base import Look, StepContext
@@ -24,19 +23,17 @@ if TYPE_CHECKING:
     from clusterguard.documents.yamlfile import DataPath
     from clusterguard.drills.schema import DrillSpec, Step
 
-__all__ = ["Ready"]
-
 
 class Ready(ObjectsOfOneKind):
     """Hold once all selected objects are ready, with a status that is newer than the restore."""
 
     phases = ("setup", "verify")
 
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Objects by their labels."""
-    count: Count | SkipJsonSchema[None] = None
+    count: Count | Omitted = None
     """How many there must be; at least one when left out."""
-    stable_for: Duration | SkipJsonSchema[None] = None
+    stable_for: Duration | Omitted = None
     """How long it must hold without a break; not counted as recovery time."""
 
     @model_validator(mode="after")
@@ -51,23 +48,16 @@ class Ready(ObjectsOfOneKind):
         return f"wait until every {self.selected()} is ready{count}{stable}"
 
     def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
-        """Yield whether it could never hold in the time of its step."""
         if self.stable_for and step.timeout and self.stable_for >= step.timeout:
             yield ("stableFor",), "not shorter than the step's timeout, so it could never hold"
 
     def perform(self, here: StepContext) -> str:
-        """Wait until the objects are ready.
-
-        Raises:
-            WaitTimeoutError: They are not.
-        """
         (result,) = watch_all(here.run, [here.step])
         if not result.ok:
             raise WaitTimeoutError(here.step.title, seconds=here.seconds, last_seen=result.summary)
         return result.summary
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        """Look whether they are, and have been for as long as they must."""
         selection = Selection(
             kind=self.kind,
             namespace=self.namespace or "",

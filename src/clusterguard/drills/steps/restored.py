@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from clusterguard.drills.schema import DrillSpec, Step
     from clusterguard.model.report import ValidationReport
 
-__all__ = ["Restored"]
-
 
 class Restored(Action):
     """Compare everything in scope, field by field, with the baseline taken when the backup phase began."""

@@ -16,8 +16,6 @@ from clusterguard.errors import DrillError
 if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
 
-__all__ = ["SameFiles"]
-
 _SHORTEST_SECONDS = 60.0
 
 
@@ -39,12 +37,6 @@ class SameFiles(Action):
         return f"note size and SHA-256 of every file below {self.path}; none is an error"
 
     def note(self, here: StepContext) -> str:
-        """Note the digests of the files, while they are as they must be again.
-
-        Raises:
-            DrillError: There is no file to compare, or one cannot be read.
-            WaitTimeoutError: The container does not here.run.
-        """
         api = (here.run.clusters.get(here.step.cluster) or here.run.clusters[here.run.drill.default_cluster]).api
         container = self._before_renaming(here.run).wait(api, seconds=here.seconds)
         tree = read_tree(api, container, self.path, seconds=here.run.at_least(here.seconds, _SHORTEST_SECONDS))
@@ -54,18 +46,12 @@ class SameFiles(Action):
         return f"{self.path}: {tree.summary()}"
 
     def perform(self, here: StepContext) -> str:
-        """Compare the files.
-
-        Raises:
-            DrillError: They differ, or nothing was noted.
-        """
         result = self._compare(here, seconds=here.seconds)
         if not result.ok:
             raise DrillError(f"{self.path}: {result.summary}")
         return result.summary
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        """Compare the files; a container that does not run now is red."""
         return self._compare(here, seconds=look.seconds)
 
     def _compare(self, here: StepContext, *, seconds: float) -> CheckResult:

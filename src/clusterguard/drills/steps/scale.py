@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Selector
+from clusterguard.documents.model import Omitted, Selector
 from clusterguard.drills.steps.base import StepContext
 from clusterguard.drills.steps.fields import check_namespace
 from clusterguard.drills.steps.selection import ObjectsOfOneKind, names_of, select
 from clusterguard.errors import DrillError
-
-__all__ = ["Scale"]
 
 
 class Scale(ObjectsOfOneKind):
@@ -22,7 +19,7 @@ class Scale(ObjectsOfOneKind):
     phases = ("fault",)
     destructive = True
 
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Objects by their labels."""
     replicas: Annotated[int, Field(ge=0)]
     """The new number."""

@@ -6,9 +6,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pydantic.json_schema import SkipJsonSchema
-
-from clusterguard.documents.model import Label, Name
+from clusterguard.documents.model import Label, Name, Omitted
 from clusterguard.drills.steps.base import Action
 from clusterguard.drills.steps.fields import Kind
 from clusterguard.errors import ClusterError, ResourceNotFoundError, WaitTimeoutError
@@ -45,9 +43,9 @@ class ObjectsOfOneKind(Action):
 
     kind: Kind
     """Such as Pod, Deployment or Node."""
-    namespace: Label | SkipJsonSchema[None] = None
+    namespace: Label | Omitted = None
     """Their namespace. An action needs it for kinds that live in one; a check by labels looks in all without it."""
-    name: Name | SkipJsonSchema[None] = None
+    name: Name | Omitted = None
     """One object by its name."""
 
     def selected(self) -> str:

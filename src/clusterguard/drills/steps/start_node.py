@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydantic.json_schema import SkipJsonSchema
-
-from clusterguard.documents.model import Name
+from clusterguard.documents.model import Name, Omitted
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
 from clusterguard.drills.steps.nodes import POLL_SECONDS, switchable_cluster
 from clusterguard.errors import DrillError
 from clusterguard.retrying import poll_until
-
-__all__ = ["StartNode"]
 
 
 class StartNode(Action):
@@ -21,7 +17,7 @@ class StartNode(Action):
     phases = ("restore",)
     requires = frozenset({Requirement.NODES})
 
-    name: Name | SkipJsonSchema[None] = None
+    name: Name | Omitted = None
     """One node by its name; every node that this run stopped when left out."""
 
     def plan(self) -> str:

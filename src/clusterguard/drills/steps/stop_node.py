@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Name, Selector
+from clusterguard.documents.model import Name, Omitted, Selector
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
 from clusterguard.drills.steps.nodes import switchable_cluster
 from clusterguard.errors import DrillError
 
 if TYPE_CHECKING:
     from clusterguard.clusters.kube import KubeClient
-
-__all__ = ["StopNode"]
 
 
 class StopNode(Action):
@@ -25,9 +22,9 @@ class StopNode(Action):
     destructive = True
     requires = frozenset({Requirement.NODES})
 
-    name: Name | SkipJsonSchema[None] = None
+    name: Name | Omitted = None
     """One node by its name."""
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Nodes by their labels, such as `node-role.kubernetes.io/control-plane`."""
 
     @model_validator(mode="after")

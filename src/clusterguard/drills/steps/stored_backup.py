@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic.json_schema import SkipJsonSchema
-
-from clusterguard.documents.model import Label, Text
+from clusterguard.documents.model import Label, Omitted, Text
 from clusterguard.drills.backups import TakenSnapshot
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.errors import DrillError
-
-__all__ = ["StoredBackup"]
 
 
 class StoredBackup(Action):
@@ -24,9 +20,9 @@ class StoredBackup(Action):
     """The policy file, relative to the drill file."""
     source: Label
     """A name from the policy's sources."""
-    backup: Text | SkipJsonSchema[None] = None
+    backup: Text | Omitted = None
     """The backup's name; the newest one that is not known to be damaged when left out."""
-    location: Label | SkipJsonSchema[None] = None
+    location: Label | Omitted = None
     """A name from the policy's locations; the first that has the backup when left out."""
 
     def plan(self) -> str:

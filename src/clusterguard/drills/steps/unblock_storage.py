@@ -5,8 +5,6 @@ from __future__ import annotations
 from clusterguard.documents.model import Label
 from clusterguard.drills.steps.base import Action, StepContext
 
-__all__ = ["UnblockStorage"]
-
 
 class UnblockStorage(Action):
     """Make a blocked storage reachable again."""

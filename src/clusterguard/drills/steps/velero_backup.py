@@ -6,9 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic.json_schema import SkipJsonSchema
-
-from clusterguard.documents.model import Label, Selector
+from clusterguard.documents.model import Label, Omitted, Selector
 from clusterguard.drills.backups import TakenBackup
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
 from clusterguard.drills.steps.fields import Kind
@@ -16,8 +14,6 @@ from clusterguard.drills.velero import label_selector, limited_to, plurals
 from clusterguard.velero.manifest import record_manifest
 from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.volumes import repositories_of, require_every_volume
-
-__all__ = ["VeleroBackup"]
 
 
 class VeleroBackup(Action):
@@ -33,13 +29,13 @@ class VeleroBackup(Action):
     """What to back up; all namespaces when left out."""
     kinds: tuple[Kind, ...] = ()
     """Only these kinds, cluster-scoped ones among them; all kinds when left out."""
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Only objects with these labels."""
-    cluster_scoped: bool | SkipJsonSchema[None] = None
+    cluster_scoped: bool | Omitted = None
     """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need."""
-    storage: Label | SkipJsonSchema[None] = None
+    storage: Label | Omitted = None
     """A name from spec.storage; Velero's default location when left out."""
-    volumes: Literal["fileSystem"] | SkipJsonSchema[None] = None
+    volumes: Literal["fileSystem"] | Omitted = None
     """`fileSystem`: the files of all claimed volumes of Pods, too; one that is left out fails the drill."""
 
     def plan(self) -> str:
@@ -60,7 +56,6 @@ class VeleroBackup(Action):
         here.run.velero.client(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
-        """Back up, judge the outcome, and record the digests of what lies in the bucket."""
         client = here.run.velero.client(here.step.cluster)
         name = f"{self.name}-{here.run.run_id}"
         # Known before it is made: where that fails, something of it may have to be cleaned up.

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import Label, Selector
+from clusterguard.documents.model import Label, Omitted, Selector
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.drills.steps.fields import Kind
 from clusterguard.drills.velero import label_selector, limited_to, plurals
 from clusterguard.velero.options import RestoreOptions
 from clusterguard.velero.resources import Backup
 from clusterguard.velero.volumes import require_all_restored
-
-__all__ = ["VeleroRestore"]
 
 
 class VeleroRestore(Action):
@@ -28,13 +25,13 @@ class VeleroRestore(Action):
 
     from_: Annotated[Label, Field(alias="from")]
     """The name of a veleroBackup of the backup phase."""
-    storage: Label | SkipJsonSchema[None] = None
+    storage: Label | Omitted = None
     """The storage to restore from; the one that it was made in when left out."""
     namespaces: tuple[Label, ...] = ()
     """What to restore; all namespaces of the backup when left out."""
     kinds: tuple[Kind, ...] = ()
     """Only these kinds; all kinds when left out."""
-    selector: Selector | SkipJsonSchema[None] = None
+    selector: Selector | Omitted = None
     """Only objects with these labels."""
     namespace_mapping: dict[Label, Label] = Field(default_factory=dict)
     """Old and new name of namespaces; what is verified is expected under the new one."""
@@ -53,7 +50,6 @@ class VeleroRestore(Action):
         here.run.velero.require_supported(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
-        """Restore a backup into a cluster that may never have seen it, and judge the outcome."""
         velero = here.run.velero
         taken = velero.taken(self.from_)
         storage = self.storage or taken.storages[0]

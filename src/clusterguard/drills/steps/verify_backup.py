@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic.json_schema import SkipJsonSchema
-
-from clusterguard.documents.model import Label
+from clusterguard.documents.model import Label, Omitted
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.errors import DrillError
 from clusterguard.velero.bucket import verify_backup
@@ -15,8 +13,6 @@ from clusterguard.velero.manifest import load_manifest
 
 if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
-
-__all__ = ["VerifyBackup"]
 
 
 class VerifyBackup(Action):
@@ -29,11 +25,11 @@ class VerifyBackup(Action):
 
     backup: Label
     """The backup's name."""
-    storage: Label | SkipJsonSchema[None] = None
+    storage: Label | Omitted = None
     """The storage to read; the one that it was made in when left out."""
-    contains: Literal["scope"] | SkipJsonSchema[None] = None
+    contains: Literal["scope"] | Omitted = None
     """`scope`: every object of spec.scope must be in it."""
-    same_as: Label | SkipJsonSchema[None] = None
+    same_as: Label | Omitted = None
     """A storage whose copy must be equal, byte for byte."""
 
     def plan(self) -> str:

@@ -6,15 +6,12 @@ import re
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from clusterguard.documents.model import REFERENCE_PATTERN
+from clusterguard.documents.model import REFERENCE_PATTERN, Omitted
 from clusterguard.drills.files import random_bytes, write_file
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
 from clusterguard.drills.steps.containers import ExecTarget
 from clusterguard.drills.steps.fields import ContainerPath
-
-__all__ = ["WriteFile"]
 
 _SIZE: Final = re.compile(r"([0-9]{1,9})(|Ki|Mi)")
 _SIZE_PATTERN: Final = rf"^([0-9]{{1,9}}(Ki|Mi)?{REFERENCE_PATTERN})$"
@@ -52,9 +49,9 @@ class WriteFile(Action):
     """Where; the container needs `sh`, `head`, `mv`, `dirname`, `sync` and `sha256sum`."""
     path: ContainerPath
     """The file, by its path in the container; the directories on the way are made."""
-    size: Size | SkipJsonSchema[None] = None
+    size: Size | Omitted = None
     """How many random bytes, new in every run: what an earlier run left cannot pass for them."""
-    content: str | SkipJsonSchema[None] = None
+    content: str | Omitted = None
     """The text to write in place of random bytes."""
 
     @model_validator(mode="after")
@@ -67,12 +64,6 @@ class WriteFile(Action):
         return f"write {what} to {self.path} in {self.in_}, and note the digest"
 
     def perform(self, here: StepContext) -> str:
-        """Write the file, as soon as the container runs; return its size and digest.
-
-        Raises:
-            DrillError: It could not be written.
-            WaitTimeoutError: The container did not run, or the file was not written, in time.
-        """
         api = here.api
         container = self.in_.wait(api, seconds=here.seconds)
         if self.content is not None:
