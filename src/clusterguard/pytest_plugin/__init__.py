@@ -162,8 +162,12 @@ def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Col
     """Collect drill files."""
     if not file_path.name.endswith(_SUFFIX):
         return None
-    from clusterguard.pytest_plugin.items import DrillFile, Session
+    from clusterguard.errors import ConfigError
 
+    try:
+        from clusterguard.pytest_plugin.items import DrillFile, Session
+    except ConfigError as error:  # a verb of another package cannot be loaded
+        raise pytest.UsageError(f"{error.message}\n  → {error.hint}") from error
     if config_plugin(parent.config) is None:
         parent.config.pluginmanager.register(Session(parent.config), "clusterguard-session")
     collector: DrillFile = DrillFile.from_parent(parent, path=file_path)

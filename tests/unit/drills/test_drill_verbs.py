@@ -5,31 +5,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
-PAUSE = '''
-    """A verb of another distribution."""
-
-    from clusterguard.documents.model import Duration
-    from clusterguard.drills.steps.base import Action, StepContext
-
-
-    class Pause(Action):
-        """Wait, such as for a backup window."""
-
-        phases = ("fault",)
-        on_a_cluster = False
-
-        seconds: Duration
-        """How long."""
-
-        def plan(self) -> str:
-            return f"pause for {self.seconds.total_seconds():g} s"
-
-        def perform(self, here: StepContext) -> str:
-            return f"paused in {here.step.phase}"
-'''
+REFERENCE = Path(__file__).parents[3] / "docs/reference/drill-files.md"
+PAUSE = REFERENCE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
 LOOK = """
     import json, sys
     from pathlib import Path
@@ -104,3 +85,12 @@ def test_a_verb_that_cannot_be_used_is_named_with_its_package(other, write, mini
     for part in (f"entry point {entry_point}", reason, "other-verbs"):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_for_pytest_it_is_a_usage_error(other, write, minimal):
+    path = write(minimal)
+    code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    done = other("Pause = 3", "pause = other_verbs:Pause", code, "-p", "no:cacheprovider", path)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "entry point pause = other_verbs:Pause" in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr

@@ -14,8 +14,9 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.drills.servers.throwaway_s3 import ThrowawayS3Server
-from clusterguard.errors import ProgramError, ProvisioningError, WaitTimeoutError
+from clusterguard.errors import ProgramError, ProvisioningError
 from clusterguard.process import ProcessRecord, run
+from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,8 @@ class ContainerS3Server(ThrowawayS3Server):
         else:
             self._sweep()
             self._create()
-        self._wait_until_it_answers()
+        what = "the S3 server answers"
+        poll_until(self._missing, what=what, seconds=_START_SECONDS, every=_POLL_SECONDS, sleep=self._sleep)
         return self
 
     def stop(self) -> None:
@@ -125,14 +127,11 @@ class ContainerS3Server(ThrowawayS3Server):
             if not _lives(owner):
                 self._call("rm", "--force", "--volumes", container)
 
-    def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while (reason := _why_silent(self._port)) is not None:
-            if not self._runs():
-                raise ProvisioningError(f"the S3 server {self.name} ended right after its start:\n{self._log()}")
-            if time.monotonic() > deadline:
-                raise WaitTimeoutError("the S3 server answers", seconds=_START_SECONDS, last_seen=reason)
-            self._sleep(_POLL_SECONDS)
+    def _missing(self) -> str | None:
+        reason = _why_silent(self._port)
+        if reason is not None and not self._runs():
+            raise ProvisioningError(f"the S3 server {self.name} ended right after its start:\n{self._log()}")
+        return reason
 
     def _runs(self) -> bool:
         return self._call("inspect", "--format={{.State.Running}}", self.name).strip() == "true"

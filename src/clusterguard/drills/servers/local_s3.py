@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.drills.servers.throwaway_s3 import ThrowawayS3Server
-from clusterguard.errors import ProvisioningError, WaitTimeoutError
+from clusterguard.errors import ProvisioningError
 from clusterguard.process import ProcessRecord, spawn, tail
+from clusterguard.retrying import poll_until
 from clusterguard.sockets import listening
 
 if TYPE_CHECKING:
@@ -60,14 +61,16 @@ class LocalS3Server(ThrowawayS3Server):
             raise ProvisioningError(f"port {self._port} of the S3 server was taken by another program meanwhile")
         argv: list[str | Path] = [self._program, "--port", f"127.0.0.1:{self._port}", "posix", self._buckets]
         self._process = spawn(argv, log=self._log, env=self._environment())
-        deadline = time.monotonic() + _START_SECONDS
-        while listening(self._port) is not None:
-            if not self._process.alive():
-                raise ProvisioningError(f"versitygw ended right after its start:\n{tail(self._log)}")
-            if time.monotonic() > deadline:
-                raise WaitTimeoutError("versitygw answers", seconds=_START_SECONDS, last_seen=tail(self._log))
-            self._sleep(_POLL_SECONDS)
+        what = "versitygw answers"
+        poll_until(self._missing, what=what, seconds=_START_SECONDS, every=_POLL_SECONDS, sleep=self._sleep)
         return self
+
+    def _missing(self) -> str | None:
+        if listening(self._port) is None:
+            return None
+        if self._process is None or not self._process.alive():
+            raise ProvisioningError(f"versitygw ended right after its start:\n{tail(self._log)}")
+        return tail(self._log) or "it does not listen"
 
     def stop(self) -> None:
         """Stop serving; the data stay, and `start` serves them again."""
