@@ -37,6 +37,7 @@ from clusterguard.errors import (
     ResourceNotFoundError,
 )
 from clusterguard.process import elapsed
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,7 +180,7 @@ class ClusterLock:
         self._writing = threading.RLock()
         self._ended = threading.Event()
         self._wake = threading.Event()
-        self._renewer: threading.Thread | None = None
+        self._renewer: Worker | None = None
         self._users = 1
 
     @property
@@ -220,7 +221,7 @@ class ClusterLock:
                 raise _locked(self.server, observation.holder)
             self._sleep(_POLL_SECONDS)
         if self._background:
-            self._renewer = threading.Thread(target=self._keep, name="clusterguard-cluster-lock", daemon=True)
+            self._renewer = Worker(self._keep, name="clusterguard-cluster-lock")
             self._renewer.start()
 
     def _try(self, observation: Observation) -> bool:

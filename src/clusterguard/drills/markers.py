@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.drills.attempts import try_each
 from clusterguard.errors import ClusterError, ResourceNotFoundError
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +148,7 @@ class _Ticker:
         self._write = write
         self._every = every_seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clusterguard-markers", daemon=True)
+        self._thread = Worker(self._run, name="clusterguard-markers")
         self._thread.start()
 
     def stop(self) -> None:

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.scratch import unnamed_file
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ class Spool:
 
     def __enter__(self) -> Self:
         self._file = unnamed_file(self._scratch, needed=self._needed)
-        self._thread = threading.Thread(target=self._follow, name="clusterguard-upload", daemon=True)
+        self._thread = Worker(self._follow, name="clusterguard-upload")
         self._thread.start()
         return self
 

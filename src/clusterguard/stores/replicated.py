@@ -21,6 +21,7 @@ from clusterguard.errors import (
 )
 from clusterguard.stores.base import CHUNK_BYTES, check_key
 from clusterguard.stores.channel import Channel, GivenUpError
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -271,7 +272,7 @@ class _Replica:
         self._key = key
         self._overwrite = overwrite
         self._channel = Channel()
-        self._thread = threading.Thread(target=self._put, name=f"clusterguard-copy-{name}", daemon=True)
+        self._thread = Worker(self._put, name=f"clusterguard-copy-{name}")
 
     def start(self) -> None:
         """Begin the put."""

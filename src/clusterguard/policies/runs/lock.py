@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.errors import ClusterGuardError, RunInProgressError, StoreError, StoreUnavailableError
 from clusterguard.policies.runs.lease import Lease, LeaseTiming, LocationLease
 from clusterguard.process import elapsed
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,9 +127,7 @@ class RunLock:
 
     def _keep(self, name: str, lease: LocationLease) -> None:
         # A thread for each: a location that hangs must not let the other leases run out.
-        thread = threading.Thread(
-            target=lease.keep, args=(self._ended,), name=f"clusterguard-lease-{name}", daemon=True
-        )
+        thread = Worker(partial(lease.keep, self._ended), name=f"clusterguard-lease-{name}")
         self._renewing[name] = thread
         thread.start()
 
