@@ -28,6 +28,8 @@ _S3_PARAMETERS = {
     "ca": "ca_file",
     "profile": "profile",
     "checksum": "checksum",
+    "sse": "sse",
+    "sseKey": "sse_key",
 }
 _ENDPOINT_SCHEMES = {"http", "https"}
 
@@ -37,8 +39,8 @@ def open_store(location: str | os.PathLike[str]) -> ObjectStore:
 
     Locations are ``file:///path``, ``/path``, ``./path``, ``~/path``, ``memory:`` (new and empty) and
     ``s3://bucket/prefix`` with any of the parameters ``endpoint`` (a URL), ``region``, ``pathStyle``
-    (``true`` or ``false``), ``ca`` (a PEM file), ``profile`` and ``checksum`` (``CRC32``, ``SHA256`` or
-    ``when_required``). Credentials come from AWS's usual chain and are refused in a location.
+    (``true`` or ``false``), ``ca`` (a PEM file), ``profile``, ``checksum`` (``CRC32``, ``SHA256`` or
+    ``when_required``), ``sse`` and ``sseKey``. Credentials come from AWS's usual chain and are refused in a location.
 
     Raises:
         ConfigError: The location is none of these.
@@ -141,7 +143,7 @@ def _read(name: str, value: str) -> object:
         case "pathStyle":
             return _read_choice(name, value, {"true": True, "false": False})
         case "checksum":
-            from clusterguard.stores.s3 import Checksum
+            from clusterguard.stores.s3_checksums import Checksum
 
             return _read_choice(name, value, {choice: choice for choice in get_args(Checksum)})
         case "ca":

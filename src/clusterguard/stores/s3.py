@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 from urllib.parse import quote, urlencode
 
 import boto3
@@ -29,9 +29,10 @@ from botocore.session import Session as BotocoreSession
 from clusterguard.errors import ClusterGuardError, ConfigError, ObjectNotFoundError, StoreError
 from clusterguard.sockets import is_loopback
 from clusterguard.stores.base import ObjectInfo, check_key, key_problem
+from clusterguard.stores.s3_checksums import Checksum
 from clusterguard.stores.s3_download import Download
-from clusterguard.stores.s3_errors import BOTO_ERRORS, required, status_of, translate, translated
-from clusterguard.stores.s3_upload import SMALLEST_PART, Checksum, Target, Upload, key_taken
+from clusterguard.stores.s3_errors import BOTO_ERRORS, explain, required, status_of, translate, translated
+from clusterguard.stores.s3_upload import SMALLEST_PART, Target, Upload, key_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,10 @@ class S3Store:
             or of botocore.
         profile: A profile of ``~/.aws/config``.
         checksum: What the server checks uploads by. ``when_required`` sends none and checks none: for servers
-            that know no checksums.
+            that know no checksums. By default that where the AWS configuration has it
+            (``AWS_REQUEST_CHECKSUM_CALCULATION``), else CRC32.
+        sse: Server-side encryption of what is put, such as ``AES256`` or ``aws:kms``; by default the bucket's own.
+        sse_key: The key of the server's KMS to encrypt with.
         credentials: By default AWS's usual chain: environment, profile, role of the machine.
         part_size: Bytes of one part, at least 5 MiB. S3 takes 10,000 parts, so 5 MiB make objects of 48 GiB; larger
             ones take more memory, once for each part on its way in each store.
@@ -98,7 +102,9 @@ class S3Store:
     path_style: bool = False
     ca_file: Path | None = None
     profile: str | None = None
-    checksum: Checksum = "CRC32"
+    checksum: Checksum | None = None
+    sse: str | None = None
+    sse_key: str | None = None
     credentials: S3Credentials | None = None
     part_size: int = SMALLEST_PART
     parts_in_flight: int = 2
@@ -112,7 +118,7 @@ class S3Store:
             raise ConfigError(
                 f"parts of {self.part_size} bytes are smaller than S3 allows", hint="5 MiB or more: 5242880"
             )
-        if self.checksum not in get_args(Checksum):
+        if self.checksum is not None and self.checksum not in get_args(Checksum):
             raise ConfigError(
                 f"{self.checksum!r} is not a valid checksum", hint=f"one of {', '.join(get_args(Checksum))}"
             )
@@ -129,7 +135,9 @@ class S3Store:
             "pathStyle": "true" if self.path_style else None,
             "ca": str(self.ca_file) if self.ca_file else None,
             "profile": self.profile,
-            "checksum": self.checksum if self.checksum != "CRC32" else None,
+            "checksum": self.checksum,
+            "sse": self.sse,
+            "sseKey": self.sse_key,
         }
         query = urlencode({name: value for name, value in settings.items() if value is not None}, safe=":/")
         return f"{self._place('')}{'?' if query else ''}{query}"
@@ -158,7 +166,8 @@ class S3Store:
                 bucket=self.bucket,
                 key=self._full(key),
                 place=self._place(key),
-                checksum=self.checksum,
+                checksum=self._sent_checksum,
+                encryption=self._encryption,
                 overwrite=overwrite,
                 if_version=if_version,
             ),
@@ -228,6 +237,7 @@ class S3Store:
             pages = iter(
                 self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._full(prefix))
             )
+        last = ""
         while True:
             with translated(place):
                 page = next(pages, None)
@@ -235,6 +245,7 @@ class S3Store:
                 return
             required(page, "IsTruncated", place=place)
             for entry in page.get("Contents", ()):
+                last = _require_order(last, entry["Key"], place=place)
                 key = entry["Key"][len(self._full("")) :]
                 if key_problem(key) is None:
                     modified = _utc(entry["LastModified"])
@@ -258,11 +269,10 @@ class S3Store:
     def _head(self, key: str) -> HeadObjectOutputTypeDef:
         check_key(key)
         try:
-            with translated(self._place(key)):
-                return self._client.head_object(Bucket=self.bucket, Key=self._full(key))
-        except ObjectNotFoundError:
-            self._refuse_missing_bucket(key)
-            raise
+            return self._client.head_object(Bucket=self.bucket, Key=self._full(key))
+        except BOTO_ERRORS as error:
+            full, place = self._full(key), self._place(key)
+            raise explain(self._client, error, bucket=self.bucket, key=full, place=place) from error
 
     def _refuse_locked(self, key: str, cause: StoreError) -> None:
         """Tell a lock from a missing permission: a server answers both alike."""
@@ -298,17 +308,36 @@ class S3Store:
         # Alone among programs botocore sends what is for loopback to the proxy of HTTP_PROXY, too.
         return self._new_client(proxies={}) if is_loopback(client.meta.endpoint_url) else client
 
+    @cached_property
+    def _sent_checksum(self) -> Checksum:
+        if self.checksum is not None:
+            return self.checksum
+        with translated(self._place("")):
+            configured = self._session.get_config_variable("request_checksum_calculation")
+        return "when_required" if str(configured).lower() == "when_required" else "CRC32"
+
+    @cached_property
+    def _session(self) -> BotocoreSession:
+        """A session of its own, with the description of S3 that all of them share: 12 MiB, and slow to read."""
+        session = BotocoreSession(profile=self.profile)
+        session.register_component("data_loader", _shared_loader())
+        return session
+
+    @cached_property
+    def _boto3(self) -> boto3.session.Session:
+        return boto3.session.Session(region_name=self.region, botocore_session=self._session)
+
+    @property
+    def _encryption(self) -> dict[str, str]:
+        given = {"ServerSideEncryption": self.sse, "SSEKMSKeyId": self.sse_key}
+        return {name: value for name, value in given.items() if value is not None}
+
     def _new_client(self, *, proxies: dict[str, str] | None) -> S3Client:
         if self.ca_file is not None and not self.ca_file.is_file():
             raise ConfigError(f"{self.ca_file}: there is no such file", hint="ca= takes a file of certificates in PEM")
         identity = self.credentials
-        sends: Literal["when_required", "when_supported"]
-        sends = "when_required" if self.checksum == "when_required" else "when_supported"
         with translated(self._place("")):
-            session = boto3.session.Session(
-                profile_name=self.profile, region_name=self.region, botocore_session=_new_session()
-            )
-            return session.client(
+            return self._boto3.client(
                 "s3",
                 endpoint_url=self.endpoint,
                 verify=str(self.ca_file) if self.ca_file else None,
@@ -320,8 +349,8 @@ class S3Store:
                     read_timeout=self.read_timeout_seconds,
                     retries={"mode": "standard", "total_max_attempts": self.attempts},
                     s3={"addressing_style": "path" if self.path_style else "auto"},
-                    request_checksum_calculation=sends,
-                    response_checksum_validation=sends,
+                    request_checksum_calculation="when_required",  # uploads bring their own
+                    response_checksum_validation="when_required" if self.checksum == "when_required" else None,
                     max_pool_connections=self.parts_in_flight + 8,
                     tcp_keepalive=True,
                     proxies=proxies,
@@ -340,22 +369,6 @@ class S3Store:
             self.stat(key)
             raise key_taken(self._place(key))
 
-    def _refuse_missing_bucket(self, key: str) -> None:
-        """Tell a missing bucket or user from a missing object: they look the same in the answer to a HEAD."""
-        try:
-            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._full(key), MaxKeys=1)
-        except BOTO_ERRORS as error:
-            # Who may not list may still know that there is no such object.
-            if status_of(error) != HTTPStatus.FORBIDDEN:
-                raise translate(error, place=f"s3://{self.bucket}") from error
-
-
-def _new_session() -> BotocoreSession:
-    """Return a session of its own, with the description of S3 that all of them share: 12 MiB, and slow to read."""
-    session = BotocoreSession()
-    session.register_component("data_loader", _shared_loader())
-    return session
-
 
 @cache
 def _shared_loader() -> Loader:
@@ -364,3 +377,19 @@ def _shared_loader() -> Loader:
 
 def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)  # botocore gives the machine's own time zone
+
+
+def _require_order(last: str, key: str, *, place: str) -> str:
+    """Return the key; a listing that goes back may lack keys as well, and what it lacks would be taken for gone.
+
+    Raises:
+        StoreError: It is listed again, or too late.
+    """
+    if key <= last:
+        raise StoreError(
+            f"{place}: the server lists {key} after {last}: not in the order of keys, or twice",
+            hint="this server's listings cannot be relied on; do not keep backups in it",
+            code="listing-disordered",
+            fields={"key": key, "after": last},
+        )
+    return key

@@ -6,7 +6,7 @@ import re
 import ssl
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,35 +23,45 @@ from clusterguard.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["BOTO_ERRORS", "required", "status_of", "translate", "translated"]
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["BOTO_ERRORS", "explain", "required", "status_of", "translate", "translated"]
 
 # botocore lets some errors of urllib3 (TLS in the middle of a body), of sockets and of its own files through.
 BOTO_ERRORS: Final = (BotoCoreError, ClientError, HTTPError, OSError)
 
-_Meaning: TypeAlias = tuple[type[ClusterGuardError], str | None]
 
-_LATER: Final[_Meaning] = (StoreUnavailableError, "the server cannot now; try again in a while")
-_BROKEN: Final[_Meaning] = (StoreUnavailableError, "the connection broke; try again")
-_UNREACHABLE: Final[_Meaning] = (StoreUnavailableError, "check the endpoint, the network and the proxy")
-_DAMAGED: Final[_Meaning] = (StoreUnavailableError, "bytes were damaged on their way; try again")
-_RIVAL: Final[_Meaning] = (StoreUnavailableError, "somebody else is writing that key; try again")
-_CREDENTIALS: Final[_Meaning] = (
-    StoreError,
-    "check the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE or profile=, or the machine's role",
+class _Meaning(NamedTuple):
+    kind: type[ClusterGuardError]
+    hint: str | None = None
+    code: str | None = None
+
+
+_LATER: Final = _Meaning(StoreUnavailableError, "the server cannot now; try again in a while")
+_BROKEN: Final = _Meaning(StoreUnavailableError, "the connection broke; try again")
+_UNREACHABLE: Final = _Meaning(StoreUnavailableError, "check the endpoint, the network and the proxy")
+_DAMAGED: Final = _Meaning(StoreUnavailableError, "bytes were damaged on their way; try again")
+_RIVAL: Final = _Meaning(StoreUnavailableError, "somebody else is writing that key; try again")
+_WHO_WE_ARE: Final = (
+    "check the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE or profile=, or the machine's role"
 )
-_CERTIFICATE: Final[_Meaning] = (
+_CREDENTIALS: Final = _Meaning(StoreError, _WHO_WE_ARE)
+_UNKNOWN_KEY: Final = _Meaning(
+    StoreError, f"the server does not know the access key; {_WHO_WE_ARE}", "unknown-access-key"
+)
+_CERTIFICATE: Final = _Meaning(
     StoreError,
     "if the server's certificate is from a CA of your own, name its certificate: ca=…",
 )
-_SETTINGS: Final[_Meaning] = (
+_SETTINGS: Final = _Meaning(
     ConfigError,
     "check the store's location and the AWS configuration (AWS_* variables, ~/.aws)",
 )
-_NOWHERE: Final[_Meaning] = (StoreError, "check the endpoint: an S3 server says what it did not find")
-_FULL: Final[_Meaning] = (StoreError, "make room in the bucket, or raise its quota")
-_REGION: Final[_Meaning] = (StoreError, "name the bucket's own region: region=…")
-_ARCHIVED: Final[_Meaning] = (StoreError, "the object was archived; restore it to the bucket first")
-_PLAIN: Final[_Meaning] = (StoreError, None)
+_NOWHERE: Final = _Meaning(StoreError, "check the endpoint: an S3 server says what it did not find")
+_FULL: Final = _Meaning(StoreError, "make room in the bucket, or raise its quota")
+_REGION: Final = _Meaning(StoreError, "name the bucket's own region: region=…")
+_ARCHIVED: Final = _Meaning(StoreError, "the object was archived; restore it to the bucket first")
+_PLAIN: Final = _Meaning(StoreError, None)
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and what compatible servers add: those that
 # their status does not tell enough about.
@@ -60,23 +70,25 @@ _CODES: Final[dict[str, _Meaning]] = {
     "BadDigest": _DAMAGED,
     "ConditionalRequestConflict": _RIVAL,
     "EntityTooLarge": _FULL,
-    "ExpiredToken": _CREDENTIALS,
+    "ExpiredToken": _Meaning(
+        StoreError, "the session token has ended: sign in again, or renew AWS_SESSION_TOKEN", "expired-token"
+    ),
     "IllegalLocationConstraintException": _REGION,
     "IncompleteBody": _DAMAGED,
-    "InvalidAccessKeyId": _CREDENTIALS,
-    "InvalidBucketName": (ConfigError, "check the bucket's name in the store's location"),
+    "InvalidAccessKeyId": _UNKNOWN_KEY,
+    "InvalidBucketName": _Meaning(ConfigError, "check the bucket's name in the store's location"),
     "InvalidObjectState": _ARCHIVED,
     "InvalidToken": _CREDENTIALS,
-    "KeyTooLongError": (ConfigError, "prefix and key are 1024 bytes at most; shorten one of them"),
-    "NoSuchBucket": (StoreError, "create the bucket first, or check its name and the endpoint"),
-    "NoSuchKey": (ObjectNotFoundError, None),
-    "NoSuchUpload": (
+    "KeyTooLongError": _Meaning(ConfigError, "prefix and key are 1024 bytes at most; shorten one of them"),
+    "NoSuchBucket": _Meaning(StoreError, "create the bucket first, or check its name and the endpoint"),
+    "NoSuchKey": _Meaning(ObjectNotFoundError),
+    "NoSuchUpload": _Meaning(
         StoreError,
         "the unfinished upload is gone: aborted by somebody, or by a lifecycle rule that is too short",
     ),
-    "NotImplemented": (StoreError, "the server lacks something; checksum=when_required asks least of it"),
+    "NotImplemented": _Meaning(StoreError, "the server lacks something; checksum=when_required asks least of it"),
     "ObjectNotInActiveTierError": _ARCHIVED,
-    "ObjectParentIsFile": (
+    "ObjectParentIsFile": _Meaning(
         StoreError,
         "on this server a key cannot be both an object and the beginning of another object's key",
     ),
@@ -84,13 +96,17 @@ _CODES: Final[dict[str, _Meaning]] = {
     "PermanentRedirect": _REGION,
     "PreconditionFailed": _RIVAL,
     "QuotaExceeded": _FULL,
-    "RequestTimeTooSkewed": (StoreError, "set this machine's clock: it is more than 15 minutes off"),
+    "RequestTimeTooSkewed": _Meaning(
+        StoreError, "set this machine's clock: it is more than 15 minutes off", "clock-skewed"
+    ),
     "RequestTimeout": _LATER,
-    "SignatureDoesNotMatch": _CREDENTIALS,
+    "SignatureDoesNotMatch": _Meaning(
+        StoreError, f"the secret key does not belong to the access key; {_WHO_WE_ARE}", "wrong-secret-key"
+    ),
     "TemporaryRedirect": _LATER,
     "Throttling": _LATER,
-    "TooManyParts": (StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"),
-    "XAdminUserNotFound": _CREDENTIALS,
+    "TooManyParts": _Meaning(StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"),
+    "XAdminUserNotFound": _UNKNOWN_KEY,
     "XAmzContentChecksumMismatch": _DAMAGED,
     "XAmzContentSHA256Mismatch": _DAMAGED,
     "XMinioStorageFull": _FULL,
@@ -120,6 +136,13 @@ _CLASSES: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
 _ABOUT_CREDENTIALS: Final = re.compile("Credential|Token|SSO|Login|MFA|Metadata")
 _ABOUT_SETTINGS: Final = re.compile("Config|Endpoint|Region|Profile|Invalid|Unsupported|Validation")
 
+_MAY_BE_A_REFUSAL: Final = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+}
+
 _PERMISSIONS: Final = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "DeleteObject": "s3:DeleteObject",
@@ -144,8 +167,39 @@ def translate(error: Exception, *, place: str) -> ClusterGuardError:
     """Return our error for one of boto3's about a place."""
     if isinstance(error, ClientError):
         return _of_answer(error, place)
-    kind, hint = _meaning_of_class(error)
-    return kind(f"{place}: {error}", hint=hint)
+    kind, hint, code = _meaning_of_class(error)
+    return kind(f"{place}: {error}", hint=hint, code=code)
+
+
+def explain(client: S3Client, error: Exception, *, bucket: str, key: str, place: str) -> ClusterGuardError:
+    """Return our error as `translate` does, and where the server said no words, ask it something that it must answer.
+
+    A HEAD is answered without a body: a missing bucket looks like a missing object, a wrong secret key like a missing
+    permission. And a server that refuses an upload may hang up before it has read it, which leaves no answer at all.
+    """
+    meaning = translate(error, place=place)
+    if not _is_wordless(error):
+        return meaning
+    try:
+        client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+    except BOTO_ERRORS as told:
+        if _says_more(told) or (status_of(told) is None and isinstance(meaning, ObjectNotFoundError)):
+            return translate(told, place=f"s3://{bucket}")
+    return meaning
+
+
+def _says_more(error: Exception) -> bool:
+    # Who may not list may still know that there is no such object.
+    return isinstance(error, ClientError) and (status_of(error) != HTTPStatus.FORBIDDEN or _code_of(error) in _CODES)
+
+
+def _is_wordless(error: Exception) -> bool:
+    if isinstance(error, ClientError):
+        status = status_of(error)
+        return _code_of(error) == str(status) and status in _MAY_BE_A_REFUSAL
+    return isinstance(error, boto.ConnectionClosedError) or (
+        isinstance(error, boto.SSLError) and not _is_about_certificates(error)
+    )
 
 
 def status_of(error: Exception) -> int | None:
@@ -169,22 +223,25 @@ def required(response: Mapping[str, Any], name: str, *, place: str) -> Any:  # n
 
 
 def _of_answer(error: ClientError, place: str) -> ClusterGuardError:
-    status = status_of(error) or 0
-    told = error.response.get("Error", {})
-    code, message = str(told.get("Code", status)), told.get("Message", "no message")
-    kind, hint = _meaning_of_answer(code, status, error.operation_name)
+    status, code = status_of(error) or 0, _code_of(error)
+    message = error.response.get("Error", {}).get("Message", "no message")
+    kind, hint, narrower = _meaning_of_answer(code, status, error.operation_name)
     if hint is None and status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         permission = _PERMISSIONS.get(error.operation_name, f"the one for {error.operation_name}")
         hint = f"allow these credentials {permission} on {place}"
     seen = f"{code} {status}" if code != str(status) else code
-    return kind(f"{place}: {error.operation_name}: {message} ({seen})", hint=hint)
+    return kind(f"{place}: {error.operation_name}: {message} ({seen})", hint=hint, code=narrower)
+
+
+def _code_of(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", status_of(error)))
 
 
 def _meaning_of_answer(code: str, status: int, operation: str) -> _Meaning:
     # A HEAD has no body to tell what was not found. Any other 404 of unknown code may come from whatever answers
     # at a wrong endpoint, and says nothing about an object.
     if operation == "HeadObject" and code == str(HTTPStatus.NOT_FOUND.value):
-        return ObjectNotFoundError, None
+        return _Meaning(ObjectNotFoundError)
     otherwise = _LATER if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _PLAIN
     return _CODES.get(code) or _STATUSES.get(status, otherwise)
 

@@ -7,23 +7,25 @@ import queue
 import secrets
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import ClusterGuardError, ObjectExistsError, ObjectNotFoundError, StoreError
 from clusterguard.stores.base import object_changed
-from clusterguard.stores.s3_errors import BOTO_ERRORS, required, status_of, translate, translated
+from clusterguard.stores.s3_checksums import checksum_of, crc32_of_parts
+from clusterguard.stores.s3_errors import BOTO_ERRORS, explain, required, status_of, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["SMALLEST_PART", "Checksum", "Target", "Upload", "key_taken"]
+    from clusterguard.stores.s3_checksums import Checksum
 
-Checksum: TypeAlias = Literal["CRC32", "SHA256", "when_required"]
+__all__ = ["SMALLEST_PART", "Target", "Upload", "key_taken"]
 
 SMALLEST_PART = 5 << 20
 """Bytes: S3's rule for every part but the last."""
@@ -42,6 +44,7 @@ class Target:
     key: str
     place: str
     checksum: Checksum
+    encryption: Mapping[str, str]
     overwrite: bool
     if_version: str | None
 
@@ -65,16 +68,25 @@ class Target:
 
     @property
     def algorithm(self) -> dict[str, str]:
-        """The checksum that botocore shall send."""
-        return {} if self.checksum == "when_required" else {"ChecksumAlgorithm": self.checksum}
+        """What a multipart upload says of its checksums: of the whole where S3 has that, so that reads are checked."""
+        if self.checksum == "when_required":
+            return {}
+        return {"ChecksumAlgorithm": self.checksum} | (
+            {"ChecksumType": "FULL_OBJECT"} if self.checksum == "CRC32" else {}
+        )
+
+    def checksum_of(self, data: bytes | bytearray) -> dict[str, str]:
+        """Return the checksum of a body, as boto3 takes it."""
+        return {f"Checksum{self.checksum}": text} if (text := checksum_of(data, self.checksum)) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _There:
-    """The object that has the key now: the id of the put that made it (empty where it has none), and its ETag."""
+    """The object that has the key now: the id of the put that made it (empty where it has none), ETag and bytes."""
 
     put: str
     etag: str
+    size: int
 
 
 class Upload:
@@ -88,6 +100,7 @@ class Upload:
         self._parts_in_flight = parts_in_flight
         self._gathered = bytearray()
         self._filled = 0
+        self._size = 0
         self._underway: deque[Future[dict[str, Any]]] = deque()
         self._parts: list[dict[str, Any]] = []
         # Buffers go round: memory that is given back and asked for again all the time is kept by the allocator.
@@ -106,6 +119,7 @@ class Upload:
             taken = rest[: self._part_size - self._filled]
             self._gathered[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
+            self._size += len(taken)
             rest = rest[len(taken) :]
             if self._filled == self._part_size:
                 self._send_part()
@@ -165,47 +179,84 @@ class Upload:
     def _begin(self) -> str:
         with translated(self._target.place):
             begun = self._client.create_multipart_upload(
-                **self._target.names, **self._target.algorithm, Metadata={_PUT_ID: self._id}
+                **self._target.names, **self._target.algorithm, **self._target.encryption, Metadata={_PUT_ID: self._id}
             )
         return str(required(begun, "UploadId", place=self._target.place))
 
     def _upload_part(self, number: int, buffer: bytearray, size: int) -> dict[str, Any]:
         try:
+            body = buffer if size == len(buffer) else bytes(buffer[:size])
+            checksum = self._target.checksum_of(body)
             sent = self._client.upload_part(
-                **self._target.names,
-                **self._target.algorithm,
-                UploadId=self._upload_id,
-                PartNumber=number,
-                Body=buffer if size == len(buffer) else bytes(buffer[:size]),
+                **self._target.names, **checksum, UploadId=self._upload_id, PartNumber=number, Body=body
             )
         finally:
             self._free.put(buffer)
-        checksum = f"Checksum{self._target.checksum}"
-        told = {name: sent[name] for name in ("ETag", checksum) if name in sent}
-        return {"PartNumber": number, **told}
+        return {"PartNumber": number, "ETag": required(sent, "ETag", place=self._target.place), **checksum}
 
     def _take_result(self) -> None:
-        with translated(self._target.place):
+        try:
             self._parts.append(self._underway.popleft().result())
+        except BOTO_ERRORS as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> ClusterGuardError:
+        target = self._target
+        return explain(self._client, error, bucket=target.bucket, key=target.key, place=target.place)
 
     def _put_whole(self, **condition: str) -> None:
+        body = bytes(self._gathered[: self._filled])
+        checksum = self._target.checksum_of(body)
         made = self._client.put_object(
             **self._target.names,
-            **self._target.algorithm,
+            **self._target.encryption,
+            **checksum,
             **condition,
-            Body=bytes(self._gathered[: self._filled]),
+            Body=body,
             Metadata={_PUT_ID: self._id},
         )
-        required(made, "ETag", place=self._target.place)
+        self._require_whole(made, checksum)
 
     def _join(self, **condition: str) -> None:
+        checksum = self._checksum_of_parts()
         made = self._client.complete_multipart_upload(
             **self._target.names,
             **condition,
+            **checksum,
+            **({"ChecksumType": "FULL_OBJECT"} if checksum else {}),
             UploadId=self._upload_id,
             MultipartUpload={"Parts": self._parts},
         )
-        required(made, "ETag", place=self._target.place)
+        self._require_whole(made, checksum)
+
+    def _checksum_of_parts(self) -> dict[str, str]:
+        if self._target.checksum != "CRC32":
+            return {}  # S3 has a checksum of a whole multipart object for CRCs alone
+        sizes = [self._part_size] * (len(self._parts) - 1)
+        sizes.append(self._size - sum(sizes))
+        return {
+            "ChecksumCRC32": crc32_of_parts(zip((part["ChecksumCRC32"] for part in self._parts), sizes, strict=True))
+        }
+
+    def _require_whole(self, made: Mapping[str, Any], checksum: Mapping[str, str]) -> None:
+        """Refuse what the server made where it has other bytes: it confirms their checksum, or tells their number."""
+        etag = required(made, "ETag", place=self._target.place)
+        if checksum and checksum.items() <= made.items():
+            return
+        try:
+            there = self._there()
+        except BOTO_ERRORS as error:  # it took the object; that more cannot be known says nothing against it
+            _LOG.info("%s: the server does not tell the size of what it stored: %s", self._target.place, error)
+            return
+        if there is not None and there.etag == etag and there.size != self._size:
+            with suppress(*BOTO_ERRORS):  # nobody shall take it for what was written
+                self._client.delete_object(**self._target.names)
+            raise StoreError(
+                f"{self._target.place}: {self._size} bytes were written, and the server stored {there.size}",
+                hint="this server changes what it is given; do not keep backups in it",
+                code="stored-otherwise",
+                fields={"written": self._size, "stored": there.size},
+            )
 
     def _publish(self, publish: Callable[..., None]) -> None:
         condition = self._target.condition
@@ -224,12 +275,12 @@ class Upload:
 
     def _after_failure(self, error: Exception) -> ClusterGuardError | None:
         """Return what a failed request means; None where it did its work although its answer was lost."""
-        meaning = translate(error, place=self._target.place)
+        meaning = self._explained(error)
         try:
             there = self._there()
         except BOTO_ERRORS:
             return meaning  # the error that made us ask is the one to tell
-        if there is not None and there.put == self._id:
+        if there is not None and there.put == self._id and there.size == self._size:
             return None  # sent again, it met itself
         if status_of(error) in _REFUSED or isinstance(meaning, ObjectNotFoundError):
             return self._target.refusal(there) or meaning
@@ -254,7 +305,8 @@ class Upload:
             if status_of(error) == HTTPStatus.NOT_FOUND:
                 return None
             raise
-        return _There(put=str(head.get("Metadata", {}).get(_PUT_ID, "")), etag=head.get("ETag", ""))
+        put = str(head.get("Metadata", {}).get(_PUT_ID, ""))
+        return _There(put=put, etag=head.get("ETag", ""), size=head.get("ContentLength", -1))
 
 
 def key_taken(place: str) -> ObjectExistsError:

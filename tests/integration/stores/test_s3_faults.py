@@ -261,8 +261,9 @@ class TestDamage:
             put(store, "new", b"n" * size)
         assert list(direct.list()) == []
 
-    def test_damaged_bytes_are_noticed_at_the_end_of_a_read(self, store, direct, faults):
-        put(direct, "old", b"o" * 100)
+    @pytest.mark.parametrize("size", [100, LARGE], ids=["small", "large"])
+    def test_damaged_bytes_are_noticed_at_the_end_of_a_read(self, store, direct, faults, size):
+        put(direct, "old", b"o" * size)
         faults.always(Fault(damage=True), when=lambda request: request.method == "GET")
         with pytest.raises(StoreUnavailableError, match="checksum") as raised:
             get(store, "old")

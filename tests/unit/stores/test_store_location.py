@@ -53,7 +53,8 @@ def test_memory_is_new_and_empty_each_time():
         ("s3://bucket/", "s3://bucket"),
         ("S3://bucket/a/b/", "s3://bucket/a/b"),
         ("s3://bucket/a%20b", "s3://bucket/a%20b"),
-        ("s3://bucket?checksum=crc32", "s3://bucket"),
+        ("s3://bucket?checksum=crc32", "s3://bucket?checksum=CRC32"),
+        ("s3://bucket?sse=aws:kms&sseKey=alias/backups", "s3://bucket?sse=aws:kms&sseKey=alias/backups"),
         (
             "s3://bucket/p?pathStyle=TRUE&endpoint=https://s3.example.com:9000&checksum=sha256",
             "s3://bucket/p?endpoint=https://s3.example.com:9000&pathStyle=true&checksum=SHA256",
@@ -111,7 +112,7 @@ def test_every_directory_has_a_url_that_opens_it(path):
         ("s3://bucket?path_style=true", "'path_style'", "did you mean pathStyle?"),
         ("s3://bucket?endpont=https://x", "'endpont'", "did you mean endpoint?"),
         ("s3://bucket?s3ForcePathStyle=true", "'s3ForcePathStyle'", "pathStyle"),
-        ("s3://bucket?zzz=1", "'zzz'", "endpoint, region, pathStyle, ca, profile, checksum"),
+        ("s3://bucket?zzz=1", "'zzz'", "endpoint, region, pathStyle, ca, profile, checksum, sse, sseKey"),
         ("s3://bucket?region=a&region=b", "given twice", "keep one"),
         ("s3://bucket?region=", "region=", "leave region out"),
         ("s3://bucket?region", "name=value", "region="),
