@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from clusterguard.clusters.kube import KubeClient
+from clusterguard.drills.diagnostics import log_of
+from clusterguard.drills.steps.http import ask_service
 from clusterguard.errors import (
     ClusterError,
     ClusterUnreachableError,
@@ -698,7 +700,7 @@ PROXY = "/api/v1/namespaces/shop/services/http:web:80/proxy"
 @pytest.mark.parametrize("code", [200, 301, 404, 500, 503])
 def test_whatever_a_service_answers_is_an_answer(fake, api, code):
     fake.answers["GET", f"{PROXY}/"] = (code, b"from the pod", {"X-Pod": "web-0"})
-    answer = api.ask_service("shop", "web", port=80)
+    answer = ask_service(api, "shop", "web", port=80)
     assert (answer.status, answer.body, answer.headers["x-pod"]) == (code, b"from the pod", "web-0")
 
 
@@ -712,13 +714,13 @@ def test_what_the_api_server_itself_says_is_no_answer_of_the_service(fake, api, 
         {"kind": "Status", "apiVersion": "v1", "message": "no endpoints available"},
     )
     with pytest.raises(ClusterError, match="no endpoints available") as raised:
-        api.ask_service("shop", "web", port=80)
+        ask_service(api, "shop", "web", port=80)
     assert type(raised.value) is error
 
 
 def test_a_path_goes_to_the_service_with_its_query(fake, api):
     fake.answers["GET", f"{PROXY}/a%20b"] = (200, b"")
-    api.ask_service("shop", "web", port=80, path="/a b?c=d&e=f")
+    ask_service(api, "shop", "web", port=80, path="/a b?c=d&e=f")
     assert [(path, query) for verb, path, query, *_ in fake.requests if "proxy" in path] == [
         (f"{PROXY}/a%20b", {"c": "d", "e": "f"})
     ]
@@ -749,7 +751,7 @@ def endless(piece, *, pause=0.0, chunked=True):
 def test_a_service_that_streams_is_cut_when_its_time_is_over(fake, api, chunked):
     """It never stays silent for long, so no limit on silence would ever end it."""
     fake.answers["GET", f"{PROXY}/"] = endless(b"data: tick\n\n", pause=0.02, chunked=chunked)
-    answer = api.ask_service("shop", "web", port=80, timeout_seconds=0.3)
+    answer = ask_service(api, "shop", "web", port=80, timeout_seconds=0.3)
     assert answer.status == 200
     assert answer.cut
     assert answer.body.startswith(b"data: tick")
@@ -758,14 +760,14 @@ def test_a_service_that_streams_is_cut_when_its_time_is_over(fake, api, chunked)
 
 def test_a_service_that_says_too_much_is_cut(fake, api):
     fake.answers["GET", f"{PROXY}/"] = endless(b"x" * 65_536)
-    answer = api.ask_service("shop", "web", port=80)
+    answer = ask_service(api, "shop", "web", port=80)
     assert answer.cut
     assert 0 < len(answer.body) <= 1 << 20
 
 
 def test_what_ends_in_time_is_whole(fake, api):
     fake.answers["GET", f"{PROXY}/"] = stream(b"a" * 100_000, b"b")
-    answer = api.ask_service("shop", "web", port=80)
+    answer = ask_service(api, "shop", "web", port=80)
     assert (answer.cut, len(answer.body)) == ("", 100_001)
 
 
@@ -813,7 +815,7 @@ def test_an_event_that_does_not_end_is_an_error(fake, api, monkeypatch):
 
 def test_a_log_is_asked_for_within_bounds(fake, api):
     fake.answers["GET", f"{PODS}/a/log"] = (200, b"line\n")
-    api.pod_logs("shop", "a")
+    log_of(api, "shop", "a")
     assert fake.requests[-1][2]["limitBytes"] == str(1 << 20)
 
 

@@ -14,9 +14,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
-from urllib.parse import quote
 
 import orjson
 
@@ -29,7 +27,7 @@ from clusterguard.clusters.kube_discovery import (
     did_you_mean,
     group_versions,
 )
-from clusterguard.clusters.kube_errors import is_status, status_error
+from clusterguard.clusters.kube_errors import status_error
 from clusterguard.clusters.kube_transport import READ_SECONDS, ApiResponse, KubeTransport
 from clusterguard.clusters.kubeconfig import Connection
 from clusterguard.errors import (
@@ -64,9 +62,6 @@ Patch: TypeAlias = Literal["merge", "json", "strategic"]
 FIELD_MANAGER = "clusterguard"
 # Discovery learns of a definition a little after it is established.
 _UNTIL_SERVED = RetryPolicy(attempts=8, first_wait_seconds=0.1, longest_wait_seconds=1)
-_MOST_OF_A_LOG = 1 << 20
-_MOST_OF_A_SERVICE = 1 << 20
-_IN_A_PATH = "/?&=%:@!$'()*+,;~-._"  # what RFC 3986 lets stand in a path or a query; the rest is encoded
 _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,"
@@ -359,37 +354,6 @@ class KubeClient(KubeTransport):
             if clock() >= deadline:
                 raise WaitTimeoutError(what, seconds=timeout_seconds, last_seen=last_seen)
 
-    def events(self, namespace: str) -> Sequence[Json]:
-        """Return the events of a namespace, oldest first."""
-        found = self.list(self.resource("Event", api_version="v1"), namespace)
-        return sorted(found, key=_event_time)
-
-    def pod_logs(self, namespace: str, name: str, *, tail_lines: int = 50, container: str = "") -> str:
-        """Return the last lines of a pod's log, at most 1 MiB; simulated pods have none (ClusterError)."""
-        path = self.resource("Pod", api_version="v1").path(namespace, name, "log")
-        query = {"tailLines": tail_lines, "container": container, "limitBytes": _MOST_OF_A_LOG}
-        return self.request("GET", path, query=query, accept="*/*").body.decode(errors="replace")
-
-    def ask_service(
-        self, namespace: str, name: str, *, port: int, path: str = "/", timeout_seconds: float = 10
-    ) -> ApiResponse:
-        """Ask a Service over HTTP through the API server, which needs no way into the cluster's network.
-
-        Any answer of the Service is an answer here, errors and redirects included. In HTML the API server turns
-        links into links through itself; everything else arrives as it was sent. An answer that does not end in time (a
-        stream of events, a watch), or is larger than 1 MiB, is cut, and says so.
-
-        Raises:
-            ResourceNotFoundError: There is no such Service.
-            ClusterUnreachableError: No endpoint of it answers; the API server says why.
-        """
-        service = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/http:{quote(name, safe='')}:{port}"
-        proxied = f"{service}/proxy{quote(path, safe=_IN_A_PATH)}"
-        answer = self.fetch(proxied, most_bytes=_MOST_OF_A_SERVICE, timeout_seconds=timeout_seconds)
-        if answer.status >= HTTPStatus.BAD_REQUEST and is_status(answer.body):
-            raise status_error(answer.status, answer.body, f"GET {self.server}{proxied}")
-        return answer
-
     # ---- writing -----------------------------------------------------------------------------------------
 
     def apply(self, manifest: Json, *, namespace: str | None = None) -> Json:
@@ -505,12 +469,3 @@ def _brief(manifest: Json | None) -> str:
     state = ", ".join(part for part in (phase, deleted) if part)
     named = f"{manifest.get('kind', 'object')} {where}{metadata.get('name', '(unnamed)')}"
     return f"{named} ({state})" if state else named
-
-
-def _event_time(event: Json) -> str:
-    times = (
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        (event.get("metadata") or {}).get("creationTimestamp"),
-    )
-    return next((str(time_) for time_ in times if time_), "")

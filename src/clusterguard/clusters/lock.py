@@ -35,8 +35,10 @@ from clusterguard.errors import (
     ConflictError,
     ForbiddenError,
     ResourceNotFoundError,
+    WaitTimeoutError,
 )
 from clusterguard.process import elapsed
+from clusterguard.retrying import poll_until
 from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
@@ -319,15 +321,24 @@ class ClusterLock:
             self._rewound = False
 
     def _write_again(self) -> None:
-        deadline = self._clock() + _REWRITE_SECONDS
-        while self._clock() < deadline:
+        def missing() -> str:
             try:
                 self.renew()
-            except (ClusterUnreachableError, ConflictError, ForbiddenError):  # its rules may not be loaded yet
-                self._sleep(_POLL_SECONDS)
-            else:
-                return
-        self._lost_to = ""
+            except (ClusterUnreachableError, ConflictError, ForbiddenError) as error:  # its rules may not be loaded yet
+                return error.message
+            return ""
+
+        try:
+            poll_until(
+                missing,
+                what="the lock is written again",
+                seconds=_REWRITE_SECONDS,
+                every=_POLL_SECONDS,
+                sleep=self._sleep,
+                clock=self._clock,
+            )
+        except WaitTimeoutError:
+            self._lost_to = ""
 
     def _is_lost(self, lease: LeaseRecord | None) -> bool:
         if self._rewound or (lease is not None and lease.holder == self.holder):

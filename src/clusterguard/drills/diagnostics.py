@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.clusters.base import Cluster
-    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.kube import Json, KubeClient
     from clusterguard.drills.run import DrillRun
 
-__all__ = ["collect"]
+__all__ = ["collect", "log_of"]
 
 _MOST_EVENTS = 20
 _MOST_OBJECTS = 20
 _LOG_LINES = 20
+_MOST_OF_A_LOG = 1 << 20
 _KINDS = (
     "Deployment.apps",
     "StatefulSet.apps",
@@ -69,7 +70,8 @@ def _namespaces(run: DrillRun) -> list[str]:
 
 def _events(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
     for namespace in namespaces:
-        for event in list(cluster.api.events(namespace))[-_MOST_EVENTS:]:
+        found = cluster.api.list(cluster.api.resource("Event", api_version="v1"), namespace)
+        for event in sorted(found, key=_event_time)[-_MOST_EVENTS:]:
             about = event.get("involvedObject") or event.get("regarding") or {}
             yield (
                 f"{event.get('type', '')} {event.get('reason', '')} "
@@ -98,4 +100,16 @@ def _logs(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
             if not readiness(pod):
                 name = pod["metadata"]["name"]
                 yield f"== {namespace}/{name}"
-                yield cluster.api.pod_logs(namespace, name, tail_lines=_LOG_LINES)
+                yield log_of(cluster.api, namespace, name)
+
+
+def log_of(api: KubeClient, namespace: str, pod: str) -> str:
+    """Return the last lines of a pod's log, at most 1 MiB."""
+    path = api.resource("Pod", api_version="v1").path(namespace, pod, "log")
+    query = {"tailLines": _LOG_LINES, "limitBytes": _MOST_OF_A_LOG}
+    return api.request("GET", path, query=query, accept="*/*").body.decode(errors="replace")
+
+
+def _event_time(event: Json) -> str:
+    created = (event.get("metadata") or {}).get("creationTimestamp")
+    return str(event.get("lastTimestamp") or event.get("eventTime") or created or "")

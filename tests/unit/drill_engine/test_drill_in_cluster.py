@@ -12,7 +12,7 @@ from clusterguard.drills import Verdict
 from clusterguard.drills.files import FileDigest, FileTree
 from clusterguard.drills.run import DrillRun
 from clusterguard.drills.steps import containers as containers_module
-from clusterguard.drills.steps import delete, lose_etcd, same_files, start_node, write_file
+from clusterguard.drills.steps import delete, http, lose_etcd, same_files, start_node, write_file
 from clusterguard.drills.steps import exec as exec_module
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ResourceNotFoundError
 
@@ -141,32 +141,33 @@ def test_no_look_takes_more_time_than_the_drill_has_left(load, spec, left, secon
         (ClusterUnreachableError("no endpoints available"), {}, False, "no endpoints available"),
     ],
 )
-def test_a_service_is_judged_by_status_and_text(check, api, answer, action, ok, told):
-    def ask(namespace, name, *, port, path, timeout_seconds):
+def test_a_service_is_judged_by_status_and_text(check, monkeypatch, answer, action, ok, told):
+    def ask(_, namespace, name, *, port, path, timeout_seconds):
         assert (namespace, name, port, path) == ("shop", "web", 80, "/")
         if isinstance(answer, Exception):
             raise answer
         return ApiResponse(status=answer[0], headers={}, body=answer[1])
 
-    api.ask_service = ask
+    monkeypatch.setattr(http, "ask_service", ask)
     result, step = check("http", ASK | action)
     assert (result.verdict is Verdict.PASS) == ok, result
     assert told in step.detail
 
 
-def test_a_service_that_streams_is_red_and_ends_no_drill(check, api):
+def test_a_service_that_streams_is_red_and_ends_no_drill(check, monkeypatch):
     cut = "the answer did not end in time"
-    api.ask_service = lambda *_, **__: ApiResponse(status=200, headers={}, body=b"data: hello", cut=cut)
+    answer = ApiResponse(status=200, headers={}, body=b"data: hello", cut=cut)
+    monkeypatch.setattr(http, "ask_service", lambda *_, **__: answer)
     result, step = check("http", ASK | {"contains": "hello"})
     assert (result.verdict, step.verdict) == (Verdict.FAIL, Verdict.FAIL)
     assert cut in step.detail
 
 
-def test_not_being_allowed_to_ask_is_an_error(check, api):
+def test_not_being_allowed_to_ask_is_an_error(check, monkeypatch):
     def refuse(*_, **__):
         raise ClusterError("403: may not get services/proxy")
 
-    api.ask_service = refuse
+    monkeypatch.setattr(http, "ask_service", refuse)
     assert check("http", ASK)[0].verdict is Verdict.ERROR
 
 
