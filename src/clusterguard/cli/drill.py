@@ -116,7 +116,7 @@ def _stored_backups() -> StoredBackups:
 
 
 def _get_programs(drills: list[Drill], cluster: str) -> None:
-    """Get what the drills need before the first one runs: compiling it is no part of any drill's time limit."""
+    """Get what the drills need before the first one runs, so that it does not count against a drill's time limit."""
     from clusterguard.drills.programs import programs_for, require_docker_for
     from clusterguard.terminal import progress_sink
     from clusterguard.toolchain import from_environment

@@ -22,7 +22,7 @@ def only_document(source: SourceText, *, noun: str, hint: str, literal_keys: Col
     Args:
         source: The file's text.
         noun: What such a document is: ``drill``.
-        hint: Where to read on for whoever wrote an empty one.
+        hint: What to do about an empty one.
         literal_keys: As in `parse_documents`.
 
     Raises:

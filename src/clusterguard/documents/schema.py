@@ -27,7 +27,7 @@ def document_schema(
         model: The whole document.
         url: Where the schema is published.
         title: What editors call it.
-        scope: Whose values may stand for numbers and booleans, such as ``matrix``; None for nobody's.
+        scope: Whose values may stand for numbers and booleans, such as ``matrix``; None for none.
         adjust: Adds to the definitions what pydantic does not know of.
     """
     schema = model.model_json_schema(by_alias=True)

@@ -51,7 +51,7 @@ def read_duration(written: object, *, zero: bool = False) -> timedelta:
     """Read a duration such as ``90s``; ``0s`` only where ``zero`` makes sense.
 
     Raises:
-        ValueError: It is no duration, or one that nobody can wait for.
+        ValueError: It is not a duration, or too long a one.
     """
     match written:
         case timedelta():
@@ -71,7 +71,7 @@ def _read_duration(written: str, *, zero: bool) -> timedelta:
     except OverflowError as error:
         raise ValueError(f"{written!r} is longer than can be waited for") from error
     if not duration:
-        raise ValueError(f"{written!r} is no time at all")
+        raise ValueError(f"{written!r} is not longer than zero")
     return duration
 
 
@@ -96,7 +96,7 @@ def check_label(text: str) -> str:
         ValueError: It is not one.
     """
     if not _LABEL.fullmatch(text):
-        raise ValueError(f"{short(text)} is no DNS label: lower-case letters, digits and `-`, at most 63 characters")
+        raise ValueError(f"{short(text)} is not a DNS label: lower-case letters, digits and `-`, at most 63 characters")
     return text
 
 
@@ -115,7 +115,7 @@ def selects(selector: str, labels: Mapping[str, str]) -> bool:
     """Return whether a label selector chooses something with these labels; the empty one chooses everything.
 
     Raises:
-        ValueError: It is no label selector.
+        ValueError: It is not a label selector.
     """
     if not selector:
         return True
@@ -152,7 +152,7 @@ def check_selector(text: str) -> str:
     for requirement in _COMMA_OUTSIDE_PARENTHESES.split(text):
         if not _REQUIREMENT.fullmatch(requirement.strip()):
             raise ValueError(
-                f"{short(requirement.strip())} is no label requirement; write app=web, tier!=cache,"
+                f"invalid label selector {short(requirement.strip())}: write app=web, tier!=cache,"
                 " env in (test,live) or !canary"
             )
     return text
@@ -166,7 +166,7 @@ def check_cron(text: str) -> str:
     """
     parts = text.split()
     if len(parts) != _CRON_FIELDS or not all(_CRON_FIELD.fullmatch(part) for part in parts):
-        raise ValueError(f'{short(text)} is no cron schedule; write five fields, such as "0 4 * * 1"')
+        raise ValueError(f'invalid schedule {short(text)}: write five fields, such as "0 4 * * 1"')
     return text
 
 

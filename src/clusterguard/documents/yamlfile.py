@@ -149,9 +149,9 @@ def raise_problems(problems: Iterable[Problem], *, also: Iterable[str] = (), hin
     """Raise all problems as one error, in the order of the file; do nothing when there are none.
 
     Args:
-        problems: Those with a place; the same one found twice is told once.
-        also: Texts of other errors, told after them.
-        hint: The next step for whoever reads it.
+        problems: Those with a place; one that was found twice is in the message once.
+        also: Texts of other errors, which follow them.
+        hint: What to do next.
 
     Raises:
         InvalidDocumentError: There are problems.

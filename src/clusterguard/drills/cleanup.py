@@ -101,7 +101,7 @@ def _refuse(cluster: str, silent: str) -> None:
 
 
 def _do(run: DrillRun, opened: OpenPhase, title: str, act: Callable[[], object], location: str = "") -> None:
-    """Do one thing of the cleanup; where it fails the others still follow, and the drill is no PASS any more."""
+    """Do one thing of the cleanup; where it fails the others still follow, and the drill does not pass."""
     began = time.monotonic()
     try:
         detail = act()

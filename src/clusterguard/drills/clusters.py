@@ -129,7 +129,7 @@ def lock_clusters(run: DrillRun) -> None:
                 on_wait=partial(_note, run, name),
             )
             run.on_close.callback(run.locks[name].release)
-            run.deadline += time.monotonic() - began  # waiting for others is no part of the drill's own time
+            run.deadline += time.monotonic() - began  # waiting for others does not count as the drill's own time
 
 
 def kept_clusters(run: DrillRun) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def why_silent(api: KubeClient) -> str | None:
     try:
         ready = api.ready()
     except ClusterError:
-        return None  # whom it does not tell that, it may tell everything else
+        return None  # it may still answer everything else
     return None if ready else f"the API server is not ready: {' '.join(ready.failing.split())}"
 
 
@@ -81,13 +81,13 @@ def _events(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
 
 
 def _unready(cluster: Cluster, namespaces: list[str]) -> Iterator[str]:
-    told = 0
+    shown = 0
     for namespace in namespaces:
         for kind in _KINDS:
             for item in cluster.api.list(cluster.api.resource(kind), namespace):
                 state = readiness(item)
-                if not state and told < _MOST_OBJECTS:
-                    told += 1
+                if not state and shown < _MOST_OBJECTS:
+                    shown += 1
                     yield f"{kind.partition('.')[0]} {namespace}/{item['metadata']['name']}: {state.reason}"
 
 

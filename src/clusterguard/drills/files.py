@@ -104,7 +104,7 @@ def parse_tree(printed: bytes) -> FileTree:
     """Return what the container printed as a tree.
 
     Raises:
-        ValueError: A file could not be read, or that is no list of files.
+        ValueError: A file could not be read, or the output is not a list of files.
     """
     files: dict[str, FileDigest] = {}
     ignored = 0
@@ -148,5 +148,5 @@ def _change(before: FileDigest, after: FileDigest) -> str:
 
 
 def random_bytes(size: int, *, seed: str) -> bytes:
-    """Return bytes that nobody has seen before, the same for the same seed."""
+    """Return random bytes, the same for the same seed."""
     return random.Random(seed).randbytes(size)  # noqa: S311 - data to recognise, no secret

@@ -96,7 +96,7 @@ class Markers:
         present = {marker: found[self._name(marker)] for marker in self._written if self._name(marker) in found}
         problems = []
         if _BEFORE not in self._written:
-            pass  # the backup is older than this run: only what must be gone can be told
+            pass  # the backup is older than this run: it can only show what must be gone
         elif _BEFORE not in present:
             problems.append(
                 "the marker written before the backup is not back: whatever brought the rest back, "

@@ -72,7 +72,7 @@ def provision(run: DrillRun) -> None:
             if position == 0 or not start_in_background(run, name):
                 _start(run, name)
         opened.detail = "; ".join(run.descriptions.values())
-    # Getting programs and starting clusters is no part of what spec.timeout limits.
+    # spec.timeout does not limit getting programs and starting clusters.
     run.deadline = time.monotonic() + run.timeout.total_seconds()
 
 
@@ -230,7 +230,7 @@ def _start(run: DrillRun, name: str) -> None:
 
 
 def _await_clusters(run: DrillRun, names: Iterable[str]) -> None:
-    """Wait for clusters that are being created in the background; that is no part of the drill's own time."""
+    """Wait for clusters that are being created in the background; that does not count as the drill's own time."""
     for name in names:
         if name in run.pending:
             began = time.monotonic()

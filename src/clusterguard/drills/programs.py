@@ -1,4 +1,4 @@
-"""Which programs drills will need: whoever runs them gets these first, outside of anybody's time limit."""
+"""Which programs drills will need: they are installed first, outside of any time limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phases and steps as they happen: timed, told to whoever listens, and counted into the verdict."""
+"""Phases and steps as they happen: timed, reported to listeners, and counted into the verdict."""
 
 from __future__ import annotations
 

@@ -66,14 +66,14 @@ class Storages:
         return server.store(_OWN_BUCKET)
 
     def velero_location(self, name: str | None, *, in_pods: bool = False) -> LocationSpec:
-        """Return a storage as Velero is told of it.
+        """Return a storage as a location of Velero.
 
         Args:
             name: The storage, or None for a throwaway one of this run.
             in_pods: Whether Velero works in pods, and not as a process of this machine.
 
         Raises:
-            DrillError: It is no bucket, or pods do not reach it.
+            DrillError: It is not a bucket, or pods cannot connect to it.
         """
         if name is None:
             return self._local_location(None, bucket=_OWN_BUCKET, prefix="", in_pods=in_pods)

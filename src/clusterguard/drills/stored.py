@@ -1,4 +1,4 @@
-"""The port to backups that were there before a drill: those that somebody's policy makes every night."""
+"""The port to backups that were there before a drill: those that a policy makes every night."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ class StoredBackups(Protocol):
             location: The location's name; empty for the first one that has it.
 
         Raises:
-            ConfigError: There is no such source or location, or the key to open it is not to hand.
+            ConfigError: There is no such source or location, or the key to open it is missing.
             ObjectNotFoundError: There is no such backup.
         """

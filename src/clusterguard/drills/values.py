@@ -108,7 +108,7 @@ def check_kind(text: str) -> str:
         known = {name.lower(): name for name in NAMESPACED_KINDS | CLUSTER_SCOPED_KINDS}
         close = difflib.get_close_matches(text.lower().removesuffix("s"), known, n=1)
         meant = f"; did you mean `{known[close[0]]}`?" if close else ", such as Pod or Deployment.apps"
-        raise ValueError(f"{short(text)} is no kind as manifests write it{meant}")
+        raise ValueError(f"{short(text)} is not a kind as manifests write it{meant}")
     return text
 
 
@@ -119,7 +119,7 @@ def check_field_path(text: str) -> str:
         ValueError: It is not one.
     """
     if not _FIELD_PATH.fullmatch(text):
-        raise ValueError(f"{short(text)} is no field path, such as spec.clusterIP")
+        raise ValueError(f"invalid field path {short(text)}: write it like spec.clusterIP")
     return text
 
 

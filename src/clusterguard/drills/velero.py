@@ -94,7 +94,7 @@ class VeleroClients:
             self.run.storages.serve_pods(networks[0])
 
     def _gets_velero(self, cluster: Cluster) -> bool:
-        """Return whether a drill may put Velero into a cluster: only if nobody else has anything in it."""
+        """Return whether a drill may put Velero into a cluster: only if it was created for drills."""
         return isinstance(cluster, HasExternalVelero) or cluster.created_by_us
 
     def _install(self, client: VeleroClient, cluster: Cluster) -> None:
@@ -121,7 +121,7 @@ class VeleroClients:
         """Return the name of a storage as a location of a cluster's Velero, which is made when first used."""
         if self._is_default(cluster, storage):
             return self._clients[cluster].locations.get().name
-        # A location of that name may be there: somebody's, or of a run at the same time.
+        # A location of that name may be there: another's, or of a run at the same time.
         name = f"{storage or _OWN_LOCATION}-{self.run.run_id}"
         if (cluster, storage) not in self._locations:
             self._locations[cluster, storage] = name  # known before it is made, to be cleaned up either way
@@ -136,7 +136,7 @@ class VeleroClients:
         return storage is None and cluster in self._clients and running is not None and not self._gets_velero(running)
 
     def bucket(self, cluster: str, storage: str | None) -> ObjectStore:
-        """Return where the backups of a storage rest, as somebody other than the server sees it."""
+        """Return where the backups of a storage rest, as a client of the bucket sees it, not the server."""
         if not self._is_default(cluster, storage):
             return self.run.storages.for_velero(storage)
         return open_store(_bucket_location(self._clients[cluster].locations.get()))
@@ -189,7 +189,7 @@ def install_options(environ: Mapping[str, str]) -> InstallOptions:
 
 
 def _bucket_location(location: BackupStorageLocation) -> str:
-    """Return a location of Velero's as `open_store` takes it; credentials are those of whoever runs the drill."""
+    """Return a location of Velero's as `open_store` takes it; with the credentials of the environment."""
     if location.provider.removeprefix("velero.io/") != "aws":
         raise DrillError(
             f"Velero's default location {location.name} is of provider {location.provider}, and only S3 can be read",

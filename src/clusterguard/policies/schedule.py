@@ -120,7 +120,7 @@ def check_cron(cron: str) -> str:
     """
     fields = cron.split()
     if len(fields) != len(_FIELDS):
-        raise ValueError(f'{short(cron)} is no cron schedule; write five fields, such as "30 2 * * *"')
+        raise ValueError(f'invalid schedule {short(cron)}: write five fields, such as "30 2 * * *"')
     for name, field in zip(_FIELDS, fields, strict=True):
         for term in field.split(","):
             _check_term(name, field, term)

@@ -100,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_options(config: pytest.Config) -> None:
-    """Read the options that have a grammar of their own: a slip in them is told before anything is collected."""
+    """Read the options that have a grammar of their own: a mistake in them is reported before anything is collected."""
     if selector := config.getoption("--drill-selector"):
         from clusterguard.documents.values import check_selector
 

@@ -172,7 +172,7 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Get the programs before the first drill: compiling them is no part of anybody's time limit.
+        """Get the programs before the first drill: compiling them must not count against a time limit.
 
         Raises:
             pytest.UsageError: They cannot be had, or Docker is missing where kind was asked for.

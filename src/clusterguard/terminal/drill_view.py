@@ -89,7 +89,7 @@ class DrillView:
                 self._show(moment)
 
     def _begin_phase(self) -> None:
-        """Write the heading of a phase, once there is something to tell of it."""
+        """Write the heading of a phase, once there is something to show."""
         if self._heading:
             self._say(self._heading, style="bold blue")
             self._heading = ""

@@ -53,7 +53,7 @@ def test_wrong_usage_is_no_verdict(cli, arguments):
         (["drill", "run", "/nowhere.drill.yaml"], "/nowhere.drill.yaml: no such file", ""),
         (["drill", "run", "{tmp}"], "no drill in {tmp}", "drill files end in .drill.yaml"),
         (["drill", "plan", "{tmp}"], "no drill in {tmp}", "drill files end in .drill.yaml"),
-        (["drill", "run", "drills", "--selector", "a=b=c"], "--selector: 'a=b=c' is no label requirement", ""),
+        (["drill", "run", "drills", "--selector", "a=b=c"], "--selector: invalid label selector 'a=b=c'", ""),
         (["drill", "run", "drills", "--selector", "tier=none"], "no drill in drills", "see --selector"),
         (["etcd", "save", "--store", "{tmp}"], "no etcd to save from", "endpoint"),
         (["etcd", "save", "--store", "{tmp}", "--endpoints", "http://127.0.0.1:1"], "http://127.0.0.1:1: ", "etcd"),

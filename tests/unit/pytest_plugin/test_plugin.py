@@ -119,8 +119,8 @@ def test_an_invalid_file_is_an_error_of_the_collection_with_its_place(pytester, 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--drill-selector", "tier=a=b"], "*--drill-selector: 'tier=a=b' is no label requirement*"),
-        (["--drill-selector", "a b"], "*--drill-selector: 'a b' is no label requirement*"),
+        (["--drill-selector", "tier=a=b"], "*--drill-selector: invalid label selector 'tier=a=b'*"),
+        (["--drill-selector", "a b"], "*--drill-selector: invalid label selector 'a b'*"),
         (["--drill-longest-wait", "10"], "*--drill-longest-wait: *"),
         (["--drill-lock-timeout", "soon"], "*--drill-lock-timeout: *"),
         (["--drill-keep", "sometimes"], "*invalid choice*"),

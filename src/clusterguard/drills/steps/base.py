@@ -130,7 +130,7 @@ class Action(Model):
         """
 
     def prepare(self, here: StepContext) -> None:
-        """Do at the beginning of the backup phase what takes time and is no part of what is measured."""
+        """Do at the beginning of the backup phase what takes time and must not be measured."""
 
     def noted(self) -> str:
         """Return in one line what a check notes before the backup, to compare with later; ``""`` for nothing."""
@@ -149,7 +149,7 @@ class Action(Model):
         raise DrillError(f"`{self.verb()}` is a check: it belongs into verify")
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        """Look whether it holds; what is no check is performed, and holds when that works.
+        """Look whether it holds; an action that is not a check is performed, and holds if that works.
 
         Raises:
             ClusterGuardError: It cannot be looked at, which is neither green nor red.

@@ -34,7 +34,7 @@ class CopyBackup(Action):
     @model_validator(mode="after")
     def _two_storages(self) -> CopyBackup:
         if self.from_ == self.to:
-            raise wrong(f"a copy from `{self.to}` to itself is no copy", key="to")
+            raise wrong("`from` and `to` are the same storage", key="to")
         return self
 
     def plan(self) -> str:

@@ -131,6 +131,6 @@ def _stuck(
             return what_holds_it(api, now)
         sleep(_POLL_SECONDS)
     raise DrillError(
-        f"{resource.kind} {item['metadata']['name']} is gone, and nothing holds it: this is no stuck deletion",
+        f"{resource.kind} {item['metadata']['name']} is gone, and nothing held it: the deletion is not stuck",
         hint="let setup make something with a finalizer, or leave `until` out",
     )
