@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from policy_worlds import NOW, Gone, add_backup, locations_of, policy, put
 
-from clusterguard.errors import ConfigError, StoreUnavailableError
+from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
 from clusterguard.policies.copies.catalog import BackupEntry, Catalog
 from clusterguard.policies.copies.locations import read_catalogs
 from clusterguard.stores.memory import MemoryStore
@@ -26,6 +26,13 @@ class Counting(MemoryStore):
     def get(self, key):
         self.gets += 1
         return super().get(key)
+
+
+class Forgetful(MemoryStore):
+    forgotten = ""
+
+    def list(self, prefix=""):
+        return (info for info in super().list(prefix) if not info.key.endswith(self.forgotten or "\n"))
 
 
 @pytest.fixture
@@ -69,6 +76,20 @@ def test_a_backup_that_somebody_removed_is_told_of(location):
     catalog = location.catalog()
     assert catalog.entries == {}
     assert catalog.notes == ("etcd/etcd-1: gone, and nobody here removed it",)
+
+
+def test_what_a_listing_lacks_although_it_is_there_is_not_taken_for_gone():
+    """Some servers' pages lose keys."""
+    store = Forgetful()
+    location = locations_of(policy("here"), {"here": store})[0]
+    add_backup(location, "etcd-1")
+    add_backup(location, "etcd-2", age=timedelta(days=1))
+    location.save_catalog(location.catalog(), now=NOW)
+    store.forgotten = "etcd/etcd-1.json"
+    with pytest.raises(StoreError) as raised:
+        location.catalog()
+    assert raised.value.code == "listing-incomplete"
+    assert raised.value.fields == {"key": "etcd/etcd-1.json"}
 
 
 def test_many_that_are_gone_are_counted(location):

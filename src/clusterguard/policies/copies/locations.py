@@ -23,6 +23,7 @@ from clusterguard.errors import (
     ObjectCorruptError,
     ObjectNotFoundError,
     SnapshotCorruptError,
+    StoreError,
 )
 from clusterguard.model.snapshot import Snapshot
 from clusterguard.policies.copies.catalog import BackupEntry, Catalog, Leftover, entry_key
@@ -54,6 +55,7 @@ _CATALOG: Final = f"{OWN_FOLDER}/catalog.json"
 _LARGEST_CATALOG: Final = 1 << 30
 _LARGEST_RECORD: Final = 16 << 20
 _READERS: Final = 8
+_ASKED: Final = 10  # of what a listing lacks: one that lacks more by mistake lacks some of the newest
 _NOTED: Final = 3  # more of the same is counted, not listed
 
 
@@ -119,6 +121,7 @@ class StorageLocation:
         }
         known = {key: entry for key, entry in stored.entries.items() if key in records}
         vanished = [key for key in stored.entries if key not in records]
+        self._require_gone(vanished)
         unknown = [key for key in records if key not in known]
         with ThreadPoolExecutor(max_workers=_READERS) as readers:
             found = list(readers.map(self._entry, unknown))
@@ -129,6 +132,18 @@ class StorageLocation:
             *(each for each in found if isinstance(each, str)),
         )
         return replace(stored, entries=entries, notes=notes, leftovers=tuple(self._leftovers(listed, records)))
+
+    def _require_gone(self, vanished: Sequence[str]) -> None:
+        """Refuse a listing that lacks what is there: what else it lacks would be taken for gone."""
+        for key in sorted(vanished, reverse=True)[:_ASKED]:
+            with suppress(ObjectNotFoundError):
+                self.root.stat(f"{key}{RECORD}")
+                raise StoreError(
+                    f"{self.root.url}: {key}{RECORD} is there, and the listing lacks it",
+                    hint="this server's listings cannot be relied on; do not keep backups in it",
+                    code="listing-incomplete",
+                    fields={"key": f"{key}{RECORD}"},
+                )
 
     def save_catalog(self, catalog: Catalog, *, now: datetime) -> None:
         """Write the catalog, in the place of the one before.
