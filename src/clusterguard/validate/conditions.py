@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import orjson
+
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.validate.difference import ABSENT, controller_of, look_up
 from clusterguard.validate.field_owners import last_applied, managers_of, names_field
@@ -153,6 +155,19 @@ def lease_renewed(difference: Difference) -> bool:
     return isinstance(after, str) and (before is None or str(before) < after)
 
 
+def leader_renewed(difference: Difference) -> bool:
+    """Whoever leads now has renewed its claim since."""
+    times = [_renewed(value) for value in (difference.before, difference.after)]
+    return times[1] is not None and (times[0] is None or str(times[0]) < str(times[1]))
+
+
+def _renewed(text: Any) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return look_up(orjson.loads(text), "renewTime") if isinstance(text, str) else None
+    except orjson.JSONDecodeError:
+        return None
+
+
 # ---- pods ------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +175,13 @@ def scheduled_since(difference: Difference) -> bool:
     """The pod had no node, and has got one."""
     before, after = (look_up(item, "spec", "nodeName") for item in (difference.old, difference.new))
     return not before and bool(after) and difference.before is ABSENT
+
+
+def gates_opened(difference: Difference) -> bool:
+    """The pod was held back without a node, and has got one."""
+    before, after = (look_up(item, "spec", "schedulingGates") for item in (difference.old, difference.new))
+    nodes = [look_up(item, "spec", "nodeName") for item in (difference.old, difference.new)]
+    return bool(before) and not after and not nodes[0] and bool(nodes[1])
 
 
 def scheduled_anew(difference: Difference) -> bool:
@@ -259,6 +281,32 @@ def replaced(difference: Difference) -> bool:
 def of_a_daemon(difference: Difference) -> bool:
     """It is a replacement that a DaemonSet made, for a node of its own."""
     return difference.replaced and look_up(controller_of(difference.old), "kind") == "DaemonSet"
+
+
+# ---- finalizers --------------------------------------------------------------------------------------------
+
+_PROTECTIONS: Mapping[str, frozenset[str]] = {
+    "PersistentVolume": frozenset(
+        {
+            "kubernetes.io/pv-protection",
+            "kubernetes.io/pv-controller",
+            "external-provisioner.volume.kubernetes.io/finalizer",
+        }
+    ),
+    "PersistentVolumeClaim": frozenset({"kubernetes.io/pvc-protection"}),
+    "ResourceClaim.resource.k8s.io": frozenset({"resource.kubernetes.io/delete-protection"}),
+    "Service": frozenset({"service.kubernetes.io/load-balancer-cleanup"}),
+    "ServiceCIDR.networking.k8s.io": frozenset({"networking.k8s.io/service-cidr-finalizer"}),
+    "VolumeAttributesClass.storage.k8s.io": frozenset({"kubernetes.io/vac-protection"}),
+}
+
+
+def protected_since(difference: Difference) -> bool:
+    """A controller of Kubernetes' added its own finalizer, or took it back from a ResourceClaim that is free again."""
+    before, after = (value if isinstance(value, list) else [] for value in (difference.before, difference.after))
+    own = _PROTECTIONS.get(difference.ref.full_kind, frozenset())
+    others = [[name for name in names if name not in own] for names in (before, after)]
+    return others[0] == others[1] and (difference.ref.kind == "ResourceClaim" or set(before) <= set(after))
 
 
 # ---- Services --------------------------------------------------------------------------------------------

@@ -238,6 +238,34 @@ _SCHEDULED_SINCE = VolatileRule(
     kinds=("Pod",),
     when=conditions.scheduled_since,
 )
+_GATES_OPENED = VolatileRule(
+    name="scheduling gates opened",
+    reason="whoever held the pod back has let it go, and it has got a node",
+    paths=("spec.schedulingGates", "metadata.generation"),
+    kinds=("Pod",),
+    when=conditions.gates_opened,
+)
+_PROTECTION = VolatileRule(
+    name="protection by a finalizer",
+    reason="a controller puts its finalizer on what is in use, seconds after it was made",
+    paths=("metadata.finalizers",),
+    kinds=(
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "ResourceClaim.resource.k8s.io",
+        "Service",
+        "ServiceCIDR.networking.k8s.io",
+        "VolumeAttributesClass.storage.k8s.io",
+    ),
+    when=conditions.protected_since,
+)
+_MIGRATED = VolatileRule(
+    name="migrated to CSI",
+    reason="a controller notes which CSI driver serves a volume of a former driver",
+    paths=("metadata.annotations[pv.kubernetes.io/migrated-to]",),
+    kinds=("PersistentVolume", "PersistentVolumeClaim"),
+    when=conditions.set_since,
+)
 _JOB_POD_COUNTED = VolatileRule(
     name="ended pod of a Job",
     reason="the Job keeps a finalizer on each pod until it has counted its end",
@@ -290,6 +318,13 @@ _HEARTBEAT = VolatileRule(
     paths=("spec.renewTime", "spec.acquireTime", "spec.leaseTransitions", "spec.holderIdentity"),
     kinds=("Lease.coordination.k8s.io",),
     when=conditions.lease_renewed,
+)
+_LEADER_NOTED = VolatileRule(
+    name="leader noted",
+    reason="older programs elect their leader by an annotation that it renews every few seconds",
+    paths=("metadata.annotations[control-plane.alpha.kubernetes.io/leader]",),
+    kinds=("ConfigMap", "Endpoints"),
+    when=conditions.leader_renewed,
 )
 _NODE_UPKEEP = VolatileRule(
     name="node upkeep",
@@ -359,8 +394,9 @@ _ROLLOUT_REVISION = VolatileRule(
     paths=(
         "metadata.annotations[deployment.kubernetes.io/revision]",
         "metadata.annotations[deployment.kubernetes.io/revision-history]",
+        "metadata.annotations[deprecated.daemonset.template.generation]",
     ),
-    kinds=("Deployment.apps", "ReplicaSet.apps"),
+    kinds=("DaemonSet.apps", "Deployment.apps", "ReplicaSet.apps"),
     when=conditions.counts_rollouts,
 )
 _JOB_IDENTITY = VolatileRule(
@@ -551,12 +587,16 @@ _ALWAYS = (
     _STATUS_COUNTED,
     _AUTOSCALED,
     _SCHEDULED_SINCE,
+    _GATES_OPENED,
     _JOB_POD_COUNTED,
+    _PROTECTION,
+    _MIGRATED,
     _BOUND_SINCE,
     _CLASS_GIVEN_SINCE,
     _TOKEN_USED,
     _FIRST_ROLLOUT,
     _HEARTBEAT,
+    _LEADER_NOTED,
     _NODE_UPKEEP,
     _AGGREGATED,
     _BOOTSTRAPPED,
