@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from clusterguard.cli.options import PolicyArgument, read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +29,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
 _Location = Annotated[str, typer.Option(help="Only the trail in this location.")]
 
 
 @app.command()
 def verify(
-    policy: _File,
+    policy: PolicyArgument,
     location: _Location = "",
     head: Annotated[str, typer.Option(help="Hash of a line that is known to have been there.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -59,7 +59,7 @@ def verify(
 
 @app.command()
 def show(
-    policy: _File,
+    policy: PolicyArgument,
     location: _Location = "",
     since: Annotated[str, typer.Option(help="Only from this day or time on, such as 2030-01-31 (UTC).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
@@ -84,9 +84,8 @@ def show(
 def _locations(file: Path, location: str) -> tuple[StorageLocation, ...]:
     from clusterguard.errors import ConfigError
     from clusterguard.policies.copies.locations import open_locations
-    from clusterguard.policies.files.load import load_policy
 
-    policy = load_policy(file, environ=dict(os.environ))
+    policy = read_policy(file)
     locations = open_locations(policy)
     chosen = tuple(each for each in locations if location in {"", each.name})
     if not chosen:

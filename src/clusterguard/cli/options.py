@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import wraps
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.model.progress import ProgressSink
+    from clusterguard.policies.policy import Policy
 
 __all__ = [
     "AllowContextOption",
@@ -32,12 +34,15 @@ __all__ = [
     "KubeconfigOption",
     "LockTimeoutOption",
     "PasswordFileOption",
+    "PolicyArgument",
+    "PolicyArguments",
     "ScratchOption",
     "StoreOption",
     "UserOption",
     "duration_of",
     "etcd_access",
     "opened",
+    "read_policy",
     "require_duration",
     "with_options",
 ]
@@ -93,6 +98,17 @@ LockTimeoutOption = Annotated[
         metavar="DURATION",
     ),
 ]
+
+
+PolicyArgument = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
+PolicyArguments = Annotated[list[Path], typer.Argument(help="Policy files.", metavar="POLICY...")]
+
+
+def read_policy(path: Path) -> Policy:
+    """Load a policy with this process's environment."""
+    from clusterguard.policies.files.load import load_policy
+
+    return load_policy(path, environ=os.environ)
 
 
 def duration_of(text: str, option: str) -> timedelta | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterguard.cli.options import PolicyArgument, PolicyArguments, read_policy
+
 if TYPE_CHECKING:
     from clusterguard.policies.policy import Policy
 
@@ -18,9 +20,6 @@ __all__ = ["app"]
 _NOT_RIGHT = 1
 
 app = typer.Typer(name="policy", help="Policies: what is backed up, when, where to.", no_args_is_help=True)
-
-_Files = Annotated[list[Path], typer.Argument(help="Policy files.", metavar="POLICY...")]
-_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
 
 
 @app.command()
@@ -54,18 +53,17 @@ def init(
 
 @app.command()
 def check(
-    policies: _Files,
+    policies: PolicyArguments,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for what is only risky, too.")] = False,
 ) -> None:
     """Tell everything that is wrong in policies, and what is risky though valid. Exit code 1: one is wrong."""
     from clusterguard.errors import InvalidDocumentError
-    from clusterguard.policies.files.load import load_policy
     from clusterguard.terminal import err, out
 
     wrong = False
     for file in policies:
         try:
-            policy = load_policy(file, environ=os.environ)
+            policy = read_policy(file)
         except InvalidDocumentError as error:
             wrong = True
             err.print(error.message, style="red", markup=False, soft_wrap=True)
@@ -86,14 +84,13 @@ def check(
 
 @app.command()
 def plan(
-    policy: _File,
+    policy: PolicyArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a run would do, and when the next ones are due; do nothing of it."""
-    from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.files.planning import plan_policy
 
-    found = plan_policy(load_policy(policy, environ=os.environ), now=datetime.now(UTC))
+    found = plan_policy(read_policy(policy), now=datetime.now(UTC))
     typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else found.to_text())
 
 

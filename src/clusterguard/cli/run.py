@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterguard.cli.options import ScratchOption, duration_of
+from clusterguard.cli.options import PolicyArgument, ScratchOption, duration_of, read_policy
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clusterguard.policies.policy import Policy
-    from clusterguard.policies.runs.retain import PlannedRetention
     from clusterguard.policies.runs.run import Part
-    from clusterguard.terminal.run_view import RetentionView
 
 __all__ = ["fetch", "retain", "rotate", "run"]
 
-_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
 _Wait = Annotated[
     str, typer.Option("--wait", help="Wait so long for another run of the policy, such as 1h.", metavar="DURATION")
 ]
@@ -33,7 +29,7 @@ _Backup = Annotated[str, typer.Argument(help="The backup's name; by default the 
 
 
 def run(
-    policy: _File,
+    policy: PolicyArgument,
     step: Annotated[
         list[str] | None,
         typer.Option("--step", help="Only this part: backup, verify, retain or prove. May be given several times."),
@@ -55,7 +51,7 @@ def run(
 
     parts = _parts(step, PARTS)
     view = RunView(err if as_json else out, quiet=quiet)
-    read = _read(policy)
+    read = read_policy(policy)
     runner = PolicyRunner(
         policy=read.model_copy(update={"scratch": str(scratch.absolute())}) if scratch else read,
         environ=os.environ,
@@ -72,7 +68,7 @@ def run(
 
 
 def retain(
-    policy: _File,
+    policy: PolicyArgument,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would become of every backup.")] = False,
     wait: _Wait = "",
     trust_clock: _TrustClock = False,
@@ -84,10 +80,14 @@ def retain(
 
     view = RunView(out)
     runner = PolicyRunner(
-        policy=_read(policy), environ=os.environ, on_step=view, wait_seconds=_seconds(wait), trust_clock=trust_clock
+        policy=read_policy(policy),
+        environ=os.environ,
+        on_step=view,
+        wait_seconds=_seconds(wait),
+        trust_clock=trust_clock,
     )
     if dry_run:
-        show_retention(out, [_shown(each) for each in runner.planned_retention()])
+        show_retention(out, runner.planned_retention())
         return
     report = runner.run(["retain"])
     view.finish(report)
@@ -95,7 +95,7 @@ def retain(
 
 
 def fetch(
-    policy: _File,
+    policy: PolicyArgument,
     source: Annotated[str, typer.Argument(help="A source of the policy.")],
     to: Annotated[str, typer.Option("--to", help="Where to: a folder, or s3://BUCKET/PREFIX.", metavar="STORE")],
     backup: _Backup = "",
@@ -107,7 +107,7 @@ def fetch(
     from clusterguard.stores import open_store
     from clusterguard.terminal import out
 
-    read = _read(policy)
+    read = read_policy(policy)
     name = fetch_backup(
         read, source, open_store(to), encryption=encryption_of(read, os.environ), backup=backup, location=location
     )
@@ -115,7 +115,7 @@ def fetch(
 
 
 def rotate(
-    policy: _File,
+    policy: PolicyArgument,
     old: Annotated[Path, typer.Option("--old", help="The policy as it was, with the key that opens what lies there.")],
     wait: _Wait = "",
 ) -> None:
@@ -125,27 +125,10 @@ def rotate(
     from clusterguard.terminal.run_view import RunView
 
     view = RunView(out)
-    runner = PolicyRunner(policy=_read(policy), environ=os.environ, on_step=view, wait_seconds=_seconds(wait))
-    report = runner.rotate(_read(old))
+    runner = PolicyRunner(policy=read_policy(policy), environ=os.environ, on_step=view, wait_seconds=_seconds(wait))
+    report = runner.rotate(read_policy(old))
     view.finish(report)
     raise typer.Exit(report.exit_code)
-
-
-def _shown(planned: PlannedRetention) -> RetentionView:
-    from clusterguard.terminal.run_view import RetentionView
-
-    return RetentionView(
-        source=planned.source,
-        location=planned.location.name,
-        plan=planned.plan,
-        leftovers=tuple((each.leftover, each.removed, each.reason) for each in planned.leftovers),
-    )
-
-
-def _read(path: Path) -> Policy:
-    from clusterguard.policies.files.load import load_policy
-
-    return load_policy(path, environ=os.environ)
 
 
 def _seconds(text: str) -> float:

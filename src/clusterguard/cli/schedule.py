@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clusterguard.cli.options import require_duration
+from clusterguard.cli.options import PolicyArgument, read_policy, require_duration
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,12 +24,10 @@ __all__ = ["app"]
 
 app = typer.Typer(name="schedule", help="Schedules: print a policy's for cron, CronJobs and CI.", no_args_is_help=True)
 
-_File = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]
-
 
 @app.command()
 def cron(
-    policy: _File,
+    policy: PolicyArgument,
     dialect: Annotated[
         Literal["cronie", "debian"],
         typer.Option(help="Whose cron: cronie takes time zones, Debian's and Ubuntu's has the machine's own only."),
@@ -56,7 +54,7 @@ def cron(
 
 @app.command()
 def github(
-    policy: _File,
+    policy: PolicyArgument,
     runs_on: Annotated[
         str, typer.Option(help="Label of the runner; it must reach the cluster and the locations.")
     ] = "ubuntu-latest",
@@ -70,7 +68,7 @@ def github(
 
 @app.command()
 def gitlab(
-    policy: _File,
+    policy: PolicyArgument,
     tag: Annotated[str, typer.Option(help="Tag of a runner that reaches the cluster and the locations.")] = "",
 ) -> None:
     """Print a job for GitLab CI; POLICY is its path in the repository."""
@@ -81,7 +79,7 @@ def gitlab(
 
 @app.command()
 def cronjob(
-    policy: _File,
+    policy: PolicyArgument,
     image: Annotated[
         str, typer.Option(help="The image of clusterguard, in a registry that the nodes reach.")
     ] = "clusterguard:latest",
@@ -143,11 +141,10 @@ def _pairs(option: str, written: Iterable[str] | None) -> dict[str, str]:
 
 
 def _with_schedule(file: Path) -> Policy:
-    from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.schedule import changes_around
     from clusterguard.terminal import err
 
-    policy = load_policy(file, environ=os.environ)
+    policy = read_policy(file)
     if policy.schedule is None:
         raise ConfigError(f"{file}: the policy has no schedule", hint='spec: {schedule: {cron: "30 2 * * *"}}')
     if changes := changes_around(policy.schedule, after=datetime.now(UTC)):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from clusterguard.cli.options import PolicyArguments, read_policy
 
 if TYPE_CHECKING:
     from clusterguard.policies.watching.verdict import PolicyStatus
@@ -18,7 +19,7 @@ _NOT_PROTECTED, _COULD_NOT_TELL = 1, 2
 
 
 def status(
-    policy: Annotated[list[Path], typer.Argument(help="Policy files.", metavar="POLICY...")],
+    policy: PolicyArguments,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_metrics: Annotated[bool, typer.Option("--metrics", help="Print Prometheus metrics.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page for browsers to this file.")] = None,
@@ -55,10 +56,9 @@ def looked_at(files: list[Path], *, within_seconds: float) -> list[PolicyStatus]
         ConfigError: A policy cannot be read.
     """
     from clusterguard.policies.copies.locations import open_locations
-    from clusterguard.policies.files.load import load_policy
     from clusterguard.policies.watching.watch import PolicyWatch
 
-    policies = [load_policy(file, environ=dict(os.environ)) for file in files]
+    policies = [read_policy(file) for file in files]
     return [PolicyWatch(each, open_locations(each), within_seconds=within_seconds).status() for each in policies]
 
 

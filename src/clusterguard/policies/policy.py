@@ -74,11 +74,9 @@ _UNITS: Final = {
 }  # fmt: skip
 _SIZE: Final = re.compile(r"([0-9]{1,15})([KMGTP]i|[kMGTP]|)")
 _SIZE_PATTERN: Final = rf"^([0-9]{{1,15}}([KMGTP]i|[kMGTP])?{REFERENCE_PATTERN})$"
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECIPIENT: Final = re.compile(r"age1[0-9a-z]{8,4000}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]{40,}( [^\n]*)?")
 _CLUSTERS: Final = ("context", "kubeconfig", "kind", "embedded")
 _RULES: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
-_NODE_SHELL: Final = re.compile(r"local|docker:[^\s:]+|ssh:\S+")
 
 
 def _size(written: object) -> int:
@@ -86,13 +84,6 @@ def _size(written: object) -> int:
     if match is None:
         raise ValueError("a size is expected here, such as 500Gi, 2Ti or 800M")
     return int(match[1]) * _UNITS[match[2]]
-
-
-def _variable(text: str) -> str:
-    # It is not repeated: who takes the key for the place of the secret itself has written the secret here.
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("the name of a variable is expected here, such as BACKUP_PASSPHRASE; not what is in it")
-    return text
 
 
 def _file_with_a_secret(text: str) -> str:
@@ -124,12 +115,6 @@ def _cluster(text: str) -> str:
     return text
 
 
-def _node_shell(text: str) -> str:
-    if not _NODE_SHELL.fullmatch(text):
-        raise ValueError(f"`{text}` names no node; write local, docker:NAME or ssh:[USER@]HOST")
-    return text
-
-
 def _http_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
         raise ValueError("a URL is expected here, such as http://pushgateway:9091")
@@ -138,10 +123,15 @@ def _http_url(text: str) -> str:
     return text
 
 
-def _prom_file(text: str) -> str:
-    if not text.endswith(".prom"):
-        raise ValueError("a node exporter reads only files that end in .prom")
-    return text
+def _matching(pattern: str, message: str) -> AfterValidator:
+    """Refuse a text that does not match; it is not repeated, since it may be a secret."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(message)
+        return text
+
+    return AfterValidator(check)
 
 
 def _directory(info: ValidationInfo) -> Path | None:
@@ -184,7 +174,14 @@ Size: TypeAlias = Annotated[
         "examples": ["500Gi"],
     }),
 ]  # fmt: skip
-Variable: TypeAlias = Annotated[str, AfterValidator(_variable), Field(examples=["BACKUP_PASSPHRASE"])]
+Variable: TypeAlias = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z_][A-Za-z0-9_]*",
+        "the name of a variable is expected here, such as BACKUP_PASSPHRASE; not what is in it",
+    ),
+    Field(examples=["BACKUP_PASSPHRASE"]),
+]
 File: TypeAlias = Annotated[Text, AfterValidator(_absolute)]
 SecretFile: TypeAlias = Annotated[str, AfterValidator(_file_with_a_secret), AfterValidator(_absolute)]
 Recipient: TypeAlias = Annotated[str, AfterValidator(_recipient)]
@@ -194,7 +191,11 @@ Cluster: TypeAlias = Annotated[
     AfterValidator(_cluster_with_path),
     Field(examples=["context:production", "kubeconfig:/etc/kubernetes/admin.conf"]),
 ]
-NodeShell: TypeAlias = Annotated[Text, AfterValidator(_node_shell), Field(examples=["local", "ssh:root@cp-1"])]
+NodeShell: TypeAlias = Annotated[
+    Text,
+    _matching(r"local|docker:[^\s:]+|ssh:\S+", "invalid node; write local, docker:NAME or ssh:[USER@]HOST"),
+    Field(examples=["local", "ssh:root@cp-1"]),
+]
 HttpUrl: TypeAlias = Annotated[Text, AfterValidator(_http_url)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
 Bucket: TypeAlias = Annotated[
@@ -513,7 +514,7 @@ class Notification(_Addressed):
 class Metrics(Model):
     """Where metrics go after each run."""
 
-    textfile: Annotated[File, AfterValidator(_prom_file)] = ""
+    textfile: Annotated[File, _matching(r".+\.prom", "a node exporter reads only files that end in .prom")] = ""
     """A `.prom` file in a node exporter's textfile directory."""
     pushgateway: HttpUrl = ""
     """URL of a Pushgateway."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rich.table import Column, Table
@@ -11,16 +10,15 @@ from rich.text import Text
 from clusterguard.model.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from rich.console import Console
 
-    from clusterguard.policies.copies.catalog import Leftover
     from clusterguard.policies.report import Outcome, RunReport, StepReport
-    from clusterguard.policies.retention import RetentionPlan
+    from clusterguard.policies.runs.retain import PlannedRetention
 
-__all__ = ["RetentionView", "RunView", "show_retention"]
+__all__ = ["RunView", "show_retention"]
 
 _STYLES: Final[Mapping[Outcome, str]] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -66,33 +64,24 @@ class RunView:
         self._console.print(Text(words[report.outcome], style=_STYLES[report.outcome]), soft_wrap=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionView:
-    """What retention makes of one source in one location."""
-
-    source: str
-    location: str
-    plan: RetentionPlan  # what becomes of its backups
-    leftovers: Sequence[tuple[Leftover, bool, str]] = ()  # what broke off there, whether it goes, and why
-
-
-def show_retention(console: Console, views: Iterable[RetentionView]) -> None:
+def show_retention(console: Console, plans: Iterable[PlannedRetention]) -> None:
     """Show what becomes of every backup, by source and location, newest first, and why; then of what broke off."""
-    for view in views:
-        plan = view.plan
-        gone = [leftover for leftover, removed, _ in view.leftovers if removed]
+    for planned in plans:
+        plan = planned.plan
+        gone = [each.leftover for each in planned.leftovers if each.removed]
         freed = plan.freed_bytes + sum(each.size for each in gone)
         table = Table(
             "", Column("backup", no_wrap=True), "made (UTC)", "bytes", "why", box=None, pad_edge=False,
-            title=f"{view.source} in {view.location}: {len(plan.kept)} stay, {len(plan.removed)} go"
+            title=f"{planned.source} in {planned.location.name}: {len(plan.kept)} stay, {len(plan.removed)} go"
             + (f", {len(gone)} broke off and go" if gone else "") + f", {freed:,} bytes become free",
             title_justify="left",
         )  # fmt: skip
         for decision in plan.decisions:
             backup = decision.backup
             _add(table, backup.name, backup.created, backup.size, keep=decision.keep, why="; ".join(decision.reasons))
-        for leftover, removed, reason in view.leftovers:
-            _add(table, leftover.name, leftover.modified, leftover.size, keep=not removed, why=reason)
+        for each in planned.leftovers:
+            left = each.leftover
+            _add(table, left.name, left.modified, left.size, keep=not each.removed, why=each.reason)
         console.print(table)
 
 

@@ -35,7 +35,7 @@ from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.stores import LocalStore, MemoryStore, PrefixedStore, ReplicatedStore
 from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.terminal.console import console_on
-from clusterguard.terminal.run_view import RetentionView, show_retention
+from clusterguard.terminal.run_view import show_retention
 
 DAY = timedelta(days=1)
 BROKEN = "etcd-20260501T020000Z"
@@ -391,8 +391,7 @@ def test_a_dry_run_lists_what_goes_and_what_is_too_young(wanted, locations):
         (BROKEN, True),
     ]
     console = console_on(io.StringIO())
-    shown = tuple((each.leftover, each.removed, each.reason) for each in planned.leftovers)
-    show_retention(console, [RetentionView(source="etcd", location="here", plan=planned.plan, leftovers=shown)])
+    show_retention(console, [planned])
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["keep", f"{BROKEN}-0a1b2c"] in [line[:2] for line in lines]
     assert ["remove", BROKEN] in [line[:2] for line in lines]

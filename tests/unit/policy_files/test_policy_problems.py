@@ -27,7 +27,7 @@ CASES = {
     "etcd's password in place": (", keyFile: pki/client.key", ", keyFile: pki/client.key, password: p", 9, 122, "spec.sources[0].etcd: `password` would be a secret in plain sight; say where it is, with `passwordEnv`"),
     "endpoint without http": ("https://127.0.0.1:2379", "127.0.0.1:2379", 9, 24, "spec.sources[0].etcd.endpoints[0]: a URL is expected here"),
     "node of no cluster": (ETCD, 'etcd: {endpoints: ["http://a:1"], nodeShell: local}', 9, 39, "spec.sources[0].etcd: a node belongs to a `cluster`, and there is none"),
-    "no node": (ETCD, 'etcd: {cluster: "context:a", nodeShell: remote}', 9, 45, "spec.sources[0].etcd.nodeShell: `remote` names no node; write local, docker:NAME or ssh:[USER@]HOST"),
+    "no node": (ETCD, 'etcd: {cluster: "context:a", nodeShell: remote}', 9, 45, "spec.sources[0].etcd.nodeShell: invalid node; write local, docker:NAME or ssh:[USER@]HOST"),
     "a cluster's bare name": ('"context:production"', "production", 11, 23, "spec.sources[1].velero.cluster: `production` names no cluster; for a context of the kubeconfig write context:production"),
     "a misspelt provider": ("context:production", "contxt:production", 11, 23, "spec.sources[1].velero.cluster: `contxt:production` names no cluster; did you mean `context`?"),
     "a throwaway cluster": ('"context:production"', "kind", 11, 23, "spec.sources[1].velero.cluster: `kind` names no cluster; write kind:NAME"),

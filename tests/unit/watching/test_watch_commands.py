@@ -63,20 +63,22 @@ def root(policy, location):
     return LocalStore(policy.parent / location / "prod")
 
 
+ENDED = datetime.now(UTC) - timedelta(minutes=1)  # one moment: names have seconds, and all copies one name
+
+
 def fill(policy, location, **changes):
     """Leave what a run leaves that ended a minute ago."""
-    moment = datetime.now(UTC) - timedelta(minutes=1)
-    each = entry(moment, verified=moment, sha256="", **changes)
+    each = entry(ENDED, verified=ENDED, sha256="", **changes)
     store = root(policy, location)
     with store.put(f"etcd/{each.name}.db") as writer:
         writer.write(b"x" * 1000)
     record = {
         "kind": "VeleroBackup", "format": 1, "name": each.name, "source": "etcd", "policy": "prod", "run": "r1",
-        "created": moment.isoformat(), "sealed": False, "objects": {}, "plain": {},
+        "created": ENDED.isoformat(), "sealed": False, "objects": {}, "plain": {},
     }  # fmt: skip
     with store.put(f"etcd/{each.name}.json") as writer:
         writer.write(json.dumps(record).encode())
-    known = catalog(location, each, runs=(run_of(at=moment),), proofs=(proof_of(at=moment),), updated=moment)
+    known = catalog(location, each, runs=(run_of(at=ENDED),), proofs=(proof_of(at=ENDED),), updated=ENDED)
     with store.put(".clusterguard/catalog.json", overwrite=True) as writer:
         writer.write(known.to_json())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, ObjectCorruptError, SnapshotCorruptError, StoreError
 from clusterguard.model.snapshot import Snapshot
+from clusterguard.policies.copies.naming import backup_of_key
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.prefixed import PrefixedStore
@@ -81,9 +81,10 @@ def reencrypt_copy(
         with suppress(ClusterGuardError):  # its name is this run's alone; a later run finds what is left
             after.delete(key)
         raise
-    _write(folder, _renamed(record, key, made, new))
-    for leftover in _objects_of(folder, name):
-        if leftover != made.key:
+    with folder.put(f"{name}.json", overwrite=True) as writer:
+        writer.write(_renamed(record, key, made, new).to_json().encode())
+    for leftover in [info.key for info in folder.list(name)]:
+        if leftover != made.key and backup_of_key(source, leftover) == name:
             confirm()
             folder.delete(leftover)
     return made
@@ -141,14 +142,3 @@ def _renamed(record: Snapshot, key: str, made: StoredObject, encryption: Encrypt
         "stored_size": made.size,
     }
     return replace(record, key=key, extra=MappingProxyType({**record.extra, **stored}))
-
-
-def _write(folder: ObjectStore, record: Snapshot) -> None:
-    with folder.put(f"{record.name}.json", overwrite=True) as writer:
-        writer.write(record.to_json().encode())
-
-
-def _objects_of(folder: ObjectStore, name: str) -> list[str]:
-    """Return the objects that hold, or held, the bytes of a backup: never those of another one whose name is longer."""
-    ours = re.compile(rf"{re.escape(name)}(~[0-9a-f]{{8}})?\.db(\.zst)?(\.age)?")
-    return [info.key for info in folder.list(name) if ours.fullmatch(info.key)]
