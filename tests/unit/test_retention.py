@@ -141,6 +141,12 @@ def test_what_may_be_locked_stays_until_somebody_can_tell():
     assert "could not be asked" in reasons(decided)["d0002"][0]
 
 
+def test_what_is_damaged_uses_up_no_rule_and_stays_while_it_may_be_mended():
+    damaged = days_ago(1, damaged=True)
+    assert kept([damaged, days_ago(2), days_ago(3), days_ago(4)], last=2) == ["d0001", "d0002", "d0003"]
+    assert kept([days_ago(0), damaged, days_ago(2), days_ago(3)], last=1) == ["d0000"]
+
+
 def test_what_is_known_to_be_damaged_is_guarded_only_where_nothing_else_is_left():
     damaged = days_ago(40, damaged=True)
     assert kept([damaged, days_ago(50), days_ago(60)], maximum_age=timedelta(days=1)) == ["d0050"]

@@ -40,8 +40,6 @@ _NO: Final = frozenset(
         "backup-failed",
         "copy-damaged",
         "not-proven",
-        "object-corrupt",
-        "snapshot-corrupt",
         "too-few-copies",
         "wrong-key",
     }

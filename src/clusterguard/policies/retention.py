@@ -3,7 +3,8 @@
 Rules keep, limits remove, and guards have the last word:
 
 - A **rule** keeps the newest backup of each of the last *n* hours, days, weeks, months or years *that have one*; a week
-  without any backup does not use one of them up. Without any rule everything is kept by rule.
+  without any backup does not use one of them up, and neither does a damaged backup. Without any rule everything is kept
+  by rule.
 - A **limit** (age, bytes) removes what rules would keep, oldest first.
 - A **guard** keeps what must not go whatever rules and limits say: the newest verified backup (where none is verified,
   the newest that is not known to be damaged), what clusterguard did not write, and what an object lock still holds.
@@ -94,7 +95,10 @@ def plan_retention(
     guards = _guards(newest_first, now)
     # What is not ours is never touched, so it must not use up a rule either.
     ours = [backup for backup in newest_first if backup.ours]
-    rules = _kept_by_rules(ours, policy, zone)
+    # Nor must what is damaged; it stays as long as a sound one in its place would, since it may still be mended.
+    damaged = {backup.name for backup in ours if backup.damaged}
+    in_its_place = {name: why for name, why in _kept_by_rules(ours, policy, zone).items() if name in damaged}
+    rules = in_its_place | _kept_by_rules([each for each in ours if each.name not in damaged], policy, zone)
     limits = _removed_by_limits(ours, policy, now=now, wanted=set(rules), guarded=set(guards))
     return RetentionPlan(decisions=tuple(_decide(each, guards, rules, limits) for each in newest_first))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -292,18 +293,29 @@ def test_a_new_copy_that_cannot_be_read_back_is_not_verified_yet(wanted, locatio
     assert entry_of(session).sound, "the next look finds it whole"
 
 
+def add_one_snapshot(locations, tmp_path):
+    """Put the same encrypted bytes and the same record into every location."""
+    add_snapshot(locations[0], "etcd-001", tmp_path)
+    for key in ("etcd/etcd-001.db.zst.age", "etcd/etcd-001.json"):
+        put(locations[1].root, key, data_of(locations[0].root, key))
+
+
+def test_a_record_that_lies_damages_its_own_copy_alone(wanted, locations, tmp_path):
+    add_one_snapshot(locations, tmp_path)
+    record = json.loads(data_of(locations[0].root, "etcd/etcd-001.json"))
+    lie = json.dumps({**record, "sha256": "0" * 64}).encode()
+    put(locations[0].root, "etcd/etcd-001.json", lie, overwrite=True)
+    session = session_of(wanted, locations)
+    session.encryption = ENCRYPTION
+    assert read_back(session, locations)[0] == 1
+    assert entry_of(session).problem
+    assert (entry_of(session, "there").depth, entry_of(session, "there").problem) == ("contents", "")
+
+
 def test_a_key_that_does_not_open_what_was_just_encrypted_fails_the_run_and_damages_nothing(
     wanted, locations, tmp_path
 ):
-    for location in locations:
-        add_snapshot(location, "etcd-001", tmp_path)
-    put(
-        locations[1].root,
-        "etcd/etcd-001.db.zst.age",
-        data_of(locations[0].root, "etcd/etcd-001.db.zst.age"),
-        overwrite=True,
-    )
-    put(locations[1].root, "etcd/etcd-001.json", data_of(locations[0].root, "etcd/etcd-001.json"), overwrite=True)
+    add_one_snapshot(locations, tmp_path)
     session = session_of(wanted, locations)
     session.encryption = new_encryption()
     assert read_back(session, locations) == (2, "ok", "")

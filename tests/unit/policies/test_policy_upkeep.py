@@ -176,7 +176,7 @@ def test_whoever_was_overtaken_neither_replaces_nor_removes(wanted, locations, w
     session.lock = Lease(RunInProgressError("another run took over", code="lease-lost"))
     with pytest.raises(RunInProgressError):
         work(session)
-    assert session.lock.asked == ["here"]
+    assert len(session.lock.asked) == 1
     assert [[(info.key, info.version) for info in location.root.list()] for location in locations] == before
     assert [step.code for step in session.steps] == ["lease-lost"]
 

@@ -164,10 +164,12 @@ def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAcc
     looks = {location.name: [check] for location, check in zip(locations, found, strict=True)}
     intact = [location for location in locations if looks[location.name][-1].state == "intact"]
     if intact and can_decrypt(session.encryption, entry):
-        # The stored bytes are the same everywhere, so what is in them is looked at in one location.
+        # The stored bytes are the same everywhere, so what is in them is looked at in one location. Damage may be that
+        # of its record alone, so each of the others is asked then.
         contents = _check_contents(intact[0], entry, session, access)
         for location in intact:
-            looks[location.name].append(contents)
+            again = contents.state == "damaged" and location is not intact[0]
+            looks[location.name].append(_check_contents(location, entry, session, access) if again else contents)
     for location in locations:
         session.know(location, [noted(entry, looks[location.name], now=session.now())])
         if looks[location.name][0].state == "unknown":
