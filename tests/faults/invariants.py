@@ -229,7 +229,7 @@ def failed_step(world, before, command, plan):
     if not {step["code"] for step in failed} & {"copy-damaged", "too-few-copies", "audit-trail-cut"}:
         yield f"exit code 1, and no step says that anything is not intact: {failed}"
     for step in failed:
-        if step["verb"] == "verify" and not _lied(plan, step["location"]):
+        if step["verb"] == "verify" and not (_lied(plan, step["location"]) or _lied(plan, "etcd")):
             yield f"exit code 1: {step['location']} is said to have a damaged copy: {step['detail']}"
 
 
@@ -244,17 +244,18 @@ def only_if_it_lied(world, before, command, plan):
 def recovered(world, before, plan=_CALM):
     """One more run, undisturbed, ends well: the same newest copies everywhere, all whole, none maligned, no lock left.
 
-    Two faults are told for longer, and must be: a backup from the future, until which nothing is removed, and an audit
-    trail whose bytes were changed.
+    Three faults are told for longer, and must be: a backup from the future, until which nothing is removed, an audit
+    trail whose bytes were changed, and a backup that holds another number of keys than etcd told.
     """
     world.services.calm()
     ahead = plan.fault == "clock+1h"
-    tolerated = "delete" if ahead else "audit" if plan.fault == "wrong" and plan.site.what == "audit" else ""
+    lied = "verify" if _lied(plan, "etcd") else "audit" if plan.fault == "wrong" and plan.site.what == "audit" else ""
+    tolerated = "delete" if ahead else lied
     command = world.run("run", "policy.yaml", "--json", plan=Plan(lease=plan.lease))
     report = report_of(command) if command.out.startswith("{") else {"outcome": command.printed(), "steps": []}
     failed = [step for step in report["steps"] if step["outcome"] == "failed"]
     unexpected = [step for step in failed if step["verb"] != tolerated]
-    if unexpected or command.code != ((1 if tolerated == "audit" else 2) if failed else 0):
+    if unexpected or command.code != ((2 if ahead else 1) if failed else 0):
         yield f"the next run ended with {command.code}: {failed or report['outcome']}"
     yield from no_crash(world, command)
     yield from nothing_lost(world, before)
