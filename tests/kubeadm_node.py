@@ -136,7 +136,7 @@ class NodeShell(LocalNodeShell):
     def _run(self, argv, *, stdin, seconds):
         if len(self.lines) in self.broken_for:
             self.lines.append(self.describe(argv))
-            raise ProgramError("node-1: the line to the node broke")
+            raise ProgramError("node-1: the connection to the node broke")
         try:
             return super()._run(argv, stdin=stdin, seconds=seconds).replace(str(self.root), "")
         except ProgramError as error:

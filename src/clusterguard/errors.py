@@ -179,9 +179,15 @@ class ProgramError(ClusterGuardError):
     """A program failed."""
 
     def __init__(
-        self, message: str, *, exit_code: int | None = None, output: str = "", hint: str | None = None
+        self,
+        message: str,
+        *,
+        exit_code: int | None = None,
+        output: str = "",
+        hint: str | None = None,
+        code: str | None = None,
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, code=code)
         self.exit_code = exit_code
         self.output = output
 

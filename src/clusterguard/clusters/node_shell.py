@@ -192,7 +192,7 @@ class _LockedShell:
         return self._outside.name
 
     def take(self) -> None:
-        """Open a line to the node and take the lock there."""
+        """Open a connection to the node and take the lock there."""
         words = ["lock", self._path, f"{self._wait_seconds:g}", self._token, self._process]
         with ExitStack() as line:
             holder = line.enter_context(self._attach(["sh", "-c", _HOLD, *words]))
@@ -203,6 +203,7 @@ class _LockedShell:
                 if error.exit_code == _LOCK_TAKEN:
                     raise ClusterError(
                         f"{self.name}: another process holds {self._path}",
+                        code="restore-running",
                         hint="wait until it has ended, then try again",
                     ) from error
                 raise self._outside.explained(error, "flock") from error
@@ -227,7 +228,9 @@ class _LockedShell:
             self.let_go()
             self._wait_seconds = max(self._wait_seconds, timeout_seconds)
             if isinstance(error, (ProgramError, ValueError)):
-                raise ProgramError(f"{self.name}: {argv[0]}: the line to the node broke: {error}") from error
+                raise ProgramError(
+                    f"{self.name}: {argv[0]}: the connection to the node broke: {error}", code="node-connection-lost"
+                ) from error
             raise
         if code != "0":
             told = (complaint.strip() or printed.strip())[-_TAIL:]
@@ -253,7 +256,7 @@ class _LockedShell:
         return self._outside.describe_put(source, target, mode=mode)
 
     def _held(self) -> Attached:
-        """Return the shell that holds the lock, which is taken again where the line to it broke."""
+        """Return the shell that holds the lock, which is taken again where the connection broke."""
         if self._holder is None:
             self.take()
             try:

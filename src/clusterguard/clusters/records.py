@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from clusterguard.errors import ConfigError
+from clusterguard.errors import ClusterError, ConfigError
 from clusterguard.process import ProcessRecord
 from clusterguard.scratch import replacing
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Record", "Survey", "checked_name", "left_behind", "read_record", "survey", "write_record"]
+__all__ = ["Record", "Survey", "checked_name", "left_behind", "not_running", "read_record", "survey", "write_record"]
 
 _FILE = "cluster.json"
 # A folder without a record belongs to a cluster that is being created right now, or to one killed in that moment.
@@ -56,6 +56,13 @@ def checked_name(name: str, *, of: str, longest: int) -> str:
             f"{name!r} cannot name a {of}", hint=f"use at most {longest} lower-case letters, digits and dashes"
         )
     return name
+
+
+def not_running(name: str) -> ClusterError:
+    """Return the error of using a cluster before it starts, or after it was deleted."""
+    return ClusterError(
+        f"cluster {name!r} is not running", code="cluster-not-running", hint="use it in a with statement"
+    )
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -19,7 +19,7 @@ from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
 from clusterguard.clusters.embedded.programs import Programs
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, discard, sweep
 from clusterguard.clusters.embedded.velero_server import VeleroServer
-from clusterguard.clusters.records import Survey, checked_name, read_record, survey, write_record
+from clusterguard.clusters.records import Survey, checked_name, not_running, read_record, survey, write_record
 from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
@@ -358,5 +358,5 @@ class EmbeddedCluster:
 
     def _running(self) -> Programs:
         if self._programs is None:
-            raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
+            raise not_running(self.name)
         return self._programs

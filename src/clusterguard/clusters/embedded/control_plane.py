@@ -78,6 +78,7 @@ class EmbeddedControlPlane:
         except Timeout as error:
             raise ClusterError(
                 f"another process is restoring cluster {self._programs.record.name!r} right now",
+                code="restore-running",
                 hint="wait for it to end",
             ) from error
         try:

@@ -23,7 +23,7 @@ from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
 from clusterguard.clusters.kind.records import KindRecord, is_ours, sweep
 from clusterguard.clusters.node_shell import DockerNodeShell
-from clusterguard.clusters.records import Survey, checked_name, read_record, survey, write_record
+from clusterguard.clusters.records import Survey, checked_name, not_running, read_record, survey, write_record
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
@@ -250,7 +250,7 @@ class KindCluster:
         """Let it outlive this process, until ``clusterguard cluster down`` deletes it."""
         record = read_record(self._folder, KindRecord)
         if record is None:
-            raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
+            raise not_running(self.name)
         write_record(self._folder, replace(record, owner=None))
         self.kept = True
 
@@ -468,7 +468,7 @@ class KindCluster:
 
     def _leaders(self) -> list[NodeContainer]:
         if not self._nodes:
-            raise ClusterError(f"cluster {self.name!r} is not running", hint="use it in a with statement")
+            raise not_running(self.name)
         return [node for node in self._nodes if node.role == "control-plane"]
 
     def _close_client(self) -> None:

@@ -357,13 +357,13 @@ class KubeadmControlPlane:
         return journal
 
     def _require_ours(self) -> None:
-        """Step aside if another run had the lock while our line to the node was broken."""
+        """Step aside if another run had the lock while our connection to the node was broken."""
         if not self._ours:
             return
         journal = self._journal()
         if (journal["run"] if journal else None) not in self._ours:
             raise RestoreError(
-                f"another run has changed {self._shell.name} since the line to it broke, so this one steps aside",
+                f"another run has changed {self._shell.name} since the connection to it broke, so this one steps aside",
                 rolled_back=False,
                 code="restore-taken-over",
                 hint="see what serves now, and restore again if it is not what it should be",
