@@ -91,9 +91,8 @@ def test_several_documents_are_kept_apart_and_empty_ones_left_out():
     assert documents[1].place(("b",)) == Place(7, 4)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_what_is_refused_is_refused_at_its_place():
+    for text, expected in [
         ("a: 1\nb: 2\na: 3\n", "f.yaml:3:1: key `a` is here twice; the first is at 1:1"),
         ("a: {b: 1, 'b': 2}\n", "f.yaml:1:11: key `b` is here twice; the first is at 1:5"),
         ("a: &a {x: 1}\nb: {<<: *a, <<: *a}\n", "f.yaml:2:13: key `<<` is here twice; the first is at 2:5"),
@@ -120,10 +119,8 @@ def test_several_documents_are_kept_apart_and_empty_ones_left_out():
         ("a: [1, 2\n", "f.yaml:2:1: not YAML: "),
         ("{<<: 1}\n", "f.yaml:1:6: `<<` merges mappings only"),
         ("a: b: c\n", "f.yaml:1:5: not YAML: "),
-    ],
-)
-def test_what_is_refused_is_refused_at_its_place(text, expected):
-    assert expected in refused(text)
+    ]:
+        assert expected in refused(text)
 
 
 def test_a_problem_shows_its_line_with_a_caret():
@@ -156,11 +153,9 @@ def test_a_bomb_of_anchors_is_refused_at_once(form):
     assert time.perf_counter() - began < 3  # a second alone; the machine may be busy
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, "{a: " * 50_000, "- " * 500, "\n".join(f"{' ' * i}a:" for i in range(100))]
-)
-def test_deep_nesting_is_refused_before_anything_recurses(text):
-    assert "nested deeper than 64 levels" in refused(text)
+def test_deep_nesting_is_refused_before_anything_recurses():
+    for text in ["[" * 100_000, "{a: " * 50_000, "- " * 500, "\n".join(f"{' ' * i}a:" for i in range(100))]:
+        assert "nested deeper than 64 levels" in refused(text)
 
 
 def test_nesting_through_aliases_is_refused_too():
@@ -195,23 +190,20 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     assert read_source(path).text == "a: 1\n"
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    for content, expected in [
         (b"a: 1\nb: \xe4h\n", ":2:4: byte 0xe4 is not UTF-8"),
         ("a: 1\n".encode("utf-16"), ":1:1: byte 0xff is not UTF-8"),
         (b"a: 1\nb: x\x07\n", ":2:5: character U+0007 is not allowed in YAML"),
         (b"#" * (4 * 1024 * 1024 + 1), ": larger than 4 MiB"),
-    ],
-)
-def test_a_file_that_is_no_text_is_refused(tmp_path, content, expected):
-    path = tmp_path / "f.yaml"
-    path.write_bytes(content)
+    ]:
+        path = tmp_path / "f.yaml"
+        path.write_bytes(content)
 
-    with pytest.raises(InvalidDocumentError) as caught:
-        read_source(path)
+        with pytest.raises(InvalidDocumentError) as caught:
+            read_source(path)
 
-    assert f"{path}{expected}" in str(caught.value)
+        assert f"{path}{expected}" in str(caught.value)
 
 
 def test_a_file_that_is_none_is_refused_and_never_waited_for(tmp_path):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from clusterguard.drills import schema
@@ -66,9 +65,9 @@ def test_cleanup_takes_every_action():
     assert [verb for verb, action in verbs().items() if action.phases == ("cleanup",)] == ["unblockStorage"]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_every_shipped_drill_loads(path):
-    assert load_drills(path, root=ROOT)
+def test_every_shipped_drill_loads():
+    assert [path.name for path in SHIPPED if not load_drills(path, root=ROOT)] == []
+    assert len(SHIPPED) >= 16
 
 
 def test_importing_the_package_does_not_load_the_schema():
