@@ -196,9 +196,8 @@ def test_groups_whose_api_does_not_answer_are_told(api):
     assert api.discovery_gaps() == ("metrics.k8s.io/v1beta1",)
 
 
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
+def test_kinds_are_found_as_people_write_them(api):
+    for text, path in (
         ("Pod", PODS),
         ("pods", PODS),
         ("po", PODS),
@@ -207,10 +206,8 @@ def test_groups_whose_api_does_not_answer_are_told(api):
         ("Deployment.apps", "/apis/apps/v1/namespaces/shop/deployments"),
         ("deployments.v1.apps", "/apis/apps/v1/namespaces/shop/deployments"),
         ("Backup.cnpg.io", "/apis/cnpg.io/v1/namespaces/shop/backups"),
-    ],
-)
-def test_kinds_are_found_as_people_write_them(api, text, path):
-    assert api.resource(text).path("shop") == path
+    ):
+        assert api.resource(text).path("shop") == path
 
 
 def test_manifests_may_use_a_version_that_is_not_preferred(api):
@@ -495,9 +492,9 @@ def test_scale_changes_the_subresource_alone(api, fake):
 # ---- errors ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "error", "hint"),
-    [
+def test_answers_become_errors_of_ours(api, fake):
+    pods = api.resource("Pod")
+    for answer, error, hint in (
         (status(400, "BadRequest"), ClusterError, None),
         (status(401, "Unauthorized"), ClusterError, "credentials"),
         (status(403, "Forbidden", 'User "me" cannot list resource "pods"'), ForbiddenError, "RBAC"),
@@ -514,14 +511,12 @@ def test_scale_changes_the_subresource_alone(api, fake):
         ((502, b"<html>bad gateway</html>"), ClusterUnreachableError, None),
         ((200, b"<html>log in</html>"), ClusterError, "API server"),
         ((200, b"[]"), ClusterError, "API server"),
-    ],
-)
-def test_answers_become_errors_of_ours(api, fake, answer, error, hint):
-    fake.answers["GET", f"{PODS}/a"] = answer
-    with pytest.raises(ClusterError) as caught:
-        api.get(api.resource("Pod"), "a", "shop")
-    assert type(caught.value) is error
-    assert (hint is None and caught.value.hint is None) or hint in caught.value.hint
+    ):
+        fake.answers["GET", f"{PODS}/a"] = answer
+        with pytest.raises(ClusterError) as caught:
+            api.get(pods, "a", "shop")
+        assert type(caught.value) is error, answer
+        assert (hint is None and caught.value.hint is None) or hint in caught.value.hint, answer
 
 
 def test_errors_name_the_request_and_what_the_server_said(api, fake):

@@ -26,16 +26,15 @@ users: [{name: here, user: {}}]
 """
 
 
-@pytest.mark.parametrize(
-    "cluster_ref", ["", "kinds", "kind:", "embedded:", "context", "context:", "kubeconfig:", "docker:x", ":x"]
-)
-def test_an_invalid_cluster_reference_is_refused(cluster_ref):
-    with pytest.raises(ConfigError, match="cluster reference") as raised:
-        open_cluster(cluster_ref)
-    assert "embedded:NAME" in raised.value.hint
+def test_an_invalid_cluster_reference_is_refused():
+    for cluster_ref in ("", "kinds", "kind:", "embedded:", "context", "context:", "kubeconfig:", "docker:x", ":x"):
+        with pytest.raises(ConfigError) as raised:
+            open_cluster(cluster_ref)
+        assert repr(cluster_ref) in raised.value.message
+        assert "embedded:NAME" in raised.value.hint
 
 
-def test_words_name_clusters(tmp_path):
+def test_references_name_clusters(tmp_path):
     file = tmp_path / "kubeconfig"
     etcd = EtcdAccess(endpoints=("https://127.0.0.1:2379",))
     context = open_cluster("context:prod", kubeconfig=file, etcd=etcd)
@@ -71,12 +70,12 @@ def test_an_existing_cluster_opens_its_client_once_and_closes_it(tmp_path):
     assert file.exists()
 
 
-@pytest.mark.parametrize("name", ["", "-x", "Upper", "under_score", "a/b", "..", "a" * 41, "ä", "a b"])
-def test_names_that_are_no_folder_and_no_context_are_refused(name, tmp_path):
-    with pytest.raises(ConfigError, match="cannot name a cluster"):
-        EmbeddedCluster(name, home=tmp_path)
-    with pytest.raises(ConfigError, match="cannot name a cluster"):
-        EmbeddedCluster.attach(name, home=tmp_path)
+def test_names_that_are_no_folder_and_no_context_are_refused(tmp_path):
+    for name in ("", "-x", "Upper", "under_score", "a/b", "..", "a" * 41, "ä", "a b"):
+        for open_it in (EmbeddedCluster, EmbeddedCluster.attach):
+            with pytest.raises(ConfigError) as raised:
+                open_it(name, home=tmp_path)
+            assert repr(name) in raised.value.message
 
 
 def test_names_are_random_and_different_by_default():
@@ -128,32 +127,32 @@ def test_a_number_beyond_all_ports_is_told(tmp_path):
         EmbeddedCluster(api_port=70_000, home=tmp_path, toolchain=NoPrograms()).start()
 
 
-@pytest.mark.parametrize(
-    ("cluster_ref", "globs", "allowed"),
-    [
-        ("embedded", (), True),  # created by whoever opens them
-        ("kind", (), True),
-        ("embedded:mine", (), False),
-        ("embedded:mine", ("mine",), False),
-        ("embedded:mine", ("clusterguard-mine",), True),
-        ("kind:mine", (), False),
-        ("kind:mine", ("mine",), False),
-        ("kind:mine", ("kind-*",), True),
-        ("context:staging", ("prod",), False),
-        ("context:staging", ("prod", "stag*"), True),
-        ("context:Staging", ("staging",), False),
-        ("context:arn:aws:eks:eu-central-1:1:cluster/a", ("arn:aws:eks:*:cluster/a",), True),
-        ("kubeconfig:/etc/kube", ("/etc/*",), True),
-        ("kubeconfig:/etc/kube", ("kube",), False),
-        ("embedded:", (), False),
-        ("kinds", (), False),
-    ],
-)
-def test_only_what_was_created_or_allowed_by_name_may_be_destroyed_in(cluster_ref, globs, allowed):
-    if allowed:
-        require_allowed(cluster_ref, globs)
-        return
-    with pytest.raises(NotAllowedError) as raised:
-        require_allowed(cluster_ref, globs)
-    assert raised.value.fields == {"cluster": cluster_ref, "context": context_of(cluster_ref)}
-    assert f"'{context_of(cluster_ref)}'" in raised.value.hint
+ALLOWED = [
+    ("embedded", (), True),  # created by whoever opens them
+    ("kind", (), True),
+    ("embedded:mine", (), False),
+    ("embedded:mine", ("mine",), False),
+    ("embedded:mine", ("clusterguard-mine",), True),
+    ("kind:mine", (), False),
+    ("kind:mine", ("mine",), False),
+    ("kind:mine", ("kind-*",), True),
+    ("context:staging", ("prod",), False),
+    ("context:staging", ("prod", "stag*"), True),
+    ("context:Staging", ("staging",), False),
+    ("context:arn:aws:eks:eu-central-1:1:cluster/a", ("arn:aws:eks:*:cluster/a",), True),
+    ("kubeconfig:/etc/kube", ("/etc/*",), True),
+    ("kubeconfig:/etc/kube", ("kube",), False),
+    ("embedded:", (), False),
+    ("kinds", (), False),
+]
+
+
+def test_only_what_was_created_or_allowed_by_name_may_be_destroyed_in():
+    for cluster_ref, globs, allowed in ALLOWED:
+        if allowed:
+            require_allowed(cluster_ref, globs)
+            continue
+        with pytest.raises(NotAllowedError) as raised:
+            require_allowed(cluster_ref, globs)
+        assert raised.value.fields == {"cluster": cluster_ref, "context": context_of(cluster_ref)}
+        assert f"'{context_of(cluster_ref)}'" in raised.value.hint

@@ -17,9 +17,8 @@ numbers = st.integers(min_value=0, max_value=999)
 versions = st.tuples(numbers, numbers, numbers)
 
 
-@pytest.mark.parametrize(
-    ("said", "version"),
-    [
+def test_versions_are_read_from_what_the_programs_print():
+    for said, version in (
         ("etcd Version: 3.7.3\nGit SHA: 1a2b\nGo Version: go1.26.8\n", (3, 7, 3)),
         ("etcdutl version: 3.6.8\nAPI version: 3.6\n", (3, 6, 8)),
         ("Kubernetes v1.36.3\n", (1, 36, 3)),
@@ -28,10 +27,8 @@ versions = st.tuples(numbers, numbers, numbers)
         ("kind v0.33.0 go1.26.8 linux/amd64\n", (0, 33, 0)),
         ("Version  : git\nBuild    : norev go1.26.8\n", None),
         ("", None),
-    ],
-)
-def test_versions_are_read_from_what_the_programs_print(said, version):
-    assert parse_version(said) == version
+    ):
+        assert parse_version(said) == version, said
 
 
 @given(versions)
