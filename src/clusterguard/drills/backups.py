@@ -44,12 +44,14 @@ class TakenBackup:
         cluster: Where it was made.
         storages: Those that have it, first the original.
         repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
+        volumes: Whether the data of volumes was asked for.
     """
 
     name: str
     cluster: str
     storages: tuple[str | None, ...]
     repositories: tuple[str, ...] = ()
+    volumes: bool = True
 
 
 def require_etcd(here: StepContext, part: Callable[[Cluster], object]) -> None:

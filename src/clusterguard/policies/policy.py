@@ -35,6 +35,7 @@ from clusterguard.errors import ClusterGuardError
 from clusterguard.policies.files.overlaps import resolve_url, storage_root
 from clusterguard.policies.files.redaction import PRIVATE_KEY
 from clusterguard.policies.schedule import check_cron, read_time_zone
+from clusterguard.velero.findings import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -300,6 +301,9 @@ class EtcdSource(Model):
         return Secret.named("", self.password_env)
 
 
+_Rule: TypeAlias = Annotated[Rule, WithJsonSchema({"type": "string", "enum": [str(rule) for rule in Rule]})]
+
+
 class VeleroSource(Model):
     """Namespaces of one cluster, by the Velero that runs in it."""
 
@@ -319,6 +323,11 @@ class VeleroSource(Model):
     """What is left out."""
     selector: Selector = ""
     """Only objects with these labels."""
+    cluster_scoped: bool | SkipJsonSchema[None] = None
+    """true: all cluster-scoped objects; false: none, not even the Namespaces; left out: those that the included
+    namespaces need, and all where none is included."""
+    tolerate: tuple[_Rule, ...] = ()
+    """Findings of a backup's outcome that do not count, by name, such as `api-unavailable`."""
     volumes: Literal["none", "snapshots", "fileSystem"] = "none"
     """`snapshots` of volumes, or the files in them; `none` of both when left out."""
     timeout: Duration = timedelta(hours=4)

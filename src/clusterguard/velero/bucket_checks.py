@@ -12,6 +12,7 @@ import orjson
 from clusterguard.velero.bucket_evidence import Unreadable, part_of, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
+from clusterguard.velero.outcome import rule_of
 from clusterguard.velero.phases import BackupPhase, TransferPhase
 from clusterguard.velero.resources import PodVolumeBackup
 
@@ -240,10 +241,10 @@ def _object_count(case: _Case) -> Answer:
 @_question("errors and warnings", BackupFile.RESULTS)
 def _messages(case: _Case) -> Answer:
     flaws, explained = [], []
-    for message in case.document:
+    for message, times in Counter(case.document).items():
         subject, detail = _parsed(message)
-        patterns = case.policy.tolerate_errors if message.severity == "error" else case.policy.tolerate_warnings
-        if any(fnmatchcase(message.text, pattern) for pattern in patterns):
+        detail += f" ({times} times)" if times > 1 else ""
+        if _is_tolerated(message, case.policy):
             explained.append(Explanation(f"tolerated {message.severity}", subject, detail))
         else:
             flaws.append((subject, f"{message.severity}: {detail}"))
@@ -252,6 +253,11 @@ def _messages(case: _Case) -> Answer:
         flaws += fewer
         explained += more
     return Answer(count_of(len(case.document), "message"), tuple(flaws), tuple(explained))
+
+
+def _is_tolerated(message: Message, policy: BucketPolicy) -> bool:
+    patterns = policy.tolerate_errors if message.severity == "error" else policy.tolerate_warnings
+    return rule_of(message) in policy.tolerate_rules or any(fnmatchcase(message.text, each) for each in patterns)
 
 
 def _compare_counts(backup: Backup, messages: Sequence[Message]) -> tuple[list[Explanation], list[tuple[str, str]]]:
@@ -312,7 +318,8 @@ def _reason_for_no_data(case: _Case, subject: str, records: Sequence[Mapping[str
     if isinstance(case.evidence.backup, Unreadable) or not all(record.get("skipped") for record in records):
         return None  # it was tried, and failed
     spec = case.backup.spec
-    if spec.get("snapshotVolumes") is False and not spec.get("defaultVolumesToFsBackup"):
+    unasked = case.policy.skipped_volumes_ok or spec.get("snapshotVolumes") is False
+    if unasked and not spec.get("defaultVolumesToFsBackup"):
         return "volume data not asked for"
     no_snapshots = spec.get("snapshotVolumes") is False or "resourcePolicy" in spec
     # ``<approach>: <reason>;`` for each way to back it up; one that failed is no decision, whatever another one was.

@@ -40,6 +40,7 @@ __all__ = [
     "judge_restore",
     "parse_resource_list",
     "parse_results",
+    "rule_of",
 ]
 
 
@@ -245,6 +246,8 @@ _REFUSED = re.compile(
 )
 _ITEM_ERROR = re.compile(r"error restoring (?P<resource>[a-z0-9.-]+)/(?:(?P<namespace>[^/:\s]+)/)?(?P<name>[^/:\s]+): ")
 _NO_DISCOVERY = re.compile(r"Failed to discover group: (?P<api>\S+)")
+_RESOURCE = re.compile(r" resource: /\S+")
+_OBJECT_NAME = " name: /"
 _ROOT_CA = ("ConfigMap", "kube-root-ca.crt")
 _NO_DEPLOYMENT = 'deployments.apps "velero" not found'
 _LONGEST_DETAIL = 300  # characters; the API server quotes whole objects
@@ -391,9 +394,15 @@ def _without_repeats(messages: Sequence[Message]) -> Iterator[tuple[Message, Seq
     said: dict[tuple[str, str, str], list[Message]] = {}
     for message in messages:
         about = message.namespace if _EXISTS.search(message.text) or _REFUSED.search(message.text) else ""
-        said.setdefault((message.severity, message.text, about), []).append(message)
-    for same in said.values():
-        yield same[0], [message.namespace for message in same]
+        said.setdefault((message.severity, _of_any_kind(message.text), about), []).append(message)
+    for (_, text, _), same in said.items():
+        whole = len({message.text for message in same}) == 1
+        yield same[0] if whole else replace(same[0], text=text), [message.namespace for message in same]
+
+
+def _of_any_kind(text: str) -> str:
+    """Return a message without the resource that it was said of, unless it names an object of it."""
+    return text if _OBJECT_NAME in text else _RESOURCE.sub("", text)
 
 
 def _named(namespaces: Sequence[str]) -> str:
@@ -426,6 +435,11 @@ def _message_finding(message: Message, index: _Index) -> OutcomeFinding:
             detail = f"it exists, and could not be changed: {text[:_LONGEST_DETAIL]}"
             return OutcomeFinding(rule=Rule.EXISTS_DIFFERENT, detail=detail, ref=ref)
     return OutcomeFinding(rule=rule, detail=text)
+
+
+def rule_of(message: Message) -> Rule:
+    """Return what kind of finding a message of a backup is."""
+    return _message_finding(message, {}).rule
 
 
 _API_SERVICE: Final = ("APIService", "apiregistration.k8s.io")

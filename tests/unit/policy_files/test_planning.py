@@ -23,7 +23,11 @@ def policy(load, minimal):
         Proof(name=name, drill=f"/{name}.drill.yaml", source=name, every=timedelta(days=7)) for name in ("etcd", "shop")
     )
     verification = Verification(every=timedelta(days=7), per_run=20)
-    return load(minimal).model_copy(update={"proofs": proofs, "verification": verification})
+    return load(
+        minimal.replace(
+            "includedNamespaces: [shop]", "includedNamespaces: [shop], clusterScoped: true, volumes: snapshots"
+        )
+    ).model_copy(update={"proofs": proofs, "verification": verification})
 
 
 def told(policy, **changes):
@@ -32,6 +36,24 @@ def told(policy, **changes):
 
 def test_a_good_policy_has_no_risks(policy):
     assert told(policy) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cluster_scoped": False}, ["sources[1].velero.clusterScoped"]),
+        ({"cluster_scoped": None}, ["sources[1].velero.includedNamespaces"]),
+        ({"cluster_scoped": None, "included_namespaces": (), "excluded_namespaces": ("bank",)}, []),
+        ({"selector": "app=web"}, ["sources[1].velero.selector"]),
+        ({"volumes": "none"}, ["sources[1].velero.volumes"]),
+    ],
+)  # fmt: skip
+def test_what_a_filter_of_velero_leaves_out_is_told(policy, changes, expected):
+    etcd, shop = policy.sources
+    velero = shop.velero.model_copy(update=changes)
+    found = risks(policy.model_copy(update={"sources": (etcd, shop.model_copy(update={"velero": velero}))}), now=NOW)
+    assert [risk.about for risk in found] == expected
+    assert all(risk.hint for risk in found)
 
 
 @pytest.mark.parametrize(

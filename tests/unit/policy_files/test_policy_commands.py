@@ -63,7 +63,7 @@ def test_check_tells_what_is_risky_and_that_the_policy_is_valid(command, write, 
 
     assert result.exit_code == 0
     assert "warning: spec.proofs: nothing ever restores a backup of `etcd`" in result.output
-    assert "policy.yaml: policy production is valid, with 2 warnings" in result.output
+    assert "policy.yaml: policy production is valid, with 4 warnings" in result.output
 
 
 def test_check_can_be_strict(command, write, minimal):

@@ -205,6 +205,15 @@ def test_what_is_said_of_many_namespaces_is_one_finding_that_names_some():
     assert "team-0, team-1, team-2 and 2 more" in finding.detail
 
 
+def test_what_is_said_of_many_kinds_is_one_finding_unless_it_names_an_object():
+    said = " resource: /{} message: /Error listing items error: /found '<'"
+    named = " resource: /{} name: /{} message: /Error getting item error: /timeout"
+    messages = [warning(said.format(kind)) for kind in ("pods", "secrets", "events")]
+    messages += [warning(named.format("pods", name)) for name in ("a", "b")]
+    outcome = judge_backup(backup(warnings=5), messages=messages)
+    assert [each.count for each in outcome.findings] == [3, 1, 1]
+
+
 def test_an_object_of_the_same_name_in_another_namespace_is_another_one():
     messages = [warning(DIFFERENT.format("ConfigMap:web"), namespace=name) for name in ("a", "b")]
     outcome = judge_restore(restore(warnings=2), messages=messages, items=[item()])

@@ -412,6 +412,29 @@ def test_errors_of_operations_are_counted_later(builder):
     assert rules(verify(builder)) == [("errors of operations", NAME)]
 
 
+API_DOWN = (
+    " message: /Failed to discover group: metrics.k8s.io/v1beta1"
+    " error: /stale GroupVersion discovery: metrics.k8s.io/v1beta1"
+)
+
+
+def test_what_velero_says_three_times_is_one_finding(builder):
+    builder.status["warnings"] = 3
+    builder.documents[RESULTS] = {"errors": {}, "warnings": {"velero": [API_DOWN] * 3}}
+    [(check, subject, detail)] = told(verify(builder))
+    assert (check, subject) == ("errors and warnings", "Velero")
+    assert detail.endswith("(3 times)")
+
+
+def test_a_message_is_tolerated_by_the_rule_that_an_outcome_gives_it(builder):
+    builder.status["warnings"] = 3
+    builder.documents[RESULTS] = {"errors": {}, "warnings": {"velero": [API_DOWN] * 3}}
+    report = verify(builder, policy=BucketPolicy(tolerate_rules=frozenset({"api-unavailable"})))
+    assert report.ok
+    assert rules(report) == [("tolerated warning", "Velero")]
+    assert not verify(builder, policy=BucketPolicy(tolerate_rules=frozenset({"warning"}))).ok
+
+
 # ---- volumes ---------------------------------------------------------------------------------------------
 
 
@@ -514,6 +537,20 @@ def test_a_volume_that_was_left_out_without_a_decision_is_found(spec, reason):
     builder = with_claim(skipped=True, skippedReason=reason)
     builder.metadata["spec"] = spec
     assert failed(verify(builder)) == ["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "record", "ok"),
+    [
+        ({}, {"skipped": True, "skippedReason": NO_SNAPSHOTTER}, True),
+        ({}, {"backupMethod": "CSISnapshot", "result": "failed"}, False),
+        (FILES, {"skipped": True, "skippedReason": NOT_ASKED}, False),
+    ],
+)
+def test_who_asked_for_no_volumes_may_say_so(spec, record, ok):
+    builder = with_claim(**record)
+    builder.metadata["spec"] = spec
+    assert verify(builder, policy=BucketPolicy(skipped_volumes_ok=True)).ok == ok
 
 
 def test_a_volume_that_failed_is_found_although_no_data_was_asked_for():

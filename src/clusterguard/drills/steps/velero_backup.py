@@ -32,7 +32,8 @@ class VeleroBackup(Action):
     selector: Selector | Omitted = None
     """Only objects with these labels."""
     cluster_scoped: bool | Omitted = None
-    """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need."""
+    """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need, all where no
+    namespace is chosen."""
     storage: Label | Omitted = None
     """A name from spec.storage; Velero's default location when left out."""
     volumes: Literal["fileSystem"] | Omitted = None
@@ -59,7 +60,7 @@ class VeleroBackup(Action):
         client = here.run.velero.client(here.step.cluster)
         name = f"{self.name}-{here.run.run_id}"
         # Known before it is made: where that fails, something of it may have to be cleaned up.
-        taken = TakenBackup(name=name, cluster=here.step.cluster, storages=(self.storage,))
+        taken = TakenBackup(name=name, cluster=here.step.cluster, storages=(self.storage,), volumes=bool(self.volumes))
         here.run.velero.backups[self.name] = taken
         done = client.back_up(
             name,
@@ -73,13 +74,13 @@ class VeleroBackup(Action):
             ),
             timeout_seconds=here.seconds,
         )
-        outcome = client.outcome(done)
+        bucket = here.run.velero.bucket(here.step.cluster, self.storage)
+        outcome = client.outcome(done, bucket=bucket)
         if self.volumes:
             outcome = require_every_volume(
                 outcome, client.objects, namespaces=self.namespaces, selector=self.selector or ""
             )
         outcome.raise_for_findings()
         here.run.velero.backups[self.name] = replace(taken, repositories=repositories_of(client.objects, name))
-        bucket = here.run.velero.bucket(here.step.cluster, self.storage)
         record_manifest(bucket, name, into=here.run.store(None), now=datetime.now(UTC))
         return f"{done.progress.done} object(s) in backup {name}"

@@ -9,6 +9,7 @@ from clusterguard.documents.model import Label, Omitted
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.errors import DrillError
 from clusterguard.velero.bucket import verify_backup
+from clusterguard.velero.bucket_report import BucketPolicy
 from clusterguard.velero.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -69,7 +70,14 @@ class VerifyBackup(Action):
         for storage in storages:
             # Each copy is compared with the digests of the original, and so they are equal to each other.
             bucket = run.velero.bucket(taken.cluster, storage)
-            report = verify_backup(bucket, taken.name, now=datetime.now(UTC), inventory=inventory, manifest=manifest)
+            report = verify_backup(
+                bucket,
+                taken.name,
+                now=datetime.now(UTC),
+                policy=BucketPolicy(skipped_volumes_ok=not taken.volumes),
+                inventory=inventory,
+                manifest=manifest,
+            )
             report.raise_for_findings()
             said.append(f"{report.objects} object(s), {len(report.checks)} checks hold")
         return said[0] + (f", `{self.same_as}` holds the same" if self.same_as is not None else "")

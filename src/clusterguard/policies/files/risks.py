@@ -39,6 +39,7 @@ class Risk:
 def risks(policy: Policy, *, now: datetime) -> tuple[Risk, ...]:
     """Return what is risky, in the order of a policy file; ``now`` decides which due times are looked at."""
     return (
+        *_of_velero(policy),
         *_of_schedule(policy, now),
         *_of_locations(policy),
         *_of_retention(policy, now),
@@ -51,6 +52,39 @@ def risks(policy: Policy, *, now: datetime) -> tuple[Risk, ...]:
 
 def _risk(about: str, message: str, hint: str) -> Risk:
     return Risk(about=about, message=message, hint=hint)
+
+
+def _of_velero(policy: Policy) -> Iterator[Risk]:
+    """Yield what the filters of Velero sources leave out without a word."""
+    for index, source in enumerate(policy.sources):
+        about, velero = f"sources[{index}].velero", source.velero
+        if velero is None:
+            continue
+        if velero.cluster_scoped is False:
+            yield _risk(
+                f"{about}.clusterScoped",
+                "no Namespace, volume or definition of custom resources is in the backups",
+                "leave it out, unless all of that is made anew by other means",
+            )
+        elif velero.included_namespaces and velero.cluster_scoped is None:
+            yield _risk(
+                f"{about}.includedNamespaces",
+                "cluster-scoped objects are in the backups only where these namespaces refer to them: no StorageClass,"
+                " PriorityClass or webhook",
+                "write clusterScoped: true, or back them up by another source",
+            )
+        if velero.selector:
+            yield _risk(
+                f"{about}.selector",
+                "objects without these labels are left out, also those that the chosen ones need",
+                "label ConfigMaps, Secrets and claims as well, and prove the backup by a drill",
+            )
+        if velero.volumes == "none":
+            yield _risk(
+                f"{about}.volumes",
+                "no data of volumes is in the backups: claims come back empty",
+                "volumes: snapshots, or fileSystem; none is right where nothing is in volumes",
+            )
 
 
 def _of_schedule(policy: Policy, now: datetime) -> Iterator[Risk]:

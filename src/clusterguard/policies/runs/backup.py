@@ -12,11 +12,12 @@ from clusterguard.policies.copies.locations import RECORD, VeleroRecord, etcd_en
 from clusterguard.policies.copies.naming import etcd_name, velero_name
 from clusterguard.policies.policy import EtcdSource
 from clusterguard.policies.runs.connect import connect_etcd, connect_velero
-from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted
+from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted, verify_velero
 from clusterguard.stores import open_store
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.replicated import ReplicatedStore
 from clusterguard.stores.transfer import copy_object
+from clusterguard.velero.findings import DEFAULT_TOLERATED
 from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.selectors import LabelSelector
 
@@ -72,10 +73,9 @@ def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> N
     with session.step("backup", source=source.name, backup=name) as task:
         with connect_velero(wanted, progress=session.progress) as velero:
             backup = velero.back_up(name, _options(wanted), timeout_seconds=wanted.timeout.total_seconds())
-            outcome = velero.outcome(backup)
-            outcome.raise_for_findings()
-        bucket = open_store(wanted.bucket)
-        _require_intact(bucket, name, session.now())
+            bucket = open_store(wanted.bucket)
+            velero.outcome(backup, tolerate=DEFAULT_TOLERATED | {*wanted.tolerate}, bucket=bucket).raise_for_findings()
+        verify_velero(bucket, name, wanted, now=session.now()).raise_for_findings()
         with _locations(source.name, name, session) as replicas:
             record = _copy_velero(source.name, session, replicas, bucket, name, backup.started or session.now())
         entry = velero_entry(record)
@@ -212,16 +212,11 @@ def _options(source: VeleroSource) -> BackupOptions:
         included_namespaces=source.included_namespaces,
         excluded_namespaces=source.excluded_namespaces,
         label_selector=LabelSelector.parse(source.selector) if source.selector else None,
+        include_cluster_resources=source.cluster_scoped,
         storage_location=source.location,
         snapshot_volumes=source.volumes == "snapshots",
         default_volumes_to_fs_backup=source.volumes == "fileSystem",
     )
-
-
-def _require_intact(bucket: ObjectStore, name: str, now: datetime) -> None:
-    from clusterguard.velero.bucket import verify_backup
-
-    verify_backup(bucket, name, now=now).raise_for_findings()
 
 
 def _copy_velero(

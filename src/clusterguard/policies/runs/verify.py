@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.policies.copies.catalog import BackupEntry, VerifyLevel
     from clusterguard.policies.copies.locations import StorageLocation
+    from clusterguard.policies.policy import VeleroSource
     from clusterguard.policies.report import Outcome
     from clusterguard.policies.runs.session import Session, Task
+    from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.encryption import Encryption
+    from clusterguard.velero.bucket_report import BackupVerifyReport
 
 __all__ = [
     "CopyCheck",
@@ -204,11 +207,19 @@ def _contents(
         snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, scratch=session.scratch)
         report = snapshotter.verify(entry.name)
         return report.ok, "; ".join(f"{check.name}: {check.detail}" for check in report.checks)
-    from clusterguard.velero.bucket import verify_backup
-
     # Whether Velero would call it expired is no question to a copy that this policy keeps.
-    found = verify_backup(store, entry.name, now=entry.created)
+    wanted = next((each.velero for each in session.policy.sources if each.name == entry.source), None)
+    found = verify_velero(store, entry.name, wanted, now=entry.created)
     return found.ok, found.to_text().splitlines()[0] if found.ok else found.to_text()
+
+
+def verify_velero(store: ObjectStore, name: str, wanted: VeleroSource | None, *, now: datetime) -> BackupVerifyReport:
+    """Read a Velero backup back, by what its source tolerates."""
+    from clusterguard.velero.bucket import verify_backup
+    from clusterguard.velero.bucket_report import BucketPolicy
+
+    policy = BucketPolicy(tolerate_rules=frozenset(wanted.tolerate if wanted else ()))
+    return verify_backup(store, name, now=now, policy=policy)
 
 
 def _verify_in(location: StorageLocation, session: Session) -> None:
