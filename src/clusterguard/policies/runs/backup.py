@@ -74,8 +74,9 @@ def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> N
         with connect_velero(wanted, progress=session.progress) as velero:
             backup = velero.back_up(name, _options(wanted), timeout_seconds=wanted.timeout.total_seconds())
             bucket = open_store(wanted.bucket)
+            verified = verify_velero(bucket, name, wanted, now=session.now())  # first: is it in this bucket at all
             velero.outcome(backup, tolerate=DEFAULT_TOLERATED | {*wanted.tolerate}, bucket=bucket).raise_for_findings()
-        verify_velero(bucket, name, wanted, now=session.now()).raise_for_findings()
+        verified.raise_for_findings()
         with _locations(source.name, name, session) as replicas:
             record = _copy_velero(source.name, session, replicas, bucket, name, backup.started or session.now())
         entry = velero_entry(record)
