@@ -592,11 +592,7 @@ class Policy(PolicySpec):
         return (*(each.url for each in self.notifications), *([self.heartbeat.url] if self.heartbeat else []))
 
     def source(self, name: str) -> Source:
-        """Return one source.
-
-        Raises:
-            KeyError: There is none of that name.
-        """
+        """Return one source."""
         return {each.name: each for each in self.sources}[name]
 
 

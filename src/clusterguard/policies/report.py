@@ -107,11 +107,7 @@ class RunReport:
 def reported(verb: Verb, detail: str, action: Callable[[], object], *, now: Callable[[], datetime]) -> StepReport:
     """Do something that a backup does not depend on, and report it: a failure is a warning.
 
-    Args:
-        verb: Of the step.
-        detail: What is said where it succeeded.
-        action: Does it.
-        now: The clock, UTC.
+    - ``detail``: what is said where it succeeded.
     """
     began, code, hint = now(), "", ""
     outcome: Outcome = "ok"

@@ -80,11 +80,7 @@ def plan_retention(
 ) -> RetentionPlan:
     """Decide about every backup of one location.
 
-    Args:
-        backups: All that lies there, in any order.
-        policy: What to keep.
-        now: The time that ages count to.
-        zone: Whose days, weeks, months and years are meant.
+    - ``zone``: whose days, weeks, months and years are meant.
 
     Raises:
         ValueError: A time has no time zone, or two backups bear the same name.

@@ -50,11 +50,7 @@ def due_times(schedule: Schedule, *, after: datetime) -> Iterator[datetime]:
 
 
 def next_due(schedule: Schedule, *, after: datetime) -> datetime:
-    """Return the first due time strictly after a moment, in UTC.
-
-    Raises:
-        ValueError: As `due_times`.
-    """
+    """Return the first due time strictly after a moment, in UTC."""
     found = next(due_times(schedule, after=after), None)
     if found is None:
         raise ValueError(f"{short(schedule.cron)} is never due")
@@ -62,11 +58,7 @@ def next_due(schedule: Schedule, *, after: datetime) -> datetime:
 
 
 def previous_due(schedule: Schedule, *, at: datetime) -> datetime:
-    """Return the last due time at a moment or before it, in UTC.
-
-    Raises:
-        ValueError: As `due_times`.
-    """
+    """Return the last due time at a moment or before it, in UTC."""
     for span in _LOOKS_BACK:
         found = None
         for moment in due_times(schedule, after=at - span):

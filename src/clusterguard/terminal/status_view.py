@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterguard.model.durations import format_duration
-from clusterguard.policies.watching.verdict import age_in_words, size_in_words
+from clusterguard.policies.watching.verdict import DAY_WORDS, age_in_words, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from clusterguard.policies.watching.verdict import (
         DayState,
-        DayStatus,
         LocationStatus,
         PolicyStatus,
         ProofStatus,
@@ -103,25 +102,17 @@ def _calendar(status: PolicyStatus) -> Table:
     table.add_column(f"last {days} days", no_wrap=True)
     table.add_column(_ruler(days), no_wrap=True)
     for source in status.sources:
-        table.add_row(Text(source.name, style="bold"), _strip(source.days))
+        table.add_row(Text(source.name, style="bold"), Text.assemble(*(_DAYS[day.state] for day in source.days)))
     seen = {day.state for source in status.sources for day in source.days}
     legend = Text.assemble(
-        *((f"{mark} {_legend(state)}  ", style) for state, (mark, style) in _DAYS.items() if state in seen)
+        *((f"{mark} {DAY_WORDS[state]}  ", style) for state, (mark, style) in _DAYS.items() if state in seen)
     )
     table.add_row("", legend)
     return table
 
 
-def _legend(state: DayState) -> str:
-    return {"unverified": "too few verified copies", "none": "none kept"}.get(state, state)
-
-
 def _ruler(days: int) -> str:
     return f"{f'{days - 1} days ago':<{max(0, days - 5)}}today" if days else ""
-
-
-def _strip(days: tuple[DayStatus, ...]) -> Text:
-    return Text.assemble(*(_DAYS[day.state] for day in days))
 
 
 def _locations(status: PolicyStatus) -> Table:

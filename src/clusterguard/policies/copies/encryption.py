@@ -21,10 +21,6 @@ __all__ = ["encryption_of", "read_secret"]
 def encryption_of(policy: Policy, environ: Mapping[str, str]) -> Encryption:
     """Return how a policy's copies are encrypted, and decrypted where it names a private key or a passphrase.
 
-    Args:
-        policy: The policy.
-        environ: The variables that secrets may be in.
-
     Raises:
         ConfigError: A key cannot be read, is none, or lies in a file that others may read.
     """

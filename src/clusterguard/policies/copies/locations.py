@@ -146,11 +146,7 @@ class StorageLocation:
                 )
 
     def save_catalog(self, catalog: Catalog, *, now: datetime) -> None:
-        """Write the catalog, in the place of the one before.
-
-        Raises:
-            StoreError: The location does not take it.
-        """
+        """Write the catalog, in the place of the one before."""
         with self.root.put(_CATALOG, overwrite=True) as writer:
             writer.write(replace(catalog, updated=now).to_json())
 

@@ -15,10 +15,7 @@ __all__ = ["backup_of_key", "etcd_name", "velero_name"]
 def etcd_name(source: str, *, now: datetime, suffix: str = "") -> str:
     """Return what a snapshot that is taken now is called.
 
-    Args:
-        source: Of the policy.
-        now: UTC.
-        suffix: Of the run: six hexadecimal digits, where the name without it is taken.
+    - ``suffix``: of the run: six hexadecimal digits, where the name without it is taken.
     """
     return f"{source}-{now:%Y%m%dT%H%M%SZ}" + (f"-{suffix}" if suffix else "")
 
@@ -26,10 +23,7 @@ def etcd_name(source: str, *, now: datetime, suffix: str = "") -> str:
 def velero_name(source: str, *, now: datetime, suffix: str) -> str:
     """Return what a Velero backup that is made now is called; a server has one space of names for everybody's.
 
-    Args:
-        source: Of the policy.
-        now: UTC.
-        suffix: Of the run: six hexadecimal digits.
+    - ``suffix``: of the run: six hexadecimal digits.
     """
     return f"{source}-{now:%Y%m%dt%H%M%Sz}-{suffix}"
 
@@ -37,9 +31,7 @@ def velero_name(source: str, *, now: datetime, suffix: str) -> str:
 def backup_of_key(source: str, key: str) -> str | None:
     """Return which backup an object holds bytes of, by its name alone; None for what no run ever writes.
 
-    Args:
-        source: Of the policy.
-        key: Below the source's folder. A record holds no bytes of a backup.
+    - ``key``: below the source's folder. A record holds no bytes of a backup.
     """
     match = _ours(source).fullmatch(key)
     return match["etcd"] or match["velero"] if match else None

@@ -29,10 +29,6 @@ __all__ = ["reencrypt_copy"]
 _LARGEST_RECORD: Final = 64 * 1024
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def reencrypt_copy(
     root: ObjectStore,
     source: str,
@@ -41,7 +37,7 @@ def reencrypt_copy(
     old: Encryption,
     new: Encryption,
     confirm: Callable[[], object] = lambda: None,
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> StoredObject:
     """Re-encrypt one copy of an etcd snapshot, as a stream, and return what lies there now.
 
@@ -49,14 +45,8 @@ def reencrypt_copy(
     removed. Killed at any moment, this leaves a record that names a whole object, and it may be run again: then what
     an earlier run left over is removed too. Nothing else may write this backup at the same time.
 
-    Args:
-        root: The policy's folder in a location.
-        source: Of the policy.
-        name: Of the backup.
-        old: What opens it now.
-        new: What shall open it; where it holds no private key, the new bytes are read back but not opened.
-        confirm: Called before the record is replaced and before anything is removed; where it raises, neither is done.
-        now: The time, UTC.
+    - ``new``: what shall open it; where it holds no private key, the new bytes are read back but not opened.
+    - ``confirm``: called before the record is replaced and before anything is removed; where it raises, neither is.
 
     Raises:
         ObjectNotFoundError: There is no such backup.

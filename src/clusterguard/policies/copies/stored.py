@@ -40,9 +40,7 @@ __all__ = ["PolicyBackups", "fetch", "find_copy"]
 class PolicyBackups:
     """Finds the backups of policies for drills; see `clusterguard.drills.stored.StoredBackups`.
 
-    Args:
-        environ: Where policies find variables and secrets.
-        policy: One that was read already, which is taken for every file.
+    - ``policy``: one that was read already, which is taken for every file.
     """
 
     def __init__(self, *, environ: Mapping[str, str], policy: Policy | None = None) -> None:
@@ -71,11 +69,8 @@ def find_copy(
 ) -> tuple[StorageLocation, BackupEntry]:
     """Find a copy of a backup: the newest one that is not known to be damaged, unless one is named.
 
-    Args:
-        policy: Whose.
-        source: The source's name.
-        backup: The backup's name; empty for the newest.
-        location: The location's name; empty for the first that has it.
+    - ``backup``: the backup's name; empty for the newest.
+    - ``location``: the location's name; empty for the first that has it.
 
     Raises:
         ConfigError: There is no such source or location.

@@ -33,11 +33,8 @@ _S3_VARIABLES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 def github_workflow(policy: Policy, *, file: str, runs_on: str = "ubuntu-latest", utc: bool = False) -> str:
     """Return a workflow for GitHub Actions, for ``.github/workflows``.
 
-    Args:
-        policy: The policy, with a schedule.
-        file: Its path in the repository.
-        runs_on: The runner's label; one that reaches the cluster.
-        utc: Say the time in UTC, for servers whose workflows have no ``timezone``.
+    - ``runs_on``: the runner's label; one that reaches the cluster.
+    - ``utc``: say the time in UTC, for servers whose workflows have no ``timezone``.
 
     Raises:
         ConfigError: It has no schedule, is due too often, or at no fixed time of UTC where that is wanted.
@@ -70,10 +67,7 @@ def github_workflow(policy: Policy, *, file: str, runs_on: str = "ubuntu-latest"
 def gitlab_pipeline(policy: Policy, *, file: str, tag: str = "") -> str:
     """Return a job for ``.gitlab-ci.yml``; the schedule itself is made in GitLab's settings, as its comments say.
 
-    Args:
-        policy: The policy, with a schedule.
-        file: Its path in the repository.
-        tag: Of a runner that reaches the cluster; empty for any.
+    - ``tag``: of a runner that reaches the cluster; empty for any.
 
     Raises:
         ConfigError: It has no schedule.

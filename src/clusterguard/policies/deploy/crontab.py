@@ -42,19 +42,17 @@ def crontab(
 ) -> str:
     """Return the lines of a crontab that run a command when a policy is due.
 
-    Args:
-        schedule: When.
-        command: Program and arguments; the program by its whole path, since cron's own is short.
-        policy: The policy's name, for people.
-        dialect: Whose cron reads it.
-        system_zone: The machine's time zone, by its IANA name; empty where nobody knows.
-        mail_to: Who gets what a run prints; empty for the crontab's owner.
+    - ``command``: program and arguments; the program by its whole path, since cron's own is short.
+    - ``dialect``: whose cron reads it.
+    - ``system_zone``: the machine's time zone, by its IANA name; empty where nobody knows.
+    - ``mail_to``: who gets what a run prints; empty for the crontab's owner.
 
     Raises:
         ConfigError: This cron cannot be told that time.
     """
     cron, zone = schedule.cron, ""
-    if not system_zone or not _same_clock(schedule.time_zone, system_zone):
+    theirs = read_time_zone(schedule.time_zone)
+    if not system_zone or _distance(theirs, read_time_zone(system_zone)) != timedelta(0):
         if dialect == "cronie":
             zone = schedule.time_zone
         elif system_zone:
@@ -126,10 +124,6 @@ def _shifted(cron: str, distance: timedelta) -> str | None:
 def _due_together(one: Schedule, other: Schedule) -> bool:
     now = datetime.now(UTC)
     return list(islice(due_times(one, after=now), _COMPARED)) == list(islice(due_times(other, after=now), _COMPARED))
-
-
-def _same_clock(one: str, other: str) -> bool:
-    return one == other or _distance(read_time_zone(one), read_time_zone(other)) == timedelta(0)
 
 
 def _escaped(command: Sequence[str]) -> str:

@@ -316,11 +316,7 @@ def _without_identity(path: Path) -> str:
 
 
 def _require_runnable(policy: Policy, options: CronJobOptions, text: str) -> None:
-    """Refuse what a pod could not do.
-
-    Raises:
-        ConfigError: It could not; the message says what to change.
-    """
+    """Refuse what a pod could not do."""
     for source in policy.sources:
         if source.etcd is not None:
             _require_reachable_etcd(source.name, source.etcd)

@@ -113,11 +113,7 @@ def credentials_variable(secret: str) -> Iterator[Json]:
 
 
 def secret_key(file: str) -> str:
-    """Return the key of a Secret that a file is.
-
-    Raises:
-        ConfigError: Pods have no such file.
-    """
+    """Return the key of a Secret that a file is."""
     if not below(file, SECRETS_FOLDER) or "/" in file.removeprefix(f"{SECRETS_FOLDER}/"):
         raise ConfigError(
             f"a secret is to be taken from {file}, which no pod has",

@@ -41,9 +41,7 @@ _GRAMMAR: Final = Grammar(root=PolicyFile, union="`none` or {level: 3}", unknown
 def load_policy(path: Path, *, environ: Mapping[str, str]) -> Policy:
     """Load a policy file; paths in it are relative to it, and come out absolute.
 
-    Args:
-        path: The file.
-        environ: What ``${env.NAME}`` may refer to.
+    - ``environ``: what ``${env.NAME}`` may refer to.
 
     Raises:
         InvalidPolicyError: Something is wrong in the file; all of it is in the message, with its places.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib.resources import files
+from string import Template
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ConfigError
@@ -22,55 +24,15 @@ _KUBEADM: Final = """\
       certFile: /etc/kubernetes/pki/etcd/healthcheck-client.crt
       keyFile: /etc/kubernetes/pki/etcd/healthcheck-client.key
 """
-_POLICY: Final = """\
-# yaml-language-server: $schema=https://clusterguard.dev/schemas/policy-v1alpha1.json
-apiVersion: clusterguard.dev/v1alpha1
-kind: BackupPolicy
-metadata:
-  name: {name}
-spec:
-  schedule: {{cron: "30 3 * * *", timeZone: UTC}}
-  sources:
-{source}  locations: # as many as you can, as far apart as you can
-{locations}  retention: {{last: 3, daily: 14, weekly: 8, monthly: 12}}
-  encryption:
-    recipientsFile: recipients.txt # who may read
-    identityFile: identity.txt # opens copies, for proofs; keep another copy of it far from here
-  proofs:
-  - {{name: weekly, drill: prove.drill.yaml, source: etcd, every: 7d}}
-  # notifications:
-  # - {{name: on-call, urlEnv: ON_CALL_URL}} # such as slack://… or mailto://…
-  # heartbeat: {{urlEnv: HEARTBEAT_URL}} # alarms when a run did not happen
-"""
-_DRILL: Final = """\
-# yaml-language-server: $schema=https://clusterguard.dev/schemas/drill-v1alpha1.json
-apiVersion: clusterguard.dev/v1alpha1
-kind: Drill
-metadata:
-  name: prove
-spec:
-  description: The newest backup, restored into a new control plane, has what must be in it.
-  clusters:
-    fresh: {{embedded: {{}}}}
-  backup:
-  - storedBackup: {{name: newest, policy: policy.yaml, source: etcd}}
-  restore:
-  - etcdRestore: {{from: newest}}
-  verify: # say here what you could not do without
-  - assert: {{resource: {expected}}}
-    timeout: 2m
-"""
 _COREDNS: Final = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: coredns, namespace: kube-system}}"
 
 
 def starter_files(*, name: str, cluster: str, locations: Sequence[str], expect: str) -> Mapping[str, str]:
     """Return a policy and its drill as texts by file name.
 
-    Args:
-        name: The policy's.
-        cluster: A word for the cluster whose etcd is backed up; empty for the kubeadm node that this is.
-        locations: Where copies lie, as `open_store` takes it; one folder beside the policy where there is none.
-        expect: A namespace that a restore must bring back; empty for the Deployment coredns.
+    - ``cluster``: A word for the cluster whose etcd is backed up; empty for the kubeadm node that this is.
+    - ``locations``: where copies lie, as `open_store` takes it; one folder beside the policy where there is none.
+    - ``expect``: A namespace that a restore must bring back; empty for the Deployment coredns.
     """
     source = f"  - name: etcd\n    etcd: {{cluster: {cluster!r}}}\n" if cluster else _KUBEADM
     places = "".join(
@@ -79,19 +41,24 @@ def starter_files(*, name: str, cluster: str, locations: Sequence[str], expect: 
     )
     expected = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {expect!r}}}}}" if expect else _COREDNS
     return {
-        "policy.yaml": _POLICY.format(name=name, source=source, locations=places),
-        "prove.drill.yaml": _DRILL.format(expected=expected),
+        "policy.yaml": _filled("policy", name=name, source=source, locations=places),
+        "prove.drill.yaml": _filled("drill", expected=expected),
     }
 
 
-def write_starter(folder: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
+def _filled(template: str, **values: str) -> str:
+    text = files(__package__).joinpath(f"starter_{template}.yaml").read_text(encoding="utf-8")
+    return Template(text).safe_substitute(values)
+
+
+def write_starter(folder: Path, written: Mapping[str, str]) -> tuple[Path, ...]:
     """Write a starter's files and a new key pair into a folder; the private key is for its owner alone.
 
     Raises:
         ConfigError: One of the files is there already; then nothing was written.
     """
     private, public = new_key_pair()
-    texts = {**files, "recipients.txt": public + "\n", "identity.txt": private + "\n"}
+    texts = {**written, "recipients.txt": public + "\n", "identity.txt": private + "\n"}
     taken = [name for name in texts if (folder / name).exists()]
     if taken:
         raise ConfigError(

@@ -124,11 +124,7 @@ class Fleet:
     clusters: tuple[FleetCluster, ...]  # in the order of their indexes
 
     def cluster(self, index: int) -> FleetCluster:
-        """Return the cluster of an index, from 0.
-
-        Raises:
-            ConfigError: There is none.
-        """
+        """Return the cluster of an index, from 0."""
         if not 0 <= index < len(self.clusters):
             raise ConfigError(
                 f"fleet {self.name} has no cluster with index {index}",
@@ -137,11 +133,7 @@ class Fleet:
         return self.clusters[index]
 
     def drill_paths(self) -> tuple[Path, ...]:
-        """Return the drill files, those of a folder in the order of their names.
-
-        Raises:
-            ConfigError: There are none.
-        """
+        """Return the drill files, those of a folder in the order of their names."""
         named = [self.path.parent / each for each in self.drills]
         found = tuple(
             file for path in named for file in (sorted(path.rglob("*.drill.yaml")) if path.is_dir() else [path])
@@ -209,14 +201,11 @@ def run_cluster(
 
     That a drill cannot be loaded or a program cannot be had is part of the result, so that the fleet's report has it.
 
-    Args:
-        fleet: The fleet.
-        index: The cluster's, from 0.
-        run: The run that this is a part of.
-        environ: Values of ``${env.NAME}``, and where programs come from.
-        allowed_contexts: Globs of contexts that drills may destroy in, as `DrillSettings` has them.
-        on_event: Makes a listener for what happens in a drill.
-        now: The time, UTC.
+    - ``index``: the cluster's, from 0.
+    - ``run``: the run that this is a part of.
+    - ``environ``: values of ``${env.NAME}``, and where programs come from.
+    - ``allowed_contexts``: globs of contexts that drills may destroy in, as `DrillSettings` has them.
+    - ``on_event``: makes a listener for what happens in a drill.
 
     Raises:
         ConfigError: The fleet has no such cluster, or the run's name is none.

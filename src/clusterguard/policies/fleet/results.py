@@ -136,11 +136,7 @@ def _printable(text: object) -> str:
 
 
 def save_result(store: ObjectStore, result: ClusterResult) -> None:
-    """Keep a result; that of an earlier attempt of the same run is replaced.
-
-    Raises:
-        StoreError: The store does not take it.
-    """
+    """Keep a result; that of an earlier attempt of the same run is replaced."""
     # The one that is looked for comes last: where it is, the other is, too.
     for suffix, data in ((".xml", result.to_junit()), (".json", result.to_json())):
         with store.put(f"{result.fleet}/{result.run}/{result.cluster}{suffix}", overwrite=True) as writer:
@@ -269,11 +265,7 @@ def _read_result(store: ObjectStore, fleet: str, run: str, cluster: str) -> tupl
 
 
 def check_run(run: str) -> None:
-    """Refuse what cannot be the name of a run.
-
-    Raises:
-        ConfigError: It cannot.
-    """
+    """Refuse what cannot be the name of a run."""
     try:
         check_name(run)
     except ValueError as error:

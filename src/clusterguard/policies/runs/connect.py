@@ -57,11 +57,7 @@ def connect_etcd(source: EtcdSource, *, environ: Mapping[str, str], progress: Pr
 
 @contextmanager
 def connect_velero(source: VeleroSource, *, progress: ProgressSink) -> Iterator[VeleroClient]:
-    """Give the Velero server of a source.
-
-    Raises:
-        ClusterError: The cluster cannot be reached.
-    """
+    """Give the Velero server of a source."""
     from clusterguard.velero import VeleroClient
 
     with existing_cluster(source.cluster, kubeconfig=_file(source.kubeconfig), progress=progress) as cluster:

@@ -24,12 +24,9 @@ __all__ = ["RunLock", "locked"]
 class RunLock:
     """The leases of one run; use `locked`.
 
-    Args:
-        locations: The locations.
-        run: The run.
-        timing: How long a lease lasts.
-        clock: Monotonic, in seconds.
-        sleep: Called between two looks at a lease that somebody else holds.
+    - ``timing``: how long a lease lasts.
+    - ``clock``: monotonic, in seconds.
+    - ``sleep``: called between two looks at a lease that somebody else holds.
 
     Attributes:
         failures: Why locations take no lock, by their names; the run does without them.

@@ -77,18 +77,14 @@ def _copy(location: StorageLocation, entry: BackupEntry, session: Session) -> No
                 session.answers(replica)
                 continue
             check = check_stored(location, entry)
-            session.know(location, [check.noted_in(_never_read(entry), now=session.now())])
+            new = replace(entry, verified=None, depth=None, problem="", unread="")
+            session.know(location, [check.noted_in(new, now=session.now())])
             check.apply_to(task)
             task.outcome = "ok" if check.state == "intact" else "warning"
             task.detail = f"caught up from {replica.name}; {check}"
             # What could not be read back is there all the same: it is read by a later run, and not written again.
             if check.state != "damaged":
                 return
-
-
-def _never_read(entry: BackupEntry) -> BackupEntry:
-    """Return the entry of a copy that was just made from another one."""
-    return replace(entry, verified=None, depth=None, problem="", unread="")
 
 
 def _healthy_replicas(location: StorageLocation, entry: BackupEntry, session: Session) -> Iterator[StorageLocation]:

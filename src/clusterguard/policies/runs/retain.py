@@ -70,11 +70,7 @@ def plan_for(
 ) -> RetentionPlan:
     """Decide about the backups of one source in one location.
 
-    Args:
-        entries: All of them.
-        policy: What to keep, and by whose calendar.
-        now: The time.
-        locks: Until when a location holds which backup, by name; None where it could not be asked.
+    - ``locks``: until when a location holds which backup, by name; None where it could not be asked.
     """
     zone = ZoneInfo(policy.schedule.time_zone if policy.schedule else "UTC")
     held = locks or {}

@@ -188,8 +188,9 @@ class PolicyRunner:
             if last.outcome == "failed"
         }
         if not answering:
+            reasons = (f"{name}: {each.message}" for name, each in found.items() if isinstance(each, ClusterGuardError))
             raise StoreUnavailableError(
-                f"no location of policy {self.policy.name} answers: {'; '.join(_whys(found))}",
+                f"no location of policy {self.policy.name} answers: {'; '.join(reasons)}",
                 hint="nothing was backed up; see each location's own error above",
             )
 
@@ -307,7 +308,10 @@ def _runs_after(catalog: Catalog, report: RunReport, policy: Policy) -> dict[str
         before = runs.get(source.name)
         done = backups[-1]
         about = [step for step in report.steps if step.source == source.name and step.verb != "prove"]
-        outcome = done.outcome if done.outcome == "failed" else _worst(about)
+        well = all(step.outcome == "ok" for step in about)
+        outcome: Literal["ok", "warning", "failed"] = (
+            "failed" if done.outcome == "failed" else "ok" if well else "warning"
+        )
         runs[source.name] = RunRecord(
             source=source.name,
             run=report.run,
@@ -318,16 +322,6 @@ def _runs_after(catalog: Catalog, report: RunReport, policy: Policy) -> dict[str
             last_success=done.at if done.outcome != "failed" else before.last_success if before else None,
         )
     return runs
-
-
-def _worst(steps: Sequence[StepReport]) -> Literal["ok", "warning"]:
-    return "ok" if all(step.outcome == "ok" for step in steps) else "warning"
-
-
-def _whys(found: Mapping[str, Catalog | ClusterGuardError]) -> Iterator[str]:
-    for name, each in found.items():
-        if isinstance(each, ClusterGuardError):
-            yield f"{name}: {each.message}"
 
 
 def _told(leftovers: Sequence[Leftover]) -> str:

@@ -144,11 +144,7 @@ def check_contents(
 ) -> CopyCheck:
     """Open a copy and look at what is in it.
 
-    Args:
-        location: The location.
-        entry: The copy.
-        session: Has the keys.
-        access: The etcd that it was read from, for a comparison with what is there now; None for none.
+    - ``access``: the etcd that it was read from, for a comparison with what is there now; None for none.
     """
     return _checked("contents", lambda: _contents(location, entry, session, access))
 

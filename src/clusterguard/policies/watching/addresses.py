@@ -25,11 +25,7 @@ _silent: ContextVar[list[str] | None] = ContextVar("clusterguard_unlogged", defa
 
 
 def read_address(secret: Secret, environ: Mapping[str, str]) -> str:
-    """Return an address from where the policy says it is.
-
-    Raises:
-        ConfigError: It is not there, or others may read it.
-    """
+    """Return an address from where the policy says it is."""
     text = read_secret_file(Path(secret.file), what="the address") if secret.file else environ.get(secret.env, "")
     if not text.strip():
         raise ConfigError(f"{secret} holds no address", hint="write the address there, and nothing else")

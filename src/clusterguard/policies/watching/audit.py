@@ -48,11 +48,7 @@ _OF_STEPS: Final = ("verb", "outcome", "source", "location", "backup", "digest",
 
 
 class AuditTrail:
-    """The audit trail in one location.
-
-    Args:
-        store: The policy's root in the location.
-    """
+    """The audit trail in one location."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -61,10 +57,6 @@ class AuditTrail:
         """Add events as a new segment, or several if they are many, and return the hash of the last line.
 
         Another writer may add one at the same time: whoever comes second follows the first. No events add nothing.
-
-        Args:
-            events: In the order they happened.
-            run: The run that they belong to.
 
         Raises:
             StoreError: The location does not take it, or the last segment there is not whole: nothing can follow it.
@@ -80,7 +72,7 @@ class AuditTrail:
         for _ in range(_ATTEMPTS):
             data, new = chained(events, after=self._last())
             try:
-                with self._store.put(_key(new.segment)) as writer:
+                with self._store.put(f"{AUDIT_FOLDER}{new.segment:012d}.jsonl") as writer:
                     writer.write(data)
             except ObjectExistsError:
                 continue
@@ -102,9 +94,6 @@ class AuditTrail:
         """Return whether a line with this hash is there: a head that was once read here, and is not, was cut off.
 
         The end of the trail is looked at first, where a head that is remembered usually is.
-
-        Raises:
-            StoreError: The location cannot be read.
         """
         wanted = head.encode()
         return any(
@@ -113,21 +102,13 @@ class AuditTrail:
         )
 
     def segments(self) -> Iterator[Segment]:
-        """Yield all segments in their order, and what else lies in their folder.
-
-        Raises:
-            StoreError: The location cannot be read.
-        """
+        """Yield all segments in their order, and what else lies in their folder."""
         listed = self._listed()
         with ThreadPoolExecutor(max_workers=_READERS) as readers:
             yield from readers.map(self._read, listed)
 
     def verify(self, expected_head: str = "") -> AuditReport:
-        """Read the whole trail and check it; see `check_trail`.
-
-        Raises:
-            StoreError: The location cannot be read.
-        """
+        """Read the whole trail and check it; see `check_trail`."""
         return check_trail(self.segments(), expected_head=expected_head)
 
     def _listed(self) -> list[ObjectInfo]:
@@ -204,9 +185,7 @@ class TrailOfLocation:
 def compare_trails(locations: Sequence[StorageLocation], *, expected_head: str = "") -> tuple[TrailOfLocation, ...]:
     """Check the trail of every location, each against itself, its own catalog's memory, and the others' runs.
 
-    Args:
-        locations: The locations.
-        expected_head: The hash of a line that is known to have been in one of the trails, in whichever.
+    - ``expected_head``: the hash of a line that is known to have been in one of the trails, in whichever.
     """
     with ThreadPoolExecutor(max_workers=max(1, len(locations))) as readers:
         found = list(readers.map(lambda location: _looked_at(location, expected_head), locations))
@@ -221,11 +200,7 @@ def compare_trails(locations: Sequence[StorageLocation], *, expected_head: str =
 
 
 def read_events(locations: Sequence[StorageLocation]) -> Iterator[AuditEvent]:
-    """Yield the events of the first of these locations that can be read and has any, the oldest first.
-
-    Raises:
-        ClusterGuardError: None of them can be.
-    """
+    """Yield the events of the first of these locations that can be read and has any, the oldest first."""
     refused: ClusterGuardError | None = None
     for location in locations:
         try:
@@ -260,7 +235,3 @@ def _without_foreign_head(trail: TrailOfLocation) -> TrailOfLocation:
         return trail
     findings = tuple(each for each in trail.report.findings if each.problem != "head not found")
     return replace(trail, report=replace(trail.report, findings=findings))
-
-
-def _key(number: int) -> str:
-    return f"{AUDIT_FOLDER}{number:012d}.jsonl"

@@ -39,10 +39,6 @@ class _NotHeardError(ClusterGuardError):
         self.again = again
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def beat(
     heartbeat: Heartbeat,
     ping: PingKind,
@@ -50,19 +46,14 @@ def beat(
     environ: Mapping[str, str],
     body: str = "",
     retries: RetryPolicy | None = None,
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> StepReport:
     """Tell the service that a run began, succeeded or failed, and report whether it heard.
 
     One that does not answer is a warning: the backup counts all the same, and the service alarms by itself.
 
-    Args:
-        heartbeat: Where its address is.
-        ping: What to tell.
-        environ: Environment variables.
-        body: What the service is to keep with it; cut off after 10,000 bytes.
-        retries: How often to try; by default three times within a few seconds.
-        now: The clock, UTC.
+    - ``body``: what the service is to keep with it; cut off after 10,000 bytes.
+    - ``retries``: how often to try; by default three times within a few seconds.
     """
     policy = retries or RetryPolicy(attempts=3, first_wait_seconds=0.5)
 
@@ -104,7 +95,7 @@ def _post(url: str, data: bytes) -> None:
                 timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS),
                 # The status says all: a body may never end, and requests would read that of a redirect, too.
                 stream=True,
-                hooks={"response": _close},
+                hooks={"response": lambda answer, **_: answer.close()},
                 proxies={"no_proxy": "*"} if is_loopback(url) else None,
             )
         except requests.RequestException as error:
@@ -112,10 +103,6 @@ def _post(url: str, data: bytes) -> None:
             raise _NotHeardError(_in_words(error), again=True) from None
     if not answer.ok:
         raise _NotHeardError(f"it answered {answer.status_code}", again=answer.status_code >= _SERVER_ERROR)
-
-
-def _close(answer: requests.Response, **_: object) -> None:
-    answer.close()
 
 
 def _in_words(error: requests.RequestException) -> str:

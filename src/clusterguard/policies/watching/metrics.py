@@ -97,11 +97,7 @@ _PUSH_SECONDS: Final = 10.0
 
 
 def render(*statuses: PolicyStatus) -> bytes:
-    """Return the metrics of one or more policies in Prometheus's text format.
-
-    Raises:
-        ConfigError: The extra `policy` is not installed.
-    """
+    """Return the metrics of one or more policies in Prometheus's text format."""
     text: bytes = _library().generate_latest(_registry(lambda: statuses))
     return text
 

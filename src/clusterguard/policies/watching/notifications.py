@@ -53,15 +53,7 @@ def notify(
 
     A target that is down is a warning: the backup counts all the same.
 
-    Args:
-        policy: Who is told, and when.
-        report: What happened.
-        environ: Environment variables.
-        seconds: How long any target may take.
-        now: The clock, UTC.
-
-    Raises:
-        ConfigError: The extra `policy` is not installed.
+    - ``seconds``: how long any target may take.
     """
     kinds = set(notified_on(report))
     targets = [each for each in policy.notifications if kinds.intersection(each.on)]
@@ -85,9 +77,7 @@ def notified_on(report: RunReport) -> tuple[NotifyOn, ...]:
 def message_of(report: RunReport, *, copies: int) -> Message:
     """Put a run into words.
 
-    Args:
-        report: The run.
-        copies: How many verified copies the policy wants.
+    - ``copies``: how many verified copies the policy wants.
     """
     return Message(
         title=_title(report),

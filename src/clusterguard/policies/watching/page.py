@@ -10,45 +10,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.model.durations import format_duration
-from clusterguard.policies.watching.verdict import age_in_words, size_in_words
+from clusterguard.policies.watching.verdict import DAY_WORDS, age_in_words, size_in_words
 from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
-    from clusterguard.policies.watching.verdict import DayState, DayStatus, PolicyStatus
+    from clusterguard.policies.watching.verdict import DayStatus, PolicyStatus
 
 __all__ = ["render_page", "write_page"]
 
 _MODE: Final = 0o644
-_DAY_WORDS: Final[Mapping[DayState, str]] = {
-    "verified": "verified",
-    "unverified": "too few verified copies",
-    "damaged": "damaged",
-    "missed": "missed",
-    "none": "none kept",
-}
 
 
 def render_page(*statuses: PolicyStatus) -> str:
-    """Return the page of one or more policies.
-
-    Raises:
-        ConfigError: The extra `policy` is not installed.
-    """
+    """Return the page of one or more policies."""
     template = _environment().get_template("status.html.j2")
-    page: str = template.render(statuses=statuses, day_words=_DAY_WORDS)
+    page: str = template.render(statuses=statuses, day_words=DAY_WORDS)
     return page
 
 
 def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
-    """Write the page in the place of an earlier one; nobody sees half of it.
-
-    Raises:
-        ConfigError: The extra `policy` is not installed.
-        ClusterGuardError: It cannot be written.
-    """
+    """Write the page in the place of an earlier one; nobody sees half of it."""
     target = Path(path).expanduser()
     page = render_page(*statuses)
     try:
@@ -77,7 +60,7 @@ def _environment() -> Any:  # noqa: ANN401 - imported late, for those who have n
         "ago": _ago,
         "size": lambda size: "-" if size is None else size_in_words(size),
         "duration": lambda seconds: "-" if seconds is None else format_duration(seconds),
-        "moment": _moment,
+        "moment": lambda moment: "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC",
         "day": _day,
         "slug": lambda verdict: verdict.replace(" ", "-"),
     }
@@ -89,12 +72,8 @@ def _ago(age: timedelta | None) -> str:
     return words if age is None else f"{words} ago"
 
 
-def _moment(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
 def _day(day: DayStatus) -> str:
-    what = _DAY_WORDS[day.state]
+    what = DAY_WORDS[day.state]
     if not day.backups:
         return f"{day.day:%a %d %b}: {what}"
     backups = "1 backup" if day.backups == 1 else f"{day.backups} backups"

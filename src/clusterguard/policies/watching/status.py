@@ -53,11 +53,8 @@ def policy_status(
 ) -> PolicyStatus:
     """Judge a policy by what its locations hold.
 
-    Args:
-        policy: What should be.
-        catalogs: By name of the location, what is there, or why it could not be read. One that is not named counts as
-            not read.
-        now: With a time zone.
+    - ``catalogs``: by name of the location, what is there, or why it could not be read. One that is not named counts as
+      not read.
 
     Raises:
         ConfigError: The schedule cannot be read, or the extra `policy` is not installed.

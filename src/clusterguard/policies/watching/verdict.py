@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from clusterguard.documents.json_output import json_data
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date, datetime, timedelta
 
 __all__ = [
+    "DAY_WORDS",
     "DayState",
     "DayStatus",
     "LocationStatus",
@@ -33,6 +35,15 @@ Severity: TypeAlias = Literal["not protected", "at risk", "note"]
 DayState: TypeAlias = Literal["verified", "unverified", "damaged", "missed", "none"]
 """What is left of a day's backups: ``verified``, with as many verified copies as wanted; ``unverified``, with fewer;
 ``damaged``, one that was found so; ``missed``, due and not made; ``none``, nothing kept, or nothing due."""
+
+
+DAY_WORDS: Final[Mapping[DayState, str]] = {
+    "verified": "verified",
+    "unverified": "too few verified copies",
+    "damaged": "damaged",
+    "missed": "missed",
+    "none": "none kept",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

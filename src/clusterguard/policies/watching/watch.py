@@ -29,11 +29,7 @@ class PolicyWatch:
     A location that hangs is told as one that cannot be read. It is not asked again before it has answered, so a server
     that watches for weeks has one thread waiting for it, and not one for each time it was asked.
 
-    Args:
-        policy: Which.
-        locations: Its locations.
-        within_seconds: How long to wait for all of them together.
-        now: The clock, UTC.
+    - ``within_seconds``: how long to wait for all of them together.
     """
 
     def __init__(
@@ -51,11 +47,7 @@ class PolicyWatch:
         self._looks: dict[str, _Look] = {}
 
     def status(self) -> PolicyStatus:
-        """Look at all locations at once, and judge what they hold.
-
-        Raises:
-            ConfigError: The extra `policy` is not installed.
-        """
+        """Look at all locations at once, and judge what they hold."""
         until = monotonic() + self._within_seconds
         for location in self._locations:
             look = self._looks.get(location.name)
