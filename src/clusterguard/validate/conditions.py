@@ -101,7 +101,8 @@ def _came_loose(difference: Difference) -> bool:
 
 def status_counted(difference: Difference) -> bool:
     """The count of changes includes those of the status, which is a field like any other."""
-    return difference.ref.full_kind in difference.context.plain_status and moved_on(difference)
+    has_status = "status" in difference.old or "status" in difference.new
+    return has_status and difference.ref.full_kind in difference.context.plain_status and moved_on(difference)
 
 
 # ---- what is scaled --------------------------------------------------------------------------------------
@@ -464,8 +465,10 @@ def token_issued_anew(difference: Difference) -> bool:
     """The Secret is one that the cluster fills with a token, and it has."""
     if not (_is_token(difference.old) and _is_token(difference.new)) or not difference.made_again:
         return False
+    if not difference.after or difference.after is ABSENT:
+        return False
     if difference.path[0] == "data":
-        return bool(difference.after) and difference.after is not ABSENT
+        return True
     annotations = look_up(difference.new, "metadata", "annotations") or {}
     name = str(annotations.get("kubernetes.io/service-account.name", ""))
     account = difference.context.new(ObjectRef("ServiceAccount", difference.ref.namespace, name))
