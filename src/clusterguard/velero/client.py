@@ -808,9 +808,9 @@ class VeleroClient:
         """Open the tarball of a backup, as gzip, for reading once; as `logs` otherwise."""
         return self._downloads.open(DownloadKind.BACKUP_CONTENTS, backup)
 
-    def describe(self, run: Backup | Restore) -> Description:
+    def describe(self, run: Backup | Restore, *, tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED) -> Description:
         """Return everything worth knowing about a backup or restore; what cannot be read is said to be so."""
-        judged = self.outcome(run)
+        judged = self.outcome(run, tolerate=tolerate)
         if isinstance(judged, BackupOutcome):
             has_files = run.phase.has_contents
             items = self._described(DownloadKind.BACKUP_RESOURCE_LIST, run) if has_files else None

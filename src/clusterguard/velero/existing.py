@@ -8,6 +8,8 @@ Velero 1.18.3, run.
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -22,10 +24,10 @@ from clusterguard.validate.system import kind_rule, system_rules
 from clusterguard.velero.findings import OutcomeFinding, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.kube import ApiResource, Json, KubeClient
     from clusterguard.model.report import FieldChange
 
 __all__ = ["Comparer"]
@@ -34,6 +36,7 @@ _Object: TypeAlias = "Mapping[str, Any]"
 _JOB: Final = "Job.batch"
 _DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
 _MOST_CHANGES: Final = 3
+_MOST_GETS: Final = 10  # of one kind in one namespace; of more, one list is quicker
 _LONGEST_VALUE: Final = 60
 
 
@@ -94,7 +97,7 @@ class Comparer:
         system = {ref: name for ref, item in items.items() if (name := _system_rule(ref, item))}
         before = {ref: canonical(item) for ref, item in items.items()}
         found = {ref: _finding(Rule.SYSTEM_OWNED, ref, name) for ref, name in system.items()}
-        live = {ref: data for ref in before.keys() - system.keys() if (data := self._live(ref, before[ref]))}
+        live = self._live({ref: data for ref, data in before.items() if ref not in system})
         compared = compare(
             {ref: before[ref] for ref in live}, live, profile=VELERO_RESTORE, digest_key=secrets.token_bytes(32)
         )
@@ -107,13 +110,26 @@ class Comparer:
                 found[ref] = _finding(Rule.EXISTS_DIFFERENT, ref, detail)
         return found
 
-    def _live(self, ref: ObjectRef, stored: bytes) -> bytes | None:
-        version = str(orjson.loads(stored)["apiVersion"])
-        try:
-            resource = self.api.resource(ref.kind, api_version=version)
-            return canonical(self.api.get(resource, ref.name, ref.namespace or None))
-        except ResourceNotFoundError:
-            return None  # gone since, so Velero's word is all there is
+    def _live(self, stored: Mapping[ObjectRef, bytes]) -> Mapping[ObjectRef, bytes]:
+        """Return those that are in the cluster, in the version that the backup has; many of a kind by one list."""
+        groups: dict[tuple[str, str, str], list[ObjectRef]] = defaultdict(list)
+        for ref, data in stored.items():
+            groups[ref.kind, str(orjson.loads(data)["apiVersion"]), ref.namespace].append(ref)
+        found: dict[ObjectRef, bytes] = {}
+        for (kind, version, namespace), refs in groups.items():
+            with suppress(ResourceNotFoundError):  # the kind is gone since, so Velero's word is all there is
+                resource = self.api.resource(kind, api_version=version)
+                for item in self._items(resource, namespace or None, refs):
+                    found[ObjectRef.of(item)] = canonical(item)
+        return {ref: data for ref, data in found.items() if ref in stored}
+
+    def _items(self, resource: ApiResource, namespace: str | None, refs: Sequence[ObjectRef]) -> Iterator[Json]:
+        if len(refs) > _MOST_GETS:
+            yield from self.api.list(resource, namespace)
+            return
+        for ref in refs:
+            with suppress(ResourceNotFoundError):
+                yield self.api.get(resource, ref.name, namespace)
 
     # ---- what runs again ---------------------------------------------------------------------------------
 
@@ -140,7 +156,7 @@ class Comparer:
 
     def _without_owner(self, ref: ObjectRef, job: _Object, stored: bytes) -> Iterator[OutcomeFinding]:
         cron = _owner(job, "CronJob")
-        live = self._live(ref, stored) if cron else None
+        live = self._live({ref: stored}).get(ref) if cron else None
         if live is not None and not _owner(orjson.loads(live), "CronJob"):
             detail = (
                 f"CronJob {cron} does not own it any more: neither its history nor its concurrency policy counts it"

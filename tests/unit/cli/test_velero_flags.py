@@ -10,9 +10,13 @@ import pytest
 from clusterguard.cli.velero.locations import LocationFlags
 from clusterguard.cli.velero.options import BackupFlags, RestoreFlags, ServerFlags
 from clusterguard.cli.velero.server import InstallFlags
+from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.describe import describe_restore
 from clusterguard.velero.install import InstallOptions
 from clusterguard.velero.locations import LocationSpec
 from clusterguard.velero.options import BackupOptions, RestoreOptions
+from clusterguard.velero.outcome import Message, RestoredItem, judge_restore
+from clusterguard.velero.resources import Restore
 from clusterguard.velero.selectors import LabelSelector
 
 # Each flag, what it sets, and to which value.
@@ -154,6 +158,30 @@ def test_each_flag_sets_its_field_and_nothing_else(cli, client, tmp_path, comman
         flag = words.replace("FILE", str(tmp_path / "file")).split()
         ended = cli("velero", *command.split(), "--cluster", "embedded:x", *flag)
         assert (ended.code, client.asked) == (0, kind(**always | ({name: value} if name else {}))), words
+
+
+def ended_restore():
+    """A restore that left an object as it was, and one that was made anew."""
+    status = {"phase": "Completed", "warnings": 1, "progress": {"totalItems": 2, "itemsRestored": 2}}
+    run = Restore.model_validate({"metadata": {"name": "r"}, "status": status})
+    items = [RestoredItem(ref=ObjectRef("ConfigMap", "shop", name), action="created") for name in ("a", "b")]
+    different = Message(severity="warning", namespace="shop", text="could not restore, ConfigMap:c already exists.")
+    return lambda tolerate: judge_restore(run, messages=[different], items=items, tolerate=tolerate)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [((), 1), (("--tolerate", "exists-different"), 0), (("--tolerate", "warning"), 1), (("--tolerate", "nonsense"), 2)],
+)
+@pytest.mark.parametrize("command", ["restore create --from-backup b", "restore describe r"])
+def test_a_finding_is_tolerated_by_its_name(cli, client, command, words, code):
+    judged = ended_restore()
+    client.wait = lambda run, **_: run
+    client.get_restore = lambda name: name
+    client.outcome = lambda run, *, tolerate: judged(tolerate)
+    client.describe = lambda run, *, tolerate: describe_restore(judged(tolerate))
+    ended = cli("velero", *command.split(), "--cluster", "embedded:x", *words)
+    assert ended.code == code
 
 
 def test_a_backup_from_a_schedule_takes_no_flags(cli, prod):

@@ -21,11 +21,20 @@ class Api:
 
     def __init__(self, *items):
         self.items = {ObjectRef.of(item): item for item in items}
+        self.gets = self.lists = 0
 
     def resource(self, kind, *, api_version):
         return SimpleNamespace(kind=kind, group=api_version.rpartition("/")[0])
 
+    def list(self, resource, namespace=None):
+        self.lists += 1
+        wanted = resource.kind, namespace or "", resource.group
+        return [
+            copy.deepcopy(item) for ref, item in self.items.items() if (ref.kind, ref.namespace, ref.group) == wanted
+        ]
+
     def get(self, resource, name, namespace=None):
+        self.gets += 1
         try:
             return copy.deepcopy(self.items[ObjectRef(resource.kind, namespace or "", name, resource.group)])
         except KeyError as error:
@@ -129,6 +138,15 @@ def test_a_running_pod_that_could_not_be_patched_is_the_same():
     other = copy.deepcopy(spec)
     other["containers"][0]["image"] = "web:2"
     assert existing(item, again(item, spec=other)).rule is Rule.EXISTS_DIFFERENT
+
+
+def test_many_objects_of_a_kind_are_read_by_one_list():
+    items = [thing(name=f"settings-{number}", data={"a": str(number)}) for number in range(20)]
+    looking = comparer(*map(again, items), again(thing(name="other")), doubtful=map(ObjectRef.of, items))
+    found = looking.existing(looking.wanted(stored(*items)))
+    assert {each.rule for each in found.values()} == {Rule.EXISTS_SAME}
+    assert len(found) == len(items)
+    assert (looking.api.gets, looking.api.lists) == (0, 1)
 
 
 def test_objects_are_found_under_the_new_names_of_their_namespaces():

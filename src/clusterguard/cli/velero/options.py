@@ -30,6 +30,7 @@ __all__ = [
     "RestoreFlags",
     "ServerFlags",
     "TimeoutOption",
+    "TolerateOption",
     "WaitOption",
     "Words",
     "YesOption",
@@ -73,6 +74,15 @@ def _selector(text: str) -> Any:  # noqa: ANN401 - likewise
     return LabelSelector.parse(text) if text else None
 
 
+def _rule(text: str) -> Any:  # noqa: ANN401 - likewise
+    from clusterguard.velero.findings import Rule
+
+    try:
+        return Rule(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"no finding is called {text!r}; there are {', '.join(sorted(Rule))}") from error
+
+
 def file_contents(path: str) -> Any:  # noqa: ANN401 - likewise
     """Read the text of a file."""
     try:
@@ -90,6 +100,9 @@ TimeoutOption = Annotated[
     Any, typer.Option("--timeout", parser=_duration, metavar="TIME", help="How long to wait, such as 90s or 1h30m.")
 ]
 Words = list[str] | None
+TolerateOption = Annotated[
+    Words, typer.Option("--tolerate", parser=_rule, metavar="FINDING", help="A finding that does not count, by name.")
+]
 NameArgument = Annotated[str, typer.Argument(help="Its name.")]
 NewNameArgument = Annotated[str, typer.Argument(help="What to call it.")]
 

@@ -16,16 +16,19 @@ from clusterguard.cli.velero.options import (
     RestoreFlags,
     ServerFlags,
     TimeoutOption,
+    TolerateOption,
     WaitOption,
     YesOption,
 )
 from clusterguard.cli.velero.output import COULD_NOT_TELL, NO, confirm, print_json, show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import timedelta
 
     from clusterguard.velero.client import VeleroClient
+    from clusterguard.velero.findings import Rule
     from clusterguard.velero.resources import Backup, Restore
 
 __all__ = ["backups", "restores"]
@@ -44,6 +47,7 @@ def create_backup(
     flags: BackupFlags,
     wait: WaitOption = True,
     timeout: TimeoutOption = "4h",
+    tolerate: TolerateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a backup. Exit code 1: it failed, partially failed, or has findings."""
@@ -53,7 +57,7 @@ def create_backup(
     options = BackupOptions(**given) if given or not from_schedule else None
     with server.client() as velero:
         backup = velero.back_up(name, options, from_schedule=from_schedule, wait=False)
-        _finish(velero, backup, wait=wait, timeout=timeout, as_json=as_json)
+        _finish(velero, backup, wait=wait, timeout=timeout, tolerate=tolerate, as_json=as_json)
 
 
 @restores.command("create")
@@ -67,6 +71,7 @@ def create_restore(
     flags: RestoreFlags,
     wait: WaitOption = True,
     timeout: TimeoutOption = "4h",
+    tolerate: TolerateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Restore a backup. Exit code 1: it failed, partially failed, did nothing, or has other findings."""
@@ -75,20 +80,33 @@ def create_restore(
     options = RestoreOptions(**flags.given())
     with server.client() as velero:
         restore = velero.restore(from_backup, options, schedule=from_schedule, name=name, wait=False)
-        _finish(velero, restore, wait=wait, timeout=timeout, as_json=as_json)
+        _finish(velero, restore, wait=wait, timeout=timeout, tolerate=tolerate, as_json=as_json)
 
 
 def _finish(
-    velero: VeleroClient, run: Backup | Restore, *, wait: bool, timeout: timedelta | None, as_json: bool
+    velero: VeleroClient,
+    run: Backup | Restore,
+    *,
+    wait: bool,
+    timeout: timedelta | None,
+    tolerate: Sequence[str] | None,
+    as_json: bool,
 ) -> None:
     """Wait for a run, judge it and print what came of it; exit with 1 if it has findings."""
     if not wait:
         print_json(dict(run.manifest)) if as_json else typer.echo(f"{run.kind.lower()} {run.name} was requested")
         return
-    outcome = velero.outcome(velero.wait(run, timeout_seconds=timeout.total_seconds() if timeout else 0))
+    last = velero.wait(run, timeout_seconds=timeout.total_seconds() if timeout else 0)
+    outcome = velero.outcome(last, tolerate=_rules(tolerate))
     print_json(outcome.to_dict()) if as_json else typer.echo(outcome.to_text())
     if not outcome.ok:
         raise typer.Exit(COULD_NOT_TELL if outcome.undecided else NO)
+
+
+def _rules(tolerate: Sequence[str] | None) -> AbstractSet[Rule]:
+    from clusterguard.velero.findings import DEFAULT_TOLERATED, Rule
+
+    return DEFAULT_TOLERATED | {Rule(each) for each in tolerate or ()}
 
 
 def _find(velero: VeleroClient, noun: str, name: str) -> Backup | Restore:
@@ -107,9 +125,15 @@ def _add_commands(app: typer.Typer, columns: Mapping[str, str], *, loss: str) ->
 
     @app.command("describe", help=f"Show everything about a {noun}, and judge it. Exit code 1: it has findings.")
     @with_options
-    def describe(name: NameArgument, server: ServerFlags, download: DownloadFlags, as_json: JsonOption = False) -> None:
+    def describe(
+        name: NameArgument,
+        server: ServerFlags,
+        download: DownloadFlags,
+        tolerate: TolerateOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
         with server.client(download) as velero:
-            description = velero.describe(_find(velero, noun, name))
+            description = velero.describe(_find(velero, noun, name), tolerate=_rules(tolerate))
         print_json(description.to_dict()) if as_json else typer.echo(description.to_text())
         if description.facts["verdict"] != "ok":
             raise typer.Exit(NO)
