@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
-from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
+from clusterguard.clusters.kubeadm.manifests import SEVERAL_MEMBERS_HINT, ApiServerManifest, EtcdManifest
 from clusterguard.clusters.kubeadm.restore_commands import (
     JOURNAL,
     LOCK,
@@ -301,13 +301,11 @@ class KubeadmControlPlane:
         return self._node
 
     def _survey(self, etcd: EtcdManifest) -> Seen:
-        pki = etcd.ca.rpartition("/")[0]
-        identity = f"--cacert {etcd.ca} --cert {pki}/healthcheck-client.crt --key {pki}/healthcheck-client.key"
         script = survey_script(
             data_dir=etcd.host_dir,
             target=self._data_dir or etcd.host_dir,
-            ask_etcd=f"curl --fail --silent --max-time 5 {identity} {etcd.client_url}",
-            pki=pki,
+            ask_etcd=f"curl --fail --silent --max-time 5 {etcd.curl_identity} {etcd.client_url}",
+            pki=etcd.pki,
         )
         return Seen.parse(self._shell.run(["sh", "-c", script]))
 
@@ -554,7 +552,7 @@ class KubeadmControlPlane:
         first, last = (base64.b64encode(text.encode()).decode() for text in (_MASTER_LEASES, _MASTER_LEASES[:-1] + "0"))
         query = json.dumps({"key": first, "range_end": last, "keys_only": True})
         url = f"{restore.etcd.client_url}/v3/kv/range"
-        ask = f"curl --fail --silent --show-error --max-time 10 {restore.etcd_identity} --data '{query}' {url}"
+        ask = f"curl --fail --silent --show-error --max-time 10 {restore.etcd.curl_identity} --data '{query}' {url}"
         try:
             answer = json.loads(self._shell.run(["sh", "-c", ask]))
             keys = [base64.b64decode(entry["key"]).decode() for entry in answer.get("kvs", ())]
@@ -589,7 +587,6 @@ def _other_members(seen: Seen) -> list[ClusterError]:
     return [
         ClusterError(
             f"etcd has {len(members)} members ({names}), and only one can be restored from here",
-            hint="the others would bring the old state back: stop etcd on all control planes, restore one of them as "
-            "a cluster of its own, and let the others join it again (kubeadm reset, kubeadm join --control-plane)",
+            hint=SEVERAL_MEMBERS_HINT,
         )
     ]

@@ -14,10 +14,14 @@ from clusterguard.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ApiServerManifest", "EtcdManifest", "relocation"]
+__all__ = ["SEVERAL_MEMBERS_HINT", "ApiServerManifest", "EtcdManifest", "relocation"]
 
 _DEFAULT_TOKEN = "etcd-cluster"  # noqa: S105 - etcd's default; it names a cluster and protects nothing
 _DEFAULT_API_PORT = 6443
+SEVERAL_MEMBERS_HINT = (
+    "the others would bring the old state back: stop etcd on all control planes, restore one of them as a cluster of "
+    "its own, and let the others join it again (kubeadm reset, kubeadm join --control-plane)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,16 @@ class EtcdManifest:
             advertised_url=flags.get("advertise-client-urls", "").partition(",")[0],
             ca=flags["trusted-ca-file"],
         )
+
+    @property
+    def pki(self) -> str:
+        """The folder of etcd's certificates on the node."""
+        return self.ca.rpartition("/")[0]
+
+    @property
+    def curl_identity(self) -> str:
+        """The options by which etcd lets curl in, as kubeadm's own health check."""
+        return f"--cacert {self.ca} --cert {self.pki}/healthcheck-client.crt --key {self.pki}/healthcheck-client.key"
 
     @property
     def layout(self) -> EtcdLayout:
@@ -144,8 +158,7 @@ def _require_one_member(flags: Mapping[str, str], *, where: str) -> None:
         told = f"--initial-cluster names {', '.join(members)}" if len(members) > 1 else "it joined an existing cluster"
         raise ClusterError(
             f"{where}: etcd has several members ({told}), and only one can be restored from here",
-            hint="the others would bring the old state back: stop etcd on all control planes, restore one of them as "
-            "a cluster of its own, and let the others join it again (kubeadm reset, kubeadm join --control-plane)",
+            hint=SEVERAL_MEMBERS_HINT,
         )
 
 

@@ -376,7 +376,7 @@ class RestoreCommands:
         return _script(f"the kubelet starts {', '.join(pods)}", move)
 
     def _wait_for_etcd(self) -> Command:
-        ask = f"curl --silent --output /dev/null --write-out %{{http_code}} --max-time 2 {self.etcd_identity}"
+        ask = f"curl --silent --output /dev/null --write-out %{{http_code}} --max-time 2 {self.etcd.curl_identity}"
         # /readyz exists since etcd 3.5.11. Older ones are asked for a read, as it does itself, and not for /health:
         # that complains of an alarm in the snapshot, which is reported later.
         ready = (
@@ -394,12 +394,6 @@ class RestoreCommands:
 
     def _restart_kubelet(self, why: str) -> Command:
         return Command(why=why, argv=("systemctl", "restart", "kubelet"))
-
-    @property
-    def etcd_identity(self) -> str:
-        """The options by which curl is let in by etcd, as kubeadm's own health check is."""
-        folder = self.etcd.ca.rpartition("/")[0]
-        return f"--cacert {self.etcd.ca} --cert {folder}/healthcheck-client.crt --key {folder}/healthcheck-client.key"
 
     @property
     def _api_identity(self) -> str:
