@@ -20,14 +20,7 @@ __all__ = ["TakenBackup", "TakenSnapshot", "require_etcd"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenSnapshot:
-    """An etcd snapshot to restore.
-
-    Attributes:
-        record: What it is.
-        cluster: The cluster it is of; empty for one that existed before the run.
-        storages: The storages that have it, first the original; none for such a one.
-        store: Where that one is.
-    """
+    """An etcd snapshot of this run, in its storages, first the original; or an older one, in a store of its own."""
 
     record: Snapshot
     cluster: str = ""
@@ -37,11 +30,9 @@ class TakenSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBackup:
-    """A Velero backup of this run.
+    """A Velero backup of this run, by its name on the server.
 
     Attributes:
-        name: On the server.
-        cluster: Where it was made.
         storages: Those that have it, first the original.
         repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
         volumes: Whether the data of volumes was asked for.

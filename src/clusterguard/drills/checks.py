@@ -28,12 +28,7 @@ _PASSING = (ClusterUnreachableError, ConflictError)
 
 
 def look_once(run: DrillRun, step: LoadedStep, *, fresh: bool) -> CheckResult:
-    """Look at a check once.
-
-    Args:
-        run: The run.
-        step: The check.
-        fresh: Whether status must be newer than the restore.
+    """Look at a check once; a fresh look counts a status only if it is newer than the restore.
 
     Raises:
         ClusterGuardError: It cannot be looked at, which is neither green nor red.

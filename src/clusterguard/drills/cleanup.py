@@ -108,7 +108,7 @@ def _do(run: DrillRun, opened: OpenPhase, title: str, act: Callable[[], object],
     except ClusterGuardError as error:
         opened.verdict = Verdict.ERROR
         record(run, "cleanup", title, Verdict.ERROR, time.monotonic() - began, error.message, location)
-        run.worsen(Verdict.ERROR, f"cleanup: {title}: {error.message}", error.hint)
+        run.worsen(Verdict.ERROR, f"cleanup: {title}: {error.message}", error.hint, code=error.code)
     else:
         if isinstance(detail, str):
             record(run, "cleanup", title, Verdict.PASS, time.monotonic() - began, detail, location)

@@ -46,13 +46,7 @@ class Pending:
 
 
 def cluster_ref_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
-    """Return the reference that `open_cluster` knows a cluster of a drill by.
-
-    Args:
-        spec: The cluster.
-        drill: The drill.
-        default: The reference of one that names no provider.
-    """
+    """Return the reference by which `open_cluster` opens a cluster; the default for one that names no provider."""
     if spec.kind is not None:
         return "kind"
     if spec.embedded is not None:

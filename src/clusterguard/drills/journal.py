@@ -27,10 +27,6 @@ class Journal:
     Each line is on the disk before the next step begins, so a run that is killed leaves a true record of how
     far it came. Nothing is ever overwritten.
 
-    Args:
-        folder: Where the runs' folders go.
-        drill: The drill whose events follow.
-        now: The time, UTC.
     """
 
     def __init__(self, folder: Path, drill: Drill, *, now: Callable[[], datetime]) -> None:

@@ -50,12 +50,9 @@ class LoadedStep:
     """One step, with everything it refers to resolved.
 
     Attributes:
-        phase: The phase it belongs to.
         index: Its position in the phase, from 0.
-        spec: The step as the file has it.
-        cluster: The name of the cluster it acts on, the drill's first one by default.
         location: ``path:line:column`` of the step.
-        source: The lines it is written on, numbered, to be shown when it fails.
+        source: The lines it is written on, numbered.
         objects: What an ``apply`` applies, from files or from the drill itself, lists taken apart.
     """
 
@@ -94,13 +91,11 @@ class Drill:
 
     Attributes:
         id: Its name, with its combination in brackets: ``etcd-pods[k8s=1.36]``.
-        path: The file.
         location: ``path:line:column`` of its name.
-        metadata: Name, labels, annotations.
-        spec: The whole drill, with ``${…}`` replaced.
+        spec: With ``${…}`` replaced.
         combination: The values of the matrix that it runs with.
-        steps: All steps, in the order of phases and file; the cleanup phase too in the order of the file.
-        text: The file as it was read, for the journal.
+        steps: In the order of phases and file, cleanup too.
+        text: The file as it was read.
     """
 
     id: str

@@ -60,7 +60,7 @@ def refuse_what_cannot_work(run: DrillRun) -> None:
         require_allowed(run.cluster_ref_of(name), run.settings.allowed_contexts)
     reason = skip_reason(run.drill, default_cluster=run.settings.cluster)
     if reason and run.settings.open is None:
-        raise DrillError(f"this drill cannot be run here: {reason}", hint="nothing was touched")
+        raise DrillError(f"this drill cannot be run here: {reason}", hint="nothing was touched", code="drill-skipped")
 
 
 def provision(run: DrillRun) -> None:
@@ -145,6 +145,7 @@ def require_red(run: DrillRun) -> None:
                 Verdict.FAIL,
                 f"VACUOUS: every check was green right after the fault{_STILL}",
                 "break something that verify looks at, or verify what the fault breaks",
+                code="drill-vacuous",
             )
             raise StopDrillError
 
@@ -196,10 +197,10 @@ def weigh_objectives(run: DrillRun) -> None:
     objectives = run.drill.spec.objectives
     if run.rto is not None and objectives.rto and run.rto.total > objectives.rto.total_seconds():
         reason = f"recovery took {format_duration(run.rto.total)}, {_promised(objectives.rto)}"
-        run.worsen(Verdict.FAIL, reason, "the table shows which phase took it")
+        run.worsen(Verdict.FAIL, reason, "the table shows which phase took it", code="rto-missed")
     if run.rpo is not None and objectives.rpo and run.rpo > objectives.rpo.total_seconds():
         reason = f"{format_duration(run.rpo)} of changes were lost, {_promised(objectives.rpo)}"
-        run.worsen(Verdict.FAIL, reason, "back up more often")
+        run.worsen(Verdict.FAIL, reason, "back up more often", code="rpo-missed")
 
 
 def _promised(objective: timedelta) -> str:
@@ -247,7 +248,7 @@ def _take_baseline(run: DrillRun) -> str:
         run.baselines[name] = RestoreValidator(api=run.clusters[name].api).capture(run.scope)
     number = sum(len(baseline.objects) for baseline in run.baselines.values())
     if not number:
-        raise DrillError(f"there is nothing in the scope{_STILL}", hint="correct spec.scope")
+        raise DrillError(f"there is nothing in the scope{_STILL}", hint="correct spec.scope", code="scope-empty")
     return f"{number} object(s)"
 
 
@@ -260,7 +261,8 @@ def _record_checks(run: DrillRun, steps: Sequence[LoadedStep], results: Sequence
             run.suppressed[rule] = run.suppressed.get(rule, 0) + number
         if not result.ok:
             run.diff = "\n\n".join(filter(None, [run.diff, result.detail]))
-            run.worsen(Verdict.FAIL, f"not recovered: {step.title}: {result.summary}", f"see {step.location}")
+            reason = f"not recovered: {step.title}: {result.summary}"
+            run.worsen(Verdict.FAIL, reason, f"see {step.location}", code="not-recovered")
 
 
 # ── markers ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,7 +302,7 @@ def _ask_markers(run: DrillRun, markers: Markers) -> bool:
     verdict = Verdict.FAIL if findings.problems else Verdict.PASS
     record(run, "verify", "markers", verdict, time.monotonic() - began, summary)
     if findings.problems:
-        run.worsen(Verdict.FAIL, f"not proven: {summary}")
+        run.worsen(Verdict.FAIL, f"not proven: {summary}", code="marker-wrong")
     # Without a restore the markers that are there were never lost, and say nothing.
     elif findings.newest is not None and run.faulted is not None:
         run.rpo = (run.faulted - findings.newest).total_seconds()

@@ -25,17 +25,7 @@ __all__ = ["PlanLine", "plan_lines", "plan_text"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLine:
-    """One thing that would happen.
-
-    Attributes:
-        phase: When.
-        text: What, in one sentence.
-        details: How, in this order; exact commands where there are any.
-        cluster: The name of the cluster that it happens on, or ``""``.
-        destructive: Whether something is destroyed, overwritten or cut off.
-        implied: Whether it happens without being in the file.
-        location: ``path:line:column`` of the step, or ``""`` for what is implied.
-    """
+    """One thing that would happen; what is implied is not in the file, and has no ``path:line:column``."""
 
     phase: PhaseName
     text: str
@@ -47,12 +37,7 @@ class PlanLine:
 
 
 def plan_lines(drill: Drill, *, default_cluster: str = "embedded") -> tuple[PlanLine, ...]:
-    """Return everything that would happen, in order.
-
-    Args:
-        drill: The drill.
-        default_cluster: What clusters without a provider of their own become.
-    """
+    """Return everything that would happen, in order; clusters without a provider are the default one."""
     return tuple(line for phase in PHASES for line in _phase(drill, phase, default_cluster))
 
 

@@ -75,15 +75,7 @@ def phase(run: DrillRun, name: str) -> Iterator[OpenPhase]:
 def do_step(
     run: DrillRun, name: str, title: str, act: Callable[[], str], *, location: str = "", judges: bool = False
 ) -> None:
-    """Do one step of a phase and record what it returns.
-
-    Args:
-        run: The run.
-        name: The phase's name.
-        title: What reports call the step.
-        act: Does it.
-        location: Where it is in the drill file, or ``""``.
-        judges: Whether a proven fault fails the drill, instead of being an error.
+    """Do one step of a phase and record what it returns; if it judges, what it proves bad is a FAIL, not an ERROR.
 
     Raises:
         StopDrillError: It failed, or the drill has no time left for it.
@@ -99,7 +91,7 @@ def do_step(
         verdict = Verdict.FAIL if judges and isinstance(error, _PROVEN_BAD) else Verdict.ERROR
         record(run, name, title, verdict, time.monotonic() - began, error.message, location)
         place = f" ({location})" if location else ""
-        run.worsen(verdict, f"{name}: {title}: {error.message}{place}", error.hint)
+        run.worsen(verdict, f"{name}: {title}: {error.message}{place}", error.hint, code=error.code)
         raise StopDrillError from error
     record(run, name, title, Verdict.PASS, time.monotonic() - began, detail, location)
 
@@ -126,4 +118,5 @@ def require_time(run: DrillRun, what: str) -> None:
 
 def timed_out(run: DrillRun, when: str) -> None:
     """Note that the drill's time is over: it could not tell."""
-    run.worsen(Verdict.ERROR, f"drill timed out after {duration_text(run.timeout)}, {when}", "raise spec.timeout")
+    reason = f"drill timed out after {duration_text(run.timeout)}, {when}"
+    run.worsen(Verdict.ERROR, reason, "raise spec.timeout", code="drill-timed-out")

@@ -23,12 +23,7 @@ _LACKS = {
 
 
 def skip_reason(drill: Drill, *, default_cluster: str) -> str | None:
-    """Return why a drill is skipped where it would run, or None if it can run there.
-
-    Args:
-        drill: The drill.
-        default_cluster: The reference of clusters that name no provider, as `open_cluster` knows it.
-    """
+    """Return why a drill is skipped, or None if it can run; clusters that name no provider are the default one."""
     for step in drill.steps:
         provider = _provider(drill.spec.effective_clusters.get(step.cluster), default_cluster)
         lacks, why = _LACKS.get(provider, (set(), ""))

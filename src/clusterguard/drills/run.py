@@ -117,6 +117,7 @@ class DrillRun:
     verdict: Verdict = Verdict.PASS
     reason: str = ""
     hint: str = ""
+    code: str = ""
     interrupted: bool = False
     touched: bool = False  # whether any cluster was opened: before that there is nothing to clean up
     phases: list[PhaseResult] = field(default_factory=list)
@@ -259,10 +260,10 @@ class DrillRun:
 
     # ── what came of it ──
 
-    def worsen(self, verdict: Verdict, reason: str, hint: str | None = None) -> None:
+    def worsen(self, verdict: Verdict, reason: str, hint: str | None = None, *, code: str) -> None:
         """Note what went wrong, unless something did before."""
         if self.verdict is Verdict.PASS:
-            self.verdict, self.reason, self.hint = verdict, reason, hint or ""
+            self.verdict, self.reason, self.hint, self.code = verdict, reason, hint or "", code
 
     @property
     def rto(self) -> RecoveryTime | None:
@@ -279,6 +280,7 @@ class DrillRun:
             verdict=self.verdict,
             reason=self.reason or self._why_proven(),
             hint=self.hint,
+            code=self.code,
             started=self.started,
             seconds=time.monotonic() - self.began,
             phases=tuple(self.phases),

@@ -83,10 +83,11 @@ def _run(run: DrillRun) -> DrillResult:
     except StopDrillError:
         pass  # the run says why
     except ClusterGuardError as error:
-        run.worsen(Verdict.ERROR, error.message, error.hint)
+        run.worsen(Verdict.ERROR, error.message, error.hint, code=error.code)
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        run.worsen(Verdict.ERROR, "interrupted" if interrupted else f"unexpected {type(error).__name__}: {error}")
+        if isinstance(error, KeyboardInterrupt):
+            run.worsen(Verdict.ERROR, "interrupted", code="interrupted")
+        run.worsen(Verdict.ERROR, f"unexpected {type(error).__name__}: {error}", code="unexpected-error")
         run.interrupted = True
         raise
     finally:

@@ -27,13 +27,7 @@ _OWN_BUCKET = "clusterguard-drill"
 
 
 class Storages:
-    """Gives each storage of a drill as a store, and as a location for Velero.
-
-    Args:
-        drill: The drill, whose files relative paths start from.
-        folder: A folder of the run, for throwaway storages.
-        progress: Told of programs that have to be had.
-    """
+    """Gives each storage of a drill as a store, and as a location for Velero; throwaway ones lie in ``folder``."""
 
     def __init__(self, drill: Drill, folder: Path, progress: ProgressSink) -> None:
         self._drill = drill
@@ -46,10 +40,7 @@ class Storages:
         self._first = ExitStack()
 
     def serve_pods(self, network: str) -> None:
-        """Let throwaway servers be reached by pods, too, whose nodes are on a network of docker's.
-
-        Those that run already stay where they are.
-        """
+        """Start further throwaway servers on a docker network, where the pods of its nodes can connect to them."""
         self._network = network
 
     def store(self, name: str | None) -> ObjectStore:

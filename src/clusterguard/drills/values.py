@@ -124,7 +124,7 @@ def check_field_path(text: str) -> str:
 
 
 def expand_matrix(matrix: Mapping[str, Sequence[MatrixValue]]) -> list[dict[str, MatrixValue]]:
-    """Return every combination, the last key turning fastest; one empty combination for an empty matrix.
+    """Return every combination, the last key changing fastest; one empty combination for an empty matrix.
 
     Raises:
         ValueError: A list is empty or holds a value twice, a value cannot be part of a drill's id, or there

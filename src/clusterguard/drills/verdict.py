@@ -25,16 +25,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """One step that ran.
-
-    Attributes:
-        phase: The phase it belongs to.
-        title: What reports call it.
-        verdict: Its own outcome.
-        seconds: How long it took.
-        detail: What was seen, in one line or several.
-        location: ``path:line:column`` in the drill file, or ``""`` for what the runner adds by itself.
-    """
+    """One step that ran; ``location`` is its ``path:line:column``, or ``""`` for what the runner adds by itself."""
 
     phase: str
     title: str
@@ -46,7 +37,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseResult:
-    """One phase that ran: its name, its outcome, how long it took in seconds, and what to say of it in a line."""
+    """One phase that ran."""
 
     name: str
     verdict: Verdict
@@ -59,9 +50,7 @@ class CheckResult:
     """One look at one check of ``verify``.
 
     Attributes:
-        ok: Whether it holds.
-        summary: What was seen, in one line.
-        detail: More of it when it does not hold, such as the diff.
+        summary: What was seen, in one line; `detail` is more of it, such as the diff.
         suppressed: Differences that named rules explain, by rule.
         since: When it began to hold, on the monotonic clock; 0 while it does not.
     """
@@ -97,22 +86,17 @@ class DrillResult:
 
     Attributes:
         drill: Its id, such as ``etcd-pods[k8s=1.36]``.
-        run_id: Of this run; everything it created bears it.
-        verdict: The outcome.
+        run_id: Of this run; everything it created is labelled with it.
         reason: Why, in one sentence; for a FAIL or an ERROR, what to look at.
         hint: What to do next, or ``""``.
-        started: When, UTC.
+        code: What went wrong, as docs/reference/errors.md lists it; ``""`` for a PASS.
         seconds: From start to the end of cleanup.
-        phases: Those that ran.
-        steps: Those that ran.
         rto: Recovery time, or None where recovery was not reached.
         rpo: Seconds of data lost at most, measured by the markers, or None where they could not tell.
         red_after_fault: Checks that were red after the fault, of how many.
-        diff: What differs from the baseline, as text; empty where nothing does.
-        suppressed: Differences that named rules explain, by rule.
+        suppressed: How many differences named rules explain, by rule.
         diagnostics: Title and text of what was collected from a red drill.
-        clusters: Description of each cluster by its name in the drill.
-        controls: Controls that the drill is evidence for.
+        clusters: Descriptions, by the name in the drill.
     """
 
     drill: str
@@ -120,6 +104,7 @@ class DrillResult:
     verdict: Verdict
     reason: str
     hint: str
+    code: str = ""
     started: datetime
     seconds: float
     phases: tuple[PhaseResult, ...]

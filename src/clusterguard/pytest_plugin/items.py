@@ -31,7 +31,6 @@ from clusterguard.terminal.drill_view import DrillView, result_view
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from clusterguard.drills.load import Drill
     from clusterguard.drills.stored import StoredSnapshot
@@ -100,7 +99,7 @@ class DrillItem(pytest.Item):
             self.user_properties.append((SKIP_REASON, reason))
             pytest.skip(reason)
         try:
-            with self._terminal() as view:
+            with self._view() as view:
                 result = DrillRunner(settings=settings_from(self.config), on_event=view).run(self.drill)
         except Exception:
             self.user_properties.append((VERDICT, str(Verdict.ERROR)))
@@ -130,30 +129,21 @@ class DrillItem(pytest.Item):
         for phase in result.phases:
             self.user_properties.append((f"{PROPERTIES}phase.{phase.name}_seconds", round(phase.seconds, 3)))
 
-    def _terminal(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def _view(self) -> Iterator[Any]:
         """Give a view on the real terminal; workers of pytest-xdist have none."""
         if hasattr(self.config, "workerinput"):
-            return nullcontext(lambda _: None)
-        return _Uncaptured(self.config)
+            yield lambda _: None
+            return
+        with _uncaptured(self.config):
+            # What explains a red drill comes with pytest's own list of failures.
+            yield DrillView(console_on(sys.stdout), narrate=self.config.get_verbosity() >= 0, explain=False)
 
 
-class _Uncaptured:
-    """Lets a drill speak past pytest's capture, while it runs."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        manager = config.pluginmanager.getplugin("capturemanager")
-        self._uncaptured = manager.global_and_fixture_disabled() if manager else nullcontext()
-        self._narrate = config.get_verbosity() >= 0
-
-    def __enter__(self) -> DrillView:
-        self._uncaptured.__enter__()
-        # What explains a red drill comes with pytest's own list of failures.
-        return DrillView(console_on(sys.stdout), narrate=self._narrate, explain=False)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._uncaptured.__exit__(kind, error, trace)
+def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
+    """Let a drill write past pytest's capture, while it runs."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    return manager.global_and_fixture_disabled() if manager else nullcontext()
 
 
 class Session:
@@ -214,9 +204,7 @@ def shown_progress(config: pytest.Config) -> Iterator[ProgressSink]:
     if hasattr(config, "workerinput"):
         yield ignore_progress
         return
-    manager = config.pluginmanager.getplugin("capturemanager")
-    uncaptured = manager.global_and_fixture_disabled() if manager else nullcontext()
-    with uncaptured, progress_sink(console_on(sys.stdout)) as progress:
+    with _uncaptured(config), progress_sink(console_on(sys.stdout)) as progress:
         yield progress
 
 

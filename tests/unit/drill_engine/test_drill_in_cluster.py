@@ -290,28 +290,29 @@ def test_a_node_that_stays_off_fails_the_drill(run, spec, cluster):
     cluster_wait = {"restore": [{"startNode": {}, "timeout": "100ms"}]}
     result = run(spec | POWER | cluster_wait)
     assert result.verdict is Verdict.FAIL
-    assert "the API server is ready" in result.reason
+    assert result.code == "wait-timeout"
 
 
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"selector": "role=none"}, "`stopNode` selects no node"),
-        ({"name": "n2"}, "n2 is off already"),
+        ({"selector": "role=none"}, "role=none"),
+        ({"name": "n2"}, "n2"),
     ],
 )
 def test_a_power_cut_that_breaks_nothing_is_an_error(run, spec, cluster, fault, told):
     cluster.power["n2"] = False
     cluster.api.ready = lambda: ApiReadiness(ok=True)
     result = run(spec | POWER | {"fault": [{"stopNode": fault}]})
-    assert (result.verdict, told in result.reason) == (Verdict.ERROR, True), result.reason
+    assert (result.verdict, result.code) == (Verdict.ERROR, "nothing-broken"), result.reason
+    assert told in result.reason
 
 
 def test_the_machines_of_somebodys_cluster_are_left_alone(run, spec, cluster):
     cluster.created_by_us = False
     for fault in ({"stopNode": {"name": "n1"}}, {"loseEtcd": {}}):
         result = run(spec | POWER | {"fault": [fault]})
-        assert (result.verdict, "did not create" in result.reason) == (Verdict.ERROR, True), result.reason
+        assert (result.verdict, result.code) == (Verdict.ERROR, "not-allowed"), result.reason
     assert cluster.power == {"n1": True, "n2": True}
     assert cluster.has_etcd
 
@@ -349,7 +350,7 @@ def test_a_deletion_that_goes_through_is_not_stuck(run, spec):
     spec["setup"][0]["apply"]["manifest"].append(HELD | {"metadata": {"name": "held", "namespace": "shop"}})
     spec["fault"].append(STUCK)
     result = run(spec)
-    assert (result.verdict, "nothing holds it" in result.reason) == (Verdict.ERROR, True), result.reason
+    assert (result.verdict, "not stuck" in result.reason) == (Verdict.ERROR, True), result.reason
 
 
 def test_a_deletion_that_hangs_unasked_is_an_error_with_what_holds_it(run, spec):

@@ -42,7 +42,7 @@ def test_what_bears_no_label_of_a_run_is_still_refused(run, spec, kept):
     left(kept.api, {})
     result = run(spec)
     assert result.verdict is Verdict.ERROR
-    assert "exists already, and not from this run" in result.reason
+    assert result.code == "object-of-others"
     assert kept.api.item("ConfigMap", "web")["data"] == {"page": "old"}
 
 
@@ -53,7 +53,7 @@ def test_in_a_cluster_that_clusterguard_did_not_keep_nothing_is_removed(run, spe
     left(cluster.api, EARLIER)
     result = run(spec)
     assert result.verdict is Verdict.ERROR
-    assert "exists already, and not from this run" in result.reason
+    assert result.code == "object-of-others"
     assert cluster.api.item("ConfigMap", "web")["data"] == {"page": "old"}
 
 

@@ -153,7 +153,7 @@ def test_an_unsupported_velero_ends_the_drill_before_its_setup(run, spec, server
     server.version = "v1.13.2"
     result = run(spec)
     assert result.verdict is Verdict.ERROR
-    assert "Velero v1.13.2" in result.reason
+    assert (result.code, "v1.13.2" in result.reason) == ("unsupported-version", True)
     assert server.calls == []
     assert not [call for call in api.calls if call[0] in ("create", "apply", "delete")]
 
@@ -234,7 +234,7 @@ def test_a_cluster_of_somebody_gets_no_velero_from_a_drill(run, spec, server):
     server.installed = False
     result = run(spec)
     assert result.verdict is Verdict.ERROR
-    assert "Velero is not installed" in result.reason
+    assert result.code == "velero-not-installed"
     assert server.calls == []
 
 

@@ -108,4 +108,5 @@ def _refuse_to_take_over(api: KubeClient, manifest: Any, run_id: str) -> None:  
             f"{resource.kind} {existing['metadata']['name']} exists already, and not from this run: "
             "setup does not take it over",
             hint="let the drill use names of its own, or leave the object out of setup",
+            code="object-of-others",
         )

@@ -109,6 +109,7 @@ class Delete(Action):
                     f"`delete` selects no {kind} ({chosen}){in_namespace(self.namespace)}: "
                     "a fault that breaks nothing proves nothing",
                     hint="correct the selection, or build what it selects in setup",
+                    code="nothing-broken",
                 )
             yield from selected
 

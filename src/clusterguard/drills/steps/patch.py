@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from clusterguard.documents.model import Name
 from clusterguard.drills.steps.base import StepContext
-from clusterguard.drills.steps.fields import check_namespace
 from clusterguard.drills.steps.selection import ObjectsOfOneKind
 from clusterguard.errors import DrillError, ResourceNotFoundError
 
@@ -27,11 +26,6 @@ class Patch(ObjectsOfOneKind):
     patch: Annotated[dict[str, Any], Field(min_length=1)]
     """What changes, in the shape of the object."""
 
-    @model_validator(mode="after")
-    def _sensible(self) -> Patch:
-        check_namespace(self, (self.kind,), needed=True)
-        return self
-
     def plan(self) -> str:
         return f"change {self.selected()} by a merge patch of {', '.join(_leaves(self.patch, ''))}"
 
@@ -49,6 +43,7 @@ class Patch(ObjectsOfOneKind):
             raise DrillError(
                 f"`patch` changes nothing in {self.kind} {self.name}: a fault that breaks nothing proves nothing",
                 hint="it has these values already; patch something else",
+                code="nothing-broken",
             )
         return f"{self.kind} {self.name} changed"
 

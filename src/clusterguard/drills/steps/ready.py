@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pydantic import model_validator
-
 from clusterguard.documents.model import Duration, Omitted, Selector
 from clusterguard.documents.values import duration_text
 from clusterguard.drills.checks import watch_all
 from clusterguard.drills.steps.base import Look, StepContext
-from clusterguard.drills.steps.fields import Count, check_namespace
+from clusterguard.drills.steps.fields import Count
 from clusterguard.drills.steps.selection import ObjectsOfOneKind
 from clusterguard.drills.verdict import CheckResult
 from clusterguard.errors import WaitTimeoutError
@@ -35,12 +33,6 @@ class Ready(ObjectsOfOneKind):
     """How many there must be; at least one when left out."""
     stable_for: Duration | Omitted = None
     """How long it must hold without a break; not counted as recovery time."""
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Ready:
-        self.need_one("name", "selector", optional=True)
-        check_namespace(self, (self.kind,), needed=self.name is not None)
-        return self
 
     def plan(self) -> str:
         count = f"; {self.count.in_words()} of them" if self.count else ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from pydantic import model_validator
 
 from clusterguard.documents.model import Label, Name, Omitted
 from clusterguard.drills.steps.base import Action
-from clusterguard.drills.steps.fields import Kind
+from clusterguard.drills.steps.fields import Kind, check_namespace
 from clusterguard.errors import ClusterError, ResourceNotFoundError, WaitTimeoutError
 from clusterguard.retrying import poll_until
 
@@ -47,6 +49,20 @@ class ObjectsOfOneKind(Action):
     """Their namespace. An action needs it for kinds that live in one; a check by labels looks in all without it."""
     name: Name | Omitted = None
     """One object by its name."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        looks = "verify" in self.phases
+        if "selector" in type(self).model_fields:
+            self.need_one("name", "selector", optional=looks)
+        check_namespace(self, (self.kind,), needed=not looks or self.name is not None)
+        return self
+
+    def find(self, api: KubeClient) -> list[Any]:
+        """Return what it selects."""
+        names = (self.name,) if self.name else ()
+        selector = getattr(self, "selector", None) or ""
+        return list(select(api, api.resource(self.kind), namespace=self.namespace, names=names, selector=selector))
 
     def selected(self) -> str:
         """Return what it selects as the plan words it: ``Pod with labels app=web in namespace shop``."""

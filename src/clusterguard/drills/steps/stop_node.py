@@ -41,12 +41,10 @@ class StopNode(Action):
         names = [self.name] if self.name else _names_by_label(cluster.api, self.selector or "")
         power = cluster.node_power()
         if not names:
-            raise DrillError(
-                f"`stopNode` selects no node ({self.selector}): a fault that breaks nothing proves nothing"
-            )
+            raise DrillError(f"`stopNode` selects no node ({self.selector})", code="nothing-broken")
         for name in names:
             if not power.get(name, True):
-                raise DrillError(f"node {name} is off already: a fault that breaks nothing proves nothing")
+                raise DrillError(f"node {name} is off already", code="nothing-broken")
             here.run.stopped_nodes.setdefault(here.step.cluster, set()).add(name)
             cluster.stop_node(name)
         return f"{', '.join(names)} without power"
