@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
 
     @cache
     def homes() -> dict[str, str]:
-        import ast  # slow to load, and only needed once a name is used
+        import ast  # both are slow to load, and only needed once a name is used
+        from pathlib import Path
 
         stub = ast.parse(Path(file).with_suffix(".pyi").read_text())
         imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
