@@ -206,6 +206,7 @@ def as_backup(cluster, velero_installed, tmp_path_factory):
 
 def test_its_rights_are_enough_for_a_backup_and_for_judging_it(api, as_backup):
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "namespace": "shop"}})
     velero = VeleroClient(api=as_backup)
 
     backup = velero.back_up("shop-1", BackupOptions(included_namespaces=("shop",)), timeout_seconds=60)

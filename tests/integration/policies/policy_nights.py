@@ -72,6 +72,11 @@ class Nightly:
         monkeypatch.setenv("CLUSTERGUARD_ACTOR", "the night shift")
         monkeypatch.setenv("COLUMNS", "200")
 
+    def keep(self, name, secret):
+        """Write a file with a secret, for its owner alone."""
+        (self.folder / name).touch(mode=0o600)
+        (self.folder / name).write_text(secret)
+
     def write(self, **changes):
         self.spec |= changes
         document = {"apiVersion": "clusterguard.dev/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"}}

@@ -111,13 +111,13 @@ def test_old_backups_go_by_the_policy(nightly):
 
 def test_those_who_watch_are_told(nightly):
     with http_server() as (address, told):
-        (nightly.folder / "beat").write_text(f"http://{address}/ping/secret-token")
+        nightly.keep("beat", f"http://{address}/ping/secret-token")
         nightly.write(heartbeat={"urlFile": "./beat"}, metrics={"textfile": "./cg.prom"})
         said = nightly.run()
     assert told.paths == ["/ping/secret-token/start", "/ping/secret-token"]
     assert "secret-token" not in said
     with http_server() as (address, told):
-        (nightly.folder / "beat").write_text(f"http://{address}/ping")
+        nightly.keep("beat", f"http://{address}/ping")
         nightly.run("--step", "verify")
     assert told.paths == [], "nobody must take a verification for the nightly backup"
     metrics = (nightly.folder / "cg.prom").read_text()
@@ -206,7 +206,7 @@ def test_too_few_copies_are_a_failure_and_are_kept(nightly):
 def test_no_location_at_all_is_a_failure_that_is_told(nightly):
     (nightly.folder / "away").write_text("")
     with http_server() as (address, told):
-        (nightly.folder / "beat").write_text(f"http://{address}/ping")
+        nightly.keep("beat", f"http://{address}/ping")
         nightly.write(locations=[{"name": "nas", "url": "./away/nas"}], heartbeat={"urlFile": "./beat"})
         said = nightly.run(code=2)
     assert "no location takes a lock: nas: " in said
@@ -216,7 +216,7 @@ def test_no_location_at_all_is_a_failure_that_is_told(nightly):
 def test_an_etcd_that_is_down_fails_and_the_night_after_recovers(nightly):
     good = nightly.spec["sources"]
     with http_server() as (address, told):
-        (nightly.folder / "oncall").write_text(f"json://{address}/oncall")
+        nightly.keep("oncall", f"json://{address}/oncall")
         notifications = [{"name": "oncall", "urlFile": "./oncall"}]
         nightly.write(
             sources=[{"name": "etcd", "etcd": {"endpoints": ["http://127.0.0.1:9"]}}], notifications=notifications
@@ -231,7 +231,7 @@ def test_an_etcd_that_is_down_fails_and_the_night_after_recovers(nightly):
 
 
 def test_a_notification_that_cannot_be_delivered_is_told_and_the_backup_counts(nightly):
-    (nightly.folder / "oncall").write_text("json://127.0.0.1:9/secret-token")
+    nightly.keep("oncall", "json://127.0.0.1:9/secret-token")
     nightly.write(notifications=[{"name": "oncall", "urlFile": "./oncall", "on": ["success"]}])
     report = nightly.report()
     told = [step for step in report["steps"] if step["verb"] == "notify"]
@@ -299,7 +299,7 @@ def test_without_the_key_copies_are_proven_by_their_bytes_and_nobody_opens_them(
     nightly.write(encryption={"recipientsFile": str(keys / "recipients.txt")})
     assert nightly.report()["outcome"] == "ok"
     said = nightly.call("policy", "fetch", str(nightly.file), "etcd", "--to", "./plain", code=2)
-    assert "names no key to open it" in said
+    assert "is encrypted: no key given" in said
     assert not (nightly.folder / "plain").exists()
 
 

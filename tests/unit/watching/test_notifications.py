@@ -15,8 +15,8 @@ from mail_server import closed_port, http_server, smtp_server
 from watched import NOW, a_policy, report, step
 
 from clusterguard.errors import ConfigError
+from clusterguard.policies.copies.encryption import read_secret
 from clusterguard.policies.policy import Notification, Secret
-from clusterguard.policies.watching.addresses import read_address
 from clusterguard.policies.watching.notifications import message_of, notified_on, notify
 
 # apprise asks for a module that Python 3.13 has no more, and the Pythons before it warn of that.
@@ -166,7 +166,7 @@ def test_an_address_in_a_file_that_others_may_read_is_not_used(tmp_path):
     (tmp_path / "url").write_text("json://127.0.0.1:1/secret\n")
     (tmp_path / "url").chmod(0o644)
     with pytest.raises(ConfigError) as raised:
-        read_address(Secret(file=str(tmp_path / "url")), {})
+        read_secret(Secret(file=str(tmp_path / "url")), {}, what="the address")
     assert raised.value.code == "secret-file-mode"
     assert "json://" not in raised.value.message
 
@@ -273,7 +273,7 @@ def test_a_plugin_that_fails_is_a_warning_without_its_text(logged, capfd, monkey
 
 def test_an_address_that_is_not_there_is_a_warning():
     (done,) = told("", environ={})
-    assert done.detail == "oncall was not told: the variable ONCALL_URL holds no address"
+    assert done.detail == "oncall was not told: the address should be in the variable ONCALL_URL, which is not set"
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch):

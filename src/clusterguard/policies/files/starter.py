@@ -36,7 +36,7 @@ def starter_files(*, name: str, cluster: str, locations: Sequence[str], expect: 
     """
     source = f"  - name: etcd\n    etcd: {{cluster: {cluster!r}}}\n" if cluster else _KUBEADM
     places = "".join(
-        f"  - {{name: place-{number}, url: {url!r}}}\n"
+        f"  - {{name: location-{number}, url: {url!r}}}\n"
         for number, url in enumerate(locations or ("./copies",), start=1)
     )
     expected = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {expect!r}}}}}" if expect else _COREDNS

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import requests
 
 from clusterguard.errors import ClusterGuardError, ConfigError
+from clusterguard.policies.copies.encryption import read_secret
 from clusterguard.policies.report import reported
-from clusterguard.policies.watching.addresses import read_address, unlogged
+from clusterguard.policies.watching.addresses import unlogged
 from clusterguard.retrying import RetryPolicy
 from clusterguard.sockets import is_loopback
 
@@ -76,7 +77,7 @@ def beat(
 
 
 def _address(heartbeat: Heartbeat, ping: PingKind, environ: Mapping[str, str]) -> str:
-    url = urlsplit(read_address(heartbeat.url, environ))
+    url = urlsplit(read_secret(heartbeat.url, environ, what="the address"))
     if url.scheme not in {"http", "https"} or not url.netloc:
         raise ConfigError(
             f"{heartbeat.url} holds no http or https address", hint="write one like https://hc-ping.com/…"

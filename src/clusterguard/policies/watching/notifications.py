@@ -6,22 +6,25 @@ A target's address is a secret. It is in no message, log or error of ours; the t
 from __future__ import annotations
 
 import re
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from clusterguard.errors import ConfigError
-from clusterguard.policies.report import StepReport
-from clusterguard.policies.watching.addresses import read_address, unlogged
+from clusterguard.errors import ClusterGuardError, ConfigError
+from clusterguard.policies.copies.encryption import read_secret
+from clusterguard.policies.report import reported
+from clusterguard.policies.watching.addresses import unlogged
+from clusterguard.policies.watching.background import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
 
     from clusterguard.policies.policy import Notification, NotifyOn, Policy
-    from clusterguard.policies.report import RunReport
+    from clusterguard.policies.report import RunReport, StepReport
 
 __all__ = ["Message", "message_of", "notified_on", "notify"]
 
@@ -61,10 +64,19 @@ def notify(
         return ()
     _import_apprise()
     message = message_of(report, copies=policy.copies)
-    deliveries = [_Delivery(target, message, environ) for target in targets]
     until = time.monotonic() + seconds
+    # Each in a thread of its own: nothing that one of them does holds up the others, or the run.
+    deliveries = [
+        (each, in_background(f"clusterguard-notify-{each.name}", partial(_send, each, message, environ)))
+        for each in targets
+    ]
     clock = now or (lambda: datetime.now(UTC))
-    return tuple(each.report(max(0.0, until - time.monotonic()), limit=seconds, now=clock) for each in deliveries)
+    return tuple(
+        reported(
+            "notify", f"{each.name} was told", partial(_require_arrival, each, delivery, until, seconds), now=clock
+        )
+        for each, delivery in deliveries
+    )
 
 
 def notified_on(report: RunReport) -> tuple[NotifyOn, ...]:
@@ -143,47 +155,24 @@ def _what_counts(report: RunReport, copies: int) -> Iterator[str]:
         yield f"✗ {source}: no new backup; the earlier ones are as they were"
 
 
-class _Delivery:
-    """One message on its way to one target, in a thread of its own: nothing that it does can hold up the run."""
+def _require_arrival(target: Notification, delivery: Future[None], until: float, limit: float) -> None:
+    try:
+        delivery.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        raise ClusterGuardError(
+            f"{target.name} was not told: its service did not answer within {limit:g} s",
+            hint="check whether it can be reached from here",
+        ) from None
+    except ClusterGuardError as error:
+        raise ClusterGuardError(f"{target.name} was not told: {error.message}", hint=error.hint) from None
 
-    def __init__(self, target: Notification, message: Message, environ: Mapping[str, str]) -> None:
-        self._target = target
-        self._message = message
-        self._environ = environ
-        self._problem = ""
-        self._hint = ""
-        self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._send, name=f"clusterguard-notify-{target.name}", daemon=True)
-        self._thread.start()
 
-    def report(self, seconds: float, *, limit: float, now: Callable[[], datetime]) -> StepReport:
-        """Wait for the end, for so long at most, and tell what came of it."""
-        self._thread.join(seconds)
-        problem, hint = self._problem, self._hint
-        if self._thread.is_alive():
-            problem, hint = (
-                f"its service did not answer within {limit:g} s",
-                "check whether it can be reached from here",
-            )
-        who = self._target.name
-        return StepReport(
-            verb="notify",
-            outcome="warning" if problem else "ok",
-            at=now(),
-            detail=f"{who} was not told: {problem}" if problem else f"{who} was told",
-            hint=hint if problem else "",
-            seconds=time.monotonic() - self._began,
-        )
-
-    def _send(self) -> None:
-        try:
-            address = read_address(self._target.url, self._environ)
-        except ConfigError as error:
-            self._problem, self._hint = error.message, error.hint or ""
-            return
-        with unlogged() as logged:
-            self._problem = _deliver(address, self._message, logged)
-        self._hint = f"check the address in {self._target.url}, and whether its service can be reached from here"
+def _send(target: Notification, message: Message, environ: Mapping[str, str]) -> None:
+    address = read_secret(target.url, environ, what="the address")
+    with unlogged() as logged:
+        if problem := _deliver(address, message, logged):
+            hint = f"check the address in {target.url}, and whether its service can be reached from here"
+            raise ClusterGuardError(problem, hint=hint)
 
 
 def _deliver(address: str, message: Message, logged: list[str]) -> str:
