@@ -164,7 +164,7 @@ class WithRunbook(Protocol):
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
         """Return every command of a restore, in order; nothing is touched."""
 
-    def rollback(self) -> tuple[RunbookLine, ...]:
+    def rollback_lines(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
 
 

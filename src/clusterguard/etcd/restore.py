@@ -200,7 +200,7 @@ def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: S
     return RestorePlan(
         snapshot=snapshot,
         steps=control_plane.runbook(file, bump_revision=bump),
-        rollback=control_plane.rollback(),
+        rollback=control_plane.rollback_lines(),
     )
 
 

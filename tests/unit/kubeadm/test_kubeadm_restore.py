@@ -214,7 +214,7 @@ def test_a_plan_touches_nothing(node):
 def test_the_printed_rollback_is_the_one_that_runs(node, data_dir):
     plane = control_plane(node, data_dir=data_dir)
     restore(plane, node, until="start_api")
-    rollback = [each.line for each in plane.rollback()]
+    rollback = [each.line for each in plane.rollback_lines()]
     node.shell.lines.clear()
     plane.roll_back()
     assert node.shell.lines == rollback

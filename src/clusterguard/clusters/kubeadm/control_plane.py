@@ -260,7 +260,7 @@ class KubeadmControlPlane:
         }
         return tuple(RunbookStep(name=name, lines=self._lines(commands)) for name, commands in steps.items())
 
-    def rollback(self) -> tuple[RunbookLine, ...]:
+    def rollback_lines(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
         return self._lines(self._restore_commands().roll_back())
 
