@@ -16,10 +16,10 @@ from clusterguard.model.report import FieldChange, Finding, FindingKind, Suppres
 from clusterguard.validate.difference import ABSENT, Context, Difference, Scaler, look_up
 from clusterguard.validate.pairing import pairs_of, under_new_names
 from clusterguard.validate.paths import Element, format_path
-from clusterguard.validate.rules import RuleIndex
+from clusterguard.validate.rules import RuleIndex, adjusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from clusterguard.model.inventory import ObjectRef
     from clusterguard.validate.paths import Path
@@ -188,23 +188,18 @@ def compare(
     """
     then, now = ({**system[0], **before}, {**system[1], **after}) if any(system) else (before, after)
     context = Context(
-        before=then,
-        after=now,
-        plain_status=plain_status,
-        same_version=same_version,
-        scalers=_scalers(then, now),
+        before=then, after=now, plain_status=plain_status, same_version=same_version, scalers=_scalers(then, now)
     )
     missing = {ref: before[ref] for ref in before.keys() - now.keys()}
     extra = {ref: after[ref] for ref in after.keys() - then.keys()}
     context.replaced.update(pairs_of(missing, extra, profile))
     changed = {ref: ref for ref in then.keys() & now.keys() if then[ref] != now[ref]} | context.replaced
-    findings, suppressed = _compared(changed, context, profile, digest_key)
+    rules = _Rules(profile=profile, by_itself=changed.keys() - before.keys())
+    findings, suppressed = _compared(changed, context, rules, digest_key)
     lost = missing.keys() - context.replaced.keys()
-    if profile.loses_finished_work:
-        finished = {ref for ref in lost if _is_finished(ref, missing[ref])}
-        lost = lost - finished
-        suppressed += [Suppression(rule=FINISHED_WORK, ref=ref, path="status") for ref in finished]
-    findings += [Finding(kind=FindingKind.MISSING, ref=ref) for ref in lost]
+    finished = {ref for ref in lost if profile.loses_finished_work and _is_finished(ref, missing[ref])}
+    suppressed += [Suppression(rule=FINISHED_WORK, ref=ref, path="status") for ref in finished]
+    findings += [Finding(kind=FindingKind.MISSING, ref=ref) for ref in lost - finished]
     findings += [Finding(kind=FindingKind.EXTRA, ref=ref) for ref in extra.keys() - set(context.replaced.values())]
     return Comparison(
         findings=tuple(sorted(findings, key=lambda finding: finding.ref)),
@@ -212,22 +207,40 @@ def compare(
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Rules:
+    """The rules for each object, looked up once for each kind.
+
+    Attributes:
+        profile: Of the restore.
+        by_itself: System-owned objects: made anew whenever they are lost, so never by identity.
+    """
+
+    profile: Profile
+    by_itself: Collection[ObjectRef]
+    _known: dict[tuple[str, bool], RuleIndex] = field(default_factory=dict)
+
+    def of(self, ref: ObjectRef) -> RuleIndex:
+        key = (ref.full_kind, ref in self.by_itself)
+        if key not in self._known:
+            profile = adjusted(self.profile, identity="name") if key[1] else self.profile
+            self._known[key] = RuleIndex(profile, ref.full_kind)
+        return self._known[key]
+
+
 def _compared(
-    changed: Mapping[ObjectRef, ObjectRef], context: Context, profile: Profile, digest_key: bytes
+    changed: Mapping[ObjectRef, ObjectRef], context: Context, rules: _Rules, digest_key: bytes
 ) -> tuple[list[Finding], list[Suppression]]:
     """Compare each object with what it is now, or with what stands in its place."""
     findings: list[Finding] = []
     suppressed: list[Suppression] = []
-    rules: dict[str, RuleIndex] = {}
     for ref, now in changed.items():
-        if ref.full_kind not in rules:
-            rules[ref.full_kind] = RuleIndex(profile, ref.full_kind)
         old = orjson.loads(context.before[ref])
         differ = _Differ(
             ref=ref,
             old=under_new_names(old, ref, context.replaced) if context.replaced else old,
             new=orjson.loads(context.after[now]),
-            rules=rules[ref.full_kind],
+            rules=rules.of(ref),
             context=context,
             tell=_teller(ref, digest_key),
         ).compare()
