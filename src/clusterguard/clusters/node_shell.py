@@ -11,6 +11,7 @@ import binascii
 import secrets
 import shlex
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from clusterguard.errors import ClusterError, ConfigError, ProgramError
@@ -122,7 +123,9 @@ class _Shell:
         self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
     ) -> Iterator[NodeShell]:
         """Hold a lock file on the node while the ``with`` block runs, and give a shell that runs under it."""
-        locked = _LockedShell(self, path, wait_seconds=wait_seconds, regained=regained, attach=self._attach)
+        locked = _LockedShell(
+            outside=self, path=path, wait_seconds=wait_seconds, regained=regained, attach=self._attach
+        )
         locked.take()
         try:
             yield locked
@@ -165,48 +168,40 @@ class _Shell:
         return error.hint
 
 
+@dataclass(slots=True, kw_only=True)
 class _LockedShell:
     """Runs commands in the one shell that holds the lock; what needs input goes its own way, while that holds it."""
 
-    def __init__(
-        self,
-        outside: _Shell,
-        path: str,
-        *,
-        wait_seconds: float,
-        regained: Callable[[], object],
-        attach: Callable[[Sequence[str]], AbstractContextManager[Attached]],
-    ) -> None:
-        self._outside = outside
-        self._attach = attach
-        self._path = path
-        self._wait_seconds = wait_seconds
-        self._regained = regained
-        self._token = secrets.token_hex(8)
-        self._process = ""  # of the shell on the node
-        self._line = ExitStack()
-        self._holder: Attached | None = None
+    outside: _Shell
+    path: str
+    wait_seconds: float
+    regained: Callable[[], object]
+    attach: Callable[[Sequence[str]], AbstractContextManager[Attached]]
+    _token: str = field(default_factory=lambda: secrets.token_hex(8))
+    _process: str = ""  # of the shell on the node
+    _line: ExitStack = field(default_factory=ExitStack)
+    _holder: Attached | None = None
 
     @property
     def name(self) -> str:
-        return self._outside.name
+        return self.outside.name
 
     def take(self) -> None:
         """Open a connection to the node and take the lock there."""
-        words = ["lock", self._path, f"{self._wait_seconds:g}", self._token, self._process]
+        words = ["lock", self.path, f"{self.wait_seconds:g}", self._token, self._process]
         with ExitStack() as line:
-            holder = line.enter_context(self._attach(["sh", "-c", _HOLD, *words]))
+            holder = line.enter_context(self.attach(["sh", "-c", _HOLD, *words]))
             try:
-                self._process = holder.read_line(timeout_seconds=_SECONDS + self._wait_seconds)
+                self._process = holder.read_line(timeout_seconds=_SECONDS + self.wait_seconds)
                 holder.write_line(_TIDY)
             except ProgramError as error:
                 if error.exit_code == _LOCK_TAKEN:
                     raise ClusterError(
-                        f"{self.name}: another process holds {self._path}",
+                        f"{self.name}: another process holds {self.path}",
                         code="restore-running",
                         hint="wait until it has ended, then try again",
                     ) from error
-                raise self._outside.explained(error, "flock") from error
+                raise self.outside.explained(error, "flock") from error
             self._holder, self._line = holder, line.pop_all()
 
     def let_go(self) -> None:
@@ -217,7 +212,7 @@ class _LockedShell:
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
         if stdin is not None:
             self._make_sure_of_the_lock()
-            return self._outside.run(argv, stdin=stdin, timeout_seconds=timeout_seconds)
+            return self.outside.run(argv, stdin=stdin, timeout_seconds=timeout_seconds)
         holder = self._held()
         try:
             holder.write_line(_ASK.replace("{command}", shlex.join(argv)))
@@ -226,7 +221,7 @@ class _LockedShell:
         except BaseException as error:
             # A late answer must not pass for that of the next command, not after Ctrl-C either.
             self.let_go()
-            self._wait_seconds = max(self._wait_seconds, timeout_seconds)
+            self.wait_seconds = max(self.wait_seconds, timeout_seconds)
             if isinstance(error, (ProgramError, ValueError)):
                 raise ProgramError(
                     f"{self.name}: {argv[0]}: the connection to the node broke: {error}", code="node-connection-lost"
@@ -234,33 +229,33 @@ class _LockedShell:
             raise
         if code != "0":
             told = (complaint.strip() or printed.strip())[-_TAIL:]
-            raise self._outside.explained(ProgramError(told, exit_code=int(code), output=told), argv[0])
+            raise self.outside.explained(ProgramError(told, exit_code=int(code), output=told), argv[0])
         return printed
 
     def put(self, source: Path, target: str, *, mode: int = 0o600) -> None:
         self._make_sure_of_the_lock()
-        self._outside.put(source, target, mode=mode)
+        self.outside.put(source, target, mode=mode)
 
     def read(self, path: str) -> bytes:
-        return self._outside.read(path)
+        return self.outside.read(path)
 
     def lock(
         self, path: str, *, wait_seconds: float = 0, regained: Callable[[], object] = _no_objection
     ) -> AbstractContextManager[NodeShell]:
-        return self._outside.lock(path, wait_seconds=wait_seconds, regained=regained)
+        return self.outside.lock(path, wait_seconds=wait_seconds, regained=regained)
 
     def describe(self, argv: Sequence[str]) -> str:
-        return self._outside.describe(argv)
+        return self.outside.describe(argv)
 
     def describe_put(self, source: Path, target: str, *, mode: int = 0o600) -> str:
-        return self._outside.describe_put(source, target, mode=mode)
+        return self.outside.describe_put(source, target, mode=mode)
 
     def _held(self) -> Attached:
         """Return the shell that holds the lock, which is taken again where the connection broke."""
         if self._holder is None:
             self.take()
             try:
-                self._regained()
+                self.regained()
             except BaseException:
                 self.let_go()
                 raise

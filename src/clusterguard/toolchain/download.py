@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -45,10 +46,11 @@ class _CutError(DownloadError):
     retryable = True
 
 
+@dataclass(slots=True, kw_only=True)
 class Downloader:
     """Fetches release files; remembers which sites could not be reached, and asks them no more.
 
-    Args:
+    Attributes:
         progress: Called with the bytes received.
         mirror: Address to put in front of ``host/path`` of every file, such as ``https://mirror.corp/get``.
         policy: How often a transfer that was cut goes on.
@@ -58,24 +60,14 @@ class Downloader:
         clock: Seconds that only grow.
     """
 
-    def __init__(
-        self,
-        *,
-        progress: ProgressSink,
-        mirror: str | None = None,
-        policy: RetryPolicy | None = None,
-        connect_seconds: float = 4,
-        read_seconds: float = 20,
-        whole_seconds: float = 3600,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._progress = progress
-        self._mirror = mirror
-        self._policy = policy or RetryPolicy()
-        self._whole_seconds = whole_seconds
-        self._clock = clock
-        self._timeout = (connect_seconds, read_seconds)
-        self._unreachable: dict[str, str] = {}
+    progress: ProgressSink
+    mirror: str | None = None
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    connect_seconds: float = 4
+    read_seconds: float = 20
+    whole_seconds: float = 3600
+    clock: Callable[[], float] = time.monotonic
+    _unreachable: dict[str, str] = field(default_factory=dict)
 
     def fetch(self, asset: Asset, part: Path) -> None:
         """Complete the file ``part`` so that it has the pinned checksum.
@@ -109,7 +101,7 @@ class Downloader:
         if site in self._unreachable:
             raise DownloadError(f"{site} {self._unreachable[site]}")
         try:
-            self._policy.run(lambda: self._receive(asset, address, part))
+            self.policy.run(lambda: self._receive(asset, address, part))
         except _CutError:
             self._unreachable[site] = "keeps breaking off"
             raise
@@ -126,9 +118,8 @@ class Downloader:
         """Append what is still missing; the checksum decides afterwards whether it is right."""
         have = part.stat().st_size if part.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(
-            address, headers=headers, stream=True, timeout=self._timeout, hooks={"response": _close_redirect}
-        ) as response:
+        timeout, hooks = (self.connect_seconds, self.read_seconds), {"response": _close_redirect}
+        with requests.get(address, headers=headers, stream=True, timeout=timeout, hooks=hooks) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return
             self._refuse_errors(response, asset)
@@ -140,20 +131,20 @@ class Downloader:
     def _copy(self, response: requests.Response, write: Callable[[bytes], object], *, task: str, have: int) -> None:
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        deadline = self._clock() + self._whole_seconds
-        body = BoundedBody(response.raw, deadline=deadline, most_bytes=_MOST_BYTES, clock=self._clock)
+        deadline = self.clock() + self.whole_seconds
+        body = BoundedBody(response.raw, deadline=deadline, most_bytes=_MOST_BYTES, clock=self.clock)
         try:
             while chunk := body.read(_CHUNK_BYTES):
                 write(chunk)
                 have += len(chunk)
-                self._progress(Progress(task=task, done=have, total=total, unit="bytes"))
+                self.progress(Progress(task=task, done=have, total=total, unit="bytes"))
         except BodyTooLargeError as error:
             raise DownloadError(f"{task}: {error}, which no release file is") from error
         except (BodyUnfinishedError, HTTPError) as error:
             raise _CutError(f"{task}: cut after {have} of {total or 'unknown'} bytes") from error
         if total is not None and have != total:
             raise _CutError(f"{task}: ended after {have} of {total} bytes")
-        self._progress(Progress(task=task, done=have, total=total, unit="bytes", finished=True))
+        self.progress(Progress(task=task, done=have, total=total, unit="bytes", finished=True))
 
     def _refuse_errors(self, response: requests.Response, asset: Asset) -> None:
         status = response.status_code
@@ -166,9 +157,9 @@ class Downloader:
             raise DownloadError(f"{asset.filename}: {_site(response)} answered {status} {response.reason}")
 
     def _address(self, asset: Asset) -> str:
-        if self._mirror is None:
+        if self.mirror is None:
             return asset.url
-        return f"{self._mirror.rstrip('/')}/{asset.url.partition('://')[2]}"
+        return f"{self.mirror.rstrip('/')}/{asset.url.partition('://')[2]}"
 
 
 def _close_redirect(response: requests.Response, **_: object) -> None:

@@ -225,7 +225,7 @@ def test_nothing_runs_while_somebody_else_has_got_the_lock(shell, tmp_path):
         break_line(locked)
         with lost_connection():
             locked.run(["true"])
-        locked._wait_seconds = 0.3
+        locked.wait_seconds = 0.3
         with shell.lock(lock, wait_seconds=10), pytest.raises(ClusterError, match="another process holds"):
             locked.run(["touch", str(target)])
         assert not target.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from subprocess import CalledProcessError  # noqa: TID251 - what pytest-kind raises; nothing is run here
 from typing import TYPE_CHECKING
 
@@ -29,19 +30,22 @@ exec {command} "$@" </dev/null >>{log} 2>&1
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KindDriver:
     """Creates one kind cluster, and loads images; its log and its kubeconfig are in ``folder``.
 
     Nothing is deleted by its name here: a cluster of that name may be somebody else's.
     """
 
-    def __init__(self, *, name: str, folder: Path, kind: Path, image: str | None = None) -> None:
-        self.name = name
-        self.log = folder / "kind.log"
-        self.kubeconfig = folder / "kubeconfig"
-        self._folder = folder
-        self._kind = kind
-        self._image = image
+    name: str
+    folder: Path
+    kind: Path
+    image: str | None = None
+
+    @property
+    def log(self) -> Path:
+        """What kind printed."""
+        return self.folder / "kind.log"
 
     def create(self, config: Path) -> None:
         """Create the cluster as a configuration file says; its nodes may not be ready yet."""
@@ -59,18 +63,18 @@ class KindDriver:
                 "kind clusters need the Python package pytest-kind", hint="pip install 'clusterguard[kind]'"
             ) from error
 
-        wrapper = self._folder / "kind"
-        command = shlex.join(dying_with_us([self._kind]))
+        wrapper = self.folder / "kind"
+        command = shlex.join(dying_with_us([self.kind]))
         wrapper.write_text(_WRAPPER.format(command=command, log=shlex.quote(str(self.log))))
         wrapper.chmod(0o700)
         # It makes a folder .pytest-kind/NAME in the working directory, unless the name is an absolute path. Its
         # `api` is never used: pykube leaves the administrator's key in the temporary directory for all to read.
         cluster = KindCluster(
-            str(self._folder),
-            kubeconfig=self.kubeconfig,
-            image=self._image,
+            str(self.folder),
+            kubeconfig=self.folder / "kubeconfig",
+            image=self.image,
             kind_path=wrapper,
-            kubectl_path=self._folder / "kubectl",  # never run; by default it would be downloaded
+            kubectl_path=self.folder / "kubectl",  # never run; by default it would be downloaded
         )
         cluster.name = self.name
         return cluster
