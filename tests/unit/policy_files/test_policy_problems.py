@@ -85,15 +85,15 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_problem_is_told_at_its_place_and_once(case, minimal, problems):
-    old, new, line, column, message = CASES[case]
-    assert old in minimal
+def test_each_problem_is_told_at_its_place_and_once(minimal, problems):
+    wrong = {}
+    for case, (old, new, line, column, message) in CASES.items():
+        assert old in minimal, case
+        found = problems(minimal.replace(old, new, 1), BACKUPS="x")
+        if [each[:2] for each in found] != [(line, column)] or not found[0].message.startswith(message):
+            wrong[case] = found
 
-    found = problems(minimal.replace(old, new, 1), BACKUPS="x")
-
-    assert [one for one in found if one[:2] == (line, column) and one.message.startswith(message)], found
-    assert len(found) == 1
+    assert not wrong
 
 
 def test_all_problems_are_told_in_the_order_of_the_file(minimal, problems):

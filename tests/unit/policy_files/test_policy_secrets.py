@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import traceback
 
-import pytest
-
 from clusterguard.policies.files.redaction import without_secrets
 
 KEY = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQY"
@@ -34,16 +32,16 @@ WRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", WRITTEN)
-def test_a_secret_in_a_policy_is_refused_and_not_repeated(case, minimal, refused):
-    old, new, secret = WRITTEN[case]
-    assert old in minimal
-    assert secret in new
+def test_a_secret_in_a_policy_is_refused_and_not_repeated(minimal, refused):
+    repeated = []
+    for case, (old, new, secret) in WRITTEN.items():
+        assert old in minimal, case
+        assert secret in new, case
+        error = refused(minimal.replace(old, new, 1))
+        if secret in "".join(traceback.format_exception(error)) + repr(error) + str(error.hint):
+            repeated.append(case)
 
-    error = refused(minimal.replace(old, new, 1))
-
-    told = "".join(traceback.format_exception(error)) + repr(error) + str(error.hint)
-    assert secret not in told
+    assert not repeated
 
 
 def test_a_private_key_among_the_recipients_is_named_as_what_it_is(minimal, refused):
@@ -65,19 +63,18 @@ def test_a_policy_does_not_hold_what_its_secrets_are(load, minimal):
     assert str(policy.notifications[0].url) == "the variable OPS_URL"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "   14 |   - {name: far, url: s3://backups/all}",
-        "   13 |   - {name: near, url: ./backups}",
-        "   19 |   - {name: ops, urlEnv: OPS_URL, on: [failure]}",
-        "   17 |     passphraseEnv: ${env.NAME}",
-        "   17 |     passphraseEnv: NAME # where it is",
-        "spec.notifications[0].urlEnv: the name of a variable is expected here, not what is in it",
-    ],
-)
-def test_what_is_no_secret_stays_readable(line):
-    assert without_secrets(line) == line
+NO_SECRETS = [
+    "   14 |   - {name: far, url: s3://backups/all}",
+    "   13 |   - {name: near, url: ./backups}",
+    "   19 |   - {name: ops, urlEnv: OPS_URL, on: [failure]}",
+    "   17 |     passphraseEnv: ${env.NAME}",
+    "   17 |     passphraseEnv: NAME # where it is",
+    "spec.notifications[0].urlEnv: the name of a variable is expected here, not what is in it",
+]
+
+
+def test_what_is_no_secret_stays_readable():
+    assert [without_secrets(line) for line in NO_SECRETS] == NO_SECRETS
 
 
 def test_a_caret_stays_under_its_column():

@@ -100,35 +100,33 @@ def test_many_reasons_are_counted():
     assert "more: --json has them all" in text
 
 
-@pytest.mark.parametrize(
-    ("age", "words"),
-    [
-        (None, "never"),
-        (timedelta(seconds=59), "0 min"),
-        (timedelta(minutes=99), "99 min"),
-        (timedelta(hours=2), "2 h"),
-        (timedelta(hours=47), "47 h"),
-        (timedelta(hours=48), "2 days"),
-        (timedelta(days=400), "400 days"),
-    ],
-)
-def test_ages_in_words(age, words):
-    assert age_in_words(age) == words
+AGES = [
+    (None, "never"),
+    (timedelta(seconds=59), "0 min"),
+    (timedelta(minutes=99), "99 min"),
+    (timedelta(hours=2), "2 h"),
+    (timedelta(hours=47), "47 h"),
+    (timedelta(hours=48), "2 days"),
+    (timedelta(days=400), "400 days"),
+]
 
 
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 KiB"),
-        (30_000, "29.3 KiB"),
-        (5 << 30, "5.0 GiB"),
-        (3 << 50, "3,072.0 TiB"),
-    ],
-)
-def test_sizes_in_words(size, words):
-    assert size_in_words(size) == words
+def test_ages_in_words():
+    assert [(age, age_in_words(age)) for age, _ in AGES] == AGES
+
+
+SIZES = [
+    (0, "0 B"),
+    (999, "999 B"),
+    (1000, "1.0 KiB"),
+    (30_000, "29.3 KiB"),
+    (5 << 30, "5.0 GiB"),
+    (3 << 50, "3,072.0 TiB"),
+]
+
+
+def test_sizes_in_words():
+    assert [(size, size_in_words(size)) for size, _ in SIZES] == SIZES
 
 
 # ---- as a page -----------------------------------------------------------------------------------------------
