@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.bucket_evidence import Unreadable, part_of, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
+from clusterguard.velero.completeness import shortcomings
+from clusterguard.velero.findings import DEFAULT_TOLERATED
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
 from clusterguard.velero.outcome import rule_of
 from clusterguard.velero.phases import BackupPhase, TransferPhase
 from clusterguard.velero.resources import PodVolumeBackup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from clusterguard.model.inventory import Inventory
@@ -236,6 +239,33 @@ def _object_count(case: _Case) -> Answer:
     if not found <= done <= found + added:
         return Answer("", ((backup.name, f"Velero counted {done}, and there are {len(inspection)}"),))
     return Answer(f"{len(inspection)}, as Velero counted")
+
+
+@_question("completeness", backup=True, tarball=True)
+def _completeness(case: _Case) -> Answer:
+    messages = case.evidence.documents[BackupFile.RESULTS]
+    said = "" if isinstance(messages, Unreadable) else " ".join(message.text for message in messages)
+    found = [
+        finding
+        for finding in shortcomings(case.backup.options, _refs(case.evidence.inspection), said=said)
+        if len(case.evidence.inspection) and finding.rule not in DEFAULT_TOLERATED
+    ]
+    flaws, explained = [], []
+    for finding in found:
+        subject = str(finding.ref or case.backup.name)
+        if finding.rule in case.policy.tolerate_rules:
+            explained.append(Explanation("tolerated finding", subject, str(finding)))
+        else:
+            flaws.append((subject, f"{finding.rule}: {finding.detail}"))
+    return Answer("its namespaces and definitions are in it", tuple(flaws), tuple(explained))
+
+
+def _refs(inspection: Inspection) -> Iterator[ObjectRef]:
+    for full_kind, (_, names) in _stored(inspection).items():
+        kind, _, group = full_kind.partition(".")
+        for full_name in names:
+            namespace, _, name = full_name.rpartition("/")
+            yield ObjectRef(kind=kind, namespace=namespace, name=name, group=group)
 
 
 @_question("errors and warnings", BackupFile.RESULTS)

@@ -33,6 +33,7 @@ RULES: Final[Mapping[str, str]] = {
     "tolerated phase": "the policy accepts backups that ended in this phase",
     "tolerated warning": "the policy names it",
     "tolerated error": "the policy names it",
+    "tolerated finding": "the policy names it",
     "volume without data": "the policy says that the data of this volume is not in the backup",
     "volume data not asked for": "the backup was told to hold no data of volumes: neither snapshots nor files",
     "volume left out by choice": "a volume policy, a label or an annotation keeps its data out of the backup",

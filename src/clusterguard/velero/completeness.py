@@ -51,6 +51,10 @@ _BUILT_IN: Final = frozenset(
 )
 
 
+# What Velero's plugins add for volumes: in whichever namespace, without their definitions, and not restored as such.
+_ADDED_BY_PLUGINS: Final = frozenset({"velero.io", "snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"})
+
+
 def shortcomings(options: BackupOptions, contents: Iterable[ObjectRef], *, said: str = "") -> Iterator[OutcomeFinding]:
     """Yield what a backup lacks.
 
@@ -59,7 +63,7 @@ def shortcomings(options: BackupOptions, contents: Iterable[ObjectRef], *, said:
         contents: The objects in it.
         said: What Velero itself said about it; a namespace that is named there is not told again.
     """
-    refs = frozenset(contents)
+    refs = frozenset(ref for ref in contents if ref.group not in _ADDED_BY_PLUGINS)
     namespaces = {ref.name for ref in refs if ref.full_kind == "Namespace"}
     inhabited = {ref.namespace for ref in refs if ref.namespace}
     yield from _bare(options, refs)
@@ -92,6 +96,10 @@ def _without_namespace(options: BackupOptions, names: Collection[str]) -> Iterat
     if chosen or options.leaves_kind_out("namespaces"):
         return
     for name in sorted(names):
+        if not options.chooses_no_namespace and not any(
+            fnmatchcase(name, each) for each in options.included_namespaces
+        ):
+            continue  # an object of another namespace came with one that was asked for
         detail = "objects of it are in the backup without itself: was it being deleted?"
         yield OutcomeFinding(
             rule=Rule.NAMESPACE_LEFT_OUT, detail=detail, ref=ObjectRef(kind="Namespace", namespace="", name=name)

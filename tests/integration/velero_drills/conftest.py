@@ -14,6 +14,12 @@ from clusterguard.velero.install import install
 LOCK = FileLock(Path(tempfile.gettempdir()) / "clusterguard-test-velero.lock")
 
 
+@pytest.fixture
+def velero_lock():
+    """What a test takes whose drill starts a server of its own."""
+    return LOCK
+
+
 @pytest.fixture(scope="module")
 def velero_cluster(toolchain, tmp_path_factory):
     home = tmp_path_factory.mktemp("clusters")

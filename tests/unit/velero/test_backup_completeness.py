@@ -46,6 +46,9 @@ SELECTOR = {"labelSelector": {"matchLabels": {"app": "nothing"}}}
         (SHOP, {"includedNamespaces": ["sh*", "shop"]}, []),
         # the Namespace itself
         ([*SHOP, "ConfigMap dying/held"], {"includedNamespaces": ["shop", "dying"]}, [Rule.NAMESPACE_LEFT_OUT]),
+        ([*SHOP, "Secret bank/key"], {"includedNamespaces": ["shop"]}, []),
+        ([*SHOP, "DataUpload.velero.io velero/x", "VolumeSnapshot.snapshot.storage.k8s.io shop/x"],
+         {"includedNamespaces": ["shop"]}, []),
         (SHOP[1:], {"includedNamespaces": ["shop"], "includeClusterResources": False}, []),
         (SHOP[1:], {"includedNamespaces": ["shop"], "excludedClusterScopedResources": ["*"]}, []),
         (SHOP[1:], {"includedNamespaces": ["shop"], "includedResources": ["configmaps"]}, []),

@@ -296,7 +296,7 @@ def test_custom_objects_must_be_of_the_kind_that_their_definition_names():
 
 def test_custom_objects_without_a_definition_may_have_any_plural():
     objects = [each for each in usual_objects() if not each[0].startswith("customresource")]
-    assert verify(BackupBuilder(objects)).ok
+    assert failed(verify(BackupBuilder(objects))) == ["completeness"]  # which is no matter of its path
 
 
 def test_an_object_under_a_version_that_is_not_its_own_is_found(builder):
@@ -410,6 +410,29 @@ def test_messages_that_are_told_and_not_counted_are_found(builder):
 def test_errors_of_operations_are_counted_later(builder):
     builder.status |= {"errors": 1, "backupItemOperationsFailed": 1}
     assert rules(verify(builder)) == [("errors of operations", NAME)]
+
+
+def bare():
+    return [("namespaces", thing("Namespace", "shop", ""))]
+
+
+@pytest.mark.parametrize(
+    ("objects", "spec", "rule"),
+    [
+        (bare(), {"includedNamespaces": ["shop"]}, "nothing-backed-up"),
+        (usual_objects(), {"includedNamespaces": ["shop", "bank-*"]}, "filter-matches-nothing"),
+        (usual_objects()[1:], {"includedNamespaces": ["shop"]}, "namespace-left-out"),
+        (usual_objects()[:-1], {"includedNamespaces": ["shop"]}, "definition-left-out"),
+    ],
+)
+def test_what_a_backup_lacks_is_seen_in_the_bucket(objects, spec, rule):
+    builder = BackupBuilder(objects)
+    builder.metadata["spec"] = spec
+    report = verify(builder)
+    assert [(each.check, each.detail.partition(":")[0]) for each in report.findings] == [("completeness", rule)]
+    tolerant = verify(builder, policy=BucketPolicy(tolerate_rules=frozenset({rule})))
+    assert tolerant.ok
+    assert [each.rule for each in tolerant.explained] == ["tolerated finding"]
 
 
 API_DOWN = (
@@ -742,6 +765,7 @@ def test_every_rule_that_is_used_is_written_down():
         "tolerated phase",
         "tolerated warning",
         "tolerated error",
+        "tolerated finding",
         "volume without data",
         "volume data not asked for",
         "volume left out by choice",
