@@ -72,6 +72,7 @@ class RestoredItem:
     action: str
 
 
+_MOST_SHOWN: Final = 10  # tolerated findings of one rule in the text form; the data form has all of them
 _UNDECIDED: Final = "see why it could not be read, and judge it again: clusterguard velero backup|restore describe"
 
 
@@ -124,9 +125,12 @@ class Outcome:
     def _lines(self) -> Iterator[str]:
         yield self.summary()
         yield from (f"  {each}" for each in self.findings)
-        for each in self.tolerated:
-            why = EXPLAINED.get(each.rule)
-            yield f"  tolerated: {each}" + (f" ({why})" if why else "")
+        for rule, number in Counter(each.rule for each in self.tolerated).items():
+            why = f" ({EXPLAINED[rule]})" if rule in EXPLAINED else ""
+            if number > _MOST_SHOWN:
+                yield f"  tolerated: {number} {rule}{why}"
+            else:
+                yield from (f"  tolerated: {each}{why}" for each in self.tolerated if each.rule is rule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,4 +69,4 @@ def test_what_exists_is_judged_by_what_differs(velero_cluster, tmp_path, documen
     assert result.verdict is verdict, result
     if verdict is Verdict.FAIL:
         [restore] = [step for step in result.steps if step.title == "veleroRestore"]
-        assert "ConfigMap shop/web: it exists, and was left as it is: data[index.html]" in restore.detail
+        assert restore.detail.count("exists-different: ConfigMap shop/web: ") == 1

@@ -393,6 +393,14 @@ def test_hooks_and_operations_that_failed_are_findings():
     assert rules(judge_backup(backup(**status))) == [Rule.HOOK_FAILED, Rule.OPERATION_FAILED]
 
 
+def test_many_tolerated_findings_of_a_rule_are_one_line_of_the_text():
+    names = [f"web-{number}" for number in range(40)]
+    messages = [warning(DIFFERENT.format(f"ConfigMap:{name}")) for name in names]
+    tolerant = judge_restore(restore(warnings=40), messages=messages, items=[item()], tolerate={Rule.EXISTS_DIFFERENT})
+    assert len(tolerant.to_dict()["tolerated"]) == 40
+    assert tolerant.to_text().splitlines()[1:] == ["  tolerated: 40 exists-different"]
+
+
 def test_an_outcome_is_data_and_text():
     outcome = judge_restore(restore(), items=[item("skipped"), item("failed", "db")])
     document = outcome.to_dict()
