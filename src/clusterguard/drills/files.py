@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clusterguard.clusters.kube_exec import run_in
 from clusterguard.errors import DrillError
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def write_file(api: KubeClient, container: Container, path: str, data: bytes, *,
         DrillError: The container could not write it, or has other bytes now.
     """
     pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    from clusterguard.clusters.kube_exec import run_in
+
     done = run_in(
         api, container, ["sh", "-c", _WRITE, "sh", path, str(len(data))], stdin=pieces, timeout_seconds=seconds
     )
@@ -91,6 +92,8 @@ def read_tree(api: KubeClient, container: Container, path: str, *, seconds: floa
         DrillError: There is no such path, something below it cannot be read, or the container lacks ``sh``,
             ``find``, ``sha256sum`` or ``wc``.
     """
+    from clusterguard.clusters.kube_exec import run_in
+
     done = run_in(api, container, ["sh", "-c", _READ, "sh", path], timeout_seconds=seconds, most_output=_MOST_OUTPUT)
     if done.exit_code or not done.stdout.endswith(b"end\0"):
         raise DrillError(f"{path} in {container} could not be read: {done.last_words()}")

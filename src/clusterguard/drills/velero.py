@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
     from clusterguard.stores import ObjectStore
 
-__all__ = ["VeleroClients", "install_options", "label_selector", "limited_to", "plurals"]
+__all__ = ["VeleroClients", "install_options", "label_selector", "plurals"]
 
 VELERO_IMAGE = "CLUSTERGUARD_VELERO_IMAGE"
 AWS_IMAGE = "CLUSTERGUARD_VELERO_AWS_IMAGE"
@@ -225,8 +225,3 @@ def plurals(client: VeleroClient, kinds: tuple[str, ...]) -> tuple[str, ...]:
 def label_selector(text: str | None) -> LabelSelector | None:
     """Return a selector as Velero's resources have it, or None for none."""
     return LabelSelector.parse(text) if text else None
-
-
-def limited_to(kinds: tuple[str, ...], selector: str | None) -> str:
-    """Return what a backup or a restore is limited to, for the end of a phrase."""
-    return (f", only kinds {', '.join(kinds)}" if kinds else "") + (f", only objects {selector}" if selector else "")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.clusters.kube_exec import Container, Executed
-from clusterguard.drills import files as module
 from clusterguard.drills.files import FileDigest, FileTree, differences, parse_tree, random_bytes, read_tree, write_file
 from clusterguard.errors import DrillError
 
@@ -35,7 +34,7 @@ def shell(monkeypatch):
         process.stdin.close()
         return Executed(exit_code=process.wait(), stdout=out, stderr=err)
 
-    monkeypatch.setattr(module, "run_in", run_in)
+    monkeypatch.setattr("clusterguard.clusters.kube_exec.run_in", run_in)
 
 
 @given(trees)
@@ -95,7 +94,7 @@ def test_an_unreadable_file_is_an_error_and_no_difference():
 
 def test_a_list_that_was_cut_is_an_error(monkeypatch):
     cut = Executed(exit_code=0, stdout=b"aa 1 /d/a\0", stderr=b"")
-    monkeypatch.setattr(module, "run_in", lambda *_, **__: cut)
+    monkeypatch.setattr("clusterguard.clusters.kube_exec.run_in", lambda *_, **__: cut)
     with pytest.raises(DrillError, match="could not be read"):
         read_tree(None, HERE, "/d", seconds=10)
 
@@ -116,7 +115,7 @@ def test_a_file_that_cannot_be_written_is_an_error(shell, tmp_path):
 
 def test_a_container_that_has_other_bytes_right_after_is_an_error(monkeypatch):
     other = Executed(exit_code=0, stdout=b"00ff  -\n", stderr=b"")
-    monkeypatch.setattr(module, "run_in", lambda *_, **__: other)
+    monkeypatch.setattr("clusterguard.clusters.kube_exec.run_in", lambda *_, **__: other)
     with pytest.raises(DrillError, match="right after"):
         write_file(None, HERE, "/d/a", b"x", seconds=10)
 

@@ -11,9 +11,7 @@ from clusterguard.clusters.kube_exec import Container, Executed
 from clusterguard.drills import Verdict
 from clusterguard.drills.files import FileDigest, FileTree
 from clusterguard.drills.run import DrillRun
-from clusterguard.drills.steps import containers as containers_module
 from clusterguard.drills.steps import delete, http, lose_etcd, same_files, start_node, write_file
-from clusterguard.drills.steps import exec as exec_module
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ResourceNotFoundError
 
 IN = {"namespace": "shop", "selector": "app=web"}
@@ -51,8 +49,8 @@ class Containers:
 @pytest.fixture
 def containers(monkeypatch):
     containers = Containers()
-    monkeypatch.setattr(containers_module, "find_container", containers.find)
-    monkeypatch.setattr(exec_module, "run_in", containers.run)
+    monkeypatch.setattr("clusterguard.clusters.kube_exec.find_container", containers.find)
+    monkeypatch.setattr("clusterguard.clusters.kube_exec.run_in", containers.run)
     return containers
 
 

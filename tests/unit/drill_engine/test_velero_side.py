@@ -10,7 +10,6 @@ from fake_cluster import FakeCluster
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
 from clusterguard.drills import velero as module
 from clusterguard.drills.run import DrillRun
-from clusterguard.drills.steps import velero_backup
 from clusterguard.drills.storages import Storages
 from clusterguard.errors import (
     BackupFailedError,
@@ -75,7 +74,7 @@ class FakeVelero:
         self._tell("delete backup", name)
         del self.server.backups[name]
 
-    def outcome(self, run):
+    def outcome(self, run, *, bucket=None):
         def judge():
             if run.kind in self.server.findings:
                 raise self.server.findings[run.kind]
@@ -123,7 +122,7 @@ def in_memory(monkeypatch):
         monkeypatch.setattr(Server, name, {"backups": MemoryStore()} if name == "buckets" else {})
     monkeypatch.setattr(Storages, "for_velero", lambda _, name: Server.buckets.setdefault(name, MemoryStore()))
     monkeypatch.setattr(Storages, "velero_location", lambda _, name, *, in_pods: f"where {name} is")
-    monkeypatch.setattr(velero_backup, "record_manifest", lambda *_, **__: None)
+    monkeypatch.setattr("clusterguard.velero.manifest.record_manifest", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -374,8 +373,7 @@ def test_volumes_that_are_not_in_the_backup_stop_the_drill_before_its_fault(run,
 
     asked = []
     monkeypatch.setattr(
-        velero_backup,
-        "require_every_volume",
+        "clusterguard.velero.volumes.require_every_volume",
         lambda _, __, **scope: asked.append(scope) or SimpleNamespace(raise_for_findings=left_out),
     )
     result = run(spec)

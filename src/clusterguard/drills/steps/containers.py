@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
-from clusterguard.clusters.kube_exec import find_container
 from clusterguard.documents.model import Label, Model, Name, Omitted, Selector
 from clusterguard.errors import ClusterUnreachableError, ResourceNotFoundError, WaitTimeoutError
 from clusterguard.retrying import poll_until
@@ -52,6 +51,8 @@ class ExecTarget(Model):
             ClusterUnreachableError: It does not run now.
             ConfigError: The Pod has no such container.
         """
+        from clusterguard.clusters.kube_exec import find_container
+
         return find_container(api, self.namespace, pod=self.pod, selector=self.selector, container=self.container)
 
     def wait(self, api: KubeClient, *, seconds: float) -> Container:

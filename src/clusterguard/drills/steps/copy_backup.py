@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from clusterguard.documents.model import Label, wrong
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.errors import DrillError, SnapshotCorruptError
-from clusterguard.stores.transfer import copy_object
 
 if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
@@ -46,6 +45,8 @@ class CopyBackup(Action):
         )
 
     def _copy_snapshot(self, run: DrillRun) -> str:
+        from clusterguard.stores.transfer import copy_object
+
         taken = run.snapshot(self.backup)
         if taken.store is not None:
             raise DrillError("`copyBackup` copies what this drill backed up; a policy copies its backups itself")
@@ -60,6 +61,8 @@ class CopyBackup(Action):
         return f"copied to `{self.to}`, sha256 {digest[:16]}…"
 
     def _copy_velero_backup(self, run: DrillRun) -> str:
+        from clusterguard.stores.transfer import copy_object
+
         taken = run.velero.taken(self.backup)
         source, target = (run.velero.bucket(taken.cluster, storage) for storage in (self.from_, self.to))
         folders = [f"backups/{taken.name}/", *(f"kopia/{namespace}/" for namespace in taken.repositories)]

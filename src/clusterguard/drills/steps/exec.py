@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from clusterguard.clusters.kube_exec import run_in
 from clusterguard.documents.model import Omitted
 from clusterguard.drills.steps.base import Action, Look, Requirement, StepContext
 from clusterguard.drills.steps.containers import NOT_RUNNING, ExecTarget, one_line
@@ -61,6 +60,8 @@ class Exec(Action):
             return CheckResult(ok=False, summary=error.message)
 
     def _run(self, api: KubeClient, container: Container, *, seconds: float) -> CheckResult:
+        from clusterguard.clusters.kube_exec import run_in
+
         done = run_in(api, container, self.command, timeout_seconds=seconds)
         text = done.stdout.decode(errors="replace")
         problems = [] if done.exit_code == self.exit_code else [f"{self.exit_code} expected"]

@@ -15,7 +15,7 @@ from clusterguard.drills.values import (
     check_kind,
 )
 
-__all__ = ["ContainerPath", "Count", "CountOrReport", "FieldPath", "Kind", "check_namespace"]
+__all__ = ["ContainerPath", "Count", "CountOrReport", "FieldPath", "Kind", "check_namespace", "limited_to"]
 
 _BUILT_IN_GROUPS: Final = frozenset({"apps", "autoscaling", "batch", "policy"})
 _COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{REFERENCE_PATTERN})$"
@@ -74,3 +74,8 @@ def check_namespace(model: Model, kinds: tuple[str, ...], *, needed: bool) -> No
             raise wrong(f"a {base} lives in no namespace", key="namespace")
         if needed and not namespace and base in NAMESPACED_KINDS:
             raise wrong(f"a {base} lives in a namespace; say in which, with `namespace`")
+
+
+def limited_to(kinds: tuple[str, ...], selector: str | None) -> str:
+    """Return what a backup or a restore is limited to, for the end of a phrase."""
+    return (f", only kinds {', '.join(kinds)}" if kinds else "") + (f", only objects {selector}" if selector else "")

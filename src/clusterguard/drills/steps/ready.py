@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from clusterguard.documents.model import Duration, Omitted, Selector
 from clusterguard.documents.values import duration_text
-from clusterguard.drills.checks import watch_all
 from clusterguard.drills.steps.base import Look, StepContext
 from clusterguard.drills.steps.fields import Count
 from clusterguard.drills.steps.selection import ObjectsOfOneKind
 from clusterguard.drills.verdict import CheckResult
 from clusterguard.errors import WaitTimeoutError
-from clusterguard.validate.readiness import Selection, wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +42,16 @@ class Ready(ObjectsOfOneKind):
             yield ("stableFor",), "not shorter than the step's timeout, so it could never hold"
 
     def perform(self, here: StepContext) -> str:
+        from clusterguard.drills.checks import watch_all
+
         (result,) = watch_all(here.run, [here.step])
         if not result.ok:
             raise WaitTimeoutError(here.step.title, seconds=here.seconds, last_seen=result.summary)
         return result.summary
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
+        from clusterguard.validate.readiness import Selection, wait_ready
+
         selection = Selection(
             kind=self.kind,
             namespace=self.namespace or "",

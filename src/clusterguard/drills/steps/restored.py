@@ -8,9 +8,6 @@ from clusterguard.drills.steps.base import Action, Look, StepContext
 from clusterguard.drills.steps.fields import Count, CountOrReport, FieldPath
 from clusterguard.drills.values import Comparison
 from clusterguard.drills.verdict import CheckResult
-from clusterguard.model.report import FindingKind
-from clusterguard.validate.rules import ETCD_RESTORE, SAME_CLUSTER, VELERO_RESTORE
-from clusterguard.validate.validator import RestoreValidator, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +45,9 @@ class Restored(Action):
             yield (), "a `storedBackup` has no baseline to compare with: use assert, ready, http or exec"
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
+        from clusterguard.validate.rules import ETCD_RESTORE, SAME_CLUSTER, VELERO_RESTORE
+        from clusterguard.validate.validator import RestoreValidator, Tolerance
+
         profile = (
             ETCD_RESTORE
             if here.run.restores("etcd")
@@ -75,9 +75,9 @@ class Restored(Action):
     def _off(self, report: ValidationReport) -> Iterator[str]:
         """Yield the counts that no upper limit can judge, such as ``>=3``, and that are not as asked."""
         counted = [*report.findings, *report.tolerated]
-        for kind in (FindingKind.MISSING, FindingKind.CHANGED, FindingKind.EXTRA):
+        for kind in ("missing", "changed", "extra"):
             asked = getattr(self, kind)
-            number = sum(finding.kind is kind for finding in counted)
+            number = sum(finding.kind == kind for finding in counted)
             if isinstance(asked, Comparison) and _limit(asked) is None and not asked.holds(number):
                 yield f"{number} {kind}, {asked.in_words()} asked for"
 

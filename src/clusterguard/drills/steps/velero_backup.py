@@ -9,11 +9,7 @@ from typing import Literal
 from clusterguard.documents.model import Label, Omitted, Selector
 from clusterguard.drills.backups import TakenBackup
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
-from clusterguard.drills.steps.fields import Kind
-from clusterguard.drills.velero import label_selector, limited_to, plurals
-from clusterguard.velero.manifest import record_manifest
-from clusterguard.velero.options import BackupOptions
-from clusterguard.velero.volumes import repositories_of, require_every_volume
+from clusterguard.drills.steps.fields import Kind, limited_to
 
 
 class VeleroBackup(Action):
@@ -57,6 +53,11 @@ class VeleroBackup(Action):
         here.run.velero.client(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
+        from clusterguard.drills.velero import label_selector, plurals
+        from clusterguard.velero.manifest import record_manifest
+        from clusterguard.velero.options import BackupOptions
+        from clusterguard.velero.volumes import repositories_of, require_every_volume
+
         client = here.run.velero.client(here.step.cluster)
         name = f"{self.name}-{here.run.run_id}"
         # Known before it is made: where that fails, something of it may have to be cleaned up.

@@ -8,11 +8,7 @@ from pydantic import Field
 
 from clusterguard.documents.model import Label, Omitted, Selector
 from clusterguard.drills.steps.base import Action, StepContext
-from clusterguard.drills.steps.fields import Kind
-from clusterguard.drills.velero import label_selector, limited_to, plurals
-from clusterguard.velero.options import RestoreOptions
-from clusterguard.velero.resources import Backup
-from clusterguard.velero.volumes import require_all_restored
+from clusterguard.drills.steps.fields import Kind, limited_to
 
 
 class VeleroRestore(Action):
@@ -50,6 +46,11 @@ class VeleroRestore(Action):
         here.run.velero.require_supported(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
+        from clusterguard.drills.velero import label_selector, plurals
+        from clusterguard.velero.options import RestoreOptions
+        from clusterguard.velero.resources import Backup
+        from clusterguard.velero.volumes import require_all_restored
+
         velero = here.run.velero
         taken = velero.taken(self.from_)
         storage = self.storage or taken.storages[0]

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from clusterguard.documents.model import Label, Omitted
 from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.errors import DrillError
-from clusterguard.velero.bucket import verify_backup
-from clusterguard.velero.bucket_report import BucketPolicy
-from clusterguard.velero.manifest import load_manifest
 
 if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
@@ -62,6 +59,10 @@ class VerifyBackup(Action):
 
     def _verify_velero_backup(self, run: DrillRun) -> str:
         """Read it in its bucket, without asking the server."""
+        from clusterguard.velero.bucket import verify_backup
+        from clusterguard.velero.bucket_report import BucketPolicy
+        from clusterguard.velero.manifest import load_manifest
+
         taken = run.velero.taken(self.backup)
         storages = [self.storage or taken.storages[0], *filter(None, [self.same_as])]
         manifest = load_manifest(run.store(None), taken.name)
