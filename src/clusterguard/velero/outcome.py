@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -333,6 +334,7 @@ def judge_restore(
         yield from jobs
         if restore.phase in {RestorePhase.COMPLETED, RestorePhase.PARTIALLY_FAILED}:
             yield from _nothing_restored(restore, items, sure=not missing_evidence)
+            yield from _unmatched(restore, items)
         yield from _common_findings(restore, volumes, missing_evidence)
 
     return RestoreOutcome(**_judged(restore, found(), tolerate), restore=restore, items=items)
@@ -487,6 +489,19 @@ def _nothing_restored(restore: Restore, items: Sequence[RestoredItem], *, sure: 
     elif sure and not any(item.action in {"created", "updated"} for item in items):
         detail = f"none of {max(len(items), progress.done):,} objects was created or updated: all of them exist"
         yield OutcomeFinding(rule=Rule.NOTHING_RESTORED, detail=detail)
+
+
+def _unmatched(restore: Restore, items: Sequence[RestoredItem]) -> Iterator[OutcomeFinding]:
+    """Yield the namespaces that were asked for, and of which nothing was in the backup."""
+    if not items:
+        return  # then nothing was restored at all
+    old_names = {new: old for old, new in (restore.options.namespace_mapping or {}).items()}
+    met = {item.ref.name if item.ref.full_kind == "Namespace" else item.ref.namespace for item in items}
+    known = met | {old_names.get(name, name) for name in met}
+    for pattern in restore.options.included_namespaces:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            detail = f"nothing of namespace {pattern} was restored, which was asked for"
+            yield OutcomeFinding(rule=Rule.FILTER_MATCHES_NOTHING, detail=detail)
 
 
 def _common_findings(

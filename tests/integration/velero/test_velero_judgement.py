@@ -173,6 +173,13 @@ def test_what_exists_and_differs_is_told_with_its_fields(velero, api, web):
     assert "spec.replicas: 1 in the backup, 2 in the cluster" in finding.detail
 
 
+def test_a_namespace_that_is_not_in_the_backup_is_told_although_another_one_is(velero, api, shop):
+    backup = velero.back_up(unique("one"), BackupOptions(included_namespaces=(shop,)))
+    api.delete(api.resource("ConfigMap"), "settings-2", shop)
+    restore = velero.restore(backup.name, RestoreOptions(included_namespaces=(shop, "nobody")))
+    assert rules(velero.outcome(restore)) == [Rule.FILTER_MATCHES_NOTHING]
+
+
 def test_a_namespace_with_mirrored_slices_comes_back_clean_under_another_name(velero, api, web):
     backup = velero.back_up(unique("mirrored"), BackupOptions(included_namespaces=(web,)))
     restore = velero.restore(backup.name, RestoreOptions(namespace_mapping={web: unique("copy")}))

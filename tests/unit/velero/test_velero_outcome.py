@@ -393,6 +393,24 @@ def test_hooks_and_operations_that_failed_are_findings():
     assert rules(judge_backup(backup(**status))) == [Rule.HOOK_FAILED, Rule.OPERATION_FAILED]
 
 
+@pytest.mark.parametrize(
+    ("namespaces", "mapping", "expected"),
+    [
+        (["shop"], {}, []),
+        (["shop", "bank"], {}, [Rule.FILTER_MATCHES_NOTHING]),
+        (["sh*", "bank-*"], {}, [Rule.FILTER_MATCHES_NOTHING]),
+        (["*"], {}, []),
+        (["old"], {"old": "shop"}, []),
+        (["ol*"], {"old": "shop"}, []),
+        (["old", "bank"], {"old": "shop"}, [Rule.FILTER_MATCHES_NOTHING]),
+    ],
+)
+def test_a_namespace_of_which_nothing_was_restored_is_told(namespaces, mapping, expected):
+    run = restore()
+    spec = {"includedNamespaces": namespaces, "namespaceMapping": mapping}
+    assert rules(judge_restore(Restore.model_validate({**run.manifest, "spec": spec}), items=[item()])) == expected
+
+
 def test_many_tolerated_findings_of_a_rule_are_one_line_of_the_text():
     names = [f"web-{number}" for number in range(40)]
     messages = [warning(DIFFERENT.format(f"ConfigMap:{name}")) for name in names]
