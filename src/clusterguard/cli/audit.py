@@ -103,7 +103,7 @@ def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no day or time", hint="write 2030-01-31 or 2030-01-31T06:00Z") from error
+        raise ConfigError(f"{text!r} is not a date or time", hint="write 2030-01-31 or 2030-01-31T06:00Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -103,9 +103,7 @@ def job(
     ] = "clusterguard:latest",
     namespace: Annotated[str, typer.Option(help="Namespace of the Job; it must be there.")] = "clusterguard",
     parallelism: Annotated[int, typer.Option(min=1, help="How many clusters at a time.")] = 5,
-    attempts: Annotated[
-        int, typer.Option(min=0, help="How often a cluster is tried again of which nothing could be told.")
-    ] = 1,
+    attempts: Annotated[int, typer.Option(min=0, help="How often a cluster without a verdict is tried again.")] = 1,
     longest: Annotated[str, typer.Option(help="How long one cluster's drills may take.", metavar="DURATION")] = "2h",
     schedule: Annotated[str, typer.Option(help="Print a CronJob with this schedule, in five fields.")] = "",
     time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",

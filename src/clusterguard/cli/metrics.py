@@ -22,7 +22,7 @@ def metrics(
     within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 8,
     cache: Annotated[float, typer.Option(help="Seconds for which an answer is given again.", min=0)] = 5,
 ) -> None:
-    """Serve Prometheus metrics at /metrics until it is told to end. Each scrape looks at the locations."""
+    """Serve Prometheus metrics at /metrics until it is interrupted. Each scrape looks at the locations."""
     from clusterguard.policies.copies.locations import open_locations
     from clusterguard.policies.watching.metrics import serve
     from clusterguard.policies.watching.watch import PolicyWatch

@@ -141,6 +141,6 @@ def _parts(wanted: list[str] | None, known: tuple[Part, ...]) -> list[Part]:
 
     for each in wanted or ():
         if each not in known:
-            raise ConfigError(f"--step {each}: there is no such part{did_you_mean(each, known)}",
+            raise ConfigError(f"--step {each}: unknown part{did_you_mean(each, known)}",
                               hint=f"there are {', '.join(known)}")  # fmt: skip
     return [part for part in known if not wanted or part in wanted]

@@ -1,4 +1,4 @@
-"""``clusterguard schedule``: a policy's schedule, written for whoever keeps time."""
+"""``clusterguard schedule``: a policy's schedule, written for cron, CI or Kubernetes."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _in_repository(file: Path) -> str:
 
     if file.is_absolute() or ".." in file.parts:
         raise ConfigError(
-            f"{file} is no path inside of a repository", hint="run this in the repository's folder, with its path there"
+            f"{file} is not a path inside a repository", hint="run this in the repository's folder, with its path there"
         )
     return str(file)
 

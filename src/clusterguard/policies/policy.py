@@ -560,7 +560,7 @@ class PolicySpec(Model):
     proofs: tuple[Proof, ...] = ()
     """Drills that prove that a backup restores."""
     notifications: tuple[Notification, ...] = ()
-    """Who is told."""
+    """Who is notified."""
     metrics: Metrics = Field(default_factory=Metrics)
     """Where metrics go after each run."""
     heartbeat: Heartbeat | SkipJsonSchema[None] = None

@@ -51,7 +51,7 @@ class StepReport:
     """One thing that was done, or could not be."""
 
     verb: Verb
-    outcome: Outcome  # ``warning``: the backup counts all the same, and somebody should look
+    outcome: Outcome  # ``warning``: the backup counts all the same, and needs attention
     at: datetime  # when it ended, UTC
     detail: str = ""  # in words; for a failure what was seen
     code: str = ""  # stable name of what is wrong, one of those in docs/reference/errors.md; empty for nothing

@@ -37,7 +37,7 @@ class StoredBackup:
     verified: bool = False  # whether it was read back since, and was intact
     damaged: bool = False  # whether it was read back since, and was not
     ours: bool = True  # whether clusterguard wrote it; anything else is never touched
-    locked_until: datetime | None = None  # until when the location lets nobody remove it, or None
+    locked_until: datetime | None = None  # until when the location forbids its removal, or None
     lock_unknown: bool = False  # whether the location could not be asked for that
 
 
@@ -87,7 +87,7 @@ def plan_retention(
     """
     newest_first = sorted(backups, key=_newest_first)
     if len({backup.name for backup in newest_first}) != len(newest_first):
-        raise ValueError("two backups bear the same name, so nobody could say which of them goes")
+        raise ValueError("two backups have the same name")
     guards = _guards(newest_first, now)
     # What is not ours is never touched, so it must not use up a rule either.
     ours = [backup for backup in newest_first if backup.ours]

@@ -37,10 +37,10 @@ def due_times(schedule: Schedule, *, after: datetime) -> Iterator[datetime]:
     """Yield when it is due, in UTC, strictly after a moment and strictly increasing.
 
     Raises:
-        ValueError: The schedule or its time zone is none, or the moment has no time zone.
+        ValueError: The schedule or its time zone is invalid, or the moment has no time zone.
     """
     if after.tzinfo is None:
-        raise ValueError(f"{after} has no time zone, so nobody could say what comes after it")
+        raise ValueError(f"{after} has no time zone")
     zone = read_time_zone(schedule.time_zone)
     last = after.astimezone(UTC)
     for moment in _moments(schedule.cron, zone, last):
@@ -107,7 +107,7 @@ def check_cron(cron: str) -> str:
     """Return a schedule unchanged that cron, Kubernetes and cronsim all take, and mean the same by.
 
     Raises:
-        ValueError: It is none, only some of them take it, or it is never due.
+        ValueError: It is invalid, only some of them take it, or it is never due.
         ConfigError: The extra ``policy`` is not installed.
     """
     fields = cron.split()
@@ -138,7 +138,7 @@ def _check_days(day_of_month: str, day_of_week: str) -> None:
 def _check_term(name: str, field: str, term: str) -> None:
     found = _TERM.fullmatch(term)
     if found is None:
-        raise ValueError(f"{short(field)} is no {name} that both cron and Kubernetes take")
+        raise ValueError(f"{short(field)} is not a {name} that both cron and Kubernetes take")
     base, step = found[1], found[4]
     if step and base != "*" and "-" not in base:
         raise ValueError(f"{short(term)} has a step without a range; write {base}-{_LARGEST[name]}{step}")

@@ -344,8 +344,8 @@ def test_a_folder_is_a_location_only_on_a_claim(make_policy):
     [
         ({"schedule": None}, "has no schedule"),
         ({"sources": (changed(NODE_ETCD, endpoints=(), cluster="context:prod"),)}, "a pod cannot look there"),
-        ({"sources": (changed(NODE_ETCD, ca_file="pki/ca.crt"),)}, "no absolute path"),
-        ({"metrics": Metrics(textfile="/var/lib/node_exporter/clusterguard.prom")}, "where nobody reads them"),
+        ({"sources": (changed(NODE_ETCD, ca_file="pki/ca.crt"),)}, "not an absolute path"),
+        ({"metrics": Metrics(textfile="/var/lib/node_exporter/clusterguard.prom")}, "where nothing reads them"),
         ({"scratch": "/var/lib/scratch"}, "no pod has the scratch folder"),
         ({"notifications": (Notification(name="a", url_file="/root/url"),)}, "which no pod has"),
         (

@@ -75,7 +75,7 @@ def test_a_backup_that_somebody_removed_is_told_of(location):
     location.root.delete("etcd/etcd-1.json")
     catalog = location.catalog()
     assert catalog.entries == {}
-    assert catalog.notes == ("etcd/etcd-1: gone, and nobody here removed it",)
+    assert catalog.notes == ("etcd/etcd-1: gone, and not removed by any run",)
 
 
 def test_what_a_listing_lacks_although_it_is_there_is_not_taken_for_gone():
@@ -98,7 +98,7 @@ def test_many_that_are_gone_are_counted(location):
     location.save_catalog(location.catalog(), now=NOW)
     for number in range(9):
         location.root.delete(f"etcd/etcd-{number}.json")
-    assert location.catalog().notes[-1] == "6 more: gone, and nobody here removed it"
+    assert location.catalog().notes[-1] == "6 more: gone, and not removed by any run"
 
 
 def test_a_damaged_catalog_is_made_anew_and_says_so(location):
@@ -106,7 +106,7 @@ def test_a_damaged_catalog_is_made_anew_and_says_so(location):
     put(location.root, ".clusterguard/catalog.json", b'{"format": 1, "poli')
     catalog = location.catalog()
     assert list(catalog.entries) == ["etcd/etcd-1"]
-    assert "made anew" in catalog.notes[0]
+    assert "is rebuilt" in catalog.notes[0]
 
 
 def test_a_catalog_of_a_later_release_is_refused(location):

@@ -82,7 +82,7 @@ def test_a_path_with_a_line_break_is_refused():
 
 def test_mail_goes_to_whom_it_should():
     assert lines(mail_to="ops@example.com")[0] == "MAILTO=ops@example.com"
-    with pytest.raises(ConfigError, match="no address"):
+    with pytest.raises(ConfigError, match="not a valid address"):
         lines(mail_to='ops@example.com"\nPATH=x')
 
 

@@ -123,7 +123,7 @@ def test_a_crontab_names_the_program_and_the_policy_by_their_whole_paths(command
 def test_ci_needs_a_path_in_the_repository(command, write, minimal, tmp_path):
     write(minimal)
 
-    with pytest.raises(ConfigError, match="no path inside of a repository"):
+    with pytest.raises(ConfigError, match="not a path inside a repository"):
         command("schedule", "github", f"{tmp_path}/policy.yaml")
     assert "clusterguard run --json policy.yaml" in command("schedule", "gitlab", "policy.yaml").output
 

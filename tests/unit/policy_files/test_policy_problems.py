@@ -40,7 +40,7 @@ CASES = {
     "five fields": ("30 3 * * *", "30 3 * *", 6, 20, "spec.schedule.cron: invalid schedule '30 3 * *': write five fields"),
     "hour that is none": ("30 3 * * *", "30 25 * * *", 6, 20, "spec.schedule.cron: '30 25 * * *': the hour is not one"),
     "day that never is": ("30 3 * * *", "0 0 31 2 *", 6, 20, "spec.schedule.cron: '0 0 31 2 *' is never due: no such month has that day"),
-    "last day of the month": ("30 3 * * *", "0 0 L * *", 6, 20, "spec.schedule.cron: 'L' is no day-of-month that both cron and Kubernetes take"),
+    "last day of the month": ("30 3 * * *", "0 0 L * *", 6, 20, "spec.schedule.cron: 'L' is not a day-of-month that both cron and Kubernetes take"),
     "step without a range": ("30 3 * * *", "5/15 3 * * *", 6, 20, "spec.schedule.cron: '5/15' has a step without a range; write 5-59/15"),
     "Sunday as 7": ("30 3 * * *", "30 3 * * 7", 6, 20, "spec.schedule.cron: Sunday is 0 or SUN: 7 is not known to Kubernetes"),
     "unknown time zone": ("Europe/Berlin", "Europe/Brlin", 6, 44, "spec.schedule.timeZone: there is no time zone 'Europe/Brlin'; did you mean `Europe/Berlin`?"),

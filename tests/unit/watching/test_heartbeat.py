@@ -55,7 +55,7 @@ def test_a_service_that_does_not_know_us_is_asked_once():
     assert len(server.seen) == 1
     assert (done.outcome, done.detail) == (
         "warning",
-        "the heartbeat's service was not told of the success: it answered 404",
+        "the heartbeat's service did not receive the success ping: it answered 404",
     )
     assert "the variable BEAT" in done.hint
 
@@ -64,7 +64,7 @@ def test_a_service_that_is_down_is_a_warning_without_its_address(caplog):
     caplog.set_level(logging.DEBUG)
     done = beaten(f"http://127.0.0.1:{closed_port()}/{TOKEN}", "start")
     assert done.outcome == "warning"
-    assert done.detail == "the heartbeat's service was not told of the start: no connection to it"
+    assert done.detail == "the heartbeat's service did not receive the start ping: no connection to it"
     assert TOKEN not in f"{done!r}{caplog.text}"
 
 

@@ -137,7 +137,7 @@ def test_a_webhook_gets_it():
     assert json.loads(post.body)["title"] == "FAILED: backup policy prod: copy etcd in far"
     assert "the bucket did not answer" in json.loads(post.body)["message"]
     assert json.loads(post.body)["type"] == "failure"
-    assert (done.verb, done.outcome, done.at, done.detail) == ("notify", "ok", NOW, "oncall was told")
+    assert (done.verb, done.outcome, done.at, done.detail) == ("notify", "ok", NOW, "oncall was notified")
 
 
 def test_a_letter_gets_it():
@@ -216,7 +216,10 @@ def assert_hidden(done, logged, capfd):
 def test_a_refusal_is_a_warning_with_its_status_and_without_the_address(logged, capfd):
     with http_server(403) as server:
         (done,) = told(f"json://user:{TOKEN}@{server.address}/{TOKEN}")
-    assert (done.outcome, done.detail) == ("warning", "oncall was not told: its service refused the message (HTTP 403)")
+    assert (done.outcome, done.detail) == (
+        "warning",
+        "oncall was not notified: its service refused the message (HTTP 403)",
+    )
     assert "the variable ONCALL_URL" in done.hint
     assert_hidden(done, logged, capfd)
 
@@ -240,7 +243,7 @@ def test_logs_are_heard_again_afterwards(logged):
 def test_a_target_that_is_down_is_a_warning(logged, capfd):
     (done,) = told(f"json://127.0.0.1:{closed_port()}/{TOKEN}")
     assert done.outcome == "warning"
-    assert done.detail == "oncall was not told: its service refused the message or could not be reached"
+    assert done.detail == "oncall was not notified: its service refused the message or could not be reached"
     assert_hidden(done, logged, capfd)
 
 
@@ -249,13 +252,16 @@ def test_a_target_that_hangs_holds_up_nobody(logged, capfd):
     with http_server(hang=threading.Event()) as server:
         (done,) = told(f"json://{server.address}/{TOKEN}", seconds=0.3)
         assert time.monotonic() - began < 3
-    assert (done.outcome, done.detail) == ("warning", "oncall was not told: its service did not answer within 0.3 s")
+    assert (done.outcome, done.detail) == (
+        "warning",
+        "oncall was not notified: its service did not answer within 0.3 s",
+    )
     assert_hidden(done, logged, capfd)
 
 
 def test_an_address_of_no_service_is_a_warning(logged, capfd):
     (done,) = told(f"nothing-like-that://{TOKEN}")
-    assert done.detail == "oncall was not told: there is no address that apprise knows"
+    assert done.detail == "oncall was not notified: not an address that apprise knows"
     assert_hidden(done, logged, capfd)
 
 
@@ -267,13 +273,13 @@ def test_a_plugin_that_fails_is_a_warning_without_its_text(logged, capfd, monkey
 
     monkeypatch.setattr(apprise.Apprise, "notify", broken)
     (done,) = told(f"json://127.0.0.1/{TOKEN}")
-    assert done.detail == "oncall was not told: its plugin failed with RuntimeError"
+    assert done.detail == "oncall was not notified: its plugin failed with RuntimeError"
     assert_hidden(done, logged, capfd)
 
 
 def test_an_address_that_is_not_there_is_a_warning():
     (done,) = told("", environ={})
-    assert done.detail == "oncall was not told: the address should be in the variable ONCALL_URL, which is not set"
+    assert done.detail == "oncall was not notified: the address should be in the variable ONCALL_URL, which is not set"
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch):

@@ -250,7 +250,7 @@ def test_something_else_behind_the_address_is_told():
     with socketserver.TCPServer(("127.0.0.1", 0), Mumbling) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        with pytest.raises(ClusterGuardError, match="what it answered is no HTTP"):
+        with pytest.raises(ClusterGuardError, match="its answer is not HTTP"):
             push(f"http://127.0.0.1:{server.server_address[1]}", status())
         thread.join()
 
@@ -349,7 +349,7 @@ def test_an_address_that_is_taken_is_told():
 
 @pytest.mark.parametrize("listen", ["9188", "host:", "host:x", "127.0.0.1:70000"])
 def test_an_address_without_a_port_is_refused(listen):
-    with pytest.raises(ConfigError, match="no address and port"), serve(listen, list):
+    with pytest.raises(ConfigError, match="not an address and port"), serve(listen, list):
         pass
 
 

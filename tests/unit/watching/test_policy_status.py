@@ -71,7 +71,7 @@ def test_without_any_look_nothing_is_known():
     found = status({})
     assert found.verdict == "not protected"
     assert "no location can be read, so nothing is known" in texts(found)
-    assert "near: it cannot be read: nobody looked at it" in texts(found)
+    assert "near: it cannot be read: it was not looked at" in texts(found)
 
 
 def test_with_all_locations_down_nothing_is_known():
@@ -175,9 +175,9 @@ def test_a_source_that_no_drill_proves_is_noted():
 
 def test_what_the_catalog_was_mended_of_is_a_risk():
     found = status(
-        {**all_well(), "far": catalog("far", *nightly(), notes=("etcd/x: gone, and nobody here removed it",))}
+        {**all_well(), "far": catalog("far", *nightly(), notes=("etcd/x: gone, and not removed by any run",))}
     )
-    assert texts(found, "at risk") == ["far: etcd/x: gone, and nobody here removed it"]
+    assert texts(found, "at risk") == ["far: etcd/x: gone, and not removed by any run"]
 
 
 # ---- overdue -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def encryption_of(policy: Policy, environ: Mapping[str, str]) -> Encryption:
     """Return how a policy's copies are encrypted, and decrypted where it names a private key or a passphrase.
 
     Raises:
-        ConfigError: A key cannot be read, is none, or lies in a file that others may read.
+        ConfigError: A key cannot be read, is invalid, or lies in a file that others may read.
     """
     keys, level = policy.encryption, policy.compression_level
     if keys is None:

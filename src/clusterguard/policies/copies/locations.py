@@ -128,7 +128,7 @@ class StorageLocation:
         entries = known | {each.key: each for each in found if isinstance(each, BackupEntry)}
         notes = (
             *stored.notes,
-            *_noted("gone, and nobody here removed it", vanished),
+            *_noted("gone, and not removed by any run", vanished),
             *(each for each in found if isinstance(each, str)),
         )
         return replace(stored, entries=entries, notes=notes, leftovers=tuple(self._leftovers(listed, records)))
@@ -159,9 +159,9 @@ class StorageLocation:
         try:
             catalog = Catalog.from_json(text)
         except ObjectCorruptError as error:
-            # Every entry is read anew from its record. Which copies were verified is lost with the catalog, and
+            # Every entry is read again from its record. Which copies were verified is lost with the catalog, and
             # that errs on the right side.
-            return replace(empty, notes=(f"the catalog was damaged and is made anew: {error.message}",))
+            return replace(empty, notes=(f"the catalog was damaged and is rebuilt: {error.message}",))
         return replace(catalog, location=self.name)
 
     def _leftovers(self, listed: Mapping[str, ObjectInfo], records: Mapping[str, ObjectInfo]) -> Iterator[Leftover]:
@@ -211,7 +211,7 @@ class StorageLocation:
 
 
 def etcd_entry(record: Snapshot, source: str) -> BackupEntry:
-    """Return what a catalog says of an etcd snapshot that nobody has verified yet."""
+    """Return what a catalog says of an etcd snapshot that is not verified yet."""
     extra = record.extra
     return BackupEntry(
         source=source,
@@ -227,7 +227,7 @@ def etcd_entry(record: Snapshot, source: str) -> BackupEntry:
 
 
 def velero_entry(record: VeleroRecord) -> BackupEntry:
-    """Return what a catalog says of a Velero backup's copy that nobody has verified yet."""
+    """Return what a catalog says of a Velero backup's copy that is not verified yet."""
     return BackupEntry(
         source=record.source,
         name=record.name,
@@ -254,7 +254,7 @@ def read_record(root: ObjectStore, key: str) -> Snapshot | VeleroRecord:
 
     Raises:
         ObjectNotFoundError: There is none.
-        SnapshotCorruptError: It is damaged, or is none.
+        SnapshotCorruptError: It is damaged, or not a record.
         ConfigError: A later release wrote it.
     """
     return _record(_record_text(root, key))
@@ -279,7 +279,7 @@ def open_locations(policy: Policy) -> tuple[StorageLocation, ...]:
     """Return the locations of a policy; nothing is connected to yet.
 
     Raises:
-        ConfigError: A location is no store.
+        ConfigError: A location is not a store.
     """
     from clusterguard.stores import open_store
 

@@ -85,7 +85,7 @@ def _record(folder: ObjectStore, name: str) -> Snapshot:
         return Snapshot.from_json(read_object(folder, f"{name}.json", most_bytes=_LARGEST_RECORD))
     except ObjectCorruptError as error:
         raise SnapshotCorruptError(
-            f"{name}.json is larger than any record of a snapshot", hint="it is none of ours; let it be"
+            f"{name}.json is larger than any record of a snapshot", hint="clusterguard did not write it; leave it"
         ) from error
 
 

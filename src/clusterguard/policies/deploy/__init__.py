@@ -1,1 +1,1 @@
-"""What runs a policy when nobody is there: cron, CI, Kubernetes."""
+"""What runs a policy unattended: cron, CI, Kubernetes."""

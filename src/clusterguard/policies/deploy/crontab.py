@@ -48,7 +48,7 @@ def crontab(
     - ``mail_to``: who gets what a run prints; empty for the crontab's owner.
 
     Raises:
-        ConfigError: This cron cannot be told that time.
+        ConfigError: This cron cannot express that time.
     """
     cron, zone = schedule.cron, ""
     theirs = read_time_zone(schedule.time_zone)
@@ -81,7 +81,7 @@ def in_zone(schedule: Schedule, zone: str) -> str:
     """Return the expression that is due at the same moments in another time zone.
 
     Raises:
-        ConfigError: There is none: the zones change their clocks apart, or the expression is no fixed time of day.
+        ConfigError: It cannot be expressed: the zones change their clocks apart, or it is not a fixed time of day.
     """
     theirs, ours = read_time_zone(schedule.time_zone), read_time_zone(zone)
     distance = _distance(theirs, ours)
@@ -135,5 +135,5 @@ def _escaped(command: Sequence[str]) -> str:
 
 def _plain(address: str) -> str:
     if not re.fullmatch(r"[^\s\"'%]+", address):
-        raise ConfigError(f"{address!r} is no address for MAILTO", hint="write it like ops@example.com")
+        raise ConfigError(f"{address!r} is not a valid address for MAILTO", hint="write it like ops@example.com")
     return address

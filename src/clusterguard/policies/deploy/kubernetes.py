@@ -76,7 +76,7 @@ _ONCE_A_DAY: Final = MappingProxyType({"retain": "23 3 * * *", "verify": "43 4 *
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CronJobOptions:
-    """What Kubernetes must be told beside the policy.
+    """What Kubernetes needs to know besides the policy.
 
     Attributes:
         schedules: When retention, verification and proofs run: five fields, in the policy's time zone. What is due
@@ -103,7 +103,7 @@ class CronJobOptions:
     scratch: str = "10Gi"
 
     def __post_init__(self) -> None:
-        """Refuse schedules of things that nobody runs."""
+        """Refuse schedules of unknown CronJobs."""
         known = set(get_args(Group)) - {"backup"}
         if unknown := set(self.schedules) - known:
             raise ConfigError(
@@ -335,7 +335,7 @@ def _require_runnable(policy: Policy, options: CronJobOptions, text: str) -> Non
         )
     if policy.metrics.textfile and not _mount_of(policy.metrics.textfile, options.claims):
         raise ConfigError(
-            f"metrics would be written to {policy.metrics.textfile} in a pod, where nobody reads them",
+            f"metrics would be written to {policy.metrics.textfile} in a pod, where nothing reads them",
             hint="use metrics.pushgateway, or mount a claim there",
         )
 
@@ -350,7 +350,7 @@ def _require_reachable_etcd(name: str, source: EtcdSource) -> None:
     for file in source.tls_files:
         if not file.startswith("/"):
             raise ConfigError(
-                f"source {name}: {file} is no absolute path, so no pod could find it",
+                f"source {name}: {file} is not an absolute path, so no pod could find it",
                 hint=f"a path on the control-plane node, or {ETCD_FOLDER}/{PurePosixPath(file).name} from a Secret",
             )
 

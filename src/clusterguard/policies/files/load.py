@@ -1,7 +1,7 @@
 """From a policy file to a policy that can run, or to every problem in it with its place.
 
 A policy that loads needs nothing but its own file: whether keys, drills and kubeconfigs are there is for the machine
-that runs it. What is wrong is told without the secrets that may have been written where only their place belongs.
+that runs it. Problems are reported without the secrets that may have been written where only their location belongs.
 """
 
 from __future__ import annotations

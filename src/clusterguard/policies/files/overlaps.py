@@ -55,7 +55,7 @@ def storage_root(url: str) -> StorageRoot:
     """Return how far the store at a location reaches; nothing is connected to.
 
     Raises:
-        ConfigError: It is no store's location, or one that holds nothing for long.
+        ConfigError: It is not a store's location, or one that is gone with the process.
     """
     opened = urlsplit(open_store(url).url)
     match opened.scheme:

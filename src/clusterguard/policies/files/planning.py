@@ -64,7 +64,7 @@ class PolicyPlan:
             yield f"due ({self.time_zone}, and UTC):"
             yield from (f"  {each.local:%a %Y-%m-%d %H:%M %z}   {each.utc:%Y-%m-%d %H:%M}Z" for each in self.due)
         else:
-            yield "due: whenever somebody starts it; the policy has no schedule"
+            yield "due: whenever it is started; the policy has no schedule"
         yield ""
         yield "each run:"
         width = max(len(each.part) for each in self.steps)

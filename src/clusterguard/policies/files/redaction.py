@@ -1,4 +1,4 @@
-"""Secrets that were written where only their place belongs: found, told, and kept out of what is told."""
+"""Secrets that were written where only their location belongs: found, reported, and kept out of messages."""
 
 from __future__ import annotations
 

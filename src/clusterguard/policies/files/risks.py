@@ -90,7 +90,7 @@ def _of_velero(policy: Policy) -> Iterator[Risk]:
 def _of_schedule(policy: Policy, now: datetime) -> Iterator[Risk]:
     schedule = policy.schedule
     if schedule is None:
-        yield _risk("schedule", "nobody can tell when a backup is overdue", "write a schedule, whoever starts the runs")
+        yield _risk("schedule", "overdue backups cannot be detected", "write a schedule, whatever starts the runs")
         return
     shortest, _ = _gaps(schedule, now)
     if shortest < _OFTEN:
@@ -195,17 +195,17 @@ def _of_proofs(policy: Policy) -> Iterator[Risk]:
         if source.name not in proven:
             yield _risk(
                 "proofs",
-                f"nothing ever restores a backup of `{source.name}`: nobody knows whether it can be",
+                f"nothing ever restores a backup of `{source.name}`: whether it restores is unknown",
                 "write a drill with a storedBackup step, and name it here",
             )
 
 
 def _of_watching(policy: Policy) -> Iterator[Risk]:
     if not policy.notifications:
-        yield _risk("notifications", "nobody is told when a backup fails", "name somebody")
+        yield _risk("notifications", "no one is notified when a backup fails", "add a notification")
     if policy.heartbeat is None:
         yield _risk(
-            "heartbeat", "a run that never starts tells nobody", "name a dead man's switch, or alert on metrics"
+            "heartbeat", "a run that never starts goes unnoticed", "name a dead man's switch, or alert on metrics"
         )
 
 

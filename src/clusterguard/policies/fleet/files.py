@@ -208,7 +208,7 @@ def run_cluster(
     - ``on_event``: makes a listener for what happens in a drill.
 
     Raises:
-        ConfigError: The fleet has no such cluster, or the run's name is none.
+        ConfigError: The fleet has no such cluster, or the run's name is invalid.
     """
     cluster = fleet.cluster(index)
     check_run(run)

@@ -38,7 +38,7 @@ _MOST_INDEXES: Final = 100_000  # of a Job with a limit for each index
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetJobOptions:
-    """What Kubernetes must be told beside the fleet.
+    """What Kubernetes needs to know besides the fleet.
 
     Attributes:
         writer_secret: Holds ``credentials`` for the results; empty where pods have an identity without them.
@@ -48,7 +48,7 @@ class FleetJobOptions:
     image: str = "clusterguard:latest"  # the image of clusterguard, with the programs that the drills need
     namespace: str = "clusterguard"  # where the Job is; it must be there
     parallelism: int = 5  # how many clusters at a time
-    attempts: int = 1  # how often a cluster is tried again of which nothing could be told; a verdict is final
+    attempts: int = 1  # how often a cluster without a verdict is tried again; a verdict is final
     longest: timedelta = timedelta(hours=2)  # how long one cluster's drills may take
     kept: timedelta = timedelta(days=7)  # how long the finished Job is kept
     schedule: str = ""  # five fields for a CronJob; empty for one Job

@@ -58,7 +58,7 @@ class RunLock:
         Args:
             wait_seconds: How long to wait for a run that is alive.
 
-        A location that takes none takes no backup either; it is left out, and told of in ``failures``.
+        A location that takes none takes no backup either; it is left out, and listed in ``failures``.
 
         Raises:
             RunInProgressError: Another run holds one of them, and is alive.

@@ -19,7 +19,7 @@ __all__ = ["reencrypt_all"]
 def reencrypt_all(session: Session, *, old: Encryption) -> None:
     """Re-encrypt every etcd snapshot in every location that answers; a copy that fails does not keep the others.
 
-    Copies of Velero backups are left as they are, and told of.
+    Copies of Velero backups are left as they are, and reported.
     """
     for location in session.locations:
         for source in session.policy.sources:

@@ -124,7 +124,7 @@ def retain(session: Session) -> None:
 def clock_problem(session: Session, location: StorageLocation) -> str:
     """Return why this machine's clock cannot be trusted with the age of backups; nothing where it can.
 
-    Three things tell: the location's own clock, backups from the future, and a long pause that nobody made.
+    Three signs count: the location's own clock, backups from the future, and a long pause.
     """
     if session.trust_clock:
         return ""
@@ -181,7 +181,7 @@ def _remove_one(
 
 
 def _delete(location: StorageLocation, entry: BackupEntry, session: Session) -> None:
-    """Remove a backup, its record first: half of a deletion leaves bytes that nobody takes for a backup."""
+    """Remove a backup, its record first: a partial deletion is then not listed as a backup."""
     store = location.of_source(entry.source)
     try:
         keys = list(stored_objects(location, entry))

@@ -80,7 +80,7 @@ class PolicyRunner:
             parts: What to do, always in the order of `PARTS`; ``backup`` makes up for missing copies, too.
 
         Raises:
-            ConfigError: A secret that the policy names is not to be had, or is none.
+            ConfigError: A secret that the policy names is missing or invalid.
             RunInProgressError: Another run of the policy is in progress.
         """
         # Removing alone needs no key, neither to decrypt nor to encrypt.
@@ -96,7 +96,7 @@ class PolicyRunner:
             old: The policy as it was, with the key that opens what lies there.
 
         Raises:
-            ConfigError: A secret that one of the policies names is not to be had, or is none.
+            ConfigError: A secret that one of the policies names is missing or invalid.
             RunInProgressError: Another run of the policy is in progress.
         """
         before = encryption_of(old, self.environ)
@@ -132,7 +132,7 @@ class PolicyRunner:
         except BaseException as error:
             if isinstance(error, RunInProgressError) and session.lock is None:
                 raise  # the other run tells what comes of it; this one has done nothing that could fail
-            # Nobody expected it, and somebody must hear of it all the same.
+            # Unexpected, and to be reported all the same.
             what = error.message if isinstance(error, ClusterGuardError) else f"{type(error).__name__}: {error}"
             session.add(StepReport(verb="backup", outcome="failed", at=self.now(), detail=f"the run broke off: {what}"))
             self._finish(session, began, backs_up=backs_up)
@@ -163,7 +163,7 @@ class PolicyRunner:
                 self._account(session)
 
     def _read_catalogs(self, session: Session, locations: Sequence[StorageLocation]) -> None:
-        """Ask locations for their catalogs; those that do not answer are left out and told of."""
+        """Ask locations for their catalogs; those that do not answer are left out and reported."""
         found = read_catalogs(locations)
         answering = []
         for location in locations:
@@ -203,7 +203,7 @@ class PolicyRunner:
                 continue
             session.location_clocks[location.name] = written - self.now()
 
-    # ---- what is told ------------------------------------------------------------------------------------
+    # ---- reporting -----------------------------------------------------------------------------------------
 
     def _account(self, session: Session) -> None:
         """Write what was done into every location: the runs of the sources, the audit trail, the catalog."""
@@ -281,7 +281,7 @@ def _back_up(session: Session) -> None:
 
 def _verify(session: Session) -> None:
     verify_due(session)
-    replicate_missing(session)  # what was found damaged is made anew from a sound copy
+    replicate_missing(session)  # what was found damaged is replaced from a sound copy
 
 
 def _prove(session: Session) -> None:

@@ -36,7 +36,7 @@ def new_run_id(now: datetime) -> str:
 
 @dataclass(slots=True)
 class Task:
-    """A step while it is done: whoever does it says what came of it."""
+    """A step while it is done: the code that does it sets its outcome."""
 
     detail: str = ""
     digest: str = ""  # SHA-256 of the stored bytes
@@ -160,7 +160,7 @@ class Session:
         return True
 
     def save_catalogs(self) -> None:
-        """Write every catalog to its location; a failure is a warning, as catalogs are made anew from the records."""
+        """Write every catalog to its location; a failure is a warning, as catalogs are rebuilt from the records."""
         for location in self.locations:
             try:
                 self.require_lease(location)

@@ -59,7 +59,7 @@ _EVIDENCE: Final = (SnapshotError, BackupCorruptError, ObjectCorruptError, Objec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyCheck:
-    """What one look at one copy told."""
+    """The result of one look at one copy."""
 
     state: CopyState  # what is known of the copy now
     depth: VerifyLevel  # how deep the look went, or was meant to go
@@ -164,7 +164,7 @@ def _checked(depth: VerifyLevel, look: Callable[[], tuple[bool, str]]) -> CopyCh
     if again.state == "unknown" or (again.state == "damaged" and (again.detail == first.detail or depth == "contents")):
         return again
     error = StoreUnavailableError(
-        f"two looks told different things: {first.detail}; and then: {again.detail}",
+        f"two reads gave different results: {first.detail}; and then: {again.detail}",
         hint="look for what changes bytes on their way: a proxy, the network, memory",
     )
     return CopyCheck(state="unknown", depth=depth, detail=error.message, error=error)

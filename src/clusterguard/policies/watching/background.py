@@ -1,4 +1,4 @@
-"""Work in a thread that ends with the process, whatever it waits for: nobody waits longer for it than they want."""
+"""Work in a thread that ends with the process, whatever it waits for, so that callers can stop waiting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def in_background(name: str, work: Callable[[], T]) -> Future[T]:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - the door of a thread; whoever takes the result is told
+        except BaseException as error:  # noqa: BLE001 - the door of a thread; raised where the result is taken
             future.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()

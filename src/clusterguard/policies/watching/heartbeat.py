@@ -1,4 +1,4 @@
-"""The dead man's switch: somebody else's clock, wound up by every run, which alarms when none comes."""
+"""The dead man's switch: another service's clock, reset by every run, which alarms when none comes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def beat(
             raise ClusterGuardError(f"the heartbeat was not sent: {error.message}", hint=error.hint) from error
         except _NotHeardError as error:
             raise ClusterGuardError(
-                f"the heartbeat's service was not told of the {ping}: {error.message}",
+                f"the heartbeat's service did not receive the {ping} ping: {error.message}",
                 hint=f"check the address in {heartbeat.url}, and whether it can be reached from here",
             ) from error
 

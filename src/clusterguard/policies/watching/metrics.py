@@ -132,7 +132,7 @@ def push(url: str, status: PolicyStatus, *, seconds: float = _PUSH_SECONDS) -> N
         seconds: How long the gateway may take.
 
     Raises:
-        ConfigError: The URL is none, or the extra `policy` is not installed.
+        ConfigError: The URL is invalid, or the extra `policy` is not installed.
         ClusterGuardError: The gateway did not take them.
     """
     library = _library()
@@ -296,7 +296,7 @@ def _gateway(url: str) -> tuple[str, Callable[..., Any]]:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(
-            "the address of the Pushgateway is no http or https URL", hint="write it like http://pushgateway:9091"
+            "the address of the Pushgateway is not an http or https URL", hint="write it like http://pushgateway:9091"
         )
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -320,14 +320,14 @@ def _in_words(error: OSError | HTTPException) -> str:
     if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
         return "it did not answer in time"
     if isinstance(error, HTTPException):
-        return "what it answered is no HTTP"
+        return "its answer is not HTTP"
     return str(getattr(error, "reason", None) or error.strerror or type(error).__name__)
 
 
 def _host_and_port(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the highest port
-        raise ConfigError(f"{listen!r} is no address and port", hint="write it like 127.0.0.1:9188")
+        raise ConfigError(f"{listen!r} is not an address and port", hint="write it like 127.0.0.1:9188")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

@@ -37,7 +37,7 @@ _MARKS: Final = {"failed": "✗", "warning": "!"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What people are told."""
+    """A notification."""
 
     title: str  # one line
     body: str  # what failed, what to do about it, and what still counts; plain text
@@ -73,7 +73,7 @@ def notify(
     clock = now or (lambda: datetime.now(UTC))
     return tuple(
         reported(
-            "notify", f"{each.name} was told", partial(_require_arrival, each, delivery, until, seconds), now=clock
+            "notify", f"{each.name} was notified", partial(_require_arrival, each, delivery, until, seconds), now=clock
         )
         for each, delivery in deliveries
     )
@@ -160,11 +160,11 @@ def _require_arrival(target: Notification, delivery: Future[None], until: float,
         delivery.result(max(0.0, until - time.monotonic()))
     except TimeoutError:
         raise ClusterGuardError(
-            f"{target.name} was not told: its service did not answer within {limit:g} s",
+            f"{target.name} was not notified: its service did not answer within {limit:g} s",
             hint="check whether it can be reached from here",
         ) from None
     except ClusterGuardError as error:
-        raise ClusterGuardError(f"{target.name} was not told: {error.message}", hint=error.hint) from None
+        raise ClusterGuardError(f"{target.name} was not notified: {error.message}", hint=error.hint) from None
 
 
 def _send(target: Notification, message: Message, environ: Mapping[str, str]) -> None:
@@ -181,7 +181,7 @@ def _deliver(address: str, message: Message, logged: list[str]) -> str:
     try:
         sender = apprise.Apprise()
         if not sender.add(address):
-            return "there is no address that apprise knows"
+            return "not an address that apprise knows"
         if sender.notify(
             title=message.title, body=message.body, notify_type=message.kind, body_format=apprise.NotifyFormat.TEXT
         ):

@@ -31,7 +31,7 @@ def render_page(*statuses: PolicyStatus) -> str:
 
 
 def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
-    """Write the page in the place of an earlier one; nobody sees half of it."""
+    """Write the page in the place of an earlier one; atomically."""
     target = Path(path).expanduser()
     page = render_page(*statuses)
     try:

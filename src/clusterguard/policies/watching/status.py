@@ -92,7 +92,7 @@ def _readable(
 ) -> Catalog | ClusterGuardError:
     """Return a location's catalog, or why nothing is known of the location."""
     if found is None:
-        return ClusterGuardError("nobody looked at it")
+        return ClusterGuardError("it was not looked at")
     if isinstance(found, Catalog) and found.policy and found.policy != policy.name:
         return ClusterGuardError(
             f"its catalog is of policy {found.policy!r}, not of {policy.name!r}",
@@ -323,8 +323,8 @@ def _about_all(policy: Policy, locations: Sequence[LocationStatus], proofs: Sequ
         yield Reason(
             severity="at risk",
             about="",
-            text="the policy has no schedule, so nobody can tell whether a backup is overdue",
-            hint="add the schedule that backups are run on, whoever runs them",
+            text="the policy has no schedule, so overdue backups cannot be detected",
+            hint="add the schedule that backups are run on, whatever starts them",
         )
     proven = {each.source for each in proofs}
     for source in policy.sources:

@@ -28,7 +28,7 @@ _WITHIN_SECONDS: Final = 30.0
 class PolicyWatch:
     """Says what a policy's status is, as often as it is asked.
 
-    A location that hangs is told as one that cannot be read. It is not asked again before it has answered, so a server
+    A location that hangs is reported as unreadable. It is not asked again before it has answered, so a server
     that watches for weeks has one thread waiting for it, and not one for each time it was asked.
 
     - ``within_seconds``: how long to wait for all of them together.
