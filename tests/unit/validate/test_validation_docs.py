@@ -49,7 +49,11 @@ def volatile_rules():
         having = [f"`{name}`" for name, profile in PROFILES.items() if rule in profile.rules]
         profiles = "all" if len(having) == len(PROFILES) else ", ".join(having)
         cause = (rule.when.__doc__ or "").partition("\n")[0].rstrip(".") if rule.when else "always"
-        cause = cause[0].lower() + cause[1:] if cause[:2].istitle() else cause
+        cause = (
+            cause[0].lower() + cause[1:]
+            if cause.split()[0] in {"A", "An", "It", "The", "There", "Both", "Whoever"}
+            else cause
+        )
         yield f"| {rule.name} | {code(rule.kinds)} | {code(rule.paths)} | {rule.reason} | {cause} | {profiles} |"
     for name, kinds, fields, reason, profiles in EXTRA:
         yield f"| {name} | {kinds} | {fields} | {reason} | always | {profiles} |"
