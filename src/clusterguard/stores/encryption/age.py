@@ -6,12 +6,13 @@ pyrage reads from one object and writes to another until all is done, so it runs
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from clusterguard.errors import ConfigError, ObjectCorruptError, WrongKeyError
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.channel import Channel, GivenUpError
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +68,7 @@ class EncryptingWriter:
         self._sink = _Sink(sink.write)
         self._plain = Channel()
         self._failure: BaseException | None = None
-        self._worker = _start(self._encrypt, recipients)
+        self._worker = _start(partial(self._encrypt, recipients))
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Take the next bytes."""
@@ -112,7 +113,7 @@ class DecryptingReader:
         self._source = _Source(lambda: source.read(CHUNK_BYTES))
         self._plain = Channel()
         self._ready = memoryview(b"")
-        self._worker = _start(self._decrypt, identities)
+        self._worker = _start(partial(self._decrypt, identities))
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes, and ``b""`` only at the end of a whole file.
@@ -204,8 +205,8 @@ class _Gatherer:
             self._gathered.clear()
 
 
-def _start(work: Callable[[Sequence[_Key]], None], keys: Sequence[_Key]) -> threading.Thread:
-    worker = threading.Thread(target=work, args=(keys,), name="clusterguard-age", daemon=True)
+def _start(work: Callable[[], None]) -> Worker:
+    worker = Worker(work, name="clusterguard-age")
     worker.start()
     return worker
 
