@@ -161,7 +161,7 @@ def check_key(key: str) -> None:
     problem = key_problem(key)
     if problem is not None:
         raise ConfigError(
-            f"{key[:80]!r} is no object key: {problem}",
+            f"{key[:80]!r} is not a valid object key: {problem}",
             hint="write it like snapshots/2030-01-31.db: names with / between them",
         )
 

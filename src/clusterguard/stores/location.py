@@ -56,7 +56,9 @@ def open_store(location: str | os.PathLike[str]) -> ObjectStore:
         )
     openers = {"file": _open_local, "s3": _open_s3, "memory": _open_memory}
     if url.scheme not in openers:
-        raise ConfigError(f"{text!r} is no store: it should look like {_FORMS}", hint=_guess(text, url, openers))
+        raise ConfigError(
+            f"{text!r} is not a valid store: it should look like {_FORMS}", hint=_guess(text, url, openers)
+        )
     return openers[url.scheme](url)
 
 
@@ -64,7 +66,7 @@ def _split(text: str) -> SplitResult:
     try:
         return urlsplit(text)
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no store: {error}", hint=f"write it like {_FORMS}") from error
+        raise ConfigError(f"{text!r} is not a valid store: {error}", hint=f"write it like {_FORMS}") from error
 
 
 def _guess(text: str, url: SplitResult, schemes: Iterable[str]) -> str | None:
@@ -87,7 +89,7 @@ def _open_local(url: SplitResult) -> ObjectStore:
         )
     if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
         raise ConfigError(
-            f"{url.geturl()!r} is no absolute path on this machine",
+            f"{url.geturl()!r} is not an absolute path on this machine",
             hint="write file:///path, with three slashes",
         )
     return LocalStore(Path(unquote(url.path)))
@@ -166,5 +168,5 @@ def _read_endpoint(value: str) -> str:
         raise ConfigError("endpoint= holds a user or a password", hint="give credentials to AWS's usual chain")
     endpoint = _split(value)
     if endpoint.scheme not in _ENDPOINT_SCHEMES or not endpoint.netloc or endpoint.query or endpoint.fragment:
-        raise ConfigError(f"endpoint={value} is no URL of a server", hint="write https://host:port")
+        raise ConfigError(f"endpoint={value} is not the URL of a server", hint="write https://host:port")
     return value

@@ -94,14 +94,14 @@ def test_every_directory_has_a_url_that_opens_it(path):
 @pytest.mark.parametrize(
     ("location", "seen", "hint"),
     [
-        ("backups", "no store", "./backups"),
-        ("", "no store", "./"),
+        ("backups", "not a valid store", "./backups"),
+        ("", "not a valid store", "./"),
         ("s4://bucket", "s4", "did you mean s3:"),
         ("fiel:///x", "fiel", "did you mean file:"),
         ("gs://bucket", "gs", "did you mean"),
-        ("http://example.com/bucket", "no store", None),
-        ("file://var/backups", "no absolute path", "three slashes"),
-        ("file:relative", "no absolute path", "three slashes"),
+        ("http://example.com/bucket", "not a valid store", None),
+        ("file://var/backups", "not an absolute path", "three slashes"),
+        ("file:relative", "not an absolute path", "three slashes"),
         ("file:///x?y=z", "no parameters", "%3F"),
         ("memory:name", "no name", "memory:"),
         ("s3:bucket", "no bucket", "s3://bucket/prefix"),
@@ -118,9 +118,9 @@ def test_every_directory_has_a_url_that_opens_it(path):
         ("s3://bucket?region", "name=value", "region="),
         ("s3://bucket?pathStyle=yes", "pathStyle=yes", "true, false"),
         ("s3://bucket?checksum=md5", "checksum=md5", "CRC32, SHA256, when_required"),
-        ("s3://bucket?endpoint=s3.example.com", "no URL of a server", "https://host:port"),
-        ("s3://bucket?endpoint=https://x?y", "no URL of a server", "https://host:port"),
-        ("s3://[bucket", "no store", "write it like"),
+        ("s3://bucket?endpoint=s3.example.com", "not the URL of a server", "https://host:port"),
+        ("s3://bucket?endpoint=https://x?y", "not the URL of a server", "https://host:port"),
+        ("s3://[bucket", "not a valid store", "write it like"),
     ],
 )
 def test_wrong_locations_say_what_is_wrong_and_what_was_meant(location, seen, hint):
