@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 import yaml
@@ -146,11 +145,8 @@ def test_a_bomb_of_anchors_is_refused_at_once(form):
     lines = ["l0: &l0 {x: y}"]
     lines += [f"l{i}: &l{i} {shapes[form]([f'*l{i - 1}'] * 9)}" for i in range(1, 20)]
 
-    began = time.perf_counter()
-    message = refused("\n".join(lines))
-
-    assert "aliases here expand to more than 50,000 values" in message
-    assert time.perf_counter() - began < 3  # a second alone; the machine may be busy
+    # Without the budget this would build 9^19 values, and never end.
+    assert "aliases here expand to more than 50,000 values" in refused("\n".join(lines))
 
 
 def test_deep_nesting_is_refused_before_anything_recurses():
