@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["as_inventory", "objects_in", "objects_in_backup", "verify_backup"]
 
 _T = TypeVar("_T")
-_SOURCE_VERSION: Final = "velero.io/source-cluster-k8s-gitversion"
 
 
 def verify_backup(
@@ -161,7 +160,7 @@ def as_inventory(
             left_out[rule] += 1
     return Inventory(
         taken=taken,
-        server_version=backup.annotations.get(_SOURCE_VERSION, ""),
+        server_version=backup.source_version,
         scope=scope,
         objects=objects,
         left_out=dict(sorted(left_out.items())),

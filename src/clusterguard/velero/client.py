@@ -763,6 +763,8 @@ class VeleroClient:
         )
         if not comparer.needed:
             return {}, ()
+        backup = self.objects.find(Backup, run.backup_name)
+        comparer = replace(comparer, source_version=backup.source_version if backup else "")
         try:
             with self._downloads.open(DownloadKind.BACKUP_CONTENTS, run.backup_name) as file:
                 stored = comparer.wanted(objects_in(cast("ByteReader", file), with_managers=True))

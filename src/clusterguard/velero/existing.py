@@ -47,6 +47,7 @@ class Comparer:
     Attributes:
         api: The cluster.
         started: When the restore began.
+        source_version: Of the API server that the backup is of; empty where that is unknown.
         names: Old and new names of namespaces.
         doubtful: Objects that Velero says it left as they were, under their names in the cluster.
         created: Those that it created, likewise.
@@ -54,6 +55,7 @@ class Comparer:
 
     api: KubeClient = field(repr=False)
     started: datetime
+    source_version: str = ""
     names: Mapping[str, str]
     doubtful: Collection[ObjectRef]
     created: Collection[ObjectRef]
@@ -99,7 +101,11 @@ class Comparer:
         found = {ref: _finding(Rule.SYSTEM_OWNED, ref, name) for ref, name in system.items()}
         live = self._live({ref: data for ref, data in before.items() if ref not in system})
         compared = compare(
-            {ref: before[ref] for ref in live}, live, profile=VELERO_RESTORE, digest_key=secrets.token_bytes(32)
+            {ref: before[ref] for ref in live},
+            live,
+            profile=VELERO_RESTORE,
+            digest_key=secrets.token_bytes(32),
+            same_version=not self.source_version or self.source_version == self.api.server_version(),
         )
         changed = {finding.ref: finding.changes for finding in compared.findings}
         for ref in live:

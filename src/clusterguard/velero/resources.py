@@ -203,6 +203,11 @@ class Backup(_Run):
     item_operations_failed: int = _at("status.backupItemOperationsFailed", 0)
 
     @property
+    def source_version(self) -> str:
+        """Of the API server that it is of, such as ``v1.36.3``; empty where it does not say so."""
+        return self.annotations.get("velero.io/source-cluster-k8s-gitversion", "")
+
+    @property
     def options(self) -> BackupOptions:
         """What was requested, with the server's defaults filled in once it began."""
         from clusterguard.velero.options import BackupOptions  # reading a bucket does without

@@ -33,6 +33,9 @@ class Api:
             copy.deepcopy(item) for ref, item in self.items.items() if (ref.kind, ref.namespace, ref.group) == wanted
         ]
 
+    def server_version(self):
+        return "v1.36.3"
+
     def get(self, resource, name, namespace=None):
         self.gets += 1
         try:
@@ -54,8 +57,9 @@ def again(item, **fields):
     return made
 
 
-def comparer(*live, doubtful=(), created=(), names=None):
-    return Comparer(api=Api(*live), started=NOW, names=names or {}, doubtful=set(doubtful), created=set(created))
+def comparer(*live, doubtful=(), created=(), names=None, **settings):
+    api, wanted = Api(*live), {"doubtful": set(doubtful), "created": set(created)}
+    return Comparer(api=api, started=NOW, names=names or {}, **wanted, **settings)
 
 
 def stored(*items):
@@ -119,6 +123,16 @@ def test_what_the_cluster_makes_by_itself_is_system_owned_whether_it_is_there_or
 def test_a_bootstrap_role_that_somebody_changed_is_compared():
     item = role("kubectl-edit")
     assert existing(item, again(item, rules=[])).rule is Rule.EXISTS_DIFFERENT
+
+
+@pytest.mark.parametrize(
+    ("version", "rule"),
+    [("v1.35.0", Rule.EXISTS_SAME), ("v1.36.3", Rule.EXISTS_DIFFERENT), ("", Rule.EXISTS_DIFFERENT)],
+)
+def test_what_another_kubernetes_keeps_in_a_bootstrap_role_is_no_difference(version, rule):
+    item = role("kubectl-edit") | {"rules": [{"verbs": ["get"]}]}
+    live = again(item, rules=[{"verbs": ["get", "list"]}])
+    assert existing(item, live, source_version=version).rule is rule
 
 
 def test_a_definition_that_is_not_veleros_own_is_compared():
