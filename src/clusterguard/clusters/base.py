@@ -128,7 +128,10 @@ class ControlPlane(Protocol):
         """Start the controllers, without waiting out the leader leases of those we stopped."""
 
     def clean_up(self) -> None:
-        """Put the old data directory under the name that it is kept by, and remove what the restore needed."""
+        """Put the old data directory under the name that it is kept by, and remove what the restore needed.
+
+        Also after a `commit` that failed: once this succeeded there is nothing left that could be undone.
+        """
 
     @property
     def previous(self) -> str:

@@ -319,8 +319,15 @@ class _Restore:
         unclean = self._tried("clean up", self._control_plane.clean_up)
         if unclean is None:
             return ()
-        told = f"the restore is done, but not what it leaves to clean up: {_said(unclean)}"
-        return (f"{told}\n{_by_hand(uncommitted) if uncommitted else _RECOVER}",)
+        if uncommitted is not None:
+            raise RestoreError(
+                f"the snapshot is restored and serves, but the next restore or recover would undo it: {_said(unclean)}",
+                rolled_back=False,
+                restored=True,
+                code="restore-uncommitted",
+                hint=_by_hand(uncommitted),
+            ) from unclean
+        return (f"the restore is done, but not what it leaves to clean up: {_said(unclean)}\n{_RECOVER}",)
 
     def _tried(self, name: str, act: Callable[[], object]) -> ClusterGuardError | None:
         """Take a step again and again; return why it failed each time, or None once it succeeded."""

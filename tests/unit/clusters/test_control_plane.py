@@ -251,6 +251,17 @@ def test_only_before_the_proof_is_the_old_state_brought_back(machine, faults):
     assert seen_committed
 
 
+def test_what_was_cleaned_up_without_a_commit_is_not_undone(machine, monkeypatch):
+    """The commit may fail, and the next step succeed: nobody may come later and go back."""
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddedControlPlane, "clean_up", lambda _: None)
+        patch.setattr(EmbeddedControlPlane, "commit", lambda _: None)
+        restore(machine)
+    process(machine).clean_up()
+    process(machine).recover()
+    assert_serving(machine, "new")
+
+
 def test_what_was_written_since_a_proven_restore_stays(machine, faults):
     seen = []
     for _ in killed_at_every_step(machine, faults, restore):

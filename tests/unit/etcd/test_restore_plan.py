@@ -259,16 +259,18 @@ def test_what_cannot_be_cleaned_up_is_a_warning_with_what_to_run(step, calls):
     assert all("clusterguard etcd recover" in warning for warning in warnings)
 
 
-def test_a_commit_that_is_written_nowhere_is_told_with_the_lines_that_write_it():
+def test_a_commit_that_is_written_nowhere_is_no_success_and_told_with_the_lines_that_write_it():
     class Unwritable(ControlPlane):
         def clean_up(self):
             self._do("clean_up")
             raise ClusterError("read-only file system")
 
     control_plane = Unwritable(fail="commit", error=ClusterError("read-only file system", hint="mv a b"))
-    (warning,) = restored(control_plane).warnings
-    assert warning.endswith("mv a b")
-    assert "clusterguard etcd recover finishes" not in warning
+    with pytest.raises(RestoreError) as raised:
+        restored(control_plane)
+    assert (raised.value.code, raised.value.restored) == ("restore-uncommitted", True)
+    assert raised.value.hint.endswith("mv a b")
+    assert "roll_back" not in control_plane.calls
 
 
 def test_controllers_that_do_not_start_are_no_success_and_undo_nothing():

@@ -194,6 +194,7 @@ class EmbeddedControlPlane:
 
     def clean_up(self) -> None:
         """Keep the old data directory, and only the newest; safe to repeat."""
+        self.commit()  # it may have failed before: what is cleaned up must not be undone by whoever comes next
         if not self._proven.exists():
             return
         try:
