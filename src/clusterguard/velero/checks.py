@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["require_firing", "require_kinds"]
 
 _CRON_FIELDS: Final = 5
+_ANY: Final = ("*", "?")
 _MONTHS: Final = [name.lower() for name in calendar.month_abbr]
 _LEAP_YEAR: Final = 2028
 
@@ -56,14 +57,23 @@ def _kinds(options: BackupOptions) -> Iterator[tuple[str, str, bool | None]]:
 
 
 def require_firing(cron: str) -> None:
-    """Return when a schedule fires at some time; whether it is valid at all is for the server to say.
+    """Return when it is clear when a schedule fires; whether it is valid at all is for the server to say.
 
     Raises:
         ConfigError: It names a day that no month has. Velero 1.18.3 takes its next time to be past, and makes a backup
-            every minute.
+            every minute. Or it names days of the month and of the week: up to Velero 1.18.2 either is enough, since
+            1.18.3 both must hold.
     """
     fields = re.sub(r"^(CRON_)?TZ=\S+\s+", "", cron.strip()).split()
-    if len(fields) != _CRON_FIELDS or fields[4] not in {"*", "?"}:
+    if len(fields) != _CRON_FIELDS:
+        return
+    if fields[4] not in _ANY:
+        if fields[2] not in _ANY:
+            raise ConfigError(
+                f"schedule {cron!r} names days of the month and of the week, which Velero's releases read differently",
+                code="ambiguous-days",
+                hint="name one of the two, or create two schedules",
+            )
         return
     try:
         days, months = _values(fields[2], 31), _values(fields[3], 12)

@@ -79,14 +79,22 @@ def test_a_schedule_that_never_fires_is_refused(cron):
     assert refused.value.code == "never-fires"
 
 
+@pytest.mark.parametrize("cron", ["0 3 13 * 5", "0 3 1,15 * 0", "TZ=UTC 0 3 13 * FRI", "0 0 30 2 1"])
+def test_days_that_releases_of_velero_read_differently_are_refused(cron):
+    with pytest.raises(ConfigError) as refused:
+        require_firing(cron)
+    assert refused.value.code == "ambiguous-days"
+
+
 @pytest.mark.parametrize(
     "cron",
     [
         "0 3 * * *",
+        "0 3 * * 5",
+        "0 3 ? * 5",
         "0 0 29 2 *",
         "0 0 31 * *",
         "0 0 31 1-4 *",
-        "0 0 30 2 1",  # either the day or Monday
         "0 0 */2 2 *",
         "0 0 28-31 2 *",
         "@every 6h",
