@@ -237,6 +237,7 @@ class EmbeddedControlPlane:
         stopped = [name for name in _IN_ORDER if not self._programs.running(name)]
         if not stopped or not self._live.exists():
             return None
+        self.stop()  # whoever was interrupted may have told the others to end, and they would end under our hands
         self._start_all()
         return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
 
