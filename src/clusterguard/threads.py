@@ -35,7 +35,8 @@ class Worker(threading.Thread):
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the work has ended, at most so many seconds."""
-        self._has_ended.wait(timeout)
+        if self._has_ended.wait(timeout):
+            super().join()  # for the moment in which the thread itself is given back
 
     def is_alive(self) -> bool:
         """Return whether it was started and has not ended."""
