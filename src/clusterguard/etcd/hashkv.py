@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 
 import google_crc32c
 
+from clusterguard.crc import CRC32C, combine
 from clusterguard.errors import ConfigError
 from clusterguard.etcd import mvcc
 
 if TYPE_CHECKING:
     from clusterguard.etcd.boltdb import BoltFile
 
-__all__ = ["Crc32c", "HashKV", "KeyspaceHasher", "combine", "hash_kv"]
+__all__ = ["Crc32c", "HashKV", "KeyspaceHasher", "hash_kv"]
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected: bit 31 is the coefficient of x^0
-_ONE = 1 << 31
-_X_TO_THE_8TH = _ONE >> 8
 _BUCKET_NAME = b"key"
 
 
@@ -67,7 +65,7 @@ class KeyspaceHasher:
     def finish(self, *, compacted: int, revision: int) -> HashKV:
         """Return the hash of all bytes given."""
         return HashKV(
-            hash=combine(self.compacted.value, self.recent.value, self.recent.size),
+            hash=combine(self.compacted.value, self.recent.value, self.recent.size, polynomial=CRC32C),
             compact_revision=compacted or -1,
             hash_revision=revision,
         )
@@ -121,32 +119,3 @@ def hash_kv(db: BoltFile, *, revision: int | None = None, compacted: int | None 
 def current_revision(last: int, compacted: int) -> int:
     """Return the revision a member started from the file is at; a compacted one may have left no record."""
     return max(1, last, compacted)
-
-
-def combine(first: int, second: int, second_size: int) -> int:
-    """Return the CRC-32C of two byte strings, one after the other, from the CRC-32C of each.
-
-    Appending n bytes multiplies the remainder by x^(8n) modulo the polynomial.
-
-    Args:
-        first: CRC-32C of the first string.
-        second: CRC-32C of the second one.
-        second_size: Its length in bytes.
-    """
-    power, square, rest = _ONE, _X_TO_THE_8TH, second_size
-    while rest:
-        if rest & 1:
-            power = _multiply(power, square)
-        square = _multiply(square, square)
-        rest >>= 1
-    return _multiply(first, power) ^ second
-
-
-def _multiply(a: int, b: int) -> int:
-    """Multiply two polynomials modulo the Castagnoli polynomial."""
-    product = 0
-    for bit in range(31, -1, -1):
-        if a >> bit & 1:
-            product ^= b
-        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
-    return product

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from clusterguard.crc import CRC32, combine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Checksum", "checksum_of", "crc32_of_parts"]
 
 Checksum: TypeAlias = Literal["CRC32", "SHA256", "when_required"]
-
-_POLYNOMIAL: Final = 0xEDB88320  # of zlib's CRC-32, the bit of x**0 first
-_ONE: Final = 1 << 31
 
 
 def checksum_of(data: bytes | bytearray | memoryview, kind: Checksum) -> str:
@@ -34,29 +32,8 @@ def crc32_of_parts(parts: Iterable[tuple[str, int]]) -> str:
     """Return the CRC-32 of joined parts from the CRC-32 and the size of each, without their bytes."""
     whole = 0
     for text, size in parts:
-        # A CRC is a remainder modulo the polynomial: what comes first is moved by the bits of what follows it.
-        whole = _product(whole, _shift(size)) ^ int.from_bytes(base64.b64decode(text), "big")
+        whole = combine(whole, int.from_bytes(base64.b64decode(text), "big"), size, polynomial=CRC32)
     return _text(whole.to_bytes(4, "big"))
-
-
-@cache
-def _shift(size: int) -> int:
-    """Return x to the number of bits in so many bytes, modulo the polynomial."""
-    power, square = _ONE, _ONE >> 8
-    while size:
-        if size & 1:
-            power = _product(power, square)
-        square, size = _product(square, square), size >> 1
-    return power
-
-
-def _product(left: int, right: int) -> int:
-    product = 0
-    for bit in range(31, -1, -1):
-        if left >> bit & 1:
-            product ^= right
-        right = right >> 1 ^ (_POLYNOMIAL if right & 1 else 0)
-    return product
 
 
 def _text(digest: bytes) -> str:
