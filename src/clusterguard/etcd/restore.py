@@ -174,7 +174,7 @@ def require_usable(facts: StoreFacts, access: EtcdAccess, *, disarm_alarms: bool
             code="alarm-in-snapshot",
             hint="disarm it during the restore (--disarm-alarms), and see that etcd's quota has room",
         )
-    if facts.auth_enabled and _authentication(access) is False:
+    if facts.auth_enabled and _on_member(access, EtcdMember.authentication) is False:
         raise RestoreError(
             "the snapshot has etcd's authentication on, and this etcd has it off: its API server has no user there, "
             "and could not read what was restored; nothing was touched",
@@ -423,13 +423,6 @@ def _live_revision(access: EtcdAccess) -> int | None:
 
 def _status_revision(access: EtcdAccess) -> int:
     return _on_member(access, EtcdMember.status).revision
-
-
-def _authentication(access: EtcdAccess) -> bool | None:
-    try:
-        return _on_member(access, EtcdMember.authentication)
-    except EtcdError:
-        return None
 
 
 def _on_member(access: EtcdAccess, ask: Callable[[EtcdMember], _T]) -> _T:

@@ -13,7 +13,7 @@ from clusterguard.documents.model import Label, Omitted, Port, Text
 from clusterguard.drills.steps.base import Action, Look, Requirement, StepContext
 from clusterguard.drills.steps.containers import one_line
 from clusterguard.drills.verdict import CheckResult
-from clusterguard.errors import ClusterUnreachableError, DrillError, ResourceNotFoundError
+from clusterguard.errors import ClusterUnreachableError, ResourceNotFoundError
 
 if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResponse, KubeClient
@@ -53,16 +53,7 @@ class Http(Action):
         where = f"http://{self.service}.{self.namespace}:{self.port}{self.path}"
         return f"ask {where} from inside the cluster; expect status {self.status}{says}"
 
-    def perform(self, here: StepContext) -> str:
-        result = self._ask(here, seconds=here.seconds)
-        if not result.ok:
-            raise DrillError(f"Service {self.namespace}/{self.service}: {result.summary}")
-        return result.summary
-
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        return self._ask(here, seconds=look.seconds)
-
-    def _ask(self, here: StepContext, *, seconds: float) -> CheckResult:
         try:
             answer = ask_service(
                 here.api,
@@ -70,7 +61,7 @@ class Http(Action):
                 self.service,
                 port=self.port,
                 path=self.path,
-                timeout_seconds=here.run.at_least(min(seconds, _LONGEST_ANSWER_SECONDS), 1.0),
+                timeout_seconds=here.run.at_least(min(look.seconds, _LONGEST_ANSWER_SECONDS), 1.0),
             )
         except (ClusterUnreachableError, ResourceNotFoundError) as error:
             return CheckResult(ok=False, summary=error.message)

@@ -45,22 +45,13 @@ class SameFiles(Action):
         here.run.files[here.step.location] = tree
         return f"{self.path}: {tree.summary()}"
 
-    def perform(self, here: StepContext) -> str:
-        result = self._compare(here, seconds=here.seconds)
-        if not result.ok:
-            raise DrillError(f"{self.path}: {result.summary}")
-        return result.summary
-
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        return self._compare(here, seconds=look.seconds)
-
-    def _compare(self, here: StepContext, *, seconds: float) -> CheckResult:
         before = here.run.files.get(here.step.location)
         if before is None:
             raise DrillError(f"the files below {self.path} were not noted before the backup")
         api = here.api
         try:
-            seconds = here.run.at_least(seconds, _SHORTEST_SECONDS)
+            seconds = here.run.at_least(look.seconds, _SHORTEST_SECONDS)
             after = read_tree(api, self.in_.find(api), self.path, seconds=seconds)
         except (*NOT_RUNNING, DrillError) as error:
             return CheckResult(ok=False, summary=error.message)
