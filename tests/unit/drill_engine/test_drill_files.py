@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -25,8 +26,15 @@ def shell(monkeypatch):
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
+
+        def feed():
+            # A command that ended before it read everything is told by its exit code, in a container as well.
+            with suppress(BrokenPipeError):
+                for piece in stdin or ():
+                    process.stdin.write(piece)
+
         # As version 4 of the protocol: nothing tells where standard input ends.
-        feeder = threading.Thread(target=lambda: [process.stdin.write(piece) for piece in stdin or ()])
+        feeder = threading.Thread(target=feed)
         feeder.start()
         with process.stdout, process.stderr:
             out, err = process.stdout.read(), process.stderr.read()
