@@ -186,8 +186,9 @@ class ProgramError(ClusterGuardError):
         output: str = "",
         hint: str | None = None,
         code: str | None = None,
+        fields: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(message, hint=hint, code=code)
+        super().__init__(message, hint=hint, code=code, fields=fields)
         self.exit_code = exit_code
         self.output = output
 
@@ -306,8 +307,9 @@ class RestoreError(ClusterGuardError):
         restored: bool = False,
         hint: str | None = None,
         code: str | None = None,
+        fields: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(message, hint=hint, code=code)
+        super().__init__(message, hint=hint, code=code, fields=fields)
         self.rolled_back = rolled_back
         self.restored = restored
 

@@ -118,7 +118,11 @@ def run(
                 **feed,
             )
     except subprocess.TimeoutExpired as error:
-        raise ProgramError(f"{name}: still running after {timeout_seconds:g} s, so it was killed") from error
+        raise ProgramError(
+            f"{name}: still running after {timeout_seconds:g} s, so it was killed",
+            code="program-timed-out",
+            fields={"program": name, "seconds": timeout_seconds},
+        ) from error
     if done.returncode:
         output = (_text(done.stderr).strip() or _text(done.stdout).strip())[-_TAIL_BYTES:]
         raise _failure(name, done.returncode, output)
@@ -141,7 +145,11 @@ class Attached:
         while b"\n" not in self._read:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise ProgramError(f"{self._name}: no answer after {timeout_seconds:g} s")
+                raise ProgramError(
+                    f"{self._name}: no answer after {timeout_seconds:g} s",
+                    code="program-timed-out",
+                    fields={"program": self._name, "seconds": timeout_seconds},
+                )
             piece = os.read(self._process.stdout.fileno(), 65536)
             if not piece:
                 code = self._process.wait()
@@ -213,6 +221,7 @@ def _failure(name: str, code: int, output: str) -> ProgramError:
         f"{name}: {_ending(code)}: {output or 'it printed nothing'}",
         exit_code=code,
         output=output,
+        fields={"program": name},
     )
 
 
@@ -456,7 +465,7 @@ def stream_lines(
             process.stdout.close()
     if code:
         output = "".join(recent)[-_TAIL_BYTES:].strip()
-        raise ProgramError(f"{name}: {_ending(code)}: {output}", exit_code=code, output=output)
+        raise _failure(name, code, output)
 
 
 def tail(log: Path, *, lines: int = 12, start: int = 0) -> str:
@@ -486,14 +495,19 @@ def _start_errors(program: str) -> Iterator[None]:
     except OSError as error:
         name, path = Path(program).name, error.filename or program
         if isinstance(error, FileNotFoundError) and path == program:
-            missing = f"{name}: no such program ({program})"
-            raise ProgramError(missing, hint="clusterguard toolchain install") from error
+            raise _missing(f"{name}: no such program ({program})", program) from error
         raise ProgramError(f"{name} cannot be started: {path}: {error.strerror or error}") from error
 
 
 def _require_program(path: str) -> None:
     if not os.access(path, os.X_OK):
-        raise ProgramError(f"{path}: no such program", hint="clusterguard toolchain install")
+        raise _missing(f"{path}: no such program", path)
+
+
+def _missing(message: str, program: str) -> ProgramError:
+    return ProgramError(
+        message, code="program-missing", fields={"program": program}, hint="clusterguard toolchain install"
+    )
 
 
 def _launched(words: Sequence[str], *, dies_with_us: bool, gate: int = 0) -> list[str]:

@@ -45,6 +45,8 @@ def require_free(port: int) -> None:
         except OSError as error:
             raise ProvisioningError(
                 f"port {port} is not available on 127.0.0.1: {error.strerror}",
+                code="port-taken",
+                fields={"port": port},
                 hint="name another port, or leave it out: then a free one is chosen",
             ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pickle
 import re
@@ -12,6 +13,7 @@ from clusterguard.model.report import ValidationReport
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
+SOURCES = Path(errors.__file__).parent
 ERRORS_PAGE = Path(__file__).parents[2] / "docs/reference/errors.md"
 
 
@@ -81,6 +83,26 @@ def test_every_class_has_a_code_of_its_own():
 def test_the_documented_codes_are_those_of_the_classes():
     documented = dict(re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", ERRORS_PAGE.read_text(), re.MULTILINE))
     assert documented == {kind.code: kind.__name__ for kind in CLASSES}
+
+
+def given_codes():
+    """Return the codes that the sources give to errors, steps and remarks, beside those of the classes."""
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "code":
+                values = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else [node.value]
+                yield from (each.value for each in values if isinstance(each, ast.Constant) and each.value)
+
+
+def test_every_code_is_documented_and_every_documented_code_is_given():
+    page = ERRORS_PAGE.read_text()
+    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", page, re.MULTILINE)
+    documented = [code for row in rows for code in re.findall("[a-z-]+", row)]
+    assert len(documented) == len(set(documented)), "a code has one meaning"
+    assert [code for code in given_codes() if f"`{code}`" not in page] == []
+    literals = "".join(path.read_text() for path in SOURCES.rglob("*.py"))
+    classes = {kind.code for kind in CLASSES}
+    assert [code for code in documented if code not in classes and f'"{code}"' not in literals] == []
 
 
 def test_an_error_can_carry_a_narrower_code_and_its_values():

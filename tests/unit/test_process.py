@@ -79,8 +79,9 @@ def test_a_program_gets_variables_directory_and_input(tmp_path):
 
 @pytest.mark.parametrize("dies_with_us", [False, True])
 def test_a_failure_tells_exit_code_and_output(dies_with_us):
-    with pytest.raises(ProgramError, match="sh: exit code 3: it hurts") as raised:
+    with pytest.raises(ProgramError) as raised:
         run(["/bin/sh", "-c", "echo it hurts >&2; exit 3"], timeout_seconds=10, dies_with_us=dies_with_us)
+    assert raised.value.fields == {"program": "sh"}
     assert (raised.value.exit_code, raised.value.output) == (3, "it hurts")
 
 
@@ -95,8 +96,9 @@ def test_a_killed_program_tells_the_signal():
 
 
 def test_a_program_that_takes_too_long_is_killed():
-    with pytest.raises(ProgramError, match=r"sleep: still running after 0.05 s"):
+    with pytest.raises(ProgramError) as caught:
         run(SLEEP, timeout_seconds=0.05)
+    assert (caught.value.code, caught.value.fields) == ("program-timed-out", {"program": "sleep", "seconds": 0.05})
 
 
 @pytest.mark.parametrize("dies_with_us", [False, True])
@@ -435,9 +437,10 @@ def test_an_attached_program_answers_and_ends_with_its_block():
 def test_an_attached_program_that_says_nothing_is_given_up():
     with (
         attached(["/bin/sleep", "1000"], grace_seconds=0.1) as program,
-        pytest.raises(ProgramError, match=r"sleep: no answer after 0\.2 s"),
+        pytest.raises(ProgramError) as caught,
     ):
         program.read_line(timeout_seconds=0.2)
+    assert (caught.value.code, caught.value.fields) == ("program-timed-out", {"program": "sleep", "seconds": 0.2})
 
 
 def test_an_attached_program_that_ends_tells_why():

@@ -98,7 +98,12 @@ class Discovery:
             return (own or matches)[0]
         if matches:
             names = ", ".join(str(resource) for resource in matches)
-            raise ConfigError(f"{text} may be any of {names}", hint="write one of these")
+            raise ConfigError(
+                f"{text} may be any of {names}",
+                code="ambiguous-kind",
+                fields={"candidates": [str(resource) for resource in matches]},
+                hint="write one of these",
+            )
         return None
 
 

@@ -80,6 +80,7 @@ def transport_error(error: Exception, what: str) -> ClusterGuardError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ClusterError(
             f"{what}: its certificate is not trusted: {cause.verify_message}",
+            code="untrusted-certificate",
             hint="is certificate-authority-data of the kubeconfig that of this cluster?",
         )
     if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):

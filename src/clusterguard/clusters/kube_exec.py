@@ -107,7 +107,11 @@ def find_container(
     which = pod or f"with labels {selector}"
     chosen = _first_usable(found, by_name=pod is not None)
     if chosen is None:
-        raise ClusterUnreachableError(f"no Pod {which} runs in namespace {namespace}: {_states(found)}")
+        raise ClusterUnreachableError(
+            f"no Pod {which} runs in namespace {namespace}: {_states(found)}",
+            code="no-running-pod",
+            fields={"namespace": namespace, "pod": pod, "found": [item["metadata"]["name"] for item in found]},
+        )
     return Container(namespace=namespace, pod=chosen["metadata"]["name"], name=_container_of(chosen, container))
 
 
@@ -146,7 +150,11 @@ def _container_of(item: Json, wanted: str | None) -> str:
     for status in (item.get("status") or {}).get("containerStatuses") or ():
         if status.get("name") == name and "running" not in (status.get("state") or {}):
             seen = ", ".join(status.get("state") or {}) or "in no state"
-            raise ClusterUnreachableError(f"container {name} of Pod {item['metadata']['name']} is {seen}")
+            raise ClusterUnreachableError(
+                f"container {name} of Pod {item['metadata']['name']} is {seen}",
+                code="container-not-running",
+                fields={"container": name, "pod": item["metadata"]["name"], "state": seen},
+            )
     return name
 
 
@@ -257,7 +265,12 @@ class _Session:
     def result(self, what: str) -> Executed:
         """Return how it ended."""
         if self.verdict is None:
-            raise ClusterUnreachableError(f"{what}: the connection ended before the command did: {self.last_words()}")
+            words = self.last_words()
+            raise ClusterUnreachableError(
+                f"{what}: the connection ended before the command did: {words}",
+                code="command-cut-off",
+                fields={"output": words},
+            )
         code = _exit_code(self.verdict)
         if code is None:
             message = str(self.verdict.get("message") or "no reason is given")

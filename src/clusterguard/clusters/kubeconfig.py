@@ -202,7 +202,10 @@ def _load_kubeconfig(
         # The official client logs this and goes on without any identity.
         command = user["exec"].get("command", "its credential plugin")
         raise ClusterError(
-            f"kubeconfig {path}: {command} gave no credentials", hint=f"run {command} by hand to see why"
+            f"kubeconfig {path}: {command} gave no credentials",
+            code="no-credentials",
+            fields={"command": command},
+            hint=f"run {command} by hand to see why",
         )
     if is_loopback(configuration.host) and not cluster.get("proxy-url"):
         configuration.proxy = None

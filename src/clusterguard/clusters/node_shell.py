@@ -156,11 +156,12 @@ class _Shell:
     def explained(self, error: ProgramError, program: str) -> ProgramError:
         """Return a failure in words that name the node and the program on it."""
         if error.exit_code is None:
-            return ProgramError(f"{self.name}: {error.message}", hint=error.hint)
+            return ProgramError(f"{self.name}: {error.message}", hint=error.hint, code=error.code, fields=error.fields)
         return ProgramError(
             f"{self.name}: {program}: exit code {error.exit_code}: {error.output or 'it printed nothing'}",
             exit_code=error.exit_code,
             output=error.output,
+            fields={"node": self.name, "program": program},
             hint=self._hint(error),
         )
 

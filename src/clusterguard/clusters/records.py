@@ -53,7 +53,10 @@ def checked_name(name: str, *, of: str, longest: int) -> str:
     wrong = set(name) - _NAME_CHARACTERS
     if not name or wrong or name.startswith("-") or len(name) > longest:
         raise ConfigError(
-            f"{name!r} cannot name a {of}", hint=f"use at most {longest} lower-case letters, digits and dashes"
+            f"invalid name of a {of} {name!r}",
+            code="invalid-cluster-name",
+            fields={"name": name},
+            hint=f"use at most {longest} lower-case letters, digits and dashes",
         )
     return name
 
@@ -61,7 +64,10 @@ def checked_name(name: str, *, of: str, longest: int) -> str:
 def not_running(name: str) -> ClusterError:
     """Return the error of using a cluster before it starts, or after it was deleted."""
     return ClusterError(
-        f"cluster {name!r} is not running", code="cluster-not-running", hint="use it in a with statement"
+        f"cluster {name!r} is not running",
+        code="cluster-not-running",
+        fields={"cluster": name},
+        hint="use it in a with statement",
     )
 
 
@@ -79,7 +85,10 @@ def read_record(folder: Path, kind: type[_R]) -> _R | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{folder / _FILE} is not a cluster record: {error!r}", hint=f"look at {folder} and remove it"
+            f"{folder / _FILE} is not a cluster record: {error!r}",
+            code="not-a-cluster-record",
+            fields={"path": str(folder / _FILE)},
+            hint=f"look at {folder} and remove it",
         ) from error
 
 

@@ -433,7 +433,8 @@ def test_a_program_that_ended_is_started_again_or_named(kept, tmp_path):
     undo = World(cluster, tmp_path / "store").with_program("etcd", tmp_path / "gone")
     for process in cluster.record.processes.values():
         process.stop(grace_seconds=0)
-    with pytest.raises(ProgramError, match=f"{tmp_path / 'gone'}: no such program"):
+    with pytest.raises(ProgramError) as caught:
         EmbeddedCluster.attach("kept", home=kept)
+    assert (caught.value.code, caught.value.fields) == ("program-missing", {"program": str(tmp_path / "gone")})
     undo()
     assert sorted(EmbeddedCluster.attach("kept", home=kept).record.running()) == RUNNING

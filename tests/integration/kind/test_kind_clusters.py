@@ -84,8 +84,9 @@ def test_whoever_knows_its_name_may_use_it_and_it_stays(shared_kind):
 
 def test_its_name_is_taken_for_everybody_else(shared_kind, tmp_path):
     before = shared_kind.nodes
-    with pytest.raises(ConfigError, match="already; it was not touched"):
+    with pytest.raises(ConfigError) as caught:
         KindCluster(shared_kind.name, home=tmp_path / "home").start()
+    assert caught.value.code == "cluster-exists"
     assert shared_kind.nodes == before
 
 
@@ -131,8 +132,10 @@ def _answers(cluster):
 
 def test_an_image_that_cannot_be_had_leaves_nothing(docker, new_name, tmp_path):
     name = new_name()
-    with pytest.raises(ProvisioningError, match=r"from the node image clusterguard\.invalid/no-such-node:v1") as raised:
+    with pytest.raises(ProvisioningError) as raised:
         KindCluster(name, image="clusterguard.invalid/no-such-node:v1", home=tmp_path / "home").start()
+    assert raised.value.code == "kind-failed"
+    assert raised.value.fields["image"] == "clusterguard.invalid/no-such-node:v1"
     assert "docker pull" in raised.value.hint
     assert docker.nodes(name) == ()
     assert list((tmp_path / "home").iterdir()) == []
@@ -174,13 +177,15 @@ def test_a_run_that_is_stopped_while_it_creates_leaves_nothing_for_long(docker, 
 
 def test_a_stopped_docker_is_told_as_such(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    with pytest.raises(ProvisioningError, match="Docker does not do what kind needs") as raised:
+    with pytest.raises(ProvisioningError) as raised:
         KindCluster(home=tmp_path / "home").start()
+    assert raised.value.code == "docker-failed"
     assert "start Docker" in raised.value.hint
     with pytest.raises(ProvisioningError):
         KindCluster.attach("any")
 
 
 def test_a_cluster_that_nobody_created_is_not_there(docker):
-    with pytest.raises(ClusterError, match="there is no kind cluster 'no-such-cluster'"):
+    with pytest.raises(ClusterError) as caught:
         open_cluster("kind:no-such-cluster")
+    assert (caught.value.code, caught.value.fields["cluster"]) == ("cluster-not-found", "no-such-cluster")

@@ -469,8 +469,9 @@ def test_a_node_of_another_cluster_is_refused(cluster, shell):
             return {"data": {"ca.crt": "another"}}
 
     plane = KubeadmControlPlane(shell=shell, api=Foreign)
-    with pytest.raises(ClusterError, match="certificate authorities differ"):
+    with pytest.raises(ClusterError) as caught:
         plane.check(needed_bytes=1)
+    assert caught.value.fields["problems"] == ["other-cluster"]
 
 
 # ---- the command line --------------------------------------------------------------------------------------

@@ -56,8 +56,12 @@ def test_a_folder_without_a_record_has_none(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "c", "owner": 5}', '"x"'])
 def test_what_is_no_record_is_named(tmp_path, text):
     (tmp_path / "cluster.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"cluster\.json is not a cluster record") as raised:
+    with pytest.raises(ConfigError) as raised:
         read_record(tmp_path, ClusterRecord)
+    assert (raised.value.code, raised.value.fields) == (
+        "not-a-cluster-record",
+        {"path": str(tmp_path / "cluster.json")},
+    )
     assert str(tmp_path) in raised.value.hint
 
 

@@ -324,15 +324,17 @@ def test_the_command_raises_the_revision_and_marks_it_compacted(machine):
 
 def test_room_is_checked_with_numbers(machine, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
-    with pytest.raises(ClusterError, match="1,000 are free") as raised:
+    with pytest.raises(ClusterError) as raised:
         process(machine).check(needed_bytes=5_000)
+    assert (raised.value.code, raised.value.fields["free"]) == ("no-room", 1_000)
     assert "make room" in raised.value.hint
 
 
 def test_what_is_no_data_directory_is_refused(machine):
     shutil.rmtree(machine.layout.data / "member")
-    with pytest.raises(ClusterError, match="not an etcd data directory"):
+    with pytest.raises(ClusterError) as caught:
         process(machine).check(needed_bytes=0)
+    assert (caught.value.code, caught.value.fields) == ("no-data-directory", {"path": str(machine.layout.data)})
 
 
 def test_two_restores_at_once_are_refused(machine):

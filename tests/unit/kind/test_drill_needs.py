@@ -91,5 +91,6 @@ def test_docker_is_looked_for_at_once_where_kind_was_asked_for(load, monkeypatch
     if not wanted:
         require_docker_for([load(**change)], default_cluster=where)
         return
-    with pytest.raises(ProvisioningError, match="there is no program docker on PATH"):
+    with pytest.raises(ProvisioningError) as caught:
         require_docker_for([load(**change)], default_cluster=where)
+    assert (caught.value.code, caught.value.fields) == ("program-missing", {"program": "docker"})

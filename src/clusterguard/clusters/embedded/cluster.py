@@ -109,13 +109,19 @@ class EmbeddedCluster:
         record = read_record(cluster._layout.folder, ClusterRecord)
         if record is None:
             raise ClusterError(
-                f"no embedded cluster {name!r} under {cluster._home}", hint=f"clusterguard cluster up {name}"
+                f"no embedded cluster {name!r} under {cluster._home}",
+                code="cluster-not-found",
+                fields={"provider": "embedded", "cluster": name},
+                hint=f"clusterguard cluster up {name}",
             )
         cluster._programs = Programs(cluster._layout, record, outlive_us=True)
         cluster.created_by_us = False
         if record.orphaned():
             raise ClusterError(
-                f"cluster {name!r} went with the process that it belonged to", hint=f"clusterguard cluster up {name}"
+                f"cluster {name!r} ended with the process that owned it",
+                code="cluster-not-running",
+                fields={"cluster": name},
+                hint=f"clusterguard cluster up {name}",
             )
         if record.owner is None:  # otherwise its owner is at work on it
             cluster._recover()
@@ -262,6 +268,8 @@ class EmbeddedCluster:
         except FileExistsError as error:
             raise ConfigError(
                 f"there is an embedded cluster {self.name!r} already, in {self._layout.folder}",
+                code="cluster-exists",
+                fields={"provider": "embedded", "cluster": self.name},
                 hint=f"clusterguard cluster down {self.name}, or choose another name",
             ) from error
         self._layout.pki.mkdir(mode=0o700)

@@ -106,12 +106,18 @@ class EmbeddedControlPlane:
             version = ".".join(map(str, parse_version(live) or ()))
             require_restorable(etcd_version, storage_version, live=version, where=self._programs.record.name)
         if not (self._live / "member").exists():
-            raise ClusterError(f"{self._live} is not an etcd data directory: it has no member")
+            raise ClusterError(
+                f"{self._live} is not an etcd data directory: it has no member",
+                code="no-data-directory",
+                fields={"path": str(self._live)},
+            )
         free = shutil.disk_usage(self._live).free
         if free < needed_bytes + _MARGIN_BYTES:
             raise ClusterError(
                 f"the restored database needs {needed_bytes + _MARGIN_BYTES:,} bytes beside {self._live}, "
                 f"and {free:,} are free",
+                code="no-room",
+                fields={"needed": needed_bytes + _MARGIN_BYTES, "free": free},
                 hint="make room on that file system; the old data directory stays until the new one is proven",
             )
 

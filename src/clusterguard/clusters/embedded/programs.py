@@ -128,4 +128,10 @@ class Programs:
         hint = None
         if self.port_was_taken(name):
             hint = "another program took its port; name a free one or let clusterguard choose"
-        return ProvisioningError(f"{name} ended right after its start:\n{self.last_words(name)}", hint=hint)
+        output = self.last_words(name)
+        return ProvisioningError(
+            f"{name} ended right after its start:\n{output}",
+            code="program-ended",
+            fields={"program": name, "output": output},
+            hint=hint,
+        )

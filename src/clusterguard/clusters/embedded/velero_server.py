@@ -126,6 +126,8 @@ class VeleroServer:
             VeleroServer._holder = None
             raise ProvisioningError(
                 f"port {_PORT} is taken by another program, and a Velero server cannot use another one",
+                code="port-taken",
+                fields={"port": _PORT},
                 hint="end that program while drills with Velero run",
             )
 

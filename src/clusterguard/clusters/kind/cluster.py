@@ -316,7 +316,9 @@ class KindCluster:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 raise NotAllowedError(
                     f"the kind cluster {self.name!r} that is there now is not the one that clusterguard created; "
-                    "it was left alone"
+                    "it was left alone",
+                    code="cluster-replaced",
+                    fields={"cluster": self.name},
                 )
             self._docker.remove(nodes)
         if self.created_by_us:
@@ -345,6 +347,8 @@ class KindCluster:
     def _claim_name(self) -> None:
         taken = ConfigError(
             f"there is a kind cluster {self.name!r} already; it was not touched",
+            code="cluster-exists",
+            fields={"provider": "kind", "cluster": self.name},
             hint=f"choose another name; to use that cluster as it is: kind:{self.name}",
         )
         if self.name in self._docker.clusters():
@@ -377,12 +381,19 @@ class KindCluster:
         if was_taken(error.output):
             return ConfigError(
                 f"somebody created a kind cluster {self.name!r} at the same time; it was not touched",
+                code="cluster-exists",
+                fields={"provider": "kind", "cluster": self.name},
                 hint="choose another name",
             )
         self._require_wanted()
         shown = f" from the node image {image}" if image else ""
         message = error.message.replace(f"cluster {self.name} (", f"cluster {self.name}{shown} (", 1)
-        return ProvisioningError(message, hint=error.hint or kind_hint(error.output))
+        return ProvisioningError(
+            message,
+            code="kind-failed",
+            fields={"cluster": self.name, "image": image, "output": error.output},
+            hint=error.hint or kind_hint(error.output),
+        )
 
     def _require_wanted(self) -> None:
         if self._abandoned.is_set():
@@ -429,6 +440,8 @@ class KindCluster:
         if not is_version(running, self._version):
             raise ProvisioningError(
                 f"Kubernetes {self._version} was asked for, and the node image is {running}",
+                code="other-version",
+                fields={"requested": self._version, "running": running},
                 hint="name an image of that version (CLUSTERGUARD_KIND_IMAGE, --image), or write all three parts of "
                 "the version",
             )
@@ -442,12 +455,18 @@ class KindCluster:
         self._docker.require()
         self._nodes = self.nodes
         if not self._nodes:
-            known = ", ".join(sorted(self._docker.clusters())) or "none"
-            raise ClusterError(f"there is no kind cluster {self.name!r}; there are: {known}")
+            known = sorted(self._docker.clusters())
+            raise ClusterError(
+                f"there is no kind cluster {self.name!r}; there are: {', '.join(known) or 'none'}",
+                code="cluster-not-found",
+                fields={"provider": "kind", "cluster": self.name, "known": known},
+            )
         stopped = [node.name for node in self._nodes if not node.running]
         if stopped:
             raise ClusterError(
                 f"kind cluster {self.name!r}: {', '.join(stopped)} does not run",
+                code="cluster-not-running",
+                fields={"cluster": self.name, "stopped": stopped},
                 hint=f"docker start {' '.join(stopped)}",
             )
         record = read_record(self._home / self.name, KindRecord)
@@ -462,7 +481,9 @@ class KindCluster:
         nodes = {node.name: node for node in self.nodes}
         if name not in nodes:
             raise ResourceNotFoundError(
-                f"kind cluster {self.name} has no node {name}; it has {', '.join(nodes) or 'none'}"
+                f"kind cluster {self.name} has no node {name}; it has {', '.join(nodes) or 'none'}",
+                code="node-not-found",
+                fields={"node": name, "known": list(nodes)},
             )
         return nodes[name]
 

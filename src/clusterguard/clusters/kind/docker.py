@@ -68,6 +68,8 @@ class Docker:
         if shutil.which(self.program) is None:
             raise ProvisioningError(
                 f"kind needs Docker, and there is no program {self.program} on PATH",
+                code="program-missing",
+                fields={"program": self.program},
                 hint="https://docs.docker.com/engine/install/; embedded clusters need no Docker",
             )
         self._run(["version", "--format", "{{.Server.Version}}"])
@@ -115,8 +117,14 @@ class Docker:
             raise self._explained(error) from error
 
     def _explained(self, error: ProgramError) -> ProvisioningError:
-        where = f" (DOCKER_HOST={os.environ['DOCKER_HOST']})" if os.environ.get("DOCKER_HOST") else ""
-        return ProvisioningError(f"Docker does not do what kind needs{where}: {error}", hint=docker_hint(error.message))
+        host = os.environ.get("DOCKER_HOST", "")
+        where = f" (DOCKER_HOST={host})" if host else ""
+        return ProvisioningError(
+            f"docker failed{where}: {error}",
+            code="docker-failed",
+            fields={"docker_host": host},
+            hint=docker_hint(error.message),
+        )
 
 
 def _is_not_settled(error: BaseException) -> bool:

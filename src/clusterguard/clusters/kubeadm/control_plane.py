@@ -170,7 +170,13 @@ class KubeadmControlPlane:
         found += [*_other_members(node.seen), *self._other_cluster()]
         if found:
             told = "; ".join(each.message for each in found)
-            raise ClusterError(f"{self._shell.name}: {told}", hint=found[0].hint)
+            fields = {name: value for each in found for name, value in each.fields.items()}
+            raise ClusterError(
+                f"{self._shell.name}: {told}",
+                code="node-unfit",
+                fields=fields | {"problems": [each.code for each in found]},
+                hint=found[0].hint,
+            )
         self._restore = self._compose(node)
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
@@ -322,6 +328,8 @@ class KubeadmControlPlane:
     def _no_manifest(self, pod: str) -> ClusterError:
         return ClusterError(
             f"{self._shell.name} has no {MANIFESTS}/{pod}.yaml{self._external_etcd(pod)}",
+            code="no-static-pod",
+            fields={"node": self._shell.name, "pod": pod},
             hint="name the control-plane node that runs etcd as a static pod; an external etcd is restored where it "
             "runs, and a managed control plane (EKS, GKE, AKS) is backed up with Velero",
         )
@@ -346,10 +354,14 @@ class KubeadmControlPlane:
             known = journal["format"] in (1, 2)
             Phase(journal["phase"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ClusterError(f"{where} cannot be read: {text[:200]!r}") from error
+            raise ClusterError(
+                f"{where} cannot be read: {text[:200]!r}", code="journal-unreadable", fields={"journal": text[:200]}
+            ) from error
         if not known:
             raise ClusterError(
                 f"{where} has format {journal['format']}, which this version does not know",
+                code="journal-format",
+                fields={"format": journal["format"]},
                 hint="run the version of clusterguard that began that restore",
             )
         return journal
@@ -383,6 +395,7 @@ class KubeadmControlPlane:
         return [
             ClusterError(
                 "it is not a node of the cluster in the kubeconfig: their certificate authorities differ",
+                code="other-cluster",
                 hint="name the control-plane node of that very cluster",
             )
         ]
@@ -587,6 +600,8 @@ def _other_members(seen: Seen) -> list[ClusterError]:
     return [
         ClusterError(
             f"etcd has {len(members)} members ({names}), and only one can be restored from here",
+            code="several-members",
+            fields={"members": names},
             hint=SEVERAL_MEMBERS_HINT,
         )
     ]

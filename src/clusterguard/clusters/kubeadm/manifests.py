@@ -158,6 +158,8 @@ def _require_one_member(flags: Mapping[str, str], *, where: str) -> None:
         told = f"--initial-cluster names {', '.join(members)}" if len(members) > 1 else "it joined an existing cluster"
         raise ClusterError(
             f"{where}: etcd has several members ({told}), and only one can be restored from here",
+            code="several-members",
+            fields={"members": ", ".join(members)},
             hint=SEVERAL_MEMBERS_HINT,
         )
 

@@ -81,43 +81,59 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, pki: str) -> str
     )
 
 
+_READ_ONLY = "a read-only file system? mount it writable"
+
+
 def complaints(seen: Seen, *, data_dir: str, target: str, needed_bytes: int) -> list[ClusterError]:
     """Return what stands in the way of a restore; nothing was touched so far."""
     found = [*_means(seen), *_places(seen, data_dir=data_dir, target=target)]
-    return [ClusterError(message, hint=hint) for message, hint in found] + _space(
+    return [ClusterError(message, code=code, hint=hint) for code, message, hint in found] + _space(
         seen, target=target, needed_bytes=needed_bytes
     )
 
 
-def _means(seen: Seen) -> Iterator[tuple[str, str]]:
+def _means(seen: Seen) -> Iterator[tuple[str, str, str]]:
     if seen.one("uid") != "0":
-        yield f"commands run there as user {seen.one('uid')}, not as root", "log in as root, or let sudo work"
+        yield "not-root", f"commands run there as user {seen.one('uid')}, not as root", "log in as root, or use sudo"
     missing = sorted(set(PROGRAMS) - set(seen.all("program")))
     if missing:
-        yield f"the node has no {', '.join(missing)}", "install them there"
+        yield "program-missing", f"the node has no {', '.join(missing)}", "install them there"
     if not {"crictl", "ctr", "pgrep"} & set(seen.all("program")):
-        yield "the node has neither crictl nor ctr nor pgrep, so nobody could see containers end", "install crictl"
+        yield (
+            "program-missing",
+            "the node has none of crictl, ctr and pgrep, so it cannot be seen when containers have ended",
+            "install crictl",
+        )
     if not seen.one("identity"):
-        yield "etcd's health check certificate is not where kubeadm puts it", "kubeadm certs renew all, there"
+        yield (
+            "no-health-certificate",
+            "etcd's health check certificate is not where kubeadm puts it",
+            "kubeadm certs renew all, there",
+        )
     if not seen.one("admin"):
         yield (
+            "no-admin-kubeconfig",
             "the administrator's kubeconfig is not where kubeadm puts it",
             "kubeadm init phase kubeconfig admin, there",
         )
 
 
-def _places(seen: Seen, *, data_dir: str, target: str) -> Iterator[tuple[str, str]]:
+def _places(seen: Seen, *, data_dir: str, target: str) -> Iterator[tuple[str, str, str]]:
     sealed = [place for place in (MANIFESTS, "/etc/kubernetes", data_dir) if place not in seen.all("writable")]
     if sealed:
-        yield f"not writable, or not there: {', '.join(sealed)}", "a read-only file system? mount it writable"
+        yield "not-writable", f"not writable, or not there: {', '.join(sealed)}", _READ_ONLY
     elif not seen.one("target_writable"):
-        yield f"{target} cannot be written", "a read-only file system? mount it writable"
+        yield "not-writable", f"{target} cannot be written", _READ_ONLY
     if seen.one("manifests_device") != seen.one("aside_device"):
-        yield f"{MANIFESTS} is a file system of its own, so manifests cannot be moved aside in one step", "unmount it"
+        yield (
+            "own-file-system",
+            f"{MANIFESTS} is a file system of its own, so manifests cannot be moved aside in one step",
+            "unmount it",
+        )
     if seen.one("member_device") and seen.one("member_device") != seen.one("data_device"):
-        yield f"{data_dir}/member is a file system of its own", "restore into another place: --data-dir"
+        yield "own-file-system", f"{data_dir}/member is a file system of its own", "restore elsewhere: --data-dir"
     if target != data_dir and seen.one("member"):
-        yield f"{target} holds an etcd member already", "name an empty or new directory"
+        yield "target-taken", f"{target} holds an etcd member already", "name an empty or new directory"
 
 
 def minor(version: str) -> str:
@@ -147,6 +163,8 @@ def _space(seen: Seen, *, target: str, needed_bytes: int) -> list[ClusterError]:
         ClusterError(
             f"the copy of the snapshot and the restored database need {wanted:,} bytes in {target}, "
             f"and {int(free):,} are free",
+            code="no-room",
+            fields={"needed": wanted, "free": int(free)},
             hint="make room there, or restore into another file system (--data-dir)",
         )
     ]
