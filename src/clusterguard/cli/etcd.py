@@ -19,6 +19,7 @@ from clusterguard.cli.options import (
     KeyOption,
     KubeconfigOption,
     LockTimeoutOption,
+    Opening,
     PasswordFileOption,
     ScratchOption,
     StoreOption,
@@ -26,9 +27,10 @@ from clusterguard.cli.options import (
     duration_of,
     etcd_access,
     opened,
+    source_of,
     with_options,
 )
-from clusterguard.errors import ClusterError, ConfigError
+from clusterguard.errors import ClusterError, ConfigError, SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.existing import ExistingCluster
     from clusterguard.etcd import EtcdSnapshotter
     from clusterguard.etcd.restore import RestoreStep
+    from clusterguard.model.snapshot import Snapshot, VerifyReport
 
 __all__ = ["app"]
 
@@ -46,6 +49,16 @@ _NOT_INTACT = 1
 app = typer.Typer(name="etcd", help="etcd snapshots.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(help="The snapshot's name.")]
+_OptionalStore = Annotated[
+    str, typer.Option("--store", help="The store that has the name.", envvar="CLUSTERGUARD_STORE")
+]
+_Location = Annotated[
+    str,
+    typer.Argument(
+        help="A file, a folder or an s3:// location, of which the newest snapshot is taken, or - for standard input.",
+        metavar="FILE|URL",
+    ),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _NodeShell = Annotated[
     str,
@@ -126,16 +139,21 @@ def save(
     reach: _Reach,
 ) -> None:
     """Save a snapshot of one member into the store, checked while it is written."""
-    from clusterguard.terminal import out
-
     with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster, scratch) as snapshotter:
         snapshot = snapshotter.save(name)
+    _show_saved(snapshot, as_json=as_json)
+
+
+def _show_saved(snapshot: Snapshot, *, as_json: bool) -> None:
+    from clusterguard.terminal import out
+
     if as_json:
         typer.echo(snapshot.to_json(), nl=False)
         return
+    source = snapshot.member_name or snapshot.endpoint
     out.print(
         f"{snapshot.name}: revision {snapshot.revision}, {snapshot.total_keys:,} keys, {snapshot.size:,} bytes, "
-        f"sha256 {snapshot.sha256[:16]}…, from {snapshot.member_name or snapshot.endpoint}",
+        f"sha256 {snapshot.sha256[:16]}…" + (f", from {source}" if source else ""),
         markup=False,
         soft_wrap=True,
     )
@@ -177,18 +195,45 @@ def list_snapshots(store: StoreOption, as_json: _Json = False) -> None:
 
 @app.command()
 @with_options
-def verify(
-    name: _Name,
+def adopt(
+    location: _Location,
     store: StoreOption,
-    cluster: ClusterOption = "",
-    scratch: ScratchOption = None,
+    name: Annotated[str | None, typer.Argument(help="What to call it; by default as it is called already.")] = None,
     as_json: _Json = False,
     *,
+    opening: Opening,
+) -> None:
+    """Verify a snapshot that any program saved, and make it one of the store's own."""
+    with _snapshotter(store, None, "", opening.scratch) as snapshotter:
+        given = opening.given()
+        snapshot = snapshotter.adopt(source_of(location), name, at=given["at"], encryption=given["encryption"])
+    _show_saved(snapshot, as_json=as_json)
+
+
+@app.command()
+@with_options
+def verify(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The snapshot's name in the store; or, without a store, the file, folder or URL of any snapshot.",
+            metavar="NAME|FILE|URL",
+        ),
+    ],
+    store: _OptionalStore = "",
+    cluster: ClusterOption = "",
+    as_json: _Json = False,
+    *,
+    opening: Opening,
     reach: _Reach,
 ) -> None:
     """Read a snapshot back and prove it. Exit code 1: it is not intact."""
-    with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster, scratch) as snapshotter:
-        report = snapshotter.verify(name)
+    if not store or _is_location(name):
+        report = _verified(name, opening, as_json=as_json)
+    else:
+        scratch = opening.scratch
+        with ExitStack() as stack, _snapshotter(store, reach.access(stack), cluster, scratch) as snapshotter:
+            report = snapshotter.verify(name)
     if as_json:
         checks = [{"name": c.name, "ok": c.ok, "detail": c.detail, "unasked": list(c.unasked)} for c in report.checks]
         remarks = [{"code": each.code, "detail": each.detail} for each in report.remarks]
@@ -198,6 +243,27 @@ def verify(
         typer.echo(report.to_text())
     if not report.ok:
         raise typer.Exit(_NOT_INTACT)
+
+
+def _is_location(text: str) -> bool:
+    """Whether it is where a snapshot lies: no name of one has a slash in it."""
+    return "/" in text or text == "-"
+
+
+def _verified(location: str, opening: Opening, *, as_json: bool) -> VerifyReport:
+    from clusterguard.etcd.adoption import verify_snapshot
+    from clusterguard.terminal import progress_sink
+
+    try:
+        with progress_sink() as progress:
+            return verify_snapshot(source_of(location), progress=progress, **opening.given())
+    except SnapshotError as error:
+        if as_json:
+            checks = [{"name": "bytes", "ok": False, "code": error.code, "detail": error.message}]
+            typer.echo(json.dumps({"snapshot": location, "ok": False, "checks": checks, "remarks": []}, indent=2))
+        else:
+            typer.echo(f"{location}: NOT INTACT\n  {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+        raise typer.Exit(_NOT_INTACT) from error
 
 
 @app.command()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from clusterguard.clusters.base import Cluster
+    from clusterguard.etcd.opening import Location, OpenedSnapshot
     from clusterguard.model.progress import ProgressSink
     from clusterguard.policies.policy import Policy
+    from clusterguard.stores.encryption import Encryption
 
 __all__ = [
     "AllowContextOption",
@@ -33,6 +37,7 @@ __all__ = [
     "KeyOption",
     "KubeconfigOption",
     "LockTimeoutOption",
+    "Opening",
     "PasswordFileOption",
     "PolicyArgument",
     "PolicyArguments",
@@ -44,6 +49,7 @@ __all__ = [
     "opened",
     "read_policy",
     "require_duration",
+    "source_of",
     "with_options",
 ]
 
@@ -98,6 +104,66 @@ LockTimeoutOption = Annotated[
         metavar="DURATION",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The options that open a snapshot which any program saved."""
+
+    at: Annotated[
+        str, typer.Option("--at", help="Of a folder, take the newest up to this time (UTC).", metavar="TIME")
+    ] = ""
+    identity: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--identity", help="File with a private key of age or SSH, for what is encrypted.", metavar="FILE"
+        ),
+    ] = None
+    passphrase_file: Annotated[
+        Path | None, typer.Option("--passphrase-file", help="File with the passphrase of age.", metavar="FILE")
+    ] = None
+    scratch: ScratchOption = None
+
+    @contextmanager
+    def opened(self, location: str) -> Iterator[OpenedSnapshot]:
+        """Open the snapshot at a location; ``-`` is standard input."""
+        from clusterguard.etcd.opening import open_snapshot
+
+        with open_snapshot(source_of(location), **self.given()) as snapshot:
+            yield snapshot
+
+    def given(self) -> dict[str, Any]:
+        """Return what `open_snapshot` takes beside the location."""
+        return {"at": _time_of(self.at), "encryption": self._encryption(), "scratch": self.scratch}
+
+    def _encryption(self) -> Encryption | None:
+        if not self.identity and self.passphrase_file is None:
+            return None
+        from clusterguard.stores.encryption import Encryption
+
+        passphrase = self.passphrase_file and read_secret_file(self.passphrase_file, what="the passphrase")
+        return Encryption(
+            identities=tuple(read_secret_file(file, what="an identity") for file in self.identity or ()),
+            passphrase=passphrase.rstrip("\n") if passphrase else None,
+            compression_level=None,
+        )
+
+
+def source_of(location: str) -> Location:
+    """Return what `open_snapshot` takes for an argument: ``-`` is standard input."""
+    return sys.stdin.buffer if location == "-" else location
+
+
+def _time_of(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--at: {text!r} is not a valid time", hint="write it like 2026-03-01T02:00:00Z or 2026-03-01"
+        ) from error
+    return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
 
 
 PolicyArgument = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]

@@ -24,13 +24,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.errors import SnapshotCorruptError, StoreError
-from clusterguard.etcd.integrity import DIGEST_SIZE
+from clusterguard.etcd.integrity import DIGEST_SIZE, has_trailer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
-__all__ = ["BoltFile", "Bucket", "Leaf", "Meta", "PageLedger", "Split"]
+__all__ = [
+    "PEEK_BYTES",
+    "BoltFile",
+    "Bucket",
+    "Leaf",
+    "Meta",
+    "PageLedger",
+    "Split",
+    "declared_size",
+    "looks_like_database",
+]
 
 _HEADER = struct.Struct("<QHHI")
 _ELEMENT = struct.Struct("<IIII")
@@ -44,6 +54,9 @@ _NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is
 _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
+_META_BYTES = _HEADER.size + _META.size + _U64.size
+PEEK_BYTES = _PAGE_SIZES[-1] + _META_BYTES
+"""How many bytes from the beginning hold both meta pages, whatever the page size."""
 _LARGEST_READ = 128 * 1024
 _GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
@@ -193,7 +206,7 @@ class BoltFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         size = os.fstat(descriptor).st_size
-        self.size = size - DIGEST_SIZE if size % 512 == DIGEST_SIZE else size
+        self.size = size - DIGEST_SIZE if has_trailer(size) else size
         self.meta = self._read_meta()
         self._page_size = self.meta.page_size
         self._data = b""  # the pages read last: from _first up to, not including, _end
@@ -373,16 +386,12 @@ class BoltFile:
         self._first, self._end = number, number + count
 
     def _read_meta(self) -> Meta:
-        first = self._meta_at(0, 0)
-        sizes = (first.page_size,) if first else _PAGE_SIZES
-        second = [meta for size in sizes if (meta := self._meta_at(size, 1)) and meta.page_size == size]
-        valid = [meta for meta in (first, *second) if meta]
-        if not valid:
+        meta = _newest_meta(lambda offset: self._pread(_META_BYTES, offset))
+        if meta is None:
             raise SnapshotCorruptError(
                 "this is no etcd database: neither of its two meta pages is valid",
                 hint="check that this is the snapshot itself, not an archive or an encrypted copy of it",
             )
-        meta = max(valid, key=lambda found: found.transaction)
         if meta.high_water * meta.page_size > self.size:
             raise SnapshotCorruptError(
                 f"the database is cut off: {meta.high_water} pages of {meta.page_size} bytes do not fit "
@@ -391,29 +400,58 @@ class BoltFile:
             )
         return meta
 
-    def _meta_at(self, offset: int, number: int) -> Meta | None:
-        """Return the meta page there if it is valid."""
-        data = self._pread(_HEADER.size + _META.size + _U64.size, offset)
-        if len(data) < _HEADER.size + _META.size + _U64.size:
-            return None
-        own, flags, _, _ = _HEADER.unpack_from(data, 0)
-        magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(data, _HEADER.size)
-        (checksum,) = _U64.unpack_from(data, _HEADER.size + _META.size)
-        valid = (
-            (own, flags) == (number, _META_PAGE)
-            and (magic, version) == (_MAGIC, _VERSION)
-            and page_size in _PAGE_SIZES
-            and checksum == _fnv1a(data[_HEADER.size : _HEADER.size + _META.size])
-        )
-        if not valid:
-            return None
-        return Meta(
-            page_size=page_size,
-            root=root,
-            freelist=None if freelist == _NO_FREELIST else freelist,
-            high_water=high_water,
-            transaction=transaction,
-        )
+
+def looks_like_database(beginning: bytes) -> bool:
+    """Return whether bytes have the mark of a database in either meta page, even if that page is damaged."""
+    marks = (_META.unpack_from(part)[:2] for at in (0, *_PAGE_SIZES) if len(part := _meta_part(beginning, at)))
+    return (_MAGIC, _VERSION) in marks
+
+
+def declared_size(beginning: bytes) -> int | None:
+    """Return how many bytes a database says it has, without a trailer, or None where no meta page is valid.
+
+    Args:
+        beginning: `PEEK_BYTES` of it, or all where it has fewer.
+    """
+    meta = _newest_meta(lambda offset: beginning[offset : offset + _META_BYTES])
+    return None if meta is None else meta.high_water * meta.page_size
+
+
+def _meta_part(beginning: bytes, at: int) -> bytes:
+    part = beginning[at + _HEADER.size : at + _HEADER.size + _META.size]
+    return part if len(part) == _META.size else b""
+
+
+def _newest_meta(read: Callable[[int], bytes]) -> Meta | None:
+    """Return the valid meta page with the higher transaction number."""
+    first = _meta_of(read(0), 0)
+    sizes = (first.page_size,) if first else _PAGE_SIZES
+    second = [meta for size in sizes if (meta := _meta_of(read(size), 1)) and meta.page_size == size]
+    return max((meta for meta in (first, *second) if meta), key=lambda found: found.transaction, default=None)
+
+
+def _meta_of(data: bytes, number: int) -> Meta | None:
+    """Return the meta page of this number that some bytes begin with, if it is valid."""
+    if len(data) < _META_BYTES:
+        return None
+    own, flags, _, _ = _HEADER.unpack_from(data, 0)
+    magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(data, _HEADER.size)
+    (checksum,) = _U64.unpack_from(data, _HEADER.size + _META.size)
+    valid = (
+        (own, flags) == (number, _META_PAGE)
+        and (magic, version) == (_MAGIC, _VERSION)
+        and page_size in _PAGE_SIZES
+        and checksum == _fnv1a(data[_HEADER.size : _HEADER.size + _META.size])
+    )
+    if not valid:
+        return None
+    return Meta(
+        page_size=page_size,
+        root=root,
+        freelist=None if freelist == _NO_FREELIST else freelist,
+        high_water=high_water,
+        transaction=transaction,
+    )
 
 
 def _leaf(number: int, data: bytes, at: int, end: int, count: int, *, base: int) -> Leaf:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from clusterguard.errors import SnapshotCorruptError, SnapshotIncompleteError
 
-__all__ = ["DIGEST_SIZE", "Integrity", "TrailerChecker", "require_snapshot_size"]
+__all__ = [
+    "DIGEST_SIZE",
+    "Integrity",
+    "TrailerChecker",
+    "has_trailer",
+    "is_bare_database",
+    "require_snapshot_size",
+]
 
 DIGEST_SIZE = 32
 _BLOCK = 512  # the size of a bbolt database is a multiple of this on every platform
@@ -65,6 +72,12 @@ class TrailerChecker:
             self._body.update(joined[:surplus])
             self._tail = joined[surplus:]
 
+    def finish_without_trailer(self) -> Integrity:
+        """Return the digest of all bytes, none of which are a trailer."""
+        whole = self._body.copy()
+        whole.update(self._tail)
+        return Integrity(size=self._size, sha256=whole.hexdigest())
+
     def finish(self) -> Integrity:
         """Judge the object whose last byte was given.
 
@@ -79,9 +92,17 @@ class TrailerChecker:
                 f"the sha256 of the database is {found.hex()}, but the trailer says {self._tail.hex()}",
                 hint=f"bytes were changed after etcd sent them, or the end was cut off: {_AGAIN}",
             )
-        whole = self._body.copy()
-        whole.update(self._tail)
-        return Integrity(size=self._size, sha256=whole.hexdigest())
+        return self.finish_without_trailer()
+
+
+def has_trailer(size: int) -> bool:
+    """Return whether a file of so many bytes ends with a trailer: databases are a multiple of 512 bytes."""
+    return size % _BLOCK == DIGEST_SIZE
+
+
+def is_bare_database(size: int) -> bool:
+    """Return whether a file of so many bytes may be a database without a trailer."""
+    return size > 0 and size % _BLOCK == 0
 
 
 def require_snapshot_size(size: int) -> None:
@@ -101,7 +122,7 @@ def require_snapshot_size(size: int) -> None:
             hint="the end was cut off, or this is a member's own database file (member/snap/db), which may "
             "lack what is still in its write-ahead log: save a snapshot through etcd's API instead",
         )
-    if size % _BLOCK != DIGEST_SIZE or size < _BLOCK + DIGEST_SIZE:
+    if not has_trailer(size) or size < _BLOCK + DIGEST_SIZE:
         raise SnapshotIncompleteError(
             f"the snapshot is cut off, or is none: {size} bytes are not a multiple of {_BLOCK} "
             f"and {DIGEST_SIZE} for the trailer",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.member import MemberStatus
     from clusterguard.etcd.mvcc import StoreFacts
 
-__all__ = ["of_database", "of_keyspace", "of_members"]
+__all__ = ["of_database", "of_file", "of_keyspace", "of_members"]
 
 # Where etcd itself stops taking writes because a member does not keep up with what is committed.
 _FAR = 5000
@@ -39,6 +39,27 @@ def of_keyspace(keys: int) -> Iterator[Remark]:
     """Yield what to know about the number of keys that clients see."""
     if not keys:
         yield Remark(code="no-keys", detail="it holds no key: a restore leaves an empty cluster")
+
+
+def of_file(*, trailer: bool, passed_over: Sequence[str] = ()) -> Iterator[Remark]:
+    """Yield what to know about a file that another program saved.
+
+    Args:
+        trailer: Whether it has etcd's trailer.
+        passed_over: Newer objects beside it that are not snapshots.
+    """
+    if not trailer:
+        yield Remark(
+            code="no-trailer",
+            detail="it has no sha256 of etcd's, so it is not a saved snapshot but a copy of a member's file, which may "
+            "lack what was still in the write-ahead log",
+        )
+    if passed_over:
+        more = f" and {len(passed_over) - 3} more" if len(passed_over) > 3 else ""  # noqa: PLR2004 - as many are shown
+        yield Remark(
+            code="newer-objects",
+            detail=f"newer objects beside it are not snapshots: {', '.join(passed_over[:3])}{more}",
+        )
 
 
 def of_members(chosen: MemberStatus, others: Sequence[MemberStatus], unasked: Sequence[str]) -> Iterator[Remark]:

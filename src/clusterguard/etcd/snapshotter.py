@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from clusterguard.etcd.integrity import Integrity
     from clusterguard.etcd.member import EtcdMember, LiveHash, MemberStatus
     from clusterguard.etcd.mvcc import StoreFacts
+    from clusterguard.etcd.opening import Location
     from clusterguard.etcd.restore import RestorePlan, RestoreResult, RestoreStep
     from clusterguard.etcd.verification import FileEvidence
     from clusterguard.etcd.wire import SnapshotFrames
     from clusterguard.stores.base import ObjectStore, ObjectWriter
+    from clusterguard.stores.encryption import Encryption
 
 __all__ = ["EtcdSnapshotter"]
 
@@ -150,18 +152,65 @@ class EtcdSnapshotter:
             StoreError: The store cannot take them; nothing was stored.
         """
         taken = self._now()
-        name = _checked(name or f"etcd-{taken:%Y%m%dT%H%M%SZ}")
-        key = name + _DATABASE
+        name = name or f"etcd-{taken:%Y%m%dT%H%M%SZ}"
+        key = self._free_key(name)
+        with self._chosen() as chosen:
+            received = self._receive(key, chosen)
+            return self._record(name, key, lambda: _describe(name, key, taken, chosen, received, annotate(key)))
+
+    def adopt(
+        self,
+        location: Location,
+        name: str | None = None,
+        *,
+        at: datetime | None = None,
+        encryption: Encryption | None = None,
+    ) -> Snapshot:
+        """Verify a snapshot that any program saved, and make it one of this store's, with its record.
+
+        It is unpacked and decrypted first. A copy of a member's own file gets the trailer that it lacks, and a remark.
+
+        Args:
+            location: What `open_snapshot` takes: a file, a folder, a location of a store, or a binary stream.
+            name: What to call it, by default as it is called already.
+            at: Take the newest of a folder that is not newer than this.
+            encryption: Its identities or its passphrase open what is encrypted.
+
+        Raises:
+            ObjectExistsError: The name is taken.
+            SnapshotError: It is not a whole, intact snapshot; nothing was stored.
+            ClusterGuardError: It cannot be opened, as `open_snapshot` says; nothing was stored.
+        """
+        from clusterguard.etcd.adoption import copy_verified, name_for, record_of
+        from clusterguard.etcd.opening import open_snapshot
+        from clusterguard.etcd.verification import verify_file
+
+        with open_snapshot(location, at=at, encryption=encryption, scratch=self._scratch) as opened:
+            name = name or name_for(opened)
+            key = self._free_key(name)
+            evidence = verify_file(opened.path, name=opened.origin, require_trailer=False, progress=self._progress)
+            with self._store.put(key) as writer:
+                stored = copy_verified(opened, evidence, writer)
+            now = self._now()
+            return self._record(
+                name, key, lambda: record_of(name, key, opened=opened, evidence=evidence, stored=stored, now=now)
+            )
+
+    def _free_key(self, name: str) -> str:
+        """Return where the bytes of a new snapshot go."""
+        key = _checked(name) + _DATABASE
         if self._has(name + _RECORD):
             raise ObjectExistsError(f"{self._store.url} has a snapshot {name!r} already", hint="choose another name")
         if self._has(key):
             raise ObjectExistsError(f"{self._store.url} has {key} already, without a record", hint=_NOT_OURS)
-        with self._chosen() as chosen:
-            received = self._receive(key, chosen)
-            with self._removed_on_failure(key, unless_recorded_as=name):
-                record = _describe(name, key, taken, chosen, received, annotate(key))
-                with self._store.put(name + _RECORD) as writer:
-                    writer.write(record.to_json().encode())
+        return key
+
+    def _record(self, name: str, key: str, describe: Callable[[], Snapshot]) -> Snapshot:
+        """Write the record of stored bytes, which go again where that fails."""
+        with self._removed_on_failure(key, unless_recorded_as=name):
+            record = describe()
+            with self._store.put(name + _RECORD) as writer:
+                writer.write(record.to_json().encode())
         return record
 
     def list(self) -> SnapshotList:
@@ -246,6 +295,8 @@ class EtcdSnapshotter:
             ScratchError: The scratch folder has no room for the bytes: whether they are intact is not known.
             StoreError: The bytes could not be read or opened: likewise.
         """
+        from clusterguard.etcd.verification import checks_of
+
         snapshot = self.find(name)
         checks: list[CheckOutcome] = []
         try:
@@ -255,21 +306,7 @@ class EtcdSnapshotter:
         except (SnapshotError, ObjectCorruptError, ObjectNotFoundError) as error:
             checks.append(CheckOutcome(name="bytes", ok=False, detail=error.message))
             return VerifyReport(snapshot=snapshot, checks=tuple(checks))
-        checks.append(
-            CheckOutcome(
-                name="bytes",
-                ok=True,
-                detail=f"{evidence.size:,} bytes with the recorded sha256 {evidence.sha256[:16]}… "
-                "and etcd's own trailer",
-            )
-        )
-        checks.append(
-            CheckOutcome(
-                name="structure",
-                ok=True,
-                detail=f"{evidence.structure.pages:,} pages, {evidence.structure.records:,} records, all in order",
-            )
-        )
+        checks += checks_of(evidence, recorded=True)
         checks.append(_record_check(snapshot, evidence))
         checks.append(live)
         found = [

@@ -17,8 +17,9 @@ from clusterguard.errors import SnapshotCorruptError, SnapshotError, StoreError
 from clusterguard.etcd import mvcc
 from clusterguard.etcd.boltdb import BoltFile, unreadable
 from clusterguard.etcd.hashkv import HashKV, KeyspaceHasher, current_revision
-from clusterguard.etcd.integrity import Integrity, TrailerChecker, require_snapshot_size
+from clusterguard.etcd.integrity import Integrity, TrailerChecker, is_bare_database, require_snapshot_size
 from clusterguard.model.progress import Progress, ignore_progress
+from clusterguard.model.snapshot import CheckOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.mvcc import Keyspace, StoreFacts
     from clusterguard.model.progress import ProgressSink
 
-__all__ = ["FileEvidence", "Structure", "check_structure", "open_database", "verify_file"]
+__all__ = ["FileEvidence", "Structure", "check_structure", "checks_of", "open_database", "verify_file"]
 
 # Between two pieces the hashing thread waits for the GIL, up to 5 ms each time: few large pieces, not many small.
 _PIECE = 32 * 1024 * 1024
@@ -69,15 +70,22 @@ class FileEvidence:
         size: Bytes, trailer included.
         sha256: Of the whole object, trailer included, in lower-case hexadecimal.
         structure: What the walk over the tree found.
+        trailer: Whether etcd's own sha256 follows the database, and is right.
     """
 
     size: int
     sha256: str
     structure: Structure
+    trailer: bool = True
 
 
 def verify_file(
-    path: Path, *, name: str = "", expected_sha256: str | None = None, progress: ProgressSink = ignore_progress
+    path: Path,
+    *,
+    name: str = "",
+    expected_sha256: str | None = None,
+    require_trailer: bool = True,
+    progress: ProgressSink = ignore_progress,
 ) -> FileEvidence:
     """Prove that a snapshot file is whole and intact, and read what it holds.
 
@@ -88,6 +96,7 @@ def verify_file(
         path: The file; it is only read.
         name: What messages call it, by default its path.
         expected_sha256: Digest of the whole object, trailer included, in hexadecimal.
+        require_trailer: Whether a database without a trailer, as a copy of a member's own file is, is refused.
         progress: Told the bytes walked.
 
     Raises:
@@ -98,13 +107,15 @@ def verify_file(
     task, name = f"verifying {name or path.name}", name or str(path)
     with _opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
+        trailer = require_trailer or not is_bare_database(size)
         try:
-            require_snapshot_size(size)
+            if trailer:
+                require_snapshot_size(size)
         except SnapshotError as error:
             raise _at(name, error) from error
         stop = Event()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clusterguard-sha256") as pool:
-            hashing = pool.submit(_check_trailer, descriptor, stop)
+            hashing = pool.submit(_hash, descriptor, stop, trailer=trailer)
             try:
                 structure: Structure | SnapshotError = check_structure(
                     BoltFile(descriptor), task=task, progress=progress
@@ -124,7 +135,7 @@ def verify_file(
                 stop.set()
                 raise
     if isinstance(structure, SnapshotError):
-        sent_so = isinstance(structure, SnapshotCorruptError)
+        sent_so = trailer and isinstance(structure, SnapshotCorruptError)
         detail = " (the sha256 trailer is right, so etcd sent it so)" if sent_so else ""
         raise _at(name, structure, detail=detail) from structure
     if expected_sha256 is not None and integrity.sha256 != expected_sha256.lower():
@@ -133,7 +144,23 @@ def verify_file(
             hint="it is an intact snapshot, but not the one that was saved under this name",
         )
     progress(Progress(task=task, done=size, total=size, unit="bytes", finished=True))
-    return FileEvidence(size=integrity.size, sha256=integrity.sha256, structure=structure)
+    return FileEvidence(size=integrity.size, sha256=integrity.sha256, structure=structure, trailer=trailer)
+
+
+def checks_of(evidence: FileEvidence, *, recorded: bool = False) -> list[CheckOutcome]:
+    """Return what was proved of a file's bytes and pages, as checks.
+
+    Args:
+        evidence: From `verify_file`.
+        recorded: Whether the sha256 was compared with a record.
+    """
+    trailer = " and etcd's own trailer" if evidence.trailer else ", without etcd's trailer"
+    digest = f"{evidence.size:,} bytes with the {'recorded ' * recorded}sha256 {evidence.sha256[:16]}…{trailer}"
+    pages = f"{evidence.structure.pages:,} pages, {evidence.structure.records:,} records, all in order"
+    return [
+        CheckOutcome(name="bytes", ok=True, detail=digest),
+        CheckOutcome(name="structure", ok=True, detail=pages),
+    ]
 
 
 def check_structure(db: BoltFile, *, task: str = "", progress: ProgressSink = ignore_progress) -> Structure:
@@ -212,7 +239,7 @@ def _opened(path: Path) -> Iterator[int]:
             raise _at(str(path), error) from error
 
 
-def _check_trailer(descriptor: int, stop: Event) -> Integrity:
+def _hash(descriptor: int, stop: Event, *, trailer: bool) -> Integrity:
     checker = TrailerChecker()
     buffer = bytearray(min(_PIECE, os.fstat(descriptor).st_size))
     view = memoryview(buffer)
@@ -221,7 +248,7 @@ def _check_trailer(descriptor: int, stop: Event) -> Integrity:
             checker.update(view[:count])
     except OSError as error:
         raise unreadable(error) from error
-    return checker.finish()
+    return checker.finish() if trailer else checker.finish_without_trailer()
 
 
 def _at(name: str, error: SnapshotError | StoreError, *, detail: str = "") -> SnapshotError | StoreError:

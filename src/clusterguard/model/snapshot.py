@@ -41,7 +41,9 @@ _MAY_BE_MINUS_ONE: Final = frozenset({"compact_revision"})
 
 
 # Remarks after which somebody should do something.
-_WARNINGS: Final = frozenset({"alarm-nospace", "alarm-corrupt", "learner", "no-leader", "no-keys", "behind"})
+_WARNINGS: Final = frozenset(
+    {"alarm-nospace", "alarm-corrupt", "learner", "no-leader", "no-keys", "behind", "no-trailer", "newer-objects"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

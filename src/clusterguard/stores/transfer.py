@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore, ObjectWriter
 
-__all__ = ["copy_object", "digest_object", "files_of", "local_copy", "read_object"]
+__all__ = ["PeekedReader", "copy_object", "digest_object", "files_of", "local_copy", "read_object"]
 
 
 def copy_object(
@@ -145,3 +145,30 @@ def _pour(reader: ByteReader, writer: ObjectWriter) -> tuple[str, int]:
         writer.write(data)
         copied += len(data)
     return digest.hexdigest(), copied
+
+
+class PeekedReader:
+    """A reader whose first bytes are known before they are read.
+
+    Args:
+        reader: Gives the bytes.
+        size: How many of them to know.
+
+    Attributes:
+        beginning: That many, or all where there are fewer.
+    """
+
+    def __init__(self, reader: ByteReader, size: int) -> None:
+        self._reader = reader
+        self.beginning = b""
+        while len(self.beginning) < size and (piece := reader.read(size - len(self.beginning))):
+            self.beginning += piece
+        self._unread = self.beginning
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most ``size`` bytes, and ``b""`` only at the end."""
+        if not self._unread:
+            return self._reader.read(size)
+        length = len(self._unread) if size < 0 else size
+        piece, self._unread = self._unread[:length], self._unread[length:]
+        return piece

@@ -15,6 +15,7 @@ from clusterguard.stores.encryption.age import (
 )
 from clusterguard.stores.encryption.compression import CompressingWriter, DecompressingReader, check_level
 from clusterguard.stores.encryption.passphrase import PassphraseReader, PassphraseWriter, is_for_passphrase
+from clusterguard.stores.transfer import PeekedReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,7 @@ class Encryption:
 
     @contextmanager
     def _age_reader(self, reader: ByteReader) -> Iterator[ByteReader]:
-        source = _Peeked(reader)
+        source = PeekedReader(reader, _PEEK_BYTES)
         if is_for_passphrase(source.beginning):
             if self.passphrase is None:
                 raise WrongKeyError(
@@ -167,21 +168,3 @@ def _compressing(sink: ObjectWriter, level: int) -> Iterator[ObjectWriter]:
     writer = CompressingWriter(sink, level=level)
     yield writer
     writer.finish()
-
-
-class _Peeked:
-    """A reader whose first bytes are known before they are read."""
-
-    def __init__(self, reader: ByteReader) -> None:
-        self._reader = reader
-        self.beginning = b""
-        while len(self.beginning) < _PEEK_BYTES and (piece := reader.read(_PEEK_BYTES - len(self.beginning))):
-            self.beginning += piece
-        self._unread = self.beginning
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._unread:
-            return self._reader.read(size)
-        length = len(self._unread) if size < 0 else size
-        piece, self._unread = self._unread[:length], self._unread[length:]
-        return piece

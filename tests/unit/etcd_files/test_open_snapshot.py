@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+import zipfile
+import zlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bolt_pages import etcd_image, key_value, revision_key, with_trailer
+from clusterguard.errors import (
+    ConfigError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    SnapshotCorruptError,
+    SnapshotError,
+    WrongKeyError,
+)
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.etcd.adoption import verify_snapshot
+from clusterguard.etcd.opening import open_snapshot
+from clusterguard.etcd.verification import verify_file
+from clusterguard.stores import open_store
+from clusterguard.stores.encryption import Encryption, new_key_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROWS = [(revision_key(n), key_value(b"k%d" % n, n, n, 1, b"v" * 900)) for n in range(2, 62)]
+IMAGE = etcd_image(ROWS)
+SNAPSHOT = with_trailer(IMAGE)
+IDENTITY, RECIPIENT = new_key_pair()
+KEYS = Encryption(identities=(IDENTITY,))
+
+
+def encrypted(data: bytes, encryption: Encryption) -> bytes:
+    sink = io.BytesIO()
+    with encryption.encrypting(sink) as writer:
+        writer.write(data)
+    return sink.getvalue()
+
+
+def zipped(*members: tuple[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
+def tarred(data: bytes) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+        member = tarfile.TarInfo("etcd.db")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return sink.getvalue()
+
+
+WRAPPED: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "plain": (SNAPSHOT, ()),
+    "gzip": (gzip.compress(SNAPSHOT), ("gzip",)),
+    "gzip in two members": (gzip.compress(SNAPSHOT[:5000]) + gzip.compress(SNAPSHOT[5000:]), ("gzip",)),
+    "gzip, padded": (gzip.compress(SNAPSHOT) + b"\0" * 512, ("gzip",)),
+    "zlib": (zlib.compress(SNAPSHOT), ("zlib",)),
+    "zip": (zipped(("etcd-snapshot-server-1-1700000000", SNAPSHOT)), ("zip",)),
+    "zstd": (encrypted(SNAPSHOT, Encryption()), ("zstd",)),
+    "age": (encrypted(SNAPSHOT, Encryption(recipients=(RECIPIENT,), compression_level=None)), ("age",)),
+    "zstd in age": (encrypted(SNAPSHOT, Encryption(recipients=(RECIPIENT,))), ("age", "zstd")),
+    "gzip in zip": (zipped(("a.gz", gzip.compress(SNAPSHOT))), ("zip", "gzip")),
+}
+
+
+def at(path: Path, day: int) -> None:
+    moment = datetime(2026, 3, day, tzinfo=UTC).timestamp()
+    os.utime(path, (moment, moment))
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_a_snapshot_is_found_in_whatever_it_is_wrapped_in(tmp_path: Path, case: str) -> None:
+    data, wrappings = WRAPPED[case]
+    (tmp_path / "a").write_bytes(data)
+    with open_snapshot(tmp_path / "a", encryption=KEYS) as opened:
+        assert opened.path.read_bytes() == SNAPSHOT
+        assert (opened.wrappings, opened.has_trailer) == (wrappings, True)
+        assert (opened.path == tmp_path / "a") == (not wrappings)  # what need not be unpacked is not copied
+        assert verify_file(opened.path).sha256 == hashlib.sha256(SNAPSHOT).hexdigest()
+    with open_snapshot(io.BytesIO(data), encryption=KEYS) as opened:
+        assert opened.path.read_bytes() == SNAPSHOT
+
+
+@pytest.mark.parametrize("case", [name for name in WRAPPED if name not in {"plain", "gzip, padded"}])
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.99])
+def test_what_is_cut_off_is_never_a_snapshot(case: str, kept: float) -> None:
+    data, _ = WRAPPED[case]
+    with pytest.raises((SnapshotError, WrongKeyError)) as raised:
+        verify_snapshot(io.BytesIO(data[: int(len(data) * kept)]), encryption=KEYS)
+    assert raised.value.code in {"archive-damaged", "not-a-snapshot", "snapshot-incomplete", "snapshot-corrupt"}
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "not-a-snapshot"),
+        (b"SQLite format 3\0" + bytes(4096), "not-a-snapshot"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n", "not-a-snapshot"),
+        (b'{"format": 1}', "not-a-snapshot"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "not-a-snapshot"),
+        (os.urandom(1) + bytes(100_000), "not-a-snapshot"),
+        (tarred(SNAPSHOT), "not-a-snapshot"),
+        (gzip.compress(b'{"kind": "List"}'), "not-a-snapshot"),
+        (zipped(("a.db", SNAPSHOT), ("b.db", SNAPSHOT)), "archive-members"),
+        (zipped(), "not-a-snapshot"),
+        (zipped(("a", SNAPSHOT))[:-30], "archive-damaged"),
+        (gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(SNAPSHOT))))), "not-a-snapshot"),
+    ],
+)
+def test_what_is_not_a_snapshot_is_refused(data: bytes, code: str) -> None:
+    with pytest.raises(SnapshotCorruptError) as raised, open_snapshot(io.BytesIO(data)):
+        pass
+    assert (raised.value.code, bool(raised.value.hint)) == (code, True)
+
+
+def test_no_more_comes_out_of_an_archive_than_its_database_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusterguard.etcd.opening._GROWTH", 1 << 20)
+    with open_snapshot(io.BytesIO(gzip.compress(IMAGE + bytes(1 << 20)))) as opened:
+        assert opened.path.stat().st_size == len(IMAGE) + (1 << 20)  # bbolt makes files longer than what they hold
+    with (
+        pytest.raises(SnapshotCorruptError) as raised,
+        open_snapshot(io.BytesIO(gzip.compress(IMAGE + bytes((1 << 20) + 1)))),
+    ):
+        pass
+    assert (raised.value.code, raised.value.fields["declared"]) == ("archive-too-large", len(IMAGE))
+
+
+@pytest.mark.parametrize("encryption", [None, Encryption(identities=(new_key_pair()[0],)), Encryption(passphrase="no")])
+def test_the_wrong_key_is_named_as_such(encryption: Encryption | None) -> None:
+    with pytest.raises(WrongKeyError), open_snapshot(io.BytesIO(WRAPPED["zstd in age"][0]), encryption=encryption):
+        pass
+
+
+def test_a_copied_database_is_verified_and_said_to_have_no_trailer(tmp_path: Path) -> None:
+    (tmp_path / "db").write_bytes(IMAGE)
+    report = verify_snapshot(tmp_path / "db")
+    assert report.ok
+    assert [remark.code for remark in report.remarks] == ["no-trailer"]
+    assert [remark.code for remark in verify_snapshot(io.BytesIO(SNAPSHOT)).remarks] == []
+    (tmp_path / "db").write_bytes(IMAGE[:-4096])
+    with pytest.raises(SnapshotCorruptError):
+        verify_snapshot(tmp_path / "db")
+
+
+class TestOfAFolder:
+    def test_the_newest_is_taken(self, tmp_path: Path) -> None:
+        for day, name in enumerate(("etcd-1.db", "etcd-2.zip", "etcd-3.db"), start=1):
+            (tmp_path / name).write_bytes(WRAPPED["zip"][0] if name.endswith("zip") else SNAPSHOT)
+            at(tmp_path / name, day)
+        with open_snapshot(tmp_path) as opened:
+            assert opened.origin.endswith(": etcd-3.db")
+            assert opened.modified == datetime(2026, 3, 3, tzinfo=UTC)
+        with open_snapshot(f"file://{tmp_path}", at=datetime(2026, 3, 2, tzinfo=UTC)) as opened:
+            assert (opened.origin.rpartition(": ")[2], opened.wrappings) == ("etcd-2.zip", ("zip",))
+
+    def test_one_of_it_is_taken_by_its_location(self, tmp_path: Path) -> None:
+        (tmp_path / "a.db").write_bytes(SNAPSHOT)
+        with open_snapshot(f"file://{tmp_path}/a.db") as opened:
+            assert opened.path.read_bytes() == SNAPSHOT
+        with pytest.raises(ConfigError), open_snapshot(tmp_path / "a.db", at=datetime(2026, 3, 2, tzinfo=UTC)):
+            pass
+
+    def test_newer_objects_of_another_kind_are_named(self, tmp_path: Path) -> None:
+        others = {
+            "Full-1.gz": gzip.compress(SNAPSHOT),
+            "Incr-2.gz": gzip.compress(b"[{}]"),
+            "resources.tar.gz": tarred(b""),
+        }
+        for day, (name, data) in enumerate(others.items(), start=1):
+            (tmp_path / name).write_bytes(data)
+            at(tmp_path / name, day)
+        report = verify_snapshot(tmp_path)
+        assert report.snapshot.name.endswith(": Full-1.gz")
+        assert {remark.code for remark in report.remarks} == {"newer-objects"}
+
+    @pytest.mark.parametrize("broken", [b"", b"{}", gzip.compress(b"no snapshot")])
+    def test_a_broken_newest_one_is_not_hidden_by_the_one_before_it(self, tmp_path: Path, broken: bytes) -> None:
+        (tmp_path / "etcd-1.db").write_bytes(SNAPSHOT)
+        (tmp_path / "etcd-2.db").write_bytes(broken)
+        at(tmp_path / "etcd-1.db", 1)
+        at(tmp_path / "etcd-2.db", 2)
+        with pytest.raises(SnapshotCorruptError) as raised, open_snapshot(tmp_path):
+            pass
+        assert (raised.value.code, raised.value.fields["broken"]) == ("not-a-snapshot", ["etcd-2.db"])
+        with open_snapshot(tmp_path, at=datetime(2026, 3, 1, tzinfo=UTC)) as opened:
+            assert opened.path.read_bytes() == SNAPSHOT
+
+    def test_nothing_there_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("none")
+        for location in (tmp_path, tmp_path / "missing"):
+            with pytest.raises(ObjectNotFoundError), open_snapshot(location):
+                pass
+
+
+class TestAdopt:
+    @pytest.mark.parametrize("case", WRAPPED)
+    def test_it_becomes_a_snapshot_like_any_other(self, tmp_path: Path, case: str) -> None:
+        (tmp_path / "etcd-snapshot-1700000000").write_bytes(WRAPPED[case][0])
+        snapshotter = EtcdSnapshotter(store=open_store(tmp_path / "store"))
+        snapshot = snapshotter.adopt(tmp_path / "etcd-snapshot-1700000000", encryption=KEYS)
+        assert snapshot.name == "etcd-snapshot-1700000000"
+        assert (snapshot.revision, snapshot.total_keys, snapshot.size) == (61, 60, len(SNAPSHOT))
+        assert snapshot.etcd_version == ""
+        assert [each.name for each in snapshotter.list()] == [snapshot.name]
+        assert snapshotter.verify(snapshot.name).ok
+        with pytest.raises(ObjectExistsError):
+            snapshotter.adopt(tmp_path / "etcd-snapshot-1700000000", encryption=KEYS)
+
+    def test_a_copied_database_gets_a_trailer_and_a_remark(self, tmp_path: Path) -> None:
+        (tmp_path / "db").write_bytes(IMAGE)
+        snapshotter = EtcdSnapshotter(store=open_store(tmp_path / "store"))
+        snapshot = snapshotter.adopt(tmp_path / "db", "copied")
+        assert (tmp_path / "store" / "copied.db").read_bytes() == SNAPSHOT
+        report = snapshotter.verify("copied")
+        assert (report.ok, [each.code for each in report.remarks]) == (True, ["no-trailer"])
+        assert json.loads(snapshot.to_json())["remarks"][0]["code"] == "no-trailer"
+
+    @pytest.mark.parametrize(
+        "spoil", [lambda data: data[:-1], lambda data: data[:9000] + b"x" + data[9001:], lambda _: b"none"]
+    )
+    def test_what_is_not_intact_is_not_stored(self, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+        (tmp_path / "a.db").write_bytes(spoil(SNAPSHOT))
+        with pytest.raises(SnapshotError):
+            EtcdSnapshotter(store=open_store(tmp_path / "store")).adopt(tmp_path / "a.db")
+        assert not list(tmp_path.glob("store/*"))
