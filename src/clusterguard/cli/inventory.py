@@ -65,6 +65,9 @@ def compare(
         typer.Option(help="What may differ, by the way the objects came back."),
     ] = "same-cluster",
     ignore: Annotated[list[str] | None, typer.Option(help="A field path that may differ.")] = None,
+    without_rule: Annotated[
+        list[str] | None, typer.Option(help="A rule of the profile that explains nothing now, by name.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a cluster with an inventory, field by field. Exit code 1: it is not what it was."""
@@ -77,7 +80,11 @@ def compare(
         opened(cluster, kubeconfig=kubeconfig, progress=progress) as target,
     ):
         report = RestoreValidator(api=target.api).validate(
-            inventory, profile=profile, ignore=tuple(ignore or ()), progress=progress
+            inventory,
+            profile=profile,
+            ignore=tuple(ignore or ()),
+            without=tuple(without_rule or ()),
+            progress=progress,
         )
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
     if not report.ok:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.drills.load import Drill, LoadedStep
-    from clusterguard.drills.schema import ClusterSpec, ScopeSpec
+    from clusterguard.drills.schema import ClusterSpec
     from clusterguard.drills.steps.base import PhaseName
 
 __all__ = ["PlanLine", "plan_lines", "plan_text"]
@@ -106,7 +106,7 @@ def _phase(drill: Drill, phase: PhaseName, default_cluster: str) -> Iterator[Pla
         case "setup":
             yield from steps
         case "backup":
-            yield _implied(phase, f"capture the baseline: {_scope_words(drill.spec.scope)}")
+            yield _implied(phase, f"capture the baseline: {drill.spec.scope.words()}")
             yield from _notes(drill)
             yield from _first_marker(drill)
             yield from steps
@@ -201,12 +201,3 @@ def _leave_nothing(drill: Drill) -> Iterator[PlanLine]:
 
 def _restores_etcd(drill: Drill) -> bool:
     return any(step.action.engine == "etcd" for step in drill.phase("restore"))
-
-
-def _scope_words(scope: ScopeSpec) -> str:
-    namespaces = f"namespaces {', '.join(scope.namespaces)}" if scope.namespaces else ""
-    kinds = f"kinds {', '.join(scope.kinds)}" if scope.kinds else ""
-    labels = f"objects {scope.selector}" if scope.selector else ""
-    without = f"without {', '.join(scope.exclude)}" if scope.exclude else ""
-    words = ", ".join(filter(None, (namespaces, kinds, labels, without)))
-    return words or "everything that is not system-owned"

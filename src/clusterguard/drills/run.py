@@ -18,7 +18,6 @@ from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, 
 from clusterguard.errors import DrillError
 from clusterguard.etcd.snapshotter import EtcdSnapshotter
 from clusterguard.model.durations import format_duration
-from clusterguard.model.inventory import Scope
 from clusterguard.scratch import private_folder
 from clusterguard.validate.renaming import in_other_namespaces
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.markers import Markers
     from clusterguard.drills.steps.base import Engine
     from clusterguard.drills.stored import StoredBackups
-    from clusterguard.model.inventory import Inventory
+    from clusterguard.model.inventory import Inventory, Scope
     from clusterguard.stores.base import ObjectStore
 
 __all__ = ["DEFAULT_DRILL_TIMEOUT", "DEFAULT_WAIT", "DrillRun", "DrillSettings"]
@@ -141,8 +140,7 @@ class DrillRun:
     @property
     def scope(self) -> Scope:
         """What must come back."""
-        spec = self.drill.spec.scope
-        return Scope(namespaces=spec.namespaces, kinds=spec.kinds, selector=spec.selector or "", exclude=spec.exclude)
+        return self.drill.spec.scope.scope()
 
     @property
     def timeout(self) -> timedelta:

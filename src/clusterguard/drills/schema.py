@@ -21,11 +21,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_snake
 
-from clusterguard.documents.model import Cron, Duration, Label, Model, Omitted, Selector, Text, listed, wrong
+from clusterguard.documents.model import Cron, Duration, Label, Model, Omitted, Text, listed, wrong
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.drills.steps.base import PHASES, Action, PhaseName
-from clusterguard.drills.steps.fields import Kind
 from clusterguard.drills.steps.registry import verbs
+from clusterguard.drills.steps.scope import ScopeSpec
 
 __all__ = [
     "DEFAULT_CLUSTER",
@@ -260,19 +260,6 @@ class StorageSpec(Model):
     def _one_place(self) -> StorageSpec:
         self.need_one("s3", "directory")
         return self
-
-
-class ScopeSpec(Model):
-    """What must come back; everything that is not system-owned when left out."""
-
-    namespaces: tuple[Text, ...] = ()
-    """Names or globs."""
-    kinds: tuple[Kind, ...] = ()
-    """Kinds; all that can be listed when left out."""
-    selector: Selector | Omitted = None
-    """Only objects with these labels."""
-    exclude: tuple[Kind, ...] = ()
-    """Kinds that do not belong to it."""
 
 
 class Objectives(Model):

@@ -16,7 +16,7 @@ from clusterguard.model.report import FieldChange, Finding, FindingKind, Suppres
 from clusterguard.validate.difference import ABSENT, Context, Difference, Scaler, look_up
 from clusterguard.validate.pairing import pairs_of, under_new_names
 from clusterguard.validate.paths import Element, format_path
-from clusterguard.validate.rules import RuleIndex, adjusted
+from clusterguard.validate.rules import FINISHED_WORK, RuleIndex, adjusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -251,11 +251,8 @@ def _compared(
     return findings, suppressed
 
 
-FINISHED_WORK = "finished work"
-"""Velero restores neither Jobs that are done nor pods that have ended: there is nothing left for them to do."""
-
-
 def _is_finished(ref: ObjectRef, data: bytes) -> bool:
+    """Velero restores neither Jobs that are done nor pods that have ended: there is nothing left for them to do."""
     status = orjson.loads(data).get("status")
     if ref.full_kind == "Job.batch":
         return bool(look_up(status, "completionTime"))

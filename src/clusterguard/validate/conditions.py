@@ -240,11 +240,14 @@ def job_uid(difference: Difference) -> bool:
 
 def job_pod_counted(difference: Difference) -> bool:
     """The Job has taken note that its pod ended."""
+    return look_up(controller_of(difference.new), "kind") == "Job" and _not_counted_any_more(difference)
+
+
+def _not_counted_any_more(difference: Difference) -> bool:
+    """The finalizer by which a Job counts its pods is gone, and no other one changed."""
     before, after = difference.before, difference.after
-    if look_up(controller_of(difference.new), "kind") != "Job" or not isinstance(before, list):
-        return False
     left = [] if after is ABSENT else after
-    return [name for name in before if name != "batch.kubernetes.io/job-tracking"] == left
+    return isinstance(before, list) and [name for name in before if name != "batch.kubernetes.io/job-tracking"] == left
 
 
 def waits_for_velero(difference: Difference) -> bool:
@@ -447,6 +450,23 @@ def _restored_by_velero(item: _Object) -> bool:
 def restored_by_velero(difference: Difference) -> bool:
     """Velero made the object again, and marked it."""
     return difference.made_again and _restored_by_velero(difference.new)
+
+
+def lost_its_job(difference: Difference) -> bool:
+    """Velero restored a pod, and left out that a Job owned it; the finalizer by which Jobs count goes with it."""
+    if not (restored_by_velero(difference) and _lost(difference, "Job")):
+        return False
+    return difference.path[1] == "ownerReferences" or _not_counted_any_more(difference)
+
+
+def lost_its_cron_job(difference: Difference) -> bool:
+    """Velero restored a Job, and left out that a CronJob owned it."""
+    return restored_by_velero(difference) and _lost(difference, "CronJob")
+
+
+def _lost(difference: Difference, kind: str) -> bool:
+    owners = look_up(difference.new, "metadata", "ownerReferences")
+    return not owners and look_up(controller_of(difference.old), "kind") == kind
 
 
 def marked_by_velero(difference: Difference) -> bool:

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from clusterguard.errors import ConfigError
 from clusterguard.validate import conditions
 from clusterguard.validate.paths import Element, parse_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from clusterguard.validate.difference import Difference
     from clusterguard.validate.paths import Path, Pattern
 
 __all__ = [
     "ETCD_RESTORE",
+    "FINISHED_WORK",
+    "OWNERS_LOST",
     "PROFILES",
     "SAME_CLUSTER",
     "VELERO_RESTORE",
@@ -41,6 +43,8 @@ __all__ = [
 ]
 
 Identity: TypeAlias = Literal["name", "uid"]
+FINISHED_WORK: Final = "finished work"
+"""The rule for whole objects that may stay away, see `Profile.loses_finished_work`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,31 @@ class Profile:
     new_volumes: bool = False
     loses_finished_work: bool = False
 
+    @property
+    def rule_names(self) -> frozenset[str]:
+        """The names of all rules that it has."""
+        finished = {FINISHED_WORK} if self.loses_finished_work else set()
+        return frozenset({rule.name for rule in self.rules} | finished)
+
+    def without(self, names: Sequence[str]) -> Profile:
+        """Return it with rules of these names switched off: what they explain counts then.
+
+        Raises:
+            ConfigError: It has no rule of such a name.
+        """
+        for name in names:
+            if name not in self.rule_names:
+                raise ConfigError(
+                    f"{self.name} has no rule {name!r} to switch off",
+                    code="unknown-rule",
+                    hint=f"its rules are {', '.join(sorted(self.rule_names))}",
+                )
+        return replace(
+            self,
+            rules=tuple(rule for rule in self.rules if rule.name not in names),
+            loses_finished_work=self.loses_finished_work and FINISHED_WORK not in names,
+        )
+
     def explain(self, difference: Difference) -> str | None:
         """Return the name of the rule that explains a difference, or None."""
         return RuleIndex(self, difference.ref.full_kind).explain(difference)
@@ -129,25 +158,38 @@ class RuleIndex:
         return None
 
 
-def profile_named(name: str, *, identity: Identity | None = None, ignore: Sequence[str] = ()) -> Profile:
-    """Return a profile, possibly with another identity, and with the caller's own fields to ignore.
+def profile_named(
+    name: str,
+    *,
+    identity: Identity | None = None,
+    ignore: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> Profile:
+    """Return a profile by its name, changed as by `adjusted`.
 
     Raises:
-        ConfigError: There is no such profile, or one of ``ignore`` is not a field path.
+        ConfigError: There is no such profile, or as by `adjusted`.
     """
     if name not in PROFILES:
         raise ConfigError(f"no rule profile {name!r}", hint=f"there are {', '.join(PROFILES)}")
-    return adjusted(PROFILES[name], identity=identity, ignore=ignore)
+    return adjusted(PROFILES[name], identity=identity, ignore=ignore, without=without)
 
 
-def adjusted(profile: Profile, *, identity: Identity | None = None, ignore: Sequence[str] = ()) -> Profile:
-    """Return a profile with another identity and with the caller's own fields to ignore.
+def adjusted(
+    profile: Profile,
+    *,
+    identity: Identity | None = None,
+    ignore: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> Profile:
+    """Return a profile with another identity, with the caller's own fields to ignore, and without some rules.
 
     Raises:
-        ConfigError: One of ``ignore`` is not a field path.
+        ConfigError: One of ``ignore`` is not a field path, or the profile has no rule that ``without`` names.
     """
     if identity is not None and identity != profile.identity:
         profile = _with_identity(profile, identity)
+    profile = profile.without(without)
     return replace(profile, rules=(*ignoring(ignore), *profile.rules))
 
 
@@ -575,6 +617,20 @@ _TOKEN_SECRETS = VolatileRule(
     kinds=("ServiceAccount",),
     when=conditions.token_secret_replaced,
 )
+_ORPHAN_OF_JOB = VolatileRule(
+    name="pod of a Job that runs again",
+    reason="Velero restores a running pod of a Job without its owner, and the Job starts another one",
+    paths=("metadata.ownerReferences", "metadata.finalizers"),
+    kinds=("Pod",),
+    when=conditions.lost_its_job,
+)
+_JOB_WITHOUT_CRON_JOB = VolatileRule(
+    name="Job without its CronJob",
+    reason="Velero restores a Job of a CronJob without its owner",
+    paths=("metadata.ownerReferences",),
+    kinds=("Job.batch",),
+    when=conditions.lost_its_cron_job,
+)
 _NO_NAME_PATTERN = VolatileRule(
     name="name pattern",
     reason="Velero restores names, and drops the pattern that a name was once generated from",
@@ -648,4 +704,9 @@ VELERO_RESTORE = Profile(
         _TOKEN_SECRETS,
     ),
 )
+OWNERS_LOST: Mapping[str, VolatileRule] = {
+    "job-runs-twice": _ORPHAN_OF_JOB,
+    "job-without-owner": _JOB_WITHOUT_CRON_JOB,
+}
+"""What a restore by Velero does to owners, by the finding of its outcome: explained only for who tolerates that."""
 PROFILES = {profile.name: profile for profile in (ETCD_RESTORE, VELERO_RESTORE, SAME_CLUSTER)}

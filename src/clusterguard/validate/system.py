@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
+    "BEING_DELETED",
     "SYSTEM_KINDS",
     "SYSTEM_NAMESPACES",
     "SYSTEM_RULES",
@@ -220,6 +221,8 @@ _FLOW_CONTROL = frozenset(
     f"{kind}.flowcontrol.apiserver.k8s.io" for kind in ("FlowSchema", "PriorityLevelConfiguration")
 )
 
+BEING_DELETED = "already being deleted"
+"""The rule for objects that are there, and that nobody expects back."""
 SYSTEM_RULES = (
     SystemRule(
         name="markers of drills",
@@ -228,7 +231,7 @@ SYSTEM_RULES = (
         owns=lambda item: "clusterguard.dev/canary" in _labels(item),
     ),
     SystemRule(
-        name="already being deleted",
+        name=BEING_DELETED,
         reason="its deletion had been asked for before the capture; nobody expects it back",
         owns=_is_being_deleted,
     ),

@@ -90,6 +90,7 @@ class RestoreValidator:
         profile: str | Profile = ETCD_RESTORE,
         identity: Identity | None = None,
         ignore: Sequence[str] = (),
+        without: Sequence[str] = (),
         tolerate: Tolerance = Tolerance(),
         progress: ProgressSink = ignore_progress,
     ) -> ValidationReport:
@@ -101,15 +102,19 @@ class RestoreValidator:
             identity: ``uid`` for the very same objects, ``name`` for objects of the same names; by default as
                 the profile says.
             ignore: Field paths not to care for: ``spec.replicas``, ``Deployment.apps:spec.replicas``.
+            without: Rules of the profile that are switched off, by name: what they explain counts.
             tolerate: How many findings are no fault.
             progress: Who is told how far it got.
 
         Raises:
-            ConfigError: The profile is unknown or a path cannot be read.
+            ConfigError: The profile or one of its rules is unknown, or a path cannot be read.
             ClusterUnreachableError: The API server does not answer.
             ClusterError: It refuses us.
         """
-        rules = _profile(profile, identity, ignore)
+        if isinstance(profile, str):
+            rules = profile_named(profile, identity=identity, ignore=ignore, without=without)
+        else:
+            rules = adjusted(profile, identity=identity, ignore=ignore, without=without)
         now = capture(
             self._api,
             inventory.scope,
@@ -179,12 +184,6 @@ def judge(
         tolerated=tuple(sorted(tolerated, key=_order)),
         suppressed=(*comparison.suppressed, *_nothing_to_compare(before, after)),
     )
-
-
-def _profile(profile: str | Profile, identity: Identity | None, ignore: Sequence[str]) -> Profile:
-    if isinstance(profile, str):
-        return profile_named(profile, identity=identity, ignore=ignore)
-    return adjusted(profile, identity=identity, ignore=ignore)
 
 
 def _versions(objects: Mapping[ObjectRef, bytes]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from clusterguard.drills import Verdict
-from clusterguard.errors import ClusterUnreachableError
+from clusterguard.errors import ClusterUnreachableError, ForbiddenError
 
 
 def config_map(name, labels=None, **data):
@@ -212,3 +212,75 @@ def test_an_api_server_that_does_not_answer_is_red_and_not_broken(run, spec, clu
     cluster.restored = begin
     spec["verify"] = [{"assert": {"resource": wanted(metadata={"name": "web", "namespace": "shop"})}, "timeout": "5s"}]
     assert run(spec, longest_wait=None).verdict is Verdict.PASS
+
+
+# ---- empty -----------------------------------------------------------------------------------------------
+
+
+def test_empty_is_red_where_anything_of_the_scope_is_there_and_green_where_nothing_is(run, spec, api):
+    spec["restore"] = [{"patch": {"kind": "Namespace", "name": "other", "patch": {"metadata": {"labels": {"a": "b"}}}}}]
+    spec["setup"][0]["apply"]["manifest"].append(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}}
+    )
+    spec |= {"canary": False, "prove": False, "verify": [{"empty": {}}]}
+    result = run(spec)
+    assert result.verdict is Verdict.FAIL
+    step = next(step for step in result.steps if step.title == "empty")
+    assert (step.verdict, "1 object(s) there: Namespace shop" in step.detail) == (Verdict.FAIL, True)
+
+    api.objects.clear()
+    spec["fault"] = [{"delete": {"kind": "Namespace", "name": "shop"}}]
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+
+
+@pytest.mark.parametrize(
+    ("scope", "ok"),
+    [
+        ({"namespaces": ["shop"], "kinds": ["Secret"]}, True),
+        ({"namespaces": ["shop"], "selector": "app=other"}, True),
+        ({"namespaces": ["elsewhere"]}, True),
+        ({"kinds": ["Menu.example.com"]}, True),
+        ({"namespaces": ["shop"], "kinds": ["ConfigMap"]}, False),
+        ({"namespaces": ["sh*"], "selector": "app=web"}, False),
+        ({"namespaces": ["shop"], "exclude": ["ConfigMap"]}, False),
+    ],
+)
+def test_empty_looks_at_its_own_scope_and_not_at_markers(check, scope, ok):
+    _, step = check("empty", scope)
+    assert step.verdict is (Verdict.PASS if ok else Verdict.FAIL), step
+
+
+def test_what_is_still_being_deleted_is_there(check):
+    item = config_map("slow", {"app": "slow"})
+    item["metadata"] |= {"deletionTimestamp": "2030-01-01T00:00:00Z", "finalizers": ["example.com/slow"]}
+    _, step = check("empty", {"namespaces": ["shop"], "selector": "app=slow"}, items=[item])
+    assert (step.verdict, step.detail) == (Verdict.FAIL, "1 object(s) still there, being deleted")
+
+
+def test_a_kind_that_cannot_be_listed_is_not_taken_for_absent(check, api):
+    api.errors["list", "Job"] = ForbiddenError("jobs are forbidden")
+    _, step = check("empty", {"namespaces": ["elsewhere"]})
+    assert (step.verdict, "Job.batch could not be listed" in step.detail) == (Verdict.FAIL, True)
+
+
+def test_a_misspelt_kind_is_an_error_and_not_an_absence(run, spec):
+    spec |= {"verify": [{"empty": {"kinds": ["Depolyment"]}}], "prove": False}
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.ERROR, "resource-not-found")
+
+
+# ---- restored, without rules -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rules", "verdict"), [([], Verdict.PASS), (["resource version"], Verdict.FAIL)])
+def test_what_a_rule_explains_counts_once_it_is_switched_off(run, spec, cluster, rules, verdict):
+    def written_again(api):
+        api.objects["ConfigMap", "shop", "web"]["metadata"]["resourceVersion"] = "999"
+
+    cluster.restored = written_again
+    spec["verify"] = [{"restored": {"withoutRules": rules}}]
+    result = run(spec)
+    assert result.verdict is verdict, result
+    assert ("resource version" in result.suppressed) == (verdict is Verdict.PASS)
+    assert ("metadata.resourceVersion" in result.diff) == (verdict is Verdict.FAIL)

@@ -15,6 +15,7 @@ from clusterguard.validate.compare import compare
 from clusterguard.validate.paths import Element, format_path, parse_pattern
 from clusterguard.validate.rules import (
     ETCD_RESTORE,
+    OWNERS_LOST,
     PROFILES,
     SAME_CLUSTER,
     VELERO_RESTORE,
@@ -456,3 +457,63 @@ def test_taints_of_the_node_controller_come_and_go_and_those_of_people_do_not():
     assert list(changes(node(), node("node.kubernetes.io/out-of-service"))) == [
         "spec.taints[key=node.kubernetes.io/out-of-service,effect=NoExecute]"
     ]
+
+
+# ---- rules that are switched off, and on ------------------------------------------------------------------
+
+
+def test_what_a_rule_explains_counts_without_it():
+    before, after = make(), make(uid="u-2", version="11")
+    assert changes(before, after, SAME_CLUSTER) == {}
+    found = changes(before, after, SAME_CLUSTER.without(["resource version"]))
+    assert found == {"metadata.resourceVersion": ('"10"', '"11"')}
+
+
+def test_finished_work_is_missed_without_its_rule():
+    done = make("Pod", "done", status={"phase": "Succeeded"})
+    assert findings([done], [], VELERO_RESTORE).findings == ()
+    [missing] = findings([done], [], profile_named("velero-restore", without=["finished work"])).findings
+    assert missing.kind is FindingKind.MISSING
+
+
+def test_a_rule_that_a_profile_does_not_have_cannot_be_switched_off():
+    with pytest.raises(ConfigError) as seen:
+        profile_named("etcd-restore", without=["velero labels"])
+    assert seen.value.code == "unknown-rule"
+    assert "resource version" in seen.value.hint
+
+
+def lost(kind, owner, *, finalizers=(), left=(), labels=None):
+    api = {"Pod": "v1", "Job": "batch/v1"}[kind]
+    reference = {"apiVersion": "batch/v1", "kind": owner, "name": "import", "uid": "o-1", "controller": True}
+    before = {"finalizers": list(finalizers)} if finalizers else {}
+    after = {"finalizers": list(left)} if left else {}
+    restored = {"velero.io/restore-name": "r", "velero.io/backup-name": "b"} if labels is None else labels
+    return (
+        make(kind, "import-1", api=api, metadata={"ownerReferences": [reference], **before}),
+        make(kind, "import-1", api=api, uid="u-2", metadata={"labels": restored, **after}),
+    )
+
+
+TRACKED = "batch.kubernetes.io/job-tracking"
+
+
+@pytest.mark.parametrize(
+    ("finding", "pair", "explained"),
+    [
+        ("job-runs-twice", lost("Pod", "Job", finalizers=[TRACKED]), True),
+        ("job-runs-twice", lost("Pod", "Job", finalizers=[TRACKED, "a/b"], left=["a/b"]), True),
+        ("job-without-owner", lost("Job", "CronJob"), True),
+        ("job-runs-twice", lost("Pod", "Job", finalizers=[TRACKED, "a/b"]), False),
+        ("job-runs-twice", lost("Pod", "ReplicaSet"), False),
+        ("job-runs-twice", lost("Pod", "Job", labels={}), False),
+        ("job-without-owner", lost("Job", "Workflow"), False),
+        ("job-without-owner", lost("Pod", "Job"), False),
+    ],
+)
+def test_owners_that_velero_drops_are_explained_only_for_who_tolerates_it(finding, pair, explained):
+    before, after = pair
+    assert any("ownerReferences" in path for path in changes(before, after, VELERO_RESTORE))
+    tolerant = (*VELERO_RESTORE.rules, OWNERS_LOST[finding])
+    profile = type(VELERO_RESTORE)(name="tolerant", identity="name", rules=tolerant, replaceable=True)
+    assert (changes(before, after, profile) == {}) == explained

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from clusterguard.documents.model import REFERENCE_PATTERN, Model, Text, wrong
+from clusterguard.documents.values import did_you_mean, short
 from clusterguard.drills.values import (
     CLUSTER_SCOPED_KINDS,
     NAMESPACED_KINDS,
@@ -14,10 +15,14 @@ from clusterguard.drills.values import (
     check_field_path,
     check_kind,
 )
+from clusterguard.validate.rules import OWNERS_LOST, PROFILES
 
-__all__ = ["ContainerPath", "Count", "CountOrReport", "FieldPath", "Kind", "check_namespace", "limited_to"]
+__all__ = ["ContainerPath", "Count", "CountOrReport", "FieldPath", "Kind", "RuleName", "check_namespace", "limited_to"]
 
 _BUILT_IN_GROUPS: Final = frozenset({"apps", "autoscaling", "batch", "policy"})
+_RULE_NAMES: Final = frozenset(
+    {rule.name for rule in OWNERS_LOST.values()}.union(*(profile.rule_names for profile in PROFILES.values()))
+)
 _COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{REFERENCE_PATTERN})$"
 _COUNT_SCHEMA: Final[dict[str, Any]] = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _COUNT_PATTERN}],
@@ -40,6 +45,13 @@ def _count_or_report(written: object) -> Comparison | Literal["report"]:
         raise ValueError(f"{error}; or report, to show without judging") from error
 
 
+def _rule_name(text: str) -> str:
+    if text not in _RULE_NAMES:
+        near = did_you_mean(text, _RULE_NAMES) or "; docs/reference/validation.md lists them"
+        raise ValueError(f"{short(text)} is not a rule for volatile fields{near}")
+    return text
+
+
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("a path in a container begins with `/`")
@@ -59,6 +71,11 @@ CountOrReport: TypeAlias = Annotated[
     WithJsonSchema({"anyOf": [*_COUNT_SCHEMA["anyOf"], {"const": "report"}], "examples": [0, "report"]}),
 ]
 Kind: TypeAlias = Annotated[str, AfterValidator(check_kind), Field(examples=["Pod", "Deployment.apps"])]
+RuleName: TypeAlias = Annotated[
+    str,
+    AfterValidator(_rule_name),
+    WithJsonSchema({"type": "string", "enum": sorted(_RULE_NAMES)}),
+]
 FieldPath: TypeAlias = Annotated[str, AfterValidator(check_field_path), Field(examples=["spec.clusterIP"])]
 ContainerPath: TypeAlias = Annotated[Text, AfterValidator(_absolute)]
 
