@@ -40,8 +40,8 @@ __all__ = ["Drill", "LoadedStep", "load_drill", "load_drills"]
 
 _NO_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({})
 _HINT: Final = "docs/reference/drill-files.md has every key; `clusterguard drill schema` is for editors"
-# Where null has a meaning of its own: inside of Kubernetes objects.
-_FREE_FORM: Final = frozenset({"resource", "patch", "manifest"})
+# Where null has a meaning of its own: inside of Kubernetes objects, and of what Velero is asked for.
+_FREE_FORM: Final = frozenset({"resource", "patch", "manifest", "extra", "hooks"})
 _DEPTH_OF_FREE_FORM: Final = 4  # spec, phase, index, action, key
 
 

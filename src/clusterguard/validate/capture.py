@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConflictError, ResourceNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.validate.system import SYSTEM_NAMESPACES, SystemRule, kind_rule, system_rules
+from clusterguard.validate.system import SystemRule, chosen_namespace, kind_rule, system_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -287,9 +287,7 @@ def _in_namespaces(ref: ObjectRef, scope: Scope) -> bool:
     name = ref.name if ref.full_kind == "Namespace" else ref.namespace
     if not name:
         return True  # cluster-scoped, and its kind was named
-    if name in SYSTEM_NAMESPACES:
-        return name in scope.namespaces
-    return any(fnmatchcase(name, pattern) for pattern in scope.namespaces)
+    return chosen_namespace(name, scope.namespaces)
 
 
 def _leaving_out(ref: ObjectRef, item: Json, scope: Scope) -> SystemRule | None:

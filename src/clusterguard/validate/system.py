@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from clusterguard.validate.field_owners import managers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 __all__ = [
     "BEING_DELETED",
@@ -22,6 +22,7 @@ __all__ = [
     "SYSTEM_RULES",
     "KindRule",
     "SystemRule",
+    "chosen_namespace",
     "kind_rule",
     "system_rules",
 ]
@@ -29,6 +30,13 @@ __all__ = [
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 
 _Object: TypeAlias = "Mapping[str, Any]"
+
+
+def chosen_namespace(name: str, patterns: Collection[str]) -> bool:
+    """Return whether names or globs mean a namespace; a system namespace is meant only by its plain name."""
+    if name in SYSTEM_NAMESPACES:
+        return name in patterns
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

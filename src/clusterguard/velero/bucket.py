@@ -17,22 +17,24 @@ import orjson
 from clusterguard.errors import BackupCorruptError, ConfigError, ObjectCorruptError, ObjectNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
+from clusterguard.validate.system import chosen_namespace
 from clusterguard.velero.bucket_checks import judge
 from clusterguard.velero.bucket_evidence import READERS, Evidence, Unreadable, read_backup, repositories
 from clusterguard.velero.bucket_report import STRICT, BackupVerifyReport, BucketPolicy, count_of, report_of
 from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout
 from clusterguard.velero.manifest import HashingReader
-from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated
+from clusterguard.velero.outcome import parse_resource_list
+from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
     from clusterguard.model.inventory import Scope
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
 
-__all__ = ["as_inventory", "objects_in", "objects_in_backup", "verify_backup"]
+__all__ = ["as_inventory", "namespaces_in_backup", "objects_in", "objects_in_backup", "verify_backup"]
 
 _T = TypeVar("_T")
 
@@ -93,6 +95,14 @@ def objects_in_backup(
     key = BackupLayout(name).key(BackupFile.CONTENTS)
     with _naming(store, key), store.get(key) as stream:
         yield from objects_in(stream, limits=limits)
+
+
+def namespaces_in_backup(store: ObjectStore, name: str, *, limits: Limits = DEFAULT_LIMITS) -> Collection[str]:
+    """Return the namespaces that a backup has anything of, by its resource list; raises as `objects_in_backup` does."""
+    key = BackupLayout(name).key(BackupFile.RESOURCE_LIST)
+    with _naming(store, key), store.get(key) as stream:
+        refs = [item.ref for item in parse_resource_list(read_document(stream, limits=limits))]
+    return {ref.name if ref.full_kind == "Namespace" else ref.namespace for ref in refs} - {""}
 
 
 def objects_in(
@@ -313,4 +323,4 @@ def _in_scope(ref: ObjectRef, scope: Scope) -> bool:
     namespace = ref.name if ref.full_kind == "Namespace" else ref.namespace
     if not namespace:
         return bool(scope.kinds)
-    return any(fnmatchcase(namespace, glob) for glob in scope.namespaces)
+    return chosen_namespace(namespace, scope.namespaces)

@@ -282,7 +282,8 @@ class VeleroClient:
                 spec={"includedNamespaces": ["*"], **spec, "storageLocation": location.name},
                 labels=wanted.labels,
                 annotations=wanted.annotations,
-            )
+            ),
+            strict=True,
         )
         return self._completed(backup, timeout_seconds, BackupFailedError) if wait else backup
 
@@ -465,7 +466,8 @@ class VeleroClient:
                 spec={"includedNamespaces": ["*"], **spec, "backupName": source.name},
                 labels=wanted.labels,
                 annotations=wanted.annotations,
-            )
+            ),
+            strict=True,
         )
         return self._completed(restore, timeout_seconds, RestoreFailedError) if wait else restore
 
@@ -565,7 +567,8 @@ class VeleroClient:
         made = self.objects.create(
             Schedule.new(
                 namespace=self.namespace, name=name, spec=spec, labels=wanted.labels, annotations=wanted.annotations
-            )
+            ),
+            strict=True,
         )
         if paused:
             return made  # the server does not look at a paused one

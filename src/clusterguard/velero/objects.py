@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clusterguard.clusters.kube import FIELD_MANAGER, ApiResource
-from clusterguard.errors import ConflictError, ResourceNotFoundError, VeleroError, VeleroNotInstalledError
+from clusterguard.errors import (
+    ClusterError,
+    ConfigError,
+    ConflictError,
+    ResourceNotFoundError,
+    VeleroError,
+    VeleroNotInstalledError,
+)
 from clusterguard.velero.resources import (
     Backup,
     BackupRepository,
@@ -61,6 +68,7 @@ DEFINITIONS = ApiResource(
 )
 
 _T = TypeVar("_T", bound=VeleroObject)
+_STRICT = "strict decoding error: "  # as the API server words it
 
 
 def resource_of(kind: type[VeleroObject]) -> ApiResource:
@@ -135,10 +143,15 @@ class VeleroObjects:
             raise
         return sorted(found, key=lambda each: (str(each.metadata.get("creationTimestamp", "")), each.name))
 
-    def create(self, new: _T) -> _T:
+    def create(self, new: _T, *, strict: bool = False) -> _T:
         """Create an object.
 
+        Args:
+            new: The object.
+            strict: Refuse fields that the cluster does not know, which are dropped without a word otherwise.
+
         Raises:
+            ConfigError: A field is unknown, and ``strict`` is set.
             ConflictError: The name is taken.
             VeleroNotInstalledError: The cluster does not know the kind.
             ResourceNotFoundError: There is no such namespace.
@@ -148,7 +161,7 @@ class VeleroObjects:
             answer = self.api.request(
                 "POST",
                 resource.path(self.namespace),
-                query={"fieldManager": FIELD_MANAGER},
+                query={"fieldManager": FIELD_MANAGER} | ({"fieldValidation": "Strict"} if strict else {}),
                 body=dict(new.manifest),
             )
         except ResourceNotFoundError:
@@ -159,6 +172,14 @@ class VeleroObjects:
                 f"there is a {self.find(type(new), new.name) or new} already, in namespace {self.namespace}",
                 hint="choose another name, or delete that one first",
             ) from error
+        except ClusterError as error:
+            if strict and _STRICT in error.message:
+                raise ConfigError(
+                    f"{new.kind} {new.name}: {error.message.partition(_STRICT)[2]}",
+                    code="unknown-field",
+                    hint="nothing was created; the Velero of this cluster has no such field",
+                ) from error
+            raise
         return type(new).model_validate(answer.json())
 
     def patch(self, kind: type[_T], name: str, patch: Json) -> _T:

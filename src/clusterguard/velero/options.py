@@ -255,6 +255,11 @@ class BackupOptions(_Options):
         old_filters = bool(self.included_resources or self.excluded_resources)
         return old_filters and self.chooses_no_namespace and not self.excluded_namespaces
 
+    @property
+    def asks_for_volumes(self) -> bool:
+        """Whether the data of volumes is asked for, and not left to what the server does by itself."""
+        return bool(self.default_volumes_to_fs_backup or self.snapshot_volumes or self.snapshot_move_data)
+
     def with_cluster_scoped(self) -> Self:
         """Return the same, and all cluster-scoped objects where nothing was said of them and no namespace chosen."""
         decided = (

@@ -139,6 +139,16 @@ def test_contradictions_do_not_reach_the_server(velero):
         velero.backup(name)
 
 
+@pytest.mark.parametrize("extra", [{"ttll": "3h"}, {"uploaderConfig": {"parallel": 2}}], ids=["field", "inner field"])
+def test_a_field_that_velero_does_not_know_is_refused(velero, extra):
+    name = unique("unknown-field")
+    with pytest.raises(ConfigError) as caught:
+        velero.back_up(name, BackupOptions(extra=extra))
+    assert caught.value.code == "unknown-field"
+    with pytest.raises(ResourceNotFoundError, match=name):
+        velero.backup(name)
+
+
 def test_a_deleted_backup_leaves_the_bucket(velero, shop, s3):
     backup = velero.back_up(unique("deleted"), BackupOptions(included_namespaces=(shop,)))
     restore = velero.restore(backup.name, name=unique("of-deleted"))

@@ -249,6 +249,93 @@ def test_selectors_kinds_and_mappings_are_handed_on(run, spec, server):
     assert restore.existing_resource_policy == "update"
 
 
+# ---- globs
+
+
+@pytest.fixture
+def several(api):
+    """Namespaces of several teams, beside those of the system."""
+    for name in ("shop-test", "shop-old", "bakery", "kube-system"):
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+@pytest.mark.parametrize(
+    ("given", "included", "excluded"),
+    [
+        ({"namespaces": ["shop*"]}, ("shop", "shop-old", "shop-test"), ()),
+        ({"namespaces": ["shop*"], "excludedNamespaces": ["*-test", "bakery"]}, ("shop", "shop-old"), ()),
+        ({"namespaces": ["bakery", "shop-*"]}, ("bakery", "shop-old", "shop-test"), ()),
+        ({"namespaces": ["bakery"], "excludedNamespaces": ["shop-*"]}, ("bakery",), ()),
+        ({"excludedNamespaces": ["shop-*", "kube-*"]}, (), ("kube-system", "shop-old", "shop-test")),
+        ({"excludedNamespaces": ["nowhere-*"]}, (), ()),
+        ({"namespaces": ["nowhere"], "excludedNamespaces": ["bakery"]}, ("nowhere",), ("bakery",)),
+        ({"namespaces": ["[b-k]*"]}, ("bakery",), ()),
+    ],
+)
+def test_globs_mean_what_is_there(run, spec, server, several, given, included, excluded):
+    del spec["backup"][0]["veleroBackup"]["namespaces"]
+    spec["backup"][0]["veleroBackup"] |= given
+    run(spec)
+    assert server.options[0].included_namespaces == included
+    assert server.options[0].excluded_namespaces == excluded
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"namespaces": ["shop", "nowhere-*"]}, "glob-matches-nothing"),
+        ({"namespaces": ["kube-*"]}, "glob-matches-nothing"),
+        ({"namespaces": ["shop-*"], "excludedNamespaces": ["shop-test", "*-old"]}, "namespaces-left-out"),
+    ],
+)
+def test_globs_that_mean_nothing_stop_the_drill_before_its_fault(run, spec, server, several, given, code):
+    spec["backup"][0]["veleroBackup"] |= given
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.ERROR, code)
+    assert server.did("back up") == []
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_globs_of_a_restore_mean_what_the_backup_has(run, spec, server, several, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "clusterguard.velero.bucket.namespaces_in_backup",
+        lambda store, name: asked.append(name) or ["shop", "shop-lost"],
+    )
+    spec["restore"][0]["veleroRestore"]["namespaces"] = ["shop*"]
+    result = run(spec)
+    assert server.options[1].included_namespaces == ("shop", "shop-lost")
+    assert asked == [f"shop-{result.run_id}"]
+
+
+def test_exclusions_and_the_rest_are_handed_on(run, spec, server):
+    spec["backup"][0]["veleroBackup"] |= {
+        "excludedKinds": ["Secret"],
+        "orderedResources": {"Pod": ["shop/web-0"], "Deployment": ["shop/web"]},
+        "extra": {"itemOperationTimeout": "1h0m0s"},
+    }
+    spec["restore"][0]["veleroRestore"] |= {"excludedKinds": ["Deployment"], "preserveNodePorts": False}
+    run(spec)
+    backup, restore = (options.to_spec() for options in server.options)
+    assert backup["excludedResources"] == ["secrets"]
+    assert backup["orderedResources"] == {"pods": "shop/web-0", "deployments.apps": "shop/web"}
+    assert backup["itemOperationTimeout"] == "1h0m0s"
+    assert restore["excludedResources"] == ["deployments.apps"]
+    assert restore["preserveNodePorts"] is False
+
+
+def test_volumes_of_namespaces_that_are_left_out_are_not_missed(run, spec, server, several, monkeypatch):
+    del spec["backup"][0]["veleroBackup"]["namespaces"]
+    spec["backup"][0]["veleroBackup"] |= {"volumes": "fileSystem", "excludedNamespaces": ["shop-*"]}
+    asked = []
+    monkeypatch.setattr(
+        "clusterguard.velero.volumes.require_every_volume",
+        lambda outcome, __, **scope: asked.append(scope["namespaces"]) or outcome,
+    )
+    run(spec)
+    assert [set(each) & {"shop", "shop-test", "shop-old", "bakery"} for each in asked] == [{"shop", "bakery"}]
+
+
 # ---- Velero's default location
 
 

@@ -62,7 +62,7 @@ class Objects:
             if type(each) is kind and all(each.labels.get(key) == value for key, value in (labels or {}).items())
         ]
 
-    def create(self, new):
+    def create(self, new, *, strict=False):
         metadata = {"name": f"{type(new).plural}-1", "uid": "1", **new.metadata}
         made = type(new).model_validate({**new.manifest, "metadata": metadata})
         (self.asked if isinstance(made, ServerStatusRequest) else self.created).append(made)

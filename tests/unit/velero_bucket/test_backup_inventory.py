@@ -11,7 +11,7 @@ from clusterguard.model.report import FindingKind
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.validator import Tolerance, judge
-from clusterguard.velero.bucket import as_inventory
+from clusterguard.velero.bucket import as_inventory, namespaces_in_backup
 
 
 def names(inventory):
@@ -73,6 +73,20 @@ def test_a_backup_is_judged_like_a_cluster():
 )
 def test_only_the_scope_is_in_it(scope, expected):
     assert names(inventory(scope)) == expected
+
+
+def test_a_glob_means_no_system_namespace_as_in_a_capture():
+    builder = BackupBuilder([*usual_objects(), ("configmaps", thing("ConfigMap", "coredns", "kube-system"))])
+    assert "ConfigMap coredns" not in names(inventory(Scope(namespaces=("*",)), builder))
+    assert names(inventory(Scope(namespaces=("kube-*", "kube-system")), builder)) == ["ConfigMap coredns"]
+
+
+def test_the_namespaces_of_a_backup_are_those_that_it_has_anything_of():
+    terminating = ("configmaps", thing("ConfigMap", "left", "without-itself"))
+    store = BackupBuilder([*usual_objects(), terminating, ("namespaces", thing("Namespace", "bare", ""))]).store()
+    assert sorted(namespaces_in_backup(store, NAME)) == ["bare", "shop", "without-itself"]
+    with pytest.raises(ObjectNotFoundError):
+        namespaces_in_backup(store, "other")
 
 
 def test_what_is_left_out_is_counted_by_its_rule():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from clusterguard.documents.model import REFERENCE_PATTERN, Model, Text, wrong
-from clusterguard.documents.values import did_you_mean, short
+from clusterguard.documents.values import check_label, did_you_mean, short
 from clusterguard.drills.values import (
     CLUSTER_SCOPED_KINDS,
     NAMESPACED_KINDS,
@@ -17,12 +18,23 @@ from clusterguard.drills.values import (
 )
 from clusterguard.validate.rules import OWNERS_LOST, PROFILES
 
-__all__ = ["ContainerPath", "Count", "CountOrReport", "FieldPath", "Kind", "RuleName", "check_namespace", "limited_to"]
+__all__ = [
+    "ContainerPath",
+    "Count",
+    "CountOrReport",
+    "FieldPath",
+    "Kind",
+    "NamespaceGlob",
+    "RuleName",
+    "check_namespace",
+    "is_glob",
+]
 
 _BUILT_IN_GROUPS: Final = frozenset({"apps", "autoscaling", "batch", "policy"})
 _RULE_NAMES: Final = frozenset(
     {rule.name for rule in OWNERS_LOST.values()}.union(*(profile.rule_names for profile in PROFILES.values()))
 )
+_NAMESPACE_GLOB: Final = re.compile(r"([a-z0-9*?-]|\[!?[a-z0-9-]+\])+")
 _COUNT_PATTERN: Final = rf"^(\s*(==|!=|<=|>=|<|>)?\s*[0-9]{{1,9}}\s*{REFERENCE_PATTERN})$"
 _COUNT_SCHEMA: Final[dict[str, Any]] = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _COUNT_PATTERN}],
@@ -52,6 +64,19 @@ def _rule_name(text: str) -> str:
     return text
 
 
+def is_glob(text: str) -> bool:
+    """Return whether a text is a pattern, and not the name of one thing."""
+    return any(sign in text for sign in "*?[")
+
+
+def _namespace_glob(text: str) -> str:
+    if not is_glob(text):
+        return check_label(text)
+    if not _NAMESPACE_GLOB.fullmatch(text):
+        raise ValueError(f"{short(text)} matches no namespace: lower-case letters, digits, `-`, `*`, `?` and `[…]`")
+    return text
+
+
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("a path in a container begins with `/`")
@@ -77,6 +102,7 @@ RuleName: TypeAlias = Annotated[
     WithJsonSchema({"type": "string", "enum": sorted(_RULE_NAMES)}),
 ]
 FieldPath: TypeAlias = Annotated[str, AfterValidator(check_field_path), Field(examples=["spec.clusterIP"])]
+NamespaceGlob: TypeAlias = Annotated[str, AfterValidator(_namespace_glob), Field(examples=["shop", "team-*"])]
 ContainerPath: TypeAlias = Annotated[Text, AfterValidator(_absolute)]
 
 
@@ -91,8 +117,3 @@ def check_namespace(model: Model, kinds: tuple[str, ...], *, needed: bool) -> No
             raise wrong(f"a {base} lives in no namespace", key="namespace")
         if needed and not namespace and base in NAMESPACED_KINDS:
             raise wrong(f"a {base} lives in a namespace; say in which, with `namespace`")
-
-
-def limited_to(kinds: tuple[str, ...], selector: str | None) -> str:
-    """Return what a backup or a restore is limited to, for the end of a phrase."""
-    return (f", only kinds {', '.join(kinds)}" if kinds else "") + (f", only objects {selector}" if selector else "")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clusterguard.documents.model import Model, Omitted, Selector, Text
-from clusterguard.drills.steps.fields import Kind
+from clusterguard.documents.model import Model, Omitted, Selector
+from clusterguard.drills.steps.fields import Kind, NamespaceGlob
 from clusterguard.model.inventory import Scope
 
 __all__ = ["ScopeSpec"]
@@ -12,8 +12,8 @@ __all__ = ["ScopeSpec"]
 class ScopeSpec(Model):
     """What must come back; everything that is not system-owned when left out."""
 
-    namespaces: tuple[Text, ...] = ()
-    """Names or globs."""
+    namespaces: tuple[NamespaceGlob, ...] = ()
+    """Names or globs; a glob never means a system namespace."""
     kinds: tuple[Kind, ...] = ()
     """Kinds; all that can be listed when left out."""
     selector: Selector | Omitted = None

@@ -2,52 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from clusterguard.documents.model import Label, Omitted, Selector
-from clusterguard.drills.steps.base import Action, StepContext
-from clusterguard.drills.steps.fields import Kind, limited_to
+from clusterguard.documents.model import Label, Name, Omitted
+from clusterguard.drills.steps.base import StepContext
+from clusterguard.drills.steps.velero_selection import VeleroSelection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from clusterguard.velero.options import RestoreOptions
 
 
-class VeleroRestore(Action):
+class VeleroRestore(VeleroSelection):
     """Restore a Velero backup and wait until it is complete."""
 
     phases = ("restore",)
     storage_fields = ("storage",)
     engine = "velero"
     backup_field = "from_"
+    own_keys: ClassVar[dict[str, str]] = {
+        **VeleroSelection.own_keys,
+        "backupName": "from",
+        "scheduleName": "from",
+        "namespaceMapping": "namespaceMapping",
+        "existingResourcePolicy": "existingResources",
+        "preserveNodePorts": "preserveNodePorts",
+        "resourceModifier": "resourceModifier",
+    }
 
     from_: Annotated[Label, Field(alias="from")]
     """The name of a veleroBackup of the backup phase."""
     storage: Label | Omitted = None
     """The storage to restore from; the one that it was made in when left out."""
-    namespaces: tuple[Label, ...] = ()
-    """What to restore; all namespaces of the backup when left out."""
-    kinds: tuple[Kind, ...] = ()
-    """Only these kinds; all kinds when left out."""
-    selector: Selector | Omitted = None
-    """Only objects with these labels."""
     namespace_mapping: dict[Label, Label] = Field(default_factory=dict)
     """Old and new name of namespaces; what is verified is expected under the new one."""
     existing_resources: Literal["none", "update"] = "none"
     """`update`: objects that are there already are changed to what the backup has."""
+    preserve_node_ports: bool | Omitted = None
+    """true: Services keep their node ports; left out: only those that their owner wrote into a manifest."""
+    resource_modifier: Name | Omitted = None
+    """A ConfigMap in Velero's namespace with patches that restored objects get."""
 
     def plan(self) -> str:
         where = f" from storage {self.storage}" if self.storage else ""
-        limits = f", only namespaces {', '.join(self.namespaces)}" if self.namespaces else ""
-        limits += limited_to(self.kinds, self.selector)
-        renamed = "".join(f", {old} as {new}" for old, new in self.namespace_mapping.items())
-        update = ", changing what is there already" if self.existing_resources == "update" else ""
-        return f"restore Velero backup `{self.from_}`{where}{limits}{renamed}{update}, and wait until it is complete"
+        only = f", only namespaces {', '.join(self.namespaces)}" if self.namespaces else ""
+        return f"restore Velero backup `{self.from_}`{where}{only}{self.limits()}, and wait until it is complete"
+
+    def _limits(self) -> Iterator[str]:
+        yield from super()._limits()
+        yield from (f"{old} as {new}" for old, new in self.namespace_mapping.items())
+        if self.existing_resources == "update":
+            yield "changing what is there already"
+        if self.preserve_node_ports is not None:
+            yield f"{'keeping' if self.preserve_node_ports else 'without'} node ports"
+        if self.resource_modifier:
+            yield f"patched as ConfigMap {self.resource_modifier} says"
+
+    def options(self, chosen: Mapping[str, Any]) -> RestoreOptions:
+        from clusterguard.velero.options import RestoreOptions
+
+        return replace(
+            RestoreOptions.from_spec(self.extra),
+            **self.asked(chosen),
+            namespace_mapping=self.namespace_mapping or None,
+            existing_resource_policy="update" if self.existing_resources == "update" else "",
+            preserve_node_ports=self.preserve_node_ports,
+            resource_modifier=self.resource_modifier or "",
+        )
 
     def require(self, here: StepContext) -> None:
         here.run.velero.require_supported(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
-        from clusterguard.drills.velero import label_selector, plurals
-        from clusterguard.velero.options import RestoreOptions
+        from clusterguard.velero.bucket import namespaces_in_backup
         from clusterguard.velero.resources import Backup
         from clusterguard.velero.volumes import require_all_restored
 
@@ -61,20 +92,12 @@ class VeleroRestore(Action):
         if known is not None and known.storage_location != location:
             # A name means one location to a server. This deletes the object and leaves the files where they are.
             client.objects.delete(known)
-        client.adopt(taken.name, store=velero.bucket(here.step.cluster, storage), location=location)
-        done = client.restore(
-            taken.name,
-            RestoreOptions(
-                included_namespaces=self.namespaces,
-                included_resources=plurals(client, self.kinds),
-                label_selector=label_selector(self.selector),
-                namespace_mapping=self.namespace_mapping or None,
-                existing_resource_policy="update" if self.existing_resources == "update" else "",
-            ),
-            timeout_seconds=here.seconds,
-        )
+        bucket = velero.bucket(here.step.cluster, storage)
+        client.adopt(taken.name, store=bucket, location=location)
+        options = self.options(self.chosen(client, lambda: namespaces_in_backup(bucket, taken.name)))
+        done = client.restore(taken.name, options, timeout_seconds=here.seconds)
         outcome = client.outcome(done)
-        if taken.repositories and not (self.kinds or self.selector or self.namespaces):
+        if taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         outcome.raise_for_findings()
         counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
