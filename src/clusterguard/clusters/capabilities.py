@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from clusterguard.clusters.kube import KubeClient
@@ -27,8 +27,8 @@ class ExternalVelero(Protocol):
     def program(self, name: str) -> Path:
         """Return the path of one of its programs, which is got when it is missing."""
 
-    def start(self) -> None:
-        """Start it unless it runs, and return once it works on requests."""
+    def start(self, *, on_wait: Callable[[str], object] = ...) -> None:
+        """Start it unless it runs, and return once it works on requests; ``on_wait`` is told what is waited for."""
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from urllib.parse import urlencode
 from clusterguard.clusters.capabilities import HasExternalVelero, LoadsImages, OnDockerNetwork
 from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
 from clusterguard.drills.attempts import try_each
+from clusterguard.drills.events import Note
 from clusterguard.drills.markers import RUN_LABEL
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
 from clusterguard.model.progress import Progress
@@ -73,8 +75,19 @@ class VeleroClients:
             if not self.run.owns(cluster):
                 self.run.storages.before_close(partial(self._tidy, cluster))
         if isinstance(running, HasExternalVelero):
-            running.velero_server.start()
+            self._start_server(cluster, running)
         return self._clients[cluster]
+
+    def _start_server(self, cluster: str, running: HasExternalVelero) -> None:
+        began, waited = time.monotonic(), list[str]()
+
+        def on_wait(text: str) -> None:
+            waited.append(text)
+            self.run.on_event(Note(text=f"cluster `{cluster}`: {text}"))
+
+        running.velero_server.start(on_wait=on_wait)
+        if waited:  # waiting for others does not count as the drill's own time
+            self.run.deadline += time.monotonic() - began
 
     def require_supported(self, cluster: str) -> None:
         """Refuse a Velero of an unsupported version that runs in a cluster already; one that starts later has none.

@@ -1,6 +1,7 @@
 """Velero drills on a cluster and a Velero server in memory: what each answer of the server comes to."""
 
 import copy
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from fake_cluster import FakeCluster
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
 from clusterguard.drills import velero as module
+from clusterguard.drills.events import Note
 from clusterguard.drills.run import DrillRun
 from clusterguard.drills.storages import Storages
 from clusterguard.errors import (
@@ -473,3 +475,38 @@ def test_volumes_that_are_not_in_the_backup_stop_the_drill_before_its_fault(run,
 def test_without_volumes_velero_does_as_it_is_set(run, spec, server):
     run(spec)
     assert server.options[0].default_volumes_to_fs_backup is None
+
+
+# ---- a server beside the cluster
+
+
+class Beside(FakeCluster):
+    """A cluster whose Velero server must wait for the machine's port."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.velero_server = SimpleNamespace(start=self._start)
+        self._seconds, self.starts = seconds, 0
+
+    def _start(self, *, on_wait):
+        self.starts += 1
+        if self.starts == 1:
+            on_wait("waiting for port 8080: process 17 (pytest) has it")
+            time.sleep(self._seconds)
+
+
+def test_waiting_for_the_port_of_another_server_is_told_once_and_is_not_the_drills_own_time(load, spec, events):
+    cluster = Beside(0.2)
+    spec["timeout"] = "1h"
+    run = DrillRun(drill=load(spec), settings=DrillSettings(open=lambda _: cluster), on_event=events.append)
+    run.deadline = 100.0
+    run.clusters["main"] = cluster
+    run.velero.client("main")
+    after = run.deadline
+    run.velero.client("main")
+    assert cluster.starts == 2
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "cluster `main`: waiting for port 8080: process 17 (pytest) has it"
+    ]
+    assert after > 100.0
+    assert run.deadline == after

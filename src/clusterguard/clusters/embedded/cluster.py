@@ -177,7 +177,7 @@ class EmbeddedCluster:
     def velero_server(self) -> VeleroServer:
         """A Velero server beside it, which is started on demand."""
         if self._velero is None:
-            self._velero = VeleroServer(self._running(), self._tools().ensure, progress=self._progress)
+            self._velero = VeleroServer(self._running(), self._tools().ensure)
         return self._velero
 
     @property
@@ -221,14 +221,13 @@ class EmbeddedCluster:
         """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
         if self.created_by_us:
             self.delete()
+        self._stop_velero()
         self._close_client()
 
     def delete(self) -> None:
         """End its processes and remove its folder. Safe to repeat."""
         self._close_client()
-        if self._velero is not None:
-            self._velero.stop()  # it holds a port that other clusters wait for
-            self._velero = None
+        self._stop_velero()
         discard(self._layout.folder, read_record(self._layout.folder, ClusterRecord))
         self._programs = None
 
@@ -239,6 +238,12 @@ class EmbeddedCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _stop_velero(self) -> None:
+        """Stop the server that was started here: it holds a port that other clusters wait for."""
+        if self._velero is not None:
+            self._velero.stop()
+            self._velero = None
 
     def _close_client(self) -> None:
         if self._api is not None:

@@ -41,8 +41,8 @@ class Programs:
         self.record = replace(self.record, programs={**self.record.programs, name: path})
         write_record(self.layout.folder, self.record)
 
-    def start(self, *names: str, env: Mapping[str, str] | None = None) -> None:
-        """Start programs that do not run already."""
+    def start(self, *names: str, env: Mapping[str, str] | None = None, outlive_us: bool | None = None) -> None:
+        """Start programs that do not run already; they outlive us as the cluster does, unless told otherwise."""
         for name in names:
             if self.running(name):
                 continue
@@ -52,7 +52,7 @@ class Programs:
             spawn(
                 argv,
                 log=self.log(name),
-                outlive_us=self.outlive_us,
+                outlive_us=self.outlive_us if outlive_us is None else outlive_us,
                 cwd=self.layout.folder,
                 env=env,
                 write_down=partial(self._write_down, name),
