@@ -39,7 +39,10 @@ def read_secret_file(path: Path, *, what: str, private: bool = True) -> str:
             data = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"{what}: {path}: {error.strerror}", hint="check the path, and that this user may read it"
+            f"{what}: {path}: {error.strerror}",
+            code="file-unreadable",
+            fields={"what": what, "path": str(path), "errno": error.errno},
+            hint="check the path, and that this user may read it",
         ) from error
     if len(data) > _LARGEST_BYTES:
         raise ConfigError(f"{what}: {path} is larger than any file of keys", hint="check the path")
@@ -59,6 +62,7 @@ def _require_safe(path: Path, status: os.stat_result, *, what: str, private: boo
             raise ConfigError(
                 f"{what}: everybody may write to {path} (mode {mode:04o}), and add a key of their own",
                 code="secret-file-mode",
+                fields={"what": what, "mode": mode},
                 hint=f"chmod o-w {path}",
             )
         return
@@ -67,5 +71,6 @@ def _require_safe(path: Path, status: os.stat_result, *, what: str, private: boo
         raise ConfigError(
             f"{what}: others may read {path}, or change it (mode {mode:04o})",
             code="secret-file-mode",
+            fields={"what": what, "mode": mode},
             hint=f"chmod 600 {path}; in Kubernetes, give the volume of the secret defaultMode: 0440",
         )

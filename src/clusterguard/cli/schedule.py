@@ -162,7 +162,9 @@ def _in_repository(file: Path) -> str:
 
     if file.is_absolute() or ".." in file.parts:
         raise ConfigError(
-            f"{file} is not a path inside a repository", hint="run this in the repository's folder, with its path there"
+            f"{file} is not a path inside a repository",
+            code="not-in-repository",
+            hint="run this in the repository's folder, with its path there",
         )
     return str(file)
 

@@ -30,7 +30,12 @@ def only_document(source: SourceText, *, noun: str, hint: str, literal_keys: Col
     """
     documents = parse_documents(source, literal_keys=literal_keys)
     if not documents:
-        raise InvalidDocumentError(f"{source.path}:1:1: the file is empty", hint=hint)
+        location = f"{source.path}:1:1"
+        raise InvalidDocumentError(
+            f"{location}: the file is empty",
+            fields={"places": [location]},
+            hint=hint,
+        )
     raise_problems(
         document.problem((), f"a second document; a {noun} file holds one {noun}") for document in documents[1:]
     )
@@ -43,7 +48,7 @@ def raising(kind: type[InvalidDocumentError]) -> Iterator[None]:
     try:
         yield
     except InvalidDocumentError as error:
-        raise kind(error.message, hint=error.hint) from error.__cause__
+        raise kind(error.message, fields=error.fields, hint=error.hint) from error.__cause__
 
 
 def value_at(data: object, path: DataPath) -> object:

@@ -98,7 +98,12 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.source.location(self.place)}: {self.message}\n{self.source.excerpt(self.place)}"
+        return f"{self.location}: {self.message}\n{self.source.excerpt(self.place)}"
+
+    @property
+    def location(self) -> str:
+        """Return ``path:line:column``."""
+        return self.source.location(self.place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +164,7 @@ def raise_problems(problems: Iterable[Problem], *, also: Iterable[str] = (), hin
     unique = sorted(set(problems), key=lambda problem: (problem.source.path, problem.place, problem.message))
     texts = [*(str(problem) for problem in unique), *dict.fromkeys(also)]
     if texts:
-        raise InvalidDocumentError("\n".join(texts), hint=hint)
+        raise InvalidDocumentError("\n".join(texts), fields={"places": [each.location for each in unique]}, hint=hint)
 
 
 def read_source(path: Path, *, max_bytes: int = MAX_BYTES) -> SourceText:
@@ -170,7 +175,8 @@ def read_source(path: Path, *, max_bytes: int = MAX_BYTES) -> SourceText:
     """
     try:
         if not path.is_file():  # a pipe or a device would block or never end
-            raise InvalidDocumentError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+            seen = "not a regular file" if path.exists() else "no such file"
+            raise InvalidDocumentError(f"{path}: {seen}", fields={"path": str(path), "reason": seen})
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
@@ -235,7 +241,8 @@ def _not_yaml(source: SourceText, error: yaml.YAMLError | ValueError | OverflowE
     place = _place_of_mark(mark) if mark is not None else Place(1, 1)
     words = [str(word) for word in (getattr(error, "context", None), getattr(error, "problem", None)) if word]
     message = f"not YAML: {', '.join(words) or error}"
-    return InvalidDocumentError(str(Problem(source, place, message)))
+    problem = Problem(source, place, message)
+    return InvalidDocumentError(str(problem), fields={"places": [problem.location]})
 
 
 class _Guard:

@@ -143,6 +143,7 @@ def load_drill(path: Path, *, environ: Mapping[str, str] = _NO_ENVIRONMENT, root
     if len(drills) > 1:
         raise InvalidDrillError(
             f"{path}: its matrix makes {len(drills)} drills: {', '.join(drill.id for drill in drills)}",
+            fields={"drills": [drill.id for drill in drills]},
             hint="load them with load_drills",
         )
     return drills[0]

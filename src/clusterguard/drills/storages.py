@@ -70,7 +70,9 @@ class Storages:
             return self._local_location(None, bucket=_OWN_BUCKET, prefix="", in_pods=in_pods)
         spec = self._drill.spec.storage[name].s3
         if spec is None:
-            raise DrillError(f"storage `{name}` is a directory, and Velero needs a bucket", hint="use s3")
+            raise DrillError(
+                f"storage `{name}` is a directory, and Velero needs a bucket", code="not-a-bucket", hint="use s3"
+            )
         if spec.endpoint == _LOCAL:
             return self._local_location(name, bucket=spec.bucket, prefix=spec.prefix or "", in_pods=in_pods)
         config = {"region": spec.region or "us-east-1"}
@@ -116,7 +118,9 @@ class Storages:
         if in_pods:
             if server.endpoint_for_pods is None:
                 raise DrillError(
-                    f"storage `{name or 'of this run'}` is on this machine's loopback, which pods do not reach",
+                    f"storage `{name or 'of this run'}` is on this machine's loopback, which pods cannot reach",
+                    code="storage-not-reachable",
+                    fields={"storage": name},
                     hint="name an S3 endpoint that the cluster reaches, or run the drill on embedded or kind clusters",
                 )
             # Velero signs the addresses of logs and results with publicUrl: that is the one that we can reach.
@@ -146,6 +150,8 @@ class Storages:
         if name not in self._servers:
             raise DrillError(
                 f"storage `{name}` cannot be cut off: only throwaway servers (`endpoint: local`) can",
+                code="storage-not-throwaway",
+                fields={"storage": name},
                 hint="cut it off by hand around the drill, or use a local one",
             )
         return self._servers[name]

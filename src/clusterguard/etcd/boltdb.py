@@ -68,12 +68,17 @@ _Reference: TypeAlias = "tuple[int, bytes | None, bytes | None]"  # page, least 
 
 def corrupt(page: int, problem: str) -> SnapshotCorruptError:
     """Return the error for one page."""
-    return SnapshotCorruptError(f"page {page}: {problem}", hint=_HINT)
+    return SnapshotCorruptError(f"page {page}: {problem}", fields={"defect": "page", "page": page}, hint=_HINT)
 
 
 def unreadable(error: OSError) -> StoreError:
     """Return the error for bytes that the system does not give: it says nothing about what they are."""
-    return StoreError(f"cannot be read: {error.strerror}", hint="check the path, its permissions and the disk")
+    return StoreError(
+        f"cannot be read: {error.strerror}",
+        code="file-unreadable",
+        fields={"errno": error.errno},
+        hint="check the path, its permissions and the disk",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,7 +327,9 @@ class BoltFile:
         while len(data) < size:
             more = self._pread(size - len(data), offset + len(data))
             if not more:
-                raise SnapshotCorruptError(f"the file ends before byte {offset + size}", hint=_HINT)
+                raise SnapshotCorruptError(
+                    f"the file ends before byte {offset + size}", fields={"defect": "cut-off"}, hint=_HINT
+                )
             data += more
         return data
 

@@ -262,7 +262,10 @@ class _Transfer:
         silence = self._clock() - self._heard
         if self._stall_seconds is not None and silence > self._stall_seconds:
             raise EtcdUnavailableError(
-                f"{self._endpoint}: the member has sent nothing for {silence:.0f} s", hint=self._hint
+                f"{self._endpoint}: the member has sent nothing for {silence:.0f} s",
+                code="etcd-silent",
+                fields={"seconds": silence},
+                hint=self._hint,
             )
 
     def _curl_error(self, code: int, text: str) -> EtcdError:

@@ -93,6 +93,8 @@ def hash_kv(db: BoltFile, *, revision: int | None = None, compacted: int | None 
             raise ConfigError(
                 f"compaction {compacted} cannot be presupposed: the file is compacted at {facts.compacted} "
                 f"and ends at {current}",
+                code="compaction-not-in-file",
+                fields={"compaction": compacted, "first": facts.compacted, "last": current},
                 hint="compare with a member whose compaction is in that range",
             )
         # What a compaction would delete does not count, whether it has been deleted or not.
@@ -101,6 +103,8 @@ def hash_kv(db: BoltFile, *, revision: int | None = None, compacted: int | None 
     if not facts.compacted <= wanted <= current or wanted < 1:
         raise ConfigError(
             f"revision {wanted} cannot be hashed: the file holds {max(1, facts.compacted)} to {current}",
+            code="revision-not-in-file",
+            fields={"revision": wanted, "first": max(1, facts.compacted), "last": current},
             hint="choose a revision in that range, or leave it out for the newest",
         )
     hasher = KeyspaceHasher()

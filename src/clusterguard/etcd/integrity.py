@@ -90,6 +90,7 @@ class TrailerChecker:
         if found != self._tail:
             raise SnapshotCorruptError(
                 f"the sha256 of the database is {found.hex()}, but the trailer says {self._tail.hex()}",
+                fields={"defect": "trailer", "computed": found.hex(), "trailer": self._tail.hex()},
                 hint=f"bytes were changed after etcd sent them, or the end was cut off: {_AGAIN}",
             )
         return self.finish_without_trailer()
@@ -115,10 +116,11 @@ def require_snapshot_size(size: int) -> None:
         SnapshotIncompleteError: No database with a trailer is that long.
     """
     if size == 0:
-        raise SnapshotIncompleteError("the snapshot is empty: 0 bytes", hint=_AGAIN)
+        raise SnapshotIncompleteError("the snapshot is empty: 0 bytes", fields={"defect": "empty"}, hint=_AGAIN)
     if size % _BLOCK == 0:
         raise SnapshotIncompleteError(
             f"the snapshot has no sha256 trailer: {size} bytes, a multiple of {_BLOCK}",
+            fields={"defect": "trailer-missing", "size": size},
             hint="the end was cut off, or this is a member's own database file (member/snap/db), which may "
             "lack what is still in its write-ahead log: save a snapshot through etcd's API instead",
         )
@@ -126,5 +128,6 @@ def require_snapshot_size(size: int) -> None:
         raise SnapshotIncompleteError(
             f"the snapshot is cut off, or is none: {size} bytes are not a multiple of {_BLOCK} "
             f"and {DIGEST_SIZE} for the trailer",
+            fields={"defect": "cut-off", "size": size},
             hint=_AGAIN,
         )

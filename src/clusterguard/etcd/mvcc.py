@@ -496,7 +496,9 @@ def _field(message: bytes, wanted: int) -> bytes | None:
 
 
 def _unreadable(problem: str) -> SnapshotCorruptError:
-    return SnapshotCorruptError(problem, hint="the snapshot cannot be restored; use another one")
+    return SnapshotCorruptError(
+        problem, fields={"defect": "record"}, hint="the snapshot cannot be restored; use another one"
+    )
 
 
 def _main(rows: dict[bytes, bytes], name: bytes) -> int:

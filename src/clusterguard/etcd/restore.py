@@ -288,6 +288,8 @@ class _Restore:
             raise RestoreError(
                 f"etcd came back at revision {after}, below {least}: watchers may have seen larger ones",
                 rolled_back=False,
+                code="revision-too-low",
+                fields={"revision": after, "least": least},
             )
         if self._disarm_alarms:
             self._step("disarm alarms", lambda: _on_member(self._access, EtcdMember.disarm))
@@ -373,6 +375,7 @@ class _Restore:
             raise RestoreError(
                 f"the restore failed: {_said(error)}\nand going back failed too: {_said(second)}",
                 rolled_back=False,
+                code="rollback-failed",
                 hint="once its reason is gone, `clusterguard etcd recover` goes back; the old data directory is kept",
             ) from error
         if isinstance(error, Exception):

@@ -422,7 +422,9 @@ class EtcdSnapshotter:
         access = self._reachable()
         endpoints = (self._endpoint,) if self._endpoint else access.endpoints
         if not endpoints:
-            raise ConfigError("no etcd to save from: the list of endpoints is empty", hint="name at least one")
+            raise ConfigError(
+                "no etcd to save from: the list of endpoints is empty", code="no-endpoints", hint="name at least one"
+            )
         with ExitStack() as stack:
             candidates: list[tuple[MemberStatus, EtcdMember]] = []
             failures: list[EtcdError] = []

@@ -129,7 +129,9 @@ def verify_file(
                 integrity = hashing.result()
             except SnapshotError as error:
                 # The changed bytes are the finding; where they hurt, if anywhere, is the detail.
+                where = structure.fields if isinstance(structure, SnapshotError) else {}
                 detail = f"; {structure}" if isinstance(structure, SnapshotError) else ""
+                error.fields = where | error.fields
                 raise _at(name, error, detail=detail) from error
             except BaseException:
                 stop.set()
@@ -141,6 +143,7 @@ def verify_file(
     if expected_sha256 is not None and integrity.sha256 != expected_sha256.lower():
         raise SnapshotCorruptError(
             f"{name}: the object's sha256 is {integrity.sha256}, but {expected_sha256.lower()} was recorded",
+            fields={"defect": "other-snapshot", "computed": integrity.sha256, "recorded": expected_sha256.lower()},
             hint="it is an intact snapshot, but not the one that was saved under this name",
         )
     progress(Progress(task=task, done=size, total=size, unit="bytes", finished=True))

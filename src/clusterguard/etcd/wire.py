@@ -86,10 +86,13 @@ class SnapshotFrames:
                 f"the stream was cut inside a message, after {self.received:,} bytes", hint=_AGAIN
             )
         if self.remaining is None:
-            raise SnapshotIncompleteError("the member ended the stream without sending anything", hint=_AGAIN)
+            raise SnapshotIncompleteError(
+                "the member ended the stream without sending anything", fields={"defect": "empty"}, hint=_AGAIN
+            )
         if self.remaining:
             raise SnapshotIncompleteError(
                 f"the stream ended with {self.remaining:,} bytes still to come, after {self.received:,}",
+                fields={"defect": "cut-off", "received": self.received, "remaining": self.remaining},
                 hint=_AGAIN,
             )
 

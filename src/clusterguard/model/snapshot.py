@@ -115,7 +115,11 @@ class Snapshot:
         if self.taken.utcoffset() != timedelta(0):
             raise ConfigError(f"taken: {self.taken.isoformat()} is not in UTC", hint="use a datetime in UTC")
         if "@" in (urlsplit(self.endpoint).netloc or self.endpoint):
-            raise ConfigError("endpoint: has credentials in it", hint="record it without user and password")
+            raise ConfigError(
+                "endpoint: has credentials in it",
+                code="credentials-in-endpoint",
+                hint="record it without user and password",
+            )
 
     def to_json(self) -> str:
         """Return the record as a JSON object, readable by people."""
@@ -235,26 +239,29 @@ def _parse(text: str | bytes) -> Mapping[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"it is no JSON: {error}") from error
+        raise _wrong(f"it is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise _wrong("it is no JSON object")
+        raise _wrong("it is not a JSON object")
     found = document.get("format")
     if type(found) is int and found > FORMAT:
         raise ConfigError(
             f"the snapshot's record has format {found}; this release reads {FORMAT}",
+            code="record-format",
+            fields={"format": found},
             hint="a later release wrote it: use that one",
         )
     if found != FORMAT or isinstance(found, bool):
         raise SnapshotCorruptError(
             f"the snapshot's record has format {found!r}; this release reads {FORMAT}",
-            hint="it is no record of a snapshot",
+            fields={"defect": "record", "format": found},
+            hint="it is not a record of a snapshot",
         )
     return document
 
 
 def _required(document: Mapping[str, Any], name: str, kind: str) -> Any:  # noqa: ANN401 - kind tells the type
     if name not in document:
-        raise _wrong(f"{name} is missing")
+        raise _wrong(f"{name} is missing", name)
     value = document[name]
     if kind == _NUMBER:
         least = -1 if name in _MAY_BE_MINUS_ONE else 0
@@ -262,7 +269,7 @@ def _required(document: Mapping[str, Any], name: str, kind: str) -> Any:  # noqa
     else:
         fits = isinstance(value, str) or (kind == _OPTIONAL_TEXT and value is None)
     if not fits:
-        raise _wrong(f"{name} is {json.dumps(value)[:60]}, not {kind}")
+        raise _wrong(f"{name} is {json.dumps(value)[:60]}, not {kind}", name)
     return value
 
 
@@ -284,8 +291,9 @@ def _remarks(document: Mapping[str, Any]) -> tuple[Remark, ...]:
         raise _wrong(f"remarks is {json.dumps(document['remarks'])[:60]}, not a list of codes and details") from error
 
 
-def _wrong(problem: str) -> SnapshotCorruptError:
+def _wrong(problem: str, name: str | None = None) -> SnapshotCorruptError:
     return SnapshotCorruptError(
         f"the snapshot's record cannot be read: {problem}",
+        fields={"defect": "record"} | ({"field": name} if name else {}),
         hint="the record was changed or damaged; the snapshot itself may be intact",
     )

@@ -338,6 +338,11 @@ def _too_few(failures: Mapping[str, StoreError], minimum: int, *, left: int) -> 
     first = next(iter(failures.values()))
     kind = StoreUnavailableError if all(error.retryable for error in failures.values()) else StoreError
     wanted = f"{minimum} are wanted, {left} left" if minimum > 1 else "none is left"
-    error = kind(f"too few stores answer ({wanted}): {told}", hint=first.hint)
+    error = kind(
+        f"too few stores answer ({wanted}): {told}",
+        code="too-few-stores",
+        fields={"minimum": minimum, "left": left, "failed": list(failures)},
+        hint=first.hint,
+    )
     error.__cause__ = first
     return error

@@ -285,6 +285,8 @@ class S3Store:
             end = "its legal hold is lifted" if until == _NEVER else until.isoformat()
             raise StoreError(
                 f"{self._place(key)}: an object lock holds it until {end}: {cause.message}",
+                code="object-locked",
+                fields={"key": key, "until": until},
                 hint="it can be removed after that; until then nobody can, which is what the lock is for",
             ) from cause
 

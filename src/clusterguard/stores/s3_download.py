@@ -65,7 +65,10 @@ class Download:
         if cause is not None and self._at == self._size:
             raise translate(cause, place=self._place) from cause
         if not self._resumptions:
-            raise StoreUnavailableError(broken, hint="read the object again") from cause
+            fields = {"read": self._at, "size": self._size}
+            raise StoreUnavailableError(
+                broken, code="object-cut-off", fields=fields, hint="read the object again"
+            ) from cause
         self._resumptions -= 1
         _LOG.info("%s; going on from there", broken)
         self.close()

@@ -133,7 +133,10 @@ def _refuse_other_size(store: ObjectStore, key: str, *, read: int, info: ObjectI
     # What is compressed or encrypted has another size than what is in it, and tells by itself when it is cut.
     if read != info.size and not info.encoded:
         raise StoreUnavailableError(
-            f"{store.url}: {key}: {read} bytes were read of an object of {info.size}", hint="read it again"
+            f"{store.url}: {key}: {read} bytes were read of an object of {info.size}",
+            code="object-cut-off",
+            fields={"key": key, "read": read, "size": info.size},
+            hint="read it again",
         )
 
 

@@ -64,6 +64,8 @@ def build(
         names = ", ".join(program.name for program in programs)
         raise ToolchainError(
             f"{names}: building {modules.name} {modules.version} failed: {error}",
+            code="build-failed",
+            fields={"module": modules.name, "version": modules.version, "output": error.output},
             hint="Go fetches modules through GOPROXY (go env GOPROXY) and keeps its work in GOCACHE;"
             " check that the one can be reached and that there is room for the other",
         ) from error

@@ -91,6 +91,7 @@ class Downloader:
             raise ChecksumMismatchError(
                 f"{asset.filename}: the download has SHA-256 {seen}, but {asset.sha256} is pinned;"
                 f" it was discarded ({self._address(asset)})",
+                fields={"file": asset.filename, "computed": seen, "pinned": asset.sha256},
                 hint="something between here and the release site changes files: find out what"
                 " before trusting this network; a newer clusterguard may pin a newer release",
             )
@@ -107,7 +108,7 @@ class Downloader:
             raise
         except requests.RequestException as error:
             self._unreachable[site] = _reason(error)
-            raise DownloadError(f"{site} {self._unreachable[site]}") from error
+            raise DownloadError(f"{site} {self._unreachable[site]}", code="site-unreachable") from error
         except OSError as error:
             raise ToolchainError(
                 f"{asset.filename}: cannot be written to {part.parent}: {error.strerror}",

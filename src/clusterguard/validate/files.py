@@ -41,7 +41,9 @@ def save_inventory(inventory: Inventory, path: Path | str) -> None:
         with replacing(path) as file:
             _write(inventory, file)
     except OSError as error:
-        raise ConfigError(f"cannot write the inventory {path}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot write the inventory {path}: {error.strerror}", code="inventory-not-written"
+        ) from error
 
 
 def load_inventory(path: Path | str) -> Inventory:

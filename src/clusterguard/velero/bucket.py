@@ -120,7 +120,10 @@ def objects_in(
         yield ObjectRef.of(stored.item), canonical(stored.item, with_managers=with_managers)
     if inspection.defects:
         first, count = inspection.defects[0], count_of(len(inspection.defects), "defect")
-        raise BackupCorruptError(f"{count}; the first: {first.subject}: {first.detail}")
+        raise BackupCorruptError(
+            f"{count}; the first: {first.subject}: {first.detail}",
+            fields={"defect": "objects", "defects": len(inspection.defects), "first": str(first.subject)},
+        )
 
 
 def as_inventory(
@@ -157,7 +160,7 @@ def as_inventory(
         backup = read_backup(stream, limits)
         taken = backup.started
         if taken is None:
-            raise BackupCorruptError("it does not say when the backup began")
+            raise BackupCorruptError("it does not say when the backup began", fields={"defect": "no-start"})
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
     for ref, data in objects_in_backup(store, name, limits=limits):
@@ -304,7 +307,8 @@ def _naming(store: ObjectStore, key: str) -> Iterator[None]:
         yield
     except BackupCorruptError as error:
         hint = error.hint or "verify the backup to see everything that is wrong with it"
-        raise BackupCorruptError(f"{store.url}: {key}: {error.message}", hint=hint) from error
+        fields = {"key": key} | error.fields
+        raise BackupCorruptError(f"{store.url}: {key}: {error.message}", fields=fields, hint=hint) from error
 
 
 def _others(store: ObjectStore) -> str:

@@ -271,6 +271,7 @@ class VeleroClient:
         if location.read_only:
             raise ConfigError(
                 f"storage location {location.name} is read-only",
+                code="location-read-only",
                 hint=f"name another one, or: clusterguard velero location set {location.name} --read-write",
             )
         self.require_supported()
@@ -304,7 +305,7 @@ class VeleroClient:
         if not schedule:
             return (options or BackupOptions()).with_cluster_scoped()
         if options is not None:
-            raise ConfigError("a backup from a schedule takes its options: give either, not both")
+            raise ConfigError("a backup from a schedule takes its options: give either, not both", code="two-sources")
         template = self.schedule(schedule).options
         return replace(template, labels={**template.labels, _SCHEDULE_NAME: schedule})
 
@@ -401,6 +402,8 @@ class VeleroClient:
             reasons = "; ".join(last.errors) or "no reason is given"
             raise VeleroError(
                 f"backup {name} could not be deleted: {reasons}",
+                code="backup-not-deleted",
+                fields={"backup": name, "reasons": list(last.errors)},
                 hint="put right what it says and delete it again; until then the bucket may hold a part of it",
             )
 
@@ -453,7 +456,7 @@ class VeleroClient:
             VeleroUnavailableError: The server died meanwhile; when it comes back it calls the restore Failed.
         """
         if bool(backup) == bool(schedule):
-            raise ConfigError("a restore needs a source: either a backup or a schedule")
+            raise ConfigError("a restore needs a source: either a backup or a schedule", code="no-single-source")
         wanted = options or RestoreOptions()
         spec = wanted.to_spec()
         source = self._restorable(backup) if backup else self._latest_of(schedule)
@@ -688,7 +691,9 @@ class VeleroClient:
             self.status(timeout_seconds=min(self._request_seconds, _PROBE_SECONDS))
         except VeleroUnavailableError as error:
             raise VeleroUnavailableError(
-                f"waiting for {what}: it does not move ({last_seen}), and {error.message}", hint=error.hint
+                f"waiting for {what}: it does not move ({last_seen}), and {error.message}",
+                fields={"what": what, "last_seen": last_seen},
+                hint=error.hint,
             ) from error
 
     # ---- what came of it ---------------------------------------------------------------------------------

@@ -268,10 +268,12 @@ def _connection_error(error: Exception, where: str) -> StoreError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
             f"{where}: its certificate is not trusted: {cause.verify_message}",
+            code="untrusted-certificate",
             hint="give the CA: --cacert, or the location's objectStorage.caCert",
         )
     return StoreUnavailableError(
         f"{where}: {cause}",
+        fields={"server": where},
         hint="the signed URL has the location's address; inside a cluster that may be one which only pods reach: "
         "set publicUrl in the location's config",
     )

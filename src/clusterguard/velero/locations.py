@@ -173,6 +173,7 @@ class Locations:
         if self.objects.find(BackupStorageLocation, name) is not None:
             raise ConflictError(
                 f"there is a storage location {name} already",
+                fields={"kind": "BackupStorageLocation", "name": name},
                 hint=f"clusterguard velero location delete {name}, or choose another name",
             )
         if spec.credentials is not None:

@@ -194,7 +194,7 @@ def load_manifest(store: ObjectStore, backup: str) -> DigestManifest:
     """
     manifest = DigestManifest.from_json(read_object(store, manifest_key(backup), most_bytes=_LARGEST))
     if manifest.backup != backup:
-        raise _invalid(f"it is that of backup {manifest.backup!r}, not {backup!r}")
+        raise _invalid(f"it is that of backup {manifest.backup!r}, not {backup!r}", backup=manifest.backup)
     return manifest
 
 
@@ -221,6 +221,7 @@ def _refuse_inside(inner: ObjectStore, outer: ObjectStore) -> None:
     if inner is outer or (same_place and below and there.scheme != "memory"):
         raise ConfigError(
             f"{inner.url} is inside Velero's storage location {outer.url}, which takes no folders of others",
+            code="inside-velero-location",
             hint="keep manifests under another prefix; best in another bucket, with other credentials",
         )
 
@@ -240,5 +241,6 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _invalid(problem: str) -> StoreError:
-    return StoreError(f"the digest manifest cannot be read: {problem}", hint=_DAMAGED)
+def _invalid(problem: str, **fields: object) -> StoreError:
+    message = f"the digest manifest cannot be read: {problem}"
+    return StoreError(message, code="manifest-unreadable", fields=fields, hint=_DAMAGED)

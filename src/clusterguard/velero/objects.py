@@ -170,6 +170,7 @@ class VeleroObjects:
         except ConflictError as error:
             raise ConflictError(
                 f"there is a {self.find(type(new), new.name) or new} already, in namespace {self.namespace}",
+                fields={"kind": type(new).__name__, "name": new.name},
                 hint="choose another name, or delete that one first",
             ) from error
         except ClusterError as error:

@@ -155,9 +155,15 @@ def inflated(stream: ByteReader, *, limits: Limits, most_bytes: int) -> Iterator
             elif not packed:
                 break
         if unpacker.unused_data:
-            raise BackupCorruptError(f"{len(unpacker.unused_data)} or more bytes follow the end of the gzip stream")
+            raise BackupCorruptError(
+                f"{len(unpacker.unused_data)} or more bytes follow the end of the gzip stream",
+                fields={"defect": "trailing-bytes"},
+            )
     if not unpacker.eof:
-        raise BackupCorruptError(f"the gzip stream is cut off after {taken} bytes" if taken else "it is empty: 0 bytes")
+        raise BackupCorruptError(
+            f"the gzip stream is cut off after {taken} bytes" if taken else "it is empty: 0 bytes",
+            fields={"defect": "cut-off" if taken else "empty"},
+        )
 
 
 def _inflate(unpacker: zlib._Decompress, packed: bytes, made: int) -> bytes:
@@ -229,7 +235,10 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
             break
         path, size, kind = _read_header(header, before + at)
         if size > limits.member_bytes:
-            raise BackupCorruptError(f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}")
+            raise BackupCorruptError(
+                f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}",
+                fields={"defect": "too-large", "size": size, "limit": limits.member_bytes},
+            )
         end = at + _BLOCK - (-size // _BLOCK) * _BLOCK
         if len(piece) < end:
             piece, at, before, end = _more(source, piece[at:], end - at), 0, before + at, end - at
@@ -275,7 +284,9 @@ def _read_header(header: bytes, place: int) -> tuple[str, int, bytes]:
     total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
     total += 256 - sum(header[148:156])  # the checksum is computed as if its own field held spaces
     if header[257:265] != b"ustar\x0000" or _octal(header[148:154]) != total or (size := _octal(header[124:135])) < 0:
-        raise BackupCorruptError(f"no valid file header at unpacked byte {place}")
+        raise BackupCorruptError(
+            f"no valid file header at unpacked byte {place}", fields={"defect": "file-header", "byte": place}
+        )
     name = header[:100].partition(b"\0")[0]
     if header[345]:  # what did not fit into the first field
         name = header[345:500].partition(b"\0")[0] + b"/" + name

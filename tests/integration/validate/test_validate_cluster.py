@@ -132,8 +132,9 @@ def test_a_deployment_that_cannot_get_its_pods_is_named_with_the_reason(api, val
     stuck = deployment("stuck", replicas=1)
     stuck["spec"]["template"]["spec"]["nodeSelector"] = {"example.com/no": "such-node"}
     api.apply(stuck, namespace=namespace)
-    with pytest.raises(WaitTimeoutError, match="stuck: 0 of 1 replicas available"):
+    with pytest.raises(WaitTimeoutError) as caught:
         validator.wait_ready(Selection(kind="Deployment", namespace=namespace), timeout_seconds=3)
+    assert "stuck: 0 of 1 replicas" in caught.value.last_seen
     with pytest.raises(WaitTimeoutError, match=r"Pending: .*nodes are available"):
         validator.wait_ready(Selection(kind="Pod", namespace=namespace), timeout_seconds=3)
 

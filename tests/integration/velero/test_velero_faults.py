@@ -68,8 +68,9 @@ def test_a_server_killed_in_the_middle_of_a_backup_is_noticed(velero, hasty, sho
         in_progress(velero, backup)
         dead_server()
         began = time.monotonic()
-        with pytest.raises(VeleroUnavailableError, match=r"does not move \(InProgress"):
+        with pytest.raises(VeleroUnavailableError) as caught:
             hasty.wait(backup)
+        assert caught.value.fields["last_seen"].startswith("InProgress")
         assert time.monotonic() - began < 8
     server.start()
     ended = velero.wait(velero.backup(backup.name), timeout_seconds=30)
@@ -86,8 +87,9 @@ def test_a_server_killed_in_the_middle_of_a_restore_is_noticed(velero, hasty, sh
         restore = velero.restore(backup.name, wait=False)
         in_progress(velero, restore)
         dead_server()
-        with pytest.raises(VeleroUnavailableError, match=r"does not move \(InProgress"):
+        with pytest.raises(VeleroUnavailableError) as caught:
             hasty.wait(restore)
+        assert caught.value.fields["last_seen"].startswith("InProgress")
     server.start()
     ended = velero.wait(velero.get_restore(restore.name), timeout_seconds=30)
     assert ended.phase == RestorePhase.FAILED
@@ -99,8 +101,10 @@ def test_a_backup_that_takes_too_long_is_told_and_goes_on(velero, shop, s3):
     name = unique("slow")
     with standing_still(s3):
         started = time.monotonic()
-        with pytest.raises(WaitTimeoutError, match=r"not within 2 s; last seen: InProgress"):
+        with pytest.raises(WaitTimeoutError) as caught:
             velero.back_up(name, BackupOptions(included_namespaces=(shop,)), timeout_seconds=2)
+        assert caught.value.seconds == 2
+        assert caught.value.last_seen.startswith("InProgress")
         assert time.monotonic() - started < 6
     ended = velero.wait(velero.backup(name), timeout_seconds=60)
     velero.outcome(ended).raise_for_findings()
@@ -109,13 +113,16 @@ def test_a_backup_that_takes_too_long_is_told_and_goes_on(velero, shop, s3):
 def test_without_a_server_every_request_ends_with_an_error(velero, hasty, shop, dead_server):
     backup = velero.back_up(unique("before"), BackupOptions(included_namespaces=(shop,)))
     dead_server()
-    with pytest.raises(VeleroUnavailableError, match="no Velero server answers in namespace velero"):
+    with pytest.raises(VeleroUnavailableError) as caught:
         hasty.status()
-    with pytest.raises(WaitTimeoutError, match=r"answer the request for the log"):
+    assert isinstance(caught.value.__cause__, WaitTimeoutError)
+    with pytest.raises(WaitTimeoutError) as caught:
         list(hasty.logs(backup))
+    assert caught.value.what.startswith("Velero to answer the request for the log")
     assert not [each for each in velero.objects.list(DownloadRequest) if each.name.startswith("clusterguard-")]
-    with pytest.raises(WaitTimeoutError, match="look at storage location default"):
+    with pytest.raises(WaitTimeoutError) as caught:
         hasty.locations.require_available(fresh=True, timeout_seconds=2)
+    assert caught.value.what.endswith("look at storage location default")
     with pytest.raises(VeleroUnavailableError):
         hasty.delete_backup(backup.name)
     with pytest.raises(VeleroUnavailableError):

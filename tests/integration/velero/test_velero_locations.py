@@ -38,8 +38,9 @@ def test_a_location_is_available_when_it_was_created(velero, location_spec, name
 
 
 def test_a_taken_name_is_refused_and_its_credentials_stay(velero, location_spec, api):
-    with pytest.raises(ConflictError, match="storage location default already"):
+    with pytest.raises(ConflictError) as caught:
         velero.locations.create("default", location_spec(credentials=cloud_credentials("other", "keys")))
+    assert caught.value.fields == {"kind": "BackupStorageLocation", "name": "default"}
     assert velero.locations.require_available(fresh=True).phase == LocationPhase.AVAILABLE
 
 

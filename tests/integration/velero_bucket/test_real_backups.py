@@ -146,8 +146,9 @@ def test_a_backup_that_is_not_there_and_a_wrong_prefix_are_clear_errors(real):
 
 
 def test_manifests_do_not_go_under_veleros_prefix(real):
-    with pytest.raises(ConfigError, match="inside Velero's storage location"):
+    with pytest.raises(ConfigError) as caught:
         record_manifest(real.store, "shop", into=real.store, now=datetime.now(UTC))
+    assert caught.value.code == "inside-velero-location"
 
 
 def copied(store: ObjectStore, name) -> MemoryStore:

@@ -90,8 +90,9 @@ def test_a_cluster_has_values_of_its_own_in_the_drills(write):
 def test_a_selector_that_leaves_nothing_is_no_fleet_of_proven_clusters(write):
     fleet = load_fleet(write(FLEET.replace("drills: [drills]", "drills: [drills]\n  selector: tier=weekly")))
 
-    with pytest.raises(ConfigError, match="no drill of fleet shops has the labels tier=weekly"):
+    with pytest.raises(ConfigError) as caught:
         fleet.load_drills(fleet.cluster(1), {})
+    assert (caught.value.code, caught.value.fields) == ("no-drills", {"selector": "tier=weekly"})
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ def test_a_literal_key_is_text_whatever_yaml_makes_of_it():
 
 
 def test_any_other_boolean_is_no_key():
-    with pytest.raises(InvalidDocumentError, match="key `off` is a boolean in YAML"):
+    with pytest.raises(InvalidDocumentError) as caught:
         read("{on: 1, off: 2}", literal_keys={"on"})
+    assert caught.value.fields["places"] == ["x.yaml:1:9"]
+    assert "`off`" in caught.value.message
 
 
 def test_a_literal_key_is_still_given_once():
@@ -37,10 +39,11 @@ def test_as_a_value_it_stays_what_it_is():
 
 def test_an_error_takes_the_name_of_its_kind_and_keeps_what_it_said():
     with (
-        pytest.raises(InvalidPolicyError, match=r"x\.yaml:1:1: the file is empty") as caught,
+        pytest.raises(InvalidPolicyError) as caught,
         raising(InvalidPolicyError),
     ):
         read("")
+    assert caught.value.fields == {"places": ["x.yaml:1:1"]}
 
     assert caught.value.hint == "read on"
 

@@ -97,14 +97,16 @@ def test_a_storage_that_was_not_used_yet_can_be_cut_off(storages, servers):
 
 @pytest.mark.parametrize("name", ["folder", "cloud"])
 def test_only_servers_of_the_run_can_be_cut_off(storages, name):
-    with pytest.raises(DrillError, match=f"`{name}` cannot be cut off") as seen:
+    with pytest.raises(DrillError) as seen:
         storages.block(name)
+    assert (seen.value.code, seen.value.fields) == ("storage-not-throwaway", {"storage": name})
     assert seen.value.hint
 
 
 def test_velero_gets_no_directory(storages):
-    with pytest.raises(DrillError, match="`folder` is a directory, and Velero needs a bucket") as seen:
+    with pytest.raises(DrillError) as seen:
         storages.velero_location("folder")
+    assert seen.value.code == "not-a-bucket"
     assert seen.value.hint
 
 
@@ -187,6 +189,7 @@ def test_a_velero_beside_the_cluster_gets_the_address_of_this_machine(storages, 
 
 
 def test_pods_are_not_sent_to_a_server_that_they_do_not_reach(storages):
-    with pytest.raises(DrillError, match="`west` is on this machine's loopback, which pods do not reach") as seen:
+    with pytest.raises(DrillError) as seen:
         storages.velero_location("west", in_pods=True)
+    assert (seen.value.code, seen.value.fields) == ("storage-not-reachable", {"storage": "west"})
     assert seen.value.hint

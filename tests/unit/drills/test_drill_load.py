@@ -132,8 +132,9 @@ def test_a_matrix_makes_one_drill_for_each_combination(minimal, write):
     ]  # fmt: skip
     assert drills[1].combination == {"k8s": "1.30", "n": 2}
     assert drills[1].spec.clusters["main"].kind == schema.KindProvider(version="1.30", workers=2)
-    with pytest.raises(InvalidDrillError, match="its matrix makes 4 drills"):
+    with pytest.raises(InvalidDrillError) as caught:
         load_drill(path)
+    assert caught.value.fields == {"drills": [drill.id for drill in drills]}
 
 
 # ── manifests ──
@@ -241,8 +242,9 @@ def test_a_link_to_itself_and_a_pipe_are_no_manifests(minimal, write, tmp_path):
     manifest = tmp_path / "shop.yaml"
 
     manifest.symlink_to(manifest)
-    with pytest.raises(InvalidDrillError, match=r"no such file|cannot be followed"):
+    with pytest.raises(InvalidDrillError) as caught:
         load_drill(drill)
+    assert "no such file" in caught.value.message or "cannot be followed" in caught.value.message
 
     manifest.unlink()
     os.mkfifo(manifest)
@@ -251,8 +253,9 @@ def test_a_link_to_itself_and_a_pipe_are_no_manifests(minimal, write, tmp_path):
 
 
 def test_a_missing_drill_file_is_told(tmp_path):
-    with pytest.raises(InvalidDrillError, match=r"x\.drill\.yaml: no such file"):
+    with pytest.raises(InvalidDrillError) as caught:
         load_drill(tmp_path / "x.drill.yaml")
+    assert caught.value.fields == {"path": str(tmp_path / "x.drill.yaml"), "reason": "no such file"}
 
 
 # ── laws ──

@@ -46,8 +46,10 @@ def test_any_other_drill_breaks_something(tmp_path):
 
 
 def test_there_is_no_baseline_to_compare_with(tmp_path):
-    with pytest.raises(InvalidDrillError, match=r":11:15: .*has no baseline to compare with"):
+    with pytest.raises(InvalidDrillError) as caught:
         load(tmp_path, HEAD + BACKUP + REST + "  - restored: {identity: uid}\n")
+    assert [place.rpartition("yaml")[2] for place in caught.value.fields["places"]] == [":11:15"]
+    assert "baseline" in caught.value.message
 
 
 def test_other_backups_belong_into_another_drill(tmp_path):
@@ -56,5 +58,6 @@ def test_other_backups_belong_into_another_drill(tmp_path):
 
 
 def test_velero_cannot_restore_it(tmp_path):
-    with pytest.raises(InvalidDrillError, match="made by storedBackup, which veleroRestore cannot restore"):
+    with pytest.raises(InvalidDrillError) as caught:
         load(tmp_path, HEAD + BACKUP + REST.replace("etcdRestore", "veleroRestore"))
+    assert {"storedBackup,", "veleroRestore"} <= set(caught.value.message.split())

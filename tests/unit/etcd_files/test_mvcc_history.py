@@ -126,9 +126,13 @@ def test_a_compaction_the_file_cannot_presuppose_is_refused(compacted: int) -> N
         history.transaction([b"a"])
     with (
         opened(stored_image(history.changes, 2, 2, 3)) as db,
-        pytest.raises(ConfigError, match=f"compaction {compacted} cannot be presupposed: the file is compacted at 2"),
+        pytest.raises(ConfigError) as caught,
     ):
         hash_kv(db, compacted=compacted)
+    assert (caught.value.code, caught.value.fields) == (
+        "compaction-not-in-file",
+        {"compaction": compacted, "first": 2, "last": 4},
+    )
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -173,11 +177,11 @@ def test_a_revision_that_is_not_there_is_refused(revision: int, compacted: int) 
         history.transaction([b"a"])
     with (
         opened(stored_image(history.changes, compacted, compacted, 3)) as db,
-        pytest.raises(
-            ConfigError, match=f"revision {revision} cannot be hashed: the file holds {max(1, compacted)} to 4"
-        ),
+        pytest.raises(ConfigError) as caught,
     ):
         hash_kv(db, revision=revision)
+    assert caught.value.code == "revision-not-in-file"
+    assert caught.value.fields == {"revision": revision, "first": max(1, compacted), "last": 4}
 
 
 PUT = key_value(b"k", 2, 2, 1, b"v")

@@ -37,6 +37,7 @@ def test_the_private_key_is_for_its_owner(tmp_path):
 
 def test_what_is_there_is_never_overwritten(tmp_path):
     (tmp_path / "recipients.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"has recipients\.txt already"):
+    with pytest.raises(ConfigError) as caught:
         write_starter(tmp_path, starter_files(name="new", cluster="", locations=(), expect=""))
+    assert (caught.value.code, caught.value.fields) == ("file-exists", {"files": ["recipients.txt"]})
     assert [path.name for path in tmp_path.iterdir()] == ["recipients.txt"]

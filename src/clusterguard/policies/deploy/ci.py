@@ -42,7 +42,12 @@ def github_workflow(policy: Policy, *, file: str, runs_on: str = "ubuntu-latest"
     schedule = _schedule_of(policy)
     coming = pairwise(islice(due_times(schedule, after=datetime.now(UTC)), 100))
     if any(later - earlier < _SHORTEST for earlier, later in coming):
-        raise ConfigError("GitHub starts workflows every five minutes at most", hint="make runs due less often")
+        raise ConfigError(
+            "GitHub starts workflows every five minutes at most",
+            code="schedule-not-possible",
+            fields={"reason": "too-often"},
+            hint="make runs due less often",
+        )
     workflow = fill(
         "github",
         name=f"backup {policy.name}",

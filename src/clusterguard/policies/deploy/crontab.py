@@ -60,6 +60,8 @@ def crontab(
         else:
             raise ConfigError(
                 "this machine's time zone is not known, and Debian's cron has no other",
+                code="schedule-not-possible",
+                fields={"reason": "no-system-zone"},
                 hint="say it with --system-time-zone, such as Europe/Berlin",
             )
     lines = [
@@ -87,9 +89,15 @@ def in_zone(schedule: Schedule, zone: str) -> str:
     distance = _distance(theirs, ours)
     shifted = _shifted(schedule.cron, distance) if distance is not None else None
     if shifted is None or not _due_together(schedule, Schedule(cron=shifted, time_zone=zone)):
-        reason = "the two change their clocks apart" if distance is None else "days or hours would run into each other"
+        reason, words = (
+            ("clock-changes", "the two zones change their clocks on different days")
+            if distance is None
+            else ("days-wrap", "days or hours would wrap around")
+        )
         raise ConfigError(
-            f"{schedule.cron} in {schedule.time_zone} cannot be said in {zone}: {reason}",
+            f"{schedule.cron} in {schedule.time_zone} cannot be expressed in {zone}: {words}",
+            code="schedule-not-possible",
+            fields={"zone": zone, "reason": reason},
             hint=f"set timeZone: {zone} in the policy, or use a scheduler that knows time zones",
         )
     return shifted

@@ -326,11 +326,15 @@ def _require_runnable(policy: Policy, options: CronJobOptions, text: str) -> Non
     if unknown := [each for each in references(text) if each.startswith("env.")]:
         raise ConfigError(
             f"the policy takes ${{{unknown[0]}}} from the environment, and no pod has that variable",
+            code="not-in-pods",
+            fields={"what": unknown[0]},
             hint="write its value into the policy; what is secret is named by file or variable in its own keys",
         )
     if policy.scratch and not _mount_of(policy.scratch, options.claims):
         raise ConfigError(
             f"no pod has the scratch folder {policy.scratch}",
+            code="not-in-pods",
+            fields={"what": policy.scratch},
             hint="leave `scratch` out: pods have a volume of --scratch SIZE for that; or mount a claim there",
         )
     if policy.metrics.textfile and not _mount_of(policy.metrics.textfile, options.claims):
@@ -363,6 +367,8 @@ def _require_known_cluster(name: str, source: VeleroSource) -> None:
     if source.cluster != IN_CLUSTER and not below(_kubeconfig_of(source), SECRETS_FOLDER):
         raise ConfigError(
             f"source {name} is in cluster {source.cluster}, which no pod knows",
+            code="not-in-pods",
+            fields={"what": source.cluster},
             hint=f"write {IN_CLUSTER} for the cluster that the pods run in; for another one put a kubeconfig into "
             f"the Secret, and name it kubeconfig:{SECRETS_FOLDER}/NAME",
         )

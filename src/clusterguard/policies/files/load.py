@@ -52,7 +52,7 @@ def load_policy(path: Path, *, environ: Mapping[str, str]) -> Policy:
     try:
         return parse_policy(read_source(path), directory=path.absolute().parent, environ=environ)
     except InvalidDocumentError as error:
-        problem = InvalidPolicyError(without_secrets(error.message), hint=error.hint)
+        problem = InvalidPolicyError(without_secrets(error.message), fields=error.fields, hint=error.hint)
     # Raised here and not there: what the reader chained could hold what the message leaves out.
     raise problem
 

@@ -62,7 +62,10 @@ def write_starter(folder: Path, written: Mapping[str, str]) -> tuple[Path, ...]:
     taken = [name for name in texts if (folder / name).exists()]
     if taken:
         raise ConfigError(
-            f"{folder} has {', '.join(taken)} already", hint="name another folder: nothing is overwritten"
+            f"{folder} has {', '.join(taken)} already",
+            code="file-exists",
+            fields={"files": taken},
+            hint="name another folder: nothing is overwritten",
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

@@ -156,7 +156,11 @@ class Fleet:
         drills = [drill for path in self.drill_paths() for drill in load_drills(path, environ=known, root=root)]
         chosen = tuple(drill for drill in drills if selects(self.selector, drill.metadata.labels))
         if not chosen:
-            raise ConfigError(f"no drill of fleet {self.name} has the labels {self.selector}")
+            raise ConfigError(
+                f"no drill of fleet {self.name} has the labels {self.selector}",
+                code="no-drills",
+                fields={"selector": str(self.selector)},
+            )
         return chosen
 
 

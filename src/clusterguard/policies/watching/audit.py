@@ -79,6 +79,8 @@ class AuditTrail:
             return new.hash
         raise StoreError(
             f"{self._store.url}: run {run} could not add to the audit trail: others took its number {_ATTEMPTS} times",
+            code="audit-contended",
+            fields={"attempts": _ATTEMPTS},
             hint="find out what writes there all the time; no run does",
         )
 

@@ -152,6 +152,7 @@ def push(url: str, status: PolicyStatus, *, seconds: float = _PUSH_SECONDS) -> N
             error.close()  # it holds the connection
         raise ClusterGuardError(
             f"the Pushgateway at {gateway} did not take the metrics: {_in_words(error)}",
+            code="metrics-not-pushed",
             hint="check the address, and whether it can be reached from here",
         ) from None  # the error may hold the password
 

@@ -284,6 +284,7 @@ def _bad_identity(problem: str) -> ConfigError:
     # Nothing of the text is told, and neither is the library's error: either may repeat a part of the key.
     return ConfigError(
         f"an identity {problem}",
+        code="invalid-identity",
         hint="it is a file as age-keygen writes it (AGE-SECRET-KEY-1…), or a private SSH key without a passphrase",
     )
 

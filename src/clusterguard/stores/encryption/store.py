@@ -183,7 +183,7 @@ class EncryptedStore:
         except ObjectNotFoundError as error:
             for other in self._others(key):
                 return ask(other)
-            raise ObjectNotFoundError(f"{self.url}: {key}: there is no such object") from error
+            raise ObjectNotFoundError(f"{self.url}: {key}: there is no such object", fields={"key": key}) from error
 
     def _others(self, key: str) -> Iterator[str]:
         """Yield the stored objects of a key that are written otherwise, by one listing and not a question for each."""
