@@ -99,12 +99,16 @@ class Page:
 
 
 class ListOptions(TypedDict, total=False):
-    """What to list: selectors as of kubectl, objects per request (500 by default, 0 for all), or metadata alone."""
+    """What to list: selectors as of kubectl, objects per request (500 by default, 0 for all), or metadata alone.
+
+    ``resource_version`` lists the objects as they were at exactly that one.
+    """
 
     label_selector: str
     field_selector: str
     page_size: int
     metadata_only: bool
+    resource_version: str
 
 
 class WatchEvent(NamedTuple):
@@ -249,8 +253,11 @@ class KubeClient(KubeTransport):
         }
         accept = _METADATA_LIST if options.get("metadata_only") else "application/json"
         path, token = resource.path(namespace), ""
+        moment = options.get("resource_version", "")
+        first = {"resourceVersion": moment, "resourceVersionMatch": "Exact"} if moment else {}
         while True:
-            answer = self.request("GET", path, query={**query, "continue": token}, accept=accept).json()
+            page = {"continue": token} if token else first  # a token names its moment itself
+            answer = self.request("GET", path, query={**query, **page}, accept=accept).json()
             items = answer.get("items") or []
             for item in items:
                 item["apiVersion"], item["kind"] = resource.api_version, resource.kind

@@ -40,6 +40,11 @@ _NODE = "simulated-1"
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 3
 _LONGEST_NAME = 40
+_USERS = {
+    "kube-controller-manager": "system:kube-controller-manager",
+    "kube-scheduler": "system:kube-scheduler",
+    "kwok": simulator.KWOK_USER,
+}
 
 
 def default_home() -> Path:
@@ -70,6 +75,8 @@ class EmbeddedCluster:
     provider = "embedded"
     simulated_pods = True
     context: str | None = None
+    programs: tuple[str, ...] = PROGRAMS
+    components: tuple[str, ...] = CONTROLLERS  # beside the API server, each with a user of its own
 
     def __init__(
         self,
@@ -201,7 +208,7 @@ class EmbeddedCluster:
         sweep(self._home)
         if self._api_port is not None:
             require_free(self._api_port)
-        programs = {name: str(path) for name, path in self._tools().ensure(*PROGRAMS).items()}
+        programs = {name: str(path) for name, path in self._tools().ensure(*self.programs).items()}
         self._claim_folder()
         try:
             self._create(programs)
@@ -293,7 +300,7 @@ class EmbeddedCluster:
                 taken = any(self._programs.port_was_taken(name) for name in ("etcd", "kube-apiserver"))
                 if not taken or self._api_port is not None or attempt == _PORT_ATTEMPTS - 1:
                     raise
-                self._programs.stop(*PROGRAMS, grace_seconds=0)
+                self._programs.stop(*self.programs, grace_seconds=0)
                 self._close_client()  # it speaks to the old port
                 for log in self._layout.logs.iterdir():
                     log.unlink()
@@ -313,7 +320,11 @@ class EmbeddedCluster:
         )
         write_record(self._layout.folder, record)
         self._write_kubeconfigs(ports)
-        return Programs(self._layout, record, outlive_us=self._outlive_us)
+        return Programs(self._layout, record, outlive_us=self._outlive_us, flags=self._flags())
+
+    def _flags(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what the programs of this kind of cluster are started with beside the usual."""
+        return {}
 
     def _bring_up(self, programs: Programs) -> None:
         programs.start("etcd", "kube-apiserver")
@@ -347,17 +358,13 @@ class EmbeddedCluster:
         authority = Authority("ca", folder=pki)
         authority.issue("apiserver", common_name="kube-apiserver")
         authority.issue("admin", common_name="clusterguard-admin", organisation="system:masters")
-        for name, user in (
-            ("kube-controller-manager", "system:kube-controller-manager"),
-            ("kube-scheduler", "system:kube-scheduler"),
-            ("kwok", simulator.KWOK_USER),
-        ):
-            authority.issue(name, common_name=user)
+        for name in self.components:
+            authority.issue(name, common_name=_USERS[name])
         write_key_pair(pki, "service-account")
 
     def _write_kubeconfigs(self, ports: Ports) -> None:
         targets = {"admin": self._layout.kubeconfig}
-        targets |= {name: self._layout.kubeconfig_of(name) for name in CONTROLLERS}
+        targets |= {name: self._layout.kubeconfig_of(name) for name in self.components}
         for user, target in targets.items():
             text = kubeconfig_text(
                 server=f"https://127.0.0.1:{ports.api}",

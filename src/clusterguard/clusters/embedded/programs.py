@@ -15,7 +15,7 @@ from clusterguard.process import spawn, stop_together, tail
 from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from clusterguard.process import ProcessRecord
@@ -33,6 +33,7 @@ class Programs:
     layout: Layout
     record: ClusterRecord
     outlive_us: bool
+    flags: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of each program, beside the usual ones
     log_starts: dict[str, int] = field(default_factory=dict)
     sleep: Callable[[float], None] = field(default=time.sleep)  # noqa: TID251 - the real one; tests pass their own
 
@@ -50,7 +51,7 @@ class Programs:
             self.log_starts[name] = self.log(name).stat().st_size if self.log(name).exists() else 0
             argv = argv_of(name, programs=self.record.programs, layout=self.layout, ports=self.record.ports)
             spawn(
-                argv,
+                [*argv, *self.flags.get(name, ())],
                 log=self.log(name),
                 outlive_us=self.outlive_us if outlive_us is None else outlive_us,
                 cwd=self.layout.folder,

@@ -1,0 +1,130 @@
+"""A snapshot, served: etcd and an API server on what a file holds, and nothing that would change it or call out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any, Final
+
+from clusterguard.clusters.embedded.cluster import EmbeddedCluster
+from clusterguard.clusters.embedded.commands import MEMBER_NAME
+from clusterguard.errors import ProgramError, SnapshotError
+from clusterguard.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from clusterguard.clusters.embedded.programs import Programs
+
+__all__ = ["SnapshotServer"]
+
+_RESTORE_SECONDS: Final = 1800.0
+# Beyond the size of the file: the API server writes its own bootstrap objects, and etcd refuses writes over its quota.
+_QUOTA_MARGIN: Final = 256 * 1024 * 1024
+_LEAST_QUOTA: Final = 2 * 1024 * 1024 * 1024
+
+
+# What of the snapshot would judge the API server's own writes.
+_ADMISSION: Final = (
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
+    "MutatingAdmissionPolicy",
+    "ValidatingAdmissionPolicy",
+)
+
+
+class SnapshotServer(EmbeddedCluster):
+    """A throwaway control plane that serves what an etcd snapshot holds.
+
+    Only etcd and the API server run, so no controller changes anything; what the API server writes itself comes after
+    the snapshot's revision. Nothing leaves the machine: all connections of the API server but the one to etcd go to a
+    socket that nobody listens on. So webhooks, conversion webhooks and aggregated APIs of the snapshot are never
+    called.
+
+    Args:
+        file: A database, with or without etcd's trailer.
+        skip_hash: Whether it has no trailer, and etcdutl must not look for one.
+        encryption_config: The ``EncryptionConfiguration`` that the snapshot's cluster had, if any.
+        on_phase: Called with the name of each phase as it begins.
+        **options: As `EmbeddedCluster` takes them.
+
+    Raises:
+        SnapshotError: etcdutl cannot restore the file.
+        ClusterError: etcd or the API server does not come up on it.
+    """
+
+    simulated_pods = False
+    programs = ("etcd", "etcdutl", "kube-apiserver")
+    components = ()
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        skip_hash: bool = False,
+        encryption_config: Path | None = None,
+        on_phase: Callable[[str], object] = lambda _: None,
+        **options: Any,  # noqa: ANN401 - as the base class types them
+    ) -> None:
+        super().__init__(**options)
+        self._file = file
+        self._skip_hash = skip_hash
+        self._encryption_config = encryption_config
+        self._on_phase = on_phase
+
+    def _flags(self) -> Mapping[str, tuple[str, ...]]:
+        quota = max(_LEAST_QUOTA, 2 * self._file.stat().st_size + _QUOTA_MARGIN)
+        encryption = (
+            (f"--encryption-provider-config={self._encryption_config.absolute()}",) if self._encryption_config else ()
+        )
+        return {
+            "etcd": (f"--quota-backend-bytes={quota}",),
+            "kube-apiserver": (
+                f"--egress-selector-config-file={self._write_egress()}",
+                f"--disable-admission-plugins={','.join(_ADMISSION)}",
+                # Compaction would forget the revision that is looked at.
+                "--etcd-compaction-interval=0",
+                *encryption,
+            ),
+        }
+
+    def _bring_up(self, programs: Programs) -> None:
+        self._on_phase("restore")
+        self._restore(programs)
+        control_plane = self.control_plane
+        self._on_phase("start etcd")
+        programs.start("etcd", "kube-apiserver")
+        control_plane.start_etcd()
+        self._on_phase("start the API server")
+        control_plane.wait_until_api_answers()
+
+    def _restore(self, programs: Programs) -> None:
+        data = programs.layout.data
+        shutil.rmtree(data, ignore_errors=True)
+        peer = f"https://127.0.0.1:{programs.record.ports.etcd_peer}"
+        argv = [programs.record.programs["etcdutl"], "snapshot", "restore", str(self._file), f"--data-dir={data}"]
+        argv += [f"--name={MEMBER_NAME}", f"--initial-cluster={MEMBER_NAME}={peer}"]
+        argv += [f"--initial-advertise-peer-urls={peer}", *(["--skip-hash-check"] if self._skip_hash else [])]
+        try:
+            run(argv, timeout_seconds=_RESTORE_SECONDS, dies_with_us=True)
+        except ProgramError as error:
+            raise SnapshotError(
+                f"etcdutl does not restore it: {error.message}", code="restore-refused", hint=error.hint
+            ) from error
+
+    def _write_egress(self) -> Path:
+        """Write a configuration that sends every connection to a socket that does not exist."""
+        nowhere = {"uds": {"udsName": str(self.folder / "nowhere.sock")}}
+        selections = [
+            {"name": name, "connection": {"proxyProtocol": "HTTPConnect", "transport": nowhere}}
+            for name in ("cluster", "controlplane")
+        ]
+        path = self.folder / "egress.json"
+        document = {
+            "apiVersion": "apiserver.k8s.io/v1beta1",
+            "kind": "EgressSelectorConfiguration",
+            "egressSelections": selections,
+        }
+        path.write_text(json.dumps(document))
+        return path
