@@ -42,6 +42,7 @@
     │   └── RestoreFailedError            .phase it ended in
     ├── WaitTimeoutError                  .what was waited for, .last_seen
     ├── DrillError
+    │   ├── UnexpectedOutcomeError        a step ended otherwise than the drill expects
     │   └── StepFailedError               .step
     └── RestoreValidationError            .report; raised by ValidationReport.raise_for_findings() alone
 
@@ -97,6 +98,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "ToolchainError",
+    "UnexpectedOutcomeError",
     "UnsupportedVersionError",
     "VeleroError",
     "VeleroNotInstalledError",
@@ -366,6 +368,10 @@ class WaitTimeoutError(ClusterGuardError):
 
 class DrillError(ClusterGuardError):
     """A drill could not tell whether recovery works."""
+
+
+class UnexpectedOutcomeError(DrillError):
+    """A step ended otherwise than its drill expects: ``fields`` has ``expected`` and ``phase``."""
 
 
 class StepFailedError(DrillError):

@@ -110,7 +110,7 @@ class _Explanation:
                 text = _unknown_key(self.path, self.grammar)
             case "missing":
                 text = f"`{self.missing}` is missing"
-            case "literal_error":
+            case "literal_error" | "enum":
                 text = self._not_one_of(re.findall(r"'([^']*)'", self.context["expected"]))
             case "clusterguard":
                 text = str(self.context["message"])
@@ -141,7 +141,7 @@ class _Explanation:
         value = value_at(self.data, self.path)
         raw = self.document.raw.get(self.path, "")
         if isinstance(value, str):
-            kind = "" if self.type == "literal_error" else "the text "
+            kind = "" if self.type in {"literal_error", "enum"} else "the text "
             return f"{kind}`{_short(value)}`"
         if not raw:
             return describe(value)

@@ -22,12 +22,14 @@ from clusterguard.documents.values import (
     duration_text,
     read_duration,
 )
+from clusterguard.velero.findings import Rule
 
 __all__ = [
     "API_VERSION",
     "REFERENCE_PATTERN",
     "Cron",
     "Duration",
+    "FindingName",
     "Label",
     "Model",
     "Name",
@@ -80,6 +82,7 @@ Name: TypeAlias = Annotated[str, AfterValidator(check_name)]
 Selector: TypeAlias = Annotated[str, AfterValidator(check_selector), Field(examples=["app=web,tier!=cache"])]
 Text: TypeAlias = Annotated[str, AfterValidator(_printable)]
 Cron: TypeAlias = Annotated[str, AfterValidator(check_cron), Field(examples=["0 4 * * 1"])]
+FindingName: TypeAlias = Annotated[Rule, WithJsonSchema({"type": "string", "enum": [str(rule) for rule in Rule]})]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 
 

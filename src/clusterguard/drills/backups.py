@@ -9,6 +9,7 @@ from clusterguard.errors import DrillError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.drills.steps.base import StepContext
@@ -36,6 +37,8 @@ class TakenBackup:
         storages: Those that have it, first the original.
         repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
         volumes: Whether the data of volumes was asked for.
+        expect: The phase that it was expected to end in; empty for Completed.
+        tolerated: Its findings that do not count.
     """
 
     name: str
@@ -43,6 +46,8 @@ class TakenBackup:
     storages: tuple[str | None, ...]
     repositories: tuple[str, ...] = ()
     volumes: bool = True
+    expect: str = ""
+    tolerated: AbstractSet[str] = frozenset()
 
 
 def require_etcd(here: StepContext, part: Callable[[Cluster], object]) -> None:

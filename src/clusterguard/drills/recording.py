@@ -19,6 +19,7 @@ from clusterguard.errors import (
     RestoreError,
     RestoreFailedError,
     SnapshotError,
+    UnexpectedOutcomeError,
     WaitTimeoutError,
 )
 
@@ -88,7 +89,8 @@ def do_step(
             lock.require()
         detail = act()
     except ClusterGuardError as error:
-        verdict = Verdict.FAIL if judges and isinstance(error, _PROVEN_BAD) else Verdict.ERROR
+        red = isinstance(error, UnexpectedOutcomeError) or (judges and isinstance(error, _PROVEN_BAD))
+        verdict = Verdict.FAIL if red else Verdict.ERROR
         record(run, name, title, verdict, time.monotonic() - began, error.message, location)
         place = f" ({location})" if location else ""
         run.worsen(verdict, f"{name}: {title}: {error.message}{place}", error.hint, code=error.code)

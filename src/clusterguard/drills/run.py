@@ -130,6 +130,7 @@ class DrillRun:
     rpo: float | None = None
     diff: str = ""
     suppressed: dict[str, int] = field(default_factory=dict)
+    tolerated: dict[str, int] = field(default_factory=dict)
     diagnostics: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -288,6 +289,7 @@ class DrillRun:
             red_after_fault=self.red,
             diff=self.diff,
             suppressed=self.suppressed,
+            tolerated=self.tolerated,
             diagnostics=self.diagnostics,
             clusters=self.descriptions,
             controls=self.drill.spec.evidence.controls,

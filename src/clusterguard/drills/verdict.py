@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,7 @@ class DrillResult:
         rpo: Seconds of data lost at most, measured by the markers, or None where they could not tell.
         red_after_fault: Checks that were red after the fault, of how many.
         suppressed: How many differences named rules explain, by rule.
+        tolerated: How many findings its Velero steps tolerated because they say so, by name.
         diagnostics: Title and text of what was collected from a red drill.
         clusters: Descriptions, by the name in the drill.
     """
@@ -117,6 +118,7 @@ class DrillResult:
     diagnostics: tuple[tuple[str, str], ...]
     clusters: Mapping[str, str]
     controls: tuple[str, ...]
+    tolerated: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data for JSON; seconds have three decimals."""

@@ -28,14 +28,13 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from clusterguard.documents import model as documents
-from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Label, Selector, Text, wrong
+from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, FindingName, Label, Selector, Text, wrong
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.documents.values import did_you_mean
 from clusterguard.errors import ClusterGuardError
 from clusterguard.policies.files.overlaps import resolve_url, storage_root
 from clusterguard.policies.files.redaction import PRIVATE_KEY
 from clusterguard.policies.schedule import check_cron, read_time_zone
-from clusterguard.velero.findings import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -301,9 +300,6 @@ class EtcdSource(Model):
         return Secret.named("", self.password_env)
 
 
-_Rule: TypeAlias = Annotated[Rule, WithJsonSchema({"type": "string", "enum": [str(rule) for rule in Rule]})]
-
-
 class VeleroSource(Model):
     """Namespaces of one cluster, by the Velero that runs in it."""
 
@@ -326,7 +322,7 @@ class VeleroSource(Model):
     cluster_scoped: bool | SkipJsonSchema[None] = None
     """true: all cluster-scoped objects; false: none, not even the Namespaces; left out: those that the included
     namespaces need, and all where none is included."""
-    tolerate: tuple[_Rule, ...] = ()
+    tolerate: tuple[FindingName, ...] = ()
     """Findings of a backup's outcome that do not count, by name, such as `api-unavailable`."""
     volumes: Literal["none", "snapshots", "fileSystem"] = "none"
     """`snapshots` of volumes, or the files in them; `none` of both when left out."""

@@ -168,6 +168,9 @@ def _summary(result: DrillResult) -> Iterator[RenderableType]:
     if result.suppressed:
         rules = ", ".join(f"{rule} ({number})" for rule, number in sorted(result.suppressed.items()))
         yield Text(f"  differences that named rules explain: {rules}", style="dim")
+    if result.tolerated:
+        names = ", ".join(f"{name} ({number})" for name, number in sorted(result.tolerated.items()))
+        yield Text(f"  findings that the drill tolerates: {names}", style="yellow")
     if any("simulated" in description for description in result.clusters.values()):
         yield Text("  pods were simulated: no container ran in this drill", style="dim")
 

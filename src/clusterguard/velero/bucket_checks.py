@@ -13,7 +13,7 @@ from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.bucket_evidence import Unreadable, part_of, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.completeness import shortcomings
-from clusterguard.velero.findings import DEFAULT_TOLERATED
+from clusterguard.velero.findings import DEFAULT_TOLERATED, Rule
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
 from clusterguard.velero.outcome import rule_of
 from clusterguard.velero.phases import BackupPhase, TransferPhase
@@ -134,7 +134,8 @@ def _phase(case: _Case) -> Answer:
     if phase == BackupPhase.COMPLETED:
         return Answer(f"{phase} at {backup.completed.isoformat()}" if backup.completed else phase)
     told = f"{phase}: {backup.failure_reason or _MEANINGS.get(phase, 'this release does not know that phase')}"
-    if phase in case.policy.tolerate_phases:
+    partial = phase == BackupPhase.PARTIALLY_FAILED and Rule.PARTIALLY_FAILED in case.policy.tolerate_rules
+    if phase in case.policy.tolerate_phases or partial:
         return Answer(told, (), (Explanation("tolerated phase", backup.name, told),))
     begun = "" if backup.phase.final or backup.started is None else f" (begun at {backup.started.isoformat()})"
     return Answer("", ((backup.name, told + begun),))

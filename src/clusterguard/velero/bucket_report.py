@@ -56,7 +56,7 @@ class BucketPolicy:
         tolerate_phases: Phases other than Completed that will do.
         tolerate_warnings: Globs over the texts of warnings that do not count.
         tolerate_errors: Globs over the texts of errors that do not count; a backup with errors is PartiallyFailed.
-        tolerate_rules: Messages that do not count, by the rule that an outcome gives them (see `Rule`).
+        tolerate_rules: What does not count, by the rule that an outcome gives it (see `Rule`).
         volumes_without_data: Globs over ``namespace/claim``: volumes whose data is not expected in the backup.
         skipped_volumes_ok: Whether volumes will do that nobody was asked to back up; one that failed never does.
         expired_ok: Whether a backup that Velero may delete at any moment will do.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from clusterguard.model.inventory import ObjectRef
 
-__all__ = ["DEFAULT_TOLERATED", "EXPLAINED", "OutcomeFinding", "Rule"]
+__all__ = ["DEFAULT_TOLERATED", "EXPECTED", "EXPLAINED", "OutcomeFinding", "Rule"]
 
 
 class Rule(StrEnum):
@@ -88,3 +88,10 @@ class OutcomeFinding:
 
 DEFAULT_TOLERATED: Final = frozenset({Rule.ROOT_CA_EXISTS, Rule.SYSTEM_OWNED, Rule.LEFT_OUT_BY_FILTER})
 """What is expected of every restore into a new namespace or cluster, and of every backup of chosen objects."""
+
+EXPECTED: Final[Mapping[str, frozenset[Rule]]] = {
+    "PartiallyFailed": frozenset({Rule.PARTIALLY_FAILED, Rule.ERROR}),
+    "Failed": frozenset({Rule.FAILED, Rule.ERROR}),
+    "FailedValidation": frozenset({Rule.FAILED, Rule.VALIDATION, Rule.LOCATION_UNAVAILABLE}),
+}
+"""What a phase itself says: no surprise to whoever expects a backup or a restore to end so."""

@@ -425,7 +425,7 @@ def _message_finding(message: Message, index: _Index) -> OutcomeFinding:
         expected = (ref.kind, ref.name) == _ROOT_CA
         return OutcomeFinding(rule=Rule.ROOT_CA_EXISTS if expected else Rule.EXISTS_DIFFERENT, detail=text, ref=ref)
     if match := _ITEM_ERROR.search(text):
-        ref = ObjectRef(kind=match["resource"], namespace=match["namespace"] or "", name=match["name"])
+        ref = _ref(index, match["resource"], match["namespace"] or "", match["name"])
         return OutcomeFinding(rule=rule, detail=text, ref=ref)
     if _NO_DEPLOYMENT in text:
         return OutcomeFinding(rule=Rule.SERVER_NOT_DEPLOYED, detail=text)

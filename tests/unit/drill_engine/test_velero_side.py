@@ -14,15 +14,22 @@ from clusterguard.drills.events import Note
 from clusterguard.drills.run import DrillRun
 from clusterguard.drills.storages import Storages
 from clusterguard.errors import (
-    BackupFailedError,
     DrillError,
     ProvisioningError,
-    RestoreFailedError,
     VeleroNotInstalledError,
 )
+from clusterguard.model.inventory import ObjectRef
 from clusterguard.model.support import require_supported
 from clusterguard.stores.memory import MemoryStore
+from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoredItem, RestoreOutcome, Rule
+from clusterguard.velero.phases import BackupPhase, RestorePhase
 from clusterguard.velero.resources import Backup, BackupStorageLocation
+
+DIFFERS = OutcomeFinding(
+    rule=Rule.EXISTS_DIFFERENT, detail="data.page differs", ref=ObjectRef("ConfigMap", "shop", "web")
+)
+DENIED = OutcomeFinding(rule=Rule.ERROR, detail="admission webhook denied the request")
+PARTIAL = OutcomeFinding(rule=Rule.PARTIALLY_FAILED, detail="1 errors, 0 warnings")
 
 
 class FakeVelero:
@@ -50,22 +57,33 @@ class FakeVelero:
         if not self.server.installed:
             raise VeleroNotInstalledError("Velero is not installed")
 
-    def back_up(self, name, options, *, timeout_seconds):
+    def wait(self, run, *, timeout_seconds):
+        return run
+
+    def back_up(self, name, options, *, wait):
+        assert not wait
         self._tell("back up", name)
         self.server.options.append(options)
         self.server.backups[name] = SimpleNamespace(
-            kind="Backup", name=name, storage_location=options.storage_location, progress=SimpleNamespace(done=3)
+            kind="Backup",
+            name=name,
+            storage_location=options.storage_location,
+            progress=SimpleNamespace(done=3),
+            phase=BackupPhase(self.server.phases.get("Backup", "Completed")),
         )
         Server.saved[name] = copy.deepcopy(dict(self.objects.api.objects))
         with Server.buckets["backups"].put(f"backups/{name}/{name}.tar.gz") as stream:
             stream.write(b"objects")
         return self.server.backups[name]
 
-    def restore(self, name, options, *, timeout_seconds):
+    def restore(self, name, options, *, wait):
+        assert not wait
         self._tell("restore", name)
         self.server.options.append(options)
         self.objects.api.objects |= copy.deepcopy(Server.saved[name])
-        return SimpleNamespace(kind="Restore")
+        return SimpleNamespace(
+            kind="Restore", name=name, phase=RestorePhase(self.server.phases.get("Restore", "Completed"))
+        )
 
     def adopt(self, name, *, store, location):
         self._tell("adopt", location)
@@ -76,12 +94,17 @@ class FakeVelero:
         self._tell("delete backup", name)
         del self.server.backups[name]
 
-    def outcome(self, run, *, bucket=None):
-        def judge():
-            if run.kind in self.server.findings:
-                raise self.server.findings[run.kind]
-
-        return SimpleNamespace(raise_for_findings=judge, actions={"created": 3}, tolerated=())
+    def outcome(self, run, *, tolerate, bucket=None):
+        found = self.server.findings.get(run.kind, ())
+        items = (RestoredItem(ref=ObjectRef("ConfigMap", "shop", "web"), action="created"),) * 3
+        kind, more = (BackupOutcome, {"backup": run}) if run.kind == "Backup" else (RestoreOutcome, {"restore": run})
+        return kind(
+            name=run.name,
+            phase=str(run.phase),
+            findings=tuple(each for each in found if each.rule not in tolerate),
+            tolerated=tuple(each for each in found if each.rule in tolerate),
+            **more | ({"items": items} if run.kind == "Restore" else {}),
+        )
 
     def _create_location(self, name, spec):
         self._tell("create location", name)
@@ -106,7 +129,7 @@ class Server:
     def __init__(self):
         self.installed, self.version = True, "v1.18.3"
         self.backups, self.locations, self.findings, self.transfers = {}, {}, {}, {}
-        self.calls, self.options = [], []
+        self.calls, self.options, self.phases = [], [], {}
         self.default = None
 
     @classmethod
@@ -160,14 +183,14 @@ def test_an_unsupported_velero_ends_the_drill_before_its_setup(run, spec, server
 
 
 def test_what_speaks_against_a_restore_fails_the_drill(run, spec, server):
-    server.findings["Restore"] = RestoreFailedError("restore shop: differs: ConfigMap shop/web", phase="Completed")
+    server.findings["Restore"] = [DIFFERS]
     result = run(spec)
-    assert result.verdict is Verdict.FAIL
-    assert "differs: ConfigMap shop/web" in result.reason
+    assert (result.verdict, result.code) == (Verdict.FAIL, "restore-failed")
+    assert "exists-different: ConfigMap shop/web" in result.reason
 
 
 def test_what_speaks_against_a_backup_stops_the_drill_before_its_fault(run, spec, server, api):
-    server.findings["Backup"] = BackupFailedError("backup shop: warning: no such plugin", phase="Completed")
+    server.findings["Backup"] = [OutcomeFinding(rule=Rule.WARNING, detail="no such plugin")]
     result = run(spec)
     assert result.verdict is Verdict.ERROR
     assert "no such plugin" in result.reason
@@ -457,13 +480,11 @@ def test_a_throwaway_cluster_gets_velero_and_the_images_that_are_here(load, spec
 def test_volumes_that_are_not_in_the_backup_stop_the_drill_before_its_fault(run, spec, server, monkeypatch):
     spec["backup"][0]["veleroBackup"]["volumes"] = "fileSystem"
 
-    def left_out():
-        raise BackupFailedError("volume-left-out: shop/web-0:data", phase="Completed")
-
+    left_out = OutcomeFinding(rule=Rule.VOLUME_LEFT_OUT, detail="shop/web-0:data")
     asked = []
     monkeypatch.setattr(
         "clusterguard.velero.volumes.require_every_volume",
-        lambda _, __, **scope: asked.append(scope) or SimpleNamespace(raise_for_findings=left_out),
+        lambda outcome, _, **scope: asked.append(scope) or replace(outcome, findings=[left_out]),
     )
     result = run(spec)
     assert asked == [{"namespaces": ("shop",), "selector": ""}]
@@ -510,3 +531,82 @@ def test_waiting_for_the_port_of_another_server_is_told_once_and_is_not_the_dril
     ]
     assert after > 100.0
     assert run.deadline == after
+
+
+# ---- what is expected and tolerated
+
+
+@pytest.mark.parametrize("step", ["veleroBackup", "veleroRestore"])
+@pytest.mark.parametrize(
+    ("action", "phase", "findings", "code"),
+    [
+        ({}, "Completed", [DIFFERS], "{kind}-failed"),
+        ({"tolerate": ["exists-different"]}, "Completed", [DIFFERS], ""),
+        ({"tolerate": ["exists-different"]}, "Completed", [DIFFERS, DENIED], "{kind}-failed"),
+        ({"tolerate": ["error"]}, "PartiallyFailed", [PARTIAL, DENIED], "{kind}-failed"),
+        ({"tolerate": ["error", "partially-failed"]}, "PartiallyFailed", [PARTIAL, DENIED], ""),
+        ({}, "PartiallyFailed", [PARTIAL, DENIED], "{kind}-failed"),
+        ({"expect": "PartiallyFailed"}, "PartiallyFailed", [PARTIAL, DENIED], ""),
+        ({"expect": "PartiallyFailed"}, "PartiallyFailed", [PARTIAL, DENIED, DIFFERS], "{kind}-failed"),
+        ({"expect": "PartiallyFailed"}, "Completed", [], "unexpected-outcome"),
+        ({"expect": "PartiallyFailed", "tolerate": ["exists-different"]}, "Completed", [DIFFERS], "unexpected-outcome"),
+        ({"expect": "Completed"}, "Completed", [], ""),
+        ({"expect": "Completed", "tolerate": ["partially-failed"]}, "PartiallyFailed", [PARTIAL], "unexpected-outcome"),
+    ],
+)
+def test_an_outcome_is_as_expected_and_only_what_is_named_is_tolerated(
+    run, spec, server, step, action, phase, findings, code
+):
+    kind = step.removeprefix("velero")
+    server.phases[kind], server.findings[kind] = phase, findings
+    spec[kind.lower()][0][step] |= action
+    result = run(spec)
+    assert result.code == code.format(kind=kind.lower()), result
+    if code == "unexpected-outcome":
+        assert result.verdict is Verdict.FAIL
+    assert (result.verdict is Verdict.PASS) == (not code)
+
+
+def test_what_a_drill_tolerates_is_reported_by_name_and_object(run, spec, server, events):
+    server.findings["Restore"] = [
+        DIFFERS,
+        OutcomeFinding(rule=Rule.ROOT_CA_EXISTS, detail="as everywhere"),
+    ]
+    spec["restore"][0]["veleroRestore"]["tolerate"] = ["exists-different"]
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert result.tolerated == {"exists-different": 1}
+    assert result.to_dict()["tolerated"] == {"exists-different": 1}
+    [step] = [step for step in result.steps if step.title == "veleroRestore"]
+    assert "1 exists-different, 1 root-ca-exists" in step.detail
+    assert [event.text for event in events if isinstance(event, Note) and "tolerated" in event.text] == [
+        f"veleroRestore: tolerated: {DIFFERS}"
+    ]
+
+
+def test_an_expected_failure_leaves_no_digests_behind_and_nothing_to_restore(run, spec, server, monkeypatch):
+    recorded = []
+    monkeypatch.setattr("clusterguard.velero.manifest.record_manifest", lambda *_, **__: recorded.append(True))
+    server.phases["Backup"] = "Failed"
+    server.findings["Backup"] = [OutcomeFinding(rule=Rule.FAILED, detail="no space left")]
+    spec["backup"][0]["veleroBackup"]["expect"] = "Failed"
+    result = run(spec)
+    assert [step.verdict for step in result.steps if step.title == "veleroBackup"] == [Verdict.PASS]
+    assert recorded == []
+
+
+def test_a_backup_is_verified_by_what_its_step_expects_and_tolerates(run, spec, server, monkeypatch):
+    policies = []
+
+    def verify(*_, policy, **__):
+        policies.append(policy)
+        return SimpleNamespace(raise_for_findings=lambda: None, objects=3, checks=())
+
+    monkeypatch.setattr("clusterguard.velero.bucket.verify_backup", verify)
+    monkeypatch.setattr("clusterguard.velero.manifest.load_manifest", lambda *_: None)
+    server.phases["Backup"], server.findings["Backup"] = "PartiallyFailed", [PARTIAL, DENIED]
+    spec["backup"][0]["veleroBackup"] |= {"expect": "PartiallyFailed", "tolerate": ["api-unavailable"]}
+    spec["backup"].append({"verifyBackup": {"backup": "shop"}})
+    assert run(spec).verdict is Verdict.PASS
+    assert policies[0].tolerate_phases == ("PartiallyFailed",)
+    assert {"api-unavailable", "error", "partially-failed"} <= policies[0].tolerate_rules

@@ -34,6 +34,8 @@ CASES = {
     "no node": (FAULT, FAULT + "  - stopNode: {}\n", 18, 15, "spec.fault[1].stopNode: one of `name` or `selector` is needed"),
     "a node twice": (FAULT, FAULT + "  - stopNode: {name: a, selector: b=c}\n", 18, 15, "spec.fault[1].stopNode: `name` and `selector` exclude each other"),
     "misspelt volumes": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, volumes: filesystem}", 15, 38, "spec.backup[1].veleroBackup.volumes: `fileSystem` is expected here, not `filesystem`; did you mean `fileSystem`?"),
+    "unknown phase to expect": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, expect: partial}", 15, 37, "spec.backup[1].veleroBackup.expect: `Completed`, `PartiallyFailed`, `Failed` or `FailedValidation` is expected here, not `partial`"),
+    "unknown finding to tolerate": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, tolerate: [exist-different]}", 15, 40, "spec.backup[1].veleroBackup.tolerate[0]: `not-final`, `failed`, `partially-failed`"),
     "a size in other units": ("  backup:\n", "  - writeFile: {in: {namespace: shop, pod: a}, path: /a, size: 8MB}\n  backup:\n", 13, 64, "spec.setup[1].writeFile.size: a size is expected here, such as 4096, 512Ki or 8Mi"),
     "a file too large": ("  backup:\n", "  - writeFile: {in: {namespace: shop, pod: a}, path: /a, size: 300Mi}\n  backup:\n", 13, 64, "spec.setup[1].writeFile.size: a file has at least one byte, and at most 256Mi: it passes through the API server"),
     "neither size nor text": ("  backup:\n", "  - writeFile: {in: {namespace: shop, pod: a}, path: /a}\n  backup:\n", 13, 16, "spec.setup[1].writeFile: one of `size` or `content` is needed"),

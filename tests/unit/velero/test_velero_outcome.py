@@ -144,7 +144,7 @@ def test_a_secret_of_that_name_is_not_tolerated():
         ("error restoring pods/shop/web: no", ObjectRef(kind="pods", namespace="shop", name="web")),
         (
             "error restoring clusterroles.rbac.authorization.k8s.io/reader: no",
-            ObjectRef(kind="clusterroles.rbac.authorization.k8s.io", namespace="", name="reader"),
+            ObjectRef(kind="clusterroles", namespace="", name="reader", group="rbac.authorization.k8s.io"),
         ),
     ],
 )
@@ -152,6 +152,14 @@ def test_the_object_of_an_error_is_named(text, ref):
     message = Message(severity="error", namespace=ref.namespace, text=text)
     outcome = judge_restore(restore("PartiallyFailed", errors=1), messages=[message], items=[item()])
     assert [(each.rule, each.ref) for each in outcome.findings][1:] == [(Rule.ERROR, ref)]
+
+
+def test_an_object_that_an_error_names_by_its_resource_is_told_once():
+    failed = RestoredItem(ref=ObjectRef(kind="ConfigMap", namespace="shop", name="web"), action="failed")
+    text = "error restoring configmaps/shop/web: admission webhook denied the request"
+    message = Message(severity="error", namespace="shop", text=text)
+    outcome = judge_restore(restore("PartiallyFailed", errors=1), messages=[message], items=[item(), failed])
+    assert [(each.rule, each.ref) for each in outcome.findings][1:] == [(Rule.ERROR, failed.ref)]
 
 
 def test_a_missing_deployment_of_the_server_has_its_name():

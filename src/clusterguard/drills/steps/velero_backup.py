@@ -94,20 +94,26 @@ class VeleroBackup(VeleroSelection):
         options = self.options(chosen)
         # Known before it is made: where that fails, something of it may have to be cleaned up.
         taken = TakenBackup(
-            name=name, cluster=here.step.cluster, storages=(self.storage,), volumes=options.asks_for_volumes
+            name=name,
+            cluster=here.step.cluster,
+            storages=(self.storage,),
+            volumes=options.asks_for_volumes,
+            expect=self.expect or "",
+            tolerated=self.tolerated,
         )
         here.run.velero.backups[self.name] = taken
-        done = client.back_up(name, options, timeout_seconds=here.seconds)
+        done = client.wait(client.back_up(name, options, wait=False), timeout_seconds=here.seconds)
         bucket = here.run.velero.bucket(here.step.cluster, self.storage)
-        outcome = client.outcome(done, bucket=bucket)
+        outcome = client.outcome(done, tolerate=self.tolerated, bucket=bucket)
         if self.volumes:
             outcome = require_every_volume(
                 outcome, client.objects, namespaces=_searched(client, options), selector=self.selector or ""
             )
-        outcome.raise_for_findings()
-        here.run.velero.backups[self.name] = replace(taken, repositories=repositories_of(client.objects, name))
-        record_manifest(bucket, name, into=here.run.store(None), now=datetime.now(UTC))
-        return f"{done.progress.done} object(s) in backup {name}"
+        tolerated = self.accept(here, outcome)
+        if done.phase.has_contents:
+            here.run.velero.backups[self.name] = replace(taken, repositories=repositories_of(client.objects, name))
+            record_manifest(bucket, name, into=here.run.store(None), now=datetime.now(UTC))
+        return f"{self.ended(done.phase)}{done.progress.done} object(s) in backup {name}{tolerated}"
 
 
 def _namespaces(client: VeleroClient) -> Sequence[str]:

@@ -95,11 +95,10 @@ class VeleroRestore(VeleroSelection):
         bucket = velero.bucket(here.step.cluster, storage)
         client.adopt(taken.name, store=bucket, location=location)
         options = self.options(self.chosen(client, lambda: namespaces_in_backup(bucket, taken.name)))
-        done = client.restore(taken.name, options, timeout_seconds=here.seconds)
-        outcome = client.outcome(done)
+        done = client.wait(client.restore(taken.name, options, wait=False), timeout_seconds=here.seconds)
+        outcome = client.outcome(done, tolerate=self.tolerated)
         if taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
-        outcome.raise_for_findings()
+        tolerated = self.accept(here, outcome)
         counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
-        tolerated = f"; tolerated: {len(outcome.tolerated)}" if outcome.tolerated else ""
-        return f"{counts or 'nothing'}{tolerated}"
+        return f"{self.ended(done.phase)}{counts or 'nothing'}{tolerated}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from clusterguard.documents.model import Name, Omitted, Selector, wrong
-from clusterguard.drills.steps.base import Action
 from clusterguard.drills.steps.fields import Kind, NamespaceGlob, is_glob
+from clusterguard.drills.steps.judged import Judged
 from clusterguard.errors import DrillError
 from clusterguard.validate.system import chosen_namespace
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["VeleroSelection"]
 
 
-class VeleroSelection(Action):
+class VeleroSelection(Judged):
     """Which objects a backup or a restore is about."""
 
     own_keys: ClassVar[dict[str, str]] = {
@@ -165,6 +165,7 @@ class VeleroSelection(Action):
             yield f"by the rules in ConfigMap {self.resource_policy}"
         if self.extra:
             yield f"in Velero's own words {', '.join(self.extra)}"
+        yield from self.limits_of_outcome()
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

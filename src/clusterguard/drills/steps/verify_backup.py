@@ -75,7 +75,11 @@ class VerifyBackup(Action):
                 bucket,
                 taken.name,
                 now=datetime.now(UTC),
-                policy=BucketPolicy(skipped_volumes_ok=not taken.volumes),
+                policy=BucketPolicy(
+                    skipped_volumes_ok=not taken.volumes,
+                    tolerate_phases=(taken.expect,) if taken.expect else (),
+                    tolerate_rules=frozenset(taken.tolerated),
+                ),
                 inventory=inventory,
                 manifest=manifest,
             )

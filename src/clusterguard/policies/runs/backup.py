@@ -72,10 +72,14 @@ def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> N
     name = velero_name(source.name, now=session.now(), suffix=session.suffix)
     with session.step("backup", source=source.name, backup=name) as task:
         with connect_velero(wanted, progress=session.progress) as velero:
-            backup = velero.back_up(name, _options(wanted), timeout_seconds=wanted.timeout.total_seconds())
+            asked = velero.back_up(name, _options(wanted), wait=False)
+            backup = velero.wait(asked, timeout_seconds=wanted.timeout.total_seconds())
             bucket = open_store(wanted.bucket)
+            outcome = velero.outcome(backup, tolerate=DEFAULT_TOLERATED | {*wanted.tolerate}, bucket=bucket)
+            if not backup.phase.has_contents:
+                outcome.raise_for_findings()
             verified = verify_velero(bucket, name, wanted, now=session.now())  # first: is it in this bucket at all
-            velero.outcome(backup, tolerate=DEFAULT_TOLERATED | {*wanted.tolerate}, bucket=bucket).raise_for_findings()
+            outcome.raise_for_findings()
         verified.raise_for_findings()
         with _locations(source.name, name, session) as replicas:
             record = _copy_velero(source.name, session, replicas, bucket, name, backup.started or session.now())
