@@ -294,6 +294,7 @@ def _refused(response: urllib3.BaseHTTPResponse, where: str) -> StoreError:
         case HTTPStatus.NOT_FOUND:
             return ObjectNotFoundError(
                 f"{said}: the bucket has no such file",
+                fields={"server": where, "status": 404},
                 hint="Velero writes some files on best effort; where others are missing as well, verify the backup",
             )
         case HTTPStatus.FORBIDDEN | HTTPStatus.UNAUTHORIZED:
