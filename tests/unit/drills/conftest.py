@@ -11,32 +11,9 @@ import pytest
 
 from clusterguard.drills.load import load_drills
 from clusterguard.errors import InvalidDrillError
+from mistakes import DRILL as MINIMAL
 
 EXAMPLES = Path(__file__).parent / "examples"
-
-MINIMAL = """\
-apiVersion: clusterguard.dev/v1alpha1
-kind: Drill
-metadata:
-  name: small
-spec:
-  clusters:
-    main: {}
-    other: {startIn: restore}
-  storage:
-    near: {directory: {path: snapshots}}
-  setup:
-  - ready: {kind: Pod, namespace: shop}
-  backup:
-  - etcdSnapshot: {name: before}
-  - veleroBackup: {name: nightly}
-  fault:
-  - delete: {kind: Pod, namespace: shop, selector: app=web}
-  restore:
-  - etcdRestore: {from: before}
-  verify:
-  - restored: {}
-"""
 
 
 class Found(NamedTuple):

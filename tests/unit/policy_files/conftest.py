@@ -9,29 +9,7 @@ import pytest
 
 from clusterguard.errors import InvalidPolicyError
 from clusterguard.policies.files.load import load_policy
-
-MINIMAL = """\
-apiVersion: clusterguard.dev/v1alpha1
-kind: BackupPolicy
-metadata:
-  name: production
-spec:
-  schedule: {cron: "30 3 * * *", timeZone: Europe/Berlin}
-  sources:
-  - name: etcd
-    etcd: {endpoints: ["https://127.0.0.1:2379"], caFile: pki/ca.crt, certFile: pki/client.crt, keyFile: pki/client.key}
-  - name: shop
-    velero: {cluster: "context:production", bucket: "s3://velero/production", includedNamespaces: [shop]}
-  locations:
-  - {name: near, url: ./backups}
-  - {name: far, url: "s3://backups/all?region=eu-west-1"}
-  retention: {daily: 14}
-  encryption:
-    recipientsFile: readers.txt
-  notifications:
-  - {name: ops, urlEnv: OPS_URL, on: [failure, recovery]}
-  heartbeat: {urlFile: heartbeat.url}
-"""
+from mistakes import POLICY as MINIMAL
 
 
 class Found(NamedTuple):
