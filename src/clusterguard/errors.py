@@ -343,8 +343,8 @@ class BackupCorruptError(VeleroError):
 class BackupFailedError(VeleroError):
     """A backup ended in anything but plain success; ``phase`` is what Velero calls it."""
 
-    def __init__(self, message: str, *, phase: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, phase: str, hint: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, hint=hint, code=code)
         self.phase = phase
 
 

@@ -27,6 +27,9 @@ class ExternalVelero(Protocol):
     def program(self, name: str) -> Path:
         """Return the path of one of its programs, which is got when it is missing."""
 
+    def running(self) -> bool:
+        """Return whether it runs."""
+
     def start(self, *, on_wait: Callable[[str], object] = ...) -> None:
         """Start it unless it runs, and return once it works on requests; ``on_wait`` is told what is waited for."""
 

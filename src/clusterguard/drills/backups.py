@@ -10,6 +10,7 @@ from clusterguard.errors import DrillError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.drills.steps.base import StepContext
@@ -31,7 +32,7 @@ class TakenSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBackup:
-    """A Velero backup of this run, by its name on the server.
+    """A Velero backup of this run, by its name on the server; or one that was there before.
 
     Attributes:
         storages: Those that have it, first the original.
@@ -39,6 +40,9 @@ class TakenBackup:
         volumes: Whether the data of volumes was asked for.
         expect: The phase that it was expected to end in; empty for Completed.
         tolerated: Its findings that do not count.
+        existing: Whether it was there before the run: then nothing of it is changed or removed.
+        location: What its location is called in its cluster, where that is no storage of the drill.
+        started: When it began, UTC, where it was there before.
     """
 
     name: str
@@ -48,6 +52,9 @@ class TakenBackup:
     volumes: bool = True
     expect: str = ""
     tolerated: AbstractSet[str] = frozenset()
+    existing: bool = False
+    location: str = ""
+    started: datetime | None = None
 
 
 def require_etcd(here: StepContext, part: Callable[[Cluster], object]) -> None:

@@ -270,8 +270,8 @@ def _record_checks(run: DrillRun, steps: Sequence[LoadedStep], results: Sequence
 
 def _write_first_marker(run: DrillRun) -> None:
     canary, name = run.drill.spec.canary, run.drill.default_cluster
-    if canary is False:
-        return
+    if canary is False or run.drill.spec.stored_in_velero:
+        return  # a Velero restore neither brings such a marker back nor loses it
     api, labels = run.clusters[name].api, equalities(run.scope.selector)
     markers = Markers(namespace=_marker_namespace(run), run_id=run.run_id, labels=labels, now=run.now)
     run.markers[name] = markers
@@ -331,5 +331,6 @@ def _markers_are_right(run: DrillRun) -> str:
 def _measure_stored(run: DrillRun, *, trusted: bool) -> None:
     """What was written since a stored backup was taken would be lost if its cluster broke now."""
     if run.drill.spec.proves_stored and trusted and run.faulted is not None:
-        oldest = min(taken.record.taken for taken in run.snapshots.values())
-        run.rpo = (run.faulted - oldest).total_seconds()
+        snapshots = [taken.record.taken for taken in run.snapshots.values()]
+        backups = [taken.started for taken in run.velero.backups.values() if taken.started]
+        run.rpo = (run.faulted - min([*snapshots, *backups])).total_seconds()

@@ -106,13 +106,16 @@ def _phase(drill: Drill, phase: PhaseName, default_cluster: str) -> Iterator[Pla
         case "setup":
             yield from steps
         case "backup":
-            yield _implied(phase, f"capture the baseline: {drill.spec.scope.words()}")
+            if not drill.spec.proves_stored:
+                yield _implied(phase, f"capture the baseline: {drill.spec.scope.words()}")
             yield from _notes(drill)
             yield from _first_marker(drill)
             yield from steps
+            if drill.spec.stored_in_velero:
+                yield _implied(phase, f"the baseline is what the backup holds: {drill.spec.scope.words()}")
             yield from _second_marker(drill)
         case "fault":
-            if drill.spec.canary is not False:
+            if drill.spec.canary is not False and not drill.spec.proves_stored:
                 text = "delete the first marker"
                 yield _implied(phase, text, destructive=True, cluster=drill.default_cluster)
             yield from steps
@@ -156,6 +159,8 @@ def _first_marker(drill: Drill) -> Iterator[PlanLine]:
     if drill.spec.canary is False:
         yield _implied("backup", "no markers: the file turns the canary off")
         return
+    if drill.spec.proves_stored:
+        return  # nothing that is written now can be in a backup that is older
     yield _implied("backup", "write the first marker: the restore must bring it back", cluster=drill.default_cluster)
     if isinstance(drill.spec.canary, Canary):
         every = duration_text(drill.spec.canary.every)
@@ -164,9 +169,11 @@ def _first_marker(drill: Drill) -> Iterator[PlanLine]:
 
 
 def _second_marker(drill: Drill) -> Iterator[PlanLine]:
-    if drill.spec.canary is not False:
-        fate = "the restore must lose it" if _restores_etcd(drill) else "it is in no backup"
-        yield _implied("backup", f"write the second marker: {fate}", cluster=drill.default_cluster)
+    if drill.spec.canary is False or drill.spec.stored_in_velero:
+        return
+    which = "a marker" if drill.spec.proves_stored else "the second marker"
+    fate = "the restore must lose it" if _restores_etcd(drill) else "it is in no backup"
+    yield _implied("backup", f"write {which}: {fate}", cluster=drill.default_cluster)
 
 
 def _red_before_green(drill: Drill) -> PlanLine:
@@ -184,7 +191,11 @@ def _late_clusters(drill: Drill, default_cluster: str) -> Iterator[PlanLine]:
 
 def _proofs(drill: Drill) -> Iterator[PlanLine]:
     yield _implied("verify", "count a status only once a node or controller Lease was renewed after the restore")
-    if drill.spec.canary is not False:
+    if drill.spec.stored_in_velero:
+        yield _implied("verify", "the restore itself has brought something of the scope back")
+    elif drill.spec.proves_stored and drill.spec.canary is not False:
+        yield _implied("verify", "the marker is gone")
+    elif drill.spec.canary is not False:
         lost = ", the second is gone" if _restores_etcd(drill) else ""
         yield _implied("verify", f"the first marker is back{lost}")
     objectives = drill.spec.objectives

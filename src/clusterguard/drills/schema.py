@@ -351,12 +351,24 @@ class DrillSpec(Model):
         """Whether it proves a backup that was there before: then nothing of this run is in it."""
         return any(step.verb == "storedBackup" for step in self.backup)
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether there is something to compare with; what a stored etcd snapshot holds is not read."""
+        return not self.proves_stored or self.stored_in_velero
+
+    @property
+    def stored_in_velero(self) -> bool:
+        """Whether it proves a Velero backup that was there before, whose content is the baseline."""
+        return any(step.verb == "storedBackup" and step.action.works_with() == "velero" for step in self.backup)
+
     @model_validator(mode="after")
     def _a_fault_or_nothing_yet(self) -> DrillSpec:
         if not self.fault and not self.proves_stored:
             raise wrong("a drill breaks something: say what, in `fault`")
         if self.proves_stored and any(step.verb not in ("storedBackup", "verifyBackup") for step in self.backup):
             raise wrong("a `storedBackup` is proven by itself: leave the other backups to another drill", key="backup")
+        if self.stored_in_velero and sum(step.verb == "storedBackup" for step in self.backup) > 1:
+            raise wrong("a Velero backup is proven by itself: leave the other one to another drill", key="backup")
         return self
 
     @model_validator(mode="after")

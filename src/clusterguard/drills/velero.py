@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -20,7 +20,8 @@ from clusterguard.stores import open_store
 from clusterguard.toolchain import PROGRAMS, from_environment
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install
-from clusterguard.velero.resources import Backup, BackupStorageLocation
+from clusterguard.velero.layout import RESTORES
+from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 from clusterguard.velero.selectors import LabelSelector
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class VeleroClients:
     """What the run backed up, by the name that the drill gives it."""
     _clients: dict[str, VeleroClient] = field(default_factory=dict)
     _locations: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    _restores: int = 0
 
     def taken(self, name: str) -> TakenBackup:
         """Return a Velero backup of this run.
@@ -95,10 +97,12 @@ class VeleroClients:
         Raises:
             UnsupportedVersionError: It is one; nothing was touched.
         """
-        if cluster in self.run.clusters:
-            client = VeleroClient(api=self.run.clusters[cluster].api)
-            if client.installed():
-                client.require_supported()
+        running = self.run.clusters.get(cluster)
+        if running is None or (isinstance(running, HasExternalVelero) and not running.velero_server.running()):
+            return  # it is asked once it has started
+        client = VeleroClient(api=running.api)
+        if client.installed():
+            client.require_supported()
 
     def _serve_pods(self) -> None:
         """Put throwaway S3 servers where pods reach them, if the nodes of a running cluster are containers."""
@@ -140,8 +144,54 @@ class VeleroClients:
             self._locations[cluster, storage] = name  # known before it is made, to be cleaned up either way
             in_pods = not isinstance(self.run.clusters[cluster], HasExternalVelero)
             spec = self.run.storages.velero_location(storage, in_pods=in_pods)
+            if self.run.drill.spec.stored_in_velero:
+                # In somebody's bucket no server of ours may remove what has expired, or maintain what it finds.
+                spec = replace(spec, read_only=True)
             self._clients[cluster].locations.create(name, spec)
         return name
+
+    def location_of(self, cluster: str, taken: TakenBackup, storage: str | None) -> str:
+        """Return the location that a cluster has a backup in: a storage's, or its own."""
+        return (storage is None and taken.location) or self.location(cluster, storage or taken.storages[0])
+
+    def bucket_of(self, cluster: str, taken: TakenBackup, storage: str | None) -> ObjectStore:
+        """Return the bucket that a backup is in: a storage's, or its own."""
+        if storage is None and taken.location:
+            return self.bucket_at(cluster, taken.location)
+        return self.bucket(cluster, storage or taken.storages[0])
+
+    def bucket_at(self, cluster: str, location: str) -> ObjectStore:
+        """Return the bucket of a location of a cluster, with the credentials of the environment."""
+        return open_store(_bucket_location(self._clients[cluster].locations.get(location)))
+
+    def require_not_elsewhere(self, cluster: str, backup: str, location: str) -> None:
+        """Refuse a backup of somebody that a cluster knows from another location.
+
+        Raises:
+            DrillError: It does. A name means one location to a server: what it knows would have to be deleted.
+        """
+        known = self._clients[cluster].objects.find(Backup, backup)
+        if known is not None and known.storage_location != location:
+            raise DrillError(
+                f"cluster `{cluster}` knows backup {backup} from its location {known.storage_location} already",
+                code="backup-known-elsewhere",
+                hint="leave `storage` out, so that it is restored from there",
+            )
+
+    def restore_name(self, cluster: str, taken: TakenBackup, bucket: ObjectStore) -> str:
+        """Return a name for a restore of a backup that was there before, of which nothing stays; or leave it open."""
+        if not taken.existing:
+            return ""
+        self._restores += 1
+        name = f"{taken.name[:200]}-{self.run.run_id}-{self._restores}"
+        self.run.storages.before_close(partial(self._remove_restore, cluster, name, bucket))
+        return name
+
+    def _remove_restore(self, cluster: str, name: str, bucket: ObjectStore) -> None:
+        try_each([
+            *([] if self.run.owns(cluster) else [partial(_remove_restore, self.client(cluster), name)]),
+            partial(_remove_files, bucket, f"{RESTORES}{name}/"),
+        ])  # fmt: skip
 
     def _is_default(self, cluster: str, storage: str | None) -> bool:
         """Return whether a step means Velero's default location; where a drill put Velero there is none."""
@@ -157,7 +207,7 @@ class VeleroClients:
     def _tidy(self, cluster: str) -> None:
         """Leave nothing in a cluster that stays, and in its buckets: backups, restores, locations, namespaces."""
         client = self.client(cluster)
-        ours = [each for each in self.backups.values() if each.cluster == cluster]
+        ours = [each for each in self.backups.values() if each.cluster == cluster and not each.existing]
         locations = [name for (owner, _), name in self._locations.items() if owner == cluster]
         try_each([
             *(partial(_remove_backup, client, taken.name) for taken in ours),
@@ -168,8 +218,7 @@ class VeleroClients:
         ])  # fmt: skip
 
     def _remove_copy(self, cluster: str, storage: str | None, backup: str) -> None:
-        store = self.bucket(cluster, storage)
-        try_each(partial(store.delete, key) for key in [info.key for info in store.list(f"backups/{backup}/")])
+        _remove_files(self.bucket(cluster, storage), f"backups/{backup}/")
 
 
 def _remove_backup(client: VeleroClient, name: str) -> None:
@@ -177,6 +226,15 @@ def _remove_backup(client: VeleroClient, name: str) -> None:
     if known is not None:
         client.locations.require_available(known.storage_location, fresh=True)
         client.delete_backup(name)
+
+
+def _remove_restore(client: VeleroClient, name: str) -> None:
+    if client.objects.find(Restore, name) is not None:
+        client.delete_restore(name)
+
+
+def _remove_files(store: ObjectStore, folder: str) -> None:
+    try_each(partial(store.delete, key) for key in [info.key for info in store.list(folder)])
 
 
 def _remove_location(client: VeleroClient, name: str) -> None:

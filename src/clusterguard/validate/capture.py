@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResource, Json, KubeClient
     from clusterguard.model.inventory import Scope
 
-__all__ = ["capture"]
+__all__ = ["capture", "rule_leaving_out"]
 
 _THREADS = 4  # more do not help: decoding takes turns, and each holds a page in memory
 _PAGE = 500  # objects; what kubectl asks for, too
 _FEW_NAMESPACES = 8  # up to here a list for each is cheaper than one list of everything
 _LIST_TRIES = 3
+_STORED = frozenset({"create"})  # what is in a backup was stored, and not computed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +108,19 @@ def capture(
         left_out=dict(sorted(left_out.items())),
         not_listed=dict(sorted(plan.not_listed.items())),
     )
+
+
+def rule_leaving_out(ref: ObjectRef, item: Json, scope: Scope) -> str | None:
+    """Return the name of the rule by which a capture would leave an object out, or None.
+
+    Args:
+        ref: An object that is elsewhere than in a cluster, such as in a backup.
+        item: The object, with ``managedFields``.
+        scope: What is captured.
+    """
+    by_kind = None if scope.kinds else kind_rule(ref.full_kind, _STORED)
+    rule = by_kind or _leaving_out(ref, item, scope)
+    return rule.name if rule else None
 
 
 # ---- planning --------------------------------------------------------------------------------------------

@@ -27,14 +27,15 @@ from clusterguard.velero.outcome import parse_resource_list
 from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from clusterguard.model.inventory import Scope
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
+    from clusterguard.velero.resources import Backup
 
-__all__ = ["as_inventory", "namespaces_in_backup", "objects_in", "objects_in_backup", "verify_backup"]
+__all__ = ["as_inventory", "backups_in", "namespaces_in_backup", "objects_in", "objects_in_backup", "verify_backup"]
 
 _T = TypeVar("_T")
 
@@ -81,10 +82,17 @@ def objects_in_backup(
     name: str,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    with_managers: bool = False,
 ) -> Iterator[tuple[ObjectRef, bytes]]:
     """Yield each object of a backup once, as JSON with sorted keys and without ``managedFields``.
 
     This is the form that inventories keep objects in.
+
+    Args:
+        store: Opened at the prefix of the storage location.
+        name: Of the backup.
+        limits: When the tarball counts as a bomb.
+        with_managers: Whether ``managedFields`` are kept.
 
     Raises:
         ConfigError: The name is not valid.
@@ -94,7 +102,26 @@ def objects_in_backup(
     """
     key = BackupLayout(name).key(BackupFile.CONTENTS)
     with _naming(store, key), store.get(key) as stream:
-        yield from objects_in(stream, limits=limits)
+        yield from objects_in(stream, limits=limits, with_managers=with_managers)
+
+
+def backups_in(store: ObjectStore, name: str = "", *, limits: Limits = DEFAULT_LIMITS) -> Sequence[Backup]:
+    """Return the backups of a bucket as their own documents describe them, or only the one of a name.
+
+    A folder without that document is of a backup that has not ended, and is passed over, as Velero does.
+
+    Raises:
+        ConfigError: The name is not valid.
+        BackupCorruptError: A document is none, so which backup is the newest is not known.
+        StoreError: The store cannot be read.
+    """
+    keys = [info.key for info in store.list(BackupLayout(name).folder if name else BACKUPS)]
+    found = []
+    for key in keys:
+        if key.removeprefix(BACKUPS).partition("/")[2] == BackupFile.METADATA:
+            with _naming(store, key), store.get(key) as stream:
+                found.append(read_backup(stream, limits))
+    return found
 
 
 def namespaces_in_backup(store: ObjectStore, name: str, *, limits: Limits = DEFAULT_LIMITS) -> Collection[str]:
@@ -141,7 +168,7 @@ def as_inventory(
         name: Of the backup.
         scope: Which objects. Kinds are matched as written, ``Deployment`` or ``Deployment.apps``.
         leave_out: Returns the name of the rule that leaves an object out, or None; for what is system-owned, and
-            for the selector of the scope.
+            for the selector of the scope. It sees the object with ``managedFields``, which tell whose it is.
         limits: When the tarball counts as a bomb.
 
     Raises:
@@ -163,12 +190,13 @@ def as_inventory(
             raise BackupCorruptError("it does not say when the backup began", fields={"defect": "no-start"})
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
-    for ref, data in objects_in_backup(store, name, limits=limits):
+    for ref, data in objects_in_backup(store, name, limits=limits, with_managers=True):
         if not _in_scope(ref, scope):
             continue
-        rule = leave_out(ref, orjson.loads(data)) if leave_out is not None else None
+        item = orjson.loads(data)
+        rule = leave_out(ref, item) if leave_out is not None else None
         if rule is None:
-            objects[ref] = data
+            objects[ref] = canonical(item, with_managers=_status_may_be_plain(ref, item))
         else:
             left_out[rule] += 1
     return Inventory(
@@ -315,6 +343,11 @@ def _others(store: ObjectStore) -> str:
     names = sorted({one.key.removeprefix(BACKUPS).partition("/")[0] for one in store.list(BACKUPS)})
     shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")  # noqa: PLR2004 - what fits into a line or two
     return f"there are {shown}" if names else "no backup at all: is the store opened at the location's prefix?"
+
+
+def _status_may_be_plain(ref: ObjectRef, item: Mapping[str, Any]) -> bool:
+    """Return whether a status may be a field like any other, so that who wrote it matters: only of custom resources."""
+    return "status" in item and "." in ref.group and not ref.group.endswith(".k8s.io")
 
 
 def _in_scope(ref: ObjectRef, scope: Scope) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "ITEMS",
     "MANDATORY",
     "PREFERRED",
+    "RESTORES",
     "TOP_LEVEL",
     "VERSION_PATH",
     "BackupFile",
@@ -37,6 +38,7 @@ TOP_LEVEL: Final = frozenset({"backups", "restores", "restic", "metadata", "plug
 """The folders that may be under the prefix; with any other one Velero calls the location unavailable."""
 
 BACKUPS: Final = "backups/"
+RESTORES: Final = "restores/"
 FORMAT_MAJOR: Final = 1
 """The major format version that is understood here; Velero 1.18 writes 1.1.0."""
 

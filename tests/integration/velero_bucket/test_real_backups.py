@@ -11,8 +11,8 @@ from clusterguard.stores.base import ObjectStore
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.stores.transfer import copy_object
+from clusterguard.validate.capture import rule_leaving_out
 from clusterguard.validate.rules import ETCD_RESTORE
-from clusterguard.validate.system import kind_rule, system_rules
 from clusterguard.validate.validator import Tolerance, judge
 from clusterguard.velero.bucket import as_inventory, verify_backup
 from clusterguard.velero.bucket_report import BucketPolicy
@@ -37,12 +37,8 @@ def rules(report):
     return [(one.rule, one.subject) for one in report.explained]
 
 
-def leave_out(ref, item):
-    """Leave out what a capture leaves out."""
-    by_kind = kind_rule(ref.full_kind, frozenset({"create"}))
-    names = [by_kind.name] if by_kind else []
-    names += [rule.name for rule in system_rules(ref.full_kind, item)]
-    return names[0] if names else None
+def left_out_of(scope):
+    return lambda ref, item: rule_leaving_out(ref, item, scope)
 
 
 def judged(before, after):
@@ -72,7 +68,8 @@ def test_a_completed_backup_whose_volume_would_come_back_empty_is_found(real):
 
 
 def test_the_backup_as_an_inventory_is_the_capture_byte_for_byte(real):
-    backed_up = as_inventory(real.store, "shop", Scope(namespaces=(NAMESPACE,)), leave_out=leave_out)
+    scope = Scope(namespaces=(NAMESPACE,))
+    backed_up = as_inventory(real.store, "shop", scope, leave_out=left_out_of(scope))
     report = judged(real.shop, backed_up)
     told = [(str(finding.kind), str(finding.ref)) for finding in report.findings]
     assert told == [("missing", "ConfigMap shop/left-out")], report.to_text()
@@ -92,7 +89,7 @@ def test_without_filters_velero_leaves_out_cluster_scoped_objects_that_nothing_r
 def test_all_kinds_asked_for_by_name_are_all_there(real):
     report = verify(real.store, "all-kinds", policy=NO_DATA, inventory=real.everything)
     assert report.ok, report.to_text()
-    backed_up = as_inventory(real.store, "all-kinds", Scope(), leave_out=leave_out)
+    backed_up = as_inventory(real.store, "all-kinds", Scope(), leave_out=left_out_of(Scope()))
     found = [str(one.ref) for one in judged(real.everything, backed_up).findings if str(one.kind) != "extra"]
     assert found == ["ConfigMap shop/left-out"]
 

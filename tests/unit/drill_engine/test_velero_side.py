@@ -1,6 +1,9 @@
 """Velero drills on a cluster and a Velero server in memory: what each answer of the server comes to."""
 
 import copy
+import io
+import json
+import tarfile
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,15 +18,17 @@ from clusterguard.drills.run import DrillRun
 from clusterguard.drills.storages import Storages
 from clusterguard.errors import (
     DrillError,
+    LocationUnavailableError,
     ProvisioningError,
     VeleroNotInstalledError,
 )
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.model.support import require_supported
 from clusterguard.stores.memory import MemoryStore
+from clusterguard.velero.locations import LocationSpec
 from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoredItem, RestoreOutcome, Rule
 from clusterguard.velero.phases import BackupPhase, RestorePhase
-from clusterguard.velero.resources import Backup, BackupStorageLocation
+from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 
 DIFFERS = OutcomeFinding(
     rule=Rule.EXISTS_DIFFERENT, detail="data.page differs", ref=ObjectRef("ConfigMap", "shop", "web")
@@ -44,7 +49,7 @@ class FakeVelero:
             create=self._create_location,
             delete=lambda name: self._tell("delete location", name) or self.server.locations.pop(name),
             require_available=lambda name, fresh=False: self._tell("look at", name),
-            get=lambda: self.server.default,
+            get=lambda name="": self.server.default,
         )
 
     def installed(self):
@@ -76,14 +81,24 @@ class FakeVelero:
             stream.write(b"objects")
         return self.server.backups[name]
 
-    def restore(self, name, options, *, wait):
+    def restore(self, backup, options, *, name, wait):
         assert not wait
-        self._tell("restore", name)
+        self._tell("restore", backup)
         self.server.options.append(options)
-        self.objects.api.objects |= copy.deepcopy(Server.saved[name])
-        return SimpleNamespace(
-            kind="Restore", name=name, phase=RestorePhase(self.server.phases.get("Restore", "Completed"))
-        )
+        phase = RestorePhase(self.server.phases.get("Restore", "Completed"))
+        self.server.restores[name] = SimpleNamespace(kind="Restore", name=name or backup, phase=phase)
+        for folder in [f"restores/{name}/"] if name else []:
+            with Server.buckets["backups"].put(f"{folder}results.gz") as stream:
+                stream.write(b"results")
+        self.objects.api.objects |= copy.deepcopy(Server.saved[backup])
+        return self.server.restores[name]
+
+    def delete_restore(self, name):
+        self._tell("delete restore", name)
+        del self.server.restores[name]
+
+    def backups(self):
+        return list(self.server.backups.values())
 
     def adopt(self, name, *, store, location):
         self._tell("adopt", location)
@@ -96,14 +111,13 @@ class FakeVelero:
 
     def outcome(self, run, *, tolerate, bucket=None):
         found = self.server.findings.get(run.kind, ())
-        items = (RestoredItem(ref=ObjectRef("ConfigMap", "shop", "web"), action="created"),) * 3
         kind, more = (BackupOutcome, {"backup": run}) if run.kind == "Backup" else (RestoreOutcome, {"restore": run})
         return kind(
             name=run.name,
             phase=str(run.phase),
             findings=tuple(each for each in found if each.rule not in tolerate),
             tolerated=tuple(each for each in found if each.rule in tolerate),
-            **more | ({"items": items} if run.kind == "Restore" else {}),
+            **more | ({"items": self.server.items} if run.kind == "Restore" else {}),
         )
 
     def _create_location(self, name, spec):
@@ -111,7 +125,8 @@ class FakeVelero:
         self.server.locations[name] = spec
 
     def _find(self, kind, name):
-        return (self.server.backups if kind is Backup else self.server.locations).get(name)
+        found = {Backup: self.server.backups, Restore: self.server.restores}.get(kind, self.server.locations)
+        return found.get(name)
 
     def _delete(self, known):
         self._tell("forget", known.name)
@@ -129,7 +144,8 @@ class Server:
     def __init__(self):
         self.installed, self.version = True, "v1.18.3"
         self.backups, self.locations, self.findings, self.transfers = {}, {}, {}, {}
-        self.calls, self.options, self.phases = [], [], {}
+        self.calls, self.options, self.phases, self.restores = [], [], {}, {}
+        self.items = (RestoredItem(ref=ObjectRef("ConfigMap", "shop", "web"), action="created"),) * 3
         self.default = None
 
     @classmethod
@@ -146,7 +162,7 @@ def in_memory(monkeypatch):
     for name in ("buckets", "saved", "servers"):
         monkeypatch.setattr(Server, name, {"backups": MemoryStore()} if name == "buckets" else {})
     monkeypatch.setattr(Storages, "for_velero", lambda _, name: Server.buckets.setdefault(name, MemoryStore()))
-    monkeypatch.setattr(Storages, "velero_location", lambda _, name, *, in_pods: f"where {name} is")
+    monkeypatch.setattr(Storages, "velero_location", lambda _, name, *, in_pods: LocationSpec(bucket=f"drill-{name}"))
     monkeypatch.setattr("clusterguard.velero.manifest.record_manifest", lambda *_, **__: None)
 
 
@@ -610,3 +626,209 @@ def test_a_backup_is_verified_by_what_its_step_expects_and_tolerates(run, spec, 
     assert run(spec).verdict is Verdict.PASS
     assert policies[0].tolerate_phases == ("PartiallyFailed",)
     assert {"api-unavailable", "error", "partially-failed"} <= policies[0].tolerate_rules
+
+
+# ---- backups that exist
+
+CONFIG = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "data": {"page": "open"},
+}
+SHOP = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+LONG_AGO, YESTERDAY, TODAY = "2020-01-01T03:00:00Z", "2026-01-02T03:00:00Z", "2026-01-03T03:00:00Z"
+
+
+def backup_object(name, phase="Completed", *, started=TODAY, schedule="", expires="2090-01-01T00:00:00Z", **spec):
+    labels = {"velero.io/schedule-name": schedule} if schedule else {}
+    made = Backup.new(namespace="velero", name=name, labels=labels, spec={"storageLocation": "default", **spec})
+    status = {"phase": phase, "startTimestamp": started, "expiration": expires, "formatVersion": "1.1.0"}
+    return Backup.model_validate({**made.manifest, "status": status})
+
+
+def write(key, data):
+    with Server.buckets["backups"].put(key) as stream:
+        stream.write(data)
+
+
+def store_backup(name, *items, **of):
+    """Put a backup into the bucket, as Velero would have done, and return its object."""
+    made, packed = backup_object(name, **of), io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        members = {"metadata/version": b"1.1.0"}
+        for item in items:
+            metadata = item["metadata"]
+            where = f"namespaces/{metadata['namespace']}" if "namespace" in metadata else "cluster"
+            for version in ("", "v1-preferredversion/"):
+                path = f"resources/{item['kind'].lower()}s/{version}{where}/{metadata['name']}.json"
+                members[path] = json.dumps(item).encode()
+        for path, data in members.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    write(f"backups/{name}/{name}.tar.gz", packed.getvalue())
+    write(f"backups/{name}/velero-backup.json", json.dumps(made.manifest).encode())
+    Server.saved[name] = {
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): copy.deepcopy(item)
+        for item in items
+    }
+    return made
+
+
+@pytest.fixture
+def stored(spec, api):
+    """Return a drill of last night's backup, which is in a bucket, and let its restore bring back the page."""
+    for item in (SHOP, CONFIG):
+        api.apply(item)
+
+    def drill(**velero):
+        return spec | {
+            "setup": [],
+            "backup": [{"storedBackup": {"name": "night", "velero": {"storage": "backups", **velero}}}],
+            "restore": [{"veleroRestore": {"from": "night"}}],
+        }
+
+    return drill
+
+
+def test_a_backup_that_exists_is_restored_and_compared_with_what_it_holds(run, stored, server, api):
+    store_backup("nightly-1", SHOP, CONFIG, started=YESTERDAY)
+    store_backup("nightly-2", SHOP, CONFIG)
+    before = {info.key for info in Server.buckets["backups"].list()}
+    result = run(stored())
+    assert result.verdict is Verdict.PASS, result
+    assert server.did("restore") == ["nightly-2"]
+    assert "nightly-2, begun 2026-01-03 03:00:00 UTC" in next(
+        s.detail for s in result.steps if s.title == "storedBackup"
+    )
+    assert result.red_after_fault == (1, 1)
+    assert result.rpo > 3600 * 24
+    # Nothing of it is removed, and nothing of ours stays.
+    assert {info.key for info in Server.buckets["backups"].list()} == before
+    assert server.did("delete backup") == []
+    assert server.did("delete restore") == [f"nightly-2-{result.run_id}-1"]
+    assert not [name for name in api.names("ConfigMap") if "marker" in name]
+
+
+def test_its_location_may_not_be_written_to(run, stored, server, monkeypatch):
+    store_backup("nightly-1", SHOP, CONFIG)
+    made = []
+    monkeypatch.setattr(
+        FakeVelero,
+        "_create_location",
+        lambda self, name, spec: made.append(spec) or self.server.locations.update({name: spec}),
+    )
+    assert run(stored()).verdict is Verdict.PASS
+    assert [spec.read_only for spec in made] == [True]
+
+
+@pytest.mark.parametrize("lost", ["missing", "changed"])
+def test_what_the_restore_does_not_bring_back_as_it_was_is_red(run, stored, lost):
+    store_backup("nightly-1", SHOP, CONFIG)
+    if lost == "missing":
+        del Server.saved["nightly-1"]["ConfigMap", "shop", "web"]
+    else:
+        Server.saved["nightly-1"]["ConfigMap", "shop", "web"]["data"]["page"] = "closed"
+    result = run(stored())
+    assert (result.verdict, result.code) == (Verdict.FAIL, "not-recovered")
+    assert f"{lost}: ConfigMap shop/web" in result.diff
+
+
+def test_what_came_back_by_itself_proves_no_restore(run, stored, server):
+    store_backup("nightly-1", SHOP, CONFIG)
+    server.items = [RestoredItem(ref=ObjectRef("Secret", "shop", "other"), action="created")]
+    result = run(stored())
+    assert result.verdict is Verdict.FAIL
+    assert "nothing of the scope" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("of", "velero", "verdict", "code"),
+    [
+        ({"phase": "PartiallyFailed"}, {}, Verdict.FAIL, "backup-partial"),
+        ({"phase": "Failed"}, {}, Verdict.FAIL, "backup-failed"),
+        ({"phase": "FailedValidation"}, {}, Verdict.FAIL, "backup-invalid"),
+        ({"phase": "Deleting"}, {}, Verdict.FAIL, "backup-deleting"),
+        ({"expires": LONG_AGO}, {}, Verdict.FAIL, "backup-expired"),
+        ({"phase": "InProgress"}, {"backup": "nightly-2"}, Verdict.ERROR, "backup-unfinished"),
+        ({"phase": "Chilled"}, {}, Verdict.ERROR, "backup-unfinished"),
+        ({}, {"schedule": "weekly"}, Verdict.FAIL, "schedule-without-backups"),
+        ({}, {"backup": "nightly-3"}, Verdict.FAIL, "no-such-backup"),
+    ],
+)
+def test_a_backup_that_cannot_be_restored_stops_the_drill_before_its_fault(run, stored, of, velero, verdict, code):
+    store_backup("nightly-1", SHOP, CONFIG, started=YESTERDAY, schedule="nightly")
+    store_backup("nightly-2", SHOP, CONFIG, schedule="nightly", **of)
+    result = run(stored(**velero))
+    assert (result.verdict, result.code) == (verdict, code), result
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_an_empty_bucket_has_no_newest(run, stored):
+    result = run(stored())
+    assert (result.verdict, result.code) == (Verdict.FAIL, "no-backups")
+
+
+def test_one_that_is_still_made_is_not_the_newest(run, stored, server):
+    store_backup("nightly-1", SHOP, CONFIG, started=YESTERDAY, schedule="nightly")
+    store_backup("nightly-2", SHOP, CONFIG, schedule="nightly", phase="InProgress")
+    assert run(stored(schedule="nightly")).verdict is Verdict.PASS
+    assert server.did("restore") == ["nightly-1"]
+
+
+def test_a_backup_without_anything_of_the_scope_proves_nothing(run, stored):
+    store_backup("nightly-1", {**SHOP, "metadata": {"name": "bakery"}})
+    result = run(stored())
+    assert (result.verdict, result.code) == (Verdict.ERROR, "scope-empty")
+
+
+def test_a_damaged_backup_is_found_before_the_fault(run, stored):
+    store_backup("nightly-1", SHOP, CONFIG)
+    with Server.buckets["backups"].put("backups/nightly-1/nightly-1.tar.gz", overwrite=True) as stream:
+        stream.write(b"odd")
+    result = run(stored())
+    assert result.verdict is Verdict.FAIL
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_without_a_storage_it_is_what_the_clusters_own_velero_knows(run, stored, server, monkeypatch):
+    server.default = location()
+    monkeypatch.setattr(module, "open_store", lambda text: Server.buckets["backups"])
+    server.backups["nightly-1"] = store_backup("nightly-1", SHOP, CONFIG)
+    drill = stored()
+    drill["backup"][0]["storedBackup"]["velero"] = {}
+    result = run(drill)
+    assert result.verdict is Verdict.PASS, result
+    assert server.did("create location") == server.did("delete location") == server.did("forget") == []
+    assert "default" in server.did("look at")
+    assert set(server.backups) == {"nightly-1"}
+
+
+def test_an_unavailable_location_is_told_before_the_fault(run, stored, server, monkeypatch):
+    server.backups["nightly-1"] = backup_object("nightly-1")
+
+    def unavailable(self, what, name):
+        raise LocationUnavailableError(f"location {name} cannot be used: no such bucket")
+
+    monkeypatch.setattr(FakeVelero, "_tell", unavailable)
+    drill = stored()
+    drill["backup"][0]["storedBackup"]["velero"] = {}
+    result = run(drill)
+    assert (result.verdict, result.code) == (Verdict.ERROR, "location-unavailable"), result
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_what_the_cluster_knows_from_elsewhere_is_not_forgotten_for_a_drill(run, stored, server):
+    server.backups["nightly-1"] = store_backup("nightly-1", SHOP, CONFIG)
+    result = run(stored())
+    assert (result.verdict, result.code) == (Verdict.ERROR, "backup-known-elsewhere")
+    assert set(server.backups) == {"nightly-1"}
+
+
+def test_a_new_cluster_knows_no_backup(load, stored):
+    drill = stored()
+    drill["backup"][0]["storedBackup"]["velero"] = {"schedule": "nightly"}
+    result = DrillRunner(settings=DrillSettings(cluster="embedded")).run(load(drill))
+    assert (result.verdict, result.code) == (Verdict.ERROR, "stored-where")
+    assert result.steps == ()

@@ -9,6 +9,7 @@ from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundE
 from clusterguard.model.inventory import ObjectRef, Scope, canonical
 from clusterguard.model.report import FindingKind
 from clusterguard.stores.memory import MemoryStore
+from clusterguard.validate.capture import rule_leaving_out
 from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.validator import Tolerance, judge
 from clusterguard.velero.bucket import as_inventory, namespaces_in_backup
@@ -93,6 +94,40 @@ def test_what_is_left_out_is_counted_by_its_rule():
     found = inventory(leave_out=lambda ref, item: "a rule" if item.get("data") else None)
     assert found.left_out == {"a rule": 2}
     assert len(found) == 5
+
+
+def test_who_wrote_to_an_object_decides_whether_it_is_left_out():
+    bootstrap = {
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+    }
+    roles = []
+    for name, writers in (("edit", ("kube-apiserver", "somebody")), ("view", ("kube-apiserver",))):
+        role = thing("ClusterRole", name, "", "rbac.authorization.k8s.io/v1")
+        fields = {"operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"f:rules": {}}}
+        role["metadata"] |= {**bootstrap, "managedFields": [{"manager": each, **fields} for each in writers]}
+        roles.append(("clusterroles.rbac.authorization.k8s.io", role))
+    found = inventory(builder=BackupBuilder(roles), leave_out=lambda ref, item: rule_leaving_out(ref, item, EVERYTHING))
+    assert names(found) == ["ClusterRole edit"]
+    assert found.left_out == {"bootstrap roles": 1}
+    assert b"managedFields" not in next(iter(found.objects.values()))
+
+
+def test_who_wrote_a_status_is_kept_where_it_may_be_a_field_like_any_other():
+    objects = [
+        ("mice.example.com", thing("Mouse", "jerry", api_version="example.com/v1", status={"caught": False})),
+        ("pods", thing("Pod", "web", status={}, spec={})),
+        ("deployments.apps", thing("Deployment", "web", api_version="apps/v1", status={})),
+    ]
+    kept = {ref.kind for ref, data in inventory(builder=BackupBuilder(objects)).objects.items() if b"managedF" in data}
+    assert kept == {"Mouse", "Pod"}  # of pods without a controller always
+
+
+def test_kinds_that_are_named_are_not_left_out():
+    builder = BackupBuilder([("events", thing("Event", "started")), ("nodes", thing("Node", "one", ""))])
+    for scope, expected in ((EVERYTHING, []), (Scope(kinds=("Event", "Node")), ["Event started", "Node one"])):
+        rule = lambda ref, item, scope=scope: rule_leaving_out(ref, item, scope)  # noqa: E731
+        assert names(inventory(scope, builder, leave_out=rule)) == expected
 
 
 def test_a_selector_is_not_passed_over_in_silence():

@@ -101,6 +101,10 @@ class Action(Model):
         """Return its key in drill files: the class's name, with a small first letter."""
         return cls.__name__[0].lower() + cls.__name__[1:]
 
+    def works_with(self) -> Engine | None:
+        """Return the engine of the backup that it makes or restores."""
+        return self.engine
+
     def plan(self) -> str:
         """Return in one line what it would do."""
         raise NotImplementedError

@@ -14,7 +14,11 @@ from clusterguard.drills.verdict import CheckResult
 from clusterguard.errors import DrillError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusterguard.documents.yamlfile import DataPath
     from clusterguard.drills.run import DrillRun
+    from clusterguard.drills.schema import DrillSpec, Step
 
 _SHORTEST_SECONDS = 60.0
 
@@ -32,6 +36,10 @@ class SameFiles(Action):
 
     def plan(self) -> str:
         return f"compare every file below {self.path} in {self.in_} with what was there before the backup, by SHA-256"
+
+    def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
+        if spec.proves_stored:
+            yield (), "a `storedBackup` is older than this run, which has no files to compare with: use exec"
 
     def noted(self) -> str:
         return f"note size and SHA-256 of every file below {self.path}; none is an error"

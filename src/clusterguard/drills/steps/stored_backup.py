@@ -1,43 +1,197 @@
-"""``storedBackup``: take an etcd snapshot that a policy made."""
+"""``storedBackup``: take a backup that was there before the drill: a policy's etcd snapshot, or one of Velero's."""
 
 from __future__ import annotations
 
-from clusterguard.documents.model import Label, Omitted, Text
-from clusterguard.drills.backups import TakenSnapshot
-from clusterguard.drills.steps.base import Action, StepContext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
+
+from clusterguard.documents.model import Label, Model, Name, Omitted, Text, wrong
+from clusterguard.documents.values import selects
+from clusterguard.drills.backups import TakenBackup, TakenSnapshot
+from clusterguard.drills.steps.base import Action, Engine, StepContext
 from clusterguard.errors import DrillError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from clusterguard.model.inventory import Inventory, ObjectRef, Scope
+    from clusterguard.stores.base import ObjectStore
+    from clusterguard.velero.resources import Backup
+
+
+class StoredVeleroBackup(Model):
+    """A backup that Velero made before: by its name, or else the newest, of a schedule or at all."""
+
+    backup: Name | Omitted = None
+    """The backup's name."""
+    schedule: Name | Omitted = None
+    """The schedule whose newest backup is taken, whatever became of it."""
+    storage: Label | Omitted = None
+    """The bucket that it is in, a name from spec.storage; what the cluster's own Velero knows when left out."""
+
+    @model_validator(mode="after")
+    def _one_way_to_name_it(self) -> StoredVeleroBackup:
+        self.need_one("backup", "schedule", optional=True)
+        return self
+
+    def words(self) -> str:
+        """Return which one it is as the plan words it."""
+        of_schedule = f" of schedule `{self.schedule}`" if self.schedule else ""
+        which = f"Velero backup {self.backup}" if self.backup else f"the newest Velero backup{of_schedule}"
+        return f"{which} {f'in storage {self.storage}' if self.storage else 'that the cluster knows'}"
 
 
 class StoredBackup(Action):
-    """Take an etcd snapshot that a policy made before, such as last night's: the drill proves that very one."""
+    """Take a backup that was made before, such as last night's: the drill proves that very one."""
 
     phases = ("backup",)
     engine = "etcd"
+    judges = True
 
     name: Label
     """What later steps call it."""
-    policy: Text
-    """The policy file, relative to the drill file."""
-    source: Label
+    policy: Text | Omitted = None
+    """The policy file whose etcd snapshot is taken, relative to the drill file."""
+    source: Label | Omitted = None
     """A name from the policy's sources."""
     backup: Text | Omitted = None
-    """The backup's name; the newest one that is not known to be damaged when left out."""
+    """The snapshot's name; the newest one that is not known to be damaged when left out."""
     location: Label | Omitted = None
-    """A name from the policy's locations; the first that has the backup when left out."""
+    """A name from the policy's locations; the first that has the snapshot when left out."""
+    velero: StoredVeleroBackup | Omitted = None
+    """A Velero backup in place of a policy's snapshot; `{}` is the newest that the cluster knows."""
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> StoredBackup:
+        self.need_one("policy", "velero")
+        if self.policy and not self.source:
+            raise wrong("a policy has sources: say which one, with `source`")
+        if self.velero and (given := self.given("source", "backup", "location")):
+            key = self.written(given[0])
+            raise wrong(f"`{key}` is of a policy; what is said of Velero's backup belongs into `velero`", key=key)
+        return self
+
+    def works_with(self) -> Engine:
+        return "velero" if self.velero else "etcd"
+
+    def storages(self) -> Mapping[str, str]:
+        return {"velero": self.velero.storage} if self.velero and self.velero.storage else {}
 
     def plan(self) -> str:
+        if self.velero:
+            return f"take {self.velero.words()} as `{self.name}`, if all of it can be restored"
         which = f"backup {self.backup}" if self.backup else "the newest backup"
         where = f" from its location `{self.location}`" if self.location else ""
         return f"take {which} of source `{self.source}` of {self.policy}{where} as `{self.name}`"
 
+    def require(self, here: StepContext) -> None:
+        if not self.velero:
+            return
+        if not self.velero.storage and here.run.creates(here.step.cluster):
+            raise DrillError(
+                f"{here.step.location}: cluster `{here.step.cluster}` is created by this run, and its Velero knows no "
+                "backup; nothing was touched",
+                code="stored-where",
+                hint="name the bucket of the backup: storage, from spec.storage",
+            )
+        here.run.velero.require_supported(here.step.cluster)
+
+    def prepare(self, here: StepContext) -> None:
+        if self.velero:
+            here.run.velero.client(here.step.cluster)
+
     def perform(self, here: StepContext) -> str:
+        return self._take_velero_backup(here, self.velero) if self.velero else self._take_snapshot(here)
+
+    def _take_snapshot(self, here: StepContext) -> str:
         if here.run.settings.stored is None:
             raise DrillError("nothing was set up to find the backups of policies", hint="pass DrillSettings(stored=…)")
-        policy = here.run.drill.path.parent / self.policy
-        found = here.run.settings.stored(policy, self.source, backup=self.backup or "", location=self.location or "")
+        policy = here.run.drill.path.parent / str(self.policy)
+        source = str(self.source)
+        found = here.run.settings.stored(policy, source, backup=self.backup or "", location=self.location or "")
         record = found.record
         here.run.snapshots[self.name] = TakenSnapshot(record=record, store=found.store)
         return (
             f"{record.name} of {found.location}, taken {record.taken:%Y-%m-%d %H:%M:%S} UTC: "
             f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
         )
+
+    def _take_velero_backup(self, here: StepContext, wanted: StoredVeleroBackup) -> str:
+        from clusterguard.velero.existing_backups import require_restorable
+        from clusterguard.velero.manifest import record_manifest
+
+        velero, cluster = here.run.velero, here.step.cluster
+        found, bucket = _find(here, wanted)
+        require_restorable(found, now=datetime.now(UTC))
+        baseline = _contents(bucket, found.name, here.run.scope)
+        if not baseline.objects:
+            raise DrillError(
+                f"{found.name} has nothing of the scope, so the drill proves nothing",
+                hint="correct spec.scope",
+                code="scope-empty",
+            )
+        velero.backups[self.name] = TakenBackup(
+            name=found.name,
+            cluster=cluster,
+            storages=(wanted.storage,),
+            repositories=_repositories(bucket, found.name),
+            volumes=found.options.snapshot_volumes is not False,
+            location="" if wanted.storage else found.storage_location,
+            existing=True,
+            started=baseline.taken,
+        )
+        here.run.baselines[cluster] = baseline
+        # What is verified, and restored, must be what the baseline was read from.
+        record_manifest(bucket, found.name, into=here.run.store(None), now=datetime.now(UTC))
+        return (
+            f"{found.name}, begun {baseline.taken:%Y-%m-%d %H:%M:%S} UTC: {found.progress.done:,} object(s), "
+            f"{len(baseline.objects):,} of them in scope"
+        )
+
+
+def _find(here: StepContext, wanted: StoredVeleroBackup) -> tuple[Backup, ObjectStore]:
+    """Return the backup, and the bucket that it is in, once the cluster's Velero can use that."""
+    from clusterguard.velero.bucket import backups_in
+    from clusterguard.velero.existing_backups import choose_backup
+
+    velero, cluster = here.run.velero, here.step.cluster
+    client = velero.client(cluster)
+    named = {"name": wanted.backup or "", "schedule": wanted.schedule or ""}
+    if not wanted.storage:
+        found = choose_backup(client.backups(), **named, where=f"the Velero of cluster `{cluster}`")
+        client.locations.require_available(found.storage_location, fresh=True)
+        return found, velero.bucket_at(cluster, found.storage_location)
+    location = velero.location(cluster, wanted.storage)
+    bucket = velero.bucket(cluster, wanted.storage)
+    found = choose_backup(backups_in(bucket, wanted.backup or ""), **named, where=f"storage `{wanted.storage}`")
+    velero.require_not_elsewhere(cluster, found.name, location)
+    return found, bucket
+
+
+def _contents(bucket: ObjectStore, name: str, scope: Scope) -> Inventory:
+    """Return what a backup holds of a scope, without what a capture of a cluster leaves out, too."""
+    from clusterguard.velero.bucket import as_inventory
+
+    return as_inventory(bucket, name, scope, leave_out=_leaving_out(scope))
+
+
+def _leaving_out(scope: Scope) -> Callable[[ObjectRef, Mapping[str, Any]], str | None]:
+    from clusterguard.validate.capture import rule_leaving_out
+
+    def rule(ref: ObjectRef, item: Mapping[str, Any]) -> str | None:
+        if not selects(scope.selector, item["metadata"].get("labels") or {}):
+            return "other labels"
+        return rule_leaving_out(ref, dict(item), scope)
+
+    return rule
+
+
+def _repositories(bucket: ObjectStore, name: str) -> tuple[str, ...]:
+    """Return the namespaces whose volumes' files are in a backup, as `repositories_of` does for one of the cluster."""
+    from clusterguard.velero.adoption import read_documents
+    from clusterguard.velero.resources import PodVolumeBackup
+
+    _, volumes = read_documents(bucket, name)
+    return tuple(sorted({PodVolumeBackup.model_validate(each).volume.partition("/")[0] for each in volumes}))

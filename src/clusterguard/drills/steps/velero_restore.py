@@ -9,12 +9,19 @@ from pydantic import Field
 
 from clusterguard.documents.model import Label, Name, Omitted
 from clusterguard.drills.steps.base import StepContext
+from clusterguard.drills.steps.stored_backup import StoredBackup
 from clusterguard.drills.steps.velero_selection import VeleroSelection
+from clusterguard.errors import RestoreFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from clusterguard.documents.yamlfile import DataPath
+    from clusterguard.drills.backups import TakenBackup
+    from clusterguard.drills.schema import DrillSpec, Step
+    from clusterguard.velero.client import VeleroClient
     from clusterguard.velero.options import RestoreOptions
+    from clusterguard.velero.outcome import RestoreOutcome
 
 
 class VeleroRestore(VeleroSelection):
@@ -35,7 +42,7 @@ class VeleroRestore(VeleroSelection):
     }
 
     from_: Annotated[Label, Field(alias="from")]
-    """The name of a veleroBackup of the backup phase."""
+    """The name of a veleroBackup of the backup phase, or of a storedBackup of Velero's."""
     storage: Label | Omitted = None
     """The storage to restore from; the one that it was made in when left out."""
     namespace_mapping: dict[Label, Label] = Field(default_factory=dict)
@@ -74,31 +81,65 @@ class VeleroRestore(VeleroSelection):
             resource_modifier=self.resource_modifier or "",
         )
 
+    def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
+        clusters = spec.effective_clusters
+        for made in spec.backup:
+            if not isinstance(made.action, StoredBackup) or made.action.name != self.from_ or self.storage:
+                continue
+            here, there = (each.cluster or next(iter(clusters)) for each in (step, made))
+            if here != there and not made.action.storages():
+                yield (
+                    ("from",),
+                    f"the backup is in a location of `{there}`; for `{here}` name the `storage` that it is in",
+                )
+
     def require(self, here: StepContext) -> None:
         here.run.velero.require_supported(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
         from clusterguard.velero.bucket import namespaces_in_backup
-        from clusterguard.velero.resources import Backup
         from clusterguard.velero.volumes import require_all_restored
 
         velero = here.run.velero
         taken = velero.taken(self.from_)
-        storage = self.storage or taken.storages[0]
         client = velero.client(here.step.cluster)
-        location = velero.location(here.step.cluster, storage)
+        location = velero.location_of(here.step.cluster, taken, self.storage)
+        bucket = velero.bucket_of(here.step.cluster, taken, self.storage)
         client.locations.require_available(location, fresh=True)
-        known = client.objects.find(Backup, taken.name)
-        if known is not None and known.storage_location != location:
-            # A name means one location to a server. This deletes the object and leaves the files where they are.
-            client.objects.delete(known)
-        bucket = velero.bucket(here.step.cluster, storage)
+        self._forget_elsewhere(here, client, taken, location)
         client.adopt(taken.name, store=bucket, location=location)
         options = self.options(self.chosen(client, lambda: namespaces_in_backup(bucket, taken.name)))
-        done = client.wait(client.restore(taken.name, options, wait=False), timeout_seconds=here.seconds)
+        name = velero.restore_name(here.step.cluster, taken, bucket)
+        started = client.restore(taken.name, options, name=name, wait=False)
+        done = client.wait(started, timeout_seconds=here.seconds)
         outcome = client.outcome(done, tolerate=self.tolerated)
         if taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
+        if taken.existing:
+            _require_some_of_the_scope(here, outcome)
         counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
         return f"{self.ended(done.phase)}{counts or 'nothing'}{tolerated}"
+
+    def _forget_elsewhere(self, here: StepContext, client: VeleroClient, taken: TakenBackup, location: str) -> None:
+        """Let the server forget a backup that it knows from another location: a name means one location to it."""
+        from clusterguard.velero.resources import Backup
+
+        cluster = here.step.cluster
+        if taken.existing and not here.run.owns(cluster):
+            here.run.velero.require_not_elsewhere(cluster, taken.name, location)
+        known = client.objects.find(Backup, taken.name)
+        if known is not None and known.storage_location != location:
+            # This deletes the object and leaves the files where they are.
+            client.objects.delete(known)
+
+
+def _require_some_of_the_scope(here: StepContext, outcome: RestoreOutcome) -> None:
+    """Refuse a restore that brought back nothing of the scope: there is no marker in a backup older than the run."""
+    wanted = here.run.baseline_for(here.step).objects
+    if not any(item.action in {"created", "updated"} and item.ref in wanted for item in outcome.items):
+        raise RestoreFailedError(
+            f"restore {outcome.name} created and updated nothing of the scope",
+            phase=outcome.phase,
+            hint="whatever of it is there was there before; does the restore leave it out?",
+        )

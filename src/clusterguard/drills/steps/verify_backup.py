@@ -10,7 +10,11 @@ from clusterguard.drills.steps.base import Action, StepContext
 from clusterguard.errors import DrillError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusterguard.documents.yamlfile import DataPath
     from clusterguard.drills.run import DrillRun
+    from clusterguard.drills.schema import DrillSpec, Step
 
 
 class VerifyBackup(Action):
@@ -35,6 +39,10 @@ class VerifyBackup(Action):
         contents = ", and find everything in scope in it" if self.contains else ""
         same = f", and compare it byte for byte with {self.same_as}" if self.same_as else ""
         return f"read backup `{self.backup}`{where} back: digest, structure, revision{contents}{same}"
+
+    def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
+        if self.contains and spec.proves_stored:
+            yield ("contains",), "a `storedBackup` is the baseline itself, and so always contains the scope"
 
     def perform(self, here: StepContext) -> str:
         return (
@@ -64,15 +72,14 @@ class VerifyBackup(Action):
         from clusterguard.velero.manifest import load_manifest
 
         taken = run.velero.taken(self.backup)
-        storages = [self.storage or taken.storages[0], *filter(None, [self.same_as])]
+        storages = [self.storage, *filter(None, [self.same_as])]
         manifest = load_manifest(run.store(None), taken.name)
         inventory = run.baselines.get(taken.cluster) if self.contains else None
         said = []
         for storage in storages:
             # Each copy is compared with the digests of the original, and so they are equal to each other.
-            bucket = run.velero.bucket(taken.cluster, storage)
             report = verify_backup(
-                bucket,
+                run.velero.bucket_of(taken.cluster, taken, storage),
                 taken.name,
                 now=datetime.now(UTC),
                 policy=BucketPolicy(

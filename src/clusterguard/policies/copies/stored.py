@@ -54,8 +54,8 @@ class PolicyBackups:
         read = self._policy or load_policy(policy, environ=self._environ)
         if source in {each.name for each in read.sources} and read.source(source).etcd is None:
             raise ConfigError(
-                f"source {source!r} of policy {read.name} is Velero's, and a storedBackup is an etcd snapshot",
-                hint=f"clusterguard policy fetch brings a Velero backup back into a bucket: {source}",
+                f"source {source!r} of policy {read.name} is Velero's, and a storedBackup takes a policy's snapshots",
+                hint="prove it where it is, by storedBackup: {velero: …}; or policy fetch puts a copy into a bucket",
             )
         found, entry = find_copy(read, source, backup=backup, location=location)
         encryption = encryption_of(read, self._environ)

@@ -1,0 +1,218 @@
+"""Backups that Velero made before any drill: proven in place and in a new cluster, and left as they are."""
+
+from __future__ import annotations
+
+import configparser
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
+from clusterguard.drills.servers.local_s3 import LocalS3Server
+from clusterguard.drills.steps.registry import verbs
+from clusterguard.errors import BackupFailedError
+from clusterguard.velero import BackupOptions, LocationSpec
+from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
+
+# The machine has one Velero server; waiting for other users of it takes longer than any test.
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
+
+MANIFEST = Path(__file__).parents[3] / "drills/manifests/shop.yaml"
+BUCKET, PREFIX = "company", "velero"
+OPTIONS = BackupOptions(included_namespaces=("shop",))
+
+
+@pytest.fixture(scope="module")
+def s3(toolchain, tmp_path_factory):
+    program = toolchain.ensure("versitygw")["versitygw"]
+    server = LocalS3Server(program=program, folder=tmp_path_factory.mktemp("s3"))
+    server.create_bucket(BUCKET)
+    with server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def credentials(s3, monkeypatch):
+    """Give the credentials of the bucket to whoever looks for them in the environment, as an operator would."""
+    parsed = configparser.ConfigParser()
+    parsed.read_string(s3.credentials_file())
+    for key in ("aws_access_key_id", "aws_secret_access_key"):
+        monkeypatch.setenv(key.upper(), parsed["default"][key])
+
+
+@pytest.fixture(scope="module")
+def nightly(velero, api, s3):
+    """A shop that a schedule backed up last night into the cluster's default location, and that was changed since."""
+    config = {"region": s3.region, "s3ForcePathStyle": "true", "s3Url": s3.endpoint}
+    spec = LocationSpec(bucket=BUCKET, prefix=PREFIX, config=config, credentials=s3.credentials_file(), default=True)
+    velero.locations.create("default", spec)
+    for document in yaml.safe_load_all(MANIFEST.read_text()):
+        api.apply(document)
+    ready(api)
+    velero.create_schedule("nightly", "0 3 * * *", OPTIONS, paused=True)
+    velero.create_schedule("weekly", "0 3 * * 0", OPTIONS, paused=True)
+    velero.back_up("nightly-1", from_schedule="nightly")
+    velero.back_up("monthly-1", BackupOptions(included_namespaces=("velero",)))
+    page = {"data": {"index.html": "changed after the backup"}}
+    api.patch(api.resource("ConfigMap"), "web", "shop", patch=page)
+    return "nightly-1"
+
+
+def ready(api):
+    def is_ready(seen):
+        return seen is not None and (seen.get("status") or {}).get("readyReplicas") == 3
+
+    api.wait_for(
+        api.resource("Deployment"), "web", "shop", until=is_ready, what="the shop is ready", timeout_seconds=60
+    )
+
+
+@pytest.fixture
+def drill(tmp_path, s3):
+    def drill(stored, *, fault=True, restore=None, **spec):
+        bucket = {"bucket": BUCKET, "prefix": PREFIX, "region": s3.region, "endpoint": s3.endpoint}
+        lose = [{"delete": {"kind": "Namespace", "name": "shop"}, "timeout": "2m"}]
+        document = {
+            "apiVersion": "clusterguard.dev/v1alpha1",
+            "kind": "Drill",
+            "metadata": {"name": "stored"},
+            "spec": {
+                "storage": {"company": {"s3": bucket}},
+                "scope": {"namespaces": ["shop"]},
+                "backup": [
+                    {"storedBackup": {"name": "night", "velero": stored}},
+                    {"verifyBackup": {"backup": "night"}},
+                ],
+                "fault": lose if fault else [],
+                "restore": [{"veleroRestore": {"from": "night", **(restore or {})}, "timeout": "2m"}],
+                "verify": [{"restored": {}}, {"ready": {"kind": "Deployment", "namespace": "shop"}}],
+                **spec,
+            },
+        }
+        file = tmp_path / "stored.drill.yaml"
+        file.write_text(yaml.safe_dump(document, sort_keys=False))
+        return load_drill(file)
+
+    return drill
+
+
+@pytest.fixture
+def run(velero_cluster):
+    def run(drill, **settings):
+        defaults = {"open": lambda _: velero_cluster, "longest_wait": timedelta(seconds=60)}
+        result = DrillRunner(settings=DrillSettings(**(defaults | settings))).run(drill)
+        assert [step for step in result.steps if step.phase == "cleanup" and step.verdict is not Verdict.PASS] == []
+        return result
+
+    return run
+
+
+@pytest.fixture
+def after_restore(monkeypatch):
+    """Do something in the cluster once a restore has ended; checks then wait for a second only."""
+
+    def after_restore(act):
+        real = verbs()["veleroRestore"].perform
+
+        def patched(action, here):
+            said = real(action, here)
+            act(here.api)
+            here.run.settings = replace(here.run.settings, longest_wait=timedelta(seconds=1))
+            return said
+
+        monkeypatch.setattr(verbs()["veleroRestore"], "perform", patched)
+
+    return after_restore
+
+
+def keys(s3):
+    return sorted(info.key for info in s3.store(BUCKET, PREFIX).list())
+
+
+def names(velero, *kinds):
+    return {(kind.kind, each.name) for kind in kinds for each in velero.objects.list(kind)}
+
+
+@pytest.mark.parametrize(
+    "stored", [{"schedule": "nightly"}, {"backup": "nightly-1"}], ids=["newest of a schedule", "by name"]
+)
+def test_last_nights_backup_is_proven_in_place_and_stays(run, drill, velero, nightly, s3, stored):
+    before = keys(s3), names(velero, Backup, Restore, BackupStorageLocation)
+    result = run(drill(stored))
+    assert result.verdict is Verdict.PASS, result
+    assert result.red_after_fault == (2, 2)
+    assert any(step.title == "storedBackup" and "nightly-1" in step.detail for step in result.steps)
+    assert result.rpo > result.rto.total
+    assert (keys(s3), names(velero, Backup, Restore, BackupStorageLocation)) == before
+
+
+def test_what_the_restored_namespace_lacks_is_red(run, drill, nightly, after_restore):
+    def tamper(api):
+        api.delete(api.resource("Service"), "web", "shop")
+        api.patch(api.resource("ConfigMap"), "web", "shop", patch={"data": {"index.html": "closed"}})
+
+    after_restore(tamper)
+    result = run(drill({"schedule": "nightly"}))
+    assert (result.verdict, result.code) == (Verdict.FAIL, "not-recovered"), result
+    assert "missing: Service shop/web" in result.diff
+    assert "changed: ConfigMap shop/web" in result.diff
+
+
+def test_without_its_restore_it_is_red(run, drill, nightly):
+    result = run(drill({"schedule": "nightly"}), omit_restore=True, longest_wait=timedelta(seconds=1))
+    assert (result.verdict, result.code) == (Verdict.FAIL, "not-recovered"), result
+    assert "missing: Namespace shop" in result.diff
+
+
+@pytest.mark.parametrize("stored", [{"storage": "company", "schedule": "nightly"}], ids=["newest of a schedule"])
+def test_it_is_proven_in_a_new_cluster_which_leaves_the_bucket_as_it_is(drill, nightly, s3, stored):
+    before = keys(s3)
+    result = DrillRunner(settings=DrillSettings()).run(drill(stored, fault=False, clusters={"main": {"embedded": {}}}))
+    assert result.verdict is Verdict.PASS, result
+    assert result.red_after_fault == (2, 2)
+    assert keys(s3) == before
+
+
+def test_in_a_new_cluster_too_what_is_lost_is_red(drill, nightly, s3, after_restore):
+    after_restore(lambda api: api.delete(api.resource("Secret"), "web", "shop"))
+    stored = {"storage": "company", "backup": "nightly-1"}
+    document = drill(stored, fault=False, clusters={"main": {"embedded": {}}}, restore={"namespaces": ["sh*"]})
+    result = DrillRunner(settings=DrillSettings()).run(document)
+    assert (result.verdict, result.code) == (Verdict.FAIL, "not-recovered"), result
+    assert "missing: Secret shop/web" in result.diff
+    assert not [key for key in keys(s3) if result.run_id in key]
+
+
+def test_a_backup_of_other_things_proves_nothing(run, drill, nightly):
+    result = run(drill({}))  # the newest at all is that of another namespace
+    assert (result.verdict, result.code) == (Verdict.ERROR, "scope-empty"), result
+
+
+def test_bad_backups_are_told_before_anything_is_broken(run, drill, velero, nightly):
+    assert run(drill({"schedule": "weekly"})).code == "schedule-without-backups"
+    with pytest.raises(BackupFailedError):
+        velero.back_up("part-1", BackupOptions(included_namespaces=("velero", "nowhere")))
+    with pytest.raises(BackupFailedError):
+        velero.back_up("bad-1", BackupOptions(included_namespaces=("shop",), volume_snapshot_locations=("nowhere",)))
+    for name, code in (("part-1", "backup-partial"), ("bad-1", "backup-invalid"), ("gone-1", "no-such-backup")):
+        result = run(drill({"backup": name}))
+        assert (result.verdict, result.code) == (Verdict.FAIL, code), result
+        assert "fault" not in {phase.name for phase in result.phases}
+    result = run(drill({"storage": "company", "backup": "nightly-1"}))
+    assert (result.verdict, result.code) == (Verdict.ERROR, "backup-known-elsewhere"), result
+    velero.delete_backup("part-1")
+    velero.delete_backup("bad-1")
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_a_location_that_cannot_be_used_is_told_before_anything_is_broken(run, drill, nightly, s3):
+    s3.stop()
+    try:
+        result = run(drill({"schedule": "nightly"}))
+    finally:
+        s3.start()
+    assert (result.verdict, result.code) == (Verdict.ERROR, "location-unavailable"), result
+    assert "fault" not in {phase.name for phase in result.phases}
