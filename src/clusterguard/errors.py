@@ -247,6 +247,16 @@ class ProvisioningError(ClusterError):
     """A cluster could not be created; what had been started was stopped again."""
 
 
+def ended_at_once(program: str, output: str, *, hint: str | None = None) -> ProvisioningError:
+    """Return the error of a server that ended right after its start; ``output`` is the end of its log."""
+    return ProvisioningError(
+        f"{program} ended right after its start:\n{output}",
+        code="program-ended",
+        fields={"program": program, "output": output},
+        hint=hint,
+    )
+
+
 class ResourceNotFoundError(ClusterError):
     """No such object, or no such kind in this cluster."""
 

@@ -60,7 +60,7 @@ def _require_safe(path: Path, status: os.stat_result, *, what: str, private: boo
     if not private:
         if mode & stat.S_IWOTH:
             raise ConfigError(
-                f"{what}: everybody may write to {path} (mode {mode:04o}), and add a key of their own",
+                f"{what}: {path} is writable by everybody, who could add keys of their own (mode {mode:04o})",
                 code="secret-file-mode",
                 fields={"what": what, "mode": mode},
                 hint=f"chmod o-w {path}",
@@ -69,7 +69,7 @@ def _require_safe(path: Path, status: os.stat_result, *, what: str, private: boo
     allowed = _GROUP_READS if status.st_uid != os.geteuid() else 0
     if mode & _BY_GROUP_OR_OTHERS & ~allowed:
         raise ConfigError(
-            f"{what}: others may read {path}, or change it (mode {mode:04o})",
+            f"{what}: {path} is accessible to others (mode {mode:04o})",
             code="secret-file-mode",
             fields={"what": what, "mode": mode},
             hint=f"chmod 600 {path}; in Kubernetes, give the volume of the secret defaultMode: 0440",

@@ -178,7 +178,7 @@ def test_what_is_locked_stays_until_it_is_not():
         ({"last": 0, "weekly": 0}, "every backup would be removed"),
         ({"last": -1}, "greater than or equal to 0"),
         ({"maximum_age": timedelta(0)}, "would remove every backup"),
-        ({"maximum_bytes": 0}, "hold no backup"),
+        ({"maximum_bytes": 0}, "must be at least 1"),
     ],
 )
 def test_a_policy_that_would_remove_everything_is_refused(policy, problem):

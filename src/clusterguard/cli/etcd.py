@@ -343,7 +343,7 @@ def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, *, reac
         control_plane = _reached(named, reach, stack).control_plane
         if control_plane is None:
             raise ConfigError(
-                f"nobody said how to reach the control-plane node of {cluster}", hint="name it: --node-shell ssh:HOST"
+                f"no shell given for the control-plane node of {cluster}", hint="name it: --node-shell ssh:HOST"
             )
         with control_plane.exclusive():
             done = control_plane.recover()

@@ -87,7 +87,8 @@ def transport_error(error: Exception, what: str) -> ClusterGuardError:
         return ClusterError(f"{what}: the server refused our client certificate: {cause.reason}")
     if isinstance(cause, TimeoutError) or "Timeout" in type(error).__name__:
         return ClusterUnreachableError(f"{what}: no answer in time")
-    return ClusterUnreachableError(f"{what}: {cause}", hint="is the API server running, and is this its address?")
+    reason = getattr(cause, "strerror", None) or cause
+    return ClusterUnreachableError(f"{what}: {reason}", hint="is the API server running, and is this its address?")
 
 
 def _root_cause(error: BaseException) -> BaseException:

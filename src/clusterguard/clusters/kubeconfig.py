@@ -56,9 +56,9 @@ def read_kubeconfig(path: Path | str) -> dict[str, Any]:
     files = [Path(name).expanduser() for name in str(path).split(os.pathsep) if name]
     documents = [(file.absolute().parent, _document(file)) for file in files if file.exists()]
     if not documents:
-        raise ConfigError(f"kubeconfig {path}: there is no such file", hint="name one, or set KUBECONFIG")
+        raise ConfigError(f"kubeconfig {path}: no such file", hint="name one, or set KUBECONFIG")
     if not any(document for _, document in documents):
-        raise ConfigError(f"kubeconfig {path}: it is empty", hint="name another one, or set KUBECONFIG")
+        raise ConfigError(f"kubeconfig {path} is empty", hint="name another one, or set KUBECONFIG")
     contexts = (str(document.get("current-context") or "") for _, document in documents)
     merged: dict[str, Any] = {"current-context": next(filter(None, contexts), "")}
     for kind, (holds, paths) in _ENTRIES.items():

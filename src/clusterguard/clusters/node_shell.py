@@ -360,4 +360,6 @@ def open_node_shell(node_ref: str, *, port: int | None = None, identity: Path | 
             user, _, host = rest.rpartition("@")
             return SshNodeShell(host, user=user or None, port=port, identity=identity)
         case _:
-            raise ConfigError(f"{node_ref!r} names no node", hint="write local, docker:NAME or ssh:[USER@]HOST")
+            raise ConfigError(
+                f"{node_ref!r} is not a valid node reference", hint="write local, docker:NAME or ssh:[USER@]HOST"
+            )

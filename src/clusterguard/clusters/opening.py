@@ -112,7 +112,7 @@ def existing_cluster(
     """Open a cluster that was there before, as `open_cluster` does, and close it afterwards."""
     if cluster_ref in CREATED:
         raise ConfigError(
-            f"{cluster_ref} means a new throwaway cluster, and there is nothing in it",
+            f"{cluster_ref} means a new, empty cluster",
             hint=f"clusterguard cluster up NAME --provider {cluster_ref}, then {cluster_ref}:NAME",
         )
     cluster = open_cluster(cluster_ref, kubeconfig=kubeconfig, node=node, progress=progress)

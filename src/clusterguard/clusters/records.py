@@ -53,7 +53,7 @@ def checked_name(name: str, *, of: str, longest: int) -> str:
     wrong = set(name) - _NAME_CHARACTERS
     if not name or wrong or name.startswith("-") or len(name) > longest:
         raise ConfigError(
-            f"invalid name of a {of} {name!r}",
+            f"invalid {of} name {name!r}",
             code="invalid-cluster-name",
             fields={"name": name},
             hint=f"use at most {longest} lower-case letters, digits and dashes",

@@ -30,7 +30,7 @@ def all_steps(spec: DrillSpec) -> Iterator[tuple[PhaseName, int, Step]]:
 def broken_references(spec: DrillSpec) -> Iterator[Complaint]:
     """Yield what refers to nothing, to the wrong thing, or to something that is not there yet."""
     if spec.objectives.rpo and spec.canary is False and not spec.proves_stored:
-        yield ("spec", "objectives", "rpo"), "without the canary nothing measures data loss"
+        yield ("spec", "objectives", "rpo"), "needs the canary, which measures data loss"
     made: list[tuple[int, Step]] = [(index, step) for index, step in enumerate(spec.backup) if step.action.works_with()]
     backups = {_name_of(step): (index, step) for index, step in reversed(made)}
     for index, step in made:
@@ -76,6 +76,6 @@ def _wrong_backup(
         return
     made_at, made = backups[name]
     if phase == "backup" and made_at > index:
-        yield place, f"`{name}` is made only later, by spec.backup[{made_at}]"
+        yield place, f"`{name}` is made later, by spec.backup[{made_at}]"
     if step.action.works_with() not in (None, made.action.works_with()):
         yield place, f"`{name}` is made by {made.verb}, which {step.verb} cannot restore"

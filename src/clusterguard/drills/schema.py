@@ -114,7 +114,7 @@ class Step(Model):
         if not found:
             raise wrong(f"a step needs an action, one of {listed(list(self.fields_of_verbs))}")
         if len(found) > 1:
-            raise wrong(f"a step has one action; make `{'` and `'.join(found)}` steps of their own", key=found[1])
+            raise wrong(f"a step has one action: split `{'` and `'.join(found)}` into steps of their own", key=found[1])
         return self
 
 
@@ -364,7 +364,7 @@ class DrillSpec(Model):
     @model_validator(mode="after")
     def _a_fault_or_nothing_yet(self) -> DrillSpec:
         if not self.fault and not self.proves_stored:
-            raise wrong("a drill breaks something: say what, in `fault`")
+            raise wrong("`fault` is missing: a drill must break something")
         if self.proves_stored and any(step.verb not in ("storedBackup", "verifyBackup") for step in self.backup):
             raise wrong("a `storedBackup` is proven by itself: leave the other backups to another drill", key="backup")
         if self.stored_in_velero and sum(step.verb == "storedBackup" for step in self.backup) > 1:
@@ -374,7 +374,7 @@ class DrillSpec(Model):
     @model_validator(mode="after")
     def _time_zone_of_a_schedule(self) -> DrillSpec:
         if self.time_zone and not self.schedule:
-            raise wrong("a time zone without a `schedule` means nothing", key="timeZone")
+            raise wrong("`timeZone` needs a `schedule`", key="timeZone")
         return self
 
 

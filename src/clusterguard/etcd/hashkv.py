@@ -91,7 +91,7 @@ def hash_kv(db: BoltFile, *, revision: int | None = None, compacted: int | None 
     if compacted is not None and compacted != facts.compacted:
         if not facts.compacted < compacted <= current:
             raise ConfigError(
-                f"compaction {compacted} cannot be presupposed: the file is compacted at {facts.compacted} "
+                f"cannot hash as if compacted at {compacted}: the file is compacted at {facts.compacted} "
                 f"and ends at {current}",
                 code="compaction-not-in-file",
                 fields={"compaction": compacted, "first": facts.compacted, "last": current},

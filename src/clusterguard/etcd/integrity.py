@@ -126,8 +126,8 @@ def require_snapshot_size(size: int) -> None:
         )
     if not has_trailer(size) or size < _BLOCK + DIGEST_SIZE:
         raise SnapshotIncompleteError(
-            f"the snapshot is cut off, or is none: {size} bytes are not a multiple of {_BLOCK} "
-            f"and {DIGEST_SIZE} for the trailer",
+            f"the snapshot is truncated, or not a snapshot: {size} bytes are not a multiple of {_BLOCK} "
+            f"plus {DIGEST_SIZE} for the trailer",
             fields={"defect": "cut-off", "size": size},
             hint=_AGAIN,
         )

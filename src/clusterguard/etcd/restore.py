@@ -373,14 +373,14 @@ class _Restore:
             ) from error
         except (ClusterGuardError, OSError) as second:
             raise RestoreError(
-                f"the restore failed: {_said(error)}\nand going back failed too: {_said(second)}",
+                f"the restore failed: {_said(error)}\nThe rollback failed, too: {_said(second)}",
                 rolled_back=False,
                 code="rollback-failed",
-                hint="once its reason is gone, `clusterguard etcd recover` goes back; the old data directory is kept",
+                hint="fix the cause, then `clusterguard etcd recover` rolls back; the old data directory is kept",
             ) from error
         if isinstance(error, Exception):
             raise RestoreError(
-                f"the restore failed: {_said(error)}\nThe state before it is back and serving.",
+                f"the restore failed: {_said(error)}\nRolled back: the previous state serves.",
                 rolled_back=True,
                 hint=getattr(error, "hint", None),
             ) from error

@@ -605,12 +605,17 @@ def _live(*, ok: bool | None, detail: str, unasked: list[str]) -> CheckOutcome:
 def _restorable(cluster: Cluster) -> tuple[ControlPlane, EtcdAccess]:
     control_plane, access = cluster.control_plane, cluster.etcd
     if control_plane is None or access is None:
-        seen, hint = _why_hidden(cluster)
-        raise ClusterError(f"cluster {cluster.name!r} gives no access to its etcd and control plane{seen}", hint=hint)
+        code, seen, hint = _why_hidden(cluster)
+        raise ClusterError(
+            f"cluster {cluster.name!r} gives no access to its etcd and control plane{seen}",
+            code=code,
+            fields={"cluster": cluster.name},
+            hint=hint,
+        )
     return control_plane, access
 
 
-def _why_hidden(cluster: Cluster) -> tuple[str, str]:
+def _why_hidden(cluster: Cluster) -> tuple[str, str, str]:
     """Tell a managed control plane, which nobody can restore, from one whose node was not named."""
     velero = "back up and restore it with Velero"
     ssh = "name its control-plane node: clusterguard etcd restore --node-shell ssh:HOST"
@@ -618,11 +623,13 @@ def _why_hidden(cluster: Cluster) -> tuple[str, str]:
         nodes = list(cluster.api.list(cluster.api.resource("Node"), label_selector=_CONTROL_PLANE_LABEL))
         version = cluster.api.server_version()
     except ClusterGuardError as error:
-        return f", and its API cannot be asked ({error.message})", f"{ssh}; or, if it is managed (EKS), {velero}"
+        hint = f"{ssh}; or, if it is managed (EKS), {velero}"
+        return "etcd-hidden", f", and its API cannot be asked ({error.message})", hint
     if not nodes:
-        return f": it shows no control-plane node ({version}), so its provider runs etcd and hides it", velero
+        seen = f": it shows no control-plane node ({version}), so its provider runs etcd and hides it"
+        return "etcd-managed", seen, velero
     names = ", ".join(node["metadata"]["name"] for node in nodes)
-    return f": nobody said how to reach its control-plane node {names}", ssh
+    return "no-node-shell", f": no shell given for its control-plane node {names}", ssh
 
 
 def _contents(path: Path) -> _Contents:

@@ -138,7 +138,7 @@ def verify_file(
                 raise
     if isinstance(structure, SnapshotError):
         sent_so = trailer and isinstance(structure, SnapshotCorruptError)
-        detail = " (the sha256 trailer is right, so etcd sent it so)" if sent_so else ""
+        detail = " (the sha256 trailer matches, so etcd sent it like this)" if sent_so else ""
         raise _at(name, structure, detail=detail) from structure
     if expected_sha256 is not None and integrity.sha256 != expected_sha256.lower():
         raise SnapshotCorruptError(

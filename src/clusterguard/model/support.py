@@ -79,7 +79,7 @@ def require_supported(program: str, version: str, *, where: str, reads_only: boo
         return
     newer = found is not None and found >= supported.below
     raise UnsupportedVersionError(
-        f"{where} runs {program} {version}, and supported is {supported}; nothing was touched",
+        f"{where} runs {program} {version}, which is not supported ({supported}); nothing was touched",
         fields={"program": program, "version": version, "supported": str(supported)},
         hint="upgrade clusterguard" if newer else f"upgrade {program}",
     )

@@ -107,11 +107,10 @@ def _cluster(text: str) -> str:
     provider, _, rest = text.partition(":")
     if provider not in _CLUSTERS:
         near = did_you_mean(provider, _CLUSTERS) or f"; for a context of the kubeconfig write context:{text}"
-        raise ValueError(f"`{text}` names no cluster{near}")
+        raise ValueError(f"`{text}` is not a valid cluster reference{near}")
     if not rest:
-        raise ValueError(
-            f"`{text}` names no cluster; write {provider}:{'PATH' if provider == 'kubeconfig' else 'NAME'}"
-        )
+        form = f"{provider}:{'PATH' if provider == 'kubeconfig' else 'NAME'}"
+        raise ValueError(f"`{text}` is not a valid cluster reference; write {form}")
     return text
 
 
@@ -119,7 +118,7 @@ def _http_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
         raise ValueError("a URL is expected here, such as http://pushgateway:9091")
     if "@" in text:
-        raise ValueError("the URL holds a user or a password, and it would appear in logs")
+        raise ValueError("the URL must not contain a user or a password: it appears in logs")
     return text
 
 
@@ -278,10 +277,10 @@ class EtcdSource(Model):
         if bool(self.user_env) != bool(self.password_env):
             raise wrong("a user needs a password: give both `userEnv` and `passwordEnv`")
         if not self.endpoints and self.given("ca_file", "cert_file"):
-            raise wrong("certificates are for `endpoints`, and there are none")
+            raise wrong("certificates need `endpoints`")
         _check_kubeconfig(self.cluster, self.kubeconfig)
         if self.node_shell and not self.cluster:
-            raise wrong("a node belongs to a `cluster`, and there is none", key="nodeShell")
+            raise wrong("`nodeShell` needs a `cluster`", key="nodeShell")
         return self
 
     @property
@@ -334,13 +333,13 @@ class VeleroSource(Model):
         _check_kubeconfig(self.cluster, self.kubeconfig)
         both = sorted(set(self.included_namespaces) & set(self.excluded_namespaces))
         if both:
-            raise wrong(f"`{both[0]}` is included and excluded", key="excludedNamespaces")
+            raise wrong(f"`{both[0]}` is both included and excluded", key="excludedNamespaces")
         return self
 
 
 def _check_kubeconfig(cluster: str, kubeconfig: str) -> None:
     if kubeconfig and not cluster.startswith("context:"):
-        raise wrong("a kubeconfig is where `context:NAME` is looked up; this cluster has none", key="kubeconfig")
+        raise wrong("`kubeconfig` needs a cluster of the form `context:NAME`", key="kubeconfig")
 
 
 class Source(Model):
@@ -402,7 +401,7 @@ class RetentionPolicy(Model):
         if self.maximum_age is not None and self.maximum_age <= timedelta(0):
             raise wrong(f"a maximum age of {self.maximum_age} would remove every backup")
         if self.maximum_bytes == 0:
-            raise wrong("0 bytes hold no backup")
+            raise wrong("`maximumBytes` must be at least 1")
         return self
 
     @property

@@ -158,8 +158,8 @@ def _cronsim(cron: str, start: datetime) -> Iterator[datetime]:
     except CronSimError as error:
         field = str(error).removeprefix("Bad ")
         if field == "day-of-month" and _day_is_a_number(cron):
-            raise ValueError(f"{short(cron)} is never due: no such month has that day") from error
-        raise ValueError(f"{short(cron)}: the {field} is not one") from error
+            raise ValueError(f"{short(cron)} is never due: no month has that day") from error
+        raise ValueError(f"invalid schedule {short(cron)}: invalid {field}") from error
     return wall_times
 
 

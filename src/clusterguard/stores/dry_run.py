@@ -60,7 +60,7 @@ class DryRunStore:
             self._refuse_changed(key, if_version)
         elif not overwrite and self._is_taken(key):
             raise ObjectExistsError(
-                f"{self.url}: {key}: the key is taken", hint="choose another key, or allow overwriting"
+                f"{self.url}: {key}: the object exists already", hint="choose another key, or allow overwriting"
             )
         counter = _Counter()
         yield counter

@@ -343,7 +343,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _taken(target: Path) -> ObjectExistsError:
-    return ObjectExistsError(f"{target}: the key is taken", hint="choose another key, or allow overwriting")
+    return ObjectExistsError(f"{target}: the object exists already", hint="choose another key, or allow overwriting")
 
 
 def _store_error(path: Path, error: OSError) -> StoreError:

@@ -51,7 +51,7 @@ def open_store(location: str | os.PathLike[str]) -> ObjectStore:
     url = _split(text)
     if "@" in url.netloc:
         raise ConfigError(
-            "a store's location holds a user or a password, and it would appear in logs and reports",
+            "a store's location must not contain a user or a password: it appears in logs and reports",
             hint="take it out; S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment",
         )
     openers = {"file": _open_local, "s3": _open_s3, "memory": _open_memory}
@@ -97,7 +97,7 @@ def _open_local(url: SplitResult) -> ObjectStore:
 
 def _open_s3(url: SplitResult) -> S3Store:
     if not url.netloc:
-        raise ConfigError(f"{url.geturl()!r} names no bucket", hint="write s3://bucket/prefix")
+        raise ConfigError(f"s3://{url.path}: no bucket given", hint="write s3://bucket/prefix")
     if ":" in url.netloc:
         raise ConfigError(
             f"s3://{url.netloc} is a host and a port where a bucket's name belongs",

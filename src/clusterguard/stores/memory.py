@@ -89,7 +89,9 @@ class MemoryStore:
 
     def _refuse_taken(self, key: str) -> None:
         if key in self._objects:
-            raise ObjectExistsError(f"memory:{key}: the key is taken", hint="choose another key, or allow overwriting")
+            raise ObjectExistsError(
+                f"memory:{key}: the object exists already", hint="choose another key, or allow overwriting"
+            )
 
     def _refuse_changed(self, key: str, version: str) -> None:
         if key not in self._objects or self._objects[key][2] != version:

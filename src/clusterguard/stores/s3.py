@@ -336,7 +336,7 @@ class S3Store:
 
     def _new_client(self, *, proxies: dict[str, str] | None) -> S3Client:
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ConfigError(f"{self.ca_file}: there is no such file", hint="ca= takes a file of certificates in PEM")
+            raise ConfigError(f"{self.ca_file}: no such file", hint="ca= takes a file of certificates in PEM")
         identity = self.credentials
         with translated(self._place("")):
             return self._boto3.client(

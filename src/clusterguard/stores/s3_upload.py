@@ -311,4 +311,4 @@ class Upload:
 
 def key_taken(place: str) -> ObjectExistsError:
     """Return the error for a key that must be free, and is not."""
-    return ObjectExistsError(f"{place}: the key is taken", hint="choose another key, or allow overwriting")
+    return ObjectExistsError(f"{place}: the object exists already", hint="choose another key, or allow overwriting")

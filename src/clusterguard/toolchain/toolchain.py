@@ -171,7 +171,7 @@ class Toolchain:
         path = path.expanduser().absolute()
         if not _is_program(path):
             raise ToolchainError(
-                f"{program.name}: {path} was named for it, and is not an executable file",
+                f"{program.name}: {path} is not an executable file",
                 hint=f"name the file itself, or leave it out: {_variable(program.name)}",
             )
         if program.version_args is None:

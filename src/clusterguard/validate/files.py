@@ -57,7 +57,7 @@ def load_inventory(path: Path | str) -> Inventory:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as file:
             return _read(file)
     except FileNotFoundError as error:
-        raise ConfigError(f"inventory {path}: there is no such file") from error
+        raise ConfigError(f"inventory {path}: no such file") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"inventory {path}: {reason}", hint=_RETAKE) from error

@@ -91,9 +91,7 @@ def parse_pattern(text: str) -> Pattern:
     while position < len(text):
         found = _STEP.match(text, position)
         if found is None:
-            raise ConfigError(
-                f"{text!r} is not a field path: cannot read it from {text[position:]!r} on", hint=_EXAMPLES
-            )
+            raise ConfigError(f"{text!r} is not a valid field path: cannot parse {text[position:]!r}", hint=_EXAMPLES)
         steps.append(_matcher(found))
         position = found.end()
     if not steps:

@@ -385,5 +385,5 @@ def test_a_word_names_a_node():
     assert open_node_shell("docker:cp-1").name == "cp-1"
     assert open_node_shell("ssh:ops@cp").describe(["id"]) == "ssh ops@cp 'sudo -n -- id'"
     for wrong in ("", "docker:", "ssh", "telnet:cp", "local:x"):
-        with pytest.raises(ConfigError, match="names no node"):
+        with pytest.raises(ConfigError, match="not a valid node reference"):
             open_node_shell(wrong)

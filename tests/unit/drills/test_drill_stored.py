@@ -43,7 +43,7 @@ def test_it_needs_no_fault_since_the_new_cluster_has_nothing_of_it(tmp_path):
 
 
 def test_any_other_drill_breaks_something(tmp_path):
-    with pytest.raises(InvalidDrillError, match="a drill breaks something"):
+    with pytest.raises(InvalidDrillError, match="a drill must break something"):
         load(tmp_path, HEAD + "  backup:\n  - etcdSnapshot: {name: night}\n" + REST)
 
 

@@ -125,7 +125,7 @@ class TestModes:
     def test_recipients_that_everybody_may_write_are_refused(self, file):
         """Whoever adds a key of their own reads every backup from then on."""
         path = file(RECIPIENT, mode=0o646)
-        with pytest.raises(ConfigError, match="add a key of their own"):
+        with pytest.raises(ConfigError, match="add keys of their own"):
             encryption_of(policy(Encryption(recipients_file=path)), {})
 
 
@@ -135,8 +135,8 @@ class TestRefusals:
         [
             ("", "holds no recipient"),
             ("# nobody yet\n\n", "holds no recipient"),
-            (SECRET, "private key stands where"),
-            ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "private key stands where"),
+            (SECRET, "private key found where"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "private key found where"),
             ("ecdsa-sha2-nistp256 AAAA me@host", "no known type"),
             ("age1nonsense", "not valid"),
             (b"\xff\xfe", "is not text"),
@@ -179,7 +179,7 @@ class TestRefusals:
         assert "set PASS" in raised.value.hint
 
     def test_an_identity_of_comments_alone(self, file):
-        with pytest.raises(ConfigError, match="holds no key"):
+        with pytest.raises(ConfigError, match="no key found"):
             encryption_of(identity_in(file("# nothing\n")), {})
 
     def test_an_identity_that_is_itself_encrypted(self, file):

@@ -204,7 +204,7 @@ class TestKeys:
     def test_recipients_alone_do_not_open(self):
         encryption = Encryption(recipients=(RECIPIENT,))
         assert not encryption.can_decrypt
-        with pytest.raises(WrongKeyError, match="no identity") as raised:
+        with pytest.raises(WrongKeyError, match="no key given") as raised:
             opened(encryption, encrypted(encryption, b"x"))
         assert "private key" in raised.value.hint
 
@@ -225,7 +225,7 @@ class TestKeys:
         assert "another one" not in f"{raised.value}{raised.value.hint}"
 
     def test_a_passphrase_does_not_open_what_is_for_keys_nor_keys_what_is_for_a_passphrase(self):
-        with pytest.raises(WrongKeyError, match="for a key"):
+        with pytest.raises(WrongKeyError, match="no key given"):
             opened(Encryption(passphrase=PASSPHRASE), encrypted(Encryption(**BOTH), b"x"))
         with pytest.raises(WrongKeyError, match="with a passphrase"):
             opened(Encryption(**BOTH), encrypted(Encryption(passphrase=PASSPHRASE), b"x"))
@@ -275,16 +275,16 @@ class TestSettings:
             ({"recipients": ("ssh-ecdsa AAAA",)}, "no known type"),
             ({"recipients": ("someone@example.com",)}, "no known type"),
             ({"recipients": ("",)}, "no known type"),
-            ({"recipients": (IDENTITY,)}, "private key stands where"),
-            ({"recipients": (IDENTITY.lower(),)}, "private key stands where"),
-            ({"recipients": ("-----BEGIN OPENSSH PRIVATE KEY-----",)}, "private key stands where"),
-            ({"identities": (RECIPIENT,)}, "cannot be read"),
-            ({"identities": ("",)}, "holds no key"),
-            ({"identities": ("# only a comment\n",)}, "holds no key"),
-            ({"identities": ("AGE-SECRET-KEY-1NONSENSE",)}, "cannot be read"),
+            ({"recipients": (IDENTITY,)}, "private key found where"),
+            ({"recipients": (IDENTITY.lower(),)}, "private key found where"),
+            ({"recipients": ("-----BEGIN OPENSSH PRIVATE KEY-----",)}, "private key found where"),
+            ({"identities": (RECIPIENT,)}, "neither age nor SSH"),
+            ({"identities": ("",)}, "no key found"),
+            ({"identities": ("# only a comment\n",)}, "no key found"),
+            ({"identities": ("AGE-SECRET-KEY-1NONSENSE",)}, "neither age nor SSH"),
             ({"passphrase": ""}, "empty"),
-            ({"passphrase": "x", "recipients": (RECIPIENT,)}, "at once"),
-            ({"passphrase": "x", "identities": (IDENTITY,)}, "at once"),
+            ({"passphrase": "x", "recipients": (RECIPIENT,)}, "exclude each other"),
+            ({"passphrase": "x", "identities": (IDENTITY,)}, "exclude each other"),
             ({"compression_level": 0}, "compression level"),
             ({"compression_level": 22}, "compression level"),
         ],

@@ -104,7 +104,7 @@ def test_what_is_no_inventory_is_refused_with_what_was_seen(tmp_path, content, s
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         load_inventory(tmp_path / "none")
 
 

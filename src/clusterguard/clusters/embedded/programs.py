@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clusterguard.clusters.embedded.commands import Layout, argv_of
 from clusterguard.clusters.embedded.records import ClusterRecord
 from clusterguard.clusters.records import read_record, write_record
-from clusterguard.errors import ClusterError, ProvisioningError
+from clusterguard.errors import ClusterError, ProvisioningError, ended_at_once
 from clusterguard.process import spawn, stop_together, tail
 from clusterguard.retrying import poll_until
 
@@ -129,10 +129,4 @@ class Programs:
         hint = None
         if self.port_was_taken(name):
             hint = "another program took its port; name a free one or let clusterguard choose"
-        output = self.last_words(name)
-        return ProvisioningError(
-            f"{name} ended right after its start:\n{output}",
-            code="program-ended",
-            fields={"program": name, "output": output},
-            hint=hint,
-        )
+        return ended_at_once(name, self.last_words(name), hint=hint)

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.drills.servers.throwaway_s3 import ThrowawayS3Server
-from clusterguard.errors import ProgramError, ProvisioningError
+from clusterguard.errors import ProgramError, ProvisioningError, ended_at_once
 from clusterguard.process import ProcessRecord, run
 from clusterguard.retrying import poll_until
 
@@ -130,7 +130,7 @@ class ContainerS3Server(ThrowawayS3Server):
     def _missing(self) -> str | None:
         reason = _why_silent(self._port)
         if reason is not None and not self._runs():
-            raise ProvisioningError(f"the S3 server {self.name} ended right after its start:\n{self._log()}")
+            raise ended_at_once(f"the S3 server {self.name}", self._log())
         return reason
 
     def _runs(self) -> bool:

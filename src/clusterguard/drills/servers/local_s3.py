@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.drills.servers.throwaway_s3 import ThrowawayS3Server
-from clusterguard.errors import ProvisioningError
+from clusterguard.errors import ProvisioningError, ended_at_once
 from clusterguard.process import ProcessRecord, spawn, tail
 from clusterguard.retrying import poll_until
 from clusterguard.sockets import listening
@@ -69,7 +69,7 @@ class LocalS3Server(ThrowawayS3Server):
         if listening(self._port) is None:
             return None
         if self._process is None or not self._process.alive():
-            raise ProvisioningError(f"versitygw ended right after its start:\n{tail(self._log)}")
+            raise ended_at_once("versitygw", tail(self._log))
         return tail(self._log) or "it does not listen"
 
     def stop(self) -> None:

@@ -114,6 +114,6 @@ def check_namespace(model: Model, kinds: tuple[str, ...], *, needed: bool) -> No
         if group and group not in _BUILT_IN_GROUPS and not group.endswith(".k8s.io"):
             continue  # a custom resource, whatever its name
         if namespace and base in CLUSTER_SCOPED_KINDS:
-            raise wrong(f"a {base} lives in no namespace", key="namespace")
+            raise wrong(f"a {base} is cluster-scoped: leave `namespace` out", key="namespace")
         if needed and not namespace and base in NAMESPACED_KINDS:
-            raise wrong(f"a {base} lives in a namespace; say in which, with `namespace`")
+            raise wrong(f"a {base} is namespaced: `namespace` is missing")

@@ -39,7 +39,7 @@ class Ready(ObjectsOfOneKind):
 
     def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
         if self.stable_for and step.timeout and self.stable_for >= step.timeout:
-            yield ("stableFor",), "not shorter than the step's timeout, so it could never hold"
+            yield ("stableFor",), "must be shorter than the step's timeout"
 
     def perform(self, here: StepContext) -> str:
         from clusterguard.drills.checks import watch_all

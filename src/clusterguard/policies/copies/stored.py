@@ -86,9 +86,9 @@ def find_copy(
         raise ConfigError(f"policy {policy.name} has no location {location!r}", hint=f"it has {names}")
     copies = list(_copies(locations, source, backup))
     if not copies:
-        what = f"backup {backup!r}" if backup else "backup that is not known to be damaged"
+        what = f"backup {backup!r}" if backup else "usable backup"
         raise ObjectNotFoundError(
-            f"no location of policy {policy.name} that answers has a {what} of source {source}",
+            f"no {what} of source {source} in any location of policy {policy.name} that answers",
             hint=f"clusterguard status {policy.path or 'POLICY'} shows what there is",
         )
     # Of backups the newest; of its copies one that was read back, if there is any, and of those the first location's.

@@ -43,10 +43,10 @@ def github_workflow(policy: Policy, *, file: str, runs_on: str = "ubuntu-latest"
     coming = pairwise(islice(due_times(schedule, after=datetime.now(UTC)), 100))
     if any(later - earlier < _SHORTEST for earlier, later in coming):
         raise ConfigError(
-            "GitHub starts workflows every five minutes at most",
+            "GitHub runs scheduled workflows every five minutes at most",
             code="schedule-not-possible",
             fields={"reason": "too-often"},
-            hint="make runs due less often",
+            hint="schedule runs less often",
         )
     workflow = fill(
         "github",

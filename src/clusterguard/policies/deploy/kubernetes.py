@@ -380,7 +380,7 @@ def _require_kept_locations(policy: Policy, options: CronJobOptions) -> None:
         folder = unquote(urlsplit(location.url).path) if scheme == "file" else location.url
         if scheme in ("", "file") and not _mount_of(folder, options.claims):
             raise ConfigError(
-                f"location {location.name} is the folder {folder}, which would go with its pod",
+                f"location {location.name} is the folder {folder}, which is lost when its pod ends",
                 hint="name a claim that is mounted there (claims), or use a bucket",
             )
 

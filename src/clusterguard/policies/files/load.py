@@ -157,7 +157,7 @@ class _Loading:
     def _check_apart(self, path: DataPath, root: StorageRoot, locations: Sequence[tuple[str, StorageRoot]]) -> None:
         for name, other in locations:
             if relation := root.relation(other):
-                self._report(path, f"this {relation} {name}; what one of them loses, both lose")
+                self._report(path, f"this {relation} {name}: a loss would hit both")
 
 
 def _discreet(path: DataPath, problem: Problem) -> Problem:
@@ -183,8 +183,8 @@ def _broken(spec: PolicySpec) -> Iterator[tuple[DataPath, str]]:
             near = did_you_mean(proof.source, sources) or f"; there are {', '.join(sources)}"
             yield ("spec", "proofs", index, "source"), f"there is no source `{proof.source}`{near}"
     if spec.copies > len(spec.locations):
-        places = "one location" if len(spec.locations) == 1 else f"{len(spec.locations)} locations"
-        yield ("spec", "copies"), f"{spec.copies} copies need as many locations, and there is only {places}"
+        locations = "one location" if len(spec.locations) == 1 else f"{len(spec.locations)} locations"
+        yield ("spec", "copies"), f"{spec.copies} copies need as many locations; this policy has {locations}"
 
 
 def _given_twice(key: str, names: Sequence[str]) -> Iterator[tuple[DataPath, str]]:

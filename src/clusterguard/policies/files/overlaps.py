@@ -28,7 +28,7 @@ class StorageRoot:
         if self.system != other.system:
             return None
         if self.parts == other.parts:
-            return "is the same place as"
+            return "is the same storage as"
         if self.parts[: len(other.parts)] == other.parts:
             return "is inside of"
         return "contains" if other.parts[: len(self.parts)] == self.parts else None

@@ -52,7 +52,7 @@ def secret_in_place(model: type[Model], key: str) -> str | None:
     """Return what to say of a key that would hold a secret, or None where it is just unknown."""
     known = set(model.keys())
     instead = " or ".join(f"`{each}`" for each in _INSTEAD.get(key.lower(), ()) if each in known)
-    return f"`{key}` would be a secret in plain sight; say where it is, with {instead}" if instead else None
+    return f"`{key}` would put a secret into the file; use {instead}" if instead else None
 
 
 def without_secrets(text: str) -> str:

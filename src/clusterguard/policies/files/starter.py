@@ -62,7 +62,7 @@ def write_starter(folder: Path, written: Mapping[str, str]) -> tuple[Path, ...]:
     taken = [name for name in texts if (folder / name).exists()]
     if taken:
         raise ConfigError(
-            f"{folder} has {', '.join(taken)} already",
+            f"{folder}: already there: {', '.join(taken)}",
             code="file-exists",
             fields={"files": taken},
             hint="name another folder: nothing is overwritten",

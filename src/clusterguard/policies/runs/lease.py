@@ -404,7 +404,7 @@ class LocationLease:
 def _in_progress(lease: Lease, location: str) -> RunInProgressError:
     return RunInProgressError(
         f"another run of this policy is in progress: {lease}",
-        hint="wait for it to end: --wait 1h waits by itself",
+        hint="let it end, or wait for it: --wait 1h",
         fields={"holder": lease.holder, "location": location},
     )
 

@@ -25,7 +25,7 @@ _Key: TypeAlias = Any  # pyrage's classes have no types
 _OWN_PRIVATE: Final = "AGE-SECRET-KEY-"
 _SSH_PRIVATE: Final = "PRIVATE KEY-----"
 _NO_MATCH: Final = "No matching keys found"
-_CORRUPT: Final = "this copy is of no use: restore from another one, and check what stores it"
+_CORRUPT: Final = "restore from another copy, and check the disk or server below this store"
 
 
 def new_key_pair() -> tuple[str, str]:
@@ -225,15 +225,13 @@ def _meaning_of(error: BaseException) -> BaseException:
 
     if isinstance(error, pyrage.DecryptError) and _NO_MATCH in str(error):
         meaning: BaseException = WrongKeyError(
-            "the object is encrypted for other keys than ours",
-            hint="name the identity of one of those it was encrypted for; damage to its first bytes looks the same",
+            "no given identity decrypts the object",
+            hint="give the identity of one of its recipients; damage to the first bytes looks the same",
         )
     elif isinstance(error, pyrage.DecryptError):
         meaning = ObjectCorruptError(f"the bytes are no whole age file: {error}", hint=_CORRUPT)
     elif isinstance(error, OSError):
-        meaning = ObjectCorruptError(
-            "the encrypted bytes are cut, were changed, or are followed by others", hint=_CORRUPT
-        )
+        meaning = ObjectCorruptError("encrypted object is truncated or corrupt", hint=_CORRUPT)
     else:
         return error
     meaning.__cause__ = error
@@ -244,8 +242,8 @@ def _recipient(line: str) -> _Key:
     pyrage = _pyrage()
     if _OWN_PRIVATE in line.upper() or _SSH_PRIVATE in line:
         raise ConfigError(
-            "a private key stands where a public one belongs: whoever reads it could open every backup",
-            hint="take it out, treat it as known to others, and write the public key, as age-keygen -y prints it",
+            "private key found where a public key is expected: whoever reads it can decrypt every backup",
+            hint="treat it as leaked, and write the public key instead, as age-keygen -y prints it",
         )
     kinds = {"age1": pyrage.x25519.Recipient, "ssh-ed25519 ": pyrage.ssh.Recipient, "ssh-rsa ": pyrage.ssh.Recipient}
     kind = next((kinds[start] for start in kinds if line.startswith(start)), None)
@@ -275,15 +273,15 @@ def _identities(text: str) -> Iterator[_Key]:
         for line in found:
             yield pyrage.x25519.Identity.from_str(line)
     except (pyrage.IdentityError, ValueError):
-        raise _bad_identity("cannot be read") from None
+        raise _bad_identity("neither age nor SSH") from None
     if not found:
-        raise _bad_identity("holds no key")
+        raise _bad_identity("no key found")
 
 
 def _bad_identity(problem: str) -> ConfigError:
     # Nothing of the text is told, and neither is the library's error: either may repeat a part of the key.
     return ConfigError(
-        f"an identity {problem}",
+        f"invalid identity: {problem}",
         code="invalid-identity",
         hint="it is a file as age-keygen writes it (AGE-SECRET-KEY-1…), or a private SSH key without a passphrase",
     )

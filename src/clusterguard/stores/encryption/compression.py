@@ -17,7 +17,7 @@ __all__ = ["CompressingWriter", "DecompressingReader", "check_level"]
 _LEVELS: Final = range(1, 20)
 _INPUT_BYTES: Final = 1 << 17  # a frame's largest block
 _LIBRARY: Final = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-_HINT: Final = "this copy is of no use: restore from another one, and check what stores it"
+_HINT: Final = "restore from another copy, and check the disk or server below this store"
 
 
 def check_level(level: int) -> None:
@@ -95,7 +95,7 @@ class DecompressingReader:
     def _decompressed(self, size: int) -> bytes:
         more = self._source.read(_INPUT_BYTES) if self._frame.needs_input else b""
         if self._frame.needs_input and not more:
-            raise ObjectCorruptError("the compressed bytes are cut", hint=_HINT)
+            raise ObjectCorruptError("compressed object is truncated", hint=_HINT)
         try:
             piece: bytes = self._frame.decompress(more, max_length=size)
         except self._library_error as error:
@@ -104,7 +104,7 @@ class DecompressingReader:
 
     def _require_end(self) -> None:
         if self._frame.unused_data or self._source.read(1):
-            raise ObjectCorruptError("bytes follow the end of the compressed ones", hint=_HINT)
+            raise ObjectCorruptError("compressed object is followed by other bytes", hint=_HINT)
 
 
 def _zstd() -> Any:  # noqa: ANN401 - one of two modules, by the version of Python

@@ -59,9 +59,7 @@ class Encryption:
 
     def __post_init__(self) -> None:
         if self.passphrase is not None and (self.recipients or self.identities):
-            raise ConfigError(
-                "keys and a passphrase are given at once, and age has one or the other", hint="leave one of them out"
-            )
+            raise ConfigError("keys and a passphrase exclude each other", hint="leave one of them out")
         if self.passphrase == "":
             raise ConfigError("the passphrase is empty", hint="make one: age-keygen, or six random words")
         if self.compression_level is not None:
@@ -153,7 +151,7 @@ class Encryption:
             return
         if not self.identities:
             raise WrongKeyError(
-                "the object is encrypted for a key, and no identity was given to open it",
+                "object is encrypted: no key given",
                 hint="name the file with the private key (identity)",
             )
         decrypting = DecryptingReader(source, identities=read_identities(self.identities))

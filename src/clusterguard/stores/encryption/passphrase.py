@@ -37,7 +37,7 @@ _HEADER: Final = re.compile(
     rb"(age-encryption\.org/v1\n-> scrypt ([\w+/]{22}) ([1-9]\d?)\n([\w+/]{43})\n---) ([\w+/]{43})\n", re.ASCII
 )
 _LONGEST_HEADER: Final = 256
-_CORRUPT: Final = "this copy is of no use: restore from another one, and check what stores it"
+_CORRUPT: Final = "restore from another copy, and check the disk or server below this store"
 
 
 def is_for_passphrase(beginning: bytes) -> bool:
@@ -187,7 +187,7 @@ class _Payload:
 
 
 def _changed() -> ObjectCorruptError:
-    return ObjectCorruptError("the encrypted bytes are cut, were changed, or are followed by others", hint=_CORRUPT)
+    return ObjectCorruptError("encrypted object is truncated or corrupt", hint=_CORRUPT)
 
 
 def _cipher(key: bytes) -> ChaCha20Poly1305:

@@ -200,7 +200,8 @@ class EncryptedStore:
     def _refuse_others(self, key: str) -> None:
         for other in self._others(key):
             raise ObjectExistsError(
-                f"{self.url}: {key}: the key is taken by {other}", hint="choose another key, or allow overwriting"
+                f"{self.url}: {key}: the object exists already by {other}",
+                hint="choose another key, or allow overwriting",
             )
 
 
