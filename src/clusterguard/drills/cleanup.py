@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.capabilities import Persistable
-from clusterguard.drills.attempts import try_each
 from clusterguard.drills.clusters import kept_clusters
 from clusterguard.drills.diagnostics import collect, why_silent
 from clusterguard.drills.events import Note
@@ -20,6 +19,7 @@ from clusterguard.drills.steps.base import StepContext
 from clusterguard.drills.steps.selection import labels_of, named, wait_until_gone
 from clusterguard.drills.verdict import Verdict
 from clusterguard.errors import ClusterGuardError, ClusterUnreachableError, ResourceNotFoundError
+from clusterguard.model.attempts import try_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +88,9 @@ def _remove_own_objects(run: DrillRun, opened: OpenPhase) -> None:
         if silent := why_silent(cluster.api):
             _do(run, opened, "remove what this run made", partial(_refuse, name, silent))
             continue
-        if name in run.markers:
-            _do(run, opened, "remove markers", partial(run.markers[name].remove_all, cluster.api))
+        for markers in run.markers.values():  # a restore brings them into other clusters, too
+            renamed = run.namespace_mapping.get(markers.namespace, "")
+            _do(run, opened, "remove markers", partial(markers.remove_all, cluster.api, renamed=renamed))
         _do(run, opened, "remove what setup made", partial(_remove_own, run, name))
 
 

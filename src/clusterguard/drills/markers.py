@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.drills.attempts import try_each
 from clusterguard.errors import ClusterError, ResourceNotFoundError
+from clusterguard.model.attempts import try_each
 from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
@@ -109,16 +109,23 @@ class Markers:
         newest = max((self._written[marker] for marker in present), default=None)
         return MarkerFindings(problems=tuple(problems), newest=newest)
 
-    def remove_all(self, api: KubeClient) -> None:
-        """Remove every marker of this run that is there; each is tried, whatever becomes of the others."""
+    def remove_all(self, api: KubeClient, *, renamed: str = "") -> None:
+        """Remove every marker of this run that is there, also from the namespace that theirs was renamed to.
+
+        Each is tried, whatever becomes of the others.
+        """
+        namespaces = dict.fromkeys((self.namespace, renamed or self.namespace))
+        try_each(partial(self._remove_from, api, namespace) for namespace in namespaces)
+
+    def _remove_from(self, api: KubeClient, namespace: str) -> None:
         resource = api.resource("ConfigMap")
 
         def remove(name: str) -> None:
             with suppress(ResourceNotFoundError):
-                api.delete(resource, name, self.namespace)
+                api.delete(resource, name, namespace)
 
         selector = f"{RUN_LABEL}={self.run_id},{MARKER_LABEL}"
-        found = list(api.list(resource, self.namespace, label_selector=selector))
+        found = list(api.list(resource, namespace, label_selector=selector))
         try_each(partial(remove, item["metadata"]["name"]) for item in found)
 
     def _write(self, api: KubeClient, marker: str) -> None:

@@ -88,6 +88,8 @@ def require_access(run: DrillRun) -> None:
 
 def set_up(run: DrillRun) -> None:
     """Build what the drill is about."""
+    if run.restores("velero"):
+        run.velero.note_namespaces()
     if run.drill.phase("setup"):
         with phase(run, "setup"):
             _perform_all(run, "setup")

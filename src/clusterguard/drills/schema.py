@@ -26,9 +26,11 @@ from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.drills.steps.base import PHASES, Action, PhaseName
 from clusterguard.drills.steps.registry import verbs
 from clusterguard.drills.steps.scope import ScopeSpec
+from clusterguard.stores.bucket_names import check_bucket_name, check_new_bucket_name
 
 __all__ = [
     "DEFAULT_CLUSTER",
+    "LOCAL",
     "SCHEMA_URL",
     "STEP_CLASSES",
     "BackupStep",
@@ -56,6 +58,8 @@ __all__ = [
 
 SCHEMA_URL: Final = "https://clusterguard.dev/schemas/drill-v1alpha1.json"
 DEFAULT_CLUSTER: Final = "main"
+LOCAL: Final = "local"
+"""The endpoint that stands for a throwaway server of the run."""
 
 
 def _flat_matrix(value: object) -> dict[str, tuple[str | int | bool, ...]]:
@@ -239,6 +243,17 @@ class S3Storage(Model):
     """Its region."""
     endpoint: Text | Omitted = None
     """URL of an S3 server that is not Amazon's; `local` starts a throw-away one."""
+
+    @model_validator(mode="after")
+    def _possible_bucket(self) -> S3Storage:
+        try:
+            if self.endpoint == LOCAL:
+                check_new_bucket_name(self.bucket)
+            else:
+                check_bucket_name(self.bucket, endpoint=self.endpoint or "", region=self.region or "")
+        except ValueError as error:
+            raise wrong(str(error), key="bucket") from error
+        return self
 
 
 class DirectoryStorage(Model):

@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from clusterguard.drills.schema import LOCAL
 from clusterguard.errors import DrillError
 from clusterguard.stores import open_store
 from clusterguard.velero.locations import LocationSpec
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Storages"]
 
-_LOCAL = "local"
 _OWN_BUCKET = "clusterguard-drill"
 
 
@@ -73,7 +73,7 @@ class Storages:
             raise DrillError(
                 f"storage `{name}` is a directory, and Velero needs a bucket", code="not-a-bucket", hint="use s3"
             )
-        if spec.endpoint == _LOCAL:
+        if spec.endpoint == LOCAL:
             return self._local_location(name, bucket=spec.bucket, prefix=spec.prefix or "", in_pods=in_pods)
         config = {"region": spec.region or "us-east-1"}
         if spec.endpoint:
@@ -108,7 +108,7 @@ class Storages:
         if spec.directory is not None:
             return open_store(str((self._drill.path.parent / spec.directory.path).resolve()))
         assert spec.s3 is not None  # noqa: S101 - the schema lets one of the two through
-        if spec.s3.endpoint == _LOCAL:
+        if spec.s3.endpoint == LOCAL:
             return self._server(name, spec.s3.bucket).store(spec.s3.bucket, spec.s3.prefix or "")
         return open_store(_s3_location(spec.s3))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,10 +12,10 @@ from urllib.parse import urlencode
 
 from clusterguard.clusters.capabilities import HasExternalVelero, LoadsImages, OnDockerNetwork
 from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
-from clusterguard.drills.attempts import try_each
 from clusterguard.drills.events import Note
 from clusterguard.drills.markers import RUN_LABEL
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
+from clusterguard.model.attempts import try_each
 from clusterguard.model.progress import Progress
 from clusterguard.stores import open_store
 from clusterguard.toolchain import PROGRAMS, from_environment
@@ -25,9 +26,10 @@ from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 from clusterguard.velero.selectors import LabelSelector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from clusterguard.clusters.base import Cluster
+    from clusterguard.clusters.kube import KubeClient
     from clusterguard.drills.backups import TakenBackup
     from clusterguard.drills.run import DrillRun
     from clusterguard.stores import ObjectStore
@@ -50,6 +52,10 @@ class VeleroClients:
     _clients: dict[str, VeleroClient] = field(default_factory=dict)
     _locations: dict[tuple[str, str | None], str] = field(default_factory=dict)
     _restores: int = 0
+    # Namespaces of clusters that stay, by cluster and name with their uid: those from before the drill, and those that
+    # only its restores made. Velero makes one without any label where the backup has none.
+    _first: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _made: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def taken(self, name: str) -> TakenBackup:
         """Return a Velero backup of this run.
@@ -204,18 +210,72 @@ class VeleroClients:
             return self.run.storages.for_velero(storage)
         return open_store(_bucket_location(self._clients[cluster].locations.get()))
 
+    def note_namespaces(self) -> None:
+        """Note which namespaces are there before the drill begins, in clusters that stay after it."""
+        for name, cluster in self.run.clusters.items():
+            if not self.run.owns(name):
+                self._first[name] = _namespaces(cluster.api)
+
+    @contextmanager
+    def restoring(self, cluster: str) -> Iterator[set[str]]:
+        """Note the namespaces that a restore makes, however it ends; the set takes further names that it may make.
+
+        Only names that are the drill's own count, or that the restore itself lists, and only where no such namespace
+        was there before the drill: whoever brings back somebody's namespace does not own it.
+        """
+        names = {*self.run.namespace_mapping.values(), *self._namespaces_of_the_drill()}
+        api = self.run.clusters[cluster].api
+        noting = cluster in self._first
+        before = _namespaces(api) if noting else {}
+        try:
+            yield names
+        finally:
+            after = _namespaces(api) if noting else {}
+            for name in names - self._first.get(cluster, {}).keys():
+                if name in after and after[name] != before.get(name):
+                    self._made[cluster, name] = after[name]
+
+    def _namespaces_of_the_drill(self) -> Iterator[str]:
+        """Yield the namespaces of the baselines, under their new names."""
+        for baseline in self.run.baselines.values():
+            for ref in baseline.objects:
+                name = ref.name if ref.full_kind == "Namespace" else ref.namespace
+                yield self.run.namespace_mapping.get(name, name)
+
     def _tidy(self, cluster: str) -> None:
-        """Leave nothing in a cluster that stays, and in its buckets: backups, restores, locations, namespaces."""
-        client = self.client(cluster)
+        """Leave nothing in a cluster that stays, and in its buckets: backups, restores, locations, namespaces.
+
+        Each is tried, whatever becomes of the others, and most of it needs no server.
+        """
+        client = self._clients[cluster]
         ours = [each for each in self.backups.values() if each.cluster == cluster and not each.existing]
         locations = [name for (owner, _), name in self._locations.items() if owner == cluster]
+        made = {name for owner, name in self._made if owner == cluster} | {*self.run.namespace_mapping.values()}
         try_each([
-            *(partial(_remove_backup, client, taken.name) for taken in ours),
+            partial(self._remove_backups, cluster, [taken.name for taken in ours]),
             *(partial(self._remove_copy, cluster, storage, taken.name) for taken in ours for storage in taken.storages),
             *(partial(_remove_location, client, name) for name in locations),
-            *(partial(_remove_own_namespace, client, name, run_id=self.run.run_id)
-              for name in self.run.namespace_mapping.values()),
+            *(partial(self._remove_namespace, cluster, name) for name in sorted(made)),
         ])  # fmt: skip
+
+    def _remove_backups(self, cluster: str, names: Sequence[str]) -> None:
+        if names:
+            client = self.client(cluster)  # starts its server, which may not be possible
+            try_each(partial(_remove_backup, client, name) for name in names)
+
+    def _remove_namespace(self, cluster: str, name: str) -> None:
+        """Delete a namespace that only a restore made, and wait: the next run may want the same name."""
+        api = self.run.clusters[cluster].api
+        resource = api.resource("Namespace")
+        try:
+            found = api.get(resource, name)
+        except ResourceNotFoundError:
+            return
+        uid, labels = found["metadata"]["uid"], found["metadata"].get("labels", {})
+        if labels.get(RUN_LABEL) == self.run.run_id or self._made.get((cluster, name)) == uid:
+            api.delete(resource, name, uid=uid)
+            what = f"namespace {name} goes"
+            api.wait_for(resource, name, until=lambda seen: seen is None, what=what, timeout_seconds=_NAMESPACE_SECONDS)
 
     def _remove_copy(self, cluster: str, storage: str | None, backup: str) -> None:
         _remove_files(self.bucket(cluster, storage), f"backups/{backup}/")
@@ -273,18 +333,9 @@ def _bucket_location(location: BackupStorageLocation) -> str:
     return f"s3://{path}" + (f"?{query}" if query else "")
 
 
-def _remove_own_namespace(client: VeleroClient, name: str, *, run_id: str) -> None:
-    """Delete a namespace that only the restore made, and wait: the next run may want the same name."""
-    api = client.objects.api
-    resource = api.resource("Namespace")
-    try:
-        found = api.get(resource, name)
-    except ResourceNotFoundError:
-        return
-    if found["metadata"].get("labels", {}).get(RUN_LABEL) == run_id:
-        api.delete(resource, name, uid=found["metadata"]["uid"])
-        what = f"namespace {name} goes"
-        api.wait_for(resource, name, until=lambda seen: seen is None, what=what, timeout_seconds=_NAMESPACE_SECONDS)
+def _namespaces(api: KubeClient) -> Mapping[str, str]:
+    found = api.list(api.resource("Namespace"), metadata_only=True)
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found}
 
 
 def plurals(client: VeleroClient, kinds: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from clusterguard.errors import ConfigError
+from clusterguard.stores.bucket_names import check_bucket_name
 from clusterguard.stores.local import LocalStore
 from clusterguard.stores.memory import MemoryStore
 
@@ -105,9 +106,14 @@ def _open_s3(url: SplitResult) -> S3Store:
         )
     if url.fragment:
         raise ConfigError(f"s3://{url.netloc}: a location has no # part", hint="write # as %23")
+    settings = _s3_settings(url)
+    try:
+        check_bucket_name(url.netloc, endpoint=settings.get("endpoint", ""), region=settings.get("region", ""))
+    except ValueError as error:
+        raise ConfigError(f"s3://{url.netloc}: {error}", code="invalid-bucket-name", hint="correct the name") from error
     from clusterguard.stores.s3 import S3Store  # boto3 is slow to load
 
-    return S3Store(bucket=url.netloc, prefix=unquote(url.path), **_s3_settings(url))
+    return S3Store(bucket=url.netloc, prefix=unquote(url.path), **settings)
 
 
 def _s3_settings(url: SplitResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import (
@@ -15,12 +16,14 @@ from clusterguard.errors import (
     VeleroError,
     WaitTimeoutError,
 )
+from clusterguard.model.attempts import try_each
+from clusterguard.stores.bucket_names import check_bucket_name
 from clusterguard.velero.durations import go_duration, parse_go_duration
 from clusterguard.velero.phases import LocationPhase
 from clusterguard.velero.resources import Backup, BackupRepository, BackupStorageLocation, VolumeSnapshotLocation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, MutableSequence, Sequence
     from datetime import timedelta
 
     from clusterguard.clusters.kube import Json
@@ -32,6 +35,7 @@ _OWNED = {"app.kubernetes.io/managed-by": "clusterguard"}
 _CREDENTIALS_KEY = "cloud"
 _LOCATION_LABEL = "velero.io/storage-location"
 _SERVERS_PERIOD = "1m0s"
+_TOO_EARLY = "unable to get key for secret"  # as Velero words it
 _NEVER_LOOKED_AT = {"lastValidationTime": None}
 
 
@@ -84,6 +88,8 @@ class LocationSpec:
         """
         if not self.bucket:
             raise ConfigError(f"location {name} has no bucket")
+        if self.provider.removeprefix("velero.io/") == "aws":
+            self._check_bucket(name)
         if self.credentials is not None and self.credential is not None:
             raise ConfigError(f"location {name} has credentials twice: as text and as a Secret")
         secret = self.credential or ((secret_name(name), _CREDENTIALS_KEY) if self.credentials is not None else None)
@@ -105,6 +111,13 @@ class LocationSpec:
             "credential": dict(zip(("name", "key"), secret, strict=True)) if secret else None,
         }
         return _without_blanks(spec)
+
+    def _check_bucket(self, name: str) -> None:
+        endpoint, region = self.config.get("s3Url", ""), self.config.get("region", "")
+        try:
+            check_bucket_name(self.bucket, endpoint=endpoint, region=region)
+        except ValueError as error:
+            raise ConfigError(f"location {name}: {error}", code="invalid-bucket-name") from error
 
 
 def _go(period: timedelta | None) -> str:
@@ -181,8 +194,11 @@ class Locations:
         if spec.default:
             self._unmark_default()
         made = self.objects.create(new)
-        # Velero looks at a new location at once, so there is no need to make it.
-        return _checked(self._await_look(made, timeout_seconds=timeout_seconds)) if wait else made
+        if not wait:
+            return made
+        # Velero looks at a new location at once, so there is no need to make it; that may be too early.
+        seen = self._await_look(made, timeout_seconds=timeout_seconds)
+        return _checked(self.validate(seen, timeout_seconds=timeout_seconds) if _looked_too_early(seen) else seen)
 
     def require_available(
         self, name: str = "", *, timeout_seconds: float = 60, fresh: bool = False
@@ -268,7 +284,8 @@ class Locations:
     def delete(self, name: str) -> Sequence[str]:
         """Delete a location with its Backup objects; the bucket keeps everything.
 
-        A Backup object without its location is of no use, and Velero's own command line deletes both.
+        A Backup object without its location is of no use, and Velero's own command line deletes both. Each is tried,
+        whatever becomes of the others.
 
         Returns:
             What was deleted.
@@ -277,15 +294,24 @@ class Locations:
             ResourceNotFoundError: There is no such location.
         """
         location = self.objects.get(BackupStorageLocation, name)
-        self.objects.delete(location)
-        deleted = [f"{location.kind} {name}"]
-        for kind in (Backup, BackupRepository):
-            for each in self.objects.list(kind, labels={_LOCATION_LABEL: name}):
-                self.objects.delete(each)
-                deleted.append(f"{each.kind} {each.name}")
-        if self._delete_secret(location):
-            deleted.append(f"Secret {secret_name(name)}")
+        deleted: MutableSequence[str] = []
+        known = (partial(self._delete_known, kind, location, deleted) for kind in (Backup, BackupRepository))
+        try_each([
+            partial(self._delete, location, deleted),
+            *known,
+            partial(self._delete_secret, location, deleted),
+        ])  # fmt: skip
         return deleted
+
+    def _delete(self, one: BackupStorageLocation | Backup | BackupRepository, deleted: MutableSequence[str]) -> None:
+        self.objects.delete(one)
+        deleted.append(f"{one.kind} {one.name}")
+
+    def _delete_known(
+        self, kind: type[Backup | BackupRepository], location: BackupStorageLocation, deleted: MutableSequence[str]
+    ) -> None:
+        found = self.objects.list(kind, labels={_LOCATION_LABEL: location.name})
+        try_each(partial(self._delete, each, deleted) for each in found)
 
     def snapshot_locations(self) -> Sequence[VolumeSnapshotLocation]:
         """Return where native volume snapshots can go."""
@@ -335,24 +361,30 @@ class Locations:
             }
         )
 
-    def _delete_secret(self, location: BackupStorageLocation) -> bool:
+    def _delete_secret(self, location: BackupStorageLocation, deleted: MutableSequence[str]) -> None:
         """Delete the Secret that was made for a location; one that was made by others stays."""
         name, api = secret_name(location.name), self.objects.api
         if location.credential is None or location.credential[0] != name:
-            return False
+            return
         secrets = api.resource("Secret", api_version="v1")
-        try:
-            if not _made_by_us(api.get(secrets, name, self.objects.namespace)):
-                return False
-            api.delete(secrets, name, self.objects.namespace)
-        except ResourceNotFoundError:
-            return False
-        return True
+        with suppress(ResourceNotFoundError):
+            if _made_by_us(api.get(secrets, name, self.objects.namespace)):
+                api.delete(secrets, name, self.objects.namespace)
+                deleted.append(f"Secret {name}")
 
 
 def _made_by_us(manifest: Mapping[str, Any]) -> bool:
     labels = manifest["metadata"].get("labels") or {}
     return all(labels.get(key) == value for key, value in _OWNED.items())
+
+
+def _looked_too_early(seen: BackupStorageLocation) -> bool:
+    """Return whether the first look came before its result or the Secret, which reached the server's cache later."""
+    return (
+        not seen.phase
+        or seen.phase == LocationPhase.NEW
+        or (seen.phase == LocationPhase.UNAVAILABLE and _TOO_EARLY in seen.message)
+    )
 
 
 def _checked(seen: BackupStorageLocation) -> BackupStorageLocation:

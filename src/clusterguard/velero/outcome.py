@@ -176,6 +176,11 @@ class RestoreOutcome(Outcome):
         """How many objects were created, updated, skipped or failed."""
         return dict(Counter(item.action for item in self.items).most_common())
 
+    @property
+    def created_namespaces(self) -> AbstractSet[str]:
+        """The namespaces that it made, under their names in the target."""
+        return {each.ref.name for each in self.items if each.ref.full_kind == "Namespace" and each.action == "created"}
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
         # Not super(): a slotted dataclass is rebuilt, and the implicit one would look for the class before that.

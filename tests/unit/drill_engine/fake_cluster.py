@@ -122,6 +122,11 @@ class FakeApi:
         time.sleep(min(timeout_seconds, 0.01))
         yield from ()
 
+    def wait_for(self, resource, name, namespace=None, *, until, what, timeout_seconds):
+        seen = self.objects.get((resource.kind, namespace, name))
+        assert until(seen), what
+        return seen
+
     def events(self, namespace):
         return list(self.list(self.resource("Event"), namespace))
 

@@ -88,7 +88,19 @@ def test_the_result_as_json(run, spec):
         "detail": result.phases[0].detail,
     }
     assert data["steps"][0].keys() == {"phase", "title", "verdict", "seconds", "detail", "location"}
-    others = {"drill", "code", "reason", "hint", "seconds", "clusters", "controls", "diff", "suppressed", "diagnostics"}
+    others = {
+        "drill",
+        "code",
+        "reason",
+        "hint",
+        "seconds",
+        "clusters",
+        "controls",
+        "diff",
+        "suppressed",
+        "tolerated",
+        "diagnostics",
+    }
     assert data.keys() == {*others, "runId", "verdict", "started", "rtoSeconds", "rpoSeconds", "redAfterFault",
                            "phases", "steps"}  # fmt: skip
     assert json.loads(json.dumps(data)) == data

@@ -21,6 +21,7 @@ from clusterguard.errors import (
     LocationUnavailableError,
     ProvisioningError,
     VeleroNotInstalledError,
+    WaitTimeoutError,
 )
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.model.support import require_supported
@@ -91,6 +92,7 @@ class FakeVelero:
             with Server.buckets["backups"].put(f"{folder}results.gz") as stream:
                 stream.write(b"results")
         self.objects.api.objects |= copy.deepcopy(Server.saved[backup])
+        self.server.after_restore(self.objects.api)
         return self.server.restores[name]
 
     def delete_restore(self, name):
@@ -146,6 +148,7 @@ class Server:
         self.backups, self.locations, self.findings, self.transfers = {}, {}, {}, {}
         self.calls, self.options, self.phases, self.restores = [], [], {}, {}
         self.items = (RestoredItem(ref=ObjectRef("ConfigMap", "shop", "web"), action="created"),) * 3
+        self.after_restore = lambda api: None
         self.default = None
 
     @classmethod
@@ -670,7 +673,10 @@ def store_backup(name, *items, **of):
     write(f"backups/{name}/{name}.tar.gz", packed.getvalue())
     write(f"backups/{name}/velero-backup.json", json.dumps(made.manifest).encode())
     Server.saved[name] = {
-        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): copy.deepcopy(item)
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): {
+            **copy.deepcopy(item),
+            "metadata": {**item["metadata"], "uid": "restored", "resourceVersion": "1"},
+        }
         for item in items
     }
     return made
@@ -832,3 +838,124 @@ def test_a_new_cluster_knows_no_backup(load, stored):
     result = DrillRunner(settings=DrillSettings(cluster="embedded")).run(load(drill))
     assert (result.verdict, result.code) == (Verdict.ERROR, "stored-where")
     assert result.steps == ()
+
+
+# ---- what stays
+
+
+def bare(name, uid):
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": uid, "resourceVersion": "1"}}
+
+
+@pytest.fixture
+def makes_namespaces(server):
+    """Let the restore make namespaces without any label, as Velero does where the backup has none."""
+
+    def makes(*names):
+        def make(api):
+            for each in names:
+                api.objects["Namespace", None, each] = bare(each, f"made-{each}")
+
+        server.after_restore = make
+
+    return makes
+
+
+def test_a_namespace_that_velero_made_without_the_runs_label_goes(run, spec, api, makes_namespaces):
+    spec["fault"] = [{"delete": {"kind": "Namespace", "name": "shop"}}]
+    spec["verify"] = [{"ready": {"kind": "ConfigMap", "namespace": "shop", "name": "web"}}]
+    makes_namespaces("shop")
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert api.names("Namespace") == []
+
+
+def test_a_namespace_under_a_new_name_goes_without_a_label_too(run, spec, api, makes_namespaces):
+    makes_namespaces("shop-restored")
+    spec["restore"][0]["veleroRestore"]["namespaceMapping"] = {"shop": "shop-restored"}
+    spec |= {"verify": [{"absent": {"kind": "Secret", "namespace": "shop"}}], "canary": False, "prove": False}
+    assert run(spec).verdict is Verdict.PASS
+    assert api.names("Namespace") == []
+
+
+def test_a_namespace_that_was_there_before_the_drill_stays_although_the_restore_made_it_again(
+    run, spec, api, makes_namespaces
+):
+    api.create(bare("shop", "theirs"))
+    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "shop"}})
+    spec["setup"] = []
+    spec["fault"] = [{"delete": {"kind": "Namespace", "name": "shop"}}]
+    makes_namespaces("shop")
+    run(spec)
+    assert api.names("Namespace") == ["shop"]
+
+
+def test_a_namespace_that_somebody_else_made_meanwhile_stays(run, spec, api, makes_namespaces):
+    makes_namespaces("shop", "unrelated")
+    run(spec)
+    assert api.names("Namespace") == ["unrelated"]
+
+
+def test_a_namespace_of_a_restore_that_ended_badly_goes(run, spec, api, makes_namespaces, monkeypatch):
+    spec["fault"] = [{"delete": {"kind": "Namespace", "name": "shop"}}]
+    makes_namespaces("shop")
+
+    def wait(self, run, *, timeout_seconds):
+        if run.kind == "Restore":
+            raise WaitTimeoutError("the restore to end", seconds=1, last_seen="InProgress")
+        return run
+
+    monkeypatch.setattr(FakeVelero, "wait", wait)
+    assert run(spec).verdict is not Verdict.PASS
+    assert api.names("Namespace") == []
+
+
+def test_a_server_that_does_not_start_keeps_nothing_else_from_being_removed(run, spec, cluster, server, monkeypatch):
+    """Ten drills once left ten locations, each of which cost Velero seconds from then on."""
+    starts = []
+
+    def start(*, on_wait):
+        if "restore" in [what for what, _ in server.calls]:
+            starts.append(True)
+            raise ProvisioningError("port 8080 is taken by another program")
+
+    cluster.velero_server = SimpleNamespace(start=start, running=lambda: False)
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.ERROR, "provisioning")
+    assert starts == [True]
+    assert server.locations == {}
+    assert [info.key for info in Server.buckets["backups"].list()] == []
+
+
+def test_one_removal_that_fails_keeps_no_other_from_being_tried(run, spec, server, monkeypatch):
+    spec["backup"].append({"veleroBackup": {"name": "again", "storage": "copies"}})
+    real = FakeVelero.delete_backup
+
+    def refuse(self, name):
+        if name.startswith("shop-"):
+            raise LocationUnavailableError("storage location backups is Unavailable")
+        real(self, name)
+
+    monkeypatch.setattr(FakeVelero, "delete_backup", refuse)
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.ERROR, "location-unavailable")
+    assert [name.partition("-")[0] for name in server.backups] == ["shop"]
+    assert server.locations == {}
+
+
+def test_markers_that_a_restore_brought_into_another_namespace_go_too(run, spec, api, makes_namespaces):
+    api.create(bare("shop-restored", "theirs"))
+    spec["restore"][0]["veleroRestore"]["namespaceMapping"] = {"shop": "shop-restored"}
+    spec |= {"verify": [{"absent": {"kind": "Secret", "namespace": "shop"}}], "prove": False}
+
+    def moved(api):
+        for key, item in list(api.objects.items()):
+            if "clusterguard-marker" in key[2] and "before" in key[2]:
+                api.objects[key[0], "shop-restored", key[2]] = {
+                    **item,
+                    "metadata": {**item["metadata"], "namespace": "shop-restored"},
+                }
+
+    Server.of(api).after_restore = moved
+    run(spec)
+    assert [name for name in api.names("ConfigMap") if "marker" in name] == []

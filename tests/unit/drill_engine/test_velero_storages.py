@@ -14,7 +14,7 @@ STORAGE = {
     "central": {"s3": {"bucket": "drill-central", "endpoint": "local", "prefix": "velero"}},
     "folder": {"directory": {"path": "backups"}},
     "cloud": {"s3": {"bucket": "company-backups", "region": "eu-central-1", "prefix": "drills"}},
-    "own-cloud": {"s3": {"bucket": "b", "endpoint": "https://s3.example.com"}},
+    "own-cloud": {"s3": {"bucket": "our-bucket", "endpoint": "https://s3.example.com"}},
 }
 
 

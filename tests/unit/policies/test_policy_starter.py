@@ -14,7 +14,7 @@ from clusterguard.policies.files.starter import starter_files, write_starter
 
 
 @pytest.mark.parametrize("cluster", ["", "embedded:demo", "context:arn:aws:eks:eu-central-1:1:cluster/a"])
-@pytest.mark.parametrize("locations", [(), ("s3://a/b", "s3://c/d?region=eu-west-1")])
+@pytest.mark.parametrize("locations", [(), ("s3://bucket-a/b", "s3://bucket-c/d?region=eu-west-1")])
 @pytest.mark.parametrize("expect", ["", "shop"])
 def test_it_can_be_loaded_as_it_is(tmp_path, cluster, locations, expect):
     folder = tmp_path / "nightly"

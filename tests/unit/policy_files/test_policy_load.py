@@ -126,11 +126,11 @@ def test_variables_are_replaced(load):
 
 
 def test_the_certificate_of_an_s3_server_is_beside_the_policy(load, tmp_path):
-    written = "'s3://b/p?endpoint=https://s3.example&ca=pki/ca.pem'"
+    written = "'s3://bucket-b/p?endpoint=https://s3.example&ca=pki/ca.pem'"
 
     policy = load(SMALL.replace("./backups", written))
 
-    assert policy.locations[0].url == f"s3://b/p?endpoint=https://s3.example&ca={tmp_path}/pki/ca.pem"
+    assert policy.locations[0].url == f"s3://bucket-b/p?endpoint=https://s3.example&ca={tmp_path}/pki/ca.pem"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,9 @@ def test_the_digest_is_that_of_the_file(write, minimal):
 
 
 def test_other_prefixes_of_one_bucket_are_other_places(load):
-    text = SMALL.replace("{name: near, url: ./backups}", "{name: a, url: 's3://b/x'}, {name: b, url: 's3://b/xy'}")
+    text = SMALL.replace(
+        "{name: near, url: ./backups}", "{name: a, url: 's3://bucket-b/x'}, {name: b, url: 's3://bucket-b/xy'}"
+    )
 
     assert len(load(text).locations) == 2
 
@@ -162,7 +164,7 @@ def test_other_prefixes_of_one_bucket_are_other_places(load):
 def test_buckets_of_one_name_on_two_servers_are_two_places(load):
     text = SMALL.replace(
         "{name: near, url: ./backups}",
-        "{name: a, url: 's3://b/x?endpoint=http://h:1'}, {name: b, url: 's3://b/x?endpoint=http://h:2'}",
+        "{name: a, url: 's3://bucket-b/x?endpoint=http://h:1'}, {name: b, url: 's3://bucket-b/x?endpoint=http://h:2'}",
     )
 
     assert len(load(text).locations) == 2
@@ -178,7 +180,7 @@ def test_a_folder_by_another_name_is_the_same_place(write, tmp_path):
 
 
 def test_two_sources_may_share_the_bucket_of_one_velero(load):
-    velero = "velero: {cluster: 'context:a', bucket: 's3://v/p'}"
+    velero = "velero: {cluster: 'context:a', bucket: 's3://bucket-v/p'}"
 
     assert len(load(SMALL.replace('etcd: {cluster: "context:a"}}', f"{velero}}}, {{name: b, {velero}}}")).sources) == 2
 

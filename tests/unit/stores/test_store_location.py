@@ -156,7 +156,7 @@ def test_a_directory_is_opened_without_boto3():
         "from clusterguard.stores import open_store\n"
         "open_store('/x'), open_store('memory:')\n"
         "print(sorted({'boto3', 'botocore', 'urllib3', 'requests'} & set(sys.modules)))\n"
-        "open_store('s3://x')\n"
+        "open_store('s3://bucket-x')\n"
         "assert 'boto3' in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

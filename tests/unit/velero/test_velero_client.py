@@ -6,6 +6,7 @@ import pytest
 
 from clusterguard.errors import (
     ConfigError,
+    ForbiddenError,
     LocationUnavailableError,
     ResourceNotFoundError,
     UnsupportedVersionError,
@@ -15,6 +16,7 @@ from clusterguard.errors import (
 )
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.locations import LocationSpec
 from clusterguard.velero.objects import VeleroObjects
 from clusterguard.velero.options import BackupOptions, RestoreOptions
 from clusterguard.velero.phases import BackupPhase
@@ -395,3 +397,64 @@ def test_restores_without_their_end_are_not_judged_by_files_that_do_not_exist():
         Restore.model_validate({"metadata": {"name": "r"}, "status": {"phase": "InProgress"}})
     )
     assert [str(each.rule) for each in outcome.findings] == ["not-final"]
+
+
+# ---- locations that were just made, and that go
+
+
+def seen(phase, message="", **metadata):
+    return BackupStorageLocation.model_validate(
+        {
+            "metadata": {"name": "new", "labels": {"app.kubernetes.io/managed-by": "clusterguard"}, **metadata},
+            "spec": {"credential": {"name": "new-credentials", "key": "cloud"}},
+            "status": {"phase": phase, "message": message, "lastValidationTime": "2030-01-01T00:00:00Z"},
+        }
+    )
+
+
+TOO_EARLY = 'unable to get credentials: unable to get key for secret: Secret "new-credentials" not found'
+
+
+@pytest.mark.parametrize(
+    ("first", "looks"),
+    [(seen("Unavailable", TOO_EARLY), 3), (seen(""), 3), (seen("New"), 3), (seen("Available"), 1)],
+)
+def test_a_location_that_was_looked_at_too_early_is_looked_at_once_more(first, looks):
+    objects = Objects()
+    objects.script = [[first], [seen("Available")], [seen("Available")]]
+    objects.patch = lambda kind, name, patch: objects.patches.append(patch)
+    made = client(objects).locations.create("new", LocationSpec(bucket="backups"))
+    assert made.phase == "Available"
+    assert len(objects.script) == 3 - looks
+
+
+def test_a_location_that_cannot_be_used_is_not_looked_at_again_for_that():
+    objects = Objects()
+    objects.script = [[seen("Unavailable", "no such bucket")], [seen("Available")]]
+    with pytest.raises(LocationUnavailableError):
+        client(objects).locations.create("new", LocationSpec(bucket="backups"))
+    assert len(objects.script) == 1
+
+
+def test_a_secret_that_is_not_there_at_the_second_look_either_is_told():
+    objects = Objects()
+    objects.script = [[seen("Unavailable", TOO_EARLY)]] * 3
+    objects.patch = lambda kind, name, patch: objects.patches.append(patch)
+    with pytest.raises(LocationUnavailableError):
+        client(objects).locations.create("new", LocationSpec(bucket="backups"))
+
+
+def test_what_belongs_to_a_location_goes_whatever_becomes_of_the_rest():
+    label = {"velero.io/storage-location": "main"}
+    objects = Objects(location(), backup(name="one", labels=label), backup(name="two", labels=label))
+    gone = []
+
+    def delete(old):
+        if old.name == "one":
+            raise ForbiddenError("backups may not be deleted")
+        gone.append(old.name)
+
+    objects.delete = delete
+    with pytest.raises(ForbiddenError):
+        client(objects).locations.delete("main")
+    assert gone == ["main", "two"]

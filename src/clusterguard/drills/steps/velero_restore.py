@@ -110,9 +110,11 @@ class VeleroRestore(VeleroSelection):
         client.adopt(taken.name, store=bucket, location=location)
         options = self.options(self.chosen(client, lambda: namespaces_in_backup(bucket, taken.name)))
         name = velero.restore_name(here.step.cluster, taken, bucket)
-        started = client.restore(taken.name, options, name=name, wait=False)
-        done = client.wait(started, timeout_seconds=here.seconds)
-        outcome = client.outcome(done, tolerate=self.tolerated)
+        with velero.restoring(here.step.cluster) as namespaces:
+            started = client.restore(taken.name, options, name=name, wait=False)
+            done = client.wait(started, timeout_seconds=here.seconds)
+            outcome = client.outcome(done, tolerate=self.tolerated)
+            namespaces.update(outcome.created_namespaces)
         if taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
