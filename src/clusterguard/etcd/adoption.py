@@ -133,6 +133,5 @@ def record_of(
 
 
 def _remarks(opened: OpenedSnapshot, evidence: FileEvidence) -> Iterator[Remark]:
-    yield from remarks.of_database(evidence.structure.facts)
-    yield from remarks.of_keyspace(evidence.structure.client_keys)
+    yield from remarks.of_database(evidence.structure.facts, keys=evidence.structure.client_keys)
     yield from remarks.of_file(trailer=evidence.trailer, passed_over=opened.passed_over)

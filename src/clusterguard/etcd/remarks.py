@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from clusterguard.etcd.member import MemberStatus
     from clusterguard.etcd.mvcc import StoreFacts
 
-__all__ = ["of_database", "of_file", "of_keyspace", "of_members"]
+__all__ = ["of_database", "of_file", "of_members"]
 
 # Where etcd itself stops taking writes because a member does not keep up with what is committed.
 _FAR = 5000
 
 
-def of_database(facts: StoreFacts) -> Iterator[Remark]:
-    """Yield what a restore of a database brings back that nobody may expect."""
+def of_database(facts: StoreFacts, *, keys: int) -> Iterator[Remark]:
+    """Yield what a restore of a database brings back that nobody may expect; ``keys`` are those that clients see."""
     for alarm in facts.alarms:
         consequence = {
             "NOSPACE": "a restore brings it back, and etcd refuses every write until it is disarmed",
@@ -33,10 +33,6 @@ def of_database(facts: StoreFacts) -> Iterator[Remark]:
             code="authentication-on",
             detail="etcd's authentication is on: a restore brings back its users and passwords as they were",
         )
-
-
-def of_keyspace(keys: int) -> Iterator[Remark]:
-    """Yield what to know about the number of keys that clients see."""
     if not keys:
         yield Remark(code="no-keys", detail="it holds no key: a restore leaves an empty cluster")
 

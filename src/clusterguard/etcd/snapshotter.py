@@ -310,8 +310,7 @@ class EtcdSnapshotter:
         checks.append(_record_check(snapshot, evidence))
         checks.append(live)
         found = [
-            *remarks.of_database(evidence.structure.facts),
-            *remarks.of_keyspace(evidence.structure.client_keys),
+            *remarks.of_database(evidence.structure.facts, keys=evidence.structure.client_keys),
         ]
         known = {remark.code for remark in found}
         found += [remark for remark in snapshot.remarks if remark.code not in known]
@@ -589,8 +588,7 @@ def _describe(
 
 
 def _remarks(chosen: _Chosen, received: _Received) -> Iterator[Remark]:
-    yield from remarks.of_database(received.contents.facts)
-    yield from remarks.of_keyspace(received.measured.total_keys)
+    yield from remarks.of_database(received.contents.facts, keys=received.measured.total_keys)
     yield from remarks.of_members(chosen.status, chosen.others, chosen.unasked)
     if received.measured.refusal:
         yield Remark(code="hash-of-file", detail=f"HashKV is the file's own: {received.measured.refusal}")

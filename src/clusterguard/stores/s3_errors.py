@@ -12,13 +12,7 @@ from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from clusterguard.errors import (
-    ClusterGuardError,
-    ConfigError,
-    ObjectNotFoundError,
-    StoreError,
-    StoreUnavailableError,
-)
+from clusterguard.errors import ClusterGuardError, ConfigError, ObjectNotFoundError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,74 +40,68 @@ _WHO_WE_ARE: Final = (
     "check the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE or profile=, or the machine's role"
 )
 _CREDENTIALS: Final = _Meaning(StoreError, _WHO_WE_ARE)
-_UNKNOWN_KEY: Final = _Meaning(
-    StoreError, f"the server does not know the access key; {_WHO_WE_ARE}", "unknown-access-key"
-)
 _CERTIFICATE: Final = _Meaning(
-    StoreError,
-    "if the server's certificate is from a CA of your own, name its certificate: ca=…",
+    StoreError, "if the server's certificate is from a CA of your own, name its certificate: ca=…"
 )
 _SETTINGS: Final = _Meaning(
-    ConfigError,
-    "check the store's location and the AWS configuration (AWS_* variables, ~/.aws)",
+    ConfigError, "check the store's location and the AWS configuration (AWS_* variables, ~/.aws)"
 )
-_NOWHERE: Final = _Meaning(StoreError, "check the endpoint: an S3 server says what it did not find")
 _FULL: Final = _Meaning(StoreError, "make room in the bucket, or raise its quota")
-_REGION: Final = _Meaning(StoreError, "name the bucket's own region: region=…")
-_ARCHIVED: Final = _Meaning(StoreError, "the object was archived; restore it to the bucket first")
-_PLAIN: Final = _Meaning(StoreError, None)
+_PLAIN: Final = _Meaning(StoreError)
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and what compatible servers add: those that
 # their status does not tell enough about.
-_CODES: Final[dict[str, _Meaning]] = {
-    "AuthorizationHeaderMalformed": _REGION,
-    "BadDigest": _DAMAGED,
-    "ConditionalRequestConflict": _RIVAL,
-    "EntityTooLarge": _FULL,
-    "ExpiredToken": _Meaning(
-        StoreError, "the session token has ended: sign in again, or renew AWS_SESSION_TOKEN", "expired-token"
+_CODES_BY_MEANING: Final = (
+    (_LATER, "OperationAborted RequestTimeout TemporaryRedirect Throttling"),
+    (_DAMAGED, "BadDigest IncompleteBody XAmzContentChecksumMismatch XAmzContentSHA256Mismatch"),
+    (_RIVAL, "ConditionalRequestConflict PreconditionFailed"),
+    (_FULL, "EntityTooLarge QuotaExceeded XMinioStorageFull"),
+    (_CREDENTIALS, "InvalidToken"),
+    (
+        _Meaning(StoreError, "name the bucket's own region: region=…"),
+        "AuthorizationHeaderMalformed IllegalLocationConstraintException PermanentRedirect",
     ),
-    "IllegalLocationConstraintException": _REGION,
-    "IncompleteBody": _DAMAGED,
-    "InvalidAccessKeyId": _UNKNOWN_KEY,
-    "InvalidBucketName": _Meaning(ConfigError, "check the bucket's name in the store's location"),
-    "InvalidObjectState": _ARCHIVED,
-    "InvalidToken": _CREDENTIALS,
-    "KeyTooLongError": _Meaning(ConfigError, "prefix and key are 1024 bytes at most; shorten one of them"),
-    "NoSuchBucket": _Meaning(StoreError, "create the bucket first, or check its name and the endpoint"),
-    "NoSuchKey": _Meaning(ObjectNotFoundError),
-    "NoSuchUpload": _Meaning(
-        StoreError,
-        "the unfinished upload is gone: aborted by somebody, or by a lifecycle rule that is too short",
+    (
+        _Meaning(StoreError, f"the server does not know the access key; {_WHO_WE_ARE}", "unknown-access-key"),
+        "InvalidAccessKeyId XAdminUserNotFound",
     ),
-    "NotImplemented": _Meaning(StoreError, "the server lacks something; checksum=when_required asks least of it"),
-    "ObjectNotInActiveTierError": _ARCHIVED,
-    "ObjectParentIsFile": _Meaning(
-        StoreError,
-        "on this server a key cannot be both an object and the beginning of another object's key",
+    (
+        _Meaning(StoreError, f"the secret key does not belong to the access key; {_WHO_WE_ARE}", "wrong-secret-key"),
+        "SignatureDoesNotMatch",
     ),
-    "OperationAborted": _LATER,
-    "PermanentRedirect": _REGION,
-    "PreconditionFailed": _RIVAL,
-    "QuotaExceeded": _FULL,
-    "RequestTimeTooSkewed": _Meaning(
-        StoreError, "set this machine's clock: it is more than 15 minutes off", "clock-skewed"
+    (
+        _Meaning(StoreError, "the session token has ended: sign in again, or renew AWS_SESSION_TOKEN", "expired-token"),
+        "ExpiredToken",
     ),
-    "RequestTimeout": _LATER,
-    "SignatureDoesNotMatch": _Meaning(
-        StoreError, f"the secret key does not belong to the access key; {_WHO_WE_ARE}", "wrong-secret-key"
+    (
+        _Meaning(StoreError, "set this machine's clock: it is more than 15 minutes off", "clock-skewed"),
+        "RequestTimeTooSkewed",
     ),
-    "TemporaryRedirect": _LATER,
-    "Throttling": _LATER,
-    "TooManyParts": _Meaning(StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"),
-    "XAdminUserNotFound": _UNKNOWN_KEY,
-    "XAmzContentChecksumMismatch": _DAMAGED,
-    "XAmzContentSHA256Mismatch": _DAMAGED,
-    "XMinioStorageFull": _FULL,
-}
+    (_Meaning(ConfigError, "check the bucket's name in the store's location"), "InvalidBucketName"),
+    (_Meaning(ConfigError, "prefix and key are 1024 bytes at most; shorten one of them"), "KeyTooLongError"),
+    (_Meaning(StoreError, "create the bucket first, or check its name and the endpoint"), "NoSuchBucket"),
+    (_Meaning(ObjectNotFoundError), "NoSuchKey"),
+    (
+        _Meaning(StoreError, "the object was archived; restore it to the bucket first"),
+        "InvalidObjectState ObjectNotInActiveTierError",
+    ),
+    (
+        _Meaning(
+            StoreError, "the unfinished upload is gone: aborted by somebody, or by a lifecycle rule that is too short"
+        ),
+        "NoSuchUpload",
+    ),
+    (_Meaning(StoreError, "the server lacks something; checksum=when_required asks least of it"), "NotImplemented"),
+    (
+        _Meaning(StoreError, "on this server a key cannot be both an object and the beginning of another object's key"),
+        "ObjectParentIsFile",
+    ),
+    (_Meaning(StoreError, "the object has more than 10,000 parts; use larger ones: part_size=…"), "TooManyParts"),
+)
+_CODES: Final = {code: meaning for meaning, codes in _CODES_BY_MEANING for code in codes.split()}
 
 _STATUSES: Final[dict[int, _Meaning]] = {
-    HTTPStatus.NOT_FOUND: _NOWHERE,
+    HTTPStatus.NOT_FOUND: _Meaning(StoreError, "check the endpoint: an S3 server says what it did not find"),
     HTTPStatus.INSUFFICIENT_STORAGE: _FULL,
     HTTPStatus.REQUEST_TIMEOUT: _LATER,
     HTTPStatus.TOO_MANY_REQUESTS: _LATER,
@@ -136,12 +124,7 @@ _CLASSES: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
 _ABOUT_CREDENTIALS: Final = re.compile("Credential|Token|SSO|Login|MFA|Metadata")
 _ABOUT_SETTINGS: Final = re.compile("Config|Endpoint|Region|Profile|Invalid|Unsupported|Validation")
 
-_MAY_BE_A_REFUSAL: Final = {
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-}
+_MAY_BE_A_REFUSAL: Final = {400, 401, 403, 404}
 
 _PERMISSIONS: Final = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
@@ -32,7 +31,7 @@ def result(cluster="berlin", drills=None, **more):
 @pytest.fixture
 def fleet(tmp_path):
     clusters = tuple(FleetCluster(name=name, cluster="embedded") for name in ("berlin", "oslo"))
-    return Fleet(name="shops", path=tmp_path / "fleet.yaml", drills=("drills",), selector="", clusters=clusters)
+    return Fleet(name="shops", path=tmp_path / "fleet.yaml", drills=("drills",), clusters=clusters)
 
 
 @pytest.fixture
@@ -204,6 +203,6 @@ def test_a_run_is_a_name_and_no_path(fleet, store, run):
 def test_labels_are_in_the_report(fleet, store):
     labelled = tuple(each.model_copy(update={"labels": {"region": "eu"}}) for each in fleet.clusters)
 
-    report = read_report(store, replace(fleet, clusters=labelled), run="run-1")
+    report = read_report(store, fleet.model_copy(update={"clusters": labelled}), run="run-1")
 
     assert report.to_dict()["clusters"][0]["labels"] == {"region": "eu"}

@@ -46,7 +46,11 @@ def told(remarks):
 
 def test_a_healthy_member_of_a_healthy_cluster_gives_no_remarks():
     assert told(of_members(STATUS, [OTHER, replace(OTHER, revision=99_000)], [])) == []
-    assert told(of_database(FACTS)) == []
+    assert told(of_database(FACTS, keys=1)) == []
+
+
+def test_a_database_without_a_key_is_a_warning():
+    assert told(of_database(FACTS, keys=0)) == [("no-keys", True)]
 
 
 @pytest.mark.parametrize(
@@ -78,4 +82,8 @@ def test_members_that_gave_no_answer_are_named():
 def test_what_a_restore_brings_back_is_told():
     alarms = (Alarm(member_id="8e9e", kind="NOSPACE"), Alarm(member_id="8e9e", kind="CORRUPT"))
     facts = replace(FACTS, alarms=alarms, auth_enabled=True)
-    assert told(of_database(facts)) == [("alarm-nospace", True), ("alarm-corrupt", True), ("authentication-on", False)]
+    assert told(of_database(facts, keys=1)) == [
+        ("alarm-nospace", True),
+        ("alarm-corrupt", True),
+        ("authentication-on", False),
+    ]

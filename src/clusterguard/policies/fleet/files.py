@@ -8,8 +8,8 @@ result (`clusterguard.policies.fleet.results`).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -25,7 +25,6 @@ from clusterguard.policies.fleet.results import ClusterResult, check_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from clusterguard.drills import Drill, DrillResult
     from clusterguard.drills.events import EventSink
@@ -113,15 +112,13 @@ class FleetFile(Model):
     """What is run where."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class Fleet(FleetSpec):
     """A fleet that was read from a file."""
 
-    name: str  # what people call it
-    path: Path  # the file
-    drills: tuple[str, ...]  # files or folders, as the file has them
-    selector: str  # labels that a drill must have; empty for all
-    clusters: tuple[FleetCluster, ...]  # in the order of their indexes
+    name: str
+    """What people call it."""
+    path: Path
+    """The file."""
 
     def cluster(self, index: int) -> FleetCluster:
         """Return the cluster of an index, from 0."""
@@ -154,7 +151,7 @@ class Fleet:
         known = {**environ, **cluster.variables}
         root = self.path.parent
         drills = [drill for path in self.drill_paths() for drill in load_drills(path, environ=known, root=root)]
-        chosen = tuple(drill for drill in drills if selects(self.selector, drill.metadata.labels))
+        chosen = tuple(drill for drill in drills if selects(self.selector or "", drill.metadata.labels))
         if not chosen:
             raise ConfigError(
                 f"no drill of fleet {self.name} has the labels {self.selector}",
@@ -177,13 +174,7 @@ def load_fleet(path: Path) -> Fleet:
         grammar = Grammar(root=FleetFile, union="text")
         raise_problems((problem for _, problem in explain(document, document.data, error, grammar=grammar)), hint=_HINT)
         raise
-    return Fleet(
-        name=file.metadata.name,
-        path=path,
-        drills=file.spec.drills,
-        selector=file.spec.selector or "",
-        clusters=file.spec.clusters,
-    )
+    return Fleet(**vars(file.spec), name=file.metadata.name, path=path)
 
 
 def fleet_schema_text() -> str:

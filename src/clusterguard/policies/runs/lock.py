@@ -50,7 +50,7 @@ class RunLock:
         self._sleep = sleep
         self._held: dict[str, LocationLease] = {}
         self._ended = threading.Event()
-        self._renewing: dict[str, threading.Thread] = {}
+        self._renewing: dict[str, Worker] = {}
 
     def take(self, *, wait_seconds: float) -> None:
         """Take the leases, always in the same order, so that two runs never wait for each other.

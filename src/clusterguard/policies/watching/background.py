@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
+
+from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,5 +25,5 @@ def in_background(name: str, work: Callable[[], T]) -> Future[T]:
         except BaseException as error:  # noqa: BLE001 - the door of a thread; raised where the result is taken
             future.set_exception(error)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    Worker(run, name=name).start()
     return future
