@@ -1,0 +1,1 @@
+"""Objects out of etcd snapshots, with no cluster at hand: `SnapshotReader`."""
