@@ -1,4 +1,4 @@
-"""Rewrite ``src/clusterguard/snapshots/kubernetes.fields``: how built-in kinds are written as protobuf, and read as JSON.
+"""Rewrite ``src/clusterguard/snapshots/kubernetes.fields``: built-in kinds as protobuf in etcd, and as served JSON.
 
 For maintainers, with Go on the PATH and Go's module proxy in reach::
 
@@ -13,11 +13,12 @@ field's number into one table of facts. A field whose number means something els
 run: one table for all of them would be wrong then. Definitions of custom resources and API services are not in it: the
 API server stores both as JSON.
 
-The file has a line ``kind APIVERSION KIND MESSAGE`` for each kind, and a line ``MESSAGE FIELD FIELD...`` for each message
-that they are made of. A field is ``NUMBER:NAME:FLAGS:TYPE``, with ``@MINOR`` behind it where it is so only from
+The file has a line ``kind APIVERSION KIND MESSAGE`` for each kind, and a line ``MESSAGE FIELD FIELD...`` for each
+message that they are made of. A field is ``NUMBER:NAME:FLAGS:TYPE``, with ``@MINOR`` behind it where it is so only from
 Kubernetes 1.MINOR on. Flags: ``?`` left out when empty (omitempty), ``0`` also as a struct (omitzero), ``*`` pointer,
-``[`` list, ``{`` map from strings, ``~`` part of its parent. Types: ``s`` string, ``b`` bool, ``i`` whole number, ``y`` bytes, ``T`` Time, ``U`` MicroTime, ``Q`` Quantity, ``O`` IntOrString, ``J`` JSON text, ``W`` list of
-strings in a message of its own; anything else is a message.
+``[`` list, ``{`` map from strings, ``~`` part of its parent. Types: ``s`` string, ``b`` bool, ``i`` whole number,
+``y`` bytes, ``T`` Time, ``U`` MicroTime, ``Q`` Quantity, ``O`` IntOrString, ``J`` JSON text, ``W`` list of strings in a
+message of its own; anything else is a message.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ HEADER = f"""\
 # Facts about Kubernetes 1.{RELEASES[0].split(".")[1]} to 1.{RELEASES[-1].split(".")[1]}, \
 written by tools/kubernetes_fields.py, which says what the lines mean. Do not edit.
 """
-SCALARS = {"string": "s", "bool": "b", "int32": "i", "int64": "i", "bytes": "y", "double": "d"}
+SCALARS = {"string": "s", "bool": "b", "int32": "i", "int64": "i", "bytes": "y"}
 META, CORE = "meta/v1", "core/v1"
 SPECIAL = {
     f"{META}.Time": "T",
@@ -61,7 +62,9 @@ PACKAGES = {
     "k8s.io.apimachinery.pkg.runtime": "runtime",
 }
 _MESSAGE = re.compile(r"^message (\w+) \{(?:\}|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
-_PROTO_FIELD = re.compile(r"^  (?:(optional|repeated|required) )?(map<string, [\w.]+>|[\w.]+) \w+ = (\d+);", re.MULTILINE)
+_PROTO_FIELD = re.compile(
+    r"^  (?:(optional|repeated|required) )?(map<string, [\w.]+>|[\w.]+) \w+ = (\d+);", re.MULTILINE
+)
 _STRUCT = re.compile(r"^type (\w+) struct ?\{(?:\}|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
 _GO_FIELD = re.compile(r"^\t(?:\w+\s+)?([*\[\]\w.]\S*)\s+`(.*)`", re.MULTILINE)
 _JSON_TAG, _PROTOBUF_TAG = re.compile(r'json:"([^"]*)"'), re.compile(r'protobuf:"[a-z0-9]+,(\d+)')

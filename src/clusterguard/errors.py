@@ -28,7 +28,8 @@
     │   └── NotAllowedError               a destructive step on a cluster that nobody allowed
     ├── SnapshotError
     │   ├── SnapshotIncompleteError       the stream ended early; nothing was stored
-    │   └── SnapshotCorruptError          the bytes are not a whole, intact snapshot
+    │   ├── SnapshotCorruptError          the bytes are not a whole, intact snapshot
+    │   └── StoredObjectError             one object in it cannot be read; the code says why
     ├── EtcdError
     │   ├── EtcdUnavailableError          retryable
     │   └── EtcdAuthError                 the member refused our identity
@@ -97,6 +98,7 @@ __all__ = [
     "StepFailedError",
     "StoreError",
     "StoreUnavailableError",
+    "StoredObjectError",
     "ToolchainError",
     "UnexpectedOutcomeError",
     "UnsupportedVersionError",
@@ -287,6 +289,10 @@ class SnapshotIncompleteError(SnapshotError):
 
 class SnapshotCorruptError(SnapshotError):
     """The bytes are not a whole, intact etcd snapshot."""
+
+
+class StoredObjectError(SnapshotError):
+    """One object in a snapshot cannot be read: it is damaged or encrypted, or of a kind or form that is not known."""
 
 
 class EtcdError(ClusterGuardError):

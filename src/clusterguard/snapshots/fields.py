@@ -114,12 +114,12 @@ class FieldTable:
             if not text:
                 continue
             described, _, since = text.partition("@")
-            number, name, flags, kind = described.split(":")
+            digits, name, flags, kind = described.split(":")
             if since and int(since) > self._minor:
                 # Not yet so in that version; what is on the wire all the same is read.
-                rules.setdefault(int(number), (name, flags, kind, False))
+                rules.setdefault(int(digits), (name, flags, kind, False))
             else:
-                rules[int(number)] = (name, flags, kind, True)
+                rules[int(digits)] = (name, flags, kind, True)
         for number, (name, flags, kind, known) in rules.items():
             self._add(message, number, name, flags, kind, known=known)
 
