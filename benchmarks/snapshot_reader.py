@@ -87,15 +87,15 @@ def stored(server):
     post = {"method": "POST"}
     server.ask("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", body=DEFINITION, **post)
     server.ask("/api/v1/namespaces", body={"metadata": {"name": "bench"}}, **post)
-    env = [{"name": f"SETTING_{each}", "value": "x" * 40} for each in range(12)]
+    env = [{"name": f"SETTING_{each}", "value": "x" * 40} for each in range(3)]
     container = {"name": "app", "image": "registry.example.com/team/app:1.2.3", "env": env}
     pod = {"spec": {"containers": [container, {**container, "name": "proxy"}]}}
     bodies = {
         "pods": ("/api/v1", pod),
-        "secrets": ("/api/v1", {"data": {f"k{each}": base64.b64encode(os.urandom(400)).decode() for each in range(3)}}),
-        "configmaps": ("/api/v1", {"data": {f"key-{each}": "a line of text\n" * 20 for each in range(6)}}),
+        "secrets": ("/api/v1", {"data": {f"k{each}": base64.b64encode(os.urandom(300)).decode() for each in range(2)}}),
+        "configmaps": ("/api/v1", {"data": {f"key-{each}": "a line of text\n" * 10 for each in range(4)}}),
         "widgets": ("/apis/bench.example.com/v1", {"kind": "Widget", "apiVersion": "bench.example.com/v1",
-                                                   "spec": {f"field{each}": "v" * 30 for each in range(25)}}),
+                                                   "spec": {f"field{each}": "v" * 30 for each in range(8)}}),
     }  # fmt: skip
     deadline = time.monotonic() + 30
     for resource, (path, body) in bodies.items():

@@ -15,6 +15,12 @@ from clusterguard.model.report import Finding as Finding
 from clusterguard.model.report import ValidationReport as ValidationReport
 from clusterguard.model.snapshot import Snapshot as Snapshot
 from clusterguard.model.snapshot import VerifyReport as VerifyReport
+from clusterguard.snapshots.encryption import EncryptionKeys as EncryptionKeys
+from clusterguard.snapshots.reader import SnapshotContents as SnapshotContents
+from clusterguard.snapshots.reader import SnapshotKey as SnapshotKey
+from clusterguard.snapshots.reader import SnapshotKind as SnapshotKind
+from clusterguard.snapshots.reader import SnapshotObject as SnapshotObject
+from clusterguard.snapshots.reader import SnapshotReader as SnapshotReader
 from clusterguard.stores import ObjectStore as ObjectStore
 from clusterguard.stores import open_store as open_store
 from clusterguard.validate import RestoreValidator as RestoreValidator

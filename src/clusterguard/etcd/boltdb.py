@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +58,7 @@ _META_BYTES = _HEADER.size + _META.size + _U64.size
 PEEK_BYTES = _PAGE_SIZES[-1] + _META_BYTES
 """How many bytes from the beginning hold both meta pages, whatever the page size."""
 _LARGEST_READ = 128 * 1024
+_SEARCHED_AT_ONCE = 1024 * 1024
 _GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
@@ -305,6 +306,41 @@ class BoltFile:
             leaf = node
         return leaf.keys[-1] if leaf.keys else None
 
+    def lookup(self, bucket: Bucket, key: bytes) -> tuple[int, int] | None:
+        """Return where in the file the value of a key lies and its size, or None if there is no such key.
+
+        Raises:
+            SnapshotCorruptError: A page on the way is broken.
+        """
+        node: Leaf | list[_Reference] = bucket.inline or [(bucket.root, None, None)]
+        ledger = PageLedger(self.meta.high_water)
+        while not isinstance(node, Leaf):
+            index = bisect_right(node, key, key=lambda reference: reference[1] or b"") - 1
+            node = self._node(node[max(0, index)], ledger)
+        index = bisect_left(node.keys, key)
+        if index == len(node.keys) or node.keys[index] != key:
+            return None
+        return node.base + node.values[index], node.ends[index] - node.values[index]
+
+    def find(self, wanted: bytes) -> Iterator[int]:
+        """Yield where in the file these bytes lie, whatever page that is; at the speed of memory.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        buffer = bytearray(_SEARCHED_AT_ONCE)
+        offset = kept = 0
+        while count := self._pread_into(memoryview(buffer)[kept:], offset + kept):
+            end = kept + count
+            at = buffer.find(wanted, 0, end)
+            while at >= 0:
+                yield offset + at
+                at = buffer.find(wanted, at + 1, end)
+            # What may be the beginning of another one is looked at again.
+            tail = min(end, len(wanted) - 1)
+            buffer[:tail] = buffer[end - tail : end]
+            offset, kept = offset + end - tail, tail
+
     def check_nested(self, leaf: Leaf, ledger: PageLedger) -> None:
         """Walk the buckets inside a leaf, and those inside them.
 
@@ -336,6 +372,12 @@ class BoltFile:
     def _pread(self, size: int, offset: int) -> bytes:
         try:
             return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise unreadable(error) from error
+
+    def _pread_into(self, buffer: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(self._descriptor, [buffer], offset)
         except OSError as error:
             raise unreadable(error) from error
 

@@ -171,6 +171,8 @@ def place_of(key: str) -> Place | None:
         group, plural = parts[:depth] if depth > 1 else ("", parts[0])
         resource = _BY_DIRECTORY[directory] = Resource(plural, group, "", None, directory)
     namespace = parts[depth] if len(parts) == depth + 2 else ""
+    if resource.namespaced is not None and resource.namespaced != bool(namespace):
+        return None
     return Place(resource, namespace, parts[-1])
 
 

@@ -25,6 +25,19 @@ class LabelRequirement:
     operator: _Operator
     values: tuple[str, ...] = ()
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Return whether an object with these labels meets it."""
+        present = self.key in labels
+        match self.operator:
+            case "Exists":
+                return present
+            case "DoesNotExist":
+                return not present
+            case "In":
+                return present and labels[self.key] in self.values
+            case _:
+                return not present or labels[self.key] not in self.values
+
     def __str__(self) -> str:
         match self.operator:
             case "Exists":
@@ -62,6 +75,12 @@ class LabelSelector:
             else:
                 requirements.append(_requirement(part))
         return cls(labels=labels, requirements=tuple(requirements))
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Return whether an object with these labels meets all of it."""
+        return all(labels.get(key) == value for key, value in self.labels.items()) and all(
+            requirement.matches(labels) for requirement in self.requirements
+        )
 
     def __str__(self) -> str:
         return ",".join([*(f"{key}={value}" for key, value in self.labels.items()), *map(str, self.requirements)])

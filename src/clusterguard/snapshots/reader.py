@@ -1,0 +1,395 @@
+"""`SnapshotReader`: what an etcd snapshot of Kubernetes holds, read from the file alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+from clusterguard.errors import ConfigError, ResourceNotFoundError, StoredObjectError
+from clusterguard.etcd.verification import open_database
+from clusterguard.snapshots.encryption import EncryptionKeys
+from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
+from clusterguard.snapshots.keyspace import Keyspace, Record
+from clusterguard.snapshots.resources import Resource, find_resource, place_of
+from clusterguard.snapshots.values import ValueDecoder
+from clusterguard.velero.selectors import LabelSelector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["SnapshotContents", "SnapshotKey", "SnapshotKind", "SnapshotObject", "SnapshotReader"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotKey:
+    """One object by its key, not decoded.
+
+    Attributes:
+        resource: Its kind, as kubectl names it: ``deployments.apps``.
+        namespace: Its namespace, or ``""``.
+        name: Its name.
+        revision: Of etcd, of its last change; what clients see as ``resourceVersion``.
+        size: Bytes stored under the key, etcd's own record of it included; 0 where it says that the key was removed.
+        etcd_key: The key itself.
+        record: Where it lies in the file.
+    """
+
+    resource: str
+    namespace: str
+    name: str
+    revision: int
+    size: int
+    etcd_key: bytes = field(repr=False)
+    record: Record = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.resource} {self.namespace}/{self.name}" if self.namespace else f"{self.resource} {self.name}"
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether this is not the object but its removal."""
+        return self.record.is_deletion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotObject:
+    """One object, or why it cannot be read: nothing is left out.
+
+    Attributes:
+        key: Where it lies.
+        data: The object as the API server serves it, or None.
+        error: Why there is none, or None.
+    """
+
+    key: SnapshotKey
+    data: Mapping[str, Any] | None = field(repr=False)
+    error: StoredObjectError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotKind:
+    """How much there is of one kind.
+
+    Attributes:
+        resource: As kubectl names it: ``deployments.apps``.
+        objects: How many.
+        size: Bytes stored.
+        namespaces: How many namespaces they are in; 0 for a kind without.
+    """
+
+    resource: str
+    objects: int
+    size: int
+    namespaces: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotContents:
+    """What a snapshot holds, in numbers.
+
+    Attributes:
+        revision: Of the newest change.
+        kinds: By name.
+        bookkeeping: Keys under the prefix that are no objects, such as the addresses of API servers.
+        elsewhere: Keys under other prefixes, by what they begin with.
+    """
+
+    revision: int
+    kinds: tuple[SnapshotKind, ...]
+    bookkeeping: int
+    elsewhere: Mapping[str, int]
+
+
+class SnapshotReader:
+    """Reads the objects of an etcd snapshot, or of a copied ``member/snap/db``; nothing is started, nothing written.
+
+    Listing reads keys only; values are decoded when they are asked for. A reader is for one thread. Close it, or use
+    it as a context manager.
+
+    Args:
+        path: The file.
+        prefix: Of all keys: the API server's ``--etcd-prefix``. OpenShift has ``/kubernetes.io``.
+        encryption: Keys of values that are encrypted at rest.
+        kubernetes: The minor version whose API server's JSON is wanted, such as ``1.33``; by default the newest that
+            is known. It decides how some empty fields are written.
+
+    Raises:
+        SnapshotCorruptError: The file is no etcd database, or it is damaged.
+        StoreError: It cannot be read.
+        ConfigError: The version is not one.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        prefix: str = "/registry",
+        encryption: EncryptionKeys | None = None,
+        kubernetes: str = "",
+    ) -> None:
+        self._prefix = f"/{prefix.strip('/')}/".replace("//", "/").encode()
+        self.unknown_fields: Counter[str] = Counter()
+        """Fields of built-in kinds that were met but are not known, by message and number: a newer API server's."""
+        self._decoder = ValueDecoder(
+            table=field_table(_minor(kubernetes)),
+            keys=encryption or EncryptionKeys.none(),
+            unknown=self.unknown_fields,
+        )
+        self._all: dict[bytes, Record] | None = None
+        self._own: dict[bytes, Record] = {}
+        with ExitStack() as stack:
+            self._keyspace = Keyspace(stack.enter_context(open_database(path)))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()
+
+    @property
+    def revision(self) -> int:
+        """The revision of the newest change."""
+        return self._keyspace.revision
+
+    def contents(self) -> SnapshotContents:
+        """Return how many objects of which kinds there are.
+
+        Raises:
+            SnapshotCorruptError: A page is broken.
+        """
+        objects: Counter[Resource] = Counter()
+        sizes: Counter[Resource] = Counter()
+        namespaces: dict[Resource, set[str]] = {}
+        bookkeeping = 0
+        for key, record in self._keys().items():
+            place = place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
+            if place is None:
+                bookkeeping += 1
+                continue
+            objects[place.resource] += 1
+            sizes[place.resource] += record.size
+            namespaces.setdefault(place.resource, set()).add(place.namespace)
+        kinds = (
+            SnapshotKind(resource=str(each), objects=count, size=sizes[each], namespaces=len(namespaces[each] - {""}))
+            for each, count in objects.items()
+        )
+        return SnapshotContents(
+            revision=self.revision,
+            kinds=tuple(sorted(kinds, key=lambda kind: kind.resource)),
+            bookkeeping=bookkeeping,
+            elsewhere=self._elsewhere(),
+        )
+
+    def keys(self, kind: str = "", *, namespace: str = "") -> list[SnapshotKey]:
+        """Return the keys of objects, in the order of etcd's keys.
+
+        Args:
+            kind: As kubectl takes it: ``po``, ``Deployment``, ``deployments.apps``; empty for all.
+            namespace: Empty for all.
+
+        Raises:
+            ResourceNotFoundError: There is no such kind.
+            SnapshotCorruptError: A page is broken.
+        """
+        wanted = self._resource(kind) if kind else None
+        directory = f"{wanted.directory}/".encode() if wanted else b""
+        begins = self._prefix + directory
+        found = []
+        for key, record in sorted(self._keys().items()):
+            if key.startswith(begins):
+                listed = self._listed(key, record)
+                if listed and (not namespace or listed.namespace == namespace):
+                    found.append(listed)
+        return found
+
+    def objects(self, kind: str = "", *, namespace: str = "", selector: str = "") -> Iterator[SnapshotObject]:
+        """Yield objects, in the order of etcd's keys; those that cannot be read are among them, with the reason.
+
+        Args:
+            kind: As kubectl takes it; empty for all.
+            namespace: Empty for all.
+            selector: A label selector as kubectl's ``-l`` takes it. What cannot be read is yielded with any.
+
+        Raises:
+            ConfigError: The selector is not valid.
+            ResourceNotFoundError: There is no such kind.
+            SnapshotCorruptError: A page is broken.
+        """
+        wanted = LabelSelector.parse(selector) if selector else None
+        for key in self.keys(kind, namespace=namespace):
+            found = self._object(key)
+            if wanted is None or found.data is None or wanted.matches(_labels(found.data)):
+                yield found
+
+    def get(self, kind: str, name: str, *, namespace: str = "", revision: int | None = None) -> dict[str, Any]:
+        """Return one object as the API server serves it.
+
+        Args:
+            kind: As kubectl takes it.
+            name: Its name.
+            namespace: Its namespace, for kinds that have them.
+            revision: As it was then; by default as it was when the snapshot was taken.
+
+        Raises:
+            ResourceNotFoundError: There is no such kind, or no such object in the file at that revision.
+            StoredObjectError: It cannot be read; the code says why.
+            SnapshotCorruptError: A page is broken.
+        """
+        history = [each for each in self.history(kind, name, namespace=namespace)
+                   if revision is None or each.revision <= revision]  # fmt: skip
+        if not history or history[-1].is_deletion:
+            when = f" at revision {revision}" if revision is not None else ""
+            raise ResourceNotFoundError(
+                f"the snapshot has no {kind} {f'{namespace}/{name}' if namespace else name}{when}",
+                hint="`clusterguard snapshot history` shows what the file still holds of it"
+                if history
+                else "is the namespace right? `clusterguard snapshot ls FILE KIND` lists what is there",
+            )
+        return self.read(history[-1])
+
+    def history(self, kind: str, name: str, *, namespace: str = "") -> list[SnapshotKey]:
+        """Return every change of one object that the file still holds, oldest first; a compaction leaves the newest.
+
+        Raises:
+            ResourceNotFoundError: There is no such kind.
+            ConfigError: The kind has namespaces, and none is given, or the other way round.
+            SnapshotCorruptError: A page is broken.
+        """
+        resource = self._resource(kind)
+        if resource.namespaced is not None and resource.namespaced != bool(namespace):
+            raise ConfigError(
+                f"{resource} {'need' if resource.namespaced else 'have no'} namespace",
+                hint="name it: -n NAMESPACE" if resource.namespaced else "leave -n out",
+            )
+        path = "/".join(part for part in (resource.directory, namespace, name) if part)
+        key = self._prefix + path.encode()
+        return [
+            SnapshotKey(
+                resource=str(resource),
+                namespace=namespace,
+                name=name,
+                revision=record.revision,
+                size=record.size,
+                etcd_key=key,
+                record=record,
+            )
+            for record in self._keyspace.history(key)
+        ]
+
+    def read(self, key: SnapshotKey) -> dict[str, Any]:
+        """Return the object under a key as the API server serves it.
+
+        Raises:
+            StoredObjectError: It cannot be read; the code says why.
+            SnapshotCorruptError: A page is broken.
+        """
+        try:
+            return self._decoder.decode(self._keyspace.value(key.record), key=key.etcd_key, revision=key.revision)
+        except StoredObjectError as error:
+            raise StoredObjectError(
+                f"{key}: {error.message}", code=error.code, fields=error.fields, hint=error.hint
+            ) from error
+
+    def search(self, text: str, *, kind: str = "", namespace: str = "") -> Iterator[SnapshotObject]:
+        """Yield the objects that have a text in a value, in their name, or in the name of a field.
+
+        Encrypted ones are decrypted first; those that cannot be are yielded, too, with the reason. Texts in Secrets are
+        looked for in what they hold, not in base64.
+
+        Args:
+            text: Exactly as it is written.
+            kind: As kubectl takes it; empty for all.
+            namespace: Empty for all.
+
+        Raises:
+            ResourceNotFoundError: There is no such kind.
+            SnapshotCorruptError: A page is broken.
+        """
+        wanted = _spellings(text)
+        for key in self.keys(kind, namespace=namespace):
+            value = self._keyspace.value(key.record)
+            try:
+                plain = self._decoder.plain(value, key=key.etcd_key)
+            except StoredObjectError:
+                yield self._object(key)
+                continue
+            if text in key.name or any(spelling in plain for spelling in wanted):
+                yield self._object(key)
+
+    def _object(self, key: SnapshotKey) -> SnapshotObject:
+        try:
+            return SnapshotObject(key=key, data=self.read(key))
+        except StoredObjectError as error:
+            return SnapshotObject(key=key, data=None, error=error)
+
+    def _keys(self) -> dict[bytes, Record]:
+        """Return all live keys under the prefix; one walk over the file, at first use."""
+        if self._all is None:
+            self._all = self._keyspace.live()
+            self._own = {key: record for key, record in self._all.items() if key.startswith(self._prefix)}
+        return self._own
+
+    def _elsewhere(self) -> dict[str, int]:
+        counted = Counter(
+            b"/".join(key.split(b"/", 2)[:2]).decode("utf-8", "replace")
+            for key in self._all or ()
+            if key and not key.startswith(self._prefix)
+        )
+        return dict(sorted(counted.items()))
+
+    def _listed(self, key: bytes, record: Record) -> SnapshotKey | None:
+        place = place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
+        if place is None:
+            return None
+        return SnapshotKey(
+            resource=str(place.resource),
+            namespace=place.namespace,
+            name=place.name,
+            revision=record.revision,
+            size=record.size,
+            etcd_key=key,
+            record=record,
+        )
+
+    def _resource(self, text: str) -> Resource:
+        try:
+            return find_resource(text, ())
+        except ResourceNotFoundError:
+            return find_resource(text, self._present())
+
+    def _present(self) -> Iterable[Resource]:
+        places = (place_of(key[len(self._prefix) :].decode("utf-8", "replace")) for key in self._keys())
+        return dict.fromkeys(place.resource for place in places if place)
+
+
+def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
+    return item["metadata"].get("labels") or {}
+
+
+def _spellings(text: str) -> set[bytes]:
+    """Return how a text may stand in protobuf and CBOR, and in JSON, where Go escapes what HTML would."""
+    quoted = orjson.dumps(text)[1:-1]
+    escaped = quoted
+    for character in b"<>&":
+        escaped = escaped.replace(bytes([character]), b"\\u%04x" % character)
+    return {text.encode(), quoted, escaped}
+
+
+def _minor(version: str) -> int:
+    if not version:
+        return NEWEST_MINOR
+    major, _, rest = version.removeprefix("v").partition(".")
+    minor = rest.partition(".")[0]
+    if major != "1" or not minor.isdigit():
+        raise ConfigError(f"{version!r} is no version of Kubernetes", hint="write it like 1.33")
+    return int(minor)
