@@ -87,8 +87,12 @@ class BareApiServer:
         headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json", "Content-Type": content_type}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)  # noqa: S310 - https
-        with urllib.request.urlopen(request, timeout=30, context=self._context) as answer:  # noqa: S310
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self._context) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.add_note(error.read().decode("utf-8", "replace"))
+            raise
 
     def resources(self):
         """Return everything that is served, as ``(group version, resource)``."""
@@ -96,9 +100,11 @@ class BareApiServer:
         for group in self.ask("/apis")["groups"]:
             groups += [f"apis/{version['groupVersion']}" for version in group["versions"]]
         for group in groups:
-            for resource in self.ask(f"/{group}")["resources"]:
-                if "/" not in resource["name"]:
-                    yield group, resource
+            try:
+                found = self.ask(f"/{group}")["resources"]
+            except urllib.error.HTTPError:  # an aggregated API without anybody behind it
+                continue
+            yield from ((group, resource) for resource in found if "/" not in resource["name"])
 
     def _wait(self):
         began = time.monotonic()

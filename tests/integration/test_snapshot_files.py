@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError, SnapshotCorruptError, SnapshotError, SnapshotIncompleteError
-from clusterguard.etcd import mvcc
 from clusterguard.etcd.boltdb import BoltFile
 from clusterguard.etcd.hashkv import hash_kv
+from clusterguard.etcd.keyspace import Keyspace
 from clusterguard.etcd.verification import check_structure, open_database, verify_file
 from clusterguard.process import spawn, tail
 
@@ -289,8 +289,12 @@ def test_live_keys_are_what_a_client_gets(programs: dict[str, Path], tmp_path: P
         for kv in answer["kvs"]
     ]
     with open_database(path) as db:
-        assert [tuple(live) for live in mvcc.live_keys(db)] == expected
-        assert len(list(mvcc.live_keys(db, prefix=b""))) == len(expected) + 2
+        keyspace = Keyspace(db)
+        live = keyspace.live()
+        assert len(live) == len(expected) + 2
+        for key, revision, value in expected:
+            assert (live[key].revision, keyspace.value(live[key])) == (revision, value)
+            assert keyspace.history(key)[-1] == live[key]
 
 
 def test_the_small_buckets_are_read(programs: dict[str, Path], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from clusterguard.cli import (
     policy,
     run,
     schedule,
+    snapshot,
     status,
     toolchain,
     velero,
@@ -53,6 +54,7 @@ app.add_typer(audit.app)
 app.add_typer(fleet.app)
 app.add_typer(drill.app)
 app.add_typer(etcd.app)
+app.add_typer(snapshot.app)
 app.add_typer(velero.app)
 app.add_typer(inventory.app)
 app.add_typer(cluster.app)

@@ -19,19 +19,19 @@ import re
 import struct
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from clusterguard.errors import SnapshotCorruptError
 from clusterguard.etcd.boltdb import corrupt
 from clusterguard.etcd.protobuf import fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from clusterguard.etcd.boltdb import BoltFile, Bucket, Leaf, PageLedger
 
-__all__ = ["Alarm", "Keyspace", "LiveKey", "MemberRecord", "StoreFacts", "live_keys", "read_facts", "scan"]
+__all__ = ["Alarm", "Keyspace", "MemberRecord", "StoreFacts", "read_facts", "scan"]
 
 Feed: TypeAlias = "Callable[[bytes], None]"
 
@@ -45,15 +45,7 @@ _FIRST_PUT = re.compile(rb"\x10([\x80-\xff]*[\x00-\x7f])\x18\1\x20\x01").match
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 _LARGEST_MAIN = (1 << 63) - 1
 _SHORT = 0x7F  # the greatest number that is one byte
-_USER_KEY, _VERSION, _USER_VALUE = 1, 4, 5  # fields of KeyValue
-
-
-class LiveKey(NamedTuple):
-    """One key as a client would get it at the snapshot's revision."""
-
-    key: bytes
-    mod_revision: int
-    value: bytes
+_USER_KEY, _VERSION = 1, 4  # fields of KeyValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,36 +247,6 @@ def scan(
     )
 
 
-def live_keys(db: BoltFile, *, prefix: bytes = b"/registry/") -> Iterator[LiveKey]:
-    """Yield the keys under a prefix as they were at the snapshot's revision, in the order of the keys.
-
-    The keys and the places of their values are held in memory, the values are not.
-
-    Raises:
-        SnapshotCorruptError: A page or a record is broken.
-    """
-    places: dict[bytes, tuple[int, int, int]] = {}
-    ledger = db.ledger()
-    bucket = key_bucket(db.buckets(ledger))
-    for leaf in db.leaves(bucket, ledger):
-        _check_shape(leaf)
-        for index, revision in enumerate(leaf.keys):
-            key = _user_key(leaf, index)
-            if not key.startswith(prefix):
-                continue
-            if len(revision) == _DELETION_SIZE:
-                places.pop(key, None)
-            else:
-                places[key] = (
-                    _parse_main(revision),
-                    leaf.base + leaf.values[index],
-                    leaf.ends[index] - leaf.values[index],
-                )
-    for key in sorted(places):
-        main, offset, size = places[key]
-        yield LiveKey(key, main, _field(db.read_at(offset, size), _USER_VALUE) or b"")
-
-
 class _Recent:
     """Reads the records after the compaction."""
 
@@ -482,17 +444,6 @@ def _key_and_whether_first(leaf: Leaf, index: int) -> tuple[bytes, bool]:
         revision = leaf.keys[index].hex()
         raise corrupt(leaf.page, f"the record of revision {revision} cannot be decoded: {error}") from error
     return key, version == 1
-
-
-def _field(message: bytes, wanted: int) -> bytes | None:
-    found = None
-    try:
-        for number, content in fields_of(message):
-            if number == wanted and isinstance(content, bytes):
-                found = content
-    except ValueError as error:
-        raise _unreadable(f"a record cannot be decoded: {error}") from error
-    return found
 
 
 def _unreadable(problem: str) -> SnapshotCorruptError:

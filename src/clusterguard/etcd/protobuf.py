@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["fields_of", "length_delimited", "varint_field"]
+__all__ = ["fields_of", "length_delimited", "places_of", "varint_field"]
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
@@ -43,6 +43,39 @@ def fields_of(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ValueError(f"field {number} ends behind the message")
         yield number, message[at : at + size]
         at += size
+
+
+def places_of(data: bytes, at: int, end: int, *, numbers: int = 0) -> dict[int, tuple[int, int]]:
+    """Return where the fields of a small message lie, by number, the last one of each.
+
+    Args:
+        data: Bytes that hold it.
+        at: Where it begins.
+        end: Where it ends.
+        numbers: A bit for each field that is a number; all others have lengths.
+
+    Raises:
+        ValueError: It is not such a message.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag > _SHORT:
+            tag, at = _varint(data, at - 1)
+        number = tag >> 3
+        if tag & 7 == _LENGTH_DELIMITED and not numbers >> number & 1:
+            size, start = (data[at], at + 1) if at < end and data[at] <= _SHORT else _varint(data, at)
+            at = start + size
+        elif tag & 7 == _VARINT and numbers >> number & 1:
+            start = at
+            _, at = _varint(data, at)
+        else:
+            raise ValueError(f"byte {at}: field {number} has the wire type {tag & 7}")
+        if at > end:
+            raise ValueError(f"byte {start}: field {number} ends behind what holds it")
+        found[number] = start, at
+    return found
 
 
 def varint_field(number: int, value: int) -> bytes:

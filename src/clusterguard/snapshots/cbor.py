@@ -21,7 +21,7 @@ _SIZES = {24: 1, 25: 2, 26: 4, 27: 8}
 _INDEFINITE, _BREAK = 31, 0xFF
 _ENCODINGS = {21: urlsafe_b64encode, 22: b64encode, 23: b16encode}
 _REFUSED = {2: "a big number", 3: "a big number"}
-_DEEPEST = 900  # Python's own limit is near
+_DEEPEST = 200  # each level is two calls, and Python takes a thousand
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 _INT64 = 1 << 63
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from clusterguard.etcd.protobuf import places_of
 from clusterguard.snapshots.fields import Op
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from clusterguard.snapshots.fields import Message, Rule
 
-__all__ = ["decode_message", "delimited_fields"]
+__all__ = ["decode_message"]
 
 _SHORT = 0x7F  # the greatest number that is one byte
 _LONGEST_VARINT = 63  # bits before its last byte
@@ -119,36 +120,6 @@ def decode_message(  # noqa: C901, PLR0912, PLR0915 - the one loop over every by
     return out
 
 
-def delimited_fields(data: bytes, at: int, end: int, *, numbers: int = 0) -> dict[int, tuple[int, int]]:
-    """Return where the strings, bytes and messages of a small message lie, by number, the last one of each.
-
-    Args:
-        data: Bytes that hold it.
-        at: Where it begins.
-        end: Where it ends.
-        numbers: A bit for each field that is a number instead; where its value lies is told alike.
-
-    Raises:
-        ValueError: It is not such a message.
-    """
-    found: dict[int, tuple[int, int]] = {}
-    while at < end:
-        tag, at = _varint(data, at, end)
-        number = tag >> 3
-        if tag & 7 == _DELIMITED and not numbers >> number & 1:
-            size, start = _varint(data, at, end)
-            at = start + size
-        elif tag & 7 == 0 and numbers >> number & 1:
-            start = at
-            _, at = _varint(data, at, end)
-        else:
-            raise ValueError(f"byte {at}: field {number} has the wire type {tag & 7}")
-        if at > end:
-            raise ValueError(f"byte {start}: field {number} ends behind what holds it")
-        found[number] = start, at
-    return found
-
-
 def _list(out: dict[str, Any], name: str) -> list[Any]:
     held: list[Any] | None = out.get(name)
     if held is None:
@@ -165,7 +136,7 @@ def _map(out: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _entry(data: bytes, at: int, end: int) -> tuple[str, int, int]:
     """Return one key of a map, and where its value lies."""
-    fields = delimited_fields(data, at, end)
+    fields = places_of(data, at, end)
     start, stop = fields.get(1, (at, at))
     return (data[start:stop].decode(), *fields.get(2, (end, end)))
 
@@ -183,17 +154,17 @@ def _base64(data: bytes, at: int, end: int) -> str:
 
 
 def _quantity(data: bytes, at: int, end: int) -> str:
-    start, stop = delimited_fields(data, at, end).get(1, (at, at))
+    start, stop = places_of(data, at, end).get(1, (at, at))
     return data[start:stop].decode() or "0"
 
 
 def _json(data: bytes, at: int, end: int) -> Any:  # noqa: ANN401 - whatever JSON has
-    start, stop = delimited_fields(data, at, end).get(1, (at, at))
+    start, stop = places_of(data, at, end).get(1, (at, at))
     return orjson.loads(memoryview(data)[start:stop]) if start < stop else None
 
 
 def _int_or_string(data: bytes, at: int, end: int) -> int | str:
-    fields = delimited_fields(data, at, end, numbers=0b110)
+    fields = places_of(data, at, end, numbers=0b110)
     if 1 in fields and _number(data, fields[1]) == 1:
         start, stop = fields.get(3, (at, at))
         return data[start:stop].decode()
@@ -203,14 +174,14 @@ def _int_or_string(data: bytes, at: int, end: int) -> int | str:
 def _time(data: bytes, at: int, end: int) -> str | None:
     if at == end:
         return None
-    fields = delimited_fields(data, at, end, numbers=0b110)
+    fields = places_of(data, at, end, numbers=0b110)
     return _seconds(_number(data, fields[1]) if 1 in fields else 0)
 
 
 def _micro_time(data: bytes, at: int, end: int) -> str | None:
     if at == end:
         return None
-    fields = delimited_fields(data, at, end, numbers=0b110)
+    fields = places_of(data, at, end, numbers=0b110)
     seconds, nanos = (_number(data, fields[each]) if each in fields else 0 for each in (1, 2))
     return f"{_seconds(seconds)[:-1]}.{nanos // 1000:06d}Z"
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from clusterguard.errors import ConfigError, ResourceNotFoundError, StoredObjectError
+from clusterguard.etcd.keyspace import Keyspace, Record
 from clusterguard.etcd.verification import open_database
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
-from clusterguard.snapshots.keyspace import Keyspace, Record
 from clusterguard.snapshots.resources import Resource, find_resource, place_of
 from clusterguard.snapshots.values import ValueDecoder
 from clusterguard.velero.selectors import LabelSelector
@@ -286,13 +286,32 @@ class SnapshotReader:
             for record in self._keyspace.history(key)
         ]
 
+    def is_namespaced(self, kind: str) -> bool:
+        """Return whether objects of a kind live in namespaces.
+
+        Args:
+            kind: As kubectl takes it.
+
+        Raises:
+            ResourceNotFoundError: There is no such kind.
+            SnapshotCorruptError: A page is broken.
+        """
+        resource = self._resource(kind)
+        if resource.namespaced is not None:
+            return resource.namespaced
+        begins = self._prefix + f"{resource.directory}/".encode()
+        return any(key.startswith(begins) and b"/" in key[len(begins) :] for key in self._keys())
+
     def read(self, key: SnapshotKey) -> dict[str, Any]:
         """Return the object under a key as the API server serves it.
 
         Raises:
+            ConfigError: The key was removed then.
             StoredObjectError: It cannot be read; the code says why.
             SnapshotCorruptError: A page is broken.
         """
+        if key.is_deletion:
+            raise ConfigError(f"{key} was removed at revision {key.revision}", hint="read an earlier change of it")
         try:
             return self._decoder.decode(self._keyspace.value(key.record), key=key.etcd_key, revision=key.revision)
         except StoredObjectError as error:

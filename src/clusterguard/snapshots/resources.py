@@ -206,4 +206,4 @@ def _names(resource: Resource) -> set[str]:
 def _versioned(text: str, group: str) -> set[str]:
     """Return the text if it is a group with a version before it: ``v1.apps``."""
     version, _, rest = text.partition(".")
-    return {text} if rest == group and version[:1] == "v" and version[1:2].isdigit() else set()
+    return {text} if rest == group and text and version[:1] == "v" and version[1:2].isdigit() else set()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from clusterguard.errors import StoredObjectError
+from clusterguard.etcd.protobuf import places_of
 from clusterguard.snapshots.cbor import MAGIC as CBOR
 from clusterguard.snapshots.cbor import decode_cbor
 from clusterguard.snapshots.definitions import definition_as_v1
 from clusterguard.snapshots.encryption import ENCRYPTED
-from clusterguard.snapshots.protobuf import decode_message, delimited_fields
+from clusterguard.snapshots.protobuf import decode_message
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -92,8 +93,8 @@ class ValueDecoder:
         return item
 
     def _message(self, plain: bytes) -> dict[str, Any]:
-        envelope = delimited_fields(plain, len(_PROTOBUF), len(plain))
-        named = delimited_fields(plain, *envelope.get(_TYPE_META, (0, 0)))
+        envelope = places_of(plain, len(_PROTOBUF), len(plain))
+        named = places_of(plain, *envelope.get(_TYPE_META, (0, 0)))
         api_version, kind = (plain[slice(*named.get(each, (0, 0)))].decode() for each in (_API_VERSION, _KIND))
         if any(start < end for start, end in (envelope.get(each, (0, 0)) for each in (_ENCODING, _CONTENT_TYPE))):
             raise _unknown_format(plain)
@@ -121,7 +122,15 @@ def _pending(item: dict[str, Any]) -> None:
     item["status"].setdefault("phase", "Pending")
 
 
+def _labels_of_template(item: dict[str, Any]) -> None:
+    # A Job's template gets labels of its own after the defaults were set, so the Job has them only when it is read.
+    labels = item["spec"]["template"]["metadata"].get("labels")
+    if labels and not item["metadata"].get("labels"):
+        item["metadata"]["labels"] = labels
+
+
 _FILLED_IN = {
+    ("batch/v1", "Job"): _labels_of_template,
     ("apps/v1", "StatefulSet"): _claim_templates,
     ("v1", "PersistentVolumeClaim"): _pending,
     ("v1", "PersistentVolume"): _pending,

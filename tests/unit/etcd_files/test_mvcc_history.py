@@ -24,8 +24,8 @@ from bolt_pages import (
 )
 from clusterguard.crc import CRC32C, combine
 from clusterguard.errors import ConfigError, SnapshotCorruptError
-from clusterguard.etcd import mvcc
 from clusterguard.etcd.hashkv import Crc32c, hash_kv
+from clusterguard.etcd.keyspace import Keyspace
 from clusterguard.etcd.verification import check_structure
 
 KEYS = [b"/registry/%d" % n for n in range(5)] + [b"/registry/" + b"long" * 40]
@@ -73,7 +73,11 @@ def agree(
             assert (answer.compact_revision, answer.hash_revision) == (compacted or -1, revision)
         assert found.hash_kv.hash == hash_kv(db).hash
         live = {change.key: change.main for change in history.newest(history.main)}
-        assert {one.key: one.mod_revision for one in mvcc.live_keys(db)} == live
+        keyspace = Keyspace(db)
+        assert {key: record.revision for key, record in keyspace.live().items()} == live
+        for key in KEYS:
+            kept = [(change.main, change.deletion) for change in stored if change.key == key]
+            assert [(record.revision, record.is_deletion) for record in keyspace.history(key)] == kept
 
 
 @settings(deadline=None)
@@ -266,20 +270,37 @@ def test_damage_in_the_small_buckets_is_refused(rows: dict[str, list[tuple[bytes
     assert caught.value.hint
 
 
-def test_live_keys_are_limited_to_the_prefix_and_in_order() -> None:
+def test_values_are_read_by_their_records() -> None:
     history = History()
     for key in (b"/registry/b", b"/registry/a", b"compact_rev_key", b"/registry/c"):
         history.transaction([key], value=b"value of " + key)
     history.transaction([], [b"/registry/c"])
     with opened(etcd_image([change.row for change in history.changes])) as db:
-        assert list(mvcc.live_keys(db)) == [
-            (b"/registry/a", 3, b"value of /registry/a"),
-            (b"/registry/b", 2, b"value of /registry/b"),
-        ]
-        assert [one.key for one in mvcc.live_keys(db, prefix=b"compact")] == [b"compact_rev_key"]
+        keyspace = Keyspace(db)
+        live = keyspace.live()
+        assert live.keys() == {b"/registry/a", b"/registry/b", b"compact_rev_key"}
+        assert [keyspace.value(live[key]) for key in sorted(live)] == [b"value of " + key for key in sorted(live)]
 
 
-def test_live_keys_of_an_inline_bucket() -> None:
+def test_keys_of_an_inline_bucket() -> None:
     rows = [(revision_key(2), key_value(b"/registry/a", 2, 2, 1, b"inside"))]
     with opened(Database().finish({b"key": inline_bucket(rows)})) as db:
-        assert list(mvcc.live_keys(db)) == [(b"/registry/a", 2, b"inside")]
+        keyspace = Keyspace(db)
+        (record,) = keyspace.history(b"/registry/a")
+        assert keyspace.live() == {b"/registry/a": record}
+        assert (record.revision, keyspace.value(record)) == (2, b"inside")
+
+
+def test_what_only_looks_like_a_record_is_none() -> None:
+    key = b"/registry/a"
+    record = key_value(key, 2, 2, 1, b"old")
+    inside = revision_key(9) + record  # as it would lie in a page, but in the value of another key
+    rows = [(revision_key(3), key_value(key, 3, 3, 1, b"new")), (revision_key(4), key_value(b"/b", 4, 4, 1, inside))]
+    database = Database()
+    free = database.leaf([(revision_key(2), record)])  # a page that nothing refers to
+    image = database.finish({b"key": database.bucket(rows)})
+    assert free > 0
+    assert image.count(record) == 2
+    with opened(image) as db:
+        keyspace = Keyspace(db)
+        assert [keyspace.value(each) for each in keyspace.history(key)] == [b"new"]

@@ -1,8 +1,8 @@
 """Where in a snapshot the records of keys lie, found without reading any value.
 
-etcd's bucket is ordered by revision, not by key. So there are two ways: `live` walks all leaves once and remembers where
-the newest record of each key is; `history` looks for one key's bytes in the whole file, which is many times faster, and
-asks the tree whether what lies there is a record of it: free pages hold old ones, values can hold anything.
+etcd's bucket is ordered by revision, not by key. So there are two ways: `live` walks all leaves once and remembers
+where the newest record of each key is; `history` looks for one key's bytes in the whole file, which is many times
+faster, and asks the tree whether what lies there is a record of it: free pages hold old ones, values can hold anything.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.etcd import mvcc
 from clusterguard.etcd.boltdb import corrupt
-from clusterguard.etcd.protobuf import length_delimited
-from clusterguard.snapshots.protobuf import delimited_fields
+from clusterguard.etcd.protobuf import length_delimited, places_of
 
 if TYPE_CHECKING:
     from clusterguard.etcd.boltdb import BoltFile
@@ -127,6 +126,6 @@ class Keyspace:
 
 def _fields(data: bytes, at: int, end: int, page: int) -> dict[int, tuple[int, int]]:
     try:
-        return delimited_fields(data, at, end, numbers=_NUMBERS)
+        return places_of(data, at, end, numbers=_NUMBERS)
     except ValueError as error:
         raise corrupt(page, f"a record cannot be decoded: {error}") from error

@@ -1,0 +1,340 @@
+"""``clusterguard snapshot``: look into etcd snapshots; nothing is started, no cluster is needed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from clusterguard.cli.options import with_options
+from clusterguard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from clusterguard.snapshots.reader import SnapshotContents, SnapshotKey, SnapshotObject, SnapshotReader
+
+__all__ = ["app"]
+
+_COULD_NOT_TELL = 2
+_SHOWN_PATHS = 4
+
+app = typer.Typer(
+    name="snapshot", help="Look into etcd snapshots: nothing is started, no cluster is needed.", no_args_is_help=True
+)
+
+_File = Annotated[
+    Path, typer.Argument(help="The snapshot, or a copied member/snap/db.", metavar="FILE", exists=True, dir_okay=False)
+]
+_Kind = Annotated[str, typer.Argument(help="Kind as kubectl takes it: po, Deployment, widgets.example.com.")]
+_Name = Annotated[str, typer.Argument(help="The object's name.")]
+_Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace, by default `default`.")]
+_OneNamespace = Annotated[str, typer.Option("--namespace", "-n", help="Only this namespace.")]
+_Selector = Annotated[str, typer.Option("--selector", "-l", help="Only objects with these labels: app=web,tier!=db.")]
+_Secrets = Annotated[bool, typer.Option("--show-secrets", help="Show what Secrets hold.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """The options of how a snapshot is read."""
+
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="The API server's --etcd-prefix; OpenShift has /kubernetes.io.")
+    ] = "/registry"
+    encryption_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--encryption-config", help="The EncryptionConfiguration whose keys decrypt values.", metavar="FILE"
+        ),
+    ] = None
+    kubernetes: Annotated[
+        str,
+        typer.Option(
+            "--kubernetes",
+            help="Write empty fields as this version's API server does, such as 1.33.",
+            metavar="VERSION",
+        ),
+    ] = ""
+
+    @contextmanager
+    def opened(self, file: Path) -> Iterator[SnapshotReader]:
+        """Open a snapshot; what was met and is not known is told at the end."""
+        from clusterguard.snapshots.encryption import EncryptionKeys
+        from clusterguard.snapshots.reader import SnapshotReader
+        from clusterguard.terminal import err
+
+        keys = EncryptionKeys.load(self.encryption_config) if self.encryption_config else None
+        with SnapshotReader(path=file, prefix=self.prefix, encryption=keys, kubernetes=self.kubernetes) as reader:
+            yield reader
+            for name, count in sorted(reader.unknown_fields.items()):
+                err.print(f"not shown: unknown field {name}, {count} time(s)", style="yellow", markup=False)
+
+
+@app.command("ls")
+@with_options
+def list_objects(
+    file: _File,
+    kind: Annotated[str, typer.Argument(help="Kind as kubectl takes it; by default all kinds, counted.")] = "",
+    namespace: _OneNamespace = "",
+    selector: _Selector = "",
+    output: Annotated[
+        Literal["table", "name", "json"], typer.Option("--output", "-o", help="How to print it.")
+    ] = "table",
+    *,
+    reading: _Reading,
+) -> None:
+    """List kinds with their counts, or the objects of one kind. Exit code 2: an object could not be read."""
+    with reading.opened(file) as reader:
+        if not kind and not namespace and not selector:
+            _show_contents(reader.contents(), reading.prefix, output)
+            return
+        unreadable: list[SnapshotObject] = []
+        if selector:
+            found = list(reader.objects(kind, namespace=namespace, selector=selector))
+            unreadable = [each for each in found if each.error]
+            keys = [each.key for each in found if not each.error]
+        else:
+            keys = reader.keys(kind, namespace=namespace)
+        _show_keys(keys, output)
+        _end_with(unreadable)
+
+
+@app.command()
+@with_options
+def get(
+    file: _File,
+    kind: _Kind,
+    name: Annotated[str, typer.Argument(help="The object's name; by default all of the kind.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="The namespace: of one object `default`, else all by default.")
+    ] = "",
+    selector: _Selector = "",
+    output: Annotated[
+        Literal["yaml", "json", "name"], typer.Option("--output", "-o", help="How to print it.")
+    ] = "yaml",
+    revision: Annotated[int | None, typer.Option(help="As it was at this revision.", min=1)] = None,
+    show_secrets: _Secrets = False,
+    *,
+    reading: _Reading,
+) -> None:
+    """Print objects as the API server would serve them. Exit code 2: one could not be read, or is not there."""
+    kind, name = _split(kind, name)
+    if name and selector:
+        raise ConfigError("a name and --selector exclude each other")
+    with reading.opened(file) as reader:
+        if name:
+            where = _namespace_of(reader, kind, namespace)
+            item = reader.get(kind, name, namespace=where, revision=revision)
+            _print(item, output, show_secrets=show_secrets)
+            return
+        if revision is not None:
+            raise ConfigError("--revision is for one object", hint="name it")
+        found = list(reader.objects(kind, namespace=namespace, selector=selector))
+        items = [each.data for each in found if each.data is not None]
+        if output == "name":
+            for each in items:
+                _print(each, output, show_secrets=show_secrets)
+        else:
+            listed = [each if show_secrets else _masked(each) for each in items]
+            _print({"apiVersion": "v1", "kind": "List", "items": listed}, output, show_secrets=True)
+        _end_with([each for each in found if each.error])
+
+
+@app.command()
+@with_options
+def history(
+    file: _File,
+    kind: _Kind,
+    name: Annotated[str, typer.Argument(help="The object's name.")] = "",
+    namespace: _Namespace = "",
+    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print it.")] = "table",
+    *,
+    reading: _Reading,
+) -> None:
+    """List the changes of one object that the file still holds, and which fields each one changed."""
+    kind, name = _split(kind, name)
+    if not name:
+        raise ConfigError("which object?", hint="name it: clusterguard snapshot history FILE KIND NAME")
+    with reading.opened(file) as reader:
+        changes = reader.history(kind, name, namespace=_namespace_of(reader, kind, namespace))
+        if not changes:
+            reader.get(kind, name, namespace=_namespace_of(reader, kind, namespace))  # says that it is not there
+        _show_history(list(_told(reader, changes)), output)
+
+
+@app.command()
+@with_options
+def search(
+    file: _File,
+    text: Annotated[str, typer.Argument(help="What to look for, exactly as it is written.")],
+    kind: Annotated[str, typer.Option(help="Only this kind.")] = "",
+    namespace: _OneNamespace = "",
+    *,
+    reading: _Reading,
+) -> None:
+    """List objects and fields that have a text, also inside Secrets. Exit code 1: none; 2: not all could be read."""
+    from clusterguard.snapshots.findings import paths_with
+    from clusterguard.terminal import out
+
+    unreadable = []
+    hits = 0
+    with reading.opened(file) as reader:
+        for found in reader.search(text, kind=kind, namespace=namespace):
+            if found.data is None:
+                unreadable.append(found)
+                continue
+            for path in paths_with(found.data, text):
+                out.print(f"{found.key}  {path}", markup=False, soft_wrap=True)
+                hits += 1
+    _end_with(unreadable)
+    if not hits:
+        raise typer.Exit(1)
+
+
+def _split(kind: str, name: str) -> tuple[str, str]:
+    """Return kind and name; kubectl's ``pods/web`` is both."""
+    before, slash, after = kind.partition("/")
+    if slash and name:
+        raise ConfigError(f"{kind} names an object already", hint=f"write {before} {name}, or {kind} alone")
+    return (before, after) if slash else (kind, name)
+
+
+def _namespace_of(reader: SnapshotReader, kind: str, namespace: str) -> str:
+    return namespace or ("default" if reader.is_namespaced(kind) else "")
+
+
+def _masked(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    from clusterguard.snapshots.masking import masked
+
+    return masked(item)
+
+
+def _print(item: Mapping[str, Any], output: str, *, show_secrets: bool) -> None:
+    import orjson
+
+    from clusterguard.documents.writing import yaml_text
+
+    if output == "name":
+        group = item["apiVersion"].rpartition("/")[0]
+        kind = f"{item['kind'].lower()}.{group}" if group else item["kind"].lower()
+        typer.echo(f"{kind}/{item['metadata']['name']}")
+        return
+    shown = item if show_secrets else _masked(item)
+    # As kubectl has them: in the order of their names.
+    text = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+    typer.echo(text.decode() if output == "json" else yaml_text([orjson.loads(text)]), nl=output == "json")
+
+
+def _show_contents(contents: SnapshotContents, prefix: str, output: str) -> None:
+    from clusterguard.documents.json_output import json_data
+    from clusterguard.terminal import out
+
+    if output == "json":
+        _echo_json(json_data(contents))
+        return
+    if output == "name":
+        for each in contents.kinds:
+            typer.echo(each.resource)
+        return
+    _show_table(
+        ("kind", "objects", "namespaces", "bytes"),
+        [(each.resource, f"{each.objects:,}", str(each.namespaces or ""), f"{each.size:,}") for each in contents.kinds],
+    )
+    total = sum(each.objects for each in contents.kinds)
+    notes = [f"{total:,} objects at revision {contents.revision:,}"]
+    if contents.bookkeeping:
+        notes.append(f"{contents.bookkeeping:,} keys are the API servers' own")
+    notes += [f"{count:,} keys are elsewhere: {begin}" for begin, count in contents.elsewhere.items()]
+    out.print("; ".join(notes), style="dim", markup=False, soft_wrap=True)
+    if not total:
+        raise ConfigError(f"no object lies under {prefix}", hint="say where they lie: --prefix")
+
+
+def _show_keys(keys: list[SnapshotKey], output: str) -> None:
+    if output == "json":
+        fields = ("resource", "namespace", "name", "revision", "size")
+        _echo_json([{field: getattr(key, field) for field in fields} for key in keys])
+    elif output == "name":
+        for key in keys:
+            typer.echo(f"{key.resource}/{key.name}")
+    else:
+        several = len({key.resource for key in keys}) > 1
+        first = ("kind", "namespace", "name") if several else ("namespace", "name")
+        rows = [
+            (*([key.resource] if several else []), key.namespace, key.name, str(key.revision), f"{key.size:,}")
+            for key in keys
+        ]
+        _show_table((*first, "revision", "bytes"), rows)
+
+
+def _told(reader: SnapshotReader, changes: Iterable[SnapshotKey]) -> Iterator[dict[str, Any]]:
+    """Yield each change with what it did."""
+    from clusterguard.errors import StoredObjectError
+    from clusterguard.snapshots.findings import changed_paths
+
+    before: Mapping[str, Any] | None = None
+    for each in changes:
+        told: dict[str, Any] = {"revision": each.revision, "bytes": each.size}
+        if each.is_deletion:
+            before = None
+            yield told | {"change": "deleted", "fields": []}
+            continue
+        try:
+            item = reader.read(each)
+        except StoredObjectError as error:
+            before = None
+            yield told | {"change": f"cannot be read ({error.code})", "fields": []}
+            continue
+        fields = sorted(changed_paths(before, item)) if before is not None else []
+        # The first one that is left need not be the first one that was: a compaction removes older ones.
+        yield told | {"change": "changed" if before is not None else "put", "fields": fields}
+        before = item
+
+
+def _show_history(told: list[dict[str, Any]], output: str) -> None:
+    if output == "json":
+        _echo_json(told)
+        return
+    rows = []
+    for each in told:
+        more = len(each["fields"]) - _SHOWN_PATHS
+        fields = ", ".join(each["fields"][:_SHOWN_PATHS]) + (f" and {more} more" if more > 0 else "")
+        rows.append((str(each["revision"]), each["change"], f"{each['bytes']:,}", fields))
+    _show_table(("revision", "change", "bytes", "fields"), rows)
+
+
+def _show_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    from clusterguard.terminal import out
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        number = title in {"objects", "namespaces", "bytes", "revision"}
+        table.add_column(title, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, markup=False)
+
+
+def _echo_json(document: object) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=2))
+
+
+def _end_with(unreadable: list[SnapshotObject]) -> None:
+    """Say what could not be read, by reason, and end so that nobody takes the rest for all."""
+    from clusterguard.terminal import err
+
+    if not unreadable:
+        return
+    for each in unreadable:
+        err.print(f"cannot be read: {each.error}", style="yellow", markup=False, soft_wrap=True)
+    hints = dict.fromkeys(each.error.hint for each in unreadable if each.error and each.error.hint)
+    for hint in hints:
+        err.print(f"  → {hint}", style="yellow", markup=False, soft_wrap=True)
+    raise typer.Exit(_COULD_NOT_TELL)

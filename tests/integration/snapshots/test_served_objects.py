@@ -1,0 +1,313 @@
+"""The law: an object read from a snapshot is what the API server serves of it at the same revision, in every field.
+
+A real API server is given every stored kind with every field filled in (under keys of etcd, as it reads them without
+checks), and real objects through its own door; the ones that it makes itself are there, too. Then everything in its
+etcd is read from a snapshot and compared, types included, with what it answers for each.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from base64 import b64decode, b64encode
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bare_api_server import BareApiServer
+from clusterguard import EncryptionKeys, SnapshotReader
+from clusterguard.model.support import parse_version
+from clusterguard.snapshots.fields import field_table
+from clusterguard.snapshots.resources import BUILT_IN
+from clusterguard.toolchain.programs import PROGRAMS
+from filled_objects import NAMESPACE, envelope, golden_files, is_stored
+from other_versions import kubernetes_programs
+
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(4 * 3600)]
+
+MANIFESTS = Path(__file__).parents[1] / "validate/a_bit_of_everything.yaml"
+OWN_VERSION = PROGRAMS["kube-apiserver"].modules.version
+OTHERS = ("1.30.14", "1.37.2")
+FILLED = {30: 68, 36: 85, 37: 87}  # kinds, in each of their versions that is served
+
+# Where the filled-in objects contradict themselves, as no API server would have written them: it sets it right when
+# it reads. What it writes itself has none of this, so in real objects nothing may differ.
+CONTRADICTIONS = {
+    ".spec.serviceAccount": "the API server makes it what serviceAccountName is",
+    ".template.spec.serviceAccount": "the same in a PodTemplate",
+    ".spec.template.spec.serviceAccount": "the same in templates",
+    ".spec.jobTemplate.spec.template.spec.serviceAccount": "the same in templates of templates",
+    ".spec.containers[0].resources.requests.limitsKey": "a limit without a request of its own is one, too",
+    ".spec.initContainers[0].resources.requests.limitsKey": "the same in init containers",
+    ".status.podIPs[0].ip": "the first of podIPs is podIP",
+    ".spec.podCIDRs[0]": "the first of podCIDRs is podCIDR",
+    ".metadata.labels.kubernetes.io/metadata.name": "each namespace bears its own name as a label",
+    ".metadata.annotations.deprecated.daemonset.template.generation": "templateGeneration is shown as an annotation",
+    ".metadata.annotations.autoscaling.alpha.kubernetes.io/current-metrics": "v1 shows v2's metrics so",
+    ".data.stringDataKey": "stringData is merged into data by the write",
+    ".stringData": "the same",
+}
+WIDGETS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.law.example.com"},
+    "spec": {
+        "group": "law.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"]},
+        "versions": [
+            {
+                "name": version,
+                "served": True,
+                "storage": version == "v1",
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
+                "selectableFields": [{"jsonPath": ".spec.color"}],
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "x-kubernetes-preserve-unknown-fields": True,
+                                "properties": {
+                                    "size": {"type": "integer", "default": 3},
+                                    "color": {"type": "string"},
+                                    "port": {"x-kubernetes-int-or-string": True},
+                                },
+                            }
+                        },
+                    }
+                },
+            }
+            for version in ("v1", "v2")
+        ],
+    },
+}
+WIDGET = {
+    "apiVersion": "law.example.com/v1",
+    "kind": "Widget",
+    "metadata": {"name": "first", "labels": {"app": "web"}},
+    "spec": {"color": "rød <&>", "port": "http", "large": 2**53 + 1, "ratio": 0.25, "none": None, "list": [{}, [], ""]},
+}
+OWN = [
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "text"}, "data": {"a": "1\né", "b.c": ""},
+     "binaryData": {"d": "//79"}},
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "empty"}},
+    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "stringData": {"password": "s3cret <&>"}},
+    {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "none"}},
+    {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "half"},
+     "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": "web"}}}},
+    {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"},
+     "spec": {"rules": [{"host": "example.com"}],
+              "defaultBackend": {"service": {"name": "w", "port": {"number": 80}}}}},
+    {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "held"},
+     "spec": {"renewTime": "2026-01-02T03:04:05.000006Z", "leaseDurationSeconds": 15}},
+    {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.none.example.com"},
+     "spec": {"group": "none.example.com", "version": "v1", "groupPriorityMinimum": 10, "versionPriority": 10,
+              "insecureSkipTLSVerify": True, "service": {"name": "none", "namespace": "law"}}},
+    {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+     "metadata": {"name": "elsewhere"}, "webhooks": [
+         {"name": "a.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+          "rules": [{"apiGroups": ["x.example.com"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}],
+          "clientConfig": {"url": "https://192.0.2.1/", "caBundle": ""}}]},
+]  # fmt: skip
+
+
+def programs_of(version, toolchain_programs):
+    return toolchain_programs if version == OWN_VERSION else {**toolchain_programs, **kubernetes_programs(version)}
+
+
+@pytest.fixture(scope="module")
+def toolchain_programs(toolchain):
+    return toolchain.ensure("etcd", "kube-apiserver")
+
+
+@pytest.fixture
+def server_of(toolchain_programs, tmp_path):
+    running = []
+
+    def start(version, *, arguments=()):
+        # Alpha features of 1.37 ask for more than an API server alone.
+        gates = "AllBeta=true" if version == "1.37.2" else "AllAlpha=true,AllBeta=true"
+        arguments = [f"--feature-gates={gates}", *arguments]
+        running.append(BareApiServer(programs_of(version, toolchain_programs), tmp_path, arguments=arguments))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.close()
+
+
+def etcd(server, call, body):
+    request = urllib.request.Request(f"{server.etcd_url}/v3/{call}", json.dumps(body).encode())  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
+        return [json.loads(line) for line in answer]
+
+
+def put(server, key, value):
+    etcd(server, "kv/put", {"key": b64encode(key.encode()).decode(), "value": b64encode(value).decode()})
+
+
+def save(server, path):
+    with path.open("wb") as file:
+        for part in etcd(server, "maintenance/snapshot", {}):
+            file.write(b64decode(part["result"].get("blob", "")))
+    return path
+
+
+def served_kinds(server):
+    """Return where each kind that can be read is served, by API version and kind."""
+    return {
+        (group.partition("/")[2], resource["kind"]): (group, resource)
+        for group, resource in server.resources()
+        if "get" in resource["verbs"]
+    }
+
+
+def fill(server, version):
+    """Put every stored kind of a version, filled in, under a key of its own; return how many."""
+    kinds, count = served_kinds(server), 0
+    directories = {(each.group, each.plural): each.directory for each in BUILT_IN}
+    for minor, value, _ in golden_files(version.replace("1.", "0.", 1)):
+        api_version, kind, _ = envelope(value)
+        if minor != parse_version(version)[1] or (api_version, kind) not in kinds or not is_stored(kind):
+            continue
+        group, resource = kinds[api_version, kind]
+        name = api_version.rpartition("/")[0].replace("events.k8s.io", "")
+        where = f"{NAMESPACE}/" if resource["namespaced"] else ""
+        key = f"/registry/{directories[name, resource['name']]}/{where}filled-{group.replace('/', '-')}"
+        put(server, key, value)
+        count += 1
+    return count
+
+
+def create(server, item, kinds):
+    group, resource = kinds[item["apiVersion"], item["kind"]]
+    where = "/namespaces/law" if resource["namespaced"] else ""
+    return server.ask(f"/{group}{where}/{resource['name']}", method="POST", body=item)
+
+
+def create_all(server):
+    server.ask("/api/v1/namespaces", method="POST", body={"metadata": {"name": "law"}})
+    kinds = served_kinds(server)
+    for item in [*yaml.safe_load_all(MANIFESTS.read_text()), *OWN, WIDGETS]:
+        create(server, item, kinds)
+    deadline = time.monotonic() + 60
+    while True:  # until the new definition is served
+        try:
+            create(server, WIDGET, served_kinds(server))
+        except (KeyError, urllib.error.HTTPError):
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+def differences(found, served, path=""):
+    if isinstance(found, dict) and isinstance(served, dict):
+        for key in sorted(found.keys() | served.keys()):
+            yield from differences(found.get(key, ...), served.get(key, ...), f"{path}.{key}")
+    elif isinstance(found, list) and isinstance(served, list) and len(found) == len(served):
+        for index, pair in enumerate(zip(found, served, strict=True)):
+            yield from differences(*pair, f"{path}[{index}]")
+    elif found != served or type(found) is not type(served):
+        yield path
+
+
+def compare(server, reader):
+    """Return how many objects are equal, what differs in others, and which were changed meanwhile."""
+    kinds = served_kinds(server)
+    equal, different, moved = 0, {}, []
+    for each in reader.objects():
+        assert each.error is None, each.error
+        group, resource = kinds[each.data["apiVersion"], each.data["kind"]]
+        where = f"/namespaces/{each.key.namespace}" if each.key.namespace else ""
+        name = each.key.name
+        served = server.ask(f"/{group}{where}/{resource['name']}/{name}")
+        if served["metadata"]["resourceVersion"] != each.data["metadata"]["resourceVersion"]:
+            moved.append(str(each.key))
+        elif paths := list(differences(each.data, served)):
+            different[str(each.key)] = paths
+        else:
+            equal += 1
+    return equal, different, moved
+
+
+@pytest.mark.parametrize("version", [OWN_VERSION, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)])
+def test_what_is_read_is_what_is_served(server_of, tmp_path, version):
+    server = server_of(version)
+    create_all(server)
+    filled = fill(server, version)  # last: a filled-in PriorityClass or webhook has a say in what is created
+    path = save(server, tmp_path / "snapshot.db")
+    minor = parse_version(version)[1]
+    with SnapshotReader(path=path, kubernetes=version) as reader:
+        equal, different, moved = compare(server, reader)
+        assert not reader.unknown_fields
+        stored = {(each.data["apiVersion"], each.data["kind"]) for each in reader.objects()}
+    real = {key: paths for key, paths in different.items() if "/filled-" not in key and " filled-" not in key}
+    assert real == {}
+    assert {path for paths in different.values() for path in paths} == CONTRADICTIONS.keys()
+    assert len(different) == 13
+    assert all("leases" in key for key in moved), moved
+    assert filled >= FILLED[minor]
+    assert equal >= filled - len(different) + 200
+    # Every kind that this server stores as protobuf was among them.
+    known = {(api, kind) for api, kind in field_table(minor).kinds if (api, kind) in served_kinds(server)}
+    assert {each for each in known - stored if is_stored(each[1])} == set()
+
+
+def test_every_kind_is_known_as_discovery_has_it(server_of):
+    server = server_of(OWN_VERSION)
+    known = {(each.group, each.plural): each for each in BUILT_IN}
+    for group, resource in server.resources():
+        name = group.split("/")[1] if group.startswith("apis/") else ""
+        if "get" in resource["verbs"] and name != "events.k8s.io" and resource["kind"] != "ComponentStatus":
+            own = known[name, resource["name"]]
+            assert (own.kind, own.namespaced) == (resource["kind"], resource["namespaced"])
+            assert list(own.aliases) == resource.get("shortNames", [])
+            assert resource["singularName"] == own.kind.lower()
+
+
+def encryption_config(folder, provider, *, resources=("secrets", "configmaps")):
+    path = folder / f"{provider}.yaml"
+    key = {"name": "first", "secret": b64encode(bytes(range(32))).decode()}
+    providers = [{provider: {"keys": [key]}}, {"identity": {}}]
+    document = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
+        "resources": [{"resources": list(resources), "providers": providers}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("provider", ["aesgcm", "aescbc", "secretbox"])
+def test_values_that_a_server_encrypted_are_read_with_its_keys(server_of, tmp_path, provider):
+    config = encryption_config(tmp_path, provider, resources=["secrets", "configmaps", "widgets.law.example.com"])
+    server = server_of(OWN_VERSION, arguments=[f"--encryption-provider-config={config}"])
+    create_all(server)
+    path = save(server, tmp_path / "snapshot.db")
+    with SnapshotReader(path=path) as reader:
+        assert {each.error.code for each in reader.objects() if each.error} == {"stored-object-key-missing"}
+        assert {str(each.key) for each in reader.objects() if each.error} >= {
+            "secrets law/password", "configmaps law/text", "widgets.law.example.com law/first",
+        }  # fmt: skip
+    with SnapshotReader(path=path, encryption=EncryptionKeys.load(config)) as reader:
+        equal, different, _ = compare(server, reader)
+        assert different == {}
+        assert equal > 200
+        assert [str(each.key) for each in reader.search("s3cret <&>")] == ["secrets law/password"]
+
+
+def test_custom_resources_that_a_server_stored_as_cbor(server_of, tmp_path):
+    server = server_of(OWN_VERSION, arguments=["--feature-gates=CBORServingAndStorage=true"])
+    create_all(server)
+    path = save(server, tmp_path / "snapshot.db")
+    assert b"\xd9\xd9\xf7" in path.read_bytes()
+    with SnapshotReader(path=path) as reader:
+        assert list(differences(reader.get("widgets", "first", namespace="law"),
+                                server.ask("/apis/law.example.com/v1/namespaces/law/widgets/first"))) == []  # fmt: skip

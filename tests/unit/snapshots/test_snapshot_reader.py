@@ -1,0 +1,200 @@
+"""`SnapshotReader` on small databases: what it lists, gets and finds, and that it decodes no more than it must."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from bolt_pages import History, etcd_image, with_trailer
+from clusterguard import SnapshotReader
+from clusterguard.errors import ConfigError, ResourceNotFoundError, SnapshotCorruptError, StoredObjectError
+from clusterguard.etcd.protobuf import length_delimited as text
+from clusterguard.snapshots.resources import BUILT_IN, find_resource, place_of
+from clusterguard.snapshots.values import ValueDecoder
+
+
+def stored(kind, name, namespace="", *, version="v1", labels=(), rest=b""):
+    metadata = text(1, name.encode()) + text(3, namespace.encode())
+    metadata += b"".join(text(11, text(1, key) + text(2, value)) for key, value in labels)
+    return b"k8s\0" + text(1, text(1, version.encode()) + text(2, kind.encode())) + text(2, text(1, metadata) + rest)
+
+
+def widget(name, **spec):
+    item = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": "shop"}}
+    return orjson.dumps({**item, "spec": spec})
+
+
+SECRET = stored("Secret", "db", "shop", rest=text(2, text(1, b"password") + text(2, b"s3cret")))
+OBJECTS = {
+    "/registry/pods/shop/web-1": stored("Pod", "web-1", "shop", labels=[(b"app", b"web")]),
+    "/registry/pods/shop/db-1": stored("Pod", "db-1", "shop", labels=[(b"app", b"db")]),
+    "/registry/pods/other/web-9": stored("Pod", "web-9", "other", labels=[(b"app", b"web")]),
+    "/registry/minions/node-1": stored("Node", "node-1"),
+    "/registry/services/specs/shop/web": stored("Service", "web", "shop"),
+    "/registry/services/endpoints/shop/web": stored("Endpoints", "web", "shop"),
+    "/registry/secrets/shop/db": SECRET,
+    "/registry/secrets/shop/sealed": b"k8s:enc:kms:v2:vault:\x00",
+    "/registry/example.com/widgets/shop/a": widget("a", note="a <b> & c"),
+    "/registry/masterleases/192.0.2.1": stored("Endpoints", ""),
+    "/registry/ranges/serviceips": stored("RangeAllocation", ""),
+    "compact_rev_key": b"1",
+    "/kubernetes.io/pods/shop/web-1": stored("Pod", "web-1", "shop"),
+}  # fmt: skip
+
+
+def file_of(folder, history):
+    path = folder / "snapshot.db"
+    path.write_bytes(with_trailer(etcd_image([change.row for change in history.changes])))
+    return path
+
+
+def history_of(objects):
+    history = History()
+    for key, value in objects.items():
+        history.transaction([key.encode()], value=value)
+    return history
+
+
+@pytest.fixture
+def reader(tmp_path):
+    with SnapshotReader(path=file_of(tmp_path, history_of(OBJECTS))) as opened:
+        yield opened
+
+
+def test_contents_are_counted_without_decoding(reader, monkeypatch):
+    monkeypatch.setattr(ValueDecoder, "decode", lambda *_, **__: pytest.fail("a value was decoded"))
+    found = reader.contents()
+    assert {kind.resource: (kind.objects, kind.namespaces) for kind in found.kinds} == {
+        "endpoints": (1, 1),
+        "nodes": (1, 0),
+        "pods": (3, 2),
+        "secrets": (2, 1),
+        "services": (1, 1),
+        "widgets.example.com": (1, 1),
+    }
+    assert (found.bookkeeping, found.elsewhere) == (2, {"/kubernetes.io": 1, "compact_rev_key": 1})
+    assert found.revision == len(OBJECTS) + 1
+    assert [str(key) for key in reader.keys("po", namespace="shop")] == ["pods shop/db-1", "pods shop/web-1"]
+
+
+def test_a_selector_decodes_only_the_kind(reader):
+    found = reader.objects("pods", selector="app=web,app!=db")
+    assert [str(each.key) for each in found] == ["pods other/web-9", "pods shop/web-1"]
+    assert [each.data["metadata"]["name"] for each in reader.objects("Pod", namespace="other")] == ["web-9"]
+
+
+def test_what_cannot_be_read_is_listed_with_the_reason(reader):
+    found = {each.key.name: each for each in reader.objects("secrets", selector="app=web")}
+    assert found.keys() == {"sealed"}
+    assert found["sealed"].data is None
+    assert found["sealed"].error.code == "stored-object-kms"
+
+
+@pytest.mark.parametrize("kind", ["node", "nodes", "no", "Node", "nodes.v1."])
+def test_get_takes_kinds_as_kubectl_does(reader, kind):
+    found = reader.get(kind, "node-1")
+    assert (found["kind"], found["metadata"]["name"]) == ("Node", "node-1")
+
+
+@pytest.mark.parametrize("kind", ["widgets", "widget", "widgets.example.com", "widgets.v1.example.com"])
+def test_get_finds_custom_resources_by_the_keys_alone(reader, kind):
+    assert reader.get(kind, "a", namespace="shop")["spec"] == {"note": "a <b> & c"}
+
+
+def test_services_and_their_endpoints_are_told_apart(reader):
+    assert reader.get("svc", "web", namespace="shop")["kind"] == "Service"
+    assert reader.get("ep", "web", namespace="shop")["kind"] == "Endpoints"
+
+
+def test_what_is_not_there_is_said(reader):
+    with pytest.raises(ResourceNotFoundError):
+        reader.get("pods", "web-2", namespace="shop")
+    with pytest.raises(ResourceNotFoundError) as caught:
+        reader.get("widgits.example.com", "a", namespace="shop")
+    assert "widgets.example.com" in caught.value.hint
+    for arguments in ({"namespace": ""}, {"namespace": "shop"}):
+        with pytest.raises(ConfigError):
+            reader.get("pods" if not arguments["namespace"] else "nodes", "node-1", **arguments)
+
+
+def test_an_object_that_cannot_be_read_is_named(reader):
+    with pytest.raises(StoredObjectError) as caught:
+        reader.get("secrets", "sealed", namespace="shop")
+    assert caught.value.code == "stored-object-kms"
+    assert "secrets shop/sealed" in caught.value.message
+
+
+def test_history_has_what_the_file_still_holds(tmp_path):
+    key = b"/registry/example.com/widgets/shop/a"
+    history = History()
+    for size in (1, 2):
+        history.transaction([key], value=widget("a", size=size))
+    history.transaction([], [key])
+    history.transaction([key], value=widget("a", size=3))
+    with SnapshotReader(path=file_of(tmp_path, history)) as reader:
+        changes = reader.history("widgets", "a", namespace="shop")
+        assert [(each.revision, each.is_deletion) for each in changes] == [
+            (2, False),
+            (3, False),
+            (4, True),
+            (5, False),
+        ]
+        sizes = {at: reader.get("widgets", "a", namespace="shop", revision=at)["spec"] for at in (2, 3, 5, None)}
+        assert sizes == {2: {"size": 1}, 3: {"size": 2}, 5: {"size": 3}, None: {"size": 3}}
+        for revision in (1, 4):
+            with pytest.raises(ResourceNotFoundError):
+                reader.get("widgets", "a", namespace="shop", revision=revision)
+        with pytest.raises(ConfigError):
+            reader.read(changes[2])
+
+
+def test_search_finds_values_names_and_what_secrets_hold(reader):
+    assert [str(each.key) for each in reader.search("s3cret", kind="secrets") if each.data] == ["secrets shop/db"]
+    assert [str(each.key) for each in reader.search("a <b> & c") if each.data] == ["widgets.example.com shop/a"]
+    assert [str(each.key) for each in reader.search("web-9")] == ["pods other/web-9", "secrets shop/sealed"]
+
+
+def test_another_prefix(tmp_path):
+    with SnapshotReader(path=file_of(tmp_path, history_of(OBJECTS)), prefix="kubernetes.io") as reader:
+        assert [str(each) for each in reader.keys()] == ["pods shop/web-1"]  # noqa: SIM118 - no mapping
+        assert reader.contents().elsewhere["/registry"] == len(OBJECTS) - 2
+
+
+def test_what_is_no_database_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"nothing of the kind" * 1000)
+    with pytest.raises(SnapshotCorruptError):
+        SnapshotReader(path=path)
+
+
+def test_a_version_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ConfigError):
+        SnapshotReader(path=file_of(tmp_path, history_of(OBJECTS)), kubernetes="latest")
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("pods/shop/web", ("pods", "shop", "web")),
+        ("controllers/shop/web", ("replicationcontrollers", "shop", "web")),
+        ("ingress/shop/web", ("ingresses.networking.k8s.io", "shop", "web")),
+        ("clusterroles/system:node", ("clusterroles.rbac.authorization.k8s.io", "", "system:node")),
+        ("apiregistration.k8s.io/apiservices/v1.apps", ("apiservices.apiregistration.k8s.io", "", "v1.apps")),
+        ("example.com/things/a", ("things.example.com", "", "a")),
+        ("routes/shop/web", ("routes", "shop", "web")),
+        ("pods/web", None),
+        ("minions/shop/web", None),
+        ("health", None),
+        ("a/b/c/d", None),
+        ("ranges/serviceips", None),
+    ],
+)
+def test_keys_say_what_they_name(key, place):
+    found = place_of(key)
+    assert (found and (str(found.resource), found.namespace, found.name)) == place
+
+
+def test_every_kind_is_found_by_each_of_its_names():
+    for resource in BUILT_IN:
+        for name in (resource.plural, resource.kind, str(resource), *resource.aliases):
+            assert find_resource(name, ()) == resource
