@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from clusterguard.model.inventory import ObjectRef
-from clusterguard.validate.difference import ABSENT, controller_of, look_up
+from clusterguard.validate.difference import ABSENT, GENERATED, controller_of, look_up
 from clusterguard.validate.field_owners import last_applied, managers_of, names_field
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _Object: TypeAlias = "Mapping[str, Any]"
 
 RESTORE_LABEL = "velero.io/restore-name"
-_GENERATED = "[bcdfghjklmnpqrstvwxz2456789]{5}"  # rand.SafeEncodeString of k8s.io/apimachinery
-_INJECTED = re.compile(f"kube-api-access-{_GENERATED}")
+_INJECTED = re.compile(f"kube-api-access-{GENERATED}")
 
 
 # ---- any object ------------------------------------------------------------------------------------------
@@ -267,6 +266,11 @@ def waits_for_velero(difference: Difference) -> bool:
     )
 
 
+def no_longer_debugged(difference: Difference) -> bool:
+    """The pod is another one than before, and has none."""
+    return difference.made_again and difference.after is ABSENT
+
+
 def of_this_pod_alone(difference: Difference) -> bool:
     """A replacement differs in an annotation that its controller's template does not have."""
     owner = controller_of(difference.old)
@@ -503,7 +507,7 @@ def token_used(difference: Difference) -> bool:
 
 def token_secret_replaced(difference: Difference) -> bool:
     """The cluster made another token Secret for this account under a random name, in place of the one before."""
-    pattern = re.compile(f"{re.escape(difference.ref.name)}-token-{_GENERATED}")
+    pattern = re.compile(f"{re.escape(difference.ref.name)}-token-{GENERATED}")
     entry = difference.after if difference.before is ABSENT else difference.before
     if not pattern.fullmatch(str(look_up(entry, "name"))):
         return False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from clusterguard.validate.paths import Path
 
-__all__ = ["ABSENT", "Absent", "Context", "Difference", "Scaler", "controller_of", "look_up"]
+__all__ = ["ABSENT", "GENERATED", "Absent", "Context", "Difference", "Scaler", "controller_of", "look_up"]
 
 _Object: TypeAlias = "Mapping[str, Any]"
 
@@ -25,6 +25,9 @@ class Absent:
     def __repr__(self) -> str:
         return "ABSENT"
 
+
+GENERATED: Final = "[bcdfghjklmnpqrstvwxz2456789]{5}"
+"""What the end of a generated name looks like (rand.SafeEncodeString of k8s.io/apimachinery)."""
 
 ABSENT: Final = Absent()
 """Stands where a field is not there, which is something else than null."""

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from clusterguard.errors import ConfigError
-from clusterguard.validate import conditions
+from clusterguard.validate import add_ons, conditions
 from clusterguard.validate.paths import Element, parse_pattern
 
 if TYPE_CHECKING:
@@ -390,6 +390,38 @@ _NODE_UPKEEP = VolatileRule(
     ),
     kinds=("Node",),
 )
+_INJECTED_AUTHORITY = VolatileRule(
+    name="injected certificate authority",
+    reason="cert-manager or OpenShift keeps the certificates there that an annotation asks for, and renews them",
+    paths=(
+        "webhooks[*].clientConfig.caBundle",
+        "spec.conversion.webhook.clientConfig.caBundle",
+        "spec.caBundle",
+        "data[service-ca.crt]",
+        "data[ca-bundle.crt]",
+    ),
+    kinds=(
+        "APIService.apiregistration.k8s.io",
+        "ConfigMap",
+        "CustomResourceDefinition.apiextensions.k8s.io",
+        "MutatingWebhookConfiguration.admissionregistration.k8s.io",
+        "ValidatingWebhookConfiguration.admissionregistration.k8s.io",
+    ),
+    when=add_ons.authority_injected,
+)
+_NETWORK_OF_POD = VolatileRule(
+    name="network of a pod",
+    reason="Calico, OVN-Kubernetes and Multus note in a pod which addresses it has been given",
+    paths=tuple(f"metadata.annotations[{name}]" for name in add_ons.POD_ANNOTATIONS),
+    kinds=("Pod",),
+    when=add_ons.network_noted,
+)
+_NETWORK_OF_NODE = VolatileRule(
+    name="network of a node",
+    reason="Calico, Cilium, Flannel and OVN-Kubernetes note in a node how it is reached",
+    paths=tuple(f"metadata.annotations[{name}]" for name in add_ons.NODE_ANNOTATIONS),
+    kinds=("Node",),
+)
 _AGGREGATED = VolatileRule(
     name="aggregated rules",
     reason="a controller sums them up from other ClusterRoles, which are compared themselves",
@@ -475,6 +507,13 @@ _INJECTED_TOKEN_VOLUME = VolatileRule(
     ),
     kinds=("Pod",),
     when=conditions.token_volume_injected,
+)
+_DEBUGGED = VolatileRule(
+    name="debug containers",
+    reason="the API server lets ephemeral containers be added to a pod that runs, and no pod be created with one",
+    paths=("spec.ephemeralContainers",),
+    kinds=("Pod",),
+    when=conditions.no_longer_debugged,
 )
 _POD_REPLACED = VolatileRule(
     name="pod replaced by its controller",
@@ -631,6 +670,24 @@ _JOB_WITHOUT_CRON_JOB = VolatileRule(
     kinds=("Job.batch",),
     when=conditions.lost_its_cron_job,
 )
+_REQUESTER = VolatileRule(
+    name="requester noted",
+    reason="the API server notes who created a request, and that is whoever made it again",
+    paths=("spec.username", "spec.uid", "spec.groups", "spec.extra"),
+    kinds=("CertificateSigningRequest.certificates.k8s.io",),
+    when=conditions.made_again,
+)
+_PULL_SECRETS = VolatileRule(
+    name="pull secrets of OpenShift",
+    reason="OpenShift makes a Secret under a random name for each account, to pull from its own registry",
+    paths=(
+        "secrets[name=*-dockercfg-*]",
+        "imagePullSecrets[name=*-dockercfg-*]",
+        f"metadata.annotations[{add_ons.PULLED_WITH}]",
+    ),
+    kinds=("ServiceAccount",),
+    when=add_ons.pull_secret_replaced,
+)
 _NO_NAME_PATTERN = VolatileRule(
     name="name pattern",
     reason="Velero restores names, and drops the pattern that a name was once generated from",
@@ -654,6 +711,9 @@ _ALWAYS = (
     _HEARTBEAT,
     _LEADER_NOTED,
     _NODE_UPKEEP,
+    _NETWORK_OF_POD,
+    _NETWORK_OF_NODE,
+    _INJECTED_AUTHORITY,
     _AGGREGATED,
     _BOOTSTRAPPED,
     _KEPT_BY_API_SERVER,
@@ -672,6 +732,7 @@ SAME_CLUSTER = Profile(
         _JOB_IDENTITY,
         _ASSIGNED_NODE,
         _INJECTED_TOKEN_VOLUME,
+        _DEBUGGED,
         _POD_REPLACED,
         _REPLACED,
         _POD_ANNOTATIONS,
@@ -682,6 +743,8 @@ SAME_CLUSTER = Profile(
         _BINDING_NOTED,
         _NEW_SERVICE_ADDRESSES,
         _TOKENS,
+        _PULL_SECRETS,
+        _REQUESTER,
         *_IDENTITY,
     ),
 )

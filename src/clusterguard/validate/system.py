@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from clusterguard.validate.add_ons import NETWORK_KINDS, PULLED_WITH, has_only_own_secrets, is_pull_secret
 from clusterguard.validate.field_owners import managers
 
 if TYPE_CHECKING:
@@ -127,6 +128,11 @@ SYSTEM_KINDS = (
         kinds=("CertificateSigningRequest.certificates.k8s.io", "PodCertificateRequest.certificates.k8s.io"),
     ),
     KindRule(
+        name="network bookkeeping",
+        reason="networks note there which addresses pods and nodes have, and note it anew",
+        kinds=NETWORK_KINDS,
+    ),
+    KindRule(
         name="API server internals",
         reason="bookkeeping of the API servers themselves",
         kinds=("*.internal.apiserver.k8s.io", "ComponentStatus", "IPAddress.networking.k8s.io"),
@@ -165,9 +171,14 @@ def _is_untouched_default_namespace(item: _Object) -> bool:
 
 
 def _is_untouched_default_account(item: _Object) -> bool:
-    # With pull secrets, labels or annotations somebody relies on it.
-    return _metadata(item).get("name") == "default" and not (
-        set(item) - {"apiVersion", "kind", "metadata"} or _labels(item) or _annotations(item)
+    # With pull secrets, labels or annotations of their own somebody relies on it.
+    names = {"default", "builder", "deployer"} if PULLED_WITH in _annotations(item) else {"default"}
+    return (
+        _metadata(item).get("name") in names
+        and not set(item) - {"apiVersion", "kind", "metadata", "secrets", "imagePullSecrets"}
+        and not _labels(item)
+        and not set(_annotations(item)) - {PULLED_WITH}
+        and has_only_own_secrets(item)
     )
 
 
@@ -267,6 +278,12 @@ SYSTEM_RULES = (
         kinds=frozenset({"ServiceAccount"}),
         owns=_is_untouched_default_account,
         watched=True,
+    ),
+    SystemRule(
+        name="pull secrets of OpenShift",
+        reason="OpenShift makes one for each account, to pull from its own registry, and renews it",
+        kinds=frozenset({"Secret"}),
+        owns=is_pull_secret,
     ),
     SystemRule(
         name="root certificates",

@@ -10,6 +10,7 @@ import yaml
 from fake_client import FakeClient, kind
 
 from clusterguard.errors import WaitTimeoutError
+from clusterguard.model.inventory import Scope
 from clusterguard.validate import PROFILES, RestoreValidator, Selection, Tolerance
 from clusterguard.validate.renaming import in_other_namespaces
 
@@ -22,7 +23,20 @@ COMPARED = [
     for profile in ([case["profile"]] if isinstance(case["profile"], str) else case["profile"])
 ]
 KEYS = {
-    *("what", "from", "profile", "before", "after", "add", "again", "plainStatus", "namespaces", "versions", "silent"),
+    *(
+        "what",
+        "from",
+        "profile",
+        "kinds",
+        "before",
+        "after",
+        "add",
+        "again",
+        "plainStatus",
+        "namespaces",
+        "versions",
+        "silent",
+    ),
     *("findings", "explained", "ready", "because"),
 }
 
@@ -91,7 +105,8 @@ def captured(what):
     api = FakeClient(*before, kinds=kinds_of(case, [*before, *after]))
     silent, versions = case.get("silent", ((), ())), case.get("versions", ("v1.36.3",) * 2)
     api.gaps, api.version = silent[0], versions[0]
-    inventory = in_other_namespaces(RestoreValidator(api=api).capture(), case.get("namespaces", {}))
+    captured = RestoreValidator(api=api).capture(Scope(kinds=tuple(case.get("kinds", ()))))
+    inventory = in_other_namespaces(captured, case.get("namespaces", {}))
     api.items, api.gaps, api.version = after, silent[1], versions[1]
     api.kinds = tuple(each for each in api.kinds if each.api_version not in silent[1])
     return inventory, api
