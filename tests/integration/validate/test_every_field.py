@@ -3,13 +3,13 @@
 In memory, for what a real control plane made of some manifests: each leaf is changed, and taken away.
 """
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 import yaml
+from what_comes_back import GONE, another, changed, leaves
 
 from clusterguard.model.inventory import Scope
 from clusterguard.validate import PROFILES, RestoreValidator, Tolerance
@@ -18,7 +18,6 @@ from clusterguard.validate.validator import judge
 pytestmark = pytest.mark.programs
 
 MANIFESTS = [*yaml.safe_load_all(Path(__file__).with_name("a_bit_of_everything.yaml").read_text())]
-GONE = object()
 
 # What may differ in an object that is the same as before, down to its uid, and why nobody needs to know.
 IN_PLACE = {
@@ -62,39 +61,6 @@ def inventory(api):
     inventory = RestoreValidator(api=api).capture(Scope(exclude=("*.flowcontrol.apiserver.k8s.io",)))
     assert len(inventory) > len(MANIFESTS)
     return inventory
-
-
-def leaves(value, path=()):
-    """Yield the way to each leaf; a list of words is one."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key != "managedFields":
-                yield from leaves(inner, (*path, key))
-    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        for index, inner in enumerate(value):
-            yield from leaves(inner, (*path, index))
-    else:
-        yield path, value
-
-
-def changed(item, path, value):
-    item = copy.deepcopy(item)
-    holder = item
-    for step in path[:-1]:
-        holder = holder[step]
-    if value is GONE:
-        del holder[path[-1]]
-    else:
-        holder[path[-1]] = value
-    return item
-
-
-def another(value):
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return value + 1
-    return [*value, "x"] if isinstance(value, list) else f"{value}x"
 
 
 def made_again(item):

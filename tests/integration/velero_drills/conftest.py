@@ -14,7 +14,7 @@ from clusterguard.velero.install import install
 LOCK = FileLock(Path(tempfile.gettempdir()) / "clusterguard-test-velero.lock")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def velero_lock():
     """What a test takes whose drill starts a server of its own."""
     return LOCK
