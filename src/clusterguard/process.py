@@ -143,6 +143,7 @@ class Attached:
         assert self._process.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
         deadline = time.monotonic() + timeout_seconds
         while b"\n" not in self._read:
+            # Read by os.read below: a buffered reader would hold lines back that select does not see.
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise ProgramError(
@@ -286,6 +287,7 @@ class ProcessRecord:
     def _process(self) -> psutil.Process | subprocess.Popen[bytes] | None:
         child = _children.get(self.pid)
         if child is not None:
+            # poll() also collects its end; by its number alone a child of ours would look alive until then.
             if child.poll() is None:
                 return child
             _children.pop(self.pid, None)
@@ -423,6 +425,7 @@ def spawn(
         _children[process.pid] = process
         record = ProcessRecord.of(process.pid)
         write_down(record)
+        # Until this byte comes the program waits: were we killed before its record is written, nobody would know of it.
         with contextlib.suppress(BrokenPipeError):  # it was killed already
             os.write(opener, b"!")
     finally:

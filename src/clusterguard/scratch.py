@@ -157,7 +157,7 @@ def private_folder() -> Iterator[Path]:
     try:
         yield _folder_of(lock)
     finally:
-        _remove(lock)
+        _remove(lock)  # while the lock is held: whoever sweeps must not find it free half-way
         os.close(descriptor)
 
 

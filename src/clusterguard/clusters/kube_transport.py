@@ -202,6 +202,7 @@ class KubeTransport:
                 answer = self._answer(response, what, deadline=deadline)
                 raise status_error(answer.status, answer.body, what)
             yield from _lines(self._pieces(response, deadline=deadline), what)
+        # The whole time is over, which is how a watch ends.
         except BodyUnfinishedError:
             return
         except urllib3.exceptions.ReadTimeoutError as error:

@@ -127,6 +127,8 @@ class Observation:
         return self.state
 
     def _judge(self, lease: LeaseRecord | None, now: float) -> State:
+        # Never by the times in the Lease, which are of another machine's clock: only by how long it has not changed
+        # before us.
         held = lease is not None and bool(lease.holder)
         seen = (lease.uid, lease.version, lease.holder) if lease is not None and held else ("", "", "")
         if now - self._last > _LONGEST_GAP_SECONDS:
@@ -297,6 +299,7 @@ class ClusterLock:
                     f"{self.server} is not ready, so its lock stays: {ready.failing}",
                     hint=f"it runs out {self._duration:g} s after the cluster is back",
                 )
+            # By uid and version: since our last renewal somebody may have taken it.
             with suppress(ResourceNotFoundError, ConflictError):  # gone, or somebody else's by now
                 self._api.delete(LEASE, NAME, NAMESPACE, uid=self._written.uid, resource_version=self._written.version)
 
@@ -362,6 +365,7 @@ class ClusterLock:
 
     def _write(self, lease: LeaseRecord | None) -> None:
         """Write ourselves into the Lease, in the place of what was read from it."""
+        # Counted from before the request: the Lease must not seem to last longer to us than to those who watch it.
         began = self._clock()
         manifest = self._manifest(lease)
         try:

@@ -211,6 +211,7 @@ class _LockedShell:
         self._line.close()
 
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_seconds: float = _SECONDS) -> str:
+        # The input of the shell that holds the lock is its commands, so other bytes go by a connection of their own.
         if stdin is not None:
             self._make_sure_of_the_lock()
             return self.outside.run(argv, stdin=stdin, timeout_seconds=timeout_seconds)

@@ -239,14 +239,18 @@ class _Restore:
     def run(self) -> RestoreResult:
         with self._control_plane.exclusive():
             self._recover()
+            # Read while the old etcd still serves: the restored one must come back beyond every revision that watchers
+            # have seen.
             before = _live_revision(self._access)
             bump = bump_for(snapshot_revision=self._snapshot.revision, live_revision=before)
             try:
                 command = self._prepare(bump)
                 after = self._switch(bump)
+            # Ctrl-C, too: in the middle of the switch it would leave a cluster that does not serve.
             except BaseException as error:
                 self._undo(error)
                 raise
+            # Outside of the try: from here on people write to the restored state, and undoing it would lose that.
             unfinished = self._finish()
             return RestoreResult(
                 snapshot=self._snapshot,
@@ -271,6 +275,7 @@ class _Restore:
             command = self._control_plane.prepare(self._file, bump_revision=bump)
 
         self._step("check the control plane", self._check)
+        # Noted before the step: what it built half has to go as well.
         self._reached = _Reached.BUILDING
         self._step("build the new data directory", build)
         return command
@@ -279,11 +284,13 @@ class _Restore:
         _check(self._control_plane, self._snapshot)
 
     def _switch(self, bump: int) -> int:
+        # Likewise: rolling back is safe from anywhere, and needed as soon as the first program was told to stop.
         self._reached = _Reached.SWITCHING
         self._step("stop the control plane", self._control_plane.stop)
         self._step("swap the data directory", self._control_plane.swap_in)
         self._step("start etcd", self._control_plane.start_etcd)
         after, least = _status_revision(self._access), self._snapshot.revision + bump
+        # Before the API server starts: a client that has seen a larger revision would take old objects for new ones.
         if after < least:
             raise RestoreError(
                 f"etcd came back at revision {after}, below {least}: watchers may have seen larger ones",
@@ -292,6 +299,7 @@ class _Restore:
                 fields={"revision": after, "least": least},
             )
         if self._disarm_alarms:
+            # Under alarm NOSPACE etcd refuses every write, and an API server that cannot write does not get ready.
             self._step("disarm alarms", lambda: _on_member(self._access, EtcdMember.disarm))
         self._step("start the API server", self._control_plane.start_api)
         if self._disarm_alarms and (again := _on_member(self._access, EtcdMember.alarms)):
@@ -308,6 +316,8 @@ class _Restore:
         Returns:
             What could not be finished, and what to do about it.
         """
+        # The commit comes before the controllers: whoever finds an uncommitted restore undoes it, and with it what they
+        # wrote. Where it fails they are started all the same, since the cleaning up below commits again.
         uncommitted = self._tried("commit", self._control_plane.commit)
         idle = self._tried("start the controllers", self._control_plane.start_controllers)
         if idle is not None:
@@ -378,6 +388,7 @@ class _Restore:
                 code="rollback-failed",
                 hint="fix the cause, then `clusterguard etcd recover` rolls back; the old data directory is kept",
             ) from error
+        # Ctrl-C stays Ctrl-C, now that the old state is back.
         if isinstance(error, Exception):
             raise RestoreError(
                 f"the restore failed: {_said(error)}\nRolled back: the previous state serves.",

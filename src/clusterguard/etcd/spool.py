@@ -51,7 +51,7 @@ class Spool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is not None:
             self._end(BrokenPipeError("the stream into the spool failed"))
-        self._thread.join()
+        self._thread.join()  # it reads the file
         self._file.close()
 
     @property
@@ -100,6 +100,7 @@ class Spool:
         done = 0
         try:
             while size := self._await_more(done):
+                # At a place of its own: the position of the file is the writer's.
                 piece = os.pread(self._file.fileno(), size, done)
                 self._follower.write(piece)
                 done += len(piece)

@@ -114,6 +114,8 @@ def verify_file(
         except SnapshotError as error:
             raise _at(name, error) from error
         stop = Event()
+        # Beside each other: hashing leaves Python to the walk. Both finish, since either may be what explains the
+        # other.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clusterguard-sha256") as pool:
             hashing = pool.submit(_hash, descriptor, stop, trailer=trailer)
             try:

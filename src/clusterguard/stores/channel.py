@@ -62,6 +62,7 @@ class Channel:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._underway or self._ended)
+            # Before what is still on its way: the bytes of a stream that broke off are worth nothing.
             if self._failure is not None:
                 raise self._failure
             if not self._underway:
@@ -73,5 +74,6 @@ class Channel:
         """Take nothing more; the sender hears why."""
         with self._changed:
             self._refusal = self._refusal or why
+            # Nobody takes them any more, and a sender that waits for room must wake up.
             self._underway.clear()
             self._changed.notify_all()

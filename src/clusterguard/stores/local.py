@@ -71,6 +71,7 @@ class LocalStore:
     def put(self, key: str, *, overwrite: bool = False, if_version: str | None = None) -> Iterator[_FileWriter]:
         """Open an object for writing; see `ObjectStore.put`."""
         target = self._file(key)
+        # Refused before the caller sends gigabytes; what decides is the name that is given at the end.
         if not overwrite and if_version is None and os.path.lexists(target):
             raise _taken(target)
         partial = self._new_partial()
@@ -242,6 +243,7 @@ class _FileWriter:
         try:
             self._file.flush()
             os.utime(self._file.fileno(), (self._now(), self._now()))
+            # Before it has its name: after a power cut no name may lead to half an object.
             os.fsync(self._file.fileno())
         except OSError as error:
             raise _store_error(self._path, error) from error
@@ -314,6 +316,7 @@ def _replace_version(partial: Path, target: Path, version: str) -> None:
 
 
 def _give_name(partial: Path, target: Path, *, overwrite: bool) -> None:
+    # A link is refused where the name is taken, in one step; a rename would replace what somebody put there meanwhile.
     name = os.replace if overwrite else os.link
     for _ in range(5):
         _make_directories(target.parent)

@@ -96,6 +96,7 @@ class ReplicatedStore:
             yield put
             put.finish()
         except BaseException:
+            # All puts have ended before anything is removed, or one could still publish after its object was removed.
             for replica in replicas:
                 replica.abort()
             if not overwrite:
@@ -198,6 +199,7 @@ class _Put:
 
     def begin(self) -> None:
         """Open the object in every store; a key that is taken in one of them is taken."""
+        # All are begun before one is waited for: each may take a few round trips.
         for replica in self._live:
             replica.start()
         for replica in self._live:
@@ -253,6 +255,7 @@ class _Put:
             raise _too_few(self._failures, self._minimum, left=len(self._live))
 
     def _as_store_error(self, failure: BaseException | None) -> StoreError:
+        # Before anything was published the key is the caller's mistake; after that, one store differs from the others.
         if isinstance(failure, ObjectExistsError) and not any(each.published for each in self._live):
             raise failure
         if not isinstance(failure, ClusterGuardError):

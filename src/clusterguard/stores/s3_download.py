@@ -62,6 +62,7 @@ class Download:
     def _resume(self, cause: Exception | None) -> None:
         why = f": {cause}" if cause else ""
         broken = f"{self._place}: the connection broke after {self._at} of {self._size} bytes{why}"
+        # All bytes came, and the checksum at their end was wrong: there is no rest to ask for.
         if cause is not None and self._at == self._size:
             raise translate(cause, place=self._place) from cause
         if not self._resumptions:
@@ -73,6 +74,7 @@ class Download:
         _LOG.info("%s; going on from there", broken)
         self.close()
         try:
+            # The rest of that very version, or none: pieces of two would make an object that nobody wrote.
             self._response = self._client.get_object(
                 Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
             )

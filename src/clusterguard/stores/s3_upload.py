@@ -109,6 +109,7 @@ class Upload:
             self._free.put(bytearray())
         self._upload_id: str | None = None
         self._failure: ClusterGuardError | None = None
+        # Kept with the object: it tells ours from a rival's where an answer was lost and the request was sent again.
         self._id = secrets.token_hex(16)
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
@@ -166,6 +167,7 @@ class Upload:
         try:
             if self._upload_id is None:
                 self._upload_id = self._begin()
+            # This is where a fast writer waits for a slow server.
             free = self._free.get()
             while self._underway and self._underway[0].done():
                 self._take_result()

@@ -154,6 +154,7 @@ def inflated(stream: ByteReader, *, limits: Limits, most_bytes: int) -> Iterator
                 yield piece
             elif not packed:
                 break
+        # Several gzip streams in a row are legal, and nothing that Velero writes: what follows could be anything.
         if unpacker.unused_data:
             raise BackupCorruptError(
                 f"{len(unpacker.unused_data)} or more bytes follow the end of the gzip stream",
@@ -234,6 +235,7 @@ def members(pieces: Iterable[bytes], *, limits: Limits) -> Iterator[Member]:
         if header == _ZEROS:
             break
         path, size, kind = _read_header(header, before + at)
+        # Before anything is gathered: a header can claim any size.
         if size > limits.member_bytes:
             raise BackupCorruptError(
                 f"{_shown(path)}: {size} bytes, and the limit is {limits.member_bytes}",
@@ -321,6 +323,7 @@ def _pax_path(records: bytes, place: int) -> str | None:
             raise BackupCorruptError(f"{where} is damaged")
         if keyword == b"path":
             path = _text(value[:-1])
+        # A pax header may also set size or linkpath, and so let the same bytes be read in two ways.
         elif keyword not in _HARMLESS_PAX:
             raise BackupCorruptError(f"{where} sets {keyword[:40].decode(errors='replace')!r}, which Velero does not")
         rest = rest[int(length) :]

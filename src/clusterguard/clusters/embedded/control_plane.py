@@ -82,6 +82,7 @@ class EmbeddedControlPlane:
                 hint="wait for it to end",
             ) from error
         try:
+            # Whoever had the lock before may have started programs again; the record on disk has their numbers.
             self._programs.refresh()
             yield
         finally:
@@ -89,6 +90,7 @@ class EmbeddedControlPlane:
 
     def recover(self) -> str | None:
         """Undo a restore that was interrupted, or finish it once it was proven; return what was done, or None."""
+        # The names are the journal: `before` lies there from the swap until the commit, `proven` from then on.
         if self._before.exists():
             self.roll_back()
             return "an interrupted restore was rolled back: the state before it is live again"
@@ -145,6 +147,7 @@ class EmbeddedControlPlane:
 
     def swap_in(self) -> None:
         """Rename the live directory aside and the prepared one into its place."""
+        # In this order: killed between the two, there is no live directory, and `recover` puts the old one back.
         self._live.rename(self._before)
         self._prepared.rename(self._live)
         sync(self._live.parent)
@@ -181,6 +184,7 @@ class EmbeddedControlPlane:
         """Bring the old data directory and the programs back."""
         self.stop()
         if self._before.exists():
+            # As long as `before` is there, what is live is the restored one that nobody has proven.
             if self._live.exists():
                 shutil.rmtree(self._live)
             self._before.rename(self._live)
@@ -204,6 +208,7 @@ class EmbeddedControlPlane:
         if not self._proven.exists():
             return
         try:
+            # Only now: up to here the one before the last and the last lie there both.
             if self._previous.exists():
                 shutil.rmtree(self._previous)
             self._proven.rename(self._previous)

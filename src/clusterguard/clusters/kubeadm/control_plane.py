@@ -115,9 +115,11 @@ class KubeadmControlPlane:
     def exclusive(self) -> Iterator[None]:
         """Keep other restores of this node out; the lock is the node's, and is released however we end."""
         outside = self._shell
+        # The lock ends with the connection. After a new one somebody else may have worked here, so the journal is
+        # looked at first.
         with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS, regained=self._require_ours) as locked:
             self._shell = locked
-            self._forget()
+            self._forget()  # what was seen without the lock may be another run's work, half done
             try:
                 yield
             finally:
@@ -145,6 +147,7 @@ class KubeadmControlPlane:
                 self.roll_back()
                 return "an interrupted restore was rolled back: the state before it is live again"
             case Phase.PROVEN:
+                # The last command removes the journal: if the connection breaks after it, none is as good as ours.
                 self._ours = (self._restore.run, None)
                 self._perform(self._restore.finish(), log_of="etcd")
                 return "a proven restore that was interrupted was finished: the restored state stays"
@@ -165,6 +168,7 @@ class KubeadmControlPlane:
         require_supported("etcd", self._etcd_version(node), where=self._shell.name)
         require_restorable(etcd_version, storage_version, live=self._etcd_version(node), where=self._shell.name)
         require_supported("Kubernetes", _tag(node.api.image), where=self._shell.name)
+        # All of it at once: whoever has to repair a broken control plane should not come back for each reason.
         target = self._target(node)
         found = complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
         found += [*_other_members(node.seen), *self._other_cluster()]
@@ -183,6 +187,7 @@ class KubeadmControlPlane:
         """Copy the snapshot to the node and build the new data directory beside the live one."""
         restore = self._restore_commands()
         commands = restore.prepare(snapshot, bump_revision=bump_revision)
+        # The first command writes the journal, so until it is done there may be none.
         self._ours = (restore.run, None)
         self._perform(commands[:1])
         self._ours = (restore.run,)

@@ -58,6 +58,7 @@ _PKI = "/etc/kubernetes/pki"
 _ADMIN = "/etc/kubernetes/admin.conf"
 _POLL = "0.1"
 _FORGET = "the kubelet forgets what that state does not know, and looks at every pod again"
+# Written beside, synced, renamed, and the folder synced at last: a power cut leaves the old journal or the new one.
 # $1 folder, then pairs of a file and its content.
 _WRITE = (
     'umask 077; mkdir -p "$1" && sync "$1/.." || exit; folder=$1; shift; while test $# -gt 0; do '
@@ -216,6 +217,7 @@ class RestoreCommands:
         move_in = f"mv -T {self.prepared}/member {self.target}/member && rm -rf {self.prepared} && sync {self.target}"
         commands = [_script("the restored member goes live", move_in)]
         if not self.relocates:
+            # `none` says that there was no member: a missing before/member alone would look like a swap not done.
             aside = (
                 f"mkdir -p -m 700 {before} && if test -e {live}; then mv -T {live} {before}/member; "
                 f"else touch {before}/none; fi && sync {before} {self.target}"
@@ -286,6 +288,7 @@ class RestoreCommands:
             f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {STAGING_DIR}/etcdutl-* {self.new_manifest} && "
             f"{{ rmdir {_SAVED} {self.work} 2>/dev/null || true; }}"
         )
+        # While there is a journal, whoever comes next cleans up what is left.
         last = f"if test -d {STAGING_DIR}; then rm -f {_PROVEN} {JOURNAL} && sync {STAGING_DIR}; fi"
         return (
             _script("what the restore needed", rest),

@@ -156,6 +156,7 @@ def _space(seen: Seen, *, target: str, needed_bytes: int) -> list[ClusterError]:
     free = seen.one("free")
     if not free.isdigit():
         return [ClusterError(f"how much is free in {target} could not be asked")]
+    # The copy of the snapshot and the database that is built from it lie there at the same time.
     wanted = 2 * needed_bytes + _MARGIN_BYTES
     if int(free) >= wanted:
         return []

@@ -225,6 +225,8 @@ class LocationLease:
             if self._may_take(watch):
                 if self._try(watch):
                     return
+            # Only a lease that was seen to change has a holder that lives. One that does not change is watched until it
+            # is over, even by a run that was told not to wait.
             elif watch.contended and watch.seen is not None and self._clock() >= until:
                 raise _in_progress(watch.seen.lease, self._name)
             self._sleep(min(_LOOK_SECONDS, self._mine.renew_interval))
@@ -238,7 +240,10 @@ class LocationLease:
             ClusterGuardError: The location could not be read or written.
         """
         with self._writing:
+            # Again, since a write of ours whose answer was lost may arrive in between: another version, and still ours.
             for _ in range(_RENEWAL_ATTEMPTS):
+                # Counted from before the request: others count from when they see it, which is later, so we give up
+                # first.
                 seen, sent = self._confirm(), self._clock()
                 if self._write(self._next(self._mine.generation), seen.version):
                     self._valid_until, self.failure = sent + self._mine.lease_duration, None
@@ -265,6 +270,7 @@ class LocationLease:
             raise self.lost
         try:
             with self._writing:
+                # A look even while it lasts by our own clock: a machine that stood still may count less than others.
                 self._confirm()
                 if not self.valid:
                     self.renew()

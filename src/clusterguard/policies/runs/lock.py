@@ -70,7 +70,7 @@ class RunLock:
             try:
                 lease.acquire(until)
             except RunInProgressError:
-                raise
+                raise  # leaving this location out would let two runs work side by side in all the others
             except ClusterGuardError as error:
                 self.failures[location.name] = error
             else:
@@ -86,6 +86,7 @@ class RunLock:
         self._ended.set()
         for name, lease in self._held.items():
             thread = self._renewing.get(name)
+            # A renewal that is still on its way would take the lease again after it was given back.
             if thread is not None:
                 thread.join(self._lease.lease_duration)
             if thread is None or not thread.is_alive():

@@ -68,10 +68,11 @@ def _copy(location: StorageLocation, entry: BackupEntry, session: Session) -> No
             try:
                 _copy_objects(replica, location, entry, confirm=partial(session.require_lease, location))
             except RunInProgressError:
-                raise
+                raise  # no fault of this copy: another run has taken over, so this one ends
             except ClusterGuardError as error:
                 task.outcome, task.detail = "warning", f"from {replica.name}: {error.message}"
                 task.code, task.hint = error.code, error.hint or ""
+                # Where the target is away, no other source helps. Else it was the source, which is then left out.
                 if not session.answers(location):
                     return
                 session.answers(replica)

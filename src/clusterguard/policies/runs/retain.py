@@ -99,6 +99,8 @@ def plan_retention_of(session: Session) -> tuple[PlannedRetention, ...]:
             entries = session.catalogs[location.name].of_source(source.name)
             plan = plan_for(entries, session.policy, now=session.now())
             locks = _locks(location, [entry for entry in entries if entry.name in {gone.name for gone in plan.removed}])
+            # Only those that would go were asked about: a lock is a request for each object. What is held may keep
+            # others, too.
             if locks:
                 plan = plan_for(entries, session.policy, now=session.now(), locks=locks)
             leftovers = _planned_leftovers(location, source.name, session)
@@ -190,6 +192,7 @@ def _delete(location: StorageLocation, entry: BackupEntry, session: Session) -> 
     session.require_lease(location)  # after every look: this run may have stood still during one
     store.delete(f"{entry.name}{RECORD}")
     _require_gone(store, f"{entry.name}{RECORD}")
+    # Without its record it is no backup any more, whatever becomes of its bytes: they would be found as a leftover.
     session.forget(location, [entry.key])
     _delete_objects(location, store, keys, session)
 

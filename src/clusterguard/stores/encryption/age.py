@@ -98,6 +98,7 @@ class EncryptingWriter:
         except BaseException as error:  # noqa: BLE001 - raised again by whoever writes or finishes
             self._failure = source.failure or self._sink.failure or error
         finally:
+            # Whoever still writes must not wait for room that this thread will never make.
             self._plain.refuse(self._failure or GivenUpError())
 
 
