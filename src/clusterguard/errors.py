@@ -45,6 +45,7 @@
     ├── DrillError
     │   ├── UnexpectedOutcomeError        a step ended otherwise than the drill expects
     │   └── StepFailedError               .step
+    ├── RehearsalFailedError              .report; raised by RehearsalReport.raise_for_findings() alone
     └── RestoreValidationError            .report; raised by ValidationReport.raise_for_findings() alone
 
 SDK errors never cross the module that owns the SDK: they are chained as ``__cause__``.
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from clusterguard.model.report import ValidationReport
+    from clusterguard.rehearsal.report import RehearsalReport
 
 __all__ = [
     "BackupCorruptError",
@@ -86,6 +88,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ProgramError",
     "ProvisioningError",
+    "RehearsalFailedError",
     "ResourceNotFoundError",
     "RestoreError",
     "RestoreFailedError",
@@ -396,6 +399,14 @@ class StepFailedError(DrillError):
     def __init__(self, message: str, *, step: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.step = step
+
+
+class RehearsalFailedError(ClusterGuardError):
+    """A backup does not restore whole; the message is the verdict and each finding."""
+
+    def __init__(self, report: RehearsalReport) -> None:
+        super().__init__(report.to_text())
+        self.report = report
 
 
 class RestoreValidationError(ClusterGuardError):

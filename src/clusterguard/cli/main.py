@@ -19,6 +19,7 @@ from clusterguard.cli import (
     inventory,
     metrics,
     policy,
+    rehearse,
     run,
     schedule,
     snapshot,
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(rehearse.rehearse)
 app.command()(run.run)
 app.command()(run.retain)
 app.command()(status.status)

@@ -159,6 +159,10 @@ class KubeClient(KubeTransport):
         """Return every kind the cluster serves, in its preferred version, core group first."""
         return self._discovery(refresh=refresh).preferred
 
+    def all_versions(self) -> tuple[ApiResource, ...]:
+        """Return every kind in every version that the cluster serves it in."""
+        return tuple(resource for found in self._discovery().by_version.values() for resource in found)
+
     def discovery_gaps(self) -> tuple[str, ...]:
         """Return the group-versions whose kinds are unknown now (an aggregated API that is down)."""
         return self._discovery().gaps

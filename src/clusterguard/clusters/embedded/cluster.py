@@ -75,8 +75,8 @@ class EmbeddedCluster:
     provider = "embedded"
     simulated_pods = True
     context: str | None = None
-    programs: tuple[str, ...] = PROGRAMS
-    components: tuple[str, ...] = CONTROLLERS  # beside the API server, each with a user of its own
+    _program_names: tuple[str, ...] = PROGRAMS
+    _components: tuple[str, ...] = CONTROLLERS  # beside the API server, each with a user of its own
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class EmbeddedCluster:
         sweep(self._home)
         if self._api_port is not None:
             require_free(self._api_port)
-        programs = {name: str(path) for name, path in self._tools().ensure(*self.programs).items()}
+        programs = {name: str(path) for name, path in self._tools().ensure(*self._program_names).items()}
         self._claim_folder()
         try:
             self._create(programs)
@@ -300,7 +300,7 @@ class EmbeddedCluster:
                 taken = any(self._programs.port_was_taken(name) for name in ("etcd", "kube-apiserver"))
                 if not taken or self._api_port is not None or attempt == _PORT_ATTEMPTS - 1:
                     raise
-                self._programs.stop(*self.programs, grace_seconds=0)
+                self._programs.stop(*self._program_names, grace_seconds=0)
                 self._close_client()  # it speaks to the old port
                 for log in self._layout.logs.iterdir():
                     log.unlink()
@@ -358,13 +358,13 @@ class EmbeddedCluster:
         authority = Authority("ca", folder=pki)
         authority.issue("apiserver", common_name="kube-apiserver")
         authority.issue("admin", common_name="clusterguard-admin", organisation="system:masters")
-        for name in self.components:
+        for name in self._components:
             authority.issue(name, common_name=_USERS[name])
         write_key_pair(pki, "service-account")
 
     def _write_kubeconfigs(self, ports: Ports) -> None:
         targets = {"admin": self._layout.kubeconfig}
-        targets |= {name: self._layout.kubeconfig_of(name) for name in self.components}
+        targets |= {name: self._layout.kubeconfig_of(name) for name in self._components}
         for user, target in targets.items():
             text = kubeconfig_text(
                 server=f"https://127.0.0.1:{ports.api}",

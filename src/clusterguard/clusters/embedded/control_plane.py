@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.embedded.programs import Programs
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["EmbeddedControlPlane"]
+__all__ = ["MARGIN_BYTES", "EmbeddedControlPlane"]
 
 _ETCD_SECONDS = 120.0
 _API_SECONDS = 90.0
@@ -43,7 +43,7 @@ _VERSION_SECONDS = 20.0
 _GRACE_SECONDS = 3.0
 _ETCD_GRACE_SECONDS = 10.0
 # etcdutl writes the database and a small WAL; the margin is for the WAL, snapshots and rounding.
-_MARGIN_BYTES = 128 * 1024 * 1024
+MARGIN_BYTES = 128 * 1024 * 1024
 _IN_ORDER = ("etcd", "kube-apiserver", *CONTROLLERS)
 _LEADER_LEASES = ("kube-controller-manager", "kube-scheduler")
 
@@ -114,12 +114,12 @@ class EmbeddedControlPlane:
                 fields={"path": str(self._live)},
             )
         free = shutil.disk_usage(self._live).free
-        if free < needed_bytes + _MARGIN_BYTES:
+        if free < needed_bytes + MARGIN_BYTES:
             raise ClusterError(
-                f"the restored database needs {needed_bytes + _MARGIN_BYTES:,} bytes beside {self._live}, "
+                f"the restored database needs {needed_bytes + MARGIN_BYTES:,} bytes beside {self._live}, "
                 f"and {free:,} are free",
                 code="no-room",
-                fields={"needed": needed_bytes + _MARGIN_BYTES, "free": free},
+                fields={"needed": needed_bytes + MARGIN_BYTES, "free": free},
                 hint="make room on that file system; the old data directory stays until the new one is proven",
             )
 
@@ -235,12 +235,16 @@ class EmbeddedControlPlane:
         """Wait until the API server calls itself ready."""
         self._wait_for_api("the API server is ready", "/readyz")
 
-    def _wait_for_api(self, what: str, path: str) -> None:
+    def wait_for_checks(self, *paths: str) -> None:
+        """Wait until these health checks of the API server pass, in this order."""
+        self._wait_for_api("the API server serves", *paths)
+
+    def _wait_for_api(self, what: str, *paths: str) -> None:
         port = self._programs.record.ports.api
 
         def reason() -> str | None:
             # A closed port is the usual answer at first; asking the socket costs far less than a refused request.
-            return listening(port) or _refusal(self._api(), path)
+            return listening(port) or next(filter(None, (_refusal(self._api(), path) for path in paths)), None)
 
         self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS, needs=("etcd",))
 

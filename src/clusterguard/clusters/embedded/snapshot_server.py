@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.clusters.embedded.cluster import EmbeddedCluster
 from clusterguard.clusters.embedded.commands import MEMBER_NAME
-from clusterguard.errors import ProgramError, SnapshotError
+from clusterguard.clusters.embedded.control_plane import MARGIN_BYTES
+from clusterguard.errors import ClusterError, ProgramError, SnapshotError
 from clusterguard.process import run
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.embedded.programs import Programs
 
-__all__ = ["SnapshotServer"]
+__all__ = ["SERVING_PROGRAMS", "SnapshotServer"]
+
+SERVING_PROGRAMS: Final = ("etcd", "etcdutl", "kube-apiserver")
+"""What it takes."""
 
 _RESTORE_SECONDS: Final = 1800.0
 # Beyond the size of the file: the API server writes its own bootstrap objects, and etcd refuses writes over its quota.
@@ -25,6 +29,13 @@ _QUOTA_MARGIN: Final = 256 * 1024 * 1024
 _LEAST_QUOTA: Final = 2 * 1024 * 1024 * 1024
 
 
+# What must be through before every kind that it serves can be listed.
+_SERVING: Final = (
+    "/livez/ping",
+    "/livez/autoregister-completion",
+    "/livez/poststarthook/crd-informer-synced",
+    "/livez/poststarthook/apiservice-discovery-controller",
+)
 # What of the snapshot would judge the API server's own writes.
 _ADMISSION: Final = (
     "MutatingAdmissionWebhook",
@@ -43,27 +54,29 @@ class SnapshotServer(EmbeddedCluster):
     called.
 
     Args:
-        file: A database, with or without etcd's trailer.
+        file: A database, with or without etcd's trailer; None for an empty cluster.
         skip_hash: Whether it has no trailer, and etcdutl must not look for one.
         encryption_config: The ``EncryptionConfiguration`` that the snapshot's cluster had, if any.
+        etcd_prefix: Of all keys.
         on_phase: Called with the name of each phase as it begins.
         **options: As `EmbeddedCluster` takes them.
 
     Raises:
         SnapshotError: etcdutl cannot restore the file.
-        ClusterError: etcd or the API server does not come up on it.
+        ClusterError: etcd or the API server does not come up on it, or there is no room for it (``no-room``).
     """
 
     simulated_pods = False
-    programs = ("etcd", "etcdutl", "kube-apiserver")
-    components = ()
+    _program_names = SERVING_PROGRAMS
+    _components = ()
 
     def __init__(
         self,
-        file: Path,
+        file: Path | None,
         *,
         skip_hash: bool = False,
         encryption_config: Path | None = None,
+        etcd_prefix: str = "/registry",
         on_phase: Callable[[str], object] = lambda _: None,
         **options: Any,  # noqa: ANN401 - as the base class types them
     ) -> None:
@@ -71,16 +84,19 @@ class SnapshotServer(EmbeddedCluster):
         self._file = file
         self._skip_hash = skip_hash
         self._encryption_config = encryption_config
+        self._etcd_prefix = etcd_prefix
         self._on_phase = on_phase
 
     def _flags(self) -> Mapping[str, tuple[str, ...]]:
-        quota = max(_LEAST_QUOTA, 2 * self._file.stat().st_size + _QUOTA_MARGIN)
+        size = self._file.stat().st_size if self._file else 0
+        quota = max(_LEAST_QUOTA, 2 * size + _QUOTA_MARGIN)
         encryption = (
             (f"--encryption-provider-config={self._encryption_config.absolute()}",) if self._encryption_config else ()
         )
         return {
             "etcd": (f"--quota-backend-bytes={quota}",),
             "kube-apiserver": (
+                f"--etcd-prefix={self._etcd_prefix}",
                 f"--egress-selector-config-file={self._write_egress()}",
                 f"--disable-admission-plugins={','.join(_ADMISSION)}",
                 # Compaction would forget the revision that is looked at.
@@ -90,20 +106,29 @@ class SnapshotServer(EmbeddedCluster):
         }
 
     def _bring_up(self, programs: Programs) -> None:
-        self._on_phase("restore")
-        self._restore(programs)
-        control_plane = self.control_plane
+        if self._file is not None:
+            self._on_phase("restore")
+            self._restore(programs, self._file)
         self._on_phase("start etcd")
         programs.start("etcd", "kube-apiserver")
-        control_plane.start_etcd()
+        self.control_plane.start_etcd()
         self._on_phase("start the API server")
-        control_plane.wait_until_api_answers()
+        # Not "ready": one value that cannot be read keeps it from that for ever, and the others are served.
+        self.control_plane.wait_for_checks(*_SERVING)
 
-    def _restore(self, programs: Programs) -> None:
+    def _restore(self, programs: Programs, file: Path) -> None:
         data = programs.layout.data
         shutil.rmtree(data, ignore_errors=True)
+        needed, free = file.stat().st_size + MARGIN_BYTES, shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise ClusterError(
+                f"the restored database needs {needed:,} bytes in {self.folder}, and {free:,} are free",
+                code="no-room",
+                fields={"needed": needed, "free": free},
+                hint="make room there, or point XDG_STATE_HOME to another disk",
+            )
         peer = f"https://127.0.0.1:{programs.record.ports.etcd_peer}"
-        argv = [programs.record.programs["etcdutl"], "snapshot", "restore", str(self._file), f"--data-dir={data}"]
+        argv = [programs.record.programs["etcdutl"], "snapshot", "restore", str(file), f"--data-dir={data}"]
         argv += [f"--name={MEMBER_NAME}", f"--initial-cluster={MEMBER_NAME}={peer}"]
         argv += [f"--initial-advertise-peer-urls={peer}", *(["--skip-hash-check"] if self._skip_hash else [])]
         try:

@@ -1,0 +1,1 @@
+"""Restore a backup into a throwaway control plane, and see whether it is all in there: `Rehearsal`."""

@@ -1,0 +1,437 @@
+"""`Rehearsal`: restore an etcd snapshot into a throwaway control plane, and compare everything that it then serves."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from threading import Event
+from typing import TYPE_CHECKING, Any, Final
+
+from clusterguard.clusters.embedded.snapshot_server import SERVING_PROGRAMS, SnapshotServer
+from clusterguard.errors import (
+    ClusterGuardError,
+    ProvisioningError,
+    ResourceNotFoundError,
+    SnapshotError,
+    StoredObjectError,
+    WaitTimeoutError,
+)
+from clusterguard.etcd import remarks
+from clusterguard.etcd.opening import open_snapshot
+from clusterguard.etcd.verification import verify_file
+from clusterguard.model.progress import Progress, ignore_progress
+from clusterguard.model.support import parse_version
+from clusterguard.rehearsal.comparison import Comparison, StoredObjects
+from clusterguard.rehearsal.hazards import Hazards
+from clusterguard.rehearsal.report import Level, Phase, RehearsalFinding, RehearsalReport
+from clusterguard.rehearsal.survey import VersionSurvey
+from clusterguard.retrying import poll_until
+from clusterguard.snapshots.encryption import EncryptionKeys
+from clusterguard.snapshots.reader import SnapshotReader
+from clusterguard.snapshots.resources import BUILT_IN
+from clusterguard.threads import Worker
+from clusterguard.toolchain import from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from clusterguard.etcd.opening import Location, OpenedSnapshot
+    from clusterguard.etcd.verification import FileEvidence
+    from clusterguard.model.progress import ProgressSink
+    from clusterguard.model.snapshot import Remark
+    from clusterguard.snapshots.reader import SnapshotObject
+    from clusterguard.stores.encryption import Encryption
+    from clusterguard.toolchain import Toolchain
+
+__all__ = ["Rehearsal"]
+
+_DEFINITIONS: Final = "customresourcedefinitions.apiextensions.k8s.io"
+_SERVED_SECONDS: Final = 30.0
+_ORDER: Final = (Level.ERROR, Level.WARNING, Level.NOTE)
+_CUSTOM_UNLESS: Final = frozenset(str(resource) for resource in BUILT_IN)
+
+
+class Rehearsal:
+    """Restores any etcd snapshot into a throwaway control plane on this machine, and says whether it is all in there.
+
+        report = Rehearsal(location="s3://backups/etcd").run()
+        report.raise_for_findings()
+
+    The snapshot is verified, restored by etcdutl, and served by a real etcd and API server; nothing else runs, and
+    nothing leaves the machine. Then every object that is read from the file is compared with what is served at the
+    snapshot's revision, field by field.
+
+    Args:
+        location: What `open_snapshot` takes: a file, a folder, a location of a store, or a binary stream.
+        at: Take the newest of a folder that is not newer than this.
+        encryption: Opens a snapshot that is encrypted as a whole, with age.
+        encryption_config: The ``EncryptionConfiguration`` that the cluster had, for values encrypted at rest.
+        prefix: Of all keys: the API server's ``--etcd-prefix``. OpenShift has ``/kubernetes.io``.
+        toolchain: Where the programs come from, by default found or built as needed.
+        home: Folder that the throwaway control plane lives under.
+        scratch: The folder for what has to be copied or unpacked.
+        on_phase: Called with the name of each phase as it begins.
+        progress: Told of the bytes, and of programs as they are installed.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        location: Location,
+        at: datetime | None = None,
+        encryption: Encryption | None = None,
+        encryption_config: Path | None = None,
+        prefix: str = "/registry",
+        toolchain: Toolchain | None = None,
+        home: Path | None = None,
+        scratch: Path | None = None,
+        on_phase: Callable[[str], object] = lambda _: None,
+        progress: ProgressSink = ignore_progress,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._location = location
+        self._opening = {"at": at, "encryption": encryption, "scratch": scratch}
+        self._encryption_config = encryption_config
+        self._prefix = prefix
+        self._toolchain = toolchain
+        self._home = home
+        self._on_phase = on_phase
+        self._progress = progress
+        self._now = now
+        self._server_version = ""
+
+    def run(self) -> RehearsalReport:
+        """Rehearse, and return what was found; the throwaway control plane is gone again afterwards.
+
+        Raises:
+            ObjectNotFoundError: There is no such snapshot.
+            WrongKeyError: The snapshot is encrypted, and nothing at hand opens it.
+            ConfigError: The location, the prefix or the encryption configuration is not valid.
+            ToolchainError: A program is missing and cannot be installed.
+            ScratchError: The scratch folder has no room.
+            StoreError: The snapshot could not be read.
+        """
+        clock = _Clock(self._on_phase)
+        keys = EncryptionKeys.load(self._encryption_config) if self._encryption_config else None
+        clock.begin("open")
+        try:
+            with open_snapshot(self._location, **self._opening) as opened:  # type: ignore[arg-type]
+                return self._rehearsed(opened, keys, clock)
+        except SnapshotError as error:
+            return _report(str(self._location), {}, StoredObjects(), [_refused(error)], clock)
+
+    def _rehearsed(self, opened: OpenedSnapshot, keys: EncryptionKeys | None, clock: _Clock) -> RehearsalReport:
+        clock.begin("find the programs")
+        toolchain = self._toolchain or from_environment(os.environ, progress=self._progress)
+        toolchain.ensure(*SERVING_PROGRAMS)
+        found = toolchain.find("kube-apiserver")
+        # Which empty fields are written depends on the version of the API server that is compared with.
+        kubernetes = (found and found.version) or ""
+        with SnapshotReader(path=opened.path, prefix=self._prefix, encryption=keys, kubernetes=kubernetes) as reader:
+            survey = _surveyed(reader)
+            reading = _Reading(
+                opened, reader, hazards=Hazards(now=self._now(), claimed=opened.modified), progress=self._progress
+            )
+            findings: list[RehearsalFinding] = []
+            with reading.in_background():
+                try:
+                    findings += self._served(opened, reader, reading, clock)
+                except SnapshotError as error:
+                    findings.append(_refused(error))
+                except (ProvisioningError, WaitTimeoutError) as error:
+                    clock.begin("start an empty control plane")
+                    self._require_that_an_empty_one_starts(error)
+                    findings.append(_does_not_start(error))
+                clock.begin("finish")
+                reading.join()
+            findings += [*reading.findings(), *_other_version(survey.kubernetes, self._server_version)]
+            facts = reading.facts() | {"Kubernetes of the snapshot": survey.kubernetes or "unknown"}
+            if self._server_version:
+                facts["rehearsed on"] = f"Kubernetes {self._server_version}"
+        return _report(opened.origin, facts, reading.stored, findings, clock, namespaces=reading.namespaces)
+
+    def _served(
+        self, opened: OpenedSnapshot, reader: SnapshotReader, reading: _Reading, clock: _Clock
+    ) -> list[RehearsalFinding]:
+        """Serve the snapshot and compare; reading the file goes on meanwhile."""
+        with self._server(
+            opened.path,
+            skip_hash=not opened.has_trailer,
+            encryption_config=self._encryption_config,
+            etcd_prefix=self._prefix,
+            on_phase=clock.begin,
+        ) as server:
+            clock.begin("read the file")
+            reading.join()
+            reading.require_whole()
+            clock.begin("compare")
+            self._server_version = server.api.server_version()
+            _await_definitions(server, reading.stored)
+            comparison = Comparison(server.api, revision=reader.revision, stored=reading.stored, read=_reads(reader))
+            return comparison.run()
+
+    def _require_that_an_empty_one_starts(self, error: ClusterGuardError) -> None:
+        """Raise the error unless the snapshot is to blame for it: then only an empty control plane comes up here."""
+        try:
+            with self._server(None):
+                pass
+        except ClusterGuardError:
+            raise error from None
+
+    def _server(self, file: Path | None, **options: Any) -> SnapshotServer:  # noqa: ANN401 - as the class types them
+        return SnapshotServer(file, toolchain=self._toolchain, home=self._home, progress=self._progress, **options)
+
+
+class _Clock:
+    """Times phases; the next one ends the one before it."""
+
+    def __init__(self, on_phase: Callable[[str], object]) -> None:
+        self._on_phase = on_phase
+        self._phases: list[tuple[str, float]] = []
+
+    def begin(self, name: str) -> None:
+        self._phases.append((name, time.monotonic()))
+        self._on_phase(name)
+
+    def phases(self) -> list[Phase]:
+        ends = [began for _, began in self._phases[1:]] + [time.monotonic()]
+        return [Phase(name=name, seconds=end - began) for (name, began), end in zip(self._phases, ends, strict=True)]
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the reading any more."""
+
+
+class _Reading:
+    """Verifies the file and reads every object in it, in a thread of its own while the control plane comes up."""
+
+    def __init__(
+        self, opened: OpenedSnapshot, reader: SnapshotReader, *, hazards: Hazards, progress: ProgressSink
+    ) -> None:
+        self._opened = opened
+        self._reader = reader
+        self._hazards = hazards
+        self._progress = progress
+        self._stop = Event()
+        self._failure: BaseException | None = None
+        self._evidence: FileEvidence | None = None
+        self._codes: dict[str, list[StoredObjectError]] = {}
+        self._worker = Worker(self._work, name="clusterguard-reading")
+        self.stored = StoredObjects()
+        self.namespaces: dict[str, dict[str, int]] = {}
+
+    @contextmanager
+    def in_background(self) -> Iterator[None]:
+        """Read while the block runs; no thread outlives it."""
+        self._worker.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._worker.join()
+
+    def join(self) -> None:
+        """Wait until everything was read."""
+        self._worker.join()
+
+    def require_whole(self) -> None:
+        """Raise what kept the file from being read to its end."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            self._evidence = verify_file(
+                self._opened.path, name=self._opened.origin, require_trailer=False, progress=self._told
+            )
+            for found in self._reader.objects():
+                self._told(None)
+                self._take(found)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            self._failure = error
+
+    def _told(self, progress: Progress | None) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
+        if progress is not None:
+            self._progress(progress)
+
+    def _take(self, found: SnapshotObject) -> None:
+        key = found.key
+        kinds = self.namespaces.setdefault(key.namespace, {})
+        kinds[key.resource] = kinds.get(key.resource, 0) + 1
+        name = f"{key.namespace}/{key.name}"
+        if found.data is None or found.error is not None:
+            assert found.error is not None  # noqa: S101 - one of the two
+            self.stored.add_unreadable(key.resource, name, found.error.code)
+            self._codes.setdefault(found.error.code, []).append(found.error)
+            return
+        self.stored.add(key.resource, name, found.data, custom=key.resource not in _CUSTOM_UNLESS)
+        self._hazards.see(found.data)
+
+    def facts(self) -> dict[str, str]:
+        """Return what is known of the file, for people."""
+        if self._evidence is None:
+            return {}
+        structure = self._evidence.structure
+        wrapped = f", in {' in '.join(reversed(self._opened.wrappings))}" if self._opened.wrappings else ""
+        return {
+            "snapshot": f"revision {structure.revision}, {structure.client_keys:,} keys, "
+            f"{self._evidence.size:,} bytes{wrapped}",
+            "etcd of the snapshot": structure.facts.cluster_version or "unknown",
+        }
+
+    def findings(self) -> Iterator[RehearsalFinding]:
+        """Yield what the file itself tells."""
+        if isinstance(self._failure, SnapshotError):
+            yield _refused(self._failure)
+        elif self._failure is not None and not isinstance(self._failure, _StoppedError):
+            raise self._failure
+        for code, errors in self._codes.items():
+            yield _unreadable(code, errors)
+        if self._evidence is not None:
+            yield from map(_of_remark, self._remarks(self._evidence))
+        yield from self._hazards.findings()
+        if self._reader.unknown_fields:
+            yield _unknown_fields(self._reader.unknown_fields)
+
+    def _remarks(self, evidence: FileEvidence) -> Iterator[Remark]:
+        yield from remarks.of_database(evidence.structure.facts, keys=evidence.structure.client_keys)
+        yield from remarks.of_file(trailer=evidence.trailer, passed_over=self._opened.passed_over)
+
+
+# ---- findings ----------------------------------------------------------------------------------------------
+
+
+def _surveyed(reader: SnapshotReader) -> VersionSurvey:
+    survey = VersionSurvey()
+    for found in reader.objects("nodes"):
+        if found.data is not None:
+            survey.see(found.data)
+    for found in reader.objects("configmaps", namespace="kube-system"):
+        if found.data is not None:
+            survey.see(found.data)
+    return survey
+
+
+def _reads(reader: SnapshotReader) -> Callable[[str, str, str], Mapping[str, Any] | None]:
+    def read(plural: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        try:
+            return reader.get(plural, name, namespace=namespace)
+        except (ResourceNotFoundError, StoredObjectError):
+            return None
+
+    return read
+
+
+def _await_definitions(server: SnapshotServer, stored: StoredObjects) -> None:
+    """Wait until the custom resources are served whose definitions the snapshot has: it takes a moment."""
+    defined = {
+        name.lstrip("/") for (plural, _), names in stored.digests.items() if plural == _DEFINITIONS for name in names
+    }
+    wanted = stored.custom & defined
+
+    def missing() -> str | None:
+        served = {
+            f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+            for resource in server.api.resources(refresh=True)
+        }
+        return ", ".join(sorted(wanted - served)) or None
+
+    try:
+        poll_until(missing, what="custom resources are served", seconds=_SERVED_SECONDS, every=0.2)
+    except WaitTimeoutError:
+        return  # the comparison finds them missing
+
+
+def _refused(error: SnapshotError) -> RehearsalFinding:
+    return RehearsalFinding(
+        code=error.code,
+        level=Level.ERROR,
+        message=error.message,
+        hint=error.hint or "use another snapshot",
+    )
+
+
+def _does_not_start(error: ClusterGuardError) -> RehearsalFinding:
+    return RehearsalFinding(
+        code="control-plane-not-up",
+        level=Level.ERROR,
+        message=f"etcd and the API server come up empty, but not on it: {error.message}",
+        hint=error.hint or "a cluster restored from it would not come up either: use another snapshot",
+    )
+
+
+def _unreadable(code: str, errors: list[StoredObjectError]) -> RehearsalFinding:
+    return RehearsalFinding(
+        code=code,
+        level=Level.ERROR,
+        message=f"objects that cannot be read from the file: {len(errors):,}",
+        hint=errors[0].hint or "look at an older snapshot for them",
+        count=len(errors),
+        examples=tuple(error.message for error in errors[:5]),
+    )
+
+
+def _other_version(theirs: str, ours: str) -> Iterator[RehearsalFinding]:
+    minors = [version[:2] for version in map(parse_version, (theirs, ours)) if version]
+    if len(set(minors)) > 1:
+        yield RehearsalFinding(
+            code="other-kubernetes-version",
+            level=Level.WARNING,
+            message=f"the cluster ran Kubernetes {theirs}, and it was rehearsed on {ours}",
+            hint="what only the other version would refuse was not seen; --kubernetes-version chooses one",
+        )
+
+
+def _of_remark(remark: Remark) -> RehearsalFinding:
+    return RehearsalFinding(
+        code=remark.code,
+        level=Level.WARNING if remark.warning else Level.NOTE,
+        message=remark.detail,
+        hint=_REMARK_HINTS.get(remark.code, "keep it in mind for a restore"),
+    )
+
+
+def _unknown_fields(fields: Mapping[str, int]) -> RehearsalFinding:
+    return RehearsalFinding(
+        code="unknown-fields",
+        level=Level.WARNING,
+        message=f"stored fields that this release does not know: {len(fields):,}",
+        hint="a newer Kubernetes wrote them; upgrade clusterguard, and rehearse again",
+        count=sum(fields.values()),
+        examples=tuple(list(fields)[:5]),
+    )
+
+
+_REMARK_HINTS: Final = {
+    "alarm-nospace": "restore with --disarm-alarms, or etcd refuses every write",
+    "alarm-corrupt": "find out which member is sound before it is restored",
+    "authentication-on": "have etcd's users and passwords at hand",
+    "no-keys": "make sure that it is a snapshot of the cluster you mean",
+    "no-trailer": "save snapshots through etcd's API: etcdctl snapshot save, or clusterguard etcd save",
+    "newer-objects": "look at what else is written there",
+}
+
+
+def _report(
+    source: str,
+    facts: Mapping[str, str],
+    stored: StoredObjects,
+    findings: list[RehearsalFinding],
+    clock: _Clock,
+    *,
+    namespaces: Mapping[str, Mapping[str, int]] | None = None,
+) -> RehearsalReport:
+    return RehearsalReport(
+        source=source,
+        facts=facts,
+        kinds=tuple(stored.kinds[name] for name in sorted(stored.kinds)),
+        namespaces=dict(sorted((namespaces or {}).items())),
+        findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.level))),
+        phases=clock.phases(),
+    )

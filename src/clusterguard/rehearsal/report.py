@@ -1,0 +1,170 @@
+"""What a rehearsal found: a verdict, a table by kind, and findings with what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.errors import RehearsalFailedError
+from clusterguard.model.durations import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport"]
+
+
+class Level(StrEnum):
+    """How much a finding weighs."""
+
+    ERROR = "error"  # what was backed up does not come back, or nobody can tell
+    WARNING = "warning"  # it comes back, and would hurt
+    NOTE = "note"  # good to know
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalFinding:
+    """One thing to know, and what to do about it.
+
+    Attributes:
+        code: Stable name; docs/reference/rehearsals.md has them all.
+        level: How much it weighs. An error makes the verdict "no".
+        message: What was seen.
+        hint: What to do.
+        count: How many objects it is about; 0 if it is about none.
+        examples: Some of these, as ``NAMESPACE/NAME`` or what else names them.
+    """
+
+    code: str
+    level: Level
+    message: str
+    hint: str
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class KindCount:
+    """How many objects of one kind were compared, and how that ended.
+
+    Attributes:
+        kind: Such as ``deployments.apps``.
+        backed_up: In the backup.
+        equal: Served, and equal field by field.
+        converted: Served, but stored in an API version that is not, so compared by name alone.
+        different: Served, and not equal.
+        missing: Not served.
+        extra: Served, and not in the backup.
+        unreadable: In the backup, and could not be read.
+    """
+
+    kind: str
+    backed_up: int = 0
+    equal: int = 0
+    converted: int = 0
+    different: int = 0
+    missing: int = 0
+    extra: int = 0
+    unreadable: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every object came back as it was, and no other."""
+        return self.equal + self.converted == self.backed_up and not self.extra
+
+    def outcome(self) -> str:
+        """Return what did not come back as it was, in a few words, or ``equal``."""
+        wrong = ("converted", "different", "missing", "extra", "unreadable")
+        return ", ".join(f"{getattr(self, name)} {name}" for name in wrong if getattr(self, name)) or "equal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One phase and how long it took, in seconds."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalReport:
+    """The outcome of a rehearsal.
+
+    Attributes:
+        source: What was rehearsed, and where it lay.
+        facts: What is known of it, for people: revision, size, versions.
+        kinds: One row for each kind, by name.
+        namespaces: How many objects each namespace has, by kind; cluster-scoped ones under ``""``.
+        findings: Worst first.
+        phases: In the order in which they ran.
+    """
+
+    source: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    kinds: Sequence[KindCount] = ()
+    namespaces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    findings: Sequence[RehearsalFinding] = ()
+    phases: Sequence[Phase] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether it restores, and everything in it came back: there are no errors, and something was compared."""
+        compared = sum(kind.equal for kind in self.kinds)
+        return compared > 0 and not any(finding.level is Level.ERROR for finding in self.findings)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took in all."""
+        return sum(phase.seconds for phase in self.phases)
+
+    def summary(self) -> str:
+        """Return the verdict in one line."""
+        backed_up = sum(kind.backed_up for kind in self.kinds)
+        equal = sum(kind.equal for kind in self.kinds)
+        verdict = "restores" if self.ok else "DOES NOT RESTORE WHOLE"
+        took = format_duration(self.seconds)
+        return f"{self.source}: {verdict}: {equal:,} of {backed_up:,} objects came back equal, in {took}"
+
+    def to_text(self) -> str:
+        """Return the verdict, one line for each kind that did not come back whole, and the findings."""
+        lines = [self.summary()]
+        lines += [f"  {name}: {value}" for name, value in self.facts.items()]
+        lines += [f"  {kind.kind}: {kind.outcome()}" for kind in self.kinds if not kind.ok]
+        for finding in self.findings:
+            lines.append(f"  {finding.level}: {finding.message} ({finding.code})")
+            lines += [f"    {each}" for each in finding.examples]
+            lines.append(f"    → {finding.hint}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for JSON."""
+        return {
+            "source": self.source,
+            "ok": self.ok,
+            "facts": dict(self.facts),
+            "kinds": [asdict(kind) for kind in self.kinds],
+            "namespaces": {name: dict(kinds) for name, kinds in self.namespaces.items()},
+            "findings": [
+                {
+                    "code": finding.code,
+                    "level": str(finding.level),
+                    "message": finding.message,
+                    "hint": finding.hint,
+                    "count": finding.count,
+                    "examples": list(finding.examples),
+                }
+                for finding in self.findings
+            ],
+            "phases": [{"name": phase.name, "seconds": round(phase.seconds, 3)} for phase in self.phases],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def raise_for_findings(self) -> None:
+        """Turn a "no" into an exception.
+
+        Raises:
+            RehearsalFailedError: Something does not come back, or nothing was compared.
+        """
+        if not self.ok:
+            raise RehearsalFailedError(self)
