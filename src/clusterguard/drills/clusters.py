@@ -14,6 +14,7 @@ from clusterguard.clusters.lock import lock_cluster
 from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import CREATED, open_cluster, require_allowed
 from clusterguard.drills.events import Note
+from clusterguard.drills.marker_plan import plan_markers
 from clusterguard.errors import ClusterGuardError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
@@ -61,7 +62,7 @@ def cluster_ref_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
 def changed_clusters(drill: Drill) -> set[str]:
     """Return the clusters that a drill writes to, and does not only look at in the end."""
     written = {step.cluster for step in drill.steps if step.phase != "verify"}
-    return written | ({drill.default_cluster} if drill.spec.canary is not False else set())
+    return written | ({plan_markers(drill.spec).cluster} if drill.spec.canary is not False else set())
 
 
 def start_cluster(run: DrillRun, name: str) -> Cluster:

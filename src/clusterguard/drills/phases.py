@@ -7,18 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.opening import require_allowed
-from clusterguard.documents.values import duration_text, equalities
+from clusterguard.documents.values import duration_text
 from clusterguard.drills import checks
 from clusterguard.drills.clusters import lock_clusters, start_cluster, start_in_background
 from clusterguard.drills.diagnostics import why_silent
 from clusterguard.drills.events import Note
+from clusterguard.drills.marker_plan import marker_namespace
 from clusterguard.drills.markers import MarkerFindings, Markers
 from clusterguard.drills.recording import StopDrillError, do_step, phase, record, require_time, timed_out
 from clusterguard.drills.requirements import skip_reason
 from clusterguard.drills.schema import Canary
 from clusterguard.drills.steps.base import StepContext
 from clusterguard.drills.verdict import Verdict
-from clusterguard.errors import DrillError, ResourceNotFoundError
+from clusterguard.errors import DrillError
 from clusterguard.model.durations import format_duration
 from clusterguard.model.support import require_supported
 from clusterguard.validate.validator import RestoreValidator
@@ -54,6 +55,8 @@ def refuse_what_cannot_work(run: DrillRun) -> None:
     Raises:
         ClusterGuardError: It cannot.
     """
+    if run.drill.spec.canary is not False and (reason := run.marker_plan.impossible):
+        run.on_event(Note(text=f"no markers: {reason}; what the restore itself lists must show that it did it"))
     for step in run.drill.steps:
         step.action.require(StepContext(run, step))
     for name in run.drill.spec.effective_clusters:
@@ -187,6 +190,8 @@ def verify(run: DrillRun) -> None:
             lock.require()  # what another run did meanwhile would be taken for the restore's work
         _record_checks(run, steps, results, began)
         trusted = all(_ask_markers(run, markers) for markers in run.markers.values())
+        if run.without_markers:
+            trusted = _judge_without_markers(run)
         _measure_stored(run, trusted=trusted)
         if held and trusted:
             run.verify_seconds = max(0.0, max(result.since for result in results) - began)
@@ -271,12 +276,16 @@ def _record_checks(run: DrillRun, steps: Sequence[LoadedStep], results: Sequence
 
 
 def _write_first_marker(run: DrillRun) -> None:
-    canary, name = run.drill.spec.canary, run.drill.default_cluster
+    canary, plan = run.drill.spec.canary, run.marker_plan
     if canary is False or run.drill.spec.stored_in_velero:
         return  # a Velero restore neither brings such a marker back nor loses it
-    api, labels = run.clusters[name].api, equalities(run.scope.selector)
-    markers = Markers(namespace=_marker_namespace(run), run_id=run.run_id, labels=labels, now=run.now)
-    run.markers[name] = markers
+    api, baseline = run.clusters[plan.cluster].api, run.baselines.get(plan.cluster)
+    namespace = marker_namespace(plan, api, scope=run.scope.namespaces, baseline=baseline)
+    if plan.impossible or not namespace:
+        _do_without_markers(run, plan.impossible or "no namespace has anything else that is backed up and restored")
+        return
+    markers = Markers(namespace=namespace, run_id=run.run_id, labels=plan.labels, now=run.now)
+    run.markers[plan.cluster] = markers
     if run.drill.spec.proves_stored:
         return  # nothing that is written now can be in it; only the marker that a restore must lose is of use
     markers.write_before_backup(api)
@@ -284,16 +293,29 @@ def _write_first_marker(run: DrillRun) -> None:
         markers.tick(api, every_seconds=canary.every.total_seconds())
 
 
-def _marker_namespace(run: DrillRun) -> str:
-    """Choose a namespace that the backup has: one of the scope, where it names one that is there."""
-    api = run.clusters[run.drill.default_cluster].api
-    for name in run.scope.namespaces:
-        try:
-            api.get(api.resource("Namespace"), name)
-        except ResourceNotFoundError:
-            continue  # a glob, or a namespace that only the restore makes
-        return name
-    return "default"
+def _do_without_markers(run: DrillRun, reason: str) -> None:
+    """Go on without markers that would not come back, or would change what is backed up.
+
+    Raises:
+        DrillError: They are to measure data loss, which nothing else does.
+    """
+    if isinstance(run.drill.spec.canary, Canary) or run.drill.spec.objectives.rpo:
+        raise DrillError(
+            f"data loss cannot be measured, because no marker can be backed up: {reason}",
+            code="no-place-for-markers",
+            hint="leave `rpo` and `canary: {every: …}` out, or back up more",
+        )
+    run.without_markers = reason
+
+
+def _judge_without_markers(run: DrillRun) -> bool:
+    """Let the restore's own list say whether it did it, where no marker can."""
+    summary = f"none: {run.without_markers}; the restore itself brought something of the scope back"
+    if not run.brought_back:
+        summary = f"none: {run.without_markers}; and no restore created or updated anything of the scope"
+        run.worsen(Verdict.FAIL, f"not proven: markers: {summary}", code="marker-wrong")
+    record(run, "verify", "markers", Verdict.PASS if run.brought_back else Verdict.FAIL, 0.0, summary)
+    return run.brought_back
 
 
 def _ask_markers(run: DrillRun, markers: Markers) -> bool:
@@ -313,7 +335,7 @@ def _ask_markers(run: DrillRun, markers: Markers) -> bool:
 
 def _look_for(run: DrillRun, markers: Markers) -> MarkerFindings:
     """Ask for the markers; a cluster that does not answer has not been recovered, and needs no waiting for."""
-    target = run.clusters.get(run.drill.phase("restore")[-1].cluster)
+    target = run.clusters.get(run.marker_plan.target)
     if target is None:
         return MarkerFindings(problems=("the cluster that the markers must be back in does not run",), newest=None)
     if reason := why_silent(target.api):

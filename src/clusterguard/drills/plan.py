@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clusterguard.documents.values import duration_text
+from clusterguard.drills.marker_plan import plan_markers
 from clusterguard.drills.schema import Canary
 from clusterguard.drills.steps.base import PHASES
 
@@ -115,9 +116,9 @@ def _phase(drill: Drill, phase: PhaseName, default_cluster: str) -> Iterator[Pla
                 yield _implied(phase, f"the baseline is what the backup holds: {drill.spec.scope.words()}")
             yield from _second_marker(drill)
         case "fault":
-            if drill.spec.canary is not False and not drill.spec.proves_stored:
+            if _has_markers(drill) and not drill.spec.proves_stored:
                 text = "delete the first marker"
-                yield _implied(phase, text, destructive=True, cluster=drill.default_cluster)
+                yield _implied(phase, text, destructive=True, cluster=plan_markers(drill.spec).cluster)
             yield from steps
             yield _red_before_green(drill)
         case "restore":
@@ -161,19 +162,28 @@ def _first_marker(drill: Drill) -> Iterator[PlanLine]:
         return
     if drill.spec.proves_stored:
         return  # nothing that is written now can be in a backup that is older
-    yield _implied("backup", "write the first marker: the restore must bring it back", cluster=drill.default_cluster)
+    plan = plan_markers(drill.spec)
+    if plan.impossible:
+        yield _implied("backup", f"no markers: {plan.impossible}")
+        return
+    yield _implied("backup", "write the first marker: the restore must bring it back", cluster=plan.cluster)
     if isinstance(drill.spec.canary, Canary):
         every = duration_text(drill.spec.canary.every)
         text = f"write one more marker every {every} until the fault: the newest to come back measures data loss"
-        yield _implied("backup", text, cluster=drill.default_cluster)
+        yield _implied("backup", text, cluster=plan.cluster)
 
 
 def _second_marker(drill: Drill) -> Iterator[PlanLine]:
-    if drill.spec.canary is False or drill.spec.stored_in_velero:
+    if not _has_markers(drill):
         return
     which = "a marker" if drill.spec.proves_stored else "the second marker"
     fate = "the restore must lose it" if _restores_etcd(drill) else "it is in no backup"
-    yield _implied("backup", f"write {which}: {fate}", cluster=drill.default_cluster)
+    yield _implied("backup", f"write {which}: {fate}", cluster=plan_markers(drill.spec).cluster)
+
+
+def _has_markers(drill: Drill) -> bool:
+    spec = drill.spec
+    return spec.canary is not False and not spec.stored_in_velero and not plan_markers(spec).impossible
 
 
 def _red_before_green(drill: Drill) -> PlanLine:
@@ -191,7 +201,8 @@ def _late_clusters(drill: Drill, default_cluster: str) -> Iterator[PlanLine]:
 
 def _proofs(drill: Drill) -> Iterator[PlanLine]:
     yield _implied("verify", "count a status only once a node or controller Lease was renewed after the restore")
-    if drill.spec.stored_in_velero:
+    unmarked = drill.spec.canary is not False and plan_markers(drill.spec).impossible
+    if drill.spec.stored_in_velero or unmarked:
         yield _implied("verify", "the restore itself has brought something of the scope back")
     elif drill.spec.proves_stored and drill.spec.canary is not False:
         yield _implied("verify", "the marker is gone")

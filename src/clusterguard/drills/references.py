@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clusterguard.documents.values import did_you_mean
+from clusterguard.drills.marker_plan import plan_markers
 from clusterguard.drills.steps.base import PHASES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def all_steps(spec: DrillSpec) -> Iterator[tuple[PhaseName, int, Step]]:
 
 def broken_references(spec: DrillSpec) -> Iterator[Complaint]:
     """Yield what refers to nothing, to the wrong thing, or to something that is not there yet."""
+    yield from _no_place_for_markers(spec)
     if spec.objectives.rpo and spec.canary is False and not spec.proves_stored:
         yield ("spec", "objectives", "rpo"), "needs the canary, which measures data loss"
     made: list[tuple[int, Step]] = [(index, step) for index, step in enumerate(spec.backup) if step.action.works_with()]
@@ -48,6 +50,17 @@ def broken_references(spec: DrillSpec) -> Iterator[Complaint]:
         yield from _wrong_backup(backups, phase, index, step, action_path)
         for inner, message in step.action.problems(spec, step):
             yield (*action_path, *inner), message
+
+
+def _no_place_for_markers(spec: DrillSpec) -> Iterator[Complaint]:
+    """Yield what would be measured by markers that cannot be in what is restored."""
+    reason = plan_markers(spec).impossible
+    if spec.canary is False or spec.proves_stored or not reason:
+        return
+    if not isinstance(spec.canary, bool):
+        yield ("spec", "canary"), f"no marker can be restored: {reason}"
+    if spec.objectives.rpo:
+        yield ("spec", "objectives", "rpo"), f"needs markers, and none can be restored: {reason}"
 
 
 def _name_of(step: Step) -> str:

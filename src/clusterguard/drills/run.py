@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from clusterguard.clusters.opening import CREATED
 from clusterguard.drills.clusters import cluster_ref_of
+from clusterguard.drills.marker_plan import MarkerPlan, plan_markers
 from clusterguard.drills.storages import Storages
 from clusterguard.drills.velero import VeleroClients
 from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
@@ -131,6 +132,9 @@ class DrillRun:
     diff: str = ""
     suppressed: dict[str, int] = field(default_factory=dict)
     tolerated: dict[str, int] = field(default_factory=dict)
+    # Why there are no markers although the drill asks for them; the restore's own list stands in for them then.
+    without_markers: str = ""
+    brought_back: bool = False  # whether a Velero restore lists something of the scope as created or updated
     diagnostics: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -155,6 +159,11 @@ class DrillRun:
         for step in self.drill.phase("restore"):
             mapping |= getattr(step.action, "namespace_mapping", {})
         return mapping
+
+    @property
+    def marker_plan(self) -> MarkerPlan:
+        """Where the markers are written, and where the first one must be back."""
+        return plan_markers(self.drill.spec)
 
     def restores(self, engine: Engine) -> bool:
         """Return whether the drill restores with etcd (objects keep their UIDs) or Velero (they get new ones)."""

@@ -959,3 +959,92 @@ def test_markers_that_a_restore_brought_into_another_namespace_go_too(run, spec,
     Server.of(api).after_restore = moved
     run(spec)
     assert [name for name in api.names("ConfigMap") if "marker" in name] == []
+
+
+# ---- where markers are
+
+
+def two_namespaces(spec, **labels):
+    """Let the drill be about two namespaces, of which only the second has objects with labels."""
+    items = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bakery"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "flour", "namespace": "bakery", "labels": labels},
+            "data": {"kilos": "3"},
+        },
+    ]
+    spec["setup"][0]["apply"]["manifest"] += items
+    spec["scope"] = {"namespaces": ["shop", "bakery"]}
+
+
+def marker_namespaces(server):
+    [saved] = Server.saved.values()
+    return {key[1] for key in saved if "clusterguard-marker" in key[2]}
+
+
+def test_a_marker_is_where_the_selector_of_the_backup_takes_something_else(run, spec, server):
+    """Anywhere else it would take its Namespace along, into a backup that would not have it."""
+    two_namespaces(spec, tier="data")
+    spec["backup"][0]["veleroBackup"] |= {"namespaces": ["shop", "bakery"], "selector": "tier in (data,cache)"}
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert marker_namespaces(server) == {"bakery"}
+    saved = next(iter(Server.saved.values()))
+    labels = next(item["metadata"]["labels"] for key, item in saved.items() if "clusterguard-marker" in key[2])
+    assert labels["tier"] in {"data", "cache"}
+
+
+@pytest.mark.parametrize(
+    ("backup", "restore", "namespace"),
+    [
+        ({"namespaces": ["bakery"]}, {}, "bakery"),
+        ({"namespaces": ["bak*"]}, {}, "bakery"),
+        ({"namespaces": ["shop", "bakery"]}, {"namespaces": ["bakery"]}, "bakery"),
+        ({"excludedNamespaces": ["shop"]}, {}, "bakery"),
+        ({}, {"excludedNamespaces": ["shop"]}, "bakery"),
+        ({}, {}, "shop"),
+    ],
+)
+def test_a_marker_is_in_a_namespace_that_backup_and_restore_take(run, spec, server, backup, restore, namespace):
+    two_namespaces(spec)
+    del spec["backup"][0]["veleroBackup"]["namespaces"]
+    spec["backup"][0]["veleroBackup"] |= backup
+    spec["restore"][0]["veleroRestore"] |= restore
+    run(spec)
+    assert marker_namespaces(server) == {namespace}
+
+
+def test_without_a_place_for_markers_the_restores_own_list_proves_that_it_did_it(run, spec, server, events):
+    spec["setup"][0]["apply"]["manifest"].append(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "shop"}}
+    )
+    spec["backup"][0]["veleroBackup"]["kinds"] = ["Namespace", "Secret"]
+    spec["scope"]["kinds"] = ["Secret"]
+    spec["fault"] = [{"delete": {"kind": "Secret", "namespace": "shop", "name": "key"}}]
+    server.items = [RestoredItem(ref=ObjectRef("Secret", "shop", "key"), action="created")]
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert not any("clusterguard-marker" in key[2] for saved in Server.saved.values() for key in saved)
+    assert [step.detail for step in result.steps if step.title == "markers"] == [
+        "none: `kinds` of veleroBackup leaves ConfigMaps out; the restore itself brought something of the scope back"
+    ]
+    assert sum("no markers: `kinds` of veleroBackup" in event.text for event in events if isinstance(event, Note)) == 1
+
+
+def test_what_came_back_without_the_restore_is_red_without_markers_too(run, spec, server):
+    spec["backup"][0]["veleroBackup"]["kinds"] = ["Namespace", "Secret"]
+    server.items = [RestoredItem(ref=ObjectRef("Secret", "shop", "other"), action="created")]
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.FAIL, "marker-wrong")
+    assert result.rto is None
+
+
+def test_loss_that_cannot_be_measured_is_an_error_before_the_backup(run, spec, server):
+    """Its file does not tell: nothing of the scope has the labels that the backup chooses by."""
+    spec["backup"][0]["veleroBackup"]["selector"] = "tier=data"
+    spec["canary"] = {"every": "5s"}
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.ERROR, "no-place-for-markers")
+    assert server.did("back up") == []

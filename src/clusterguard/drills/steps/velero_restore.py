@@ -118,8 +118,10 @@ class VeleroRestore(VeleroSelection):
         if taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
-        if taken.existing:
-            _require_some_of_the_scope(here, outcome)
+        if brings := _brings_back(here, outcome):
+            here.run.brought_back = True
+        if taken.existing and not brings:
+            raise _brought_nothing(outcome)
         counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
         return f"{self.ended(done.phase)}{counts or 'nothing'}{tolerated}"
 
@@ -136,12 +138,16 @@ class VeleroRestore(VeleroSelection):
             client.objects.delete(known)
 
 
-def _require_some_of_the_scope(here: StepContext, outcome: RestoreOutcome) -> None:
-    """Refuse a restore that brought back nothing of the scope: there is no marker in a backup older than the run."""
+def _brings_back(here: StepContext, outcome: RestoreOutcome) -> bool:
+    """Return whether a restore lists something of the scope as created or updated."""
     wanted = here.run.baseline_for(here.step).objects
-    if not any(item.action in {"created", "updated"} and item.ref in wanted for item in outcome.items):
-        raise RestoreFailedError(
-            f"restore {outcome.name} created and updated nothing of the scope",
-            phase=outcome.phase,
-            hint="whatever of it is there was there before; does the restore leave it out?",
-        )
+    return any(item.action in {"created", "updated"} and item.ref in wanted for item in outcome.items)
+
+
+def _brought_nothing(outcome: RestoreOutcome) -> RestoreFailedError:
+    """Return the error for a restore of a backup that is older than the run, so that no marker is in it."""
+    return RestoreFailedError(
+        f"restore {outcome.name} created and updated nothing of the scope",
+        phase=outcome.phase,
+        hint="whatever of it is there was there before; does the restore leave it out?",
+    )
