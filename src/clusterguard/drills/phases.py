@@ -55,8 +55,8 @@ def refuse_what_cannot_work(run: DrillRun) -> None:
     Raises:
         ClusterGuardError: It cannot.
     """
-    if run.drill.spec.canary is not False and (reason := run.marker_plan.impossible):
-        run.on_event(Note(text=f"no markers: {reason}; what the restore itself lists must show that it did it"))
+    if run.drill.spec.canary is not False and run.marker_plan.impossible:
+        _tell_without_markers(run, run.marker_plan.impossible)
     for step in run.drill.steps:
         step.action.require(StepContext(run, step))
     for name in run.drill.spec.effective_clusters:
@@ -283,6 +283,8 @@ def _write_first_marker(run: DrillRun) -> None:
     namespace = marker_namespace(plan, api, scope=run.scope.namespaces, baseline=baseline)
     if plan.impossible or not namespace:
         _do_without_markers(run, plan.impossible or "no namespace has anything else that is backed up and restored")
+        if not plan.impossible:
+            _tell_without_markers(run, run.without_markers)
         return
     markers = Markers(namespace=namespace, run_id=run.run_id, labels=plan.labels, now=run.now)
     run.markers[plan.cluster] = markers
@@ -306,6 +308,10 @@ def _do_without_markers(run: DrillRun, reason: str) -> None:
             hint="leave `rpo` and `canary: {every: …}` out, or back up more",
         )
     run.without_markers = reason
+
+
+def _tell_without_markers(run: DrillRun, reason: str) -> None:
+    run.on_event(Note(text=f"no markers: {reason}; what the restore itself lists must show that it did it"))
 
 
 def _judge_without_markers(run: DrillRun) -> bool:
