@@ -10,6 +10,9 @@ is back (`restored_under_lock`), and whoever waits believes a holder to be gone 
 for a while. A run that came in between finds at its next step that the lock is not its own any more
 (`ClusterLock.require`).
 
+Two other locks are not this one: that of a policy's runs (`clusterguard.policies.runs.lock`), and that of a restore of
+etcd (`exclusive` of a `clusterguard.clusters.base.ControlPlane`).
+
 Sources of facts: kubernetes.io/docs/concepts/architecture/leases; the leader election of client-go has the same rules.
 """
 

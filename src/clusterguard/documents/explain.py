@@ -81,8 +81,6 @@ def _is_echo(data: object, details: ErrorDetails, unknown: set[DataPath], gramma
 
 
 class _Explanation:
-    """One problem of pydantic's."""
-
     def __init__(self, document: YamlDocument, data: object, details: ErrorDetails, grammar: Grammar) -> None:
         self.document = document
         self.data = data
@@ -176,7 +174,6 @@ def known_words(words: Iterable[str]) -> str:
 
 
 def _model_at(path: DataPath, root: type[Model]) -> type[Model] | None:
-    """Return the model that describes the mapping at a path."""
     found: object = root
     for part in path:
         found = next(_inside(found, part), None)

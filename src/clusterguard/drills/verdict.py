@@ -1,4 +1,14 @@
-"""What a drill came to."""
+"""What a drill came to.
+
+A restore is proven, which is PASS, when all of these held, each decided by a function of `clusterguard.drills.phases`:
+
+    require_red         after the fault something of ``verify`` was red, so a green look later means something
+    verify              every check of ``verify`` holds, all at once, by statuses newer than the restore
+    _ask_markers        the marker from before the backup is back, and that from after it is gone
+    weigh_objectives    recovery time and lost changes are within what was promised
+
+What one of them denies is FAIL; what could not be looked at is ERROR.
+"""
 
 from __future__ import annotations
 

@@ -591,7 +591,6 @@ def _bucket(leaf: Leaf, index: int) -> Bucket:
 
 
 def _free_pages(number: int, page: bytes, count: int) -> list[int]:
-    """Read the numbers in a list of free pages."""
     numbers = struct.unpack_from(f"<{(len(page) - _HEADER.size) // 8}Q", page, _HEADER.size)
     start = 0
     if count == _COUNT_IN_BODY and numbers:
@@ -602,7 +601,6 @@ def _free_pages(number: int, page: bytes, count: int) -> list[int]:
 
 
 def _fnv1a(data: bytes) -> int:
-    """FNV-1a of 64 bits."""
     value = 0xCBF29CE484222325
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF

@@ -302,8 +302,6 @@ class _Recent:
 
 
 class _Compacted:
-    """Reads the records up to the compaction."""
-
     __slots__ = ("_feed", "_newest", "_pivot", "_superseded", "nameless", "puts", "records")
 
     def __init__(self, *, pivot: bytes, feed: Feed, superseded: set[bytes], newest: dict[bytes, bytes] | None) -> None:

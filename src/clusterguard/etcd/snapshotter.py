@@ -415,7 +415,6 @@ class EtcdSnapshotter:
 
     @contextmanager
     def _chosen(self) -> Iterator[_Chosen]:
-        """Choose the one member to save from."""
         from clusterguard.etcd.member import EtcdMember
 
         access = self._reachable()

@@ -1,5 +1,9 @@
 """Is this file a whole, intact etcd snapshot, and what does it hold? Everything is asked of one reading.
 
+What makes a file corrupt, as ``fields["defect"]`` of the error has it: it is ``empty``, ``cut-off`` or lacks its
+trailer (``trailer-missing``), or the ``trailer`` does not match (`integrity`); a ``page`` (`boltdb`) or a ``record``
+(`mvcc`) makes no sense; or it is an intact snapshot, but not the one that was saved (``other-snapshot``).
+
 The sha256 runs in a second thread, which holds the GIL almost never, while this one walks the tree. Both
 read the same open file, so it cannot be replaced between them.
 """

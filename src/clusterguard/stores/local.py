@@ -250,8 +250,6 @@ class _FileWriter:
 
 
 class _FileReader:
-    """Reads one object."""
-
     def __init__(self, file: io.FileIO, path: Path) -> None:
         self._file = file
         self._path = path

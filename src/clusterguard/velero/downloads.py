@@ -328,7 +328,6 @@ def _between(text: str, start: str, end: str) -> str:
 
 @contextmanager
 def _translated_errors(what: str) -> Iterator[None]:
-    """Translate the errors of reading a response."""
     import urllib3
 
     try:

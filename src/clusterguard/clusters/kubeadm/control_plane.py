@@ -58,8 +58,6 @@ _MASTER_LEASES = "/registry/masterleases/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Node:
-    """What was seen on the node."""
-
     etcd: EtcdManifest
     api: ApiServerManifest
     seen: Seen

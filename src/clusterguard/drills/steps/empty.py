@@ -54,7 +54,6 @@ def _unknown(api: KubeClient, scope: Scope) -> Iterator[str]:
 
 
 def _there(found: Inventory) -> Iterator[str]:
-    """Yield what is there, and what could not be looked at."""
     if refs := sorted(found.objects):
         more = f" and {len(refs) - _MOST_NAMED} more" if len(refs) > _MOST_NAMED else ""
         yield f"{len(refs)} object(s) there: {', '.join(map(str, refs[:_MOST_NAMED]))}{more}"

@@ -148,8 +148,6 @@ def velero_rules() -> list[Json]:
 
 
 class _Manifests:
-    """The objects of one policy."""
-
     def __init__(self, policy: Policy, options: CronJobOptions, files: Mapping[str, str]) -> None:
         if policy.schedule is None:
             raise ConfigError(f"policy {policy.name} has no schedule", hint="spec.schedule says when backups are due")

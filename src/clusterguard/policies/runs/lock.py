@@ -1,4 +1,8 @@
-"""One run at a time: its leases in all locations, held while it lasts."""
+"""The lock of a policy: one run at a time, by its leases in all locations (`lease`), held while it lasts.
+
+There are two other locks. That of a cluster keeps two runs from breaking it at once: `clusterguard.clusters.lock`. That
+of a control plane keeps two restores of etcd apart: `exclusive` of each `clusterguard.clusters.base.ControlPlane`.
+"""
 
 from __future__ import annotations
 

@@ -148,8 +148,6 @@ _Record = TypeVar("_Record", RunRecord, ProofRecord)
 
 @dataclass(slots=True, kw_only=True)
 class _Backup:
-    """A backup and its copies."""
-
     created: datetime
     name: str
     size: int
