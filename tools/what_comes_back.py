@@ -39,6 +39,7 @@ from clusterguard.model.inventory import Inventory, ObjectRef, Scope
 from clusterguard.stores import open_store
 from clusterguard.toolchain import from_environment
 from clusterguard.validate import Profile, RestoreValidator, Tolerance, load_inventory, save_inventory
+from clusterguard.validate.difference import GENERATED
 from clusterguard.validate.system import kind_rule
 from clusterguard.validate.validator import judge
 from clusterguard.velero import BackupOptions, InstallOptions, LocationSpec, RestoreOptions, VeleroClient
@@ -63,7 +64,7 @@ WAYS = ("velero-in-place", "velero-new-cluster", "etcd")
 BEFORE, DEFECTS = "before", "defects"
 """Further inventories: what was there, and what after a restore in place with a defect in each object."""
 
-_WHOLE = BackupOptions(included_namespaces=(NAMESPACE,), include_cluster_resources=True, snapshot_volumes=False)
+_WHOLE = BackupOptions(included_namespaces=(f"{NAMESPACE}*",), include_cluster_resources=True, snapshot_volumes=False)
 _SETTLE_SECONDS = 60.0
 _QUIET_SECONDS = 5.0
 
@@ -195,7 +196,9 @@ def _restore(velero: VeleroClient) -> Mapping[str, Any]:
         time.sleep(0.5)  # noqa: TID251 - a new cluster's server finds the backup in the bucket
     asked = velero.restore(NAMESPACE, RestoreOptions(include_cluster_resources=True), wait=False)
     done: Restore = velero.wait(asked, timeout_seconds=300)
-    return {"phase": str(done.phase), "errors": velero.results(done).get("errors")}
+    errors = velero.results(done).get("errors") or {}
+    told = [line for lines in (errors.get("namespaces") or {}).values() for line in lines]
+    return {"phase": str(done.phase), "errors": sorted(_ENDING.sub("-…", line) for line in told)}
 
 
 def _not_stored(api: KubeClient) -> Iterator[str]:
@@ -257,7 +260,7 @@ def fill(api: KubeClient) -> None:
         if manifest["kind"] in {"Widget", "Gauge"}:
             api.await_kind(manifest)
         resource = api.resource_of(manifest)
-        made = api.create(manifest, namespace=NAMESPACE if resource.namespaced else None)
+        made = _create(api, manifest, namespace=NAMESPACE if resource.namespaced else None)
         uids[f"{manifest['kind']} {manifest['metadata']['name']}"] = made["metadata"]["uid"]
         if "status" in manifest and "status" in resource.subresources:
             where = NAMESPACE if resource.namespaced else None
@@ -266,11 +269,27 @@ def fill(api: KubeClient) -> None:
     approved = {"type": "Approved", "status": "True", "reason": "ByTests", "message": "approved"}
     request = api.resource("CertificateSigningRequest")
     api.patch(request, NAMESPACE, patch={"status": {"conditions": [approved]}}, subresource="approval")
-    debugger = {"name": "debugger", "image": "busybox:1.37", "targetContainerName": "main"}
-    added = {"spec": {"ephemeralContainers": [debugger]}}
-    pod = api.resource("Pod")
-    api.patch(pod, "debugged", NAMESPACE, patch=added, kind="strategic", subresource="ephemeralcontainers")
     settle(api, everything=True)
+    pod = api.resource("Pod")
+    [of_deployment] = api.list(pod, NAMESPACE, label_selector="app=web")
+    for name in ("debugged", of_deployment["metadata"]["name"]):
+        added = {"spec": {"ephemeralContainers": [{"name": "debugger", "image": "busybox:1.37"}]}}
+        api.patch(pod, name, NAMESPACE, patch=added, kind="strategic", subresource="ephemeralcontainers")
+
+
+def _create(api: KubeClient, manifest: _Object, *, namespace: str | None) -> _Object:
+    if manifest["metadata"]["name"] != "default":
+        return api.create(manifest, namespace=namespace)
+    account = api.resource("ServiceAccount")
+    api.wait_for(
+        account,
+        "default",
+        namespace,
+        until=lambda seen: seen is not None,
+        what="the account that a controller makes",
+        timeout_seconds=_SETTLE_SECONDS,
+    )
+    return api.apply(manifest, namespace=namespace)
 
 
 def settle(api: KubeClient, *, everything: bool = False) -> None:
@@ -315,8 +334,7 @@ def lose(api: KubeClient) -> None:
         resource, name = api.resource_of(manifest), manifest["metadata"]["name"]
         where = NAMESPACE if resource.namespaced else None
         with suppress(ResourceNotFoundError):
-            if resource.kind not in {"Namespace", "CustomResourceDefinition"}:
-                api.patch(resource, name, where, patch={"metadata": {"finalizers": None}})
+            api.patch(resource, name, where, patch={"metadata": {"finalizers": None}})
             api.delete(resource, name, where, grace_seconds=0)
     for manifest in found:
         resource, name = api.resource_of(manifest), manifest["metadata"]["name"]
@@ -418,12 +436,13 @@ def changed(item: _Object, path: tuple[str | int, ...], value: Any) -> _Object: 
 # ---- the page --------------------------------------------------------------------------------------------
 
 
-_NO_RULES = Profile(name="no rules", identity="uid", rules=())
+_NO_RULES = Profile(name="no rules", identity="uid", rules=(), replaceable=True)
 # A new object has new ones of these, whatever its kind, and Velero marks it; the page says so once.
 _OF_EVERY_KIND = frozenset(
     {"metadata.uid", "metadata.creationTimestamp", "metadata.resourceVersion", "metadata.generation"}
     | {f'metadata.labels["velero.io/{name}-name"]' for name in ("backup", "restore")}
 )
+_ENDING = re.compile(f"-{GENERATED}\\b")
 _IN_BRACKETS = re.compile(r"=[^,\]]*")
 _TITLES = {
     ("velero-in-place",): "in place",
@@ -464,7 +483,7 @@ _EXCEPTIONS = """
 _NOT_STORED = """
 ## Not stored
 
-These kinds can be created, but the API server only answers and stores nothing: {kinds}.
+These can be created, but they are questions or orders that the API server answers and does not keep: {kinds}.
 """
 
 
@@ -479,7 +498,7 @@ def page(seen: Observations) -> str:
         + f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n"
         + rows
         + _EXCEPTIONS
-        + "".join(f"- **{each['what']}**: {each['why']}\n" for each in losses())
+        + "".join(f"- **{each['what']}**: {each['why']}.\n" for each in losses())
         + _NOT_STORED.format(kinds=", ".join(f"`{kind}`" for kind in seen.facts["notStored"]))
     )
 
