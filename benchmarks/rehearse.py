@@ -3,8 +3,8 @@
     python benchmarks/rehearse.py [--objects 200000] [--rounds 2] [--file SNAPSHOT]
 
 The raw steps prove nothing: ``etcdutl snapshot restore``, start etcd, start the API server, ``kubectl get`` of every
-kind as JSON, thrown away. A rehearsal verifies the file, reads every object in it, and compares each with what is served. The
-snapshot is that of `snapshot_reader.py`. The memory told is our own process's, without the control plane's.
+kind as JSON, thrown away. A rehearsal verifies the file, reads every object in it, and compares each with what is
+served. The snapshot is that of `snapshot_reader.py`. The memory told is our own process's, without the control plane's.
 """
 
 from __future__ import annotations
