@@ -293,8 +293,9 @@ def test_live_keys_are_what_a_client_gets(programs: dict[str, Path], tmp_path: P
         live = keyspace.live()
         assert len(live) == len(expected) + 2
         for key, revision, value in expected:
-            assert (live[key].revision, keyspace.value(live[key])) == (revision, value)
-            assert keyspace.history(key)[-1] == live[key]
+            record = keyspace.record(live[key])
+            assert (record.revision, keyspace.value(record)) == (revision, value)
+            assert keyspace.history(key)[-1] == record
 
 
 def test_the_small_buckets_are_read(programs: dict[str, Path], tmp_path: Path) -> None:

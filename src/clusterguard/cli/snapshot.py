@@ -64,13 +64,12 @@ class _Reading:
         """Open a snapshot; what was met and is not known is told at the end."""
         from clusterguard.snapshots.encryption import EncryptionKeys
         from clusterguard.snapshots.reader import SnapshotReader
-        from clusterguard.terminal import err
 
         keys = EncryptionKeys.load(self.encryption_config) if self.encryption_config else None
         with SnapshotReader(path=file, prefix=self.prefix, encryption=keys, kubernetes=self.kubernetes) as reader:
             yield reader
-            for name, count in sorted(reader.unknown_fields.items()):
-                err.print(f"not shown: unknown field {name}, {count} time(s)", style="yellow", markup=False)
+            if reader.unknown_fields:
+                _tell_unknown(reader.unknown_fields)
 
 
 @app.command("ls")
@@ -117,18 +116,22 @@ def get(
     ] = "yaml",
     revision: Annotated[int | None, typer.Option(help="As it was at this revision.", min=1)] = None,
     show_secrets: _Secrets = False,
+    show_managed_fields: Annotated[
+        bool, typer.Option("--show-managed-fields", help="Show who set which field, which kubectl hides, too.")
+    ] = False,
     *,
     reading: _Reading,
 ) -> None:
     """Print objects as the API server would serve them. Exit code 2: one could not be read, or is not there."""
     kind, name = _split(kind, name)
+    show = _Show(secrets=show_secrets, managed_fields=show_managed_fields)
     if name and selector:
         raise ConfigError("a name and --selector exclude each other")
     with reading.opened(file) as reader:
         if name:
             where = _namespace_of(reader, kind, namespace)
             item = reader.get(kind, name, namespace=where, revision=revision)
-            _print(item, output, show_secrets=show_secrets)
+            _print(show.of(item), output)
             return
         if revision is not None:
             raise ConfigError("--revision is for one object", hint="name it")
@@ -136,10 +139,10 @@ def get(
         items = [each.data for each in found if each.data is not None]
         if output == "name":
             for each in items:
-                _print(each, output, show_secrets=show_secrets)
+                _print(each, output)
         else:
-            listed = [each if show_secrets else _masked(each) for each in items]
-            _print({"apiVersion": "v1", "kind": "List", "items": listed}, output, show_secrets=True)
+            listed = [show.of(each) for each in items]
+            _print({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": listed}, output)
         _end_with([each for each in found if each.error])
 
 
@@ -194,6 +197,13 @@ def search(
         raise typer.Exit(1)
 
 
+def _tell_unknown(fields: Mapping[str, int]) -> None:
+    from clusterguard.terminal import err
+
+    for name, count in sorted(fields.items()):
+        err.print(f"not shown: unknown field {name}, {count} time(s)", style="yellow", markup=False)
+
+
 def _split(kind: str, name: str) -> tuple[str, str]:
     """Return kind and name; kubectl's ``pods/web`` is both."""
     before, slash, after = kind.partition("/")
@@ -206,26 +216,39 @@ def _namespace_of(reader: SnapshotReader, kind: str, namespace: str) -> str:
     return namespace or ("default" if reader.is_namespaced(kind) else "")
 
 
-def _masked(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    from clusterguard.snapshots.masking import masked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Show:
+    """What of an object is shown."""
 
-    return masked(item)
+    secrets: bool
+    managed_fields: bool
+
+    def of(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        from clusterguard.snapshots.masking import masked
+
+        shown = item if self.secrets else masked(item)
+        if self.managed_fields or "managedFields" not in shown["metadata"]:
+            return shown
+        metadata = {key: value for key, value in shown["metadata"].items() if key != "managedFields"}
+        return {**shown, "metadata": metadata}
 
 
-def _print(item: Mapping[str, Any], output: str, *, show_secrets: bool) -> None:
+def _print(item: Mapping[str, Any], output: str) -> None:
     import orjson
-
-    from clusterguard.documents.writing import yaml_text
 
     if output == "name":
         group = item["apiVersion"].rpartition("/")[0]
         kind = f"{item['kind'].lower()}.{group}" if group else item["kind"].lower()
         typer.echo(f"{kind}/{item['metadata']['name']}")
         return
-    shown = item if show_secrets else _masked(item)
     # As kubectl has them: in the order of their names.
-    text = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
-    typer.echo(text.decode() if output == "json" else yaml_text([orjson.loads(text)]), nl=output == "json")
+    text = orjson.dumps(item, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+    if output == "json":
+        typer.echo(text.decode())
+        return
+    from clusterguard.documents.writing import yaml_text  # slow to load
+
+    typer.echo(yaml_text([orjson.loads(text)]), nl=False)
 
 
 def _show_contents(contents: SnapshotContents, prefix: str, output: str) -> None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterguard.toolchain import PROGRAMS, from_environment
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from clusterguard.toolchain import ProgramStatus
 
 __all__ = ["app"]
-
-EMBEDDED = tuple(name for name in PROGRAMS if name == "kwok" or name.startswith(("etcd", "kube-")))
 
 app = typer.Typer(
     name="toolchain",
@@ -34,6 +30,8 @@ def list_programs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object for each program.")] = False,
 ) -> None:
     """Show where each program is, or how it would be obtained. Downloads and compiles nothing."""
+    from clusterguard.toolchain import from_environment  # slow, and no other command needs it
+
     statuses = from_environment(os.environ).list()
     if as_json:
         typer.echo(json.dumps([asdict(status) for status in statuses], default=str, indent=2))
@@ -56,11 +54,19 @@ def install_programs(
 ) -> None:
     """Download programs that are missing, or compile them where downloads cannot be reached."""
     from clusterguard.terminal import out, progress_sink
+    from clusterguard.toolchain import from_environment
 
     with progress_sink() as progress:
-        paths = from_environment(os.environ, progress=progress).ensure(*(names or EMBEDDED))
+        paths = from_environment(os.environ, progress=progress).ensure(*(names or embedded()))
     for name, path in paths.items():
         out.print(f"{name}  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def embedded() -> tuple[str, ...]:
+    """Return the programs of an embedded cluster."""
+    from clusterguard.toolchain import PROGRAMS
+
+    return tuple(name for name in PROGRAMS if name == "kwok" or name.startswith(("etcd", "kube-")))
 
 
 def _table(statuses: Iterable[ProgramStatus]) -> Table:

@@ -11,13 +11,14 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.etcd import mvcc
-from clusterguard.etcd.boltdb import corrupt
+from clusterguard.etcd.boltdb import corrupt, elements
 from clusterguard.etcd.protobuf import length_delimited, places_of
 
 if TYPE_CHECKING:
+    from clusterguard.errors import SnapshotCorruptError
     from clusterguard.etcd.boltdb import BoltFile
 
-__all__ = ["Keyspace", "Record"]
+__all__ = ["Keyspace", "Record", "size_at"]
 
 _U64 = struct.Struct(">Q")
 _REVISION, _DELETION = 17, 18  # lengths of the bucket's keys
@@ -25,6 +26,13 @@ _SEPARATOR = ord("_")
 _KEY, _VALUE = 1, 5  # fields of KeyValue; the numbers are create_revision, mod_revision, version and lease
 _NUMBERS = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6
 _KEY_TAG, _SHORT = 0x0A, 0x7F
+_PAGE_HEADER, _ELEMENT = 16, 16
+_SIZE_BITS = 32
+
+
+def size_at(place: int) -> int:
+    """Return how many bytes a record has that `Keyspace.live` found."""
+    return place & (1 << _SIZE_BITS) - 1
 
 
 class Record(NamedTuple):
@@ -62,27 +70,42 @@ class Keyspace:
         last = db.last_key(self._bucket)
         self.revision = 0 if last is None else _U64.unpack_from(last)[0]
 
-    def live(self) -> dict[bytes, Record]:
-        """Return the newest record of each key that was not removed, in no order.
+    def live(self) -> dict[bytes, int]:
+        """Return the newest record of each key that was not removed, in no order, for `record` to take apart.
 
         Raises:
             SnapshotCorruptError: A page or a record is broken.
         """
-        found: dict[bytes, Record] = {}
-        for leaf in self._db.leaves(self._bucket, self._db.ledger()):
-            data, values, ends, base = leaf.data, leaf.values, leaf.ends, leaf.base
-            for index, revision in enumerate(leaf.keys):
-                value = values[index]
-                end = ends[index]
-                if value + 1 < end and data[value] == _KEY_TAG and (size := data[value + 1]) <= _SHORT:
-                    key = data[value + 2 : value + 2 + size]
+        # This runs once for every record of the database: what it does not do costs nothing.
+        found: dict[bytes, int] = {}
+        for data, base, page, end, count in self._db.places(self._bucket, self._db.ledger()):
+            element = page + _PAGE_HEADER
+            if element + count * _ELEMENT > end:
+                raise self._corrupt(base + page, f"has no room for its {count} elements")
+            table = elements(count).unpack_from(data, element)
+            for index in range(0, 4 * count, 4):
+                size, length = table[index + 2], table[index + 3]
+                value = element + table[index + 1] + size
+                stop = value + length
+                if stop > end or table[index]:
+                    raise self._corrupt(base + page, "has an element that is no record")
+                # Nearly all begin with the key, and its length is one byte.
+                if length > 1 and data[value] == _KEY_TAG and (named := data[value + 1]) <= _SHORT:
+                    key = data[value + 2 : value + 2 + named]
                 else:
-                    key = self._key(data, value, end, leaf.page)
-                if len(revision) == _REVISION:
-                    found[key] = Record(_U64.unpack_from(revision)[0], base + value, end - value)
+                    key = self._key(data, value, stop, base + page)
+                if size == _REVISION:
+                    found[key] = base + value << _SIZE_BITS | length
                 else:
                     found.pop(key, None)
+                element += _ELEMENT
         return found
+
+    def record(self, place: int) -> Record:
+        """Return one record that `live` found."""
+        offset = place >> _SIZE_BITS
+        revision = self._db.read_at(offset - _REVISION, _REVISION)
+        return Record(_U64.unpack_from(revision)[0], offset, size_at(place))
 
     def history(self, key: bytes) -> list[Record]:
         """Return all records of one key that the file holds, oldest first.
@@ -108,7 +131,7 @@ class Keyspace:
             SnapshotCorruptError: The record is broken.
         """
         data = self._db.read_at(record.offset, record.size)
-        start, end = _fields(data, 0, record.size, record.offset // self._db.meta.page_size).get(_VALUE, (0, 0))
+        start, end = self._fields(data, 0, record.size, record.offset).get(_VALUE, (0, 0))
         return data[start:end]
 
     def _place(self, revision: bytes) -> tuple[int, int] | None:
@@ -117,15 +140,17 @@ class Keyspace:
             return None
         return self._db.lookup(self._bucket, revision)
 
-    def _key(self, data: bytes, at: int, end: int, page: int) -> bytes:
+    def _key(self, data: bytes, at: int, end: int, offset: int) -> bytes:
         if at == end:
             return b""  # the record that a restore with --bump-revision leaves
-        start, stop = _fields(data, at, end, page).get(_KEY, (0, 0))
+        start, stop = self._fields(data, at, end, offset).get(_KEY, (0, 0))
         return data[start:stop]
 
+    def _fields(self, data: bytes, at: int, end: int, offset: int) -> dict[int, tuple[int, int]]:
+        try:
+            return places_of(data, at, end, numbers=_NUMBERS)
+        except ValueError as error:
+            raise self._corrupt(offset, f"a record cannot be decoded: {error}") from error
 
-def _fields(data: bytes, at: int, end: int, page: int) -> dict[int, tuple[int, int]]:
-    try:
-        return places_of(data, at, end, numbers=_NUMBERS)
-    except ValueError as error:
-        raise corrupt(page, f"a record cannot be decoded: {error}") from error
+    def _corrupt(self, offset: int, problem: str) -> SnapshotCorruptError:
+        return corrupt(offset // self._db.meta.page_size, problem)

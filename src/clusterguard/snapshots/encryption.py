@@ -11,8 +11,6 @@ import binascii
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import yaml
-
 from clusterguard.errors import ConfigError, StoredObjectError
 from clusterguard.secret_files import read_secret_file
 
@@ -60,6 +58,8 @@ class EncryptionKeys:
         Raises:
             ConfigError: It cannot be read, others may read it, or it is no encryption configuration.
         """
+        import yaml  # slow to load, and most snapshots have nothing encrypted
+
         text = read_secret_file(path, what=_WHAT)
         try:
             document = yaml.safe_load(text)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from clusterguard.errors import ConfigError, ResourceNotFoundError, StoredObjectError
-from clusterguard.etcd.keyspace import Keyspace, Record
+from clusterguard.etcd.keyspace import Keyspace, size_at
 from clusterguard.etcd.verification import open_database
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
-from clusterguard.snapshots.resources import Resource, find_resource, place_of
+from clusterguard.snapshots.resources import Place, find_resource, place_of
 from clusterguard.snapshots.values import ValueDecoder
-from clusterguard.velero.selectors import LabelSelector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from clusterguard.etcd.keyspace import Record
+    from clusterguard.snapshots.resources import Resource
 
 __all__ = ["SnapshotContents", "SnapshotKey", "SnapshotKind", "SnapshotObject", "SnapshotReader"]
 
@@ -140,8 +142,7 @@ class SnapshotReader:
             keys=encryption or EncryptionKeys.none(),
             unknown=self.unknown_fields,
         )
-        self._all: dict[bytes, Record] | None = None
-        self._own: dict[bytes, Record] = {}
+        self._live: dict[bytes, int] | None = None
         with ExitStack() as stack:
             self._keyspace = Keyspace(stack.enter_context(open_database(path)))
             self._open = stack.pop_all()
@@ -167,27 +168,34 @@ class SnapshotReader:
         Raises:
             SnapshotCorruptError: A page is broken.
         """
-        objects: Counter[Resource] = Counter()
-        sizes: Counter[Resource] = Counter()
-        namespaces: dict[Resource, set[str]] = {}
-        bookkeeping = 0
-        for key, record in self._keys().items():
-            place = place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
-            if place is None:
-                bookkeeping += 1
-                continue
-            objects[place.resource] += 1
-            sizes[place.resource] += record.size
-            namespaces.setdefault(place.resource, set()).add(place.namespace)
-        kinds = (
-            SnapshotKind(resource=str(each), objects=count, size=sizes[each], namespaces=len(namespaces[each] - {""}))
-            for each, count in objects.items()
-        )
+        groups: dict[bytes, list[int]] = {}  # by all of the key but the name: few, however many objects there are
+        for key, place in self._places().items():
+            group = groups.setdefault(key[: key.rfind(b"/") + 1] or key, [0, 0])
+            group[0] += 1
+            group[1] += size_at(place)
+        kinds: dict[Resource, SnapshotKind] = {}
+        bookkeeping, elsewhere = 0, Counter[str]()
+        for begins, (count, size) in groups.items():
+            if not begins.startswith(self._prefix):
+                if begins:  # the record of a revision bump has no key
+                    elsewhere[_first_part(begins)] += count
+            elif named := self._named(begins + b"_"):
+                known = kinds.get(named.resource) or SnapshotKind(
+                    resource=str(named.resource), objects=0, size=0, namespaces=0
+                )
+                kinds[named.resource] = replace(
+                    known,
+                    objects=known.objects + count,
+                    size=known.size + size,
+                    namespaces=known.namespaces + bool(named.namespace),
+                )
+            else:
+                bookkeeping += count
         return SnapshotContents(
             revision=self.revision,
-            kinds=tuple(sorted(kinds, key=lambda kind: kind.resource)),
+            kinds=tuple(sorted(kinds.values(), key=lambda kind: kind.resource)),
             bookkeeping=bookkeeping,
-            elsewhere=self._elsewhere(),
+            elsewhere=dict(sorted(elsewhere.items())),
         )
 
     def keys(self, kind: str = "", *, namespace: str = "") -> list[SnapshotKey]:
@@ -201,15 +209,15 @@ class SnapshotReader:
             ResourceNotFoundError: There is no such kind.
             SnapshotCorruptError: A page is broken.
         """
-        wanted = self._resource(kind) if kind else None
-        directory = f"{wanted.directory}/".encode() if wanted else b""
-        begins = self._prefix + directory
+        begins = self._prefix
+        if kind:
+            begins += f"{self._resource(kind).directory}/".encode()
+        places = self._places()
         found = []
-        for key, record in sorted(self._keys().items()):
-            if key.startswith(begins):
-                listed = self._listed(key, record)
-                if listed and (not namespace or listed.namespace == namespace):
-                    found.append(listed)
+        for key in sorted(key for key in places if key.startswith(begins)):
+            named = self._named(key)
+            if named and (not namespace or named.namespace == namespace):
+                found.append(self._listed(key, named, self._keyspace.record(places[key])))
         return found
 
     def objects(self, kind: str = "", *, namespace: str = "", selector: str = "") -> Iterator[SnapshotObject]:
@@ -225,6 +233,8 @@ class SnapshotReader:
             ResourceNotFoundError: There is no such kind.
             SnapshotCorruptError: A page is broken.
         """
+        from clusterguard.velero.selectors import LabelSelector  # slow to load, and rarely asked for
+
         wanted = LabelSelector.parse(selector) if selector else None
         for key in self.keys(kind, namespace=namespace):
             found = self._object(key)
@@ -273,18 +283,8 @@ class SnapshotReader:
             )
         path = "/".join(part for part in (resource.directory, namespace, name) if part)
         key = self._prefix + path.encode()
-        return [
-            SnapshotKey(
-                resource=str(resource),
-                namespace=namespace,
-                name=name,
-                revision=record.revision,
-                size=record.size,
-                etcd_key=key,
-                record=record,
-            )
-            for record in self._keyspace.history(key)
-        ]
+        named = Place(resource, namespace, name)
+        return [self._listed(key, named, record) for record in self._keyspace.history(key)]
 
     def is_namespaced(self, kind: str) -> bool:
         """Return whether objects of a kind live in namespaces.
@@ -300,7 +300,7 @@ class SnapshotReader:
         if resource.namespaced is not None:
             return resource.namespaced
         begins = self._prefix + f"{resource.directory}/".encode()
-        return any(key.startswith(begins) and b"/" in key[len(begins) :] for key in self._keys())
+        return any(key.startswith(begins) and b"/" in key[len(begins) :] for key in self._places())
 
     def read(self, key: SnapshotKey) -> dict[str, Any]:
         """Return the object under a key as the API server serves it.
@@ -351,29 +351,20 @@ class SnapshotReader:
         except StoredObjectError as error:
             return SnapshotObject(key=key, data=None, error=error)
 
-    def _keys(self) -> dict[bytes, Record]:
-        """Return all live keys under the prefix; one walk over the file, at first use."""
-        if self._all is None:
-            self._all = self._keyspace.live()
-            self._own = {key: record for key, record in self._all.items() if key.startswith(self._prefix)}
-        return self._own
+    def _places(self) -> dict[bytes, int]:
+        """Return where the newest record of each live key lies; one walk over the file, at first use."""
+        if self._live is None:
+            self._live = self._keyspace.live()
+        return self._live
 
-    def _elsewhere(self) -> dict[str, int]:
-        counted = Counter(
-            b"/".join(key.split(b"/", 2)[:2]).decode("utf-8", "replace")
-            for key in self._all or ()
-            if key and not key.startswith(self._prefix)
-        )
-        return dict(sorted(counted.items()))
+    def _named(self, key: bytes) -> Place | None:
+        return place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
 
-    def _listed(self, key: bytes, record: Record) -> SnapshotKey | None:
-        place = place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
-        if place is None:
-            return None
+    def _listed(self, key: bytes, named: Place, record: Record) -> SnapshotKey:
         return SnapshotKey(
-            resource=str(place.resource),
-            namespace=place.namespace,
-            name=place.name,
+            resource=str(named.resource),
+            namespace=named.namespace,
+            name=named.name,
             revision=record.revision,
             size=record.size,
             etcd_key=key,
@@ -387,8 +378,13 @@ class SnapshotReader:
             return find_resource(text, self._present())
 
     def _present(self) -> Iterable[Resource]:
-        places = (place_of(key[len(self._prefix) :].decode("utf-8", "replace")) for key in self._keys())
+        directories = {key[: key.rfind(b"/") + 1] for key in self._places() if key.startswith(self._prefix)}
+        places = (self._named(directory + b"_") for directory in directories)
         return dict.fromkeys(place.resource for place in places if place)
+
+
+def _first_part(key: bytes) -> str:
+    return b"/".join(key.split(b"/", 2)[:2]).decode("utf-8", "replace")
 
 
 def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:

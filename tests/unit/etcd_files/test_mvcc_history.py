@@ -74,7 +74,7 @@ def agree(
         assert found.hash_kv.hash == hash_kv(db).hash
         live = {change.key: change.main for change in history.newest(history.main)}
         keyspace = Keyspace(db)
-        assert {key: record.revision for key, record in keyspace.live().items()} == live
+        assert {key: keyspace.record(place).revision for key, place in keyspace.live().items()} == live
         for key in KEYS:
             kept = [(change.main, change.deletion) for change in stored if change.key == key]
             assert [(record.revision, record.is_deletion) for record in keyspace.history(key)] == kept
@@ -279,7 +279,8 @@ def test_values_are_read_by_their_records() -> None:
         keyspace = Keyspace(db)
         live = keyspace.live()
         assert live.keys() == {b"/registry/a", b"/registry/b", b"compact_rev_key"}
-        assert [keyspace.value(live[key]) for key in sorted(live)] == [b"value of " + key for key in sorted(live)]
+        values = {key: keyspace.value(keyspace.record(place)) for key, place in live.items()}
+        assert values == {key: b"value of " + key for key in live}
 
 
 def test_keys_of_an_inline_bucket() -> None:
@@ -287,7 +288,7 @@ def test_keys_of_an_inline_bucket() -> None:
     with opened(Database().finish({b"key": inline_bucket(rows)})) as db:
         keyspace = Keyspace(db)
         (record,) = keyspace.history(b"/registry/a")
-        assert keyspace.live() == {b"/registry/a": record}
+        assert {key: keyspace.record(place) for key, place in keyspace.live().items()} == {b"/registry/a": record}
         assert (record.revision, keyspace.value(record)) == (2, b"inside")
 
 
