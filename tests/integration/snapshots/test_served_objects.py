@@ -12,10 +12,10 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64decode, b64encode
-from pathlib import Path
 
 import pytest
 import yaml
+from real_objects import OBJECTS, WIDGET, differences
 
 from bare_api_server import BareApiServer
 from clusterguard import EncryptionKeys, SnapshotReader
@@ -28,7 +28,6 @@ from other_versions import kubernetes_programs
 
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(4 * 3600)]
 
-MANIFESTS = Path(__file__).parents[1] / "validate/a_bit_of_everything.yaml"
 OWN_VERSION = PROGRAMS["kube-apiserver"].modules.version
 OTHERS = ("1.30.14", "1.37.2")
 FILLED = {30: 68, 36: 85, 37: 87}  # kinds, in each of their versions that is served
@@ -50,71 +49,6 @@ CONTRADICTIONS = {
     ".data.stringDataKey": "stringData is merged into data by the write",
     ".stringData": "the same",
 }
-WIDGETS = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "widgets.law.example.com"},
-    "spec": {
-        "group": "law.example.com",
-        "scope": "Namespaced",
-        "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"]},
-        "versions": [
-            {
-                "name": version,
-                "served": True,
-                "storage": version == "v1",
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
-                "selectableFields": [{"jsonPath": ".spec.color"}],
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": {
-                                "type": "object",
-                                "x-kubernetes-preserve-unknown-fields": True,
-                                "properties": {
-                                    "size": {"type": "integer", "default": 3},
-                                    "color": {"type": "string"},
-                                    "port": {"x-kubernetes-int-or-string": True},
-                                },
-                            }
-                        },
-                    }
-                },
-            }
-            for version in ("v1", "v2")
-        ],
-    },
-}
-WIDGET = {
-    "apiVersion": "law.example.com/v1",
-    "kind": "Widget",
-    "metadata": {"name": "first", "labels": {"app": "web"}},
-    "spec": {"color": "rød <&>", "port": "http", "large": 2**53 + 1, "ratio": 0.25, "none": None, "list": [{}, [], ""]},
-}
-OWN = [
-    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "text"}, "data": {"a": "1\né", "b.c": ""},
-     "binaryData": {"d": "//79"}},
-    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "empty"}},
-    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"}, "stringData": {"password": "s3cret <&>"}},
-    {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "none"}},
-    {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "half"},
-     "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": "web"}}}},
-    {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"},
-     "spec": {"rules": [{"host": "example.com"}],
-              "defaultBackend": {"service": {"name": "w", "port": {"number": 80}}}}},
-    {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "held"},
-     "spec": {"renewTime": "2026-01-02T03:04:05.000006Z", "leaseDurationSeconds": 15}},
-    {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.none.example.com"},
-     "spec": {"group": "none.example.com", "version": "v1", "groupPriorityMinimum": 10, "versionPriority": 10,
-              "insecureSkipTLSVerify": True, "service": {"name": "none", "namespace": "law"}}},
-    {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-     "metadata": {"name": "elsewhere"}, "webhooks": [
-         {"name": "a.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-          "rules": [{"apiGroups": ["x.example.com"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}],
-          "clientConfig": {"url": "https://192.0.2.1/", "caBundle": ""}}]},
-]  # fmt: skip
 
 
 def programs_of(version, toolchain_programs):
@@ -194,7 +128,7 @@ def create(server, item, kinds):
 def create_all(server):
     server.ask("/api/v1/namespaces", method="POST", body={"metadata": {"name": "law"}})
     kinds = served_kinds(server)
-    for item in [*yaml.safe_load_all(MANIFESTS.read_text()), *OWN, WIDGETS]:
+    for item in OBJECTS:
         create(server, item, kinds)
     deadline = time.monotonic() + 60
     while True:  # until the new definition is served
@@ -204,17 +138,6 @@ def create_all(server):
             assert time.monotonic() < deadline
         else:
             return
-
-
-def differences(found, served, path=""):
-    if isinstance(found, dict) and isinstance(served, dict):
-        for key in sorted(found.keys() | served.keys()):
-            yield from differences(found.get(key, ...), served.get(key, ...), f"{path}.{key}")
-    elif isinstance(found, list) and isinstance(served, list) and len(found) == len(served):
-        for index, pair in enumerate(zip(found, served, strict=True)):
-            yield from differences(*pair, f"{path}[{index}]")
-    elif found != served or type(found) is not type(served):
-        yield path
 
 
 def compare(server, reader):

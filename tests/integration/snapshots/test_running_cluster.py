@@ -1,0 +1,106 @@
+"""The law on a cluster at work, with its controllers, scheduler and simulated nodes: read is what is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from real_objects import OBJECTS, WIDGET, differences
+
+from clusterguard import EmbeddedCluster, EtcdSnapshotter, SnapshotReader
+from clusterguard.errors import ResourceNotFoundError
+from clusterguard.stores import LocalStore
+
+pytestmark = pytest.mark.programs
+
+# What changes by itself every few seconds in a cluster that nobody touches.
+RESTLESS = {"leases.coordination.k8s.io", "nodes", "events"}
+
+
+@pytest.fixture(scope="module")
+def cluster(toolchain, tmp_path_factory):
+    with EmbeddedCluster(toolchain=toolchain, home=tmp_path_factory.mktemp("clusters")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(cluster):
+    api = cluster.api
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "law"}})
+    for item in OBJECTS:
+        api.apply(item, namespace="law")
+    api.await_kind(WIDGET)
+    api.apply(WIDGET, namespace="law")
+    api.wait_for(
+        api.resource("Deployment"),
+        "web",
+        "law",
+        until=lambda seen: bool(seen and seen.get("status", {}).get("readyReplicas") == 2),
+        what="a Deployment that is ready",
+        timeout_seconds=60,
+    )
+    # What the controllers do in answer to all that ends by itself.
+    api.wait_for(
+        api.resource("Job"),
+        "job",
+        "law",
+        until=lambda seen: bool(seen and seen.get("status", {}).get("completionTime")),
+        what="a Job that is complete",
+        timeout_seconds=60,
+    )
+    return api
+
+
+def served(api, item):
+    resource = api.resource(item["kind"], api_version=item["apiVersion"])
+    return api.get(resource, item["metadata"]["name"], item["metadata"].get("namespace"))
+
+
+def test_what_is_read_is_what_is_served(cluster, api, tmp_path):
+    store = LocalStore(tmp_path / "store")
+    EtcdSnapshotter(store=store, access=cluster.etcd).save("now")
+    (path,) = (each for each in Path(tmp_path / "store").rglob("*.db"))
+    equal, moved, kinds = 0, [], set()
+    with SnapshotReader(path=path) as reader:
+        for each in reader.objects():
+            assert each.error is None
+            try:
+                now = served(api, each.data)
+            except ResourceNotFoundError:
+                moved.append(each.key)
+                continue
+            if now["metadata"]["resourceVersion"] != each.data["metadata"]["resourceVersion"]:
+                moved.append(each.key)
+                continue
+            assert list(differences(each.data, now)) == [], str(each.key)
+            kinds.add(each.key.resource)
+            equal += 1
+        assert not reader.unknown_fields
+    assert {key.resource for key in moved} <= RESTLESS | {"cronjobs.batch", "jobs.batch", "pods"}
+    assert equal > 300
+    assert len(moved) < 30
+    assert kinds >= {
+        "pods",
+        "deployments.apps",
+        "replicasets.apps",
+        "persistentvolumeclaims",
+        "widgets.law.example.com",
+    }
+
+
+def test_an_older_state_is_read_from_the_history(cluster, api, tmp_path):
+    name = {"name": "changing", "namespace": "law"}
+    seen = []
+    for text in ("one", "two"):
+        item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": {"text": text}}
+        seen.append(api.apply(item))
+    api.delete(api.resource("ConfigMap"), "changing", "law")
+    EtcdSnapshotter(store=LocalStore(tmp_path / "store"), access=cluster.etcd).save("now")
+    (path,) = (each for each in Path(tmp_path / "store").rglob("*.db"))
+    with SnapshotReader(path=path) as reader:
+        changes = reader.history("cm", "changing", namespace="law")
+        assert [str(each.revision) for each in changes[:2]] == [one["metadata"]["resourceVersion"] for one in seen]
+        assert [reader.read(each) for each in changes[:2]] == seen
+        assert changes[2].is_deletion
+        with pytest.raises(ResourceNotFoundError):
+            reader.get("cm", "changing", namespace="law")
