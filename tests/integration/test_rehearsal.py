@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bolt_pages import etcd_image, key_value, revision_key, with_trailer
 from clusterguard.clusters import EmbeddedCluster
 from clusterguard.errors import RehearsalFailedError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.rehearsal.rehearsal import Rehearsal
 from clusterguard.stores import open_store
 from etcd_member import member
+from other_versions import etcd_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,30 @@ def test_what_is_served_is_what_is_stored(save: Callable[[dict[str, bytes]], Pat
     report.raise_for_findings()
 
 
+@pytest.mark.parametrize("page_size", [4096, 16384, 65536])
+def test_a_snapshot_of_another_machines_page_size(tmp_path: Path, page_size: int) -> None:
+    rows = [
+        (revision_key(revision), key_value(key.encode(), revision, revision, 1, value))
+        for revision, (key, value) in enumerate(SOUND.items(), start=2)
+    ]
+    (tmp_path / "s.db").write_bytes(with_trailer(etcd_image(rows, page_size=page_size)))
+    report = Rehearsal(location=tmp_path / "s.db").run()
+    assert (report.ok, counts(report, "configmaps")) == (True, (2, 2))
+
+
+@pytest.mark.slow  # the first builds compile for minutes
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", ["3.4.13", "3.5.9", "3.5.35", "3.6.16"])
+def test_a_snapshot_of_another_etcd(tmp_path: Path, version: str) -> None:
+    with member(etcd_programs(version)["etcd"], tmp_path / "etcd") as running:
+        for key, value in SOUND.items():
+            running.put(key, value=value)
+        EtcdSnapshotter(store=open_store(tmp_path), access=running.access).save("s")
+    report = Rehearsal(location=tmp_path / "s.db").run()
+    assert (report.ok, counts(report, "configmaps")) == (True, (2, 2))
+    assert report.facts["etcd of the snapshot"].rpartition(".")[0] == version.rpartition(".")[0]
+
+
 # Each of these is sound for etcd, and something of it does not come back.
 SPOILED = {
     "a value that is cut": (
@@ -149,9 +174,6 @@ def test_damaged_bytes_are_refused(save: Callable[[dict[str, bytes]], Path]) -> 
     path.write_bytes(data)
     report = Rehearsal(location=path).run()
     assert (report.ok, levels(report)["snapshot-corrupt"]) == (False, "error")
-    body = bytes(data[:-32])
-    path.write_bytes(body + hashlib.sha256(body).digest())  # and where only the trailer was made to fit
-    assert Rehearsal(location=path).run().facts.keys() >= {"snapshot"} or not Rehearsal(location=path).run().ok
 
 
 def test_encrypted_values_need_the_configuration(tmp_path: Path) -> None:
