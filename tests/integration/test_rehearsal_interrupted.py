@@ -1,4 +1,4 @@
-"""A rehearsal that is interrupted or killed leaves no program running, and no folder once somebody has come after it."""
+"""A rehearsal that is interrupted or killed leaves no program running, and no folder once somebody came after it."""
 
 from __future__ import annotations
 
