@@ -102,6 +102,16 @@ def test_what_is_served_is_what_is_stored(save: Callable[[dict[str, bytes]], Pat
     report.raise_for_findings()
 
 
+def test_another_prefix_is_named_and_may_be_given(save: Callable[[dict[str, bytes]], Path]) -> None:
+    moved = {key.replace("/registry", "/kubernetes.io"): value for key, value in SOUND.items()}
+    path = save(moved | {"/calico/x": b"1"})
+    report = Rehearsal(location=path).run()
+    assert (report.ok, levels(report)["no-objects"]) == (False, "error")
+    assert "/kubernetes.io: 3 keys" in next(each for each in report.findings if each.code == "no-objects").examples
+    report = Rehearsal(location=path, prefix="/kubernetes.io").run()
+    assert (report.ok, levels(report)["other-keys"], counts(report, "configmaps")) == (True, "note", (2, 2))
+
+
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
 def test_a_snapshot_of_another_machines_page_size(tmp_path: Path, page_size: int) -> None:
     rows = [

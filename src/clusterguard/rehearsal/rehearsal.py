@@ -134,7 +134,11 @@ class Rehearsal:
         with SnapshotReader(path=opened.path, prefix=self._prefix, encryption=keys, kubernetes=kubernetes) as reader:
             survey = _surveyed(reader)
             reading = _Reading(
-                opened, reader, hazards=Hazards(now=self._now(), claimed=opened.modified), progress=self._progress
+                opened,
+                reader,
+                prefix=self._prefix,
+                hazards=Hazards(now=self._now(), claimed=opened.modified),
+                progress=self._progress,
             )
             findings: list[RehearsalFinding] = []
             with reading.in_background():
@@ -210,10 +214,11 @@ class _Reading:
     """Verifies the file and reads every object in it, in a thread of its own while the control plane comes up."""
 
     def __init__(
-        self, opened: OpenedSnapshot, reader: SnapshotReader, *, hazards: Hazards, progress: ProgressSink
+        self, opened: OpenedSnapshot, reader: SnapshotReader, *, prefix: str, hazards: Hazards, progress: ProgressSink
     ) -> None:
         self._opened = opened
         self._reader = reader
+        self._prefix = prefix
         self._hazards = hazards
         self._progress = progress
         self._stop = Event()
@@ -295,6 +300,8 @@ class _Reading:
             yield _unreadable(code, errors)
         if self._evidence is not None:
             yield from map(_of_remark, self._remarks(self._evidence))
+        if self._failure is None:
+            yield from _elsewhere(self._reader.contents().elsewhere, found=bool(self.stored.kinds), prefix=self._prefix)
         yield from self._hazards.findings()
         if self._reader.unknown_fields:
             yield _unknown_fields(self._reader.unknown_fields)
@@ -395,6 +402,29 @@ def _of_remark(remark: Remark) -> RehearsalFinding:
         message=remark.detail,
         hint=_REMARK_HINTS.get(remark.code, "keep it in mind for a restore"),
     )
+
+
+def _elsewhere(keys: Mapping[str, int], *, found: bool, prefix: str) -> Iterator[RehearsalFinding]:
+    """Yield what to know about keys under other prefixes: those of other programs, or of the cluster itself."""
+    examples = tuple(f"{name}: {count:,} keys" for name, count in keys.items())
+    if not found:
+        yield RehearsalFinding(
+            code="no-objects",
+            level=Level.ERROR,
+            message=f"no object is stored under {prefix}",
+            hint="name the prefix that the API server had: --prefix; or this is not a snapshot of Kubernetes",
+            count=sum(keys.values()),
+            examples=examples[:5],
+        )
+    elif keys:
+        yield RehearsalFinding(
+            code="other-keys",
+            level=Level.NOTE,
+            message=f"keys that are not under {prefix}, and were not compared: {sum(keys.values()):,}",
+            hint="they come back with a restore; whose they are, their prefixes say",
+            count=sum(keys.values()),
+            examples=examples[:5],
+        )
 
 
 def _unknown_fields(fields: Mapping[str, int]) -> RehearsalFinding:
