@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import json
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +16,9 @@ from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
 from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.drills.steps.registry import verbs
 from clusterguard.errors import BackupFailedError
+from clusterguard.stores.transfer import copy_object
 from clusterguard.velero import BackupOptions, LocationSpec
+from clusterguard.velero.objects import resource_of
 from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
@@ -73,14 +77,13 @@ def ready(api):
 @pytest.fixture
 def drill(tmp_path, s3):
     def drill(stored, *, fault=True, restore=None, **spec):
-        bucket = {"bucket": BUCKET, "prefix": PREFIX, "region": s3.region, "endpoint": s3.endpoint}
         lose = [{"delete": {"kind": "Namespace", "name": "shop"}, "timeout": "2m"}]
         document = {
             "apiVersion": "clusterguard.dev/v1alpha1",
             "kind": "Drill",
             "metadata": {"name": "stored"},
             "spec": {
-                "storage": {"company": {"s3": bucket}},
+                "storage": {"company": bucket_of(s3, PREFIX)},
                 "scope": {"namespaces": ["shop"]},
                 "backup": [
                     {"storedBackup": {"name": "night", "velero": stored}},
@@ -115,17 +118,25 @@ def after_restore(monkeypatch):
     """Do something in the cluster once a restore has ended; checks then wait for a second only."""
 
     def after_restore(act):
-        real = verbs()["veleroRestore"].perform
-
-        def patched(action, here):
-            said = real(action, here)
-            act(here.api)
-            here.run.settings = replace(here.run.settings, longest_wait=timedelta(seconds=1))
-            return said
-
-        monkeypatch.setattr(verbs()["veleroRestore"], "perform", patched)
+        around_restore(monkeypatch, act, longest_wait=timedelta(seconds=1))
 
     return after_restore
+
+
+def around_restore(monkeypatch, act, **settings):
+    real = verbs()["veleroRestore"].perform
+
+    def patched(action, here):
+        said = real(action, here)
+        act(here.api)
+        here.run.settings = replace(here.run.settings, **settings)
+        return said
+
+    monkeypatch.setattr(verbs()["veleroRestore"], "perform", patched)
+
+
+def bucket_of(s3, prefix):
+    return {"s3": {"bucket": BUCKET, "prefix": prefix, "region": s3.region, "endpoint": s3.endpoint}}
 
 
 def keys(s3):
@@ -174,6 +185,46 @@ def test_it_is_proven_in_a_new_cluster_which_leaves_the_bucket_as_it_is(drill, n
     assert result.verdict is Verdict.PASS, result
     assert result.red_after_fault == (2, 2)
     assert keys(s3) == before
+
+
+def test_a_server_of_ours_collects_nothing_that_has_expired(drill, nightly, s3):
+    """A server deletes expired backups as soon as it knows them, unless their location is read-only."""
+    ours, theirs = s3.store(BUCKET, PREFIX), s3.store(BUCKET, "theirs")
+    for info in ours.list("backups/nightly-1/"):
+        copy_object(ours, info.key, theirs)
+        old = info.key.replace("nightly-1", "old-1")
+        with ours.get(info.key) as stream, theirs.put(old) as writer:
+            data = stream.read()
+            writer.write(expired(data, name="old-1") if old.endswith("velero-backup.json") else data)
+    before = sorted(info.key for info in theirs.list())
+    document = drill(
+        {"storage": "theirs", "schedule": "nightly"},
+        fault=False,
+        clusters={"main": {"embedded": {}}},
+        storage={"theirs": bucket_of(s3, "theirs")},
+    )
+    known = []
+
+    def wait_for_the_sync(api):
+        kind = resource_of(Backup)
+        api.wait_for(kind, "old-1", "velero", until=lambda seen: seen is not None, what="a sync", timeout_seconds=90)
+        known.append(api.get(kind, "old-1", "velero"))
+        time.sleep(5)  # a server that collects it begins at once
+
+    with pytest.MonkeyPatch.context() as patch:
+        around_restore(patch, wait_for_the_sync)
+        result = DrillRunner(settings=DrillSettings()).run(document)
+    assert result.verdict is Verdict.PASS, result
+    assert known
+    assert sorted(info.key for info in theirs.list()) == before
+
+
+def expired(document, *, name):
+    backup = json.loads(document)
+    backup["metadata"]["name"] = name
+    backup["status"]["expiration"] = "2020-01-01T00:00:00Z"
+    backup["status"]["startTimestamp"] = "2019-12-31T00:00:00Z"
+    return json.dumps(backup).encode()
 
 
 def test_in_a_new_cluster_too_what_is_lost_is_red(drill, nightly, s3, after_restore):
