@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from clusterguard.model.attempts import try_each
 from clusterguard.model.progress import Progress
 from clusterguard.stores import open_store
 from clusterguard.toolchain import PROGRAMS, from_environment
+from clusterguard.velero.bucket import backups_in
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.install import InstallOptions, install
 from clusterguard.velero.layout import RESTORES
@@ -40,6 +42,7 @@ VELERO_IMAGE = "CLUSTERGUARD_VELERO_IMAGE"
 AWS_IMAGE = "CLUSTERGUARD_VELERO_AWS_IMAGE"
 _OWN_LOCATION = "clusterguard-drill"
 _NAMESPACE_SECONDS = 120
+_COLLECTED_WITHIN = timedelta(hours=2)  # a Velero server looks for expired backups once an hour
 
 
 @dataclass(slots=True)
@@ -153,8 +156,27 @@ class VeleroClients:
             if self.run.drill.spec.stored_in_velero:
                 # In somebody's bucket no server of ours may remove what has expired, or maintain what it finds.
                 spec = replace(spec, read_only=True)
+            elif self._gets_velero(self.run.clusters[cluster]):
+                self._require_nothing_to_collect(storage)
             self._clients[cluster].locations.create(name, spec)
         return name
+
+    def _require_nothing_to_collect(self, storage: str | None) -> None:
+        """Refuse a bucket with expired backups that nobody collects: a server of ours would, as soon as it knows them.
+
+        Raises:
+            DrillError: There are such backups; the server does not know the bucket yet.
+        """
+        if storage is None or self.run.storages.is_throwaway(storage):
+            return
+        before = self.run.now() - _COLLECTED_WITHIN
+        kept = [each.name for each in backups_in(self.run.storages.for_velero(storage)) if each.expires_by(before)]
+        if kept:
+            raise DrillError(
+                f"storage `{storage}` keeps expired backups, which Velero would remove: {', '.join(kept[:3])}",
+                code="expired-in-bucket",
+                hint="use a prefix of its own for drills; `storedBackup` only reads a bucket",
+            )
 
     def location_of(self, cluster: str, taken: TakenBackup, storage: str | None) -> str:
         """Return the location that a cluster has a backup in: a storage's, or its own."""

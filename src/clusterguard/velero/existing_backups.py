@@ -70,9 +70,9 @@ def require_restorable(backup: Backup, *, now: datetime) -> None:
         raise VeleroError(
             f"{backup} has not ended", code="backup-unfinished", hint="try again when it has, or name another one"
         )
-    if backup.expires is not None and backup.expires <= now:
+    if backup.expires_by(now):
         raise BackupFailedError(
-            f"{backup} expired at {backup.expires.isoformat()}: Velero may delete it at any moment",
+            f"{backup} expired at {backup.status.get('expiration')}: Velero may delete it at any moment",
             phase=str(backup.phase),
             hint="is its schedule paused? make a new one, or give backups a longer ttl",
             code="backup-expired",

@@ -202,6 +202,10 @@ class Backup(_Run):
     queue_position: int = _at("status.queuePosition", 0)
     item_operations_failed: int = _at("status.backupItemOperationsFailed", 0)
 
+    def expires_by(self, moment: datetime) -> bool:
+        """Return whether Velero may delete it by a moment, UTC; False where it does not say when it expires."""
+        return self.expires is not None and self.expires <= moment
+
     @property
     def source_version(self) -> str:
         """Of the API server that it is of, such as ``v1.36.3``; empty where it does not say so."""

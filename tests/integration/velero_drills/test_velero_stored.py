@@ -59,7 +59,7 @@ def nightly(velero, api, s3):
     velero.create_schedule("nightly", "0 3 * * *", OPTIONS, paused=True)
     velero.create_schedule("weekly", "0 3 * * 0", OPTIONS, paused=True)
     velero.back_up("nightly-1", from_schedule="nightly")
-    velero.back_up("monthly-1", BackupOptions(included_namespaces=("velero",)))
+    velero.back_up("velero-1", BackupOptions(included_namespaces=("velero",)))
     page = {"data": {"index.html": "changed after the backup"}}
     api.patch(api.resource("ConfigMap"), "web", "shop", patch=page)
     return "nightly-1"

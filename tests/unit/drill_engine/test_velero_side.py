@@ -6,6 +6,7 @@ import json
 import tarfile
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -830,6 +831,32 @@ def test_what_the_cluster_knows_from_elsewhere_is_not_forgotten_for_a_drill(run,
     result = run(stored())
     assert (result.verdict, result.code) == (Verdict.ERROR, "backup-known-elsewhere")
     assert set(server.backups) == {"nightly-1"}
+
+
+@pytest.fixture
+def shared(spec):
+    """Let the bucket of a drill that makes its own backup be somebody's, with an old backup in it."""
+    store_backup("old", SHOP, expires=LONG_AGO)
+    spec["storage"]["backups"]["s3"] = {"bucket": "company"}
+    return spec
+
+
+def test_a_server_of_ours_gets_no_bucket_in_which_it_would_collect_what_others_keep(load, shared):
+    result = DrillRunner(settings=DrillSettings(open=lambda _: Throwaway())).run(load(shared))
+    assert (result.verdict, result.code) == (Verdict.ERROR, "expired-in-bucket"), result
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_what_expired_just_now_is_still_to_be_collected_by_its_own_server(load, shared):
+    just_now = datetime.now(UTC) - timedelta(minutes=30)
+    write("backups/new/velero-backup.json", json.dumps(backup_object("new", expires=str(just_now)).manifest).encode())
+    Server.buckets["backups"].delete("backups/old/velero-backup.json")
+    result = DrillRunner(settings=DrillSettings(open=lambda _: Throwaway())).run(load(shared))
+    assert result.code != "expired-in-bucket", result
+
+
+def test_the_server_of_somebody_collects_as_it_did(run, shared):
+    assert run(shared).verdict is Verdict.PASS
 
 
 def test_a_new_cluster_knows_no_backup(load, stored):

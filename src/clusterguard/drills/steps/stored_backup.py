@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
@@ -30,6 +30,8 @@ class StoredVeleroBackup(Model):
     """The schedule whose newest backup is taken, whatever became of it."""
     storage: Label | Omitted = None
     """The bucket that it is in, a name from spec.storage; what the cluster's own Velero knows when left out."""
+    volumes: Literal["none"] | Omitted = None
+    """`none`: that the data of volumes is not in it was decided, and is no damage to `verifyBackup`."""
 
     @model_validator(mode="after")
     def _one_way_to_name_it(self) -> StoredVeleroBackup:
@@ -137,7 +139,7 @@ class StoredBackup(Action):
             cluster=cluster,
             storages=(wanted.storage,),
             repositories=_repositories(bucket, found.name),
-            volumes=found.options.snapshot_volumes is not False,
+            volumes=wanted.volumes is None and found.options.snapshot_volumes is not False,
             location="" if wanted.storage else found.storage_location,
             existing=True,
             started=baseline.taken,
