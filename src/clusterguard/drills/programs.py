@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clusterguard.drills.requirements import skip_reason
+from clusterguard.drills.schema import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,4 +72,4 @@ def _starts_embedded(drill: Drill, default_cluster: str) -> bool:
 
 
 def _is_local(spec: StorageSpec) -> bool:
-    return spec.s3 is not None and spec.s3.endpoint == "local"
+    return spec.s3 is not None and spec.s3.endpoint == LOCAL

@@ -59,7 +59,7 @@ class Storages:
     def is_throwaway(self, name: str) -> bool:
         """Return whether a storage is a server of this run, which has nothing of anybody else."""
         spec = self._drill.spec.storage[name].s3
-        return spec is not None and spec.endpoint == _LOCAL
+        return spec is not None and spec.endpoint == LOCAL
 
     def velero_location(self, name: str | None, *, in_pods: bool = False) -> LocationSpec:
         """Return a storage as a location of Velero.

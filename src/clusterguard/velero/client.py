@@ -457,7 +457,7 @@ class VeleroClient:
         """
         if bool(backup) == bool(schedule):
             raise ConfigError("a restore needs a source: either a backup or a schedule", code="no-single-source")
-        wanted = options or RestoreOptions()
+        wanted = (options or RestoreOptions()).with_cluster_scoped()
         spec = wanted.to_spec()
         source = self._restorable(backup) if backup else self._latest_of(schedule)
         self.locations.require_available(source.storage_location, timeout_seconds=self._request_seconds)

@@ -331,6 +331,21 @@ class RestoreOptions(_Options):
     annotations: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def chooses_no_namespace(self) -> bool:
+        """Whether it is of all namespaces of the backup, but for those that are excluded."""
+        return not self.included_namespaces or "*" in self.included_namespaces
+
+    def with_cluster_scoped(self) -> Self:
+        """Return the same, and all cluster-scoped objects where nothing was said of them and no namespace chosen.
+
+        Velero restores them by itself only where no namespace is excluded either; with one, it leaves most of them out
+        without a word (1.18.3).
+        """
+        if self.include_cluster_resources is None and self.excluded_namespaces and self.chooses_no_namespace:
+            return replace(self, include_cluster_resources=True)
+        return self
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself, as the server would find it."""
         yield from _selector_problems(self.label_selector, self.or_label_selectors)

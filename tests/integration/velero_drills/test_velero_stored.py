@@ -237,8 +237,32 @@ def test_in_a_new_cluster_too_what_is_lost_is_red(drill, nightly, s3, after_rest
     assert not [key for key in keys(s3) if result.run_id in key]
 
 
+@pytest.mark.parametrize("lost", [(), ("PriorityClass", "shop-first")], ids=["all", "one lost"])
+def test_everything_is_proven_in_a_new_cluster(drill, velero_cluster, velero, api, nightly, after_restore, lost):
+    velero_cluster.velero_server.start()
+    api.apply(
+        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "shop-first"}, "value": 9}
+    )
+    role = {"kind": "ClusterRole", "metadata": {"name": "shop:reader"}, "rules": []}
+    api.apply({"apiVersion": "rbac.authorization.k8s.io/v1", **role})
+    name = f"everything-{len(lost)}"
+    velero.back_up(name)
+    if lost:
+        after_restore(lambda cluster: cluster.delete(cluster.resource(lost[0]), lost[1]))
+    document = drill(
+        {"storage": "company", "backup": name},
+        fault=False,
+        scope={},
+        clusters={"main": {"embedded": {}}},
+        restore={"excludedNamespaces": ["velero", "kube-*"]},
+    )
+    result = DrillRunner(settings=DrillSettings(longest_wait=timedelta(seconds=60))).run(document)
+    assert result.verdict is (Verdict.FAIL if lost else Verdict.PASS), result
+    assert f"missing: {lost[0]}.scheduling.k8s.io {lost[1]}" in result.diff if lost else not result.diff
+
+
 def test_a_backup_of_other_things_proves_nothing(run, drill, nightly):
-    result = run(drill({}))  # the newest at all is that of another namespace
+    result = run(drill({"backup": "velero-1"}))
     assert (result.verdict, result.code) == (Verdict.ERROR, "scope-empty"), result
 
 

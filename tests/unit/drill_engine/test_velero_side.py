@@ -784,6 +784,19 @@ def test_one_that_is_still_made_is_not_the_newest(run, stored, server):
     assert server.did("restore") == ["nightly-1"]
 
 
+@pytest.mark.parametrize(
+    ("scope", "verdict"), [({}, Verdict.PASS), ({"namespaces": ["shop", "velero"]}, Verdict.FAIL)], ids=["all", "named"]
+)
+def test_what_is_veleros_own_comes_with_the_velero_that_restores(run, stored, scope, verdict):
+    """Unless the scope names it: a new cluster has a Velero of its own, with other locations and records."""
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "velero"}}
+    store_backup("nightly-1", SHOP, CONFIG, own)
+    del Server.saved["nightly-1"]["ConfigMap", "velero", "settings"]
+    result = run(stored() | {"scope": scope})
+    assert result.verdict is verdict, result
+    assert ("missing: ConfigMap velero/settings" in result.diff) == bool(scope)
+
+
 def test_a_backup_without_anything_of_the_scope_proves_nothing(run, stored):
     store_backup("nightly-1", {**SHOP, "metadata": {"name": "bakery"}})
     result = run(stored())

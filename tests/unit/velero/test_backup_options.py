@@ -224,6 +224,21 @@ def test_a_backup_of_no_chosen_namespace_asks_for_all_cluster_scoped_objects(opt
 
 
 @pytest.mark.parametrize(
+    ("options", "added"),
+    [
+        (RestoreOptions(excluded_namespaces=("velero",)), {"includeClusterResources": True}),
+        (RestoreOptions(included_namespaces=("*",), excluded_namespaces=("a",)), {"includeClusterResources": True}),
+        (RestoreOptions(), {}),  # all of them by itself
+        (RestoreOptions(included_namespaces=("shop",)), {}),
+        (RestoreOptions(included_namespaces=("shop*",), excluded_namespaces=("shop-test",)), {}),
+        (RestoreOptions(excluded_namespaces=("velero",), include_cluster_resources=False), {}),
+    ],
+)
+def test_a_restore_that_excludes_a_namespace_still_has_all_cluster_scoped_objects(options, added):
+    assert options.with_cluster_scoped().to_spec() == {**options.to_spec(), **added}
+
+
+@pytest.mark.parametrize(
     ("spec", "asks"),
     [
         # Seen on Velero 1.18.3 in each case: all ClusterRoles and definitions, or those that something refers to.

@@ -127,7 +127,7 @@ class StoredBackup(Action):
         velero, cluster = here.run.velero, here.step.cluster
         found, bucket = _find(here, wanted)
         require_restorable(found, now=datetime.now(UTC))
-        baseline = _contents(bucket, found.name, here.run.scope)
+        baseline = _contents(bucket, found, here.run.scope)
         if not baseline.objects:
             raise DrillError(
                 f"{found.name} has nothing of the scope, so the drill proves nothing",
@@ -172,22 +172,30 @@ def _find(here: StepContext, wanted: StoredVeleroBackup) -> tuple[Backup, Object
     return found, bucket
 
 
-def _contents(bucket: ObjectStore, name: str, scope: Scope) -> Inventory:
+def _contents(bucket: ObjectStore, backup: Backup, scope: Scope) -> Inventory:
     """Return what a backup holds of a scope, without what a capture of a cluster leaves out, too."""
     from clusterguard.velero.bucket import as_inventory
 
-    return as_inventory(bucket, name, scope, leave_out=_leaving_out(scope))
+    return as_inventory(bucket, backup.name, scope, leave_out=_leaving_out(scope, server=backup.namespace))
 
 
-def _leaving_out(scope: Scope) -> Callable[[ObjectRef, Mapping[str, Any]], str | None]:
+def _leaving_out(scope: Scope, *, server: str) -> Callable[[ObjectRef, Mapping[str, Any]], str | None]:
+    """Return what leaves objects out; what is the Velero server's own comes with the Velero that restores them."""
     from clusterguard.validate.capture import rule_leaving_out
 
     def rule(ref: ObjectRef, item: Mapping[str, Any]) -> str | None:
         if not selects(scope.selector, item["metadata"].get("labels") or {}):
             return "other labels"
+        named = scope.namespaces or scope.kinds
+        if not named and (_namespace_of(ref) == server or ref.name.endswith(".velero.io")):
+            return "Velero's own"
         return rule_leaving_out(ref, dict(item), scope)
 
     return rule
+
+
+def _namespace_of(ref: ObjectRef) -> str:
+    return ref.name if ref.full_kind == "Namespace" else ref.namespace
 
 
 def _repositories(bucket: ObjectStore, name: str) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ class VeleroSelection(Judged):
     selector: Selector | Omitted = None
     """Only objects with these labels."""
     cluster_scoped: bool | Omitted = None
-    """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need, and in a backup
-    that chooses no namespace all."""
+    """true: all cluster-scoped objects; false: none; left out: those that the chosen namespaces need, all where no
+    namespace is chosen."""
     hooks: tuple[dict[str, Any], ...] = ()
     """Commands to run in Pods, each as Velero's `spec.hooks.resources` has it."""
     resource_policy: Name | Omitted = None
