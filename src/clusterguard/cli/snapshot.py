@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clusterguard.cli.options import with_options
+from clusterguard.cli.options import Opening, with_options
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +26,12 @@ app = typer.Typer(
     name="snapshot", help="Look into etcd snapshots: nothing is started, no cluster is needed.", no_args_is_help=True
 )
 
-_File = Annotated[
-    Path, typer.Argument(help="The snapshot, or a copied member/snap/db.", metavar="FILE", exists=True, dir_okay=False)
+_Location = Annotated[
+    str,
+    typer.Argument(
+        help="The snapshot, of any program: a file, a folder or location whose newest is taken, a URL, or -.",
+        metavar="FILE|URL",
+    ),
 ]
 _Kind = Annotated[str, typer.Argument(help="Kind as kubectl takes it: po, Deployment, widgets.example.com.")]
 _Name = Annotated[str, typer.Argument(help="The object's name.")]
@@ -60,13 +64,16 @@ class _Reading:
     ] = ""
 
     @contextmanager
-    def opened(self, file: Path) -> Iterator[SnapshotReader]:
+    def opened(self, location: str, opening: Opening) -> Iterator[SnapshotReader]:
         """Open a snapshot; what was met and is not known is told at the end."""
         from clusterguard.snapshots.encryption import EncryptionKeys
         from clusterguard.snapshots.reader import SnapshotReader
 
         keys = EncryptionKeys.load(self.encryption_config) if self.encryption_config else None
-        with SnapshotReader(path=file, prefix=self.prefix, encryption=keys, kubernetes=self.kubernetes) as reader:
+        with (
+            opening.opened(location) as file,
+            SnapshotReader(path=file.path, prefix=self.prefix, encryption=keys, kubernetes=self.kubernetes) as reader,
+        ):
             yield reader
             if reader.unknown_fields:
                 _tell_unknown(reader.unknown_fields)
@@ -75,7 +82,7 @@ class _Reading:
 @app.command("ls")
 @with_options
 def list_objects(
-    file: _File,
+    location: _Location,
     kind: Annotated[str, typer.Argument(help="Kind as kubectl takes it; by default all kinds, counted.")] = "",
     namespace: _OneNamespace = "",
     selector: _Selector = "",
@@ -84,9 +91,10 @@ def list_objects(
     ] = "table",
     *,
     reading: _Reading,
+    opening: Opening,
 ) -> None:
     """List kinds with their counts, or the objects of one kind. Exit code 2: an object could not be read."""
-    with reading.opened(file) as reader:
+    with reading.opened(location, opening) as reader:
         if not kind and not namespace and not selector:
             _show_contents(reader.contents(), reading.prefix, output)
             return
@@ -104,7 +112,7 @@ def list_objects(
 @app.command()
 @with_options
 def get(
-    file: _File,
+    location: _Location,
     kind: _Kind,
     name: Annotated[str, typer.Argument(help="The object's name; by default all of the kind.")] = "",
     namespace: Annotated[
@@ -121,13 +129,14 @@ def get(
     ] = False,
     *,
     reading: _Reading,
+    opening: Opening,
 ) -> None:
     """Print objects as the API server would serve them. Exit code 2: one could not be read, or is not there."""
     kind, name = _split(kind, name)
     show = _Show(secrets=show_secrets, managed_fields=show_managed_fields)
     if name and selector:
         raise ConfigError("a name and --selector exclude each other")
-    with reading.opened(file) as reader:
+    with reading.opened(location, opening) as reader:
         if name:
             where = _namespace_of(reader, kind, namespace)
             item = reader.get(kind, name, namespace=where, revision=revision)
@@ -149,19 +158,20 @@ def get(
 @app.command()
 @with_options
 def history(
-    file: _File,
+    location: _Location,
     kind: _Kind,
     name: Annotated[str, typer.Argument(help="The object's name.")] = "",
     namespace: _Namespace = "",
     output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print it.")] = "table",
     *,
     reading: _Reading,
+    opening: Opening,
 ) -> None:
     """List the changes of one object that the file still holds, and which fields each one changed."""
     kind, name = _split(kind, name)
     if not name:
         raise ConfigError("which object?", hint="name it: clusterguard snapshot history FILE KIND NAME")
-    with reading.opened(file) as reader:
+    with reading.opened(location, opening) as reader:
         changes = reader.history(kind, name, namespace=_namespace_of(reader, kind, namespace))
         if not changes:
             reader.get(kind, name, namespace=_namespace_of(reader, kind, namespace))  # says that it is not there
@@ -171,12 +181,13 @@ def history(
 @app.command()
 @with_options
 def search(
-    file: _File,
+    location: _Location,
     text: Annotated[str, typer.Argument(help="What to look for, exactly as it is written.")],
     kind: Annotated[str, typer.Option(help="Only this kind.")] = "",
     namespace: _OneNamespace = "",
     *,
     reading: _Reading,
+    opening: Opening,
 ) -> None:
     """List objects and fields that have a text, also inside Secrets. Exit code 1: none; 2: not all could be read."""
     from clusterguard.snapshots.findings import paths_with
@@ -184,7 +195,7 @@ def search(
 
     unreadable = []
     hits = 0
-    with reading.opened(file) as reader:
+    with reading.opened(location, opening) as reader:
         for found in reader.search(text, kind=kind, namespace=namespace):
             if found.data is None:
                 unreadable.append(found)

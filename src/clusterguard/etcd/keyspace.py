@@ -8,6 +8,7 @@ faster, and asks the tree whether what lies there is a record of it: free pages 
 from __future__ import annotations
 
 import struct
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.etcd import mvcc
@@ -66,6 +67,7 @@ class Keyspace:
 
     def __init__(self, db: BoltFile) -> None:
         self._db = db
+        self._lock = Lock()  # walking a tree uses what the file read last
         self._bucket = mvcc.key_bucket(db.buckets(db.ledger()))
         last = db.last_key(self._bucket)
         self.revision = 0 if last is None else _U64.unpack_from(last)[0]
@@ -76,6 +78,10 @@ class Keyspace:
         Raises:
             SnapshotCorruptError: A page or a record is broken.
         """
+        with self._lock:
+            return self._live()
+
+    def _live(self) -> dict[bytes, int]:
         # This runs once for every record of the database: what it does not do costs nothing.
         found: dict[bytes, int] = {}
         for data, base, page, end, count in self._db.places(self._bucket, self._db.ledger()):
@@ -138,7 +144,8 @@ class Keyspace:
         """Return where the record of a revision lies and its size, or None if there is no such record."""
         if revision[8] != _SEPARATOR:
             return None
-        return self._db.lookup(self._bucket, revision)
+        with self._lock:
+            return self._db.lookup(self._bucket, revision)
 
     def _key(self, data: bytes, at: int, end: int, offset: int) -> bytes:
         if at == end:

@@ -26,11 +26,11 @@ from clusterguard.model.support import parse_version
 from clusterguard.rehearsal.comparison import Comparison, StoredObjects
 from clusterguard.rehearsal.hazards import Hazards
 from clusterguard.rehearsal.report import Level, Phase, RehearsalFinding, RehearsalReport
-from clusterguard.rehearsal.survey import VersionSurvey
 from clusterguard.retrying import poll_until
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.reader import SnapshotReader
 from clusterguard.snapshots.resources import BUILT_IN
+from clusterguard.snapshots.versions import VersionSurvey
 from clusterguard.threads import Worker
 from clusterguard.toolchain import from_environment
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ NEWEST_MINOR = 37
 """The newest minor version of Kubernetes 1.x in the table."""
 
 _VARINT, _DELIMITED = 0, 2
+_SINCE = "@"
 _STRUCTS = frozenset("TUQOJ")  # in Go; the other letters are scalars and lists
 
 
@@ -74,14 +76,16 @@ class FieldTable:
 
     Args:
         lines: Of the file.
-        minor: Of Kubernetes 1.x, whose API server's JSON is wanted.
+        minor: Of Kubernetes 1.x, whose API server's JSON is wanted; readable afterwards.
     """
 
     def __init__(self, lines: list[str], *, minor: int) -> None:
-        self._minor = minor
+        self.minor = minor
         self._kinds: dict[tuple[str, str], str] = {}
         self._lines: dict[str, str] = {}
         self._messages: dict[str, Message] = {}
+        self._building: dict[str, Message] = {}
+        self._lock = RLock()
         for line in lines:
             name, _, rest = line.partition(" ")
             if name == "kind":
@@ -103,19 +107,43 @@ class FieldTable:
     def message(self, name: str) -> Message:
         """Return how a message is read."""
         found = self._messages.get(name)
-        if found is None:
-            found = self._messages[name] = Message(name)  # before its fields, as it may hold itself
-            self._fill(found)
-        return found
+        return found if found is not None else self._built(name)
+
+    def is_versioned(self, message: Message) -> bool:
+        """Return whether another version would write an object of a kind otherwise."""
+        # Of its own metadata that is never true: every object has a time of creation.
+        pending, seen = [rule.message for rule in message.rules.values() if rule.name != "metadata"], {message}
+        if _SINCE in self._lines[message.name]:
+            return True
+        while pending:
+            inner = pending.pop()
+            if inner is not None and inner not in seen:
+                if _SINCE in self._lines[inner.name]:
+                    return True
+                seen.add(inner)
+                pending += [rule.message for rule in inner.rules.values()]
+        return False
+
+    def _built(self, name: str) -> Message:
+        with self._lock:
+            found = self._building.get(name)
+            if found is None:
+                outermost = not self._building
+                found = self._building[name] = Message(name)  # before its fields, as it may hold itself
+                self._fill(found)
+                if outermost:  # no other thread sees one that is not whole
+                    self._messages |= self._building
+                    self._building = {}
+            return found
 
     def _fill(self, message: Message) -> None:
         rules: dict[int, tuple[str, str, str, bool]] = {}
         for text in self._lines[message.name].split(" "):
             if not text:
                 continue
-            described, _, since = text.partition("@")
+            described, _, since = text.partition(_SINCE)
             digits, name, flags, kind = described.split(":")
-            if since and int(since) > self._minor:
+            if since and int(since) > self.minor:
                 # Not yet so in that version; what is on the wire all the same is read.
                 rules.setdefault(int(digits), (name, flags, kind, False))
             else:

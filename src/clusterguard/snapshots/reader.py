@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clusterguard.etcd.keyspace import Record
+    from clusterguard.snapshots.fields import FieldTable
     from clusterguard.snapshots.resources import Resource
 
 __all__ = ["SnapshotContents", "SnapshotKey", "SnapshotKind", "SnapshotObject", "SnapshotReader"]
@@ -110,15 +111,15 @@ class SnapshotContents:
 class SnapshotReader:
     """Reads the objects of an etcd snapshot, or of a copied ``member/snap/db``; nothing is started, nothing written.
 
-    Listing reads keys only; values are decoded when they are asked for. A reader is for one thread. Close it, or use
-    it as a context manager.
+    Listing reads keys only; values are decoded when they are asked for. Several
+    threads may use a reader. Close it, or use it as a context manager.
 
     Args:
         path: The file.
         prefix: Of all keys: the API server's ``--etcd-prefix``. OpenShift has ``/kubernetes.io``.
         encryption: Keys of values that are encrypted at rest.
-        kubernetes: The minor version whose API server's JSON is wanted, such as ``1.33``; by default the newest that
-            is known. It decides how some empty fields are written.
+        kubernetes: The version whose API server's JSON is wanted, such as ``1.33``: it decides how some empty fields
+            are written. By default what kubeadm or the nodes in the snapshot say, else the newest that is known.
 
     Raises:
         SnapshotCorruptError: The file is no etcd database, or it is damaged.
@@ -138,11 +139,13 @@ class SnapshotReader:
         self.unknown_fields: Counter[str] = Counter()
         """Fields of built-in kinds that were met but are not known, by message and number: a newer API server's."""
         self._decoder = ValueDecoder(
-            table=field_table(_minor(kubernetes)),
+            table=field_table(),
+            versioned=self._table,
             keys=encryption or EncryptionKeys.none(),
             unknown=self.unknown_fields,
         )
         self._live: dict[bytes, int] | None = None
+        self._minor = _minor(kubernetes) if kubernetes else None
         with ExitStack() as stack:
             self._keyspace = Keyspace(stack.enter_context(open_database(path)))
             self._open = stack.pop_all()
@@ -351,6 +354,21 @@ class SnapshotReader:
         except StoredObjectError as error:
             return SnapshotObject(key=key, data=None, error=error)
 
+    def _table(self) -> FieldTable:
+        """Return the table for the version of the snapshot's cluster; what tells it is written alike by all."""
+        if self._minor is None:
+            from clusterguard.snapshots.versions import VersionSurvey
+
+            survey = VersionSurvey()
+            for kind, namespace in (("configmaps", "kube-system"), ("nodes", "")):
+                for each in self.keys(kind, namespace=namespace):
+                    if kind == "nodes" or each.name == VersionSurvey.WRITTEN_IN:
+                        found = self._object(each)
+                        if found.data is not None:
+                            survey.see(found.data)
+            self._minor = _minor(survey.kubernetes) if survey.kubernetes else NEWEST_MINOR
+        return field_table(self._minor)
+
     def _places(self) -> dict[bytes, int]:
         """Return where the newest record of each live key lies; one walk over the file, at first use."""
         if self._live is None:
@@ -401,8 +419,6 @@ def _spellings(text: str) -> set[bytes]:
 
 
 def _minor(version: str) -> int:
-    if not version:
-        return NEWEST_MINOR
     major, _, rest = version.removeprefix("v").partition(".")
     minor = rest.partition(".")[0]
     if major != "1" or not minor.isdigit():

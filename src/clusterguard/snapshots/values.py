@@ -21,15 +21,23 @@ from clusterguard.snapshots.protobuf import decode_message
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from clusterguard.snapshots.encryption import EncryptionKeys
-    from clusterguard.snapshots.fields import FieldTable
+    from clusterguard.snapshots.fields import FieldTable, Message
 
-__all__ = ["ValueDecoder"]
+__all__ = ["SERVED_AS", "ValueDecoder"]
 
 _PROTOBUF: Final = b"k8s\x00"
 _TYPE_META, _RAW, _ENCODING, _CONTENT_TYPE = 1, 2, 3, 4
 _API_VERSION, _KIND = 1, 2
+# Kinds that are stored in a version that is not served by default: since which minor version, and as what they are.
+# Nothing but the name of the version differs.
+SERVED_AS: Final = {
+    ("admissionregistration.k8s.io/v1beta1", "MutatingAdmissionPolicy"): (36, "admissionregistration.k8s.io/v1"),
+    ("admissionregistration.k8s.io/v1beta1", "MutatingAdmissionPolicyBinding"): (36, "admissionregistration.k8s.io/v1"),
+    ("resource.k8s.io/v1alpha3", "DeviceTaintRule"): (36, "resource.k8s.io/v1beta2"),
+}
 _HINT_DAMAGED: Final = "the snapshot's pages may be intact all the same: look at an older snapshot for this object"
 
 
@@ -38,14 +46,19 @@ class ValueDecoder:
 
     Args:
         table: The fields of built-in kinds.
+        versioned: Returns the same for the version that wrote the values; asked where versions differ.
         keys: What opens encrypted values.
         unknown: Counts the fields of built-in kinds that the table does not have, by message and number.
     """
 
-    def __init__(self, *, table: FieldTable, keys: EncryptionKeys, unknown: Counter[str]) -> None:
+    def __init__(
+        self, *, table: FieldTable, versioned: Callable[[], FieldTable], keys: EncryptionKeys, unknown: Counter[str]
+    ) -> None:
         self._table = table
+        self._versioned = versioned
         self._keys = keys
         self._unknown = unknown
+        self._differing: dict[tuple[str, str], bool] = {}
 
     def plain(self, value: bytes, *, key: bytes) -> bytes:
         """Return a value without its encryption, if it has one.
@@ -106,9 +119,20 @@ class ValueDecoder:
                 fields={"apiVersion": api_version, "kind": kind},
                 hint="kinds of other API servers (OpenShift's, aggregated ones) can be counted, but not shown",
             )
+        if self._differs(api_version, kind, message):
+            message = self._versioned().kind(api_version, kind) or message
         start, end = envelope.get(_RAW, (0, 0))
+        since, served = SERVED_AS.get((api_version, kind), (0, api_version))
+        if since and self._versioned().minor >= since:
+            api_version = served
         found = decode_message(plain, start, end, message, self._unknown)
         return {"apiVersion": api_version, "kind": kind, **found}
+
+    def _differs(self, api_version: str, kind: str, message: Message) -> bool:
+        found = self._differing.get((api_version, kind))
+        if found is None:
+            found = self._differing[api_version, kind] = self._table.is_versioned(message)
+        return found
 
 
 def _claim_templates(item: dict[str, Any]) -> None:

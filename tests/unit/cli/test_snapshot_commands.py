@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -177,3 +178,10 @@ def test_a_configuration_of_keys_is_read_once_and_named_if_wrong(run, tmp_path):
     ended = run("ls", "--encryption-config", wrong)
     assert ended.code == 2
     assert str(wrong) in ended.err
+
+
+def test_any_snapshot_is_opened_whatever_it_is_wrapped_in(cli, file, tmp_path):
+    wrapped = tmp_path / "nightly"
+    wrapped.write_bytes(gzip.compress(file.read_bytes()))
+    assert cli("snapshot", "ls", wrapped, "-o", "name").out == cli("snapshot", "ls", file, "-o", "name").out
+    assert cli("snapshot", "ls", tmp_path / "none").code == 2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from bolt_pages import History
 from clusterguard import SnapshotReader
 from clusterguard.errors import ConfigError, ResourceNotFoundError, SnapshotCorruptError, StoredObjectError
+from clusterguard.etcd.protobuf import length_delimited as text
 from clusterguard.snapshots.resources import BUILT_IN, find_resource, place_of
 from clusterguard.snapshots.values import ValueDecoder
-from small_snapshot import OBJECTS, file_of, history_of, widget
+from small_snapshot import OBJECTS, file_of, history_of, stored, widget
 
 
 @pytest.fixture
@@ -155,3 +158,46 @@ def test_every_kind_is_found_by_each_of_its_names():
     for resource in BUILT_IN:
         for name in (resource.plural, resource.kind, str(resource), *resource.aliases):
             assert find_resource(name, ()) == resource
+
+
+TEMPLATE = stored("PodTemplate", "t", "shop", rest=text(2, b""))
+WRITTEN = b"kind: ClusterConfiguration\nkubernetesVersion: v1.33.4\n"
+KUBEADM = {
+    "/registry/configmaps/kube-system/kubeadm-config": stored(
+        "ConfigMap",
+        "kubeadm-config",
+        "kube-system",
+        rest=text(2, text(1, b"ClusterConfiguration") + text(2, WRITTEN)),
+    )
+}
+
+
+def node(version):
+    return {"/registry/minions/node-1": stored("Node", "node-1", rest=text(3, text(7, text(7, version))))}
+
+
+@pytest.mark.parametrize(
+    ("objects", "kubernetes", "written"),
+    [
+        pytest.param({}, "", False, id="nothing tells"),
+        pytest.param({}, "1.33", True, id="said"),
+        pytest.param(KUBEADM, "", True, id="by kubeadm"),
+        pytest.param(KUBEADM, "v1.36.3", False, id="said otherwise"),
+        pytest.param(node(b"v1.33.1+k3s1"), "", True, id="by a node"),
+        pytest.param(node(b"v1.36.1"), "", False, id="by a new node"),
+    ],
+)
+def test_empty_fields_are_written_as_the_version_does_that_the_snapshot_tells(tmp_path, objects, kubernetes, written):
+    path = file_of(tmp_path, history_of({"/registry/podtemplates/shop/t": TEMPLATE, **objects}))
+    with SnapshotReader(path=path, kubernetes=kubernetes) as reader:
+        found = reader.get("podtemplates", "t", namespace="shop")
+        assert ("creationTimestamp" in found["template"]["metadata"]) is written
+
+
+def test_several_threads_read_at_once(tmp_path):
+    path = file_of(tmp_path, history_of({f"/registry/pods/shop/{n}": stored("Pod", str(n), "shop") for n in range(99)}))
+    with SnapshotReader(path=path) as reader, ThreadPoolExecutor(8) as threads:
+        found = threads.map(lambda n: reader.get("pods", str(n), namespace="shop"), range(99))
+        listed = [threads.submit(lambda: [each.data for each in reader.objects()]) for _ in range(4)]
+        assert [each["metadata"]["name"] for each in found] == [str(n) for n in range(99)]
+        assert {len(each.result()) for each in listed} == {99}

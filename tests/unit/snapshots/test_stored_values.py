@@ -36,7 +36,9 @@ def protobuf(kind, raw, version="v1"):
 
 
 def decoder(keys=None):
-    return ValueDecoder(table=field_table(), keys=keys or EncryptionKeys.none(), unknown=Counter())
+    return ValueDecoder(
+        table=field_table(), versioned=field_table, keys=keys or EncryptionKeys.none(), unknown=Counter()
+    )
 
 
 def decode(value, *, keys=None, key=KEY):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from clusterguard.rehearsal.survey import VersionSurvey
+from clusterguard.snapshots.versions import VersionSurvey
 
 LABEL = "node-role.kubernetes.io/control-plane"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from clusterguard.model.support import parse_version
 
@@ -25,6 +25,9 @@ class VersionSurvey:
     kubeadm writes the version down, and upgrades it. Elsewhere the kubelets tell theirs, and that of a control-plane
     node is the API server's in all usual distributions; any other kubelet may be older, never newer.
     """
+
+    WRITTEN_IN: ClassVar[str] = _KUBEADM[1]
+    """The ConfigMap of the namespace kube-system in which kubeadm writes the version down."""
 
     _written: str = ""
     _control_planes: list[str] = field(default_factory=list)
