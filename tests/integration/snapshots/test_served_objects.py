@@ -127,10 +127,15 @@ def create(server, item, kinds):
 
 
 def create_all(server):
+    """Create every object whose kind this server has; return the kinds of the others."""
     server.ask("/api/v1/namespaces", method="POST", body={"metadata": {"name": "law"}})
     kinds = served_kinds(server)
+    unserved = set()
     for item in OBJECTS:
-        create(server, item, kinds)
+        if (item["apiVersion"], item["kind"]) in kinds:
+            create(server, item, kinds)
+        else:
+            unserved.add(item["kind"])
     deadline = time.monotonic() + 60
     while True:  # until the new definition is served
         try:
@@ -138,7 +143,7 @@ def create_all(server):
         except (KeyError, urllib.error.HTTPError):
             assert time.monotonic() < deadline
         else:
-            return
+            return unserved
 
 
 def compare(server, reader):
@@ -163,7 +168,7 @@ def compare(server, reader):
 @pytest.mark.parametrize("version", [OWN_VERSION, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)])
 def test_what_is_read_is_what_is_served(server_of, tmp_path, version):
     server = server_of(version)
-    create_all(server)
+    assert create_all(server) == ({"VolumeAttributesClass"} if version == "1.30.14" else set())
     filled = fill(server, version)  # last: a filled-in PriorityClass or webhook has a say in what is created
     path = save(server, tmp_path / "snapshot.db")
     minor = parse_version(version)[1]
