@@ -243,6 +243,7 @@ class _Session:
             for start in range(0, len(view), _MESSAGE_BYTES):
                 self._patience()
                 self.socket.send_binary(bytes([_STDIN]) + bytes(view[start : start + _MESSAGE_BYTES]))
+        # Before v5 the protocol cannot say that the input has ended: `sh` and `cat` would wait for more.
         if self.socket.getsubprotocol() == _V5:
             self.socket.send_binary(bytes([_CLOSED, _STDIN]))
 

@@ -53,6 +53,7 @@ def clean_up(run: DrillRun) -> None:
     try:
         for markers in run.markers.values():
             markers.stop_ticking()
+        # Before anything is cleaned up: that is what it was red about.
         if failed:
             run.diagnostics = collect(run)
     finally:

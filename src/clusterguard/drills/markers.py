@@ -131,6 +131,7 @@ class Markers:
     def _write(self, api: KubeClient, marker: str) -> None:
         at = self.now()
         created = api.create(self._manifest(marker, at))
+        # Noted once the API server has it: a marker that was never written must not be looked for.
         self._uids[marker] = created["metadata"]["uid"]
         self._written[marker] = at
 

@@ -138,6 +138,7 @@ def require_red(run: DrillRun) -> None:
     """
     steps = run.drill.phase("verify")
     with phase(run, "red before green") as opened:
+        # A single look, whatever its age: waiting could let a controller turn it green, and nothing was restored yet.
         results = [checks.look_once(run, step, fresh=False) for step in steps]
         red = [step.title for step, result in zip(steps, results, strict=True) if not result.ok]
         run.red = (len(red), len(steps))

@@ -121,6 +121,7 @@ class EtcdMember:
         """
         answer = self._ask(rpc.STATUS)
         header = answer["header"]
+        # kine answers with a header of zeros; an etcd always has a cluster id.
         if not header["cluster_id"]:
             raise EtcdError(
                 f"{self.endpoint}: this is not etcd, but kine or another program with its API",
@@ -258,6 +259,7 @@ class EtcdMember:
         if self._token is not None:
             try:
                 return act(self._token)
+            # A token ends (etcd's --auth-token-ttl), and what is done with it may take longer.
             except _LogInAgainError:
                 pass
         self._token = self._log_in()
@@ -277,6 +279,7 @@ class EtcdMember:
                 try:
                     return self._grpc.call(call, request, token=token)
                 except (NotGrpcError, UnansweredError) as error:
+                    # Remembered: where only the gateway gets through, every further call would first fail by gRPC.
                     self._gateway = self._found_gateway(error)
             return self._gateway.call(call, request, token=token)
         except RpcError as error:

@@ -262,7 +262,8 @@ class EtcdSnapshotter:
         try:
             return Snapshot.from_json(text.decode(errors="replace"))
         except (SnapshotCorruptError, ConfigError) as error:
-            return _caused(type(error)(f"{key}: {error.message}", hint=error.hint), error)
+            wrapped = type(error)(f"{key}: {error.message}", hint=error.hint, code=error.code, fields=error.fields)
+            return _caused(wrapped, error)
 
     def delete(self, name: str) -> None:
         """Remove a snapshot, its record first, so that a deletion that breaks off lists no snapshot without bytes.
@@ -281,6 +282,7 @@ class EtcdSnapshotter:
                 message = f"{self._store.url} has {name + _DATABASE} without a record"
                 raise ObjectExistsError(message, hint=_NOT_OURS) from error
             return
+        # In this order: a record without its bytes would be listed as a snapshot, and bytes without a record are none.
         self._store.delete(name + _RECORD)
         self._store.delete(key)
 
@@ -309,9 +311,7 @@ class EtcdSnapshotter:
         checks += checks_of(evidence, recorded=True)
         checks.append(_record_check(snapshot, evidence))
         checks.append(live)
-        found = [
-            *remarks.of_database(evidence.structure.facts, keys=evidence.structure.client_keys),
-        ]
+        found = list(remarks.of_database(evidence.structure.facts, keys=evidence.structure.client_keys))
         known = {remark.code for remark in found}
         found += [remark for remark in snapshot.remarks if remark.code not in known]
         return VerifyReport(snapshot=snapshot, checks=tuple(checks), remarks=tuple(found))
@@ -353,6 +353,7 @@ class EtcdSnapshotter:
             verified = RestoreStep(name="verify the snapshot", seconds=time.monotonic() - began)
             watch(verified)
             require_usable(facts, access, disarm_alarms=disarm_alarms)
+            # The Lease that keeps other runs out of the cluster is in the very etcd that goes back in time.
             with restored_under_lock(lambda: cluster.api.server):
                 result = restore_control_plane(
                     control_plane, access, snapshot=snapshot, file=path, disarm_alarms=disarm_alarms, watch=watch
@@ -556,7 +557,7 @@ def _none_answered(failures: list[EtcdError]) -> EtcdError:
     if len(failures) == 1:
         return error
     message = "; ".join(each.message for each in failures)
-    return type(error)(message, hint=error.hint, code=error.code)
+    return type(error)(message, hint=error.hint, code=error.code, fields=error.fields)
 
 
 def _describe(

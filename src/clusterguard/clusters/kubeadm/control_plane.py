@@ -393,6 +393,7 @@ class KubeadmControlPlane:
         except ClusterUnreachableError:
             return []  # a lost cluster is why people restore
         theirs = str((published.get("data") or {}).get("ca.crt", ""))
+        # Contained, not equal: while authorities are exchanged the bundle has both.
         if "".join(ours.split()) in "".join(theirs.split()):
             return []
         return [
@@ -437,6 +438,7 @@ class KubeadmControlPlane:
         programs = self._shell.run(
             ["sh", "-c", "for each in crictl ctr pgrep; do command -v $each >/dev/null && echo $each; done; true"]
         ).split()
+        # As the interrupted run was: its names, its target and which manifests there were, not what we would choose.
         return RestoreCommands(
             etcd=etcd,
             api_port=api.port,

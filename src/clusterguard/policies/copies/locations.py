@@ -264,7 +264,7 @@ def _record_text(root: ObjectStore, key: str) -> bytes:
     try:
         return read_object(root, key, most_bytes=_LARGEST_RECORD)
     except ObjectCorruptError as error:
-        raise SnapshotCorruptError(error.message, hint=error.hint) from error
+        raise SnapshotCorruptError(error.message, fields=error.fields, hint=error.hint) from error
 
 
 def _record(text: bytes) -> Snapshot | VeleroRecord:

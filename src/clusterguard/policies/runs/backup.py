@@ -54,6 +54,8 @@ def _back_up_etcd(source: Source, etcd: EtcdSource, session: Session) -> None:
     with session.step("backup", source=source.name, backup=name) as task:
         with connect_etcd(etcd, environ=session.environ, progress=session.progress) as access:
             with _locations(source.name, name, session) as replicas:
+                # Encrypted once, above the replicas: every location holds the same bytes, so one can be made good from
+                # another by whoever has no key.
                 store = EncryptedStore(replicas, session.encryption)
                 snapshotter = EtcdSnapshotter(
                     store=store, access=access, progress=session.progress, now=session.now, scratch=session.scratch
@@ -252,6 +254,7 @@ def _copy_velero(
         objects=objects,
         plain=plain,
     )
+    # The record last: without it what was copied so far is no backup, but a leftover.
     with replicas.put(f"{name}{RECORD}") as writer:
         writer.write(record.to_json())
     return record

@@ -156,10 +156,12 @@ class PolicyRunner:
             self._read_catalogs(session, [location for location in locations if location.name not in lock.failures])
             self._compare_clocks(session)
             try:
+                # Asked before each part: one of them may have taken hours, and the machine may have slept.
                 for part in work:
                     lock.require()
                     part(session)
             finally:
+                # Under the lock still: two runs that write catalogs and audit trails at once would lose one's lines.
                 self._account(session)
 
     def _read_catalogs(self, session: Session, locations: Sequence[StorageLocation]) -> None:

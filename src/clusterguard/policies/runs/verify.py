@@ -160,6 +160,7 @@ def _checked(depth: VerifyLevel, look: Callable[[], tuple[bool, str]]) -> CopyCh
     if first.state != "damaged":
         return first
     again = _look(depth, look)
+    # Two reads that disagree say something about the way to the copy, and nothing about the copy.
     # What is told of opened contents may name a file that was made for one look.
     if again.state == "unknown" or (again.state == "damaged" and (again.detail == first.detail or depth == "contents")):
         return again
