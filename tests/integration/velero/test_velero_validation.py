@@ -229,3 +229,32 @@ def test_a_restore_is_green_and_each_defect_put_in_after_it_is_red(velero, api, 
     assert "spec.replicas" in verdict[f"changed Deployment.apps {namespace}/web"]
     assert f"missing ClusterRole.{RBAC} system:addon-{suffix}" in verdict
     assert any(key.endswith(f"PersistentVolumeClaim {namespace}/data") for key in verdict)
+
+
+WITHOUT_DEBUGGERS = """\
+version: v1
+resourceModifierRules:
+- conditions: {groupResource: pods, resourceNameRegex: ".*"}
+  mergePatches: [{patchData: '{"spec": {"ephemeralContainers": null}}'}]
+"""
+
+
+def test_a_debugged_pod_comes_back_only_without_its_debug_container(velero, api, shop):
+    pod = api.resource("Pod")
+    api.create(manifest("Pod", "bare", shop, spec=WORKLOAD["spec"]))
+    debugger = {"spec": {"ephemeralContainers": [{"name": "debugger", "image": "busybox:1.37"}]}}
+    api.patch(pod, "bare", shop, patch=debugger, kind="strategic", subresource="ephemeralcontainers")
+    validator = RestoreValidator(api=api)
+    inventory = validator.capture(Scope(namespaces=(shop,), kinds=("Pod",)))
+    backup = velero.back_up(unique("b"), BackupOptions(included_namespaces=(shop,)))
+    api.delete(pod, "bare", shop, grace_seconds=0)
+    failed = velero.wait(velero.restore(backup.name, name=unique("r"), wait=False))
+    assert failed.phase is RestorePhase.PARTIALLY_FAILED
+    assert told(validator.validate(inventory, profile="velero-restore")) == {f"missing Pod {shop}/bare": set()}
+
+    name = unique("without-debuggers")
+    api.create(manifest("ConfigMap", name, velero.namespace, data={"rules.yaml": WITHOUT_DEBUGGERS}))
+    restored(velero, backup, resource_modifier=name)
+    report = validator.validate(inventory, profile="velero-restore")
+    assert told(report) == {}
+    assert "debug containers" in report.suppressed_by_rule
