@@ -462,6 +462,7 @@ def stream_lines(
     finally:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
+                # With all that it started: `go build` has compilers of its own.
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.stdout is not None:
@@ -503,6 +504,7 @@ def _start_errors(program: str) -> Iterator[None]:
 
 
 def _require_program(path: str) -> None:
+    # Before the launcher starts, whose own failure would be Python's and not name what is missing.
     if not os.access(path, os.X_OK):
         raise _missing(f"{path}: no such program", path)
 
@@ -515,6 +517,7 @@ def _missing(message: str, program: str) -> ProgramError:
 
 def _launched(words: Sequence[str], *, dies_with_us: bool, gate: int = 0) -> list[str]:
     parent = os.getpid() if dies_with_us and sys.platform == "linux" else 0
+    # Nothing of the environment or the working folder is imported: it only executes the program, and must start fast.
     return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(parent), str(gate), *words]
 
 

@@ -310,6 +310,7 @@ class _Session:
         left = self.left()
         if left <= 0:
             raise TimeoutError
+        # Each wait gets what is left of the whole: a command that says a word now and then must not outlast its time.
         self.socket.settimeout(left)
 
 
@@ -337,6 +338,7 @@ def _connected(connection: Connection, path: str, seconds: float) -> websocket.W
         subprotocols=[_V5, _V4],
         sslopt=_tls(connection) if scheme == "https" else None,
         suppress_origin=True,
+        # A redirect would take the credentials to whoever it names.
         redirect_limit=0,
         # The official client has looked for a proxy already, in the kubeconfig and in the environment.
         http_proxy_host=proxy.hostname if proxy else None,

@@ -259,7 +259,7 @@ class _LockedShell:
             try:
                 self.regained()
             except BaseException:
-                self.let_go()
+                self.let_go()  # who steps aside must not keep the lock from the one that goes on
                 raise
         assert self._holder is not None  # noqa: S101 - for the type checker; `take` sets it, or raises
         return self._holder

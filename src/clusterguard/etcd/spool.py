@@ -87,6 +87,7 @@ class Spool:
     def _end(self, failure: BaseException | None) -> None:
         with self._changed:
             self._ended = True
+            # The first one explains what follows from it.
             self._failure = self._failure or failure
             self._changed.notify()
 

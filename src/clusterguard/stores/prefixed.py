@@ -22,6 +22,9 @@ __all__ = ["PrefixedStore"]
 class PrefixedStore:
     """The objects of another store below a folder, under keys without it.
 
+    The prefix of an `S3Store` is another thing: a part of an address in S3, and any text, where a folder follows the
+    rules of keys.
+
     Args:
         inner: The whole store.
         folder: A part of keys, such as ``nightly`` or ``teams/blue``.

@@ -124,6 +124,7 @@ class ReplicatedStore:
         Raises:
             StoreError: Fewer stores than the minimum can be listed.
         """
+        # Each listing is in the order of its keys, so equal ones come together, the first store's first.
         every = heapq.merge(*(self._listed(name, prefix) for name in self._usable()), key=_key_of)
         return (_without_version(next(same)) for _, same in groupby(every, key=_key_of))
 
@@ -237,6 +238,7 @@ class _Put:
             self._drop_failed()
 
     def _send(self) -> None:
+        # One copy for all of them: the buffer is filled again while the slowest still has this piece before it.
         piece = bytes(memoryview(self._gathered)[: self._filled])
         self._filled = 0
         for replica in self._live:

@@ -103,6 +103,7 @@ class Programs:
         def missing() -> str | None:
             reason = ready()
             if reason is not None:
+                # What it needs first: an API server whose etcd has ended says only that it cannot connect.
                 for each in (*needs, name):
                     if not self.running(each):
                         raise self._died(each)

@@ -37,6 +37,7 @@ class Seen:
         answers: defaultdict[str, list[str]] = defaultdict(list)
         for line in text.splitlines():
             key, given, value = line.partition("=")
+            # A question that the node cannot answer leaves nothing behind its =, which is as good as a no.
             if given and value:
                 answers[key].append(value)
         return cls(dict(answers))

@@ -142,6 +142,7 @@ class DecryptingReader:
         sink = _Sink(gathered.write)
         try:
             pyrage.decrypt_io(self._source, sink, identities)
+            # Not where it failed: these bytes are whole, the file is not.
             gathered.flush()
             self._plain.end(self._source.failure or sink.failure)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever reads
