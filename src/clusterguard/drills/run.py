@@ -302,6 +302,7 @@ class DrillRun:
             diagnostics=self.diagnostics,
             clusters=self.descriptions,
             controls=self.drill.spec.evidence.controls,
+            stored=tuple(each.name for each in self.velero.backups.values() if each.existing),
         )
 
     def _why_proven(self) -> str:

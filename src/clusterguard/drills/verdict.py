@@ -106,6 +106,7 @@ class DrillResult:
         red_after_fault: Checks that were red after the fault, of how many.
         suppressed: How many differences named rules explain, by rule.
         tolerated: How many findings its Velero steps tolerated because they say so, by name.
+        stored: Velero backups from before the run that it took, by name.
         diagnostics: Title and text of what was collected from a red drill.
         clusters: Descriptions, by the name in the drill.
     """
@@ -129,6 +130,7 @@ class DrillResult:
     clusters: Mapping[str, str]
     controls: tuple[str, ...]
     tolerated: Mapping[str, int] = field(default_factory=dict)
+    stored: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data for JSON; seconds have three decimals."""

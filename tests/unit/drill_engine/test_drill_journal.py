@@ -97,6 +97,7 @@ def test_the_result_as_json(run, spec):
         "clusters",
         "controls",
         "diff",
+        "stored",
         "suppressed",
         "tolerated",
         "diagnostics",

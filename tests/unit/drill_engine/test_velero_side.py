@@ -711,6 +711,7 @@ def test_a_backup_that_exists_is_restored_and_compared_with_what_it_holds(run, s
     )
     assert result.red_after_fault == (1, 1)
     assert result.rpo > 3600 * 24
+    assert result.to_dict()["stored"] == ["nightly-2"]
     # Nothing of it is removed, and nothing of ours stays.
     assert {info.key for info in Server.buckets["backups"].list()} == before
     assert server.did("delete backup") == []

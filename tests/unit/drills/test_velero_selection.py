@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clusterguard.drills.plan import plan_text
+from clusterguard.drills.requirements import Requirement
 
 DRILL = """\
 apiVersion: clusterguard.dev/v1alpha1
@@ -92,6 +93,13 @@ def test_what_velero_would_refuse_or_never_do_is_told_at_load(problems, backup, 
 def test_what_a_restore_has_keys_for_is_not_further(problems):
     [found] = problems(text(restore="extra: {resourceModifier: {kind: configmap, name: patches}}"))
     assert (found.line, "write `resourceModifier`" in found.message) == (10, True)
+
+
+@pytest.mark.parametrize("where", ["backup", "restore"])
+def test_hooks_need_containers_that_run(load, where):
+    hooks = "hooks: [{name: a, pre: [{exec: {command: [sync]}}], postHooks: [{exec: {command: [sync]}}]}]"
+    assert load(text()).requirements == frozenset()
+    assert load(text(**{where: hooks})).requirements == {Requirement.CONTAINERS}
 
 
 def test_null_in_what_is_handed_on_is_null(load):

@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from policy_worlds import NOW, locations_of, policy, session_of
+from policy_worlds import NOW, add_backup, locations_of, policy, session_of
 
 from clusterguard.drills import Verdict
 from clusterguard.policies.copies.catalog import ProofRecord
@@ -52,7 +52,7 @@ def test_a_proof_that_never_was_is_due(session):
     assert due_proofs(session) == (PROOF,)
 
 
-def drilled(monkeypatch, *verdicts, source="etcd", reason=""):
+def drilled(monkeypatch, *verdicts, source="etcd", reason="", stored=()):
     """Let each drill end with a verdict, after it asked for a backup of a source; return the settings of each."""
     given = []
 
@@ -65,7 +65,13 @@ def drilled(monkeypatch, *verdicts, source="etcd", reason=""):
             if source:
                 self.stored("policy.yaml", source)
             return SimpleNamespace(
-                drill=drill.id, verdict=drill.verdict, reason=reason, hint="", rto=SimpleNamespace(total=4.0), rpo=60.0
+                drill=drill.id,
+                verdict=drill.verdict,
+                reason=reason,
+                hint="",
+                rto=SimpleNamespace(total=4.0),
+                rpo=60.0,
+                stored=stored,
             )
 
     found = SimpleNamespace(record=SimpleNamespace(name="etcd-1"))
@@ -90,6 +96,19 @@ def test_a_green_drill_of_the_sources_backup_is_a_proof_in_every_location(sessio
         )
         assert record.last_proven == NOW
     assert [step.outcome for step in session.steps] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "backup"), [(("shop-1",), "shop-1"), (("other", "shop-1"), "shop-1"), (("other",), ""), ((), "")]
+)
+def test_a_velero_backup_is_the_sources_if_the_policy_made_it(session, monkeypatch, stored, backup):
+    for name, source in (("shop-1", "etcd"), ("other", "another")):
+        add_backup(session.locations[0], name, source=source)
+    session = session_of(session.policy, session.locations)
+    drilled(monkeypatch, source="", stored=stored)
+    prove(session)
+    record = session.catalogs["here"].proofs["weekly"]
+    assert (record.outcome, record.backup) == ("proven" if backup else "not proven", backup)
 
 
 @pytest.mark.parametrize("source", ["", "another"])

@@ -71,7 +71,7 @@ class VeleroBackup(VeleroSelection):
         )
 
     def requirements(self) -> frozenset[Requirement]:
-        return frozenset({Requirement.CONTAINERS} if self.volumes else ())
+        return super().requirements() | ({Requirement.CONTAINERS} if self.volumes else frozenset())
 
     def require(self, here: StepContext) -> None:
         here.run.velero.require_supported(here.step.cluster)

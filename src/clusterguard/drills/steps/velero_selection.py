@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from clusterguard.documents.model import Name, Omitted, Selector, wrong
+from clusterguard.drills.steps.base import Requirement
 from clusterguard.drills.steps.fields import Kind, NamespaceGlob, is_glob
 from clusterguard.drills.steps.judged import Judged
 from clusterguard.errors import DrillError
@@ -102,6 +103,9 @@ class VeleroSelection(Judged):
         """Whether nothing is left out on purpose."""
         limits = ("namespaces", "excluded_namespaces", "kinds", "excluded_kinds", "selector", "extra")
         return self.cluster_scoped is not False and not any(getattr(self, name) for name in limits)
+
+    def requirements(self) -> frozenset[Requirement]:
+        return frozenset({Requirement.CONTAINERS} if self.hooks else ())
 
     # ---- what only a cluster can tell ----------------------------------------------------------------------
 

@@ -61,7 +61,10 @@ def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
             not_run.append(f"{drill.id} was not run: {reason}")
         else:
             results.append(DrillRunner(settings=settings).run(drill))
-    record = _record(proof, results, not_run, asked.names, session)
+    known = {entry.name for catalog in session.catalogs.values() for entry in catalog.of_source(proof.source)}
+    # What a drill takes of Velero it takes from Velero's own bucket, where the policy's backup has the same name.
+    taken = [*asked.names, *(name for result in results for name in result.stored if name in known)]
+    record = _record(proof, results, not_run, taken, session)
     task.detail = f"{proof.name}: {record.outcome}"
     if record.rto_seconds is not None:
         task.detail += f", everything back in {record.rto_seconds:.1f} s"
