@@ -56,7 +56,9 @@ def scratch_folder(named: Path | None = None) -> Path:
         return _LARGE_FILES if _usable(_LARGE_FILES) else Path(tempfile.gettempdir())
     if not _usable(chosen):
         raise ConfigError(
-            f"scratch folder {chosen}: this user cannot write to a folder of that name",
+            f"scratch folder {chosen} does not exist, or is not writable by this user",
+            code="scratch-not-writable",
+            fields={"folder": str(chosen)},
             hint="name one that exists: --scratch, `scratch` in the policy, or TMPDIR",
         )
     return chosen

@@ -169,5 +169,5 @@ def check_key(key: str) -> None:
 def object_changed(place: str) -> ObjectChangedError:
     """Return the error for an object that is not the version which a put was to replace."""
     return ObjectChangedError(
-        f"{place}: the object is not the version that was to be replaced", hint="read it again before replacing it"
+        f"{place}: the object has changed: it is not the version to replace", hint="read it again before replacing it"
     )

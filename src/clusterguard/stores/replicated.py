@@ -342,9 +342,8 @@ def _too_few(failures: Mapping[str, StoreError], minimum: int, *, left: int) -> 
     told = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
     first = next(iter(failures.values()))
     kind = StoreUnavailableError if all(error.retryable for error in failures.values()) else StoreError
-    wanted = f"{minimum} are wanted, {left} left" if minimum > 1 else "none is left"
     error = kind(
-        f"too few stores answer ({wanted}): {told}",
+        f"too few stores answer ({left} of {minimum} required): {told}",
         code="too-few-stores",
         fields={"minimum": minimum, "left": left, "failed": list(failures)},
         hint=first.hint,

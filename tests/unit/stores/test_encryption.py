@@ -270,11 +270,11 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "seen"),
         [
-            ({"recipients": ("age1nonsense",)}, "not valid"),
-            ({"recipients": ("age1yubikey1qwerty",)}, "not valid"),
-            ({"recipients": ("ssh-ecdsa AAAA",)}, "no known type"),
-            ({"recipients": ("someone@example.com",)}, "no known type"),
-            ({"recipients": ("",)}, "no known type"),
+            ({"recipients": ("age1nonsense",)}, "invalid recipient"),
+            ({"recipients": ("age1yubikey1qwerty",)}, "invalid recipient"),
+            ({"recipients": ("ssh-ecdsa AAAA",)}, "unknown type"),
+            ({"recipients": ("someone@example.com",)}, "unknown type"),
+            ({"recipients": ("",)}, "unknown type"),
             ({"recipients": (IDENTITY,)}, "private key found where"),
             ({"recipients": (IDENTITY.lower(),)}, "private key found where"),
             ({"recipients": ("-----BEGIN OPENSSH PRIVATE KEY-----",)}, "private key found where"),

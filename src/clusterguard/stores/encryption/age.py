@@ -250,16 +250,17 @@ def _recipient(line: str) -> _Key:
     kinds = {"age1": pyrage.x25519.Recipient, "ssh-ed25519 ": pyrage.ssh.Recipient, "ssh-rsa ": pyrage.ssh.Recipient}
     kind = next((kinds[start] for start in kinds if line.startswith(start)), None)
     if kind is None:
-        raise _bad_recipient(line, "of no known type")
+        raise _bad_recipient(line, "unknown type")
     try:
         return kind.from_str(line)
     except pyrage.RecipientError as error:
-        raise _bad_recipient(line, f"not valid: {error}") from error
+        raise _bad_recipient(line, str(error)) from error
 
 
 def _bad_recipient(line: str, problem: str) -> ConfigError:
     return ConfigError(
-        f"the recipient {line[:24]}… is {problem}",
+        f"invalid recipient {line[:24]}…: {problem}",
+        code="invalid-recipient",
         hint="write a public key of age (age1…) or of SSH (ssh-ed25519 …, ssh-rsa …)",
     )
 
