@@ -37,10 +37,10 @@ def init(
     ] = "",
     expect: Annotated[
         str,
-        typer.Option("--expect", help="A namespace that a restore must bring back; by default coredns is looked for."),
+        typer.Option("--expect", help="A namespace that a restore must bring back: writes a drill that proves it."),
     ] = "",
 ) -> None:
-    """Write a first policy, a drill that proves it, and a new key pair, to be read and changed."""
+    """Write a first policy and a new key pair, to be read and changed."""
     from clusterguard.policies.files.starter import starter_files, write_starter
     from clusterguard.terminal import out
 
@@ -109,7 +109,7 @@ def _wrong_drills(policy: Policy) -> list[str]:
     from clusterguard.errors import InvalidDrillError
 
     problems = []
-    for proof in policy.proofs:
+    for proof in (each for each in policy.proofs if each.drill):
         path = Path(proof.drill)
         try:
             drills = load_drills(path, environ=os.environ, root=path.parent)

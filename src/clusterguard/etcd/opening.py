@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Location", "OpenedSnapshot", "open_snapshot"]
 
-Location: TypeAlias = "str | os.PathLike[str] | IO[bytes]"
+Location: TypeAlias = "str | os.PathLike[str] | IO[bytes] | tuple[ObjectStore, str]"
 
 # bbolt grows a file by at most this at once, beyond what its meta pages say.
 _GROWTH: Final = 1 << 30
@@ -97,7 +97,7 @@ def open_snapshot(
 
     Args:
         location: A file; a folder or a location that `open_store` takes, of which the newest snapshot is taken; the
-            location of one object; or an open binary stream.
+            location of one object; an open binary stream; or a store and the key of an object in it.
         at: Take the newest of a folder that is not newer than this.
         encryption: Its identities or its passphrase open what is encrypted with age.
         scratch: The folder for what has to be copied or unpacked, by default that of ``TMPDIR``, or ``/var/tmp``.
@@ -173,6 +173,9 @@ class _StreamReader:
 
 
 def _find(location: Location, at: datetime | None) -> _Found:
+    if isinstance(location, tuple):
+        store, key = location
+        return _alone(_in_store(store, key), at)
     if not isinstance(location, (str, os.PathLike)):
         return _alone(_Found(origin="standard input", store=None, stream=location), at)
     text = os.fspath(location)
@@ -198,11 +201,16 @@ def _find_in_store(text: str, at: datetime | None) -> _Found:
     if name:
         parent = open_store(urlunsplit(url._replace(path=folder or ("/" if url.scheme == "file" else ""))))
         try:
-            info = parent.stat(name)
+            found = _in_store(parent, name)
         except ObjectNotFoundError:
             return _newest(store, at)
-        return _alone(_Found(origin=f"{parent.url}: {name}", store=parent, key=name, modified=info.modified), at)
+        return _alone(found, at)
     return _newest(store, at)
+
+
+def _in_store(store: ObjectStore, key: str) -> _Found:
+    info = store.stat(key)
+    return _Found(origin=f"{store.url}: {key}", store=store, key=key, modified=info.modified)
 
 
 def _alone(found: _Found, at: datetime | None) -> _Found:

@@ -53,6 +53,7 @@ __all__ = [
     "PolicyFile",
     "PolicySpec",
     "Proof",
+    "RehearsalOptions",
     "RetentionPolicy",
     "Schedule",
     "Secret",
@@ -474,17 +475,33 @@ class Verification(Model):
     """How many a run reads at most, the longest unread first."""
 
 
+class RehearsalOptions(Model):
+    """How the newest snapshot of a source is rehearsed; `{}` will do for most."""
+
+    encryption_config: SecretFile = ""
+    """The EncryptionConfiguration of the cluster's API server, where it encrypts Secrets at rest."""
+    prefix: Text = "/registry"
+    """Of etcd's keys; OpenShift has `/kubernetes.io`."""
+
+
 class Proof(Model):
-    """A drill that proves a source's newest backup, now and then."""
+    """How it is proven, now and then, that a source's newest backup restores: by a rehearsal, or by a drill."""
 
     name: Label
     """What it is called."""
-    drill: File
-    """The drill file."""
+    rehearse: RehearsalOptions | SkipJsonSchema[None] = None
+    """Restore an etcd snapshot into a throwaway control plane, and compare every object in it."""
+    drill: File = ""
+    """A drill file, with a `storedBackup` of the source."""
     source: Label
     """The source whose backup it restores."""
     every: Duration
     """How long a proof is good for."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Proof:
+        self.need_one("rehearse", "drill")
+        return self
 
 
 class _Addressed(Model):
@@ -553,7 +570,7 @@ class PolicySpec(Model):
     verification: Verification = Field(default_factory=Verification)
     """How often the copies that lie there are read again."""
     proofs: tuple[Proof, ...] = ()
-    """Drills that prove that a backup restores."""
+    """Rehearsals and drills that prove that a backup restores."""
     notifications: tuple[Notification, ...] = ()
     """Who is notified."""
     metrics: Metrics = Field(default_factory=Metrics)

@@ -17,6 +17,8 @@ from clusterguard.policies.policy import (
     Location,
     Metrics,
     Notification,
+    Proof,
+    RehearsalOptions,
     Schedule,
     Source,
     VeleroSource,
@@ -184,6 +186,15 @@ def test_what_writes_backups_cannot_open_them_and_only_retention_can_delete(full
     assert found["retain"] == {"clusterguard-keeper": None, "clusterguard-secrets": ["heartbeat"]}
     assert found["verify"] == found["prove"]
     assert found["prove"] == {"clusterguard-writer": None, "clusterguard-secrets": ["heartbeat", "identity"]}
+
+
+def test_what_rehearses_has_the_encryption_configuration_and_nobody_else(full_policy):
+    options = RehearsalOptions(encryption_config="/etc/clusterguard/secrets/at-rest.yaml")
+    proof = Proof(name="etcd", rehearse=options, source="etcd", every=timedelta(days=7))
+    policy = full_policy.model_copy(update={"proofs": (proof,)})
+    keys = {group: secrets_of(pod)["clusterguard-secrets"] for group, pod in pods(made(policy)).items()}
+    assert {group for group, given in keys.items() if "at-rest.yaml" in given} == {"prove"}
+    assert not any("drill" in path for path in policy_files(policy))
 
 
 def test_the_audit_trail_names_the_cronjob(make_policy):

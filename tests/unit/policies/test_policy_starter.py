@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from clusterguard.errors import ConfigError
 from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.files.load import load_policy
 from clusterguard.policies.files.starter import starter_files, write_starter
+from clusterguard.policies.policy import RehearsalOptions
 
 
 @pytest.mark.parametrize("cluster", ["", "embedded:demo", "context:arn:aws:eks:eu-central-1:1:cluster/a"])
@@ -22,7 +24,10 @@ def test_it_can_be_loaded_as_it_is(tmp_path, cluster, locations, expect):
     policy = load_policy(folder / "policy.yaml", environ={})
     assert len(policy.locations) == policy.copies == max(1, len(locations))
     assert policy.sources[0].etcd.cluster == cluster
-    assert load_drill(folder / "prove.drill.yaml").spec.proves_stored
+    rehearsal, *others = policy.proofs
+    assert (rehearsal.rehearse, rehearsal.source) == (RehearsalOptions(), "etcd")
+    assert [each.drill for each in others] == ([str(folder / "prove.drill.yaml")] if expect else [])
+    assert all(load_drill(Path(each.drill)).spec.proves_stored for each in others)
     assert encryption_of(policy, {}).can_decrypt
 
 

@@ -9,10 +9,12 @@ import pytest
 from policy_worlds import NOW, add_backup, locations_of, policy, session_of
 
 from clusterguard.drills import Verdict
+from clusterguard.errors import StoreUnavailableError, ToolchainError, WrongKeyError
 from clusterguard.policies.copies.catalog import ProofRecord
-from clusterguard.policies.policy import Proof
+from clusterguard.policies.policy import Proof, RehearsalOptions
 from clusterguard.policies.runs import proofs
 from clusterguard.policies.runs.proofs import due_proofs, prove
+from clusterguard.rehearsal.report import KindCount, Level, Phase, RehearsalFinding, RehearsalReport
 
 WEEK = timedelta(days=7)
 PROOF = Proof(name="weekly", drill="prove.drill.yaml", source="etcd", every=WEEK)
@@ -151,3 +153,78 @@ def test_a_drill_has_the_scratch_folder_of_the_policy(session, monkeypatch, tmp_
     given = drilled(monkeypatch)
     prove(session)
     assert [each.scratch for each in given] == [tmp_path]
+
+
+# ---- by a rehearsal
+
+REHEARSED = Proof(name="weekly", rehearse=RehearsalOptions(prefix="/kubernetes.io"), source="etcd", every=WEEK)
+COMPARED = KindCount(kind="configmaps", backed_up=2, equal=2)
+
+
+def rehearsed(session, monkeypatch, *findings, kinds=(COMPARED,), error=None):
+    """Let the rehearsal end with findings, or with an error; return what it was asked for."""
+    given = {}
+
+    class Rehearsed:
+        def __init__(self, **options):
+            given.update(options)
+
+        def run(self):
+            if error is not None:
+                raise error
+            return RehearsalReport(
+                source="s", kinds=kinds, findings=findings, phases=[Phase(name="restore", seconds=4.0)]
+            )
+
+    record = SimpleNamespace(name="etcd-1", key="etcd-1.db", taken=NOW - timedelta(minutes=1))
+    found = SimpleNamespace(record=record, store="the store")
+    session.policy = session.policy.model_copy(update={"proofs": (REHEARSED,)})
+    monkeypatch.setattr(proofs, "Rehearsal", Rehearsed)
+    monkeypatch.setattr(proofs, "PolicyBackups", lambda **_: lambda *_, **__: found)
+    monkeypatch.setattr(proofs, "from_environment", lambda *_, **__: SimpleNamespace(ensure=lambda *_: None))
+    return given
+
+
+def finding(code, level):
+    return RehearsalFinding(code=code, level=level, message="seen", hint="do it", count=1, examples=("shop/a",))
+
+
+def test_a_rehearsal_without_errors_is_a_proof(session, monkeypatch):
+    given = rehearsed(session, monkeypatch, finding("certificate-expired", Level.WARNING))
+    prove(session)
+    record = session.catalogs["there"].proofs["weekly"]
+    assert (record.outcome, record.backup, record.rto_seconds, record.rpo_seconds, record.last_proven) == (
+        "proven",
+        "etcd-1",
+        4.0,
+        60.0,
+        NOW,
+    )
+    assert (given["location"], given["prefix"]) == (("the store", "etcd-1.db"), "/kubernetes.io")
+    assert [step.outcome for step in session.steps] == ["ok"]
+    assert "certificate-expired" in session.steps[0].detail
+
+
+def test_a_rehearsal_with_an_error_is_a_no(session, monkeypatch):
+    rehearsed(session, monkeypatch, finding("definition-missing", Level.ERROR))
+    prove(session)
+    record = session.catalogs["here"].proofs["weekly"]
+    assert (record.outcome, record.rto_seconds, record.last_proven) == ("not proven", None, None)
+    assert "definition-missing" in record.detail
+    assert [(step.outcome, step.code, step.hint) for step in session.steps] == [("failed", "not-proven", "do it")]
+
+
+def test_a_snapshot_of_nothing_proves_nothing(session, monkeypatch):
+    rehearsed(session, monkeypatch, kinds=())
+    prove(session)
+    record = session.catalogs["here"].proofs["weekly"]
+    assert (record.outcome, bool(record.detail)) == ("not proven", True)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("away"), WrongKeyError("no key"), ToolchainError("no etcd")])
+def test_a_rehearsal_that_could_not_tell_says_nothing_about_the_backup(session, monkeypatch, error):
+    rehearsed(known(session, age=WEEK), monkeypatch, error=error)
+    prove(session)
+    record = session.catalogs["here"].proofs["weekly"]
+    assert (record.outcome, record.detail, record.last_proven) == ("error", error.message, NOW - WEEK)
+    assert [(step.outcome, step.code) for step in session.steps] == [("warning", "proof-undecided")]

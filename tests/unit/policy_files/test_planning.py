@@ -11,7 +11,15 @@ import pytest
 
 from clusterguard.policies.files.planning import plan_policy
 from clusterguard.policies.files.risks import risks
-from clusterguard.policies.policy import Encryption, Location, Proof, RetentionPolicy, Schedule, Verification
+from clusterguard.policies.policy import (
+    Encryption,
+    Location,
+    Proof,
+    RehearsalOptions,
+    RetentionPolicy,
+    Schedule,
+    Verification,
+)
 
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)
 
@@ -116,6 +124,13 @@ def test_the_plan_tells_every_step_in_its_order(policy, tmp_path):
     assert steps[1].text.startswith("shop: Velero backup of shop of context:production")
     assert steps[2].text == "read the new copies back; all must be whole"
     assert steps[5].text == "keep daily 14"
+
+
+def test_a_rehearsal_is_planned_as_one(policy):
+    proofs = (Proof(name="weekly", rehearse=RehearsalOptions(), source="etcd", every=timedelta(days=7)),)
+    steps = plan_policy(policy.model_copy(update={"proofs": proofs}), now=NOW).steps
+    (text,) = (step.text for step in steps if step.part == "prove")
+    assert text == "weekly: rehearse the restore of etcd, unless proven within 7d"
 
 
 def test_fewer_copies_than_locations_are_told(policy):

@@ -167,10 +167,10 @@ def test_without_a_schedule_nobody_can_tell_what_is_overdue():
     assert found.sources[0].next_due is None
 
 
-def test_a_source_that_no_drill_proves_is_noted():
+def test_a_source_that_nothing_proves_is_noted():
     found = status(policy=a_policy(proofs=()))
     assert found.verdict == "protected"
-    assert texts(found, "note") == ["etcd: no drill proves that it restores"]
+    assert texts(found, "note") == ["etcd: nothing proves that it restores"]
 
 
 def test_what_the_catalog_was_mended_of_is_a_risk():
@@ -315,14 +315,16 @@ def with_proof(**changes):
     return {name: catalog(name, *nightly(), proofs=(proof_of(**changes),)) for name in ("near", "far")}
 
 
-def test_a_drill_that_did_not_restore_means_no_protection():
+def test_a_proof_that_failed_means_no_protection():
     found = status(with_proof(outcome="not proven", detail="2 ConfigMaps are missing"))
-    assert texts(found, "not protected") == ["weekly: the last drill did not restore etcd: 2 ConfigMaps are missing"]
+    assert texts(found, "not protected") == [
+        "weekly: the last proof failed: etcd did not come back: 2 ConfigMaps are missing"
+    ]
 
 
-def test_a_drill_that_could_not_tell_is_a_risk():
+def test_a_proof_that_could_not_tell_is_a_risk():
     found = status(with_proof(outcome="error", detail="no Docker"))
-    assert texts(found, "at risk") == ["weekly: the last drill could not tell: no Docker"]
+    assert texts(found, "at risk") == ["weekly: the last proof could not tell: no Docker"]
 
 
 def test_a_proof_that_is_too_old_is_overdue():

@@ -111,16 +111,16 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofRecord:
-    """The last time that a drill was asked to prove a source, and the last time it did."""
+    """The last time that a drill or a rehearsal was to prove a source, and the last time it did."""
 
     proof: str
     source: str  # what it proves
     backup: str  # the backup that was restored
     at: AwareDatetime  # when, UTC
-    outcome: ProofOutcome  # the drill's verdict
+    outcome: ProofOutcome  # the verdict; ``error``: it could not tell
     detail: str = ""  # what was missing; empty for nothing
     rto_seconds: float | None = None  # how long the restore took until everything was back; None where it never was
-    rpo_seconds: float | None = None  # how old the backup was when the drill began; None where unknown
+    rpo_seconds: float | None = None  # how old the backup was when the proof began; None where unknown
     last_proven: AwareDatetime | None = None  # when it was last green; None for never
 
 

@@ -134,7 +134,7 @@ def policy_files(policy: Policy) -> Mapping[str, str]:
     if not policy.path:
         raise ConfigError("this policy was made in a program and has no file", hint="write it to a file and load it")
     path = Path(policy.path).absolute()
-    named = [*drill_files(path.parent / proof.drill for proof in policy.proofs)]
+    named = [*drill_files(path.parent / proof.drill for proof in policy.proofs if proof.drill)]
     if policy.encryption is not None and policy.encryption.recipients_file:
         named.append(path.parent / policy.encryption.recipients_file)
     files = files_beside(path, name=_POLICY_KEY, named=(file for file in named if not below(str(file), SECRETS_FOLDER)))
@@ -267,10 +267,12 @@ class _Manifests:
                 yield encryption.identity
             if below(encryption.recipients_file, SECRETS_FOLDER):
                 yield Secret(file=encryption.recipients_file)
+        if group == "prove":
+            rehearsals = [proof.rehearse for proof in self.policy.proofs if proof.rehearse]
+            yield from (Secret(file=each.encryption_config) for each in rehearsals if each.encryption_config)
         if group == "backup":
-            for velero in self.velero.values():
-                if velero.cluster != IN_CLUSTER:
-                    yield Secret(file=_kubeconfig_of(velero))
+            elsewhere = (each for each in self.velero.values() if each.cluster != IN_CLUSTER)
+            yield from (Secret(file=_kubeconfig_of(each)) for each in elsewhere)
             yield from (secret for source in self.etcd.values() for secret in (source.user, source.password) if secret)
 
     def _user(self, group: Group) -> int:

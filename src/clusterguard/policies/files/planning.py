@@ -100,10 +100,8 @@ def _steps(policy: Policy) -> Iterator[PlannedStep]:
     )
     yield PlannedStep(part="retain", text=_retention(policy.retention), where=places)
     for proof in policy.proofs:
-        text = (
-            f"{proof.name}: restore {proof.source} by {proof.drill}, unless proven within {duration_text(proof.every)}"
-        )
-        yield PlannedStep(part="prove", text=text)
+        how = f"restore {proof.source} by {proof.drill}" if proof.drill else f"rehearse the restore of {proof.source}"
+        yield PlannedStep(part="prove", text=f"{proof.name}: {how}, unless proven within {duration_text(proof.every)}")
     yield PlannedStep(part="", text="write the audit trail and the catalog", where=places)
     yield from (PlannedStep(part="", text=text) for text in _told(policy))
 

@@ -1,4 +1,4 @@
-"""The first policy of a newcomer: a policy, a drill that proves it, and a key pair, to be read and changed."""
+"""The first policy of a newcomer, with a key pair, to be read and changed."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ _KUBEADM: Final = """\
       certFile: /etc/kubernetes/pki/etcd/healthcheck-client.crt
       keyFile: /etc/kubernetes/pki/etcd/healthcheck-client.key
 """
-_COREDNS: Final = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: coredns, namespace: kube-system}}"
+_DRILL: Final = "prove.drill.yaml"
 
 
 def starter_files(*, name: str, cluster: str, locations: Sequence[str], expect: str) -> Mapping[str, str]:
-    """Return a policy and its drill as texts by file name.
+    """Return a policy, and a drill where one is asked for, as texts by file name.
 
     - ``cluster``: A word for the cluster whose etcd is backed up; empty for the kubeadm node that this is.
     - ``locations``: where copies lie, as `open_store` takes it; one folder beside the policy where there is none.
-    - ``expect``: A namespace that a restore must bring back; empty for the Deployment coredns.
+    - ``expect``: A namespace that a restore must bring back: a drill proves it, beside the rehearsal of every object.
     """
     source = f"  - name: etcd\n    etcd: {{cluster: {cluster!r}}}\n" if cluster else _KUBEADM
     places = "".join(
         f"  - {{name: location-{number}, url: {url!r}}}\n"
         for number, url in enumerate(locations or ("./copies",), start=1)
     )
-    expected = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {expect!r}}}}}" if expect else _COREDNS
-    return {
-        "policy.yaml": _filled("policy", name=name, source=source, locations=places),
-        "prove.drill.yaml": _filled("drill", expected=expected),
-    }
+    drill = f"  - {{name: expected, drill: {_DRILL}, source: etcd, every: 30d}}\n" if expect else ""
+    written = {"policy.yaml": _filled("policy", name=name, source=source, locations=places, drill=drill)}
+    if expect:
+        expected = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {expect!r}}}}}"
+        written[_DRILL] = _filled("drill", expected=expected)
+    return written
 
 
 def _filled(template: str, **values: str) -> str:

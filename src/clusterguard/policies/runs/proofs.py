@@ -1,4 +1,4 @@
-"""Proofs: drills that restore what a policy backed up, run when the last proof is too old."""
+"""Proofs: rehearsals and drills that restore what a policy backed up, run when the last proof is too old."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from clusterguard.clusters.embedded.snapshot_server import SERVING_PROGRAMS
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
 from clusterguard.drills.requirements import skip_reason
+from clusterguard.errors import ClusterGuardError
 from clusterguard.policies.copies.catalog import ProofOutcome, ProofRecord
 from clusterguard.policies.copies.stored import PolicyBackups
+from clusterguard.rehearsal.rehearsal import Rehearsal
+from clusterguard.rehearsal.report import Level
+from clusterguard.toolchain import from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from clusterguard.drills import DrillResult
     from clusterguard.drills.stored import StoredSnapshot
-    from clusterguard.policies.policy import Proof
+    from clusterguard.policies.policy import Proof, RehearsalOptions
     from clusterguard.policies.runs.session import Session, Task
+    from clusterguard.rehearsal.report import RehearsalFinding, RehearsalReport
 
 __all__ = ["due_proofs", "prove"]
 
@@ -39,7 +45,7 @@ def due_proofs(session: Session) -> tuple[Proof, ...]:
 
 
 def prove(session: Session, *, all_of_them: bool = False) -> None:
-    """Run the drills of the proofs that are due, one after the other, and take down what they showed."""
+    """Do the proofs that are due, one after the other, and take down what they showed."""
     for proof in session.policy.proofs if all_of_them else due_proofs(session):
         with session.step("prove", source=proof.source) as task:
             record = _prove(proof, session, task)
@@ -52,7 +58,102 @@ def prove(session: Session, *, all_of_them: bool = False) -> None:
 
 def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
     asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy), proof.source)
-    settings = DrillSettings(stored=asked, scratch=session.scratch)
+    if proof.rehearse is not None:
+        record, told, hint = _rehearse(proof, proof.rehearse, session, asked)
+    else:
+        record, told, hint = _drill(proof, session, asked)
+    task.detail = f"{proof.name}: {record.outcome}{told}"
+    if record.rto_seconds is not None:
+        task.detail += f", everything back in {record.rto_seconds:.1f} s"
+    if record.outcome != "proven":
+        # What could not be tried says nothing about the backup: only what was tried, and failed, is a no.
+        no = record.outcome == "not proven"
+        task.outcome, task.code = ("failed", "not-proven") if no else ("warning", "proof-undecided")
+        task.detail += f": {record.detail}"
+        task.hint = hint
+    return record
+
+
+def _record(
+    proof: Proof,
+    session: Session,
+    backups: Sequence[str],
+    *,
+    outcome: ProofOutcome,
+    detail: str,
+    rto_seconds: float | None = None,
+    rpo_seconds: float | None = None,
+) -> ProofRecord:
+    now = session.now()
+    return ProofRecord(
+        proof=proof.name,
+        source=proof.source,
+        backup=", ".join(backups),
+        at=now,
+        outcome=outcome,
+        detail=detail,
+        rto_seconds=rto_seconds,
+        rpo_seconds=rpo_seconds,
+        last_proven=now if outcome == "proven" else None,
+    )
+
+
+# ---- by a rehearsal ------------------------------------------------------------------------------------------
+
+
+def _rehearse(
+    proof: Proof, options: RehearsalOptions, session: Session, find: _Remembering
+) -> tuple[ProofRecord, str, str]:
+    """Rehearse the newest snapshot; return the record, what to tell beside its outcome, and what to do."""
+    began, age = session.now(), None
+    try:
+        found = find(Path(session.policy.path), proof.source)
+        age = (began - found.record.taken).total_seconds()
+        report = _report_of(found, options, session)
+    except ClusterGuardError as error:
+        record = _record(proof, session, find.names, outcome="error", detail=error.message, rpo_seconds=age)
+        return record, "", error.hint or "clusterguard rehearse tells more"
+    wrong = [each for each in report.findings if each.level is Level.ERROR]
+    record = _record(
+        proof,
+        session,
+        find.names,
+        outcome="proven" if report.ok else "not proven",
+        detail="; ".join(map(_in_words, wrong)) or ("" if report.ok else "it holds no object to compare"),
+        rto_seconds=round(report.seconds, 3) if report.ok else None,
+        rpo_seconds=age,
+    )
+    told = f", {sum(kind.equal for kind in report.kinds):,} objects came back equal"
+    warnings = [each.code for each in report.findings if each.level is Level.WARNING]
+    told += f", with warnings: {', '.join(warnings)}" if warnings else ""
+    return record, told, wrong[0].hint if wrong else "is it a snapshot of the cluster you mean?"
+
+
+def _report_of(found: StoredSnapshot, options: RehearsalOptions, session: Session) -> RehearsalReport:
+    toolchain = from_environment(session.environ, progress=session.progress)
+    toolchain.ensure(*SERVING_PROGRAMS)  # compiling them is no part of the time that a restore takes
+    config = Path(options.encryption_config) if options.encryption_config else None
+    return Rehearsal(
+        location=(found.store, found.record.key),
+        encryption_config=config,
+        prefix=options.prefix,
+        toolchain=toolchain,
+        scratch=session.scratch,
+        progress=session.progress,
+        now=session.now,
+    ).run()
+
+
+def _in_words(finding: RehearsalFinding) -> str:
+    example = f", such as {finding.examples[0]}" if finding.examples else ""
+    return f"{finding.message}{example} ({finding.code})"
+
+
+# ---- by a drill ----------------------------------------------------------------------------------------------
+
+
+def _drill(proof: Proof, session: Session, find: _Remembering) -> tuple[ProofRecord, str, str]:
+    settings = DrillSettings(stored=find, scratch=session.scratch)
     path = Path(proof.drill)
     drills = load_drills(path, environ=session.environ, root=path.parent)
     results, not_run = [], []
@@ -63,21 +164,12 @@ def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
             results.append(DrillRunner(settings=settings).run(drill))
     known = {entry.name for catalog in session.catalogs.values() for entry in catalog.of_source(proof.source)}
     # What a drill takes of Velero it takes from Velero's own bucket, where the policy's backup has the same name.
-    taken = [*asked.names, *(name for result in results for name in result.stored if name in known)]
-    record = _record(proof, results, not_run, taken, session)
-    task.detail = f"{proof.name}: {record.outcome}"
-    if record.rto_seconds is not None:
-        task.detail += f", everything back in {record.rto_seconds:.1f} s"
-    if record.outcome != "proven":
-        # What could not be tried says nothing about the backup: only a drill that failed is a no.
-        no = record.outcome == "not proven"
-        task.outcome, task.code = ("failed", "not-proven") if no else ("warning", "proof-undecided")
-        task.detail += f": {record.detail}"
-        task.hint = next((result.hint for result in results if result.hint), "") or f"clusterguard drill run {path}"
-    return record
+    taken = [*find.names, *(name for result in results for name in result.stored if name in known)]
+    hint = next((result.hint for result in results if result.hint), "") or f"clusterguard drill run {path}"
+    return _judged(proof, results, not_run, taken, session), "", hint
 
 
-def _record(
+def _judged(
     proof: Proof, results: Sequence[DrillResult], not_run: Sequence[str], backups: Sequence[str], session: Session
 ) -> ProofRecord:
     wrong = [f"{each.drill}: {each.reason}" for each in results if each.verdict is not Verdict.PASS]
@@ -87,17 +179,14 @@ def _record(
     outcome = _outcome({each.verdict for each in results}, wrong=wrong, not_run=not_run)
     times = [each.rto.total for each in results if each.rto is not None]
     ages = [each.rpo for each in results if each.rpo is not None]
-    now = session.now()
-    return ProofRecord(
-        proof=proof.name,
-        source=proof.source,
-        backup=", ".join(backups),
-        at=now,
+    return _record(
+        proof,
+        session,
+        backups,
         outcome=outcome,
         detail="; ".join([*not_run, *wrong]),
         rto_seconds=max(times) if len(times) == len(results) and times else None,
         rpo_seconds=max(ages, default=None),
-        last_proven=now if outcome == "proven" else None,
     )
 
 

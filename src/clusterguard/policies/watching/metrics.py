@@ -74,10 +74,10 @@ _MEANINGS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "location_in_future": ("in_future", "Entries of a time that has not come yet: a clock was wrong."),
     },
     "proof": {
-        "proof_last_proven_timestamp_seconds": ("last_proven", "When the drill last proved a restore, or 0."),
-        "proof_last_outcome": ("last_outcome", "1 for the outcome of the last drill, 0 for the others."),
-        "proof_rto_seconds": ("rto_seconds", "How long the restore took in the last drill."),
-        "proof_rpo_seconds": ("rpo_seconds", "How old the backup was when the last drill began."),
+        "proof_last_proven_timestamp_seconds": ("last_proven", "When a restore was last proven, or 0."),
+        "proof_last_outcome": ("last_outcome", "1 for the outcome of the last proof, 0 for the others."),
+        "proof_rto_seconds": ("rto_seconds", "How long the restore took in the last proof."),
+        "proof_rpo_seconds": ("rpo_seconds", "How old the backup was when the last proof began."),
         "proof_overdue": ("overdue", "1 where the last proof is longer ago than the policy says, or never was."),
     },
 }  # fmt: skip

@@ -330,7 +330,7 @@ def _about_all(policy: Policy, locations: Sequence[LocationStatus], proofs: Sequ
             yield Reason(
                 severity="note",
                 about=source.name,
-                text="no drill proves that it restores",
+                text="nothing proves that it restores",
                 hint="add a proof to the policy: a backup is worth what its last restore proved",
             )
 
@@ -415,9 +415,9 @@ def _about_verification(location: LocationStatus, policy: Policy) -> Iterator[Re
 def _about_proof(proof: ProofStatus, run: str) -> Iterator[Reason]:
     say = _about(proof.name)
     if proof.last_outcome == "not proven":
-        yield say("not protected", f"the last drill did not restore {proof.source}: {proof.detail}")
+        yield say("not protected", f"the last proof failed: {proof.source} did not come back: {proof.detail}")
     elif proof.last_outcome == "error":
-        yield say("at risk", f"the last drill could not tell: {proof.detail}")
+        yield say("at risk", f"the last proof could not tell: {proof.detail}")
     if proof.last_proven is None:
         yield say("at risk", f"no restore of {proof.source} was ever proven", f"{run} --step prove")
     elif proof.overdue:
