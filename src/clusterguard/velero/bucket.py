@@ -8,6 +8,7 @@ or doubtful is reported with the object's name.
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["as_inventory", "backups_in", "namespaces_in_backup", "objects_in", "objects_in_backup", "verify_backup"]
 
 _T = TypeVar("_T")
+_READERS = 8  # a bucket has hundreds of backups, each with a small document
 
 
 def verify_backup(
@@ -115,13 +117,15 @@ def backups_in(store: ObjectStore, name: str = "", *, limits: Limits = DEFAULT_L
         BackupCorruptError: A document is none, so which backup is the newest is not known.
         StoreError: The store cannot be read.
     """
+
+    def read(key: str) -> Backup:
+        with _naming(store, key), store.get(key) as stream:
+            return read_backup(stream, limits)
+
     keys = [info.key for info in store.list(BackupLayout(name).folder if name else BACKUPS)]
-    found = []
-    for key in keys:
-        if key.removeprefix(BACKUPS).partition("/")[2] == BackupFile.METADATA:
-            with _naming(store, key), store.get(key) as stream:
-                found.append(read_backup(stream, limits))
-    return found
+    documents = [key for key in keys if key.removeprefix(BACKUPS).partition("/")[2] == BackupFile.METADATA]
+    with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="clusterguard-backups") as readers:
+        return list(readers.map(read, documents))
 
 
 def namespaces_in_backup(store: ObjectStore, name: str, *, limits: Limits = DEFAULT_LIMITS) -> Collection[str]:

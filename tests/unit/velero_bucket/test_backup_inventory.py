@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from backup_builder import METADATA, NAME, BackupBuilder, thing, usual_objects
+from backup_builder import METADATA, NAME, BackupBuilder, put, thing, usual_objects
 
 from clusterguard.errors import BackupCorruptError, ConfigError, ObjectNotFoundError
 from clusterguard.model.inventory import ObjectRef, Scope, canonical
@@ -12,7 +12,7 @@ from clusterguard.stores.memory import MemoryStore
 from clusterguard.validate.capture import rule_leaving_out
 from clusterguard.validate.rules import ETCD_RESTORE
 from clusterguard.validate.validator import Tolerance, judge
-from clusterguard.velero.bucket import as_inventory, namespaces_in_backup
+from clusterguard.velero.bucket import as_inventory, backups_in, namespaces_in_backup
 
 
 def names(inventory):
@@ -80,6 +80,22 @@ def test_a_glob_means_no_system_namespace_as_in_a_capture():
     builder = BackupBuilder([*usual_objects(), ("configmaps", thing("ConfigMap", "coredns", "kube-system"))])
     assert "ConfigMap coredns" not in names(inventory(Scope(namespaces=("*",)), builder))
     assert names(inventory(Scope(namespaces=("kube-*", "kube-system")), builder)) == ["ConfigMap coredns"]
+
+
+def test_the_backups_of_a_bucket_are_those_with_a_document():
+    store, unfinished = BackupBuilder().store(), "backups/unfinished/unfinished-logs.gz"
+    for name in ("weekly", "other"):
+        document = BackupBuilder().metadata
+        document["metadata"]["name"] = name
+        put(store, f"backups/{name}/velero-backup.json", json.dumps(document).encode())
+    put(store, unfinished, b"")
+    put(store, "restores/velero-backup.json", b"")
+    assert sorted(each.name for each in backups_in(store)) == [NAME, "other", "weekly"]
+    assert [each.name for each in backups_in(store, "weekly")] == ["weekly"]
+    assert list(backups_in(store, "unfinished")) == list(backups_in(store, "nowhere")) == []
+    put(store, "backups/odd/velero-backup.json", b"{")
+    with pytest.raises(BackupCorruptError, match=r"backups/odd/velero-backup\.json"):
+        backups_in(store)
 
 
 def test_the_namespaces_of_a_backup_are_those_that_it_has_anything_of():
