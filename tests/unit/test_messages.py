@@ -51,6 +51,8 @@ from clusterguard.policies.runs.lease import LeaseTiming
 from clusterguard.policies.runs.lock import RunLock, locked
 from clusterguard.retrying import RetryPolicy
 from clusterguard.scratch import scratch_folder
+from clusterguard.snapshots.encryption import EncryptionKeys
+from clusterguard.snapshots.reader import SnapshotReader
 from clusterguard.sockets import require_free
 from clusterguard.stores import LocalStore, MemoryStore, ReplicatedStore, copy_object, open_store
 from clusterguard.stores.encryption import EncryptedStore, Encryption
@@ -70,6 +72,7 @@ from clusterguard.velero.manifest import load_manifest, record_manifest
 from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.selectors import LabelSelector
 from mistakes import DRILL, DRILL_MISTAKES, POLICY, POLICY_MISTAKES
+from small_snapshot import OBJECTS, file_of, history_of, stored
 
 GOLDEN = Path(__file__).parents[1] / "golden/messages.txt"
 NOW = datetime(2030, 1, 31, tzinfo=UTC)
@@ -507,8 +510,53 @@ TOOLCHAIN = {
     "unknown program": lambda folder: Toolchain(cache=folder).ensure("ectd"),
     "unknown source": lambda _: from_environment({"CLUSTERGUARD_TOOLCHAIN_SOURCES": "path,magic"}),
 }
+# ---- objects in snapshots ----------------------------------------------------------------------------------
+
+
+def snapshot_get(*words, **given):
+    def act(folder):
+        with SnapshotReader(path=file_of(folder, history_of(SMALL)), **given) as reader:
+            reader.get(*words, namespace="shop")
+
+    return act
+
+
+def encryption_keys(text, *, mode=0o600):
+    return lambda folder: EncryptionKeys.load(file(folder, "encryption.yaml", text, mode=mode))
+
+
+SMALL = OBJECTS | {
+    "/registry/secrets/shop/keyless": b"k8s:enc:aesgcm:v1:key1:" + bytes(30),
+    "/registry/secrets/shop/cut": OBJECTS["/registry/secrets/shop/db"][:-1],
+    "/registry/secrets/shop/other": b"not of Kubernetes",
+    "/registry/routes/shop/web": stored("Route", "web", "shop", version="route.openshift.io/v1"),
+}
+OBJECTS_IN_SNAPSHOTS = {
+    "an object that is not there": snapshot_get("pods", "web-2"),
+    "a kind that is not there": snapshot_get("widgits.example.com", "a"),
+    "a namespace for a kind without": snapshot_get("nodes", "node-1"),
+    "a value of a KMS plugin": snapshot_get("secrets", "sealed"),
+    "a value whose key is not given": snapshot_get("secrets", "keyless"),
+    "a value whose key is another": snapshot_get(
+        "secrets", "keyless", encryption=EncryptionKeys(keys={("aesgcm", "key1"): [bytes(32)]})
+    ),
+    "a value that is cut": snapshot_get("secrets", "cut"),
+    "a value that is something else": snapshot_get("secrets", "other"),
+    "a value of another API server": snapshot_get("routes", "web"),
+    "a version that is none": snapshot_get("pods", "web-1", kubernetes="latest"),
+    "keys that others may read": encryption_keys("kind: EncryptionConfiguration", mode=0o644),
+    "keys of another kind": encryption_keys("kind: Pod"),
+    "keys without providers": encryption_keys("kind: EncryptionConfiguration"),
+    "keys that are not YAML": encryption_keys("a: ]"),
+    "a key that is too short": encryption_keys(
+        "kind: EncryptionConfiguration\nresources: [{providers: [{aesgcm: {keys: [{name: a, secret: c2hvcnQ=}]}}]}]"
+    ),
+}
+
+
 SECTIONS = {
-    "stores and encryption": STORES, "snapshots": SNAPSHOTS, "restores": RESTORES, "clusters": CLUSTERS,
+    "stores and encryption": STORES, "snapshots": SNAPSHOTS, "objects in snapshots": OBJECTS_IN_SNAPSHOTS,
+    "restores": RESTORES, "clusters": CLUSTERS,
     "policies and drills": POLICIES, "velero": VELERO, "toolchain": TOOLCHAIN,
 }  # fmt: skip
 

@@ -67,7 +67,8 @@ def run(
     """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
     from clusterguard.drills import DrillRunner, DrillSettings
     from clusterguard.drills.requirements import skip_reason
-    from clusterguard.terminal import DrillView, out
+    from clusterguard.terminal import out
+    from clusterguard.terminal.drill_view import DrillView
 
     settings = DrillSettings(
         cluster=cluster,

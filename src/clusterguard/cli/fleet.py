@@ -50,7 +50,8 @@ def run(
     from clusterguard.policies.fleet.files import load_fleet, run_cluster
     from clusterguard.policies.fleet.results import save_result
     from clusterguard.stores import open_store
-    from clusterguard.terminal import DrillView, out
+    from clusterguard.terminal import out
+    from clusterguard.terminal.drill_view import DrillView
 
     fleet, store = load_fleet(file), open_store(results)
     result = run_cluster(

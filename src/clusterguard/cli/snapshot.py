@@ -191,7 +191,7 @@ def search(
 ) -> None:
     """List objects and fields that have a text, also inside Secrets. Exit code 1: none; 2: not all could be read."""
     from clusterguard.snapshots.findings import paths_with
-    from clusterguard.terminal import out
+    from clusterguard.terminal.console import out
 
     unreadable = []
     hits = 0
@@ -209,7 +209,7 @@ def search(
 
 
 def _tell_unknown(fields: Mapping[str, int]) -> None:
-    from clusterguard.terminal import err
+    from clusterguard.terminal.console import err
 
     for name, count in sorted(fields.items()):
         err.print(f"not shown: unknown field {name}, {count} time(s)", style="yellow", markup=False)
@@ -264,7 +264,7 @@ def _print(item: Mapping[str, Any], output: str) -> None:
 
 def _show_contents(contents: SnapshotContents, prefix: str, output: str) -> None:
     from clusterguard.documents.json_output import json_data
-    from clusterguard.terminal import out
+    from clusterguard.terminal.console import out
 
     if output == "json":
         _echo_json(json_data(contents))
@@ -343,7 +343,7 @@ def _show_history(told: list[dict[str, Any]], output: str) -> None:
 def _show_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
-    from clusterguard.terminal import out
+    from clusterguard.terminal.console import out
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
@@ -362,7 +362,7 @@ def _echo_json(document: object) -> None:
 
 def _end_with(unreadable: list[SnapshotObject]) -> None:
     """Say what could not be read, by reason, and end so that nobody takes the rest for all."""
-    from clusterguard.terminal import err
+    from clusterguard.terminal.console import err
 
     if not unreadable:
         return

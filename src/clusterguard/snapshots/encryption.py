@@ -88,7 +88,7 @@ class EncryptionKeys:
             raise _kms(parts[4].decode("utf-8", "replace"))
         if provider not in _PROVIDERS:
             raise StoredObjectError(
-                f"encrypted in a way that is not known here: {value[:24]!r}",
+                f"encrypted by {provider or 'something'}, which is not known here",
                 code="stored-object-unknown-format",
                 hint="a newer clusterguard may know it",
             )

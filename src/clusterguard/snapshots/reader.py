@@ -14,7 +14,7 @@ from clusterguard.etcd.keyspace import Keyspace, size_at
 from clusterguard.etcd.verification import open_database
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
-from clusterguard.snapshots.resources import Place, find_resource, place_of
+from clusterguard.snapshots.resources import BUILT_IN, Place, Resource, find_resource, place_of
 from clusterguard.snapshots.values import ValueDecoder
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from clusterguard.etcd.keyspace import Record
     from clusterguard.snapshots.fields import FieldTable
-    from clusterguard.snapshots.resources import Resource
 
 __all__ = ["SnapshotContents", "SnapshotKey", "SnapshotKind", "SnapshotObject", "SnapshotReader"]
 
@@ -278,16 +277,15 @@ class SnapshotReader:
             ConfigError: The kind has namespaces, and none is given, or the other way round.
             SnapshotCorruptError: A page is broken.
         """
+        if (guessed := _guessed(kind)) and (found := self._changes(Place(guessed, namespace, name))):
+            return found
         resource = self._resource(kind)
         if resource.namespaced is not None and resource.namespaced != bool(namespace):
             raise ConfigError(
                 f"{resource} {'need' if resource.namespaced else 'have no'} namespace",
                 hint="name it: -n NAMESPACE" if resource.namespaced else "leave -n out",
             )
-        path = "/".join(part for part in (resource.directory, namespace, name) if part)
-        key = self._prefix + path.encode()
-        named = Place(resource, namespace, name)
-        return [self._listed(key, named, record) for record in self._keyspace.history(key)]
+        return self._changes(Place(resource, namespace, name))
 
     def is_namespaced(self, kind: str) -> bool:
         """Return whether objects of a kind live in namespaces.
@@ -375,6 +373,11 @@ class SnapshotReader:
             self._live = self._keyspace.live()
         return self._live
 
+    def _changes(self, named: Place) -> list[SnapshotKey]:
+        path = "/".join(part for part in (named.resource.directory, named.namespace, named.name) if part)
+        key = self._prefix + path.encode()
+        return [self._listed(key, named, record) for record in self._keyspace.history(key)]
+
     def _named(self, key: bytes) -> Place | None:
         return place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
 
@@ -399,6 +402,14 @@ class SnapshotReader:
         directories = {key[: key.rfind(b"/") + 1] for key in self._places() if key.startswith(self._prefix)}
         places = (self._named(directory + b"_") for directory in directories)
         return dict.fromkeys(place.resource for place in places if place)
+
+
+def _guessed(kind: str) -> Resource | None:
+    """Return the custom resource that ``PLURAL.GROUP`` would be; a look for its key is shorter than one at all keys."""
+    plural, _, group = kind.lower().partition(".")
+    if "." not in group or any(group == each.group for each in BUILT_IN):
+        return None
+    return Resource(plural, group, "", None, f"{group}/{plural}")
 
 
 def _first_part(key: bytes) -> str:

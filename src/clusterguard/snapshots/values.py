@@ -98,7 +98,7 @@ class ValueDecoder:
             elif plain.startswith(CBOR):
                 item = decode_cbor(plain)
             else:
-                raise _unknown_format(plain)
+                raise _unknown_format()
         except (ValueError, RecursionError) as error:
             raise _damaged(str(error)) from error
         if not isinstance(item, dict):
@@ -110,7 +110,7 @@ class ValueDecoder:
         named = places_of(plain, *envelope.get(_TYPE_META, (0, 0)))
         api_version, kind = (plain[slice(*named.get(each, (0, 0)))].decode() for each in (_API_VERSION, _KIND))
         if any(start < end for start, end in (envelope.get(each, (0, 0)) for each in (_ENCODING, _CONTENT_TYPE))):
-            raise _unknown_format(plain)
+            raise _unknown_format()
         message = self._table.kind(api_version, kind)
         if message is None:
             raise StoredObjectError(
@@ -165,9 +165,9 @@ def _damaged(problem: str) -> StoredObjectError:
     return StoredObjectError(f"damaged: {problem}", code="stored-object-damaged", hint=_HINT_DAMAGED)
 
 
-def _unknown_format(plain: bytes) -> StoredObjectError:
+def _unknown_format() -> StoredObjectError:
     return StoredObjectError(
-        f"neither protobuf, JSON nor CBOR: it begins with {plain[:8]!r}",
+        "neither protobuf, JSON nor CBOR",  # what it is stays unsaid: it may be a secret
         code="stored-object-unknown-format",
         hint="is --prefix that of the API server? a newer clusterguard may know the format",
     )

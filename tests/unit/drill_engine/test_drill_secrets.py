@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
-from clusterguard.terminal import DrillView
+from clusterguard.terminal.drill_view import DrillView
 
 OLD, NEW = "correct-horse-battery", "staple-of-tomorrow"
 FORMS = [form for value in (OLD, NEW) for form in (value, base64.b64encode(value.encode()).decode())]

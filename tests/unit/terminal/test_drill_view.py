@@ -15,8 +15,7 @@ from clusterguard.drills.events import (
 )
 from clusterguard.drills.verdict import PhaseResult, Verdict
 from clusterguard.model.progress import Progress
-from clusterguard.terminal import DrillView
-from clusterguard.terminal.drill_view import result_view
+from clusterguard.terminal.drill_view import DrillView, result_view
 
 LONG = "structure: 95 pages, 308 records, all in order; live HashKV: 2648940758 at revision 309, as on 3 member(s)"
 
