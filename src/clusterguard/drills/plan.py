@@ -112,7 +112,7 @@ def _phase(drill: Drill, phase: PhaseName, default_cluster: str) -> Iterator[Pla
             yield from _notes(drill)
             yield from _first_marker(drill)
             yield from steps
-            if drill.spec.stored_in_velero:
+            if drill.spec.compares_stored:
                 yield _implied(phase, f"the baseline is what the backup holds: {drill.spec.scope.words()}")
             yield from _second_marker(drill)
         case "fault":

@@ -367,9 +367,10 @@ class DrillSpec(Model):
         return any(step.verb == "storedBackup" for step in self.backup)
 
     @property
-    def has_baseline(self) -> bool:
-        """Whether there is something to compare with; what a stored etcd snapshot holds is not read."""
-        return not self.proves_stored or self.stored_in_velero
+    def compares_stored(self) -> bool:
+        """Whether what such a backup holds is the baseline; a snapshot's content is read only where it is asked for."""
+        compares = any(step.verb == "restored" for step in self.verify)
+        return self.proves_stored and (self.stored_in_velero or compares)
 
     @property
     def stored_in_velero(self) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConflictError, ResourceNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import ApiResource, Json, KubeClient
     from clusterguard.model.inventory import Scope
 
-__all__ = ["capture", "rule_leaving_out"]
+__all__ = ["belongs_to", "capture", "rule_leaving_out", "status_may_be_plain"]
 
 _THREADS = 4  # more do not help: decoding takes turns, and each holds a page in memory
 _PAGE = 500  # objects; what kubectl asks for, too
@@ -121,6 +121,25 @@ def rule_leaving_out(ref: ObjectRef, item: Json, scope: Scope) -> str | None:
     by_kind = None if scope.kinds else kind_rule(ref.full_kind, _STORED)
     rule = by_kind or _leaving_out(ref, item, scope)
     return rule.name if rule else None
+
+
+def status_may_be_plain(ref: ObjectRef, item: Mapping[str, Any]) -> bool:
+    """Return whether a status may be a field like any other, so that who wrote it matters: only of custom resources."""
+    return "status" in item and "." in ref.group and not ref.group.endswith(".k8s.io")
+
+
+def belongs_to(ref: ObjectRef, scope: Scope) -> bool:
+    """Return whether an object that is elsewhere than in a cluster belongs to a scope; its labels are not looked at."""
+    if scope.kinds and not {ref.kind, ref.full_kind} & set(scope.kinds):
+        return False
+    if any(fnmatchcase(name, glob) for glob in scope.exclude for name in {ref.kind, ref.full_kind}):
+        return False
+    if not scope.namespaces:
+        return True
+    namespace = ref.name if ref.full_kind == "Namespace" else ref.namespace
+    if not namespace:
+        return bool(scope.kinds)
+    return chosen_namespace(namespace, scope.namespaces)
 
 
 # ---- planning --------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -18,7 +17,7 @@ import orjson
 from clusterguard.errors import BackupCorruptError, ConfigError, ObjectCorruptError, ObjectNotFoundError
 from clusterguard.model.inventory import Inventory, ObjectRef, canonical
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.validate.system import chosen_namespace
+from clusterguard.validate.capture import belongs_to, status_may_be_plain
 from clusterguard.velero.bucket_checks import judge
 from clusterguard.velero.bucket_evidence import READERS, Evidence, Unreadable, read_backup, repositories
 from clusterguard.velero.bucket_report import STRICT, BackupVerifyReport, BucketPolicy, count_of, report_of
@@ -195,12 +194,12 @@ def as_inventory(
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
     for ref, data in objects_in_backup(store, name, limits=limits, with_managers=True):
-        if not _in_scope(ref, scope):
+        if not belongs_to(ref, scope):
             continue
         item = orjson.loads(data)
         rule = leave_out(ref, item) if leave_out is not None else None
         if rule is None:
-            objects[ref] = canonical(item, with_managers=_status_may_be_plain(ref, item))
+            objects[ref] = canonical(item, with_managers=status_may_be_plain(ref, item))
         else:
             left_out[rule] += 1
     return Inventory(
@@ -347,21 +346,3 @@ def _others(store: ObjectStore) -> str:
     names = sorted({one.key.removeprefix(BACKUPS).partition("/")[0] for one in store.list(BACKUPS)})
     shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")  # noqa: PLR2004 - what fits into a line or two
     return f"there are {shown}" if names else "no backup at all: is the store opened at the location's prefix?"
-
-
-def _status_may_be_plain(ref: ObjectRef, item: Mapping[str, Any]) -> bool:
-    """Return whether a status may be a field like any other, so that who wrote it matters: only of custom resources."""
-    return "status" in item and "." in ref.group and not ref.group.endswith(".k8s.io")
-
-
-def _in_scope(ref: ObjectRef, scope: Scope) -> bool:
-    if scope.kinds and not {ref.kind, ref.full_kind} & set(scope.kinds):
-        return False
-    if any(fnmatchcase(name, glob) for glob in scope.exclude for name in {ref.kind, ref.full_kind}):
-        return False
-    if not scope.namespaces:
-        return True
-    namespace = ref.name if ref.full_kind == "Namespace" else ref.namespace
-    if not namespace:
-        return bool(scope.kinds)
-    return chosen_namespace(namespace, scope.namespaces)

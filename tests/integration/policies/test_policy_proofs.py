@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -47,12 +48,12 @@ def runner_of(production, folder, proof, **more):
     return PolicyRunner(policy=load_policy(folder / "policy.yaml", environ={}), environ=dict(os.environ))
 
 
-def drill(folder, name):
+def drill(folder, name, *, restore=(), verify=()):
     resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}
     spec = {
         "backup": [{"storedBackup": {"name": "newest", "policy": "policy.yaml", "source": "etcd"}}],
-        "restore": [{"etcdRestore": {"from": "newest"}}],
-        "verify": [{"assert": {"resource": resource}, "timeout": "5s"}],
+        "restore": [{"etcdRestore": {"from": "newest"}}, *restore],
+        "verify": [{"assert": {"resource": resource}, "timeout": "5s"}, *verify],
     }
     document = {"apiVersion": "clusterguard.dev/v1alpha1", "kind": "Drill", "metadata": {"name": "prove"}, "spec": spec}
     (folder / "prove.drill.yaml").write_text(yaml.safe_dump(document))
@@ -68,6 +69,21 @@ def test_the_newest_backup_is_proven_and_not_again_before_it_is_due(runner, tmp_
     assert proof.rto_seconds > 0
     assert proof.rpo_seconds > 0
     assert [step for step in runner.run(["prove"]).steps if step.verb == "prove"] == []
+
+
+def test_a_drill_compares_with_what_the_snapshot_itself_holds(production, tmp_path):
+    runner = runner_of(production, tmp_path, {"drill": "prove.drill.yaml", "every": "1m"})
+    drill(tmp_path, "precious", verify=[{"restored": {"identity": "uid", "extra": 0}}])
+    report = runner.run(["backup", "prove"])
+    assert report.outcome == "ok", [str(step) for step in report.steps]
+    assert proof_of(runner).outcome == "proven"
+
+    changed = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "precious", "namespace": "default"}}
+    step = {"apply": {"manifest": changed | {"data": {"a": "changed since"}}}}
+    drill(tmp_path, "precious", restore=[step], verify=[{"restored": {}, "timeout": "5s"}])
+    replace(runner, now=lambda: datetime.now(UTC) + timedelta(minutes=2)).run(["prove"])
+    assert proof_of(runner).outcome == "not proven"
+    assert "1 changed" in proof_of(runner).detail
 
 
 @pytest.mark.slow

@@ -47,11 +47,13 @@ def test_any_other_drill_breaks_something(tmp_path):
         load(tmp_path, HEAD + "  backup:\n  - etcdSnapshot: {name: night}\n" + REST)
 
 
-def test_there_is_no_baseline_to_compare_with(tmp_path):
-    with pytest.raises(InvalidDrillError) as caught:
-        load(tmp_path, HEAD + BACKUP + REST + "  - restored: {identity: uid}\n")
-    assert [place.rpartition("yaml")[2] for place in caught.value.fields["places"]] == [":11:15"]
-    assert "baseline" in caught.value.message
+def test_what_a_snapshot_holds_is_the_baseline_where_it_is_asked_for(tmp_path):
+    drill = load(tmp_path, HEAD + BACKUP + REST + "  - restored: {identity: uid}\n")
+    assert drill.spec.compares_stored
+    assert "the baseline is what the backup holds" in plan_text(drill)
+    without = load(tmp_path, HEAD + BACKUP + REST)
+    assert not without.spec.compares_stored
+    assert "baseline" not in plan_text(without)
 
 
 def test_other_backups_belong_into_another_drill(tmp_path):
@@ -83,7 +85,7 @@ def of_velero(which="schedule: nightly", rest=COMPARED, more=STORAGE):
 
 def test_what_a_velero_backup_holds_is_the_baseline(tmp_path):
     drill = load(tmp_path, of_velero("storage: company, schedule: nightly"))
-    assert drill.spec.has_baseline
+    assert drill.spec.compares_stored
     text = plan_text(drill, default_cluster="embedded")
     assert "take the newest Velero backup of schedule `nightly` in storage company as `night`" in text
     assert "the baseline is what the backup holds: everything that is not system-owned" in text

@@ -49,8 +49,6 @@ class Restored(Action):
         return f"compare everything in scope with the baseline, field by field: {allowed}{identity}{ignored}{strict}"
 
     def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
-        if not spec.has_baseline:
-            yield (), "a `storedBackup` has no baseline to compare with: use assert, ready, http or exec"
         profile = adjusted(_profile(spec), identity=self._identity)
         for index, name in enumerate(self.without_rules):
             if name not in profile.rule_names:

@@ -16,6 +16,7 @@ from clusterguard.errors import DrillError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from clusterguard.drills.stored import StoredSnapshot
     from clusterguard.model.inventory import Inventory, ObjectRef, Scope
     from clusterguard.stores.base import ObjectStore
     from clusterguard.velero.resources import Backup
@@ -115,10 +116,32 @@ class StoredBackup(Action):
         found = here.run.settings.stored(policy, source, backup=self.backup or "", location=self.location or "")
         record = found.record
         here.run.snapshots[self.name] = TakenSnapshot(record=record, store=found.store)
+        in_scope = self._take_baseline(here, found) if here.run.drill.spec.compares_stored else ""
         return (
             f"{record.name} of {found.location}, taken {record.taken:%Y-%m-%d %H:%M:%S} UTC: "
-            f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes"
+            f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes{in_scope}"
         )
+
+    def _take_baseline(self, here: StepContext, found: StoredSnapshot) -> str:
+        """Read what the snapshot holds; it is the baseline of the clusters that it is the last one restored into."""
+        from clusterguard.etcd.opening import open_snapshot
+        from clusterguard.snapshots.inventory import snapshot_inventory
+        from clusterguard.snapshots.reader import SnapshotReader
+
+        run = here.run
+        with (
+            open_snapshot((found.store, found.record.key), scratch=run.settings.scratch) as opened,
+            SnapshotReader(path=opened.path) as reader,
+        ):
+            baseline = snapshot_inventory(reader, run.scope, taken=found.record.taken)
+        if not baseline.objects:
+            raise _nothing_in_scope(found.record.name)
+        restores = (step for step in run.drill.phase("restore") if step.action.engine == "etcd")
+        last = {step.cluster: getattr(step.action, step.action.backup_field) for step in restores}
+        for cluster in {here.step.cluster, *last}:
+            if last.get(cluster, self.name) == self.name:
+                run.baselines[cluster] = baseline
+        return f", {len(baseline.objects):,} objects in scope"
 
     def _take_velero_backup(self, here: StepContext, wanted: StoredVeleroBackup) -> str:
         from clusterguard.velero.existing_backups import require_restorable
@@ -129,11 +152,7 @@ class StoredBackup(Action):
         require_restorable(found, now=datetime.now(UTC))
         baseline = _contents(bucket, found, here.run.scope)
         if not baseline.objects:
-            raise DrillError(
-                f"{found.name} has nothing of the scope, so the drill proves nothing",
-                hint="correct spec.scope",
-                code="scope-empty",
-            )
+            raise _nothing_in_scope(found.name)
         velero.backups[self.name] = TakenBackup(
             name=found.name,
             cluster=cluster,
@@ -151,6 +170,12 @@ class StoredBackup(Action):
             f"{found.name}, begun {baseline.taken:%Y-%m-%d %H:%M:%S} UTC: {found.progress.done:,} object(s), "
             f"{len(baseline.objects):,} of them in scope"
         )
+
+
+def _nothing_in_scope(name: str) -> DrillError:
+    return DrillError(
+        f"{name} has nothing of the scope, so the drill proves nothing", hint="correct spec.scope", code="scope-empty"
+    )
 
 
 def _find(here: StepContext, wanted: StoredVeleroBackup) -> tuple[Backup, ObjectStore]:
