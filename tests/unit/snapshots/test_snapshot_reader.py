@@ -5,8 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from bolt_pages import History
+from bolt_pages import History, etcd_image, with_trailer
 from clusterguard import SnapshotReader
 from clusterguard.errors import ConfigError, ResourceNotFoundError, SnapshotCorruptError, StoredObjectError
 from clusterguard.etcd.protobuf import length_delimited as text
@@ -201,3 +203,35 @@ def test_several_threads_read_at_once(tmp_path):
         listed = [threads.submit(lambda: [each.data for each in reader.objects()]) for _ in range(4)]
         assert [each["metadata"]["name"] for each in found] == [str(n) for n in range(99)]
         assert {len(each.result()) for each in listed} == {99}
+
+
+IMAGE = with_trailer(etcd_image([change.row for change in history_of(OBJECTS).changes], page_size=1024))
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(at=st.integers(2048, len(IMAGE) - 33), byte=st.integers(0, 255))
+def test_a_damaged_page_is_one_error_or_harmless(tmp_path, at, byte):
+    path = tmp_path / "damaged.db"
+    path.write_bytes(IMAGE[:at] + bytes([byte]) + IMAGE[at + 1 :])
+    try:
+        with SnapshotReader(path=path) as reader:
+            reader.contents()
+            reader.history("pods", "web-1", namespace="shop")
+            for found in reader.objects():
+                assert found.error is None or found.error.code.startswith("stored-object-")
+    except SnapshotCorruptError:
+        return
+
+
+def test_keys_of_more_than_127_bytes(tmp_path):
+    name = "x" * 200
+    objects = {f"/registry/pods/shop/{name}": stored("Pod", name, "shop")}
+    with SnapshotReader(path=file_of(tmp_path, history_of(objects))) as reader:
+        assert [key.name for key in reader.keys("pods")] == [name]
+        assert reader.get("pods", name, namespace="shop")["metadata"]["name"] == name
+
+
+def test_a_custom_resource_is_found_without_a_walk_by_its_whole_name(tmp_path, monkeypatch):
+    with SnapshotReader(path=file_of(tmp_path, history_of(OBJECTS))) as reader:
+        monkeypatch.setattr(reader, "_places", lambda: pytest.fail("all keys were walked"))
+        assert reader.get("widgets.example.com", "a", namespace="shop")["kind"] == "Widget"
