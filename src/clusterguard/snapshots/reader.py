@@ -15,6 +15,7 @@ from clusterguard.etcd.verification import open_database
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
 from clusterguard.snapshots.resources import BUILT_IN, Place, Resource, find_resource, place_of
+from clusterguard.snapshots.schemas import as_defined
 from clusterguard.snapshots.values import ValueDecoder
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from clusterguard.snapshots.fields import FieldTable
 
 __all__ = ["SnapshotContents", "SnapshotKey", "SnapshotKind", "SnapshotObject", "SnapshotReader"]
+
+
+_BUILT_IN_NAMES = frozenset(map(str, BUILT_IN))
+_DEFINITIONS = next(each for each in BUILT_IN if each.plural == "customresourcedefinitions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ class SnapshotObject:
     """
 
     key: SnapshotKey
-    data: Mapping[str, Any] | None = field(repr=False)
+    data: dict[str, Any] | None = field(repr=False)
     error: StoredObjectError | None = None
 
 
@@ -144,6 +149,7 @@ class SnapshotReader:
             unknown=self.unknown_fields,
         )
         self._live: dict[bytes, int] | None = None
+        self._definitions: dict[str, dict[str, Any] | None] = {}
         self._minor = _minor(kubernetes) if kubernetes else None
         with ExitStack() as stack:
             self._keyspace = Keyspace(stack.enter_context(open_database(path)))
@@ -314,11 +320,14 @@ class SnapshotReader:
         if key.is_deletion:
             raise ConfigError(f"{key} was removed at revision {key.revision}", hint="read an earlier change of it")
         try:
-            return self._decoder.decode(self._keyspace.value(key.record), key=key.etcd_key, revision=key.revision)
+            item = self._decoder.decode(self._keyspace.value(key.record), key=key.etcd_key, revision=key.revision)
         except StoredObjectError as error:
             raise StoredObjectError(
                 f"{key}: {error.message}", code=error.code, fields=error.fields, hint=error.hint
             ) from error
+
+        definition = None if key.resource in _BUILT_IN_NAMES else self._definition(key.resource)
+        return as_defined(item, definition) if definition else item
 
     def search(self, text: str, *, kind: str = "", namespace: str = "") -> Iterator[SnapshotObject]:
         """Yield the objects that have a text in a value, in their name, or in the name of a field.
@@ -352,6 +361,22 @@ class SnapshotReader:
         except StoredObjectError as error:
             return SnapshotObject(key=key, data=None, error=error)
 
+    def _definition(self, resource: str) -> dict[str, Any] | None:
+        """Return the definition of a custom resource, or None where there is none that can be read."""
+        if resource not in self._definitions:
+            found = self._newest(Place(_DEFINITIONS, "", resource))
+            self._definitions[resource] = self._object(found).data if found else None
+        return self._definitions[resource]
+
+    def _newest(self, named: Place) -> SnapshotKey | None:
+        """Return an object as the snapshot has it, by the shorter way."""
+        if self._live is None:
+            changes = self._changes(named)
+            return changes[-1] if changes and not changes[-1].is_deletion else None
+        key = self._key(named)
+        place = self._live.get(key)
+        return None if place is None else self._listed(key, named, self._keyspace.record(place))
+
     def _table(self) -> FieldTable:
         """Return the table for the version of the snapshot's cluster; what tells it is written alike by all."""
         if self._minor is None:
@@ -374,9 +399,12 @@ class SnapshotReader:
         return self._live
 
     def _changes(self, named: Place) -> list[SnapshotKey]:
-        path = "/".join(part for part in (named.resource.directory, named.namespace, named.name) if part)
-        key = self._prefix + path.encode()
+        key = self._key(named)
         return [self._listed(key, named, record) for record in self._keyspace.history(key)]
+
+    def _key(self, named: Place) -> bytes:
+        path = "/".join(part for part in (named.resource.directory, named.namespace, named.name) if part)
+        return self._prefix + path.encode()
 
     def _named(self, key: bytes) -> Place | None:
         return place_of(key[len(self._prefix) :].decode("utf-8", "replace"))

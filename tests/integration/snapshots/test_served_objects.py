@@ -7,6 +7,7 @@ etcd is read from a snapshot and compared, types included, with what it answers 
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import urllib.error
@@ -15,7 +16,7 @@ from base64 import b64decode, b64encode
 
 import pytest
 import yaml
-from real_objects import OBJECTS, WIDGET, differences
+from real_objects import OBJECTS, WIDGET, WIDGETS, differences
 
 from bare_api_server import BareApiServer
 from clusterguard import EncryptionKeys, SnapshotReader
@@ -136,14 +137,8 @@ def create_all(server):
             create(server, item, kinds)
         else:
             unserved.add(item["kind"])
-    deadline = time.monotonic() + 60
-    while True:  # until the new definition is served
-        try:
-            create(server, WIDGET, served_kinds(server))
-        except (KeyError, urllib.error.HTTPError):
-            assert time.monotonic() < deadline
-        else:
-            return unserved
+    until(lambda: create(server, WIDGET, served_kinds(server)))
+    return unserved
 
 
 def compare(server, reader):
@@ -241,3 +236,77 @@ def test_custom_resources_that_a_server_stored_as_cbor(server_of, tmp_path):
     with SnapshotReader(path=path) as reader:
         assert list(differences(reader.get("widgets", "first", namespace="law"),
                                 server.ask("/apis/law.example.com/v1/namespaces/law/widgets/first"))) == []  # fmt: skip
+
+
+def schema_of(spec):
+    return {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}}}
+
+
+BEFORE = {
+    "gone": {"type": "string"},
+    "kept": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    "list": {"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    "map": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    "null": {"type": "string", "nullable": True},
+    "other": {"type": "string", "nullable": True},
+    "pod": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+}
+TEXT = {"type": "string"}
+AFTER = {
+    "kept": {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+        "properties": {"inner": {"type": "object", "properties": {"known": TEXT}}},
+    },
+    "list": {"type": "array", "items": {"type": "object", "properties": {"a": TEXT, "b": {**TEXT, "default": "new"}}}},
+    "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"a": TEXT}}},
+    "null": {"type": "string"},
+    "other": {"type": "string", "default": "instead of null"},
+    "pod": {"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"spec": {"type": "object"}}},
+    "new": {"type": "object", "default": {"deep": {}}, "properties": {
+        "deep": {"type": "object", "properties": {"number": {"type": "integer", "default": 7}}}}},
+}  # fmt: skip
+OLD_SPEC = {
+    "gone": "x",
+    "kept": {"unknown": 1, "inner": {"known": "k", "unknown": 2}},
+    "list": [{"a": "1", "c": "2"}, {}],
+    "map": {"x": {"a": "1", "z": "2"}, "y": {}},
+    "null": None,
+    "other": None,
+    "pod": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"x": 1}, "status": {}},
+}
+
+
+def test_custom_resources_are_read_by_the_schema_of_now(server_of, tmp_path):
+    server = server_of(OWN_VERSION)
+    create_all(server)
+    definition = copy.deepcopy(WIDGETS)
+    definition["metadata"]["name"] = "gauges.law.example.com"
+    definition["spec"]["names"] = {"plural": "gauges", "kind": "Gauge"}
+    definition["spec"]["versions"] = [{"name": "v1", "served": True, "storage": True, "schema": schema_of(BEFORE)}]
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    server.ask(definitions, method="POST", body=definition)
+    gauges = "/apis/law.example.com/v1/namespaces/law/gauges"
+    gauge = {"apiVersion": "law.example.com/v1", "kind": "Gauge", "metadata": {"name": "g"}, "spec": OLD_SPEC}
+    until(lambda: server.ask(gauges, method="POST", body=gauge))
+    made = server.ask(f"{definitions}/gauges.law.example.com")
+    made["spec"]["versions"][0]["schema"] = schema_of(AFTER)
+    server.ask(f"{definitions}/gauges.law.example.com", method="PUT", body=made)
+    until(lambda: server.ask(f"{gauges}/g")["spec"]["new"])
+    served = server.ask(f"{gauges}/g")
+    with SnapshotReader(path=save(server, tmp_path / "snapshot.db")) as reader:
+        assert list(differences(reader.get("gauges", "g", namespace="law"), served)) == []
+        assert [list(differences(each.data, served)) for each in reader.objects("gauges")] == [[]]
+    assert served["spec"]["new"] == {"deep": {"number": 7}}
+    assert served["spec"] != OLD_SPEC
+
+
+def until(act):
+    """Do something until it succeeds: what a definition says is served a moment later."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return act()
+        except (KeyError, urllib.error.HTTPError):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
