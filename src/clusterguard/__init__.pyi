@@ -17,6 +17,7 @@ from clusterguard.model.snapshot import Snapshot as Snapshot
 from clusterguard.model.snapshot import VerifyReport as VerifyReport
 from clusterguard.rehearsal.rehearsal import Rehearsal as Rehearsal
 from clusterguard.rehearsal.report import RehearsalReport as RehearsalReport
+from clusterguard.rehearsal.velero import VeleroRehearsal as VeleroRehearsal
 from clusterguard.snapshots.encryption import EncryptionKeys as EncryptionKeys
 from clusterguard.snapshots.reader import SnapshotContents as SnapshotContents
 from clusterguard.snapshots.reader import SnapshotKey as SnapshotKey

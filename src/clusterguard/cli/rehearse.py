@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clusterguard.cli.options import Opening, source_of, with_options
+from clusterguard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clusterguard.rehearsal.rehearsal import Rehearsal
+    from clusterguard.rehearsal.velero import VeleroRehearsal
 
 __all__ = ["rehearse"]
 
@@ -21,7 +28,7 @@ def rehearse(
         str,
         typer.Argument(
             help="An etcd snapshot of any program: a file, or a folder or s3:// location, whose newest is taken; "
-            "- for standard input.",
+            "- for standard input. Or the bucket and prefix of Velero's backups.",
             metavar="FILE|URL",
         ),
     ],
@@ -31,30 +38,34 @@ def rehearse(
             "--encryption-config", help="The EncryptionConfiguration of the cluster's API server.", metavar="FILE"
         ),
     ] = None,
-    prefix: Annotated[
-        str, typer.Option("--prefix", help="Of etcd's keys; OpenShift has /kubernetes.io.")
-    ] = "/registry",
+    prefix: Annotated[str, typer.Option("--prefix", help="Of etcd's keys; OpenShift has /kubernetes.io.")] = "",
+    backup: Annotated[str, typer.Option("--backup", help="Of Velero's backups this one; by default the newest.")] = "",
+    schedule: Annotated[str, typer.Option("--schedule", help="Of Velero's backups the newest of this schedule.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     *,
     opening: Opening,
 ) -> None:
-    """Restore an etcd snapshot into a throwaway control plane, and see whether it is all in there.
+    """Restore a backup into a throwaway control plane, and see whether it is all in there.
 
     It needs no cluster, and nothing leaves this machine. Exit code 1: it does not restore, or not all of it.
     """
-    from clusterguard.rehearsal.rehearsal import Rehearsal
     from clusterguard.terminal import err, out
     from clusterguard.terminal.rehearsal_view import PhaseLine, rehearsal_view
 
     phases = PhaseLine(err)
+    rehearsal: Rehearsal | VeleroRehearsal
     try:
-        report = Rehearsal(
-            location=source_of(location),
-            encryption_config=encryption_config,
-            prefix=prefix,
-            on_phase=phases,
-            **opening.given(),
-        ).run()
+        if backup or schedule or _is_of_velero(location):
+            if encryption_config or prefix or opening.identity or opening.passphrase_file:
+                raise ConfigError(
+                    f"{location} has backups of Velero, and --encryption-config, --prefix, --identity and "
+                    "--passphrase-file are for etcd snapshots",
+                    hint="leave them out",
+                )
+            rehearsal = _of_velero(location, backup, schedule, opening, phases)
+        else:
+            rehearsal = _of_snapshot(location, encryption_config, prefix, opening, phases)
+        report = rehearsal.run()
     finally:
         phases.close()
     if as_json:
@@ -63,3 +74,42 @@ def rehearse(
         out.print(rehearsal_view(report), soft_wrap=False)
     if not report.ok:
         raise typer.Exit(_NOT_WHOLE)
+
+
+def _is_of_velero(location: str) -> bool:
+    from clusterguard.rehearsal.velero import holds_velero_backups
+
+    is_file = location == "-" or ("://" not in location and not Path(location).expanduser().is_dir())
+    return not is_file and holds_velero_backups(location if "://" in location else Path(location))
+
+
+def _of_snapshot(
+    location: str,
+    encryption_config: Path | None,
+    prefix: str,
+    opening: Opening,
+    on_phase: Callable[[str], object],
+) -> Rehearsal:
+    from clusterguard.rehearsal.rehearsal import Rehearsal
+
+    return Rehearsal(
+        location=source_of(location),
+        encryption_config=encryption_config,
+        prefix=prefix or "/registry",
+        on_phase=on_phase,
+        **opening.given(),
+    )
+
+
+def _of_velero(
+    location: str, backup: str, schedule: str, opening: Opening, on_phase: Callable[[str], object]
+) -> VeleroRehearsal:
+    from clusterguard.rehearsal.velero import VeleroRehearsal
+
+    return VeleroRehearsal(
+        location=location if "://" in location else Path(location),
+        backup=backup,
+        schedule=schedule,
+        at=opening.given()["at"],
+        on_phase=on_phase,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event
@@ -23,9 +22,10 @@ from clusterguard.etcd.opening import open_snapshot
 from clusterguard.etcd.verification import verify_file
 from clusterguard.model.progress import Progress, ignore_progress
 from clusterguard.model.support import parse_version
+from clusterguard.rehearsal.clock import PhaseClock
 from clusterguard.rehearsal.comparison import Comparison, StoredObjects
 from clusterguard.rehearsal.hazards import Hazards
-from clusterguard.rehearsal.report import Level, Phase, RehearsalFinding, RehearsalReport
+from clusterguard.rehearsal.report import Level, RehearsalFinding, RehearsalReport, worst_first
 from clusterguard.retrying import poll_until
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.reader import SnapshotReader
@@ -46,11 +46,10 @@ if TYPE_CHECKING:
     from clusterguard.stores.encryption import Encryption
     from clusterguard.toolchain import Toolchain
 
-__all__ = ["Rehearsal"]
+__all__ = ["Rehearsal", "other_version"]
 
 _DEFINITIONS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 _SERVED_SECONDS: Final = 30.0
-_ORDER: Final = (Level.ERROR, Level.WARNING, Level.NOTE)
 _CUSTOM_UNLESS: Final = frozenset(str(resource) for resource in BUILT_IN)
 
 
@@ -115,7 +114,7 @@ class Rehearsal:
             ScratchError: The scratch folder has no room.
             StoreError: The snapshot could not be read.
         """
-        clock = _Clock(self._on_phase)
+        clock = PhaseClock(self._on_phase)
         keys = EncryptionKeys.load(self._encryption_config) if self._encryption_config else None
         clock.begin("open")
         try:
@@ -124,7 +123,7 @@ class Rehearsal:
         except SnapshotError as error:
             return _report(str(self._location), {}, StoredObjects(), [_refused(error)], clock)
 
-    def _rehearsed(self, opened: OpenedSnapshot, keys: EncryptionKeys | None, clock: _Clock) -> RehearsalReport:
+    def _rehearsed(self, opened: OpenedSnapshot, keys: EncryptionKeys | None, clock: PhaseClock) -> RehearsalReport:
         clock.begin("find the programs")
         toolchain = self._toolchain or from_environment(os.environ, progress=self._progress)
         toolchain.ensure(*SERVING_PROGRAMS)
@@ -152,14 +151,14 @@ class Rehearsal:
                     findings.append(_does_not_start(error))
                 clock.begin("finish")
                 reading.join()
-            findings += [*reading.findings(), *_other_version(survey.kubernetes, self._server_version)]
+            findings += [*reading.findings(), *other_version(survey.kubernetes, self._server_version)]
             facts = reading.facts() | {"Kubernetes of the snapshot": survey.kubernetes or "unknown"}
             if self._server_version:
                 facts["rehearsed on"] = f"Kubernetes {self._server_version}"
         return _report(opened.origin, facts, reading.stored, findings, clock, namespaces=reading.namespaces)
 
     def _served(
-        self, opened: OpenedSnapshot, reader: SnapshotReader, reading: _Reading, clock: _Clock
+        self, opened: OpenedSnapshot, reader: SnapshotReader, reading: _Reading, clock: PhaseClock
     ) -> list[RehearsalFinding]:
         """Serve the snapshot and compare; reading the file goes on meanwhile."""
         with self._server(
@@ -188,22 +187,6 @@ class Rehearsal:
 
     def _server(self, file: Path | None, **options: Any) -> SnapshotServer:  # noqa: ANN401 - as the class types them
         return SnapshotServer(file, toolchain=self._toolchain, home=self._home, progress=self._progress, **options)
-
-
-class _Clock:
-    """Times phases; the next one ends the one before it."""
-
-    def __init__(self, on_phase: Callable[[str], object]) -> None:
-        self._on_phase = on_phase
-        self._phases: list[tuple[str, float]] = []
-
-    def begin(self, name: str) -> None:
-        self._phases.append((name, time.monotonic()))
-        self._on_phase(name)
-
-    def phases(self) -> list[Phase]:
-        ends = [began for _, began in self._phases[1:]] + [time.monotonic()]
-        return [Phase(name=name, seconds=end - began) for (name, began), end in zip(self._phases, ends, strict=True)]
 
 
 class _StoppedError(Exception):
@@ -384,7 +367,8 @@ def _unreadable(code: str, errors: list[StoredObjectError]) -> RehearsalFinding:
     )
 
 
-def _other_version(theirs: str, ours: str) -> Iterator[RehearsalFinding]:
+def other_version(theirs: str, ours: str) -> Iterator[RehearsalFinding]:
+    """Yield that a cluster ran another minor version of Kubernetes than it was rehearsed on; empty ones are unknown."""
     minors = [version[:2] for version in map(parse_version, (theirs, ours)) if version]
     if len(set(minors)) > 1:
         yield RehearsalFinding(
@@ -453,7 +437,7 @@ def _report(
     facts: Mapping[str, str],
     stored: StoredObjects,
     findings: list[RehearsalFinding],
-    clock: _Clock,
+    clock: PhaseClock,
     *,
     namespaces: Mapping[str, Mapping[str, int]] | None = None,
 ) -> RehearsalReport:
@@ -462,6 +446,6 @@ def _report(
         facts=facts,
         kinds=tuple(stored.kinds[name] for name in sorted(stored.kinds)),
         namespaces=dict(sorted((namespaces or {}).items())),
-        findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.level))),
+        findings=worst_first(findings),
         phases=clock.phases(),
     )

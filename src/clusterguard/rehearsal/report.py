@@ -10,9 +10,9 @@ from clusterguard.errors import RehearsalFailedError
 from clusterguard.model.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport"]
+__all__ = ["KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport", "worst_first"]
 
 
 class Level(StrEnum):
@@ -168,3 +168,9 @@ class RehearsalReport:
         """
         if not self.ok:
             raise RehearsalFailedError(self)
+
+
+def worst_first(findings: Iterable[RehearsalFinding]) -> tuple[RehearsalFinding, ...]:
+    """Return findings by level, and as they were within each."""
+    order = list(Level)
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.level)))

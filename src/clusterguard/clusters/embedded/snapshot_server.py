@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.clusters.embedded.cluster import EmbeddedCluster
 from clusterguard.clusters.embedded.commands import MEMBER_NAME
 from clusterguard.clusters.embedded.control_plane import MARGIN_BYTES
+from clusterguard.clusters.embedded.isolation import isolating_flags
 from clusterguard.errors import ClusterError, ProgramError, SnapshotError
 from clusterguard.process import run
 
@@ -35,13 +35,6 @@ _SERVING: Final = (
     "/livez/autoregister-completion",
     "/livez/poststarthook/crd-informer-synced",
     "/livez/poststarthook/apiservice-discovery-controller",
-)
-# What of the snapshot would judge the API server's own writes.
-_ADMISSION: Final = (
-    "MutatingAdmissionWebhook",
-    "ValidatingAdmissionWebhook",
-    "MutatingAdmissionPolicy",
-    "ValidatingAdmissionPolicy",
 )
 
 
@@ -97,8 +90,7 @@ class SnapshotServer(EmbeddedCluster):
             "etcd": (f"--quota-backend-bytes={quota}",),
             "kube-apiserver": (
                 f"--etcd-prefix={self._etcd_prefix}",
-                f"--egress-selector-config-file={self._write_egress()}",
-                f"--disable-admission-plugins={','.join(_ADMISSION)}",
+                *isolating_flags(self.folder),
                 # Compaction would forget the revision that is looked at.
                 "--etcd-compaction-interval=0",
                 *encryption,
@@ -137,19 +129,3 @@ class SnapshotServer(EmbeddedCluster):
             raise SnapshotError(
                 f"etcdutl does not restore it: {error.message}", code="restore-refused", hint=error.hint
             ) from error
-
-    def _write_egress(self) -> Path:
-        """Write a configuration that sends every connection to a socket that does not exist."""
-        nowhere = {"uds": {"udsName": str(self.folder / "nowhere.sock")}}
-        selections = [
-            {"name": name, "connection": {"proxyProtocol": "HTTPConnect", "transport": nowhere}}
-            for name in ("cluster", "controlplane")
-        ]
-        path = self.folder / "egress.json"
-        document = {
-            "apiVersion": "apiserver.k8s.io/v1beta1",
-            "kind": "EgressSelectorConfiguration",
-            "egressSelections": selections,
-        }
-        path.write_text(json.dumps(document))
-        return path

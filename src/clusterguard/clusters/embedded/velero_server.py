@@ -84,7 +84,8 @@ class VeleroServer:
         self._programs.add_program("velero", str(self.program("velero")))
         self._programs.start(
             "velero",
-            env={"TMPDIR": str(layout.velero_scratch), "VELERO_NAMESPACE": "velero", **_NO_METADATA_SERVICE},
+            # Relative to its folder: plugins make sockets there, whose paths the kernel limits to 107 bytes.
+            env={"TMPDIR": layout.velero_scratch.name, "VELERO_NAMESPACE": "velero", **_NO_METADATA_SERVICE},
             outlive_us=False,  # the lock goes with this process
         )
         try:

@@ -1,0 +1,49 @@
+"""An API server that calls nobody: for whatever may lie in a backup, restored on a machine that is not its own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from clusterguard.clusters.embedded.cluster import EmbeddedCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["IsolatedCluster", "isolating_flags"]
+
+# Webhooks and what else of the backup would judge the objects that come after it. They could not be asked here.
+_ADMISSION: Final = (
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
+    "MutatingAdmissionPolicy",
+    "ValidatingAdmissionPolicy",
+)
+
+
+def isolating_flags(folder: Path) -> tuple[str, ...]:
+    """Return flags with which an API server connects to nothing but etcd.
+
+    Webhooks, conversion webhooks and aggregated APIs go through the egress selector (KEP 1281), which leads to a socket
+    that does not exist.
+
+    Args:
+        folder: The cluster's own; the configuration is written into it.
+    """
+    nowhere = {"uds": {"udsName": str(folder / "nowhere.sock")}}
+    selections = [
+        {"name": name, "connection": {"proxyProtocol": "HTTPConnect", "transport": nowhere}}
+        for name in ("cluster", "controlplane")
+    ]
+    path = folder / "egress.json"
+    kind = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
+    path.write_text(json.dumps({**kind, "egressSelections": selections}))
+    return (f"--egress-selector-config-file={path}", f"--disable-admission-plugins={','.join(_ADMISSION)}")
+
+
+class IsolatedCluster(EmbeddedCluster):
+    """An embedded cluster whose API server calls nobody."""
+
+    def _flags(self) -> Mapping[str, tuple[str, ...]]:
+        return {"kube-apiserver": isolating_flags(self.folder)}

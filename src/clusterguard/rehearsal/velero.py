@@ -1,0 +1,320 @@
+"""`VeleroRehearsal`: restore a Velero backup from its bucket into a throwaway cluster, and compare every object."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from clusterguard.clusters.embedded.isolation import IsolatedCluster
+from clusterguard.drills.servers.local_s3 import LocalS3Server
+from clusterguard.errors import BackupCorruptError, BackupFailedError
+from clusterguard.model.inventory import Scope
+from clusterguard.model.progress import ignore_progress
+from clusterguard.model.report import FindingKind
+from clusterguard.rehearsal.clock import PhaseClock
+from clusterguard.rehearsal.hazards import Hazards
+from clusterguard.rehearsal.rehearsal import other_version
+from clusterguard.rehearsal.report import KindCount, Level, RehearsalFinding, RehearsalReport, worst_first
+from clusterguard.scratch import private_folder
+from clusterguard.stores import open_store
+from clusterguard.stores.transfer import copy_object
+from clusterguard.toolchain import from_environment
+from clusterguard.validate import RestoreValidator
+from clusterguard.validate.capture import rule_leaving_out
+from clusterguard.velero.bucket import as_inventory, backups_in, verify_backup
+from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.existing_backups import choose_backup, require_restorable
+from clusterguard.velero.install import InstallOptions, install
+from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout
+from clusterguard.velero.locations import LocationSpec
+from clusterguard.velero.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from clusterguard.model.inventory import Inventory, ObjectRef
+    from clusterguard.model.progress import ProgressSink
+    from clusterguard.model.report import Finding, ValidationReport
+    from clusterguard.toolchain import Toolchain
+    from clusterguard.velero.outcome import RestoreOutcome
+    from clusterguard.velero.resources import Backup
+
+__all__ = ["VeleroRehearsal", "holds_velero_backups"]
+
+_BUCKET: Final = "rehearsal"
+_SCOPE: Final = Scope()
+_RESTORE_SECONDS: Final = 3600.0
+_EXAMPLES: Final = 5
+_CODES: Final = {
+    FindingKind.MISSING: ("not-restored", "objects of the backup that were not restored: {n}"),
+    FindingKind.CHANGED: ("restored-otherwise", "objects that were restored otherwise than they were backed up: {n}"),
+    FindingKind.UNKNOWN: ("not-comparable", "objects that could not be looked at: {n}"),
+    FindingKind.NOT_READY: ("not-ready", "objects that are not ready: {n}"),
+}
+
+
+class VeleroRehearsal:
+    """Restores a Velero backup from its bucket alone into a throwaway cluster, and says whether it is all in there.
+
+        report = VeleroRehearsal(location="s3://backups/velero").run()
+
+    The backup's files are copied into a bucket of a server on this machine, so nothing is written where they lie. A
+    real Velero restores them into an embedded cluster, and each object of the backup is compared with what is there
+    then by the rules of ``velero-restore``. Nothing leaves the machine. Volumes are not restored.
+
+    Args:
+        location: The prefix of Velero's storage location, as `open_store` takes it: ``s3://BUCKET/PREFIX``, or a folder
+            with a copy of it. It has ``backups/NAME/velero-backup.json``.
+        backup: The backup's name; by default the newest.
+        schedule: The schedule whose newest backup is taken.
+        at: Take the newest that began no later than this.
+        toolchain: Where the programs come from, by default found or built as needed.
+        home: Folder that the throwaway cluster lives under.
+        on_phase: Called with the name of each phase as it begins.
+        progress: Told of programs as they are installed.
+        now: The time, UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        location: str | os.PathLike[str],
+        backup: str = "",
+        schedule: str = "",
+        at: datetime | None = None,
+        toolchain: Toolchain | None = None,
+        home: Path | None = None,
+        on_phase: Callable[[str], object] = lambda _: None,
+        progress: ProgressSink = ignore_progress,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._source = open_store(location)
+        self._backup = backup
+        self._schedule = schedule
+        self._at = at
+        self._toolchain = toolchain or from_environment(os.environ, progress=progress)
+        self._home = home
+        self._clock = PhaseClock(on_phase)
+        self._progress = progress
+        self._now = now
+
+    def run(self) -> RehearsalReport:
+        """Rehearse, and return what was found; the throwaway cluster is gone again afterwards.
+
+        Raises:
+            ObjectNotFoundError: There is no such backup.
+            VeleroError: It has not ended yet.
+            ConfigError: The location or the name is not valid.
+            ToolchainError: A program is missing and cannot be installed.
+            StoreError: The bucket could not be read.
+        """
+        self._clock.begin("find the backup")
+        backup = self._chosen()
+        origin = f"{self._source.url}: Velero backup {backup.name}"
+        findings: list[RehearsalFinding] = []
+        try:
+            require_restorable(backup, now=self._now())
+        except BackupFailedError as error:
+            findings.append(_of_backup(error))
+            if error.code not in _RESTORABLE_ALL_THE_SAME:
+                return self._report(origin, backup, None, findings)
+        self._clock.begin("verify the bucket")
+        try:
+            verify_backup(self._source, backup.name, now=self._now()).raise_for_findings()
+            inventory = as_inventory(self._source, backup.name, _SCOPE, leave_out=_leave_out)
+        except BackupCorruptError as error:
+            findings.append(_of_backup(error))
+            return self._report(origin, backup, None, findings)
+        return self._restored(origin, backup, inventory, findings)
+
+    def _chosen(self) -> Backup:
+        known = backups_in(self._source, self._backup)
+        if self._at is not None:
+            known = [each for each in known if each.started is not None and each.started <= self._at]
+        return choose_backup(known, name=self._backup, schedule=self._schedule, where=self._source.url)
+
+    def _restored(
+        self, origin: str, backup: Backup, inventory: Inventory, findings: list[RehearsalFinding]
+    ) -> RehearsalReport:
+        with ExitStack() as stack:
+            self._clock.begin("copy the backup")
+            server = self._copied(stack, backup.name)
+            self._clock.begin("start a cluster")
+            cluster = stack.enter_context(
+                IsolatedCluster(toolchain=self._toolchain, home=self._home, progress=self._progress)
+            )
+            self._clock.begin("start Velero")
+            client = self._velero(cluster, server)
+            client.adopt(backup.name, store=server.store(_BUCKET), location=_BUCKET)
+            self._clock.begin("restore")
+            options = RestoreOptions(restore_volumes=False)
+            done = client.wait(client.restore(backup.name, options, wait=False), timeout_seconds=_RESTORE_SECONDS)
+            outcome = client.outcome(done)
+            self._clock.begin("compare")
+            validator = RestoreValidator(api=cluster.api)
+            compared = validator.validate(inventory, profile="velero-restore", progress=self._progress)
+            version = cluster.api.server_version()
+        findings += [*_of_comparison(compared), *_of_velero(outcome)]
+        return self._report(origin, backup, inventory, findings, compared=compared, version=version)
+
+    def _copied(self, stack: ExitStack, name: str) -> LocalS3Server:
+        """Copy one backup into a bucket of our own: a restore writes its results beside it."""
+        folder = stack.enter_context(private_folder())
+        program = self._toolchain.ensure("versitygw")["versitygw"]
+        server = stack.enter_context(LocalS3Server(program=program, folder=folder))
+        server.create_bucket(_BUCKET)
+        target = server.store(_BUCKET)
+        for info in self._source.list(BackupLayout(name).folder):
+            copy_object(self._source, info.key, target)
+        return server
+
+    def _velero(self, cluster: IsolatedCluster, server: LocalS3Server) -> VeleroClient:
+        client = VeleroClient(api=cluster.api)
+        velero = cluster.velero_server.program("velero")
+        # The server runs beside the cluster; restores take settings from its Deployment all the same.
+        install(InstallOptions(replicas=0), api=cluster.api, velero=velero, progress=self._progress)
+        cluster.velero_server.start(on_wait=self._clock.begin)
+        config = {"region": server.region, "s3ForcePathStyle": "true", "s3Url": server.endpoint}
+        spec = LocationSpec(bucket=_BUCKET, config=config, credentials=server.credentials_file(), default=True)
+        client.locations.create(_BUCKET, spec)
+        client.locations.require_available(_BUCKET, fresh=True)
+        return client
+
+    def _report(
+        self,
+        origin: str,
+        backup: Backup,
+        inventory: Inventory | None,
+        findings: list[RehearsalFinding],
+        *,
+        compared: ValidationReport | None = None,
+        version: str = "",
+    ) -> RehearsalReport:
+        objects: Mapping[ObjectRef, bytes] = inventory.objects if inventory else {}
+        hazards = Hazards(now=self._now(), claimed=None, users=False)
+        for data in objects.values():
+            hazards.see(orjson.loads(data))
+        return RehearsalReport(
+            source=origin,
+            facts=_facts(backup, objects, compared, version),
+            kinds=_kinds(objects, compared),
+            namespaces=_namespaces(objects),
+            findings=worst_first([*findings, *hazards.findings(), *other_version(backup.source_version, version)]),
+            phases=self._clock.phases(),
+        )
+
+
+def holds_velero_backups(location: str | os.PathLike[str]) -> bool:
+    """Return whether a location is laid out as a storage location of Velero.
+
+    Raises:
+        ConfigError: It is not a valid location.
+        StoreError: It cannot be read.
+    """
+    return any(info.key.endswith(f"/{BackupFile.METADATA}") for info in open_store(location).list(BACKUPS))
+
+
+_RESTORABLE_ALL_THE_SAME: Final = frozenset({"backup-partial", "backup-expired"})
+
+
+def _leave_out(ref: ObjectRef, item: Mapping[str, Any]) -> str | None:
+    if ref.group == "velero.io":
+        return "velero's own"  # its backups and locations are of the server that made it
+    return rule_leaving_out(ref, dict(item), _SCOPE)
+
+
+def _facts(
+    backup: Backup, objects: Mapping[ObjectRef, bytes], compared: ValidationReport | None, version: str
+) -> dict[str, str]:
+    begun = f"begun {backup.started:%Y-%m-%d %H:%M:%S} UTC, " if backup.started else ""
+    facts = {
+        "backup": f"{begun}{backup.progress.done:,} objects",
+        "Kubernetes of the backup": backup.source_version or "unknown",
+    }
+    if version:
+        facts["rehearsed on"] = f"Kubernetes {version}"
+        facts["compared"] = f"{len(objects):,} objects; what every cluster makes by itself was left out"
+    if compared is not None and compared.suppressed:
+        rules = ", ".join(f"{rule} {count:,}" for rule, count in compared.suppressed_by_rule.items())
+        facts["differences that rules explain"] = rules
+    return facts
+
+
+def _kinds(objects: Mapping[ObjectRef, bytes], compared: ValidationReport | None) -> Sequence[KindCount]:
+    rows: dict[str, KindCount] = {}
+    for ref in objects:
+        rows.setdefault(ref.full_kind, KindCount(kind=ref.full_kind)).backed_up += 1
+    if compared is None:
+        return [rows[name] for name in sorted(rows)]
+    wrong: Counter[tuple[str, FindingKind]] = Counter(
+        (finding.ref.full_kind, finding.kind) for finding in compared.findings if finding.ref in objects
+    )
+    for name, row in rows.items():
+        row.missing = wrong[name, FindingKind.MISSING]
+        row.different = wrong[name, FindingKind.CHANGED]
+        row.unreadable = wrong[name, FindingKind.UNKNOWN]
+        row.equal = row.backed_up - row.missing - row.different - row.unreadable
+    return [rows[name] for name in sorted(rows)]
+
+
+def _namespaces(objects: Mapping[ObjectRef, bytes]) -> Mapping[str, Mapping[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    for ref in objects:
+        found.setdefault(ref.namespace, Counter())[ref.full_kind] += 1
+    return dict(sorted(found.items()))
+
+
+def _of_comparison(compared: ValidationReport) -> Iterator[RehearsalFinding]:
+    for kind, (code, message) in _CODES.items():
+        found = [each for each in compared.findings if each.kind is kind]
+        if found:
+            yield RehearsalFinding(
+                code=code,
+                level=Level.ERROR,
+                message=message.format(n=f"{len(found):,}"),
+                hint="what Velero said of them is told, too; a drill may restore with other options",
+                count=len(found),
+                examples=tuple(map(_described, found[:_EXAMPLES])),
+            )
+
+
+def _described(finding: Finding) -> str:
+    paths = ", ".join(change.path for change in finding.changes[:3])
+    return ": ".join(filter(None, (str(finding.ref), paths or finding.detail)))
+
+
+def _of_velero(outcome: RestoreOutcome) -> Iterator[RehearsalFinding]:
+    """Yield what speaks against the restore itself, in Velero's words: by rule, worst first."""
+    by_rule: dict[str, list[Any]] = {}
+    for each in outcome.findings:
+        by_rule.setdefault(str(each.rule), []).append(each)
+    for rule, found in by_rule.items():
+        count = sum(each.count for each in found)
+        yield RehearsalFinding(
+            code=f"velero-{rule}",
+            level=Level.ERROR if rule in _FAILING else Level.WARNING,
+            message=f"Velero's restore: {rule}: {count:,}",
+            hint="docs/reference/velero.md says what each means",
+            count=count,
+            examples=tuple(f"{each.ref}: {each.detail}" if each.ref else each.detail for each in found[:_EXAMPLES]),
+        )
+
+
+_FAILING: Final = frozenset(
+    {"failed", "partially-failed", "error", "item-failed", "nothing-restored", "validation", "evidence-missing"}
+)
+
+
+def _of_backup(error: BackupFailedError | BackupCorruptError) -> RehearsalFinding:
+    return RehearsalFinding(
+        code=error.code,
+        level=Level.WARNING if error.code == "backup-expired" else Level.ERROR,
+        message=error.message,
+        hint=error.hint or "use another backup",
+    )
