@@ -80,6 +80,13 @@ def velero_program(version):
     return _programs("velero", version, Source({"velero": PROGRAMS["velero"].package}, modules, ldflags))
 
 
+def minio_program():
+    """Return where MinIO is, an S3 server, compiling it if need be: of the last commit that the module proxy has."""
+    version = "0.0.0-20260212201848-7aac2a2c5b7c"
+    source = Source({"minio": "github.com/minio/minio"}, f"require github.com/minio/minio v{version}\n")
+    return _programs("minio", version, source)["minio"]
+
+
 class OtherToolchain:
     """The toolchain, but for programs that are given."""
 

@@ -32,7 +32,7 @@ from clusterguard.stores.base import ObjectInfo, check_key, key_problem
 from clusterguard.stores.s3_checksums import Checksum
 from clusterguard.stores.s3_download import Download
 from clusterguard.stores.s3_errors import BOTO_ERRORS, explain, required, status_of, translate, translated
-from clusterguard.stores.s3_upload import SMALLEST_PART, Target, Upload, key_taken
+from clusterguard.stores.s3_upload import SMALLEST_PART, Target, Upload, key_taken, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +204,7 @@ class S3Store:
             key=key,
             size=required(head, "ContentLength", place=place),
             modified=_utc(required(head, "LastModified", place=place)),
-            version=head.get("ETag", ""),
+            version=version_of(head.get("ETag", "")),
         )
 
     def locked_until(self, key: str) -> datetime | None:
@@ -249,7 +249,8 @@ class S3Store:
                 key = entry["Key"][len(self._full("")) :]
                 if key_problem(key) is None:
                     modified = _utc(entry["LastModified"])
-                    yield ObjectInfo(key=key, size=entry["Size"], modified=modified, version=entry.get("ETag", ""))
+                    version = version_of(entry.get("ETag", ""))
+                    yield ObjectInfo(key=key, size=entry["Size"], modified=modified, version=version)
 
     def delete(self, key: str) -> None:
         """Remove an object; removing one that is not there is no error.
@@ -264,7 +265,8 @@ class S3Store:
                 self._client.delete_object(Bucket=self.bucket, Key=self._full(key))
         except StoreError as error:
             self._refuse_locked(key, error)
-            raise
+            if not self._is_gone(key, error):
+                raise
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef:
         check_key(key)
@@ -289,6 +291,17 @@ class S3Store:
                 fields={"key": key, "until": until},
                 hint="it can be removed after that; until then nobody can, which is what the lock is for",
             ) from cause
+
+    def _is_gone(self, key: str, cause: StoreError) -> bool:
+        """Return whether nothing lies there: some servers fail to delete what is only the beginning of other keys."""
+        status = status_of(cause.__cause__) if isinstance(cause.__cause__, Exception) else None
+        if (status or 0) < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return False
+        try:
+            self._head(key)
+        except ClusterGuardError as error:
+            return isinstance(error, ObjectNotFoundError)
+        return False
 
     @cached_property
     def _default_retention(self) -> timedelta | None:

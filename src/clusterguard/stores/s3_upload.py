@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from clusterguard.stores.s3_checksums import Checksum
 
-__all__ = ["SMALLEST_PART", "Target", "Upload", "key_taken"]
+__all__ = ["SMALLEST_PART", "Target", "Upload", "key_taken", "version_of"]
 
 SMALLEST_PART = 5 << 20
 """Bytes: S3's rule for every part but the last."""
@@ -242,7 +242,7 @@ class Upload:
 
     def _require_whole(self, made: Mapping[str, Any], checksum: Mapping[str, str]) -> None:
         """Refuse what the server made where it has other bytes: it confirms their checksum, or tells their number."""
-        etag = required(made, "ETag", place=self._target.place)
+        etag = version_of(required(made, "ETag", place=self._target.place))
         if checksum and checksum.items() <= made.items():
             return
         try:
@@ -308,9 +308,14 @@ class Upload:
                 return None
             raise
         put = str(head.get("Metadata", {}).get(_PUT_ID, ""))
-        return _There(put=put, etag=head.get("ETag", ""), size=head.get("ContentLength", -1))
+        return _There(put=put, etag=version_of(head.get("ETag", "")), size=head.get("ContentLength", -1))
 
 
 def key_taken(place: str) -> ObjectExistsError:
     """Return the error for a key that must be free, and is not."""
     return ObjectExistsError(f"{place}: the object exists already", hint="choose another key, or allow overwriting")
+
+
+def version_of(etag: str) -> str:
+    """Return an ETag in its quotes, so that those of different answers compare: some servers leave them out in XML."""
+    return etag if not etag or etag.endswith('"') else f'"{etag}"'

@@ -11,7 +11,7 @@ from botocore.stub import ANY, Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.errors import ConfigError, StoreError
+from clusterguard.errors import ConfigError, StoreError, StoreUnavailableError
 from clusterguard.stores import ObjectStore, S3Credentials, S3Store
 from clusterguard.stores.s3_checksums import checksum_of, crc32_of_parts
 
@@ -74,6 +74,21 @@ class TestWhatTheServerStored:
         assert (raised.value.code, raised.value.fields) == ("stored-otherwise", {"written": 5, "stored": 46})
         stub.assert_no_pending_responses()
 
+    def test_an_etag_without_quotes_is_the_same_one(self, server):
+        """rclone quotes it in headers, and not in the answer to CompleteMultipartUpload nor in listings."""
+        store, stub = server
+        head = {"ETag": '"e"', "ContentLength": 46, "LastModified": NOW}
+        stub.add_response("put_object", {"ETag": "e"})
+        stub.add_response("head_object", head)
+        stub.add_response("delete_object", {})
+        with pytest.raises(StoreError) as raised:
+            put(store)
+        assert raised.value.code == "stored-otherwise"
+        contents = [{"Key": "key", "Size": 46, "LastModified": NOW, "ETag": "e"}]
+        stub.add_response("list_objects_v2", {"IsTruncated": False, "Contents": contents})
+        stub.add_response("head_object", head)
+        assert next(store.list()).version == store.stat("key").version == '"e"'
+
     def test_who_confirms_the_checksum_is_not_asked_for_the_size(self, server):
         store, stub = server
         checksum = base64.b64encode(zlib.crc32(b"bytes").to_bytes(4, "big")).decode()
@@ -98,6 +113,46 @@ class TestListings:
         with pytest.raises(StoreError) as raised:
             list(store.list())
         assert raised.value.code == "listing-disordered"
+
+
+class TestFailedDeletions:
+    """rclone fails to delete what is a folder of other keys: no object, so there was nothing to delete."""
+
+    def failed(self, stub, status=500):
+        stub.add_client_error("delete_object", "InternalError", http_status_code=status)
+
+    def missing(self, stub):
+        stub.add_client_error("head_object", "404", http_status_code=404)
+
+    def test_what_is_not_there_is_gone(self, server):
+        store, stub = server
+        self.failed(stub)
+        self.missing(stub)
+        stub.add_response("list_objects_v2", {"IsTruncated": False})
+        store.delete("key")
+        stub.assert_no_pending_responses()
+
+    def test_what_is_there_is_not(self, server):
+        store, stub = server
+        self.failed(stub)
+        stub.add_response("head_object", {"ETag": "e", "ContentLength": 1, "LastModified": NOW})
+        with pytest.raises(StoreUnavailableError):
+            store.delete("key")
+
+    def test_nor_is_what_a_missing_bucket_does_not_have(self, server):
+        store, stub = server
+        self.failed(stub)
+        self.missing(stub)
+        stub.add_client_error("list_objects_v2", "NoSuchBucket", http_status_code=404)
+        with pytest.raises(StoreUnavailableError):
+            store.delete("key")
+
+    def test_a_refusal_is_not_asked_about(self, server):
+        store, stub = server
+        self.failed(stub, 404)
+        with pytest.raises(StoreError):
+            store.delete("key")
+        stub.assert_no_pending_responses()
 
 
 class TestWordlessAnswers:
