@@ -20,6 +20,7 @@ from policy_worlds import data_of, locations_of, policy, put
 
 from clusterguard.errors import (
     ConfigError,
+    ObjectExistsError,
     RunInProgressError,
     StoreError,
     StoreUnavailableError,
@@ -634,7 +635,23 @@ class LooksBeforeItWrites(MemoryStore):
             yield writer
 
 
-@pytest.mark.parametrize("kind", [IgnoresConditions, LooksBeforeItWrites])
+class RefusesOnEntryAlone(MemoryStore):
+    """A bucket of a quick server that ignores conditions: the second writer finds the key taken before it writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.one_at_a_time = threading.Lock()
+
+    @contextmanager
+    def put(self, key, *, overwrite=False, if_version=None):
+        with self.one_at_a_time:
+            if if_version is None and not overwrite and key in self._objects:
+                raise ObjectExistsError(key)
+            with super().put(key, overwrite=True) as writer:
+                yield writer
+
+
+@pytest.mark.parametrize("kind", [IgnoresConditions, LooksBeforeItWrites, RefusesOnEntryAlone])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_location_that_lets_two_writers_win_is_told(clock, kind, earlier):
     store = kind()

@@ -201,14 +201,12 @@ def test_a_location_that_lets_two_writers_win_is_reported_by_its_code(wanted, ru
     fill(wanted, 1)
     replacing = local._replace_version
     monkeypatch.setattr(local, "_replace_version", lambda partial, target, _: partial.replace(target))
-    for location in open_locations(wanted)[:1]:
-        put(location.root, LOCK_KEY, Lease(holder="").dump())
     quickly = partial(locked, timing=LeaseTiming(renew_interval=0.01))
     monkeypatch.setattr("clusterguard.policies.runs.run.locked", quickly)
     report = runner.run(["verify"])
     monkeypatch.setattr(local, "_replace_version", replacing)
     warned = [(step.verb, step.location, step.outcome, step.code) for step in report.steps if step.outcome != "ok"]
-    assert warned == [("lock", "here", "warning", "lock-not-exclusive")]
+    assert warned == [("lock", name, "warning", "lock-not-exclusive") for name in ("here", "there")]
 
 
 def test_nothing_is_removed_once_another_run_has_taken_over(wanted, runner, monkeypatch):

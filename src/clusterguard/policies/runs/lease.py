@@ -56,6 +56,7 @@ _MOST_FAILURES: Final = 3  # of a location that can be read and does not take th
 _MOST_REFUSALS: Final = 10
 _STUCK: Final = "another process may have stopped while it was writing the lock; look for it, or try again"
 _TAKERS: Final = 2
+_NO_VERSION: Final = '"00000000000000000000000000000000"'  # an ETag that no object has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +325,8 @@ class LocationLease:
     def _take(self, seen: _Seen | None) -> bool:
         """Write our lease in the place of what was seen; return whether nobody else was faster.
 
-        Several writers try it at once, of which one may win: where two do, the location guards nothing.
+        Several writers try it at once, of which one may win, and one more that names a version that never was: where
+        two win, the location guards nothing.
         """
         generation = 1 if seen is None else seen.lease.generation % _HIGHEST + 1
         sent, version = self._clock(), None if seen is None else seen.version
@@ -337,7 +339,8 @@ class LocationLease:
             if not self._is_there(tries):
                 raise failed[0]
         self._valid_until = sent + self._mine.lease_duration
-        self.exclusive = found.count(True) <= 1
+        tries.append(self._next(generation))
+        self.exclusive = found.count(True) <= 1 and self._attempt(tries[-1], _NO_VERSION) is not True
         if not self.exclusive:
             # What is left is to write and to look, after a while, who wrote last.
             self._sleep(self._mine.renew_interval)
