@@ -6,7 +6,7 @@ import configparser
 import json
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,7 @@ def test_everything_is_proven_in_a_new_cluster(drill, velero_cluster, velero, ap
         {"storage": "company", "backup": name},
         fault=False,
         scope={},
+        verify=[{"restored": {}}],
         clusters={"main": {"embedded": {}}},
         restore={"excludedNamespaces": ["velero", "kube-*"]},
     )
@@ -266,21 +267,42 @@ def test_a_backup_of_other_things_proves_nothing(run, drill, nightly):
     assert (result.verdict, result.code) == (Verdict.ERROR, "scope-empty"), result
 
 
-def test_bad_backups_are_told_before_anything_is_broken(run, drill, velero, nightly):
+def test_bad_backups_are_told_before_anything_is_broken(run, drill, velero, velero_cluster, nightly):
     assert run(drill({"schedule": "weekly"})).code == "schedule-without-backups"
     with pytest.raises(BackupFailedError):
         velero.back_up("part-1", BackupOptions(included_namespaces=("velero", "nowhere")))
     with pytest.raises(BackupFailedError):
         velero.back_up("bad-1", BackupOptions(included_namespaces=("shop",), volume_snapshot_locations=("nowhere",)))
-    for name, code in (("part-1", "backup-partial"), ("bad-1", "backup-invalid"), ("gone-1", "no-such-backup")):
+    old = velero.back_up("old-1", BackupOptions(included_namespaces=("velero",), ttl=timedelta(seconds=1)))
+    while datetime.now(UTC) <= old.expires:
+        time.sleep(0.1)
+    codes = {
+        "part-1": "backup-partial",
+        "bad-1": "backup-invalid",
+        "old-1": "backup-expired",
+        "gone-1": "no-such-backup",
+        "dead-1": "backup-failed",
+    }
+    for name, code in codes.items():
+        if name == "dead-1":  # the next server removes what has expired as soon as it knows it
+            killed_while_it_backed_up(velero, velero_cluster.velero_server, name)
         result = run(drill({"backup": name}))
         assert (result.verdict, result.code) == (Verdict.FAIL, code), result
         assert "fault" not in {phase.name for phase in result.phases}
     result = run(drill({"storage": "company", "backup": "nightly-1"}))
     assert (result.verdict, result.code) == (Verdict.ERROR, "backup-known-elsewhere"), result
-    velero.delete_backup("part-1")
-    velero.delete_backup("bad-1")
-    assert "fault" not in {phase.name for phase in result.phases}
+    for name in ("part-1", "bad-1", "dead-1"):
+        velero.delete_backup(name)
+
+
+def killed_while_it_backed_up(velero, server, name):
+    """Leave a backup as a killed server does: under way, until the next one marks it."""
+    server.stop()
+    made = velero.objects.create(Backup.new(namespace="velero", name=name, spec={"storageLocation": "default"}))
+    velero.objects.patch(Backup, made.name, {"status": {"phase": "InProgress"}})
+    server.start()
+    until = lambda seen: seen is not None and seen.phase.final  # noqa: E731
+    velero.objects.wait(Backup, name, until=until, what="the next server to mark it", timeout_seconds=60)
 
 
 def test_a_location_that_cannot_be_used_is_told_before_anything_is_broken(run, drill, nightly, s3):
