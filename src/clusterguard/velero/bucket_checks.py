@@ -14,7 +14,7 @@ from clusterguard.velero.bucket_evidence import Unreadable, part_of, text_of
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.completeness import shortcomings
 from clusterguard.velero.findings import DEFAULT_TOLERATED, Rule
-from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major
+from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major, plural_of
 from clusterguard.velero.outcome import rule_of
 from clusterguard.velero.phases import BackupPhase, TransferPhase
 from clusterguard.velero.resources import PodVolumeBackup
@@ -206,12 +206,16 @@ def _identities(case: _Case) -> Answer:
 @_question("resource list", BackupFile.RESOURCE_LIST, tarball=True)
 def _resource_list(case: _Case) -> Answer:
     listed, stored = case.document, _stored(case.evidence.inspection)
-    late = case.evidence.post_operation_items()
+    late, failed = case.evidence.post_operation_items(), _failed_objects(case)
     flaws, explained = [], []
     for full_kind in sorted(listed.keys() | stored.keys()):
         resource, names = stored.get(full_kind, ("", ()))
         told = listed.get(full_kind, frozenset())
-        flaws += [(f"{full_kind} {name}", _ONLY_LISTED) for name in sorted(told.difference(names))]
+        for name in sorted(told.difference(names)):
+            if _is_told(full_kind, name, failed):
+                explained.append(Explanation("tolerated error", f"{full_kind} {name}", _ONLY_LISTED))
+            else:
+                flaws.append((f"{full_kind} {name}", _ONLY_LISTED))
         for name in sorted(set(names) - told):
             if (resource, name) in late:
                 explained.append(Explanation("added when operations ended", f"{full_kind} {name}", _ONLY_STORED))
@@ -219,6 +223,29 @@ def _resource_list(case: _Case) -> Answer:
                 flaws.append((f"{full_kind} {name}", _ONLY_STORED))
     number = sum(map(len, listed.values()))
     return Answer(f"names the same {count_of(number, 'object')}", tuple(flaws), tuple(explained))
+
+
+def _failed_objects(case: _Case) -> list[tuple[str, str, str]]:
+    """Return what tolerated errors are about: resource and namespace, as far as Velero tells them, and name."""
+    backup, messages = case.evidence.backup, case.evidence.documents[BackupFile.RESULTS]
+    if isinstance(backup, Unreadable) or isinstance(messages, Unreadable) or backup.phase == BackupPhase.COMPLETED:
+        return []
+    errors = [each for each in messages if each.severity == "error" and _is_tolerated(each, case.policy)]
+    fields = [(_fields(each), each.namespace) for each in errors]
+    return [
+        (found["resource"].partition(".")[0], namespace, found["name"]) for found, namespace in fields if found["name"]
+    ]
+
+
+def _is_told(full_kind: str, full_name: str, failed: list[tuple[str, str, str]]) -> bool:
+    """Return whether a tolerated error is about an object, and use that error up: it is about no second one."""
+    namespace, _, name = full_name.rpartition("/")
+    plural = plural_of(full_kind.partition(".")[0])
+    for each in failed:
+        if each[2] == name and each[0] in {"", plural} and each[1] in {"", namespace}:
+            failed.remove(each)
+            return True
+    return False
 
 
 _ONLY_LISTED = "it is in the resource list, and not in the tarball"
@@ -236,8 +263,8 @@ def _object_count(case: _Case) -> Answer:
         return Answer("", ((backup.name, "it holds no object at all: did its filters match any?"),))
     if done < total:
         return Answer("", ((backup.name, f"Velero stored {done} of {total} objects"),))
-    # Objects named by operations may have been there before, too.
-    if not found <= done <= found + added:
+    # Objects named by operations may have been there before, too; those that failed are counted as done.
+    if not found <= done <= found + added + len(_failed_objects(case)):
         return Answer("", ((backup.name, f"Velero counted {done}, and there are {len(inspection)}"),))
     return Answer(f"{len(inspection)}, as Velero counted")
 
@@ -488,14 +515,20 @@ def _identified(identifier: Mapping[str, Any]) -> str:
 
 
 def _parsed(message: Message) -> tuple[str, str]:
-    """Return subject and text of a message; Velero puts ``resource:``, ``name:`` and more into one line."""
+    """Return subject and text of a message."""
+    fields = _fields(message)
+    where = "/".join(part for part in (message.namespace, fields["name"]) if part)
+    subject = f"{fields['resource']} {where}".strip() or "Velero"
+    detail = ": ".join(part for part in (fields["message"], fields["error"]) if part)
+    return subject, detail or message.text.strip()
+
+
+def _fields(message: Message) -> Mapping[str, str]:
+    """Return the parts of a message: Velero puts ``resource:``, ``name:`` and more into one line."""
     fields = {"resource": "", "name": "", "message": "", "error": ""}
     rest = message.text
     for key in reversed(fields):
         before, found, value = rest.partition(f" {key}: /")
         if found:
             fields[key], rest = value.strip(), before
-    where = "/".join(part for part in (message.namespace, fields["name"]) if part)
-    subject = f"{fields['resource']} {where}".strip() or "Velero"
-    detail = ": ".join(part for part in (fields["message"], fields["error"]) if part)
-    return subject, detail or message.text.strip()
+    return fields

@@ -64,6 +64,7 @@ from clusterguard.velero.resources import (
     valid_label,
 )
 from clusterguard.velero.tarball import DEFAULT_LIMITS, read_document
+from clusterguard.velero.undiscovered import undiscovered
 from clusterguard.velero.waiting import Follower, far, task_of
 
 if TYPE_CHECKING:
@@ -749,14 +750,25 @@ class VeleroClient:
         messages = self._evidence(DownloadKind.BACKUP_RESULTS, run.name, missing, bucket) if counted else None
         has_list = run.phase.has_contents and run.progress.done
         contents = self._evidence(DownloadKind.BACKUP_RESOURCE_LIST, run.name, missing, bucket) if has_list else None
+        refs = [item.ref for item in parse_resource_list(contents)]
         return judge_backup(
             run,
             messages=parse_results(messages) if messages is not None else (),
-            contents=[item.ref for item in parse_resource_list(contents)],
+            contents=refs,
+            undiscovered=self._undiscovered(run, refs, missing) if contents or not has_list else (),
             volumes=self._volumes({_BACKUP_NAME: valid_label(run.name)}, PodVolumeBackup, DataUpload),
             missing_evidence=missing,
             tolerate=tolerate,
         )
+
+    def _undiscovered(self, run: Backup, contents: Sequence[ObjectRef], missing: list[str]) -> Sequence[OutcomeFinding]:
+        if not run.phase.has_contents:
+            return ()
+        try:
+            return tuple(undiscovered(self.objects.api, run, contents))
+        except ClusterError as error:
+            missing.append(f"kinds that are new could not be looked at: {error.message}")
+            return ()
 
     def _met(
         self, run: Restore, messages: Sequence[Message], items: Sequence[RestoredItem], missing: list[str]

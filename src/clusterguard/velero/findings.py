@@ -37,6 +37,7 @@ class Rule(StrEnum):
     LEFT_OUT_BY_FILTER = "left-out-by-filter"
     NAMESPACE_LEFT_OUT = "namespace-left-out"
     DEFINITION_LEFT_OUT = "definition-left-out"
+    KIND_UNDISCOVERED = "kind-undiscovered"
     NOTHING_RESTORED = "nothing-restored"
     JOB_RUNS_AGAIN = "job-runs-again"
     JOB_RUNS_TWICE = "job-runs-twice"

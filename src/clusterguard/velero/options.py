@@ -277,6 +277,15 @@ class BackupOptions(_Options):
         """Return whether a cluster-scoped resource is asked for by name."""
         return _names(resource, (*self.included_resources, *self.included_cluster_scoped_resources))
 
+    def wants_kind(self, resource: str, *, namespaced: bool) -> bool:
+        """Return whether all objects of a kind that its namespaces and labels allow are asked for."""
+        if not namespaced:
+            return not self.leaves_kind_out(resource) and (self.asks_for_cluster_scoped or self.names_kind(resource))
+        included = (*self.included_resources, *self.included_namespace_scoped_resources)
+        excluded = (*self.excluded_resources, *self.excluded_namespace_scoped_resources)
+        wanted = not included or "*" in included or _names(resource, included)
+        return wanted and "*" not in excluded and not _names(resource, excluded)
+
     def leaves_kind_out(self, resource: str) -> bool:
         """Return whether a cluster-scoped resource is left out by decision: by name, or with all of its scope."""
         excluded = (*self.excluded_resources, *self.excluded_cluster_scoped_resources)

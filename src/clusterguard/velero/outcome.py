@@ -269,6 +269,7 @@ def judge_backup(
     *,
     messages: Sequence[Message] = (),
     contents: Sequence[ObjectRef] | None = None,
+    undiscovered: Sequence[OutcomeFinding] = (),
     volumes: Sequence[VolumeTransfer] = (),
     missing_evidence: Sequence[str] = (),
     tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
@@ -279,6 +280,7 @@ def judge_backup(
         backup: The backup.
         messages: Of its results file.
         contents: Of its resource list; None where that is unknown.
+        undiscovered: The kinds that its server did not know yet.
         volumes: Its PodVolumeBackups and DataUploads.
         missing_evidence: What could not be read, each with the reason.
         tolerate: The rules that do not count.
@@ -289,6 +291,7 @@ def judge_backup(
         yield from _message_findings(backup, messages)
         if backup.phase in {BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED}:
             yield from _content_findings(backup, contents, messages)
+        yield from undiscovered
         yield from _common_findings(backup, volumes, missing_evidence)
 
     return BackupOutcome(**_judged(backup, found(), tolerate), backup=backup)

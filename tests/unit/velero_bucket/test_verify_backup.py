@@ -395,6 +395,28 @@ def test_errors_and_warnings_are_told_with_the_name_of_the_object(builder):
     assert [one.rule for one in report.explained] == ["tolerated error", "tolerated warning", "tolerated warning"]
 
 
+@pytest.mark.parametrize(
+    ("about", "tolerate", "wrong"),
+    [
+        (" resource: /configmaps name: /settings", {"error", "partially-failed"}, []),
+        (" name: /settings", {"error", "partially-failed"}, []),
+        (" name: /settings", {"error"}, ["phase"]),
+        (" name: /settings", {}, ["phase", "resource list", "object count", "errors and warnings"]),
+        (" name: /another", {"error", "partially-failed"}, ["resource list"]),
+        (" resource: /secrets name: /settings", {"error", "partially-failed"}, ["resource list"]),
+        ("", {"error", "partially-failed"}, ["resource list", "object count"]),
+    ],
+)
+def test_an_object_that_a_tolerated_error_is_about_need_not_be_in_a_partial_backup(builder, about, tolerate, wrong):
+    """Velero 1.18.3 names the pod of a hook that failed without its namespace."""
+    policy = BucketPolicy(tolerate_rules=frozenset(tolerate))
+    text = f"{about} message: /Error running pre hooks for pod error: /no preferred addresses found"
+    builder.members = [(path, data) for path, data in builder.members if not path.endswith("shop/settings.json")]
+    builder.status |= {"errors": 1, "phase": "PartiallyFailed"}
+    builder.documents[RESULTS]["errors"] = {"velero": [text]}
+    assert failed(verify(builder, policy=policy)) == wrong
+
+
 @pytest.mark.parametrize("counts", [{"warnings": 1}, {"errors": 2}])
 def test_messages_that_are_counted_and_not_told_are_found(builder, counts):
     builder.status |= counts
