@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import http.client
 import json
 import secrets
 import ssl
 import time
-import urllib.error
-import urllib.request
 
 from clusterguard.clusters.certificates import write_key_pair
 from clusterguard.process import spawn, tail
 from clusterguard.sockets import free_ports
 
 SECONDS = 90
+
+
+class ApiError(OSError):
+    """The API server answered with an error."""
 
 
 class BareApiServer:
@@ -58,7 +60,8 @@ class BareApiServer:
             *("--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount", "--profiling=false"),
             *arguments,
         ]
-        self._context = ssl._create_unverified_context()  # noqa: S323 - its own certificate, on loopback
+        context = ssl._create_unverified_context()  # noqa: S323 - its own certificate, on loopback
+        self._connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
         self._processes = []
         try:
             self._processes.append(spawn(etcd, log=self.logs["etcd"]))
@@ -75,6 +78,7 @@ class BareApiServer:
         self.close()
 
     def close(self):
+        self._connection.close()
         for process in reversed(self._processes):
             process.stop(grace_seconds=0)
 
@@ -83,16 +87,14 @@ class BareApiServer:
         self._processes.pop().stop(grace_seconds=0)
 
     def ask(self, path, *, method="GET", body=None, content_type="application/json"):
-        """Return what the API server answers, as raw JSON read by Python."""
+        """Return what the API server answers, as raw JSON read by Python; `ApiError` for anything but success."""
         headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json", "Content-Type": content_type}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)  # noqa: S310 - https
-        try:
-            with urllib.request.urlopen(request, timeout=30, context=self._context) as answer:  # noqa: S310
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            error.add_note(error.read().decode("utf-8", "replace"))
-            raise
+        self._connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise ApiError(answer.status, text.decode("utf-8", "replace"))
+        return json.loads(text)
 
     def resources(self):
         """Return everything that is served, as ``(group version, resource)``."""
@@ -102,19 +104,21 @@ class BareApiServer:
         for group in groups:
             try:
                 found = self.ask(f"/{group}")["resources"]
-            except urllib.error.HTTPError:  # an aggregated API without anybody behind it
+            except ApiError:  # an aggregated API without anybody behind it
                 continue
             yield from ((group, resource) for resource in found if "/" not in resource["name"])
 
     def _wait(self):
         began = time.monotonic()
         while time.monotonic() < began + SECONDS:
-            with contextlib.suppress(OSError, urllib.error.URLError):
-                self._ready()
-                return
+            try:
+                self._connection.request("GET", "/readyz", None, {"Authorization": f"Bearer {self.token}"})
+                answer = self._connection.getresponse()
+                answer.read()
+            except OSError:
+                self._connection.close()
+            else:
+                if answer.status == 200:
+                    return
             time.sleep(0.2)
         raise TimeoutError(tail(self.logs["kube-apiserver"]))
-
-    def _ready(self):
-        request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
-        urllib.request.urlopen(request, timeout=5, context=self._context).close()  # noqa: S310

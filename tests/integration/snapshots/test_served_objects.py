@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import time
-import urllib.error
 import urllib.request
 from base64 import b64decode, b64encode
 
@@ -18,7 +17,7 @@ import pytest
 import yaml
 from real_objects import OBJECTS, WIDGET, WIDGETS, differences
 
-from bare_api_server import BareApiServer
+from bare_api_server import ApiError, BareApiServer
 from clusterguard import EncryptionKeys, SnapshotReader
 from clusterguard.model.support import parse_version
 from clusterguard.snapshots.fields import field_table
@@ -307,6 +306,6 @@ def until(act):
     while True:
         try:
             return act()
-        except (KeyError, urllib.error.HTTPError):
+        except (KeyError, ApiError):
             assert time.monotonic() < deadline
             time.sleep(0.1)
