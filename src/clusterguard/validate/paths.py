@@ -69,8 +69,11 @@ class Pattern(NamedTuple):
 
     text: str
     steps: tuple[_Matcher, ...]
-    first: str | None
-    """The key that it begins with, or None where that is not a single one."""
+
+    def key_at(self, step: int) -> str | None:
+        """Return the key that a path must have at a step, or None where that is not a single one."""
+        matcher = self.steps[step] if step < len(self.steps) else None
+        return None if matcher is None or matcher.element else matcher.literal
 
     def covers(self, path: Path) -> bool:
         """Return whether the path leads to the field that is meant, or below it."""
@@ -96,7 +99,7 @@ def parse_pattern(text: str) -> Pattern:
         position = found.end()
     if not steps:
         raise ConfigError("an empty field path", hint=_EXAMPLES)
-    return Pattern(text, tuple(steps), steps[0].literal if not steps[0].element else None)
+    return Pattern(text, tuple(steps))
 
 
 _EXAMPLES = "write it like spec.replicas, metadata.annotations[example.com/owner], spec.volumes[name=data].nfs"

@@ -130,23 +130,19 @@ class Profile:
 
 
 class RuleIndex:
-    """The rules of a profile for one kind, by the first step of their paths."""
+    """The rules of a profile for one kind, by the first two steps of their paths."""
 
     def __init__(self, profile: Profile, full_kind: str) -> None:
-        self._any: list[tuple[Pattern, VolatileRule]] = []
-        self._by_first: dict[str, list[tuple[Pattern, VolatileRule]]] = {}
         found = [
             (parse_pattern(path), rule) for rule in profile.rules if rule.applies_to(full_kind) for path in rule.paths
         ]
-        for first in {pattern.first for pattern, _ in found if pattern.first}:
-            self._by_first[first] = [entry for entry in found if entry[0].first in {first, None}]
-        self._any = [entry for entry in found if entry[0].first is None]
+        self._by_first = {key: _by_key(entries, step=1) for key, entries in _by_key(found, step=0).items()}
 
     def candidates(self, path: Path) -> Iterator[VolatileRule]:
         """Yield the rules that cover a field, whatever their condition says."""
-        first = path[0]
-        known = self._any if isinstance(first, Element) else self._by_first.get(first, self._any)
-        for pattern, rule in known:
+        first, second = path[0], path[1] if len(path) > 1 else None
+        by_second = self._by_first.get(first) or self._by_first[None]
+        for pattern, rule in by_second.get(second) or by_second[None]:
             if pattern.covers(path):
                 yield rule
 
@@ -156,6 +152,14 @@ class RuleIndex:
             if rule.when is None or rule.when(difference):
                 return rule.name
         return None
+
+
+def _by_key(
+    entries: list[tuple[Pattern, VolatileRule]], *, step: int
+) -> dict[str | Element | None, list[tuple[Pattern, VolatileRule]]]:
+    """Return which patterns may cover a path with a certain key at a step; at None those for any other one."""
+    keys = {None, *(pattern.key_at(step) for pattern, _ in entries)}
+    return {key: [entry for entry in entries if entry[0].key_at(step) in {key, None}] for key in keys}
 
 
 def profile_named(

@@ -8,6 +8,8 @@ import what_comes_back as observed
 
 import every_kind
 from clusterguard.validate import Tolerance
+from clusterguard.validate.paths import Element, parse_pattern
+from clusterguard.validate.rules import RuleIndex
 from clusterguard.validate.validator import judge
 from every_kind import PROFILE
 
@@ -141,3 +143,34 @@ def test_each_changed_field_is_seen(way):
     assert {each for each in unseen(way) if each[1] not in anew} <= {
         (kind, field) for kind, fields in allowed.items() for field in fields
     }
+
+
+def paths_of(value, path=()):
+    """Yield the path of each field, as comparisons walk them."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from paths_of(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            name = inner.get("name") if isinstance(inner, dict) else None
+            yield from paths_of(inner, (*path, Element(f"name={name}" if name else str(index))))
+
+
+def test_the_index_of_rules_finds_all_that_cover_a_field():
+    covered = 0
+    profile = PROFILE["velero-in-place"]
+    for ref, data in BEFORE.objects.items():
+        index = RuleIndex(profile, ref.full_kind)
+        patterns = [
+            (parse_pattern(path), rule)
+            for rule in profile.rules
+            if rule.applies_to(ref.full_kind)
+            for path in rule.paths
+        ]
+        for path in paths_of(orjson.loads(data)):
+            wanted = [rule for pattern, rule in patterns if pattern.covers(path)]
+            assert list(index.candidates(path)) == wanted
+            covered += bool(wanted)
+    assert covered > 500
