@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from clusterguard.toolchain.programs import PROGRAMS
+from clusterguard.toolchain.programs import API_SERVERS, PROGRAMS
 from clusterguard.toolchain.releases import Asset
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def _published() -> Iterator[tuple[Asset, str]]:
 
 
 def _kubernetes(architecture: str) -> Iterator[tuple[Asset, str]]:
-    version = PROGRAMS["kube-apiserver"].modules.version
-    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"):
-        url = f"https://dl.k8s.io/release/v{version}/bin/linux/{architecture}/{name}"
+    for name in (*API_SERVERS.values(), "kube-controller-manager", "kube-scheduler", "kubectl"):
+        program = PROGRAMS[name]
+        version = program.modules.version
+        url = f"https://dl.k8s.io/release/v{version}/bin/linux/{architecture}/{program.file}"
         sha256 = _get(f"{url}.sha256").text.split()[0]
         yield _asset(url, sha256, version, architecture, {name: ""}), f"{url}.sha256"
 
@@ -95,12 +96,16 @@ def _asset(url: str, sha256: str, version: str, architecture: str, programs: dic
 
 
 def _entry(asset: Asset, source: str) -> str:
-    programs = ", ".join(f'{name} = "{member}"' for name, member in asset.programs.items())
+    programs = ", ".join(f'{_toml_key(name)} = "{member}"' for name, member in asset.programs.items())
     return (
         f"\n# {source}\n[[asset]]\n"
         f'version = "{asset.version}"\nplatform = "{asset.platform}"\nurl = "{asset.url}"\n'
         f'sha256 = "{asset.sha256}"\nprograms = {{ {programs} }}\n'
     )
+
+
+def _toml_key(name: str) -> str:
+    return f'"{name}"' if "@" in name else name
 
 
 def _get(url: str) -> requests.Response:

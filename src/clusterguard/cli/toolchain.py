@@ -66,7 +66,8 @@ def embedded() -> tuple[str, ...]:
     """Return the programs of an embedded cluster."""
     from clusterguard.toolchain import PROGRAMS
 
-    return tuple(name for name in PROGRAMS if name == "kwok" or name.startswith(("etcd", "kube-")))
+    wanted = (program for program in PROGRAMS.values() if not program.is_other_version)
+    return tuple(each.name for each in wanted if each.name == "kwok" or each.name.startswith(("etcd", "kube-")))
 
 
 def _table(statuses: Iterable[ProgramStatus]) -> Table:

@@ -6,7 +6,7 @@ then its official release is downloaded (its checksum is pinned), or it is compi
 
 from __future__ import annotations
 
-from clusterguard.toolchain.programs import PROGRAMS
+from clusterguard.toolchain.programs import API_SERVERS, PROGRAMS
 from clusterguard.toolchain.toolchain import (
     FoundProgram,
     ProgramStatus,
@@ -17,6 +17,7 @@ from clusterguard.toolchain.toolchain import (
 )
 
 __all__ = [
+    "API_SERVERS",
     "PROGRAMS",
     "FoundProgram",
     "ProgramStatus",

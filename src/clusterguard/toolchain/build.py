@@ -42,7 +42,7 @@ def needed_go(modules: ModuleSet) -> tuple[int, int, int]:
 
 def build_key(modules: ModuleSet) -> str:
     """Return what names a build in the cache: the version and a digest of all that is pinned."""
-    pinned = "\0".join([*_pinned(modules).values(), modules.ldflags])
+    pinned = "\0".join([*_pinned(modules).values(), modules.ldflags, *modules.flags])
     return f"{modules.version}-{hashlib.sha256(pinned.encode()).hexdigest()[:12]}"
 
 
@@ -77,10 +77,11 @@ def _compile(
 ) -> None:
     packages = [program.package for program in programs]
     # The very same flags for list and build: what is stale depends on them.
-    flags = ["-mod=readonly", "-buildvcs=false", "-ldflags", f"-s -w {programs[0].modules.ldflags}".strip()]
+    modules = programs[0].modules
+    flags = ["-mod=readonly", "-buildvcs=false", *modules.flags, "-ldflags", f"-s -w {modules.ldflags}".strip()]
     query: list[str | Path] = [go.path, "list", *flags, "-deps", "-f", _STALE, *packages]
     listing = process.stream_lines(query, env=env, cwd=work)
-    to_compile = _count_stale(listing, modules=programs[0].modules, progress=progress)
+    to_compile = _count_stale(listing, modules=modules, progress=progress)
     # The slash makes it a directory to Go, which then names the files itself.
     command: list[str | Path] = [go.path, "build", *flags, "-v", "-o", f"{work / 'bin'}/", *packages]
     _report_build(process.stream_lines(command, env=env, cwd=work), programs, to_compile, progress)

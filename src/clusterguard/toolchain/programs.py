@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from clusterguard.errors import ConfigError
 from clusterguard.model.support import VersionRange
 
-__all__ = ["PROGRAMS", "ModuleSet", "Program", "named"]
+__all__ = ["API_SERVERS", "PROGRAMS", "ModuleSet", "Program", "named"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +18,20 @@ class ModuleSet:
     name: str
     version: str
     ldflags: str = ""
+    tags: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What decides which source files are compiled."""
+        return (f"-tags={self.tags}",) if self.tags else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program: what it is compiled from, the versions that will do, and how it prints its version, if at all."""
+    """One program: what it is compiled from, the versions that will do, and how it prints its version, if at all.
+
+    What there is in several minor versions has the others under names such as ``kube-apiserver@1.34``.
+    """
 
     name: str
     modules: ModuleSet
@@ -30,11 +39,21 @@ class Program:
     accepts: VersionRange
     version_args: tuple[str, ...] | None = ("--version",)
 
+    @property
+    def file(self) -> str:
+        """What its file is called."""
+        return self.name.partition("@")[0]
+
+    @property
+    def is_other_version(self) -> bool:
+        """Whether it is beside the version that is used by default."""
+        return self.file != self.name
+
 
 def named(name: str) -> Program:
-    """Return a program by its name."""
+    """Return a program by its name; the default version may be named, too, as ``kube-apiserver@1.36``."""
     try:
-        return PROGRAMS[name]
+        return PROGRAMS[_BY_VERSION.get(name, name)]
     except KeyError:
         near = difflib.get_close_matches(name, PROGRAMS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(PROGRAMS)}"
@@ -42,16 +61,19 @@ def named(name: str) -> Program:
 
 
 _ETCD = ModuleSet(name="etcd", version="3.7.3")
-# An unstamped Kubernetes calls itself v0.0.0-master, and clients then misjudge what it can do.
-_KUBERNETES = ModuleSet(
-    name="kubernetes",
-    version="1.36.3",
-    ldflags=(
-        "-X k8s.io/component-base/version.gitVersion=v1.36.3"
+
+
+def _kubernetes(name: str, version: str, tags: str = "") -> ModuleSet:
+    # An unstamped Kubernetes calls itself v0.0.0-master, and clients then misjudge what it can do.
+    stamp = (
+        f"-X k8s.io/component-base/version.gitVersion=v{version}"
         " -X k8s.io/component-base/version.gitMajor=1"
-        " -X k8s.io/component-base/version.gitMinor=36"
-    ),
-)
+        f" -X k8s.io/component-base/version.gitMinor={version.split('.')[1]}"
+    )
+    return ModuleSet(name=name, version=version, ldflags=stamp, tags=tags)
+
+
+_KUBERNETES = _kubernetes("kubernetes", "1.36.3")
 _KWOK = ModuleSet(name="kwok", version="0.8.0")
 _KIND = ModuleSet(name="kind", version="0.33.0")
 _VELERO = ModuleSet(
@@ -72,6 +94,11 @@ _AWS = "github.com/vmware-tanzu/velero-plugin-for-aws"
 # One minor for all: a controller manager or scheduler must not be newer than its API server
 # (https://kubernetes.io/releases/version-skew-policy/).
 _KUBERNETES_1_36 = VersionRange((1, 36), (1, 37))
+
+# API servers for rehearsals: everything that is supported and not the default.
+_OTHER_KUBERNETES = ("1.30.14", "1.31.14", "1.32.13", "1.33.13", "1.34.4", "1.35.4", "1.37.2")
+# 1.30 still has cloud providers, in a module that is not published.
+_TAGS = {"1.30": "providerless"}
 
 _ROWS = (
     ("etcd", _ETCD, "go.etcd.io/etcd/server/v3", _ANY_ETCD),
@@ -105,4 +132,20 @@ def _program(
     )
 
 
+def _other_api_server(version: str) -> Program:
+    minor = version.rpartition(".")[0]
+    number = int(minor.partition(".")[2])
+    modules = _kubernetes(f"kubernetes-{minor}", version, _TAGS.get(minor, ""))
+    accepts = VersionRange((1, number), (1, number + 1))
+    return _program(f"kube-apiserver@{minor}", modules, "k8s.io/kubernetes/cmd/kube-apiserver", accepts)
+
+
 PROGRAMS: dict[str, Program] = {row[0]: _program(*row) for row in _ROWS}
+PROGRAMS |= {program.name: program for program in map(_other_api_server, _OTHER_KUBERNETES)}
+
+API_SERVERS: dict[tuple[int, ...], str] = {
+    program.accepts.at_least: name for name, program in PROGRAMS.items() if program.file == "kube-apiserver"
+}
+"""What API servers are called here, by minor version."""
+
+_BY_VERSION = {f"kube-apiserver@{major}.{minor}": name for (major, minor), name in API_SERVERS.items()}

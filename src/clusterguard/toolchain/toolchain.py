@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,7 @@ class Toolchain:
         self._mirror = mirror
         self._platform = platform or releases.this_platform()
         self._pip = pip
+        self._versions: dict[Path, tuple[int, int, int]] = {}  # several programs may be one file on PATH
 
     def find(self, name: str) -> FoundProgram | None:
         """Return where a program is, or None where it would have to be obtained. Does no work."""
@@ -139,7 +141,7 @@ class Toolchain:
         paths = {name: place.path for name, place in found.items() if place}
         for together in filter(None, missing.values()):
             paths |= self._obtain(together)
-        return {name: paths[name] for name in names}
+        return {name: paths[program.name] for name, program in zip(names, programs, strict=True)}
 
     def list(self) -> tuple[ProgramStatus, ...]:
         """Return for every program where it is or how it would be obtained. Does no work."""
@@ -151,11 +153,12 @@ class Toolchain:
             return self._given(program, self._explicit[program.name]), ()
         passed_over: MutableSequence[str] = []
         if Source.PATH in self._sources:
-            for candidate in self._on_path(program.name):
-                version, objection = _judge(program, candidate)
+            for candidate in self._on_path(program.file):
+                version, objection = self._judge(program, candidate)
                 if objection is None:
                     return _found(program, candidate, version, Source.PATH, passed_over), tuple(passed_over)
-                passed_over.append(f"{candidate} {objection}; it was passed over")
+                if not program.is_other_version:  # nobody expects those on PATH
+                    passed_over.append(f"{candidate} {objection}; it was passed over")
         if Source.CACHE in self._sources:
             for version, kept in self._kept(program):
                 if kept.is_file():
@@ -176,13 +179,32 @@ class Toolchain:
             )
         if program.version_args is None:
             return _found(program, path, None, Source.EXPLICIT)
-        version, objection = _judge(program, path)
+        version, objection = self._judge(program, path)
         if objection is not None:
             raise ToolchainError(
                 f"{program.name}: {path} {objection}",
                 hint=f"name one of a version {program.accepts}, or leave it out: {_variable(program.name)}",
             )
         return _found(program, path, version, Source.EXPLICIT)
+
+    def _judge(self, program: Program, path: Path) -> tuple[str | None, str | None]:
+        """Return a program's version, and what speaks against using it (None: nothing)."""
+        if program.version_args is None:
+            return None, "does not print a version"
+        version = self._versions.get(path)
+        if version is None:
+            try:
+                said = process.run([path, *program.version_args], timeout_seconds=_ASK_SECONDS)
+            except (ProgramError, OSError) as error:
+                return None, f"does not run ({error})"
+            version = parse_version(f"{said.stdout}\n{said.stderr}")
+        if version is None:
+            return None, "prints no version that is understood"
+        self._versions[path] = version
+        dotted = ".".join(map(str, version))
+        if version not in program.accepts:
+            return dotted, f"is version {dotted}, wanted is {program.accepts}"
+        return dotted, None
 
     def _on_path(self, name: str) -> Iterator[Path]:
         seen = set[Path]()  # /bin is /usr/bin on most systems
@@ -353,7 +375,7 @@ def _sources(text: str) -> tuple[Source, ...]:
 
 
 def _variable(name: str) -> str:
-    return f"CLUSTERGUARD_{name.upper().replace('-', '_')}"
+    return f"CLUSTERGUARD_{re.sub('[^A-Z0-9]', '_', name.upper())}"
 
 
 def _is_program(path: Path) -> bool:
@@ -364,23 +386,6 @@ def _found(
     program: Program, path: Path, version: str | None, source: Source, passed_over: Iterable[str] = ()
 ) -> FoundProgram:
     return FoundProgram(name=program.name, path=path, version=version, source=source, passed_over=tuple(passed_over))
-
-
-def _judge(program: Program, path: Path) -> tuple[str | None, str | None]:
-    """Return a program's version, and what speaks against using it (None: nothing)."""
-    if program.version_args is None:
-        return None, "does not print a version"
-    try:
-        said = process.run([path, *program.version_args], timeout_seconds=_ASK_SECONDS)
-    except (ProgramError, OSError) as error:
-        return None, f"does not run ({error})"
-    version = parse_version(f"{said.stdout}\n{said.stderr}")
-    if version is None:
-        return None, "prints no version that is understood"
-    dotted = ".".join(map(str, version))
-    if version not in program.accepts:
-        return dotted, f"is version {dotted}, wanted is {program.accepts}"
-    return dotted, None
 
 
 def _asset_key(asset: Asset) -> str:

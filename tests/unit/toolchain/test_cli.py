@@ -39,3 +39,4 @@ def test_the_table_says_where_each_program_is_or_how_it_would_be_had(tmp_path):
 def test_install_brings_what_an_embedded_cluster_needs_by_default(name):
     assert name in embedded()
     assert "velero" not in embedded()
+    assert not [each for each in embedded() if "@" in each]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError
-from clusterguard.model.support import VersionRange, parse_version
+from clusterguard.model.support import SUPPORTED, VersionRange, parse_version
 from clusterguard.toolchain.build import build_key, needed_go
-from clusterguard.toolchain.programs import PROGRAMS, named
+from clusterguard.toolchain.programs import API_SERVERS, PROGRAMS, named
 from clusterguard.toolchain.releases import asset_for, pinned_releases
 
 numbers = st.integers(min_value=0, max_value=999)
@@ -57,6 +57,26 @@ def test_what_is_compiled_is_a_version_that_would_be_accepted():
         assert parse_version(f"v{program.modules.version}") in program.accepts, name
 
 
+def test_there_is_an_api_server_of_every_supported_version():
+    (major, oldest), (_, end) = SUPPORTED["Kubernetes"].at_least, SUPPORTED["Kubernetes"].below
+    assert sorted(API_SERVERS) == [(major, minor) for minor in range(oldest, end)]
+    for (major, minor), name in API_SERVERS.items():
+        assert PROGRAMS[name].accepts == VersionRange((major, minor), (major, minor + 1))
+        assert named(f"kube-apiserver@{major}.{minor}") is PROGRAMS[name]
+        assert PROGRAMS[name].file == "kube-apiserver"
+
+
+def test_all_modules_of_an_api_server_are_of_its_version():
+    for name in API_SERVERS.values():
+        program = PROGRAMS[name]
+        modules = resources.files("clusterguard.toolchain").joinpath("modules", program.modules.name)
+        staging = re.findall(
+            r"^.*k8s\.io/\S+ => k8s\.io/\S+ v(\S+)$", modules.joinpath("go.mod").read_text(), re.MULTILINE
+        )
+        assert len(staging) > 20, name
+        assert {f"1.{version[2:]}" for version in staging} == {program.modules.version}, name
+
+
 def test_the_pinned_modules_have_the_version_that_the_catalogue_tells():
     for name, program in PROGRAMS.items():
         modules = resources.files("clusterguard.toolchain").joinpath("modules", program.modules.name)
@@ -83,7 +103,7 @@ def test_every_program_of_the_embedded_cluster_can_be_downloaded():
         ("etcd", "etcdctl", "etcdutl"),
         ("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
     )
-    for name in (*etcd, *control_plane, "kwok"):
+    for name in (*etcd, *control_plane, *API_SERVERS.values(), "kwok"):
         for platform in ("linux-amd64", "linux-arm64"):
             assert asset_for(name, releases=pinned_releases(), platform=platform), (name, platform)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clusterguard.errors import ChecksumMismatchError, ConfigError, ToolchainError
-from clusterguard.toolchain import Source, Toolchain, explicit_paths, from_environment
+from clusterguard.toolchain import PROGRAMS, Source, Toolchain, explicit_paths, from_environment
 
 from .conftest import etcd_script, publish, release_of_etcd, script, times_built
 
@@ -193,6 +193,64 @@ class TestBuild:
         with pytest.raises(ToolchainError, match="etcd: cannot be kept in") as caught:
             make(path=str(fake_go), cache=tmp_path / "file" / "cache").ensure("etcd")
         assert "XDG_CACHE_HOME" in caught.value.hint
+
+
+class TestOtherVersions:
+    def test_one_on_path_is_told_apart_by_its_version(self, make, tmp_path, told):
+        api_server = script(tmp_path / "bin" / "kube-apiserver", "echo Kubernetes v1.34.2")
+        toolchain = make(path=str(api_server.parent))
+        found = toolchain.find("kube-apiserver@1.34")
+        assert (found.path, found.version, found.source) == (api_server, "1.34.2", Source.PATH)
+        assert toolchain.find("kube-apiserver@1.33") is None
+        assert toolchain.find("kube-apiserver") is None
+        assert toolchain.ensure("kube-apiserver@1.34") == {"kube-apiserver@1.34": api_server}
+        statuses = {status.name: status for status in toolchain.list()}
+        assert statuses["kube-apiserver@1.33"].passed_over == ()  # as nobody expects it there
+        assert "1.34.2" in statuses["kube-apiserver"].passed_over[0]
+
+    def test_a_file_is_asked_once_for_its_version(self, make, tmp_path):
+        log = tmp_path / "asked"
+        api_server = script(tmp_path / "bin" / "kube-apiserver", f"echo asked >> {log}; echo Kubernetes v1.34.2")
+        make(path=str(api_server.parent)).list()
+        assert log.read_text() == "asked\n"
+
+    def test_a_variable_names_one(self, tmp_path):
+        mine = script(tmp_path / "mine", "echo Kubernetes v1.30.9")
+        toolchain = from_environment({"CLUSTERGUARD_KUBE_APISERVER_1_30": str(mine)})
+        assert toolchain.find("kube-apiserver@1.30").path == mine
+        with pytest.raises(ToolchainError) as caught:
+            from_environment({"CLUSTERGUARD_KUBE_APISERVER_1_31": str(mine)}).find("kube-apiserver@1.31")
+        assert "CLUSTERGUARD_KUBE_APISERVER_1_31" in caught.value.hint
+
+    def test_the_default_version_has_two_names(self, make, tmp_path):
+        api_server = script(tmp_path / "bin" / "kube-apiserver", "echo Kubernetes v1.36.0")
+        toolchain = make(path=str(api_server.parent))
+        assert toolchain.ensure("kube-apiserver@1.36", "kube-apiserver") == {
+            "kube-apiserver@1.36": api_server,
+            "kube-apiserver": api_server,
+        }
+
+    def test_it_is_downloaded_and_kept_beside_the_others(self, make, site):
+        contents = {name: f"#!/bin/sh\n# {name}\n" for name in ("kube-apiserver@1.33", "kube-apiserver@1.34")}
+        assets = [
+            publish(site, f"v{name[-4:]}-kube-apiserver", text.encode(), {name: ""}, version=f"{name[-4:]}.1")
+            for name, text in contents.items()
+        ]
+        paths = make(*assets).ensure(*contents)
+        assert {name: path.read_text() for name, path in paths.items()} == contents
+        assert make(*assets).find("kube-apiserver@1.33").source is Source.CACHE
+
+    @pytest.mark.parametrize(("name", "tags"), [("kube-apiserver@1.30", True), ("kube-apiserver@1.34", False)])
+    def test_it_is_built_from_modules_of_its_own(self, make, fake_go, name, tags):
+        toolchain = make(path=on_path(fake_go, "/usr/bin", "/bin"))
+        version = PROGRAMS[name].modules.version
+        path = toolchain.ensure(name)[name]
+        assert toolchain.find(name).version == version
+        assert path.parent.name.startswith(f"{name}-{version}-")
+        (build,) = [line for line in (fake_go / "go.log").read_text().splitlines() if line.startswith("build")]
+        assert f"version.gitVersion=v{version} " in build
+        assert f"version.gitMinor={version.split('.')[1]} " in build
+        assert ("-tags=providerless" in build) is tags
 
 
 class TestList:
