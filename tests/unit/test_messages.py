@@ -49,6 +49,7 @@ from clusterguard.policies.policy import Encryption as Keys
 from clusterguard.policies.policy import EtcdSource, Location, Policy, Schedule, Source
 from clusterguard.policies.runs.lease import LeaseTiming
 from clusterguard.policies.runs.lock import RunLock, locked
+from clusterguard.rehearsal.versions import requested_api_server
 from clusterguard.retrying import RetryPolicy
 from clusterguard.scratch import scratch_folder
 from clusterguard.snapshots.encryption import EncryptionKeys
@@ -508,6 +509,7 @@ TOOLCHAIN = {
     "nowhere": lambda folder: Toolchain(sources=(ProgramSource.PATH,), path="", cache=folder).ensure("etcd"),
     "named, and not there": lambda folder: Toolchain(explicit={"etcd": folder / "etcd"}, cache=folder).ensure("etcd"),
     "unknown program": lambda folder: Toolchain(cache=folder).ensure("ectd"),
+    "unknown Kubernetes": lambda _: requested_api_server("1.29"),
     "unknown source": lambda _: from_environment({"CLUSTERGUARD_TOOLCHAIN_SOURCES": "path,magic"}),
 }
 # ---- objects in snapshots ----------------------------------------------------------------------------------

@@ -39,6 +39,15 @@ def rehearse(
         ),
     ] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="Of etcd's keys; OpenShift has /kubernetes.io.")] = "",
+    kubernetes_version: Annotated[
+        str,
+        typer.Option(
+            "--kubernetes-version",
+            help="Rehearse on this minor version, such as 1.34, which is obtained if need be; by default on the "
+            "cluster's own, or on the nearest one that is here.",
+            metavar="MINOR",
+        ),
+    ] = "",
     backup: Annotated[str, typer.Option("--backup", help="Of Velero's backups this one; by default the newest.")] = "",
     schedule: Annotated[str, typer.Option("--schedule", help="Of Velero's backups the newest of this schedule.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -56,15 +65,15 @@ def rehearse(
     rehearsal: Rehearsal | VeleroRehearsal
     try:
         if backup or schedule or _is_of_velero(location):
-            if encryption_config or prefix or opening.identity or opening.passphrase_file:
+            if encryption_config or prefix or kubernetes_version or opening.identity or opening.passphrase_file:
                 raise ConfigError(
-                    f"{location} has backups of Velero, and --encryption-config, --prefix, --identity and "
-                    "--passphrase-file are for etcd snapshots",
+                    f"{location} has backups of Velero, and --encryption-config, --prefix, --kubernetes-version, "
+                    "--identity and --passphrase-file are for etcd snapshots",
                     hint="leave them out",
                 )
             rehearsal = _of_velero(location, backup, schedule, opening, phases)
         else:
-            rehearsal = _of_snapshot(location, encryption_config, prefix, opening, phases)
+            rehearsal = _of_snapshot(location, encryption_config, prefix, kubernetes_version, opening, phases)
         report = rehearsal.run()
     finally:
         phases.close()
@@ -87,6 +96,7 @@ def _of_snapshot(
     location: str,
     encryption_config: Path | None,
     prefix: str,
+    kubernetes_version: str,
     opening: Opening,
     on_phase: Callable[[str], object],
 ) -> Rehearsal:
@@ -96,6 +106,7 @@ def _of_snapshot(
         location=source_of(location),
         encryption_config=encryption_config,
         prefix=prefix or "/registry",
+        kubernetes_version=kubernetes_version,
         on_phase=on_phase,
         **opening.given(),
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.mvcc import Keyspace, StoreFacts
     from clusterguard.model.progress import ProgressSink
 
-__all__ = ["FileEvidence", "Structure", "check_structure", "checks_of", "open_database", "verify_file"]
+__all__ = ["FileEvidence", "Structure", "check_structure", "checks_of", "file_facts", "open_database", "verify_file"]
 
 # Between two pieces the hashing thread waits for the GIL, up to 5 ms each time: few large pieces, not many small.
 _PIECE = 32 * 1024 * 1024
@@ -170,6 +170,18 @@ def checks_of(evidence: FileEvidence, *, recorded: bool = False) -> list[CheckOu
         CheckOutcome(name="bytes", ok=True, detail=digest),
         CheckOutcome(name="structure", ok=True, detail=pages),
     ]
+
+
+def file_facts(path: Path) -> mvcc.StoreFacts:
+    """Return what the small buckets of a snapshot say, from these alone.
+
+    Raises:
+        SnapshotCorruptError: It is no database of etcd, or a page is broken.
+        StoreError: It cannot be read.
+    """
+    with open_database(path) as db:
+        ledger = db.ledger()
+        return mvcc.read_facts(db, db.buckets(ledger), ledger)
 
 
 def check_structure(db: BoltFile, *, task: str = "", progress: ProgressSink = ignore_progress) -> Structure:

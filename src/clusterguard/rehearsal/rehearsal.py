@@ -19,18 +19,18 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd import remarks
 from clusterguard.etcd.opening import open_snapshot
-from clusterguard.etcd.verification import verify_file
+from clusterguard.etcd.verification import file_facts, verify_file
 from clusterguard.model.progress import Progress, ignore_progress
-from clusterguard.model.support import parse_version
+from clusterguard.model.support import require_restorable
 from clusterguard.rehearsal.clock import PhaseClock
 from clusterguard.rehearsal.comparison import Comparison, StoredObjects
 from clusterguard.rehearsal.hazards import Hazards
 from clusterguard.rehearsal.report import Level, RehearsalFinding, RehearsalReport, worst_first
+from clusterguard.rehearsal.versions import choose_api_server, other_version, requested_api_server
 from clusterguard.retrying import poll_until
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.reader import SnapshotReader
 from clusterguard.snapshots.resources import BUILT_IN
-from clusterguard.snapshots.versions import VersionSurvey
 from clusterguard.threads import Worker
 from clusterguard.toolchain import from_environment
 
@@ -69,12 +69,17 @@ class Rehearsal:
         encryption: Opens a snapshot that is encrypted as a whole, with age.
         encryption_config: The ``EncryptionConfiguration`` that the cluster had, for values encrypted at rest.
         prefix: Of all keys: the API server's ``--etcd-prefix``. OpenShift has ``/kubernetes.io``.
+        kubernetes_version: The minor version to rehearse on, such as ``1.34``. By default it is that of the snapshot's
+            own cluster, or of those that are installed the nearest to it.
         toolchain: Where the programs come from, by default found or built as needed.
         home: Folder that the throwaway control plane lives under.
         scratch: The folder for what has to be copied or unpacked.
         on_phase: Called with the name of each phase as it begins.
         progress: Told of the bytes, and of programs as they are installed.
         now: The time, UTC.
+
+    Raises:
+        ConfigError: There is no API server of the version that was asked for.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Rehearsal:
         encryption: Encryption | None = None,
         encryption_config: Path | None = None,
         prefix: str = "/registry",
+        kubernetes_version: str = "",
         toolchain: Toolchain | None = None,
         home: Path | None = None,
         scratch: Path | None = None,
@@ -96,7 +102,9 @@ class Rehearsal:
         self._opening = {"at": at, "encryption": encryption, "scratch": scratch}
         self._encryption_config = encryption_config
         self._prefix = prefix
-        self._toolchain = toolchain
+        self._requested = requested_api_server(kubernetes_version) if kubernetes_version else ""
+        self._api_server = self._requested
+        self._toolchain = toolchain or from_environment(os.environ, progress=progress)
         self._home = home
         self._on_phase = on_phase
         self._progress = progress
@@ -110,6 +118,7 @@ class Rehearsal:
             ObjectNotFoundError: There is no such snapshot.
             WrongKeyError: The snapshot is encrypted, and nothing at hand opens it.
             ConfigError: The location, the prefix or the encryption configuration is not valid.
+            UnsupportedVersionError: The snapshot is of a newer etcd than the one that is here.
             ToolchainError: A program is missing and cannot be installed.
             ScratchError: The scratch folder has no room.
             StoreError: The snapshot could not be read.
@@ -124,14 +133,9 @@ class Rehearsal:
             return _report(str(self._location), {}, StoredObjects(), [_refused(error)], clock)
 
     def _rehearsed(self, opened: OpenedSnapshot, keys: EncryptionKeys | None, clock: PhaseClock) -> RehearsalReport:
-        clock.begin("find the programs")
-        toolchain = self._toolchain or from_environment(os.environ, progress=self._progress)
-        toolchain.ensure(*SERVING_PROGRAMS)
-        found = toolchain.find("kube-apiserver")
-        # Which empty fields are written depends on the version of the API server that is compared with.
-        kubernetes = (found and found.version) or ""
-        with SnapshotReader(path=opened.path, prefix=self._prefix, encryption=keys, kubernetes=kubernetes) as reader:
-            survey = _surveyed(reader)
+        with SnapshotReader(path=opened.path, prefix=self._prefix, encryption=keys) as reader:
+            clock.begin("find the programs")
+            self._find_programs(opened, reader)
             reading = _Reading(
                 opened,
                 reader,
@@ -151,11 +155,23 @@ class Rehearsal:
                     findings.append(_does_not_start(error))
                 clock.begin("finish")
                 reading.join()
-            findings += [*reading.findings(), *other_version(survey.kubernetes, self._server_version)]
-            facts = reading.facts() | {"Kubernetes of the snapshot": survey.kubernetes or "unknown"}
+            ran = reader.cluster_kubernetes
+            findings += reading.findings()
+            findings += other_version(ran, self._server_version, requested=bool(self._requested))
+            facts = reading.facts() | {"Kubernetes of the snapshot": ran or "unknown"}
             if self._server_version:
                 facts["rehearsed on"] = f"Kubernetes {self._server_version}"
         return _report(opened.origin, facts, reading.stored, findings, clock, namespaces=reading.namespaces)
+
+    def _find_programs(self, opened: OpenedSnapshot, reader: SnapshotReader) -> None:
+        """Choose the API server and get all programs; the file is read as that API server writes objects."""
+        self._api_server = self._requested or choose_api_server(self._toolchain, reader.cluster_kubernetes)
+        self._toolchain.ensure(*SERVING_PROGRAMS, self._api_server)
+        etcd, api_server = (self._toolchain.find(name) for name in ("etcd", self._api_server))
+        live = (etcd and etcd.version) or ""
+        require_restorable("", file_facts(opened.path).storage_version, live=live, where="this machine")
+        # Which empty fields are written depends on the version of the API server that is compared with.
+        reader.write_as((api_server and api_server.version) or "")
 
     def _served(
         self, opened: OpenedSnapshot, reader: SnapshotReader, reading: _Reading, clock: PhaseClock
@@ -186,7 +202,8 @@ class Rehearsal:
             raise error from None
 
     def _server(self, file: Path | None, **options: Any) -> SnapshotServer:  # noqa: ANN401 - as the class types them
-        return SnapshotServer(file, toolchain=self._toolchain, home=self._home, progress=self._progress, **options)
+        options |= {"toolchain": self._toolchain, "home": self._home, "progress": self._progress}
+        return SnapshotServer(file, api_server=self._api_server, **options)
 
 
 class _StoppedError(Exception):
@@ -297,17 +314,6 @@ class _Reading:
 # ---- findings ----------------------------------------------------------------------------------------------
 
 
-def _surveyed(reader: SnapshotReader) -> VersionSurvey:
-    survey = VersionSurvey()
-    for found in reader.objects("nodes"):
-        if found.data is not None:
-            survey.see(found.data)
-    for found in reader.objects("configmaps", namespace="kube-system"):
-        if found.data is not None:
-            survey.see(found.data)
-    return survey
-
-
 def _reads(reader: SnapshotReader) -> Callable[[str, str, str], Mapping[str, Any] | None]:
     def read(plural: str, namespace: str, name: str) -> Mapping[str, Any] | None:
         try:
@@ -365,18 +371,6 @@ def _unreadable(code: str, errors: list[StoredObjectError]) -> RehearsalFinding:
         count=len(errors),
         examples=tuple(error.message for error in errors[:5]),
     )
-
-
-def other_version(theirs: str, ours: str) -> Iterator[RehearsalFinding]:
-    """Yield that a cluster ran another minor version of Kubernetes than it was rehearsed on; empty ones are unknown."""
-    minors = [version[:2] for version in map(parse_version, (theirs, ours)) if version]
-    if len(set(minors)) > 1:
-        yield RehearsalFinding(
-            code="other-kubernetes-version",
-            level=Level.WARNING,
-            message=f"the cluster ran Kubernetes {theirs}, and it was rehearsed on {ours}",
-            hint="what only the other version would refuse was not seen; --kubernetes-version chooses one",
-        )
 
 
 def _of_remark(remark: Remark) -> RehearsalFinding:

@@ -18,8 +18,8 @@ from clusterguard.model.progress import ignore_progress
 from clusterguard.model.report import FindingKind
 from clusterguard.rehearsal.clock import PhaseClock
 from clusterguard.rehearsal.hazards import Hazards
-from clusterguard.rehearsal.rehearsal import other_version
 from clusterguard.rehearsal.report import KindCount, Level, RehearsalFinding, RehearsalReport, worst_first
+from clusterguard.rehearsal.versions import other_version
 from clusterguard.scratch import private_folder
 from clusterguard.stores import open_store
 from clusterguard.stores.transfer import copy_object

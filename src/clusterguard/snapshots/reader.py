@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -12,11 +13,13 @@ import orjson
 from clusterguard.errors import ConfigError, ResourceNotFoundError, StoredObjectError
 from clusterguard.etcd.keyspace import Keyspace, size_at
 from clusterguard.etcd.verification import open_database
+from clusterguard.model.support import parse_version
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
 from clusterguard.snapshots.resources import BUILT_IN, Place, Resource, find_resource, place_of
 from clusterguard.snapshots.schemas import as_defined
 from clusterguard.snapshots.values import ValueDecoder
+from clusterguard.snapshots.versions import VersionSurvey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -150,7 +153,7 @@ class SnapshotReader:
         )
         self._live: dict[bytes, int] | None = None
         self._definitions: dict[str, dict[str, Any] | None] = {}
-        self._minor = _minor(kubernetes) if kubernetes else None
+        self.write_as(kubernetes)
         with ExitStack() as stack:
             self._keyspace = Keyspace(stack.enter_context(open_database(path)))
             self._open = stack.pop_all()
@@ -169,6 +172,29 @@ class SnapshotReader:
     def revision(self) -> int:
         """The revision of the newest change."""
         return self._keyspace.revision
+
+    @cached_property
+    def cluster_kubernetes(self) -> str:
+        """The version of Kubernetes that the cluster ran, such as ``v1.34.2``; ``""`` where nothing tells."""
+        survey = VersionSurvey()  # of objects that all versions write alike
+        for kind, namespace in (("configmaps", "kube-system"), ("nodes", "")):
+            for each in self.keys(kind, namespace=namespace):
+                if kind == "nodes" or each.name == VersionSurvey.WRITTEN_IN:
+                    found = self._object(each)
+                    if found.data is not None:
+                        survey.see(found.data)
+        return survey.kubernetes
+
+    def write_as(self, kubernetes: str) -> None:
+        """Write objects as another version's API server does, from now on.
+
+        Args:
+            kubernetes: As for the class; ``""`` for the version of the snapshot's cluster.
+
+        Raises:
+            ConfigError: The version is not one.
+        """
+        self._minor = _minor(kubernetes) if kubernetes else None
 
     def contents(self) -> SnapshotContents:
         """Return how many objects of which kinds there are.
@@ -378,18 +404,9 @@ class SnapshotReader:
         return None if place is None else self._listed(key, named, self._keyspace.record(place))
 
     def _table(self) -> FieldTable:
-        """Return the table for the version of the snapshot's cluster; what tells it is written alike by all."""
         if self._minor is None:
-            from clusterguard.snapshots.versions import VersionSurvey
-
-            survey = VersionSurvey()
-            for kind, namespace in (("configmaps", "kube-system"), ("nodes", "")):
-                for each in self.keys(kind, namespace=namespace):
-                    if kind == "nodes" or each.name == VersionSurvey.WRITTEN_IN:
-                        found = self._object(each)
-                        if found.data is not None:
-                            survey.see(found.data)
-            self._minor = _minor(survey.kubernetes) if survey.kubernetes else NEWEST_MINOR
+            ran = parse_version(self.cluster_kubernetes)
+            self._minor = ran[1] if ran else NEWEST_MINOR
         return field_table(self._minor)
 
     def _places(self) -> dict[bytes, int]:

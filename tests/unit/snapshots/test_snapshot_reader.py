@@ -196,6 +196,20 @@ def test_empty_fields_are_written_as_the_version_does_that_the_snapshot_tells(tm
         assert ("creationTimestamp" in found["template"]["metadata"]) is written
 
 
+def test_a_reader_tells_the_version_and_may_be_told_another(tmp_path):
+    path = file_of(tmp_path, history_of({"/registry/podtemplates/shop/t": TEMPLATE, **node(b"v1.33.1+k3s1")}))
+    with SnapshotReader(path=path) as reader:
+        assert reader.cluster_kubernetes == "v1.33.1+k3s1"
+        for version, written in (("", True), ("1.36.3", False), ("1.30", True), ("", True)):
+            reader.write_as(version)
+            found = reader.get("podtemplates", "t", namespace="shop")
+            assert ("creationTimestamp" in found["template"]["metadata"]) is written
+        with pytest.raises(ConfigError):
+            reader.write_as("latest")
+    with SnapshotReader(path=file_of(tmp_path, history_of(OBJECTS))) as reader:
+        assert reader.cluster_kubernetes == ""
+
+
 def test_several_threads_read_at_once(tmp_path):
     path = file_of(tmp_path, history_of({f"/registry/pods/shop/{n}": stored("Pod", str(n), "shop") for n in range(99)}))
     with SnapshotReader(path=path) as reader, ThreadPoolExecutor(8) as threads:

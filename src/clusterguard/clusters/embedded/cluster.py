@@ -24,6 +24,7 @@ from clusterguard.errors import ClusterError, ConfigError, ProvisioningError
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.process import ProcessRecord
 from clusterguard.sockets import free_ports, require_free
+from clusterguard.toolchain.programs import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,7 +209,8 @@ class EmbeddedCluster:
         sweep(self._home)
         if self._api_port is not None:
             require_free(self._api_port)
-        programs = {name: str(path) for name, path in self._tools().ensure(*self._program_names).items()}
+        found = self._tools().ensure(*self._program_names)
+        programs = {named(name).file: str(path) for name, path in found.items()}
         self._claim_folder()
         try:
             self._create(programs)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.clusters.embedded.cluster import EmbeddedCluster
+from clusterguard.toolchain.programs import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,16 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedCluster", "isolating_flags"]
 
-# Webhooks and what else of the backup would judge the objects that come after it. They could not be asked here.
-_ADMISSION: Final = (
-    "MutatingAdmissionWebhook",
-    "ValidatingAdmissionWebhook",
-    "MutatingAdmissionPolicy",
-    "ValidatingAdmissionPolicy",
-)
+# Webhooks and what else of the backup would judge the objects that come after it, and since when there is such a
+# plugin. They could not be asked here.
+_ADMISSION: Final = {
+    "MutatingAdmissionWebhook": (1, 9),
+    "ValidatingAdmissionWebhook": (1, 9),
+    "MutatingAdmissionPolicy": (1, 32),
+    "ValidatingAdmissionPolicy": (1, 26),
+}
 
 
-def isolating_flags(folder: Path) -> tuple[str, ...]:
+def isolating_flags(folder: Path, *, minor: tuple[int, ...]) -> tuple[str, ...]:
     """Return flags with which an API server connects to nothing but etcd.
 
     Webhooks, conversion webhooks and aggregated APIs go through the egress selector (KEP 1281), which leads to a socket
@@ -30,6 +32,7 @@ def isolating_flags(folder: Path) -> tuple[str, ...]:
 
     Args:
         folder: The cluster's own; the configuration is written into it.
+        minor: The minor version of the API server, such as ``(1, 34)``: it refuses names of plugins that it lacks.
     """
     nowhere = {"uds": {"udsName": str(folder / "nowhere.sock")}}
     selections = [
@@ -39,11 +42,12 @@ def isolating_flags(folder: Path) -> tuple[str, ...]:
     path = folder / "egress.json"
     kind = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
     path.write_text(json.dumps({**kind, "egressSelections": selections}))
-    return (f"--egress-selector-config-file={path}", f"--disable-admission-plugins={','.join(_ADMISSION)}")
+    plugins = ",".join(name for name, since in _ADMISSION.items() if since <= minor)
+    return (f"--egress-selector-config-file={path}", f"--disable-admission-plugins={plugins}")
 
 
 class IsolatedCluster(EmbeddedCluster):
     """An embedded cluster whose API server calls nobody."""
 
     def _flags(self) -> Mapping[str, tuple[str, ...]]:
-        return {"kube-apiserver": isolating_flags(self.folder)}
+        return {"kube-apiserver": isolating_flags(self.folder, minor=named("kube-apiserver").accepts.at_least)}

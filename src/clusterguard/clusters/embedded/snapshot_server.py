@@ -11,6 +11,7 @@ from clusterguard.clusters.embedded.control_plane import MARGIN_BYTES
 from clusterguard.clusters.embedded.isolation import isolating_flags
 from clusterguard.errors import ClusterError, ProgramError, SnapshotError
 from clusterguard.process import run
+from clusterguard.toolchain.programs import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVING_PROGRAMS", "SnapshotServer"]
 
-SERVING_PROGRAMS: Final = ("etcd", "etcdutl", "kube-apiserver")
-"""What it takes."""
+SERVING_PROGRAMS: Final = ("etcd", "etcdutl")
+"""What it takes beside an API server."""
 
 _RESTORE_SECONDS: Final = 1800.0
 # Beyond the size of the file: the API server writes its own bootstrap objects, and etcd refuses writes over its quota.
@@ -51,6 +52,7 @@ class SnapshotServer(EmbeddedCluster):
         skip_hash: Whether it has no trailer, and etcdutl must not look for one.
         encryption_config: The ``EncryptionConfiguration`` that the snapshot's cluster had, if any.
         etcd_prefix: Of all keys.
+        api_server: As the toolchain calls it: another minor version is named like ``kube-apiserver@1.34``.
         on_phase: Called with the name of each phase as it begins.
         **options: As `EmbeddedCluster` takes them.
 
@@ -60,7 +62,6 @@ class SnapshotServer(EmbeddedCluster):
     """
 
     simulated_pods = False
-    _program_names = SERVING_PROGRAMS
     _components = ()
 
     def __init__(
@@ -70,6 +71,7 @@ class SnapshotServer(EmbeddedCluster):
         skip_hash: bool = False,
         encryption_config: Path | None = None,
         etcd_prefix: str = "/registry",
+        api_server: str = "kube-apiserver",
         on_phase: Callable[[str], object] = lambda _: None,
         **options: Any,  # noqa: ANN401 - as the base class types them
     ) -> None:
@@ -78,6 +80,8 @@ class SnapshotServer(EmbeddedCluster):
         self._skip_hash = skip_hash
         self._encryption_config = encryption_config
         self._etcd_prefix = etcd_prefix
+        self._minor = named(api_server).accepts.at_least
+        self._program_names = (*SERVING_PROGRAMS, api_server)
         self._on_phase = on_phase
 
     def _flags(self) -> Mapping[str, tuple[str, ...]]:
@@ -90,7 +94,7 @@ class SnapshotServer(EmbeddedCluster):
             "etcd": (f"--quota-backend-bytes={quota}",),
             "kube-apiserver": (
                 f"--etcd-prefix={self._etcd_prefix}",
-                *isolating_flags(self.folder),
+                *isolating_flags(self.folder, minor=self._minor),
                 # Compaction would forget the revision that is looked at.
                 "--etcd-compaction-interval=0",
                 *encryption,
