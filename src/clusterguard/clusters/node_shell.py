@@ -362,5 +362,7 @@ def open_node_shell(node_ref: str, *, port: int | None = None, identity: Path | 
             return SshNodeShell(host, user=user or None, port=port, identity=identity)
         case _:
             raise ConfigError(
-                f"{node_ref!r} is not a valid node reference", hint="write local, docker:NAME or ssh:[USER@]HOST"
+                f"{node_ref!r} is not a valid node reference",
+                code="invalid-node-reference",
+                hint="write local, docker:NAME or ssh:[USER@]HOST",
             )

@@ -395,9 +395,13 @@ def _url(endpoint: str) -> str:
         url = urlsplit(endpoint)
         host, port = url.hostname, url.port
     except ValueError as error:
-        raise ConfigError(f"{endpoint!r} is not a valid etcd endpoint: {error}", hint=_ENDPOINT_HINT) from error
+        raise ConfigError(
+            f"{endpoint!r} is not a valid etcd endpoint: {error}", code="invalid-endpoint", hint=_ENDPOINT_HINT
+        ) from error
     if url.scheme not in ("http", "https") or not host or url.path.strip("/") or "@" in url.netloc:
-        raise ConfigError(f"{_without_user(endpoint)!r} is not a valid etcd endpoint", hint=_ENDPOINT_HINT)
+        raise ConfigError(
+            f"{_without_user(endpoint)!r} is not a valid etcd endpoint", code="invalid-endpoint", hint=_ENDPOINT_HINT
+        )
     return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port or _DEFAULT_PORT}"
 
 

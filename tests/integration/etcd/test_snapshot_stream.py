@@ -287,14 +287,16 @@ def test_a_server_that_is_not_etcd_is_told(status, body):
     ["127.0.0.1:2379", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "https://127.0.0.1:99999", "http://h/v3"],
 )
 def test_what_is_no_endpoint_is_refused(endpoint):
-    with pytest.raises(ConfigError, match="is not a valid etcd endpoint") as raised:
+    with pytest.raises(ConfigError) as raised:
         EtcdMember(EtcdAccess(endpoints=(endpoint,)), endpoint)
+    assert raised.value.code == "invalid-endpoint"
     assert "https://127.0.0.1:2379" in raised.value.hint
 
 
 def test_a_password_in_an_endpoint_is_refused_and_not_shown():
-    with pytest.raises(ConfigError, match="is not a valid etcd endpoint") as raised:
+    with pytest.raises(ConfigError) as raised:
         EtcdMember(EtcdAccess(endpoints=()), "http://me:hunter2@127.0.0.1:2379")
+    assert raised.value.code == "invalid-endpoint"
     assert "hunter2" not in f"{raised.value.message} {raised.value.__cause__}"
 
 

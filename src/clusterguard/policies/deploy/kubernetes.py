@@ -381,6 +381,8 @@ def _require_kept_locations(policy: Policy, options: CronJobOptions) -> None:
         if scheme in ("", "file") and not _mount_of(folder, options.claims):
             raise ConfigError(
                 f"location {location.name} is the folder {folder}, which is lost when its pod ends",
+                code="not-in-pods",
+                fields={"what": folder},
                 hint="name a claim that is mounted there (claims), or use a bucket",
             )
 
