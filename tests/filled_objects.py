@@ -7,16 +7,22 @@ server checks what is written through it, not what it reads.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
+import platformdirs
+
 from clusterguard import process
 from clusterguard.etcd.protobuf import places_of
+from clusterguard.toolchain.cache import Cache
+from clusterguard.toolchain.golang import fetch_go, find_go
 
 API_MODULES = ("0.30.14", "0.33.13", "0.36.3", "0.37.2")
 """Each brings the files of its own minor version and of some before it."""
 
-NAMESPACE, NAME = "namespaceValue", "nameValue"
+NAMESPACE = "namespaceValue"  # of all of them
+_OLDEST_GO = (1, 24, 0)
 _UNSTORED = re.compile(
     "Options$|Review$|^(Binding|Eviction|Scale|TokenRequest|APIGroup|APIVersions|Status|RangeAllocation"
     "|SerializedReference|DeploymentRollback|APIGroupDiscovery|WatchEvent|List|ComponentStatus)"
@@ -25,7 +31,10 @@ _UNSTORED = re.compile(
 
 def golden_files(module):
     """Yield ``(minor version, protobuf, JSON)`` of every file that a release of the API modules brings."""
-    answer = process.run(["go", "mod", "download", "-json", f"k8s.io/api@v{module}"], timeout_seconds=600)
+    cache = Cache(platformdirs.user_cache_path("clusterguard") / "toolchain")
+    go = find_go(needed=_OLDEST_GO, path=os.environ.get("PATH")) or fetch_go(cache=cache, progress=lambda _: None)
+    download = [go.path, "mod", "download", "-json", f"k8s.io/api@v{module}"]
+    answer = process.run(download, env=go.env, timeout_seconds=600)
     data = Path(json.loads(answer.stdout)["Dir"]) / "testdata"
     for folder in sorted(data.iterdir()):
         if folder.is_dir():
