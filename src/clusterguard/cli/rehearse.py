@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,9 @@ from clusterguard.cli.options import Opening, source_of, with_options
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from clusterguard.rehearsal.rehearsal import Rehearsal
     from clusterguard.rehearsal.velero import VeleroRehearsal
+    from clusterguard.terminal.rehearsal_view import PhaseLine
 
 __all__ = ["rehearse"]
 
@@ -98,29 +98,31 @@ def _of_snapshot(
     prefix: str,
     kubernetes_version: str,
     opening: Opening,
-    on_phase: Callable[[str], object],
+    phases: PhaseLine,
 ) -> Rehearsal:
     from clusterguard.rehearsal.rehearsal import Rehearsal
+    from clusterguard.toolchain import from_environment
 
     return Rehearsal(
         location=source_of(location),
         encryption_config=encryption_config,
         prefix=prefix or "/registry",
         kubernetes_version=kubernetes_version,
-        on_phase=on_phase,
+        toolchain=from_environment(os.environ, progress=phases.installing),
+        on_phase=phases,
         **opening.given(),
     )
 
 
-def _of_velero(
-    location: str, backup: str, schedule: str, opening: Opening, on_phase: Callable[[str], object]
-) -> VeleroRehearsal:
+def _of_velero(location: str, backup: str, schedule: str, opening: Opening, phases: PhaseLine) -> VeleroRehearsal:
     from clusterguard.rehearsal.velero import VeleroRehearsal
+    from clusterguard.toolchain import from_environment
 
     return VeleroRehearsal(
         location=location if "://" in location else Path(location),
         backup=backup,
         schedule=schedule,
         at=opening.given()["at"],
-        on_phase=on_phase,
+        toolchain=from_environment(os.environ, progress=phases.installing),
+        on_phase=phases,
     )

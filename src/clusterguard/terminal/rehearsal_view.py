@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from clusterguard.model.durations import format_duration
 from clusterguard.rehearsal.report import Level
+from clusterguard.terminal.console import ProgressLines, amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.status import Status
 
+    from clusterguard.model.progress import Progress
     from clusterguard.rehearsal.report import KindCount, RehearsalFinding, RehearsalReport
 
 __all__ = ["PhaseLine", "rehearsal_view"]
@@ -38,16 +40,29 @@ class PhaseLine:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
+        self._lines = ProgressLines(self._print)
 
     def __call__(self, phase: str) -> None:
         """Show that a phase begins."""
         if not self._console.is_terminal:
-            self._console.print(f"{phase} …", markup=False, highlight=False)
+            self._print(f"{phase} …")
         elif self._status is None:
             self._status = self._console.status(f"{phase} …")
             self._status.start()
         else:
             self._status.update(f"{phase} …")
+
+    def installing(self, moment: Progress) -> None:
+        """Show how far a program is that a phase waits for; compiling one takes many minutes."""
+        if not self._console.is_terminal:
+            self._lines(moment)
+        elif moment.finished:
+            self._print(f"{moment.task}: {moment.note or 'done'}")
+        elif self._status is not None:
+            self._status.update(Text(f"{moment.task} … {amount(moment)}".rstrip()))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the spinner away."""
