@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clusterguard.cli.options import Opening, with_options
+from clusterguard.cli.options import ClusterOption, KubeconfigOption, Opening, opened, with_options
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from clusterguard.model.inventory import Scope
+    from clusterguard.model.report import ValidationReport
     from clusterguard.snapshots.reader import SnapshotContents, SnapshotKey, SnapshotObject, SnapshotReader
 
 __all__ = ["app"]
@@ -206,6 +210,106 @@ def search(
     _end_with(unreadable)
     if not hits:
         raise typer.Exit(1)
+
+
+@app.command()
+@with_options
+def diff(
+    location: _Location,
+    other: Annotated[
+        str, typer.Argument(help="The newer snapshot; or leave it out, and name a cluster.", metavar="FILE|URL")
+    ] = "",
+    cluster: ClusterOption = "",
+    kubeconfig: KubeconfigOption = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only this kind, such as Deployment; may be repeated.")] = None,
+    namespace: Annotated[
+        list[str] | None, typer.Option("--namespace", "-n", help="Only this namespace, or glob; may be repeated.")
+    ] = None,
+    profile: Annotated[
+        Literal["etcd-restore", "velero-restore", "same-cluster"],
+        typer.Option(help="What may differ, by how the objects came there."),
+    ] = "etcd-restore",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    reading: _Reading,
+    opening: Opening,
+) -> None:
+    """Show what differs between two snapshots, or a snapshot and a cluster. Exit code 1: something does."""
+    from clusterguard.model.inventory import Scope
+    from clusterguard.snapshots.difference import compare_snapshots
+
+    if bool(other) == bool(cluster):
+        raise ConfigError("compare with what?", hint="name another snapshot, or a cluster: --cluster context:NAME")
+    scope = Scope(kinds=tuple(kind or ()), namespaces=tuple(namespace or ()))
+    with reading.opened(location, opening) as reader:
+        if other:
+            with reading.opened(other, opening) as newer:
+                report = compare_snapshots(reader, newer, scope, profile=profile)
+        else:
+            report = _compared_with(reader, cluster, kubeconfig, scope, profile)
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _compared_with(
+    reader: SnapshotReader, cluster: str, kubeconfig: Path | None, scope: Scope, profile: str
+) -> ValidationReport:
+    from clusterguard.snapshots.inventory import snapshot_inventory
+    from clusterguard.terminal import progress_sink
+    from clusterguard.validate import RestoreValidator
+    from clusterguard.validate.validator import Tolerance
+
+    inventory = snapshot_inventory(reader, scope, taken=datetime.now(UTC))
+    with progress_sink() as progress, opened(cluster, kubeconfig=kubeconfig, progress=progress) as target:
+        return RestoreValidator(api=target.api).validate(
+            inventory, profile=profile, tolerate=Tolerance(extra=0), progress=progress
+        )
+
+
+@app.command()
+@with_options
+def export(
+    location: _Location,
+    folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="DIR")],
+    kind: Annotated[str, typer.Argument(help="Kind as kubectl takes it; by default all.")] = "",
+    name: Annotated[str, typer.Argument(help="The object's name; by default all of the kind.")] = "",
+    namespace: _OneNamespace = "",
+    selector: _Selector = "",
+    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Write Secrets, too.")] = False,
+    with_owned: Annotated[
+        bool, typer.Option("--with-owned", help="Write what a controller made of another object, too.")
+    ] = False,
+    *,
+    reading: _Reading,
+    opening: Opening,
+) -> None:
+    """Write objects as manifests, ready for `kubectl apply -f DIR`. Exit code 2: an object could not be read."""
+    from clusterguard.snapshots.export import export_objects
+    from clusterguard.terminal.console import err, out
+
+    kind, name = _split(kind, name)
+    with reading.opened(location, opening) as reader:
+        found = list(_chosen(reader, kind, name, namespace, selector))
+        done = export_objects(found, folder, secrets=show_secrets, owned=with_owned, named=bool(name))
+    for reason, count in sorted(done.left_out.items()):
+        err.print(f"not written: {count:,} ({reason})", style="yellow", markup=False, soft_wrap=True)
+    out.print(f"{len(done.files):,} manifests in {folder}: kubectl apply -f {folder}", markup=False, soft_wrap=True)
+    _end_with(done.unreadable)
+
+
+def _chosen(reader: SnapshotReader, kind: str, name: str, namespace: str, selector: str) -> Iterator[SnapshotObject]:
+    """Yield the objects that the options of an export mean; with a namespace's go the namespace itself."""
+    where = _namespace_of(reader, kind, namespace) if name else namespace
+    found = False
+    for each in reader.objects(kind, namespace=where, selector=selector):
+        if not name or each.key.name == name:
+            found = True
+            yield each
+    if name and not found:
+        reader.get(kind, name, namespace=where)  # says that it is not there
+    if namespace and not kind:
+        yield from (each for each in reader.objects("namespaces") if each.key.name == namespace)
 
 
 def _tell_unknown(fields: Mapping[str, int]) -> None:

@@ -10,6 +10,7 @@ from clusterguard.snapshots.resources import BUILT_IN
 from clusterguard.validate.capture import belongs_to, rule_leaving_out, status_may_be_plain
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from clusterguard.errors import StoredObjectError
@@ -25,6 +26,7 @@ def snapshot_inventory(
     scope: Scope = Scope(),  # noqa: B008 - immutable
     *,
     taken: datetime,
+    only: Collection[bytes] | None = None,
 ) -> Inventory:
     """Return what a snapshot holds of a scope as an inventory; system-owned objects are left out as by a capture.
 
@@ -34,6 +36,7 @@ def snapshot_inventory(
         reader: Of the snapshot.
         scope: Which objects. Kinds are matched as written, ``Deployment`` or ``Deployment.apps``.
         taken: When the snapshot was taken, UTC.
+        only: Keys of etcd; no other one is decoded.
 
     Raises:
         ConfigError: The selector is not valid.
@@ -42,7 +45,7 @@ def snapshot_inventory(
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
     unreadable: dict[str, list[StoredObjectError]] = {}
-    for found in reader.objects(selector=scope.selector):
+    for found in reader.objects(selector=scope.selector, only=only):
         ref = _ref_of(found)
         if not belongs_to(ref, scope):
             continue

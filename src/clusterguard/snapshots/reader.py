@@ -22,7 +22,7 @@ from clusterguard.snapshots.values import ValueDecoder
 from clusterguard.snapshots.versions import VersionSurvey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from clusterguard.etcd.keyspace import Record
@@ -254,13 +254,21 @@ class SnapshotReader:
                 found.append(self._listed(key, named, self._keyspace.record(places[key])))
         return found
 
-    def objects(self, kind: str = "", *, namespace: str = "", selector: str = "") -> Iterator[SnapshotObject]:
+    def objects(
+        self,
+        kind: str = "",
+        *,
+        namespace: str = "",
+        selector: str = "",
+        only: Collection[bytes] | None = None,
+    ) -> Iterator[SnapshotObject]:
         """Yield objects, in the order of etcd's keys; those that cannot be read are among them, with the reason.
 
         Args:
             kind: As kubectl takes it; empty for all.
             namespace: Empty for all.
             selector: A label selector as kubectl's ``-l`` takes it. What cannot be read is yielded with any.
+            only: Keys of etcd; no other one is decoded.
 
         Raises:
             ConfigError: The selector is not valid.
@@ -271,9 +279,19 @@ class SnapshotReader:
 
         wanted = LabelSelector.parse(selector) if selector else None
         for key in self.keys(kind, namespace=namespace):
+            if only is not None and key.etcd_key not in only:
+                continue
             found = self._object(key)
             if wanted is None or found.data is None or wanted.matches(_labels(found.data)):
                 yield found
+
+    def stored(self, key: SnapshotKey) -> bytes:
+        """Return what is stored under a key, as it lies there.
+
+        Raises:
+            SnapshotCorruptError: A page is broken.
+        """
+        return self._keyspace.value(key.record)
 
     def get(self, kind: str, name: str, *, namespace: str = "", revision: int | None = None) -> dict[str, Any]:
         """Return one object as the API server serves it.
