@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterguard.cli.options import Opening, source_of, with_options
+from clusterguard.cli.options import KubeconfigOption, Opening, opened, source_of, with_options
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.model.inventory import Inventory
     from clusterguard.rehearsal.rehearsal import Rehearsal
     from clusterguard.rehearsal.velero import VeleroRehearsal
     from clusterguard.terminal.rehearsal_view import PhaseLine
@@ -50,6 +55,22 @@ def rehearse(
     ] = "",
     backup: Annotated[str, typer.Option("--backup", help="Of Velero's backups this one; by default the newest.")] = "",
     schedule: Annotated[str, typer.Option("--schedule", help="Of Velero's backups the newest of this schedule.")] = "",
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="Also tell what differs from this inventory.", metavar="INVENTORY"),
+    ] = None,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            help="Also tell what has changed since in this cluster: context:NAME, kubeconfig:PATH, kind:NAME or "
+            "embedded:NAME.",
+        ),
+    ] = "",
+    kubeconfig: KubeconfigOption = None,
+    require_unchanged: Annotated[
+        bool, typer.Option("--require-unchanged", help="Exit code 1 where something differs from these, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     *,
     opening: Opening,
@@ -58,38 +79,50 @@ def rehearse(
 
     It needs no cluster, and nothing leaves this machine. Exit code 1: it does not restore, or not all of it.
     """
+    from clusterguard.model.progress import ignore_progress
+    from clusterguard.rehearsal.velero import holds_velero_backups
     from clusterguard.terminal import err, out
     from clusterguard.terminal.rehearsal_view import PhaseLine, rehearsal_view
+    from clusterguard.validate import load_inventory
 
-    phases = PhaseLine(err)
+    if require_unchanged and not compare and not cluster:
+        raise ConfigError("--require-unchanged: there is nothing to compare with", hint="give --compare or --cluster")
     rehearsal: Rehearsal | VeleroRehearsal
-    try:
-        if backup or schedule or _is_of_velero(location):
-            if encryption_config or prefix or kubernetes_version or opening.identity or opening.passphrase_file:
-                raise ConfigError(
-                    f"{location} has backups of Velero, and --encryption-config, --prefix, --kubernetes-version, "
-                    "--identity and --passphrase-file are for etcd snapshots",
-                    hint="leave them out",
-                )
+    with ExitStack() as stack:
+        phases = stack.enter_context(closing(PhaseLine(err)))
+        if backup or schedule or holds_velero_backups(location):
+            _require_no(
+                location,
+                encryption_config=encryption_config,
+                prefix=prefix,
+                kubernetes_version=kubernetes_version,
+                identity=opening.identity,
+                passphrase_file=opening.passphrase_file,
+                compare=compare,
+                cluster=cluster,
+            )
             rehearsal = _of_velero(location, backup, schedule, opening, phases)
         else:
-            rehearsal = _of_snapshot(location, encryption_config, prefix, kubernetes_version, opening, phases)
+            others: dict[str, Inventory | KubeClient] = {str(file): load_inventory(file) for file in compare or ()}
+            if cluster:
+                target = stack.enter_context(opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress))
+                others[cluster] = target.api
+            rehearsal = _of_snapshot(location, encryption_config, prefix, kubernetes_version, others, opening, phases)
         report = rehearsal.run()
-    finally:
-        phases.close()
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:
         out.print(rehearsal_view(report), soft_wrap=False)
-    if not report.ok:
+    if not report.ok or (require_unchanged and not report.unchanged):
         raise typer.Exit(_NOT_WHOLE)
 
 
-def _is_of_velero(location: str) -> bool:
-    from clusterguard.rehearsal.velero import holds_velero_backups
-
-    is_file = location == "-" or ("://" not in location and not Path(location).expanduser().is_dir())
-    return not is_file and holds_velero_backups(location if "://" in location else Path(location))
+def _require_no(location: str, **options: object) -> None:
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise ConfigError(
+            f"{location} has backups of Velero, and {', '.join(given)} is for etcd snapshots", hint="leave it out"
+        )
 
 
 def _of_snapshot(
@@ -97,6 +130,7 @@ def _of_snapshot(
     encryption_config: Path | None,
     prefix: str,
     kubernetes_version: str,
+    compare: Mapping[str, Inventory | KubeClient],
     opening: Opening,
     phases: PhaseLine,
 ) -> Rehearsal:
@@ -108,6 +142,7 @@ def _of_snapshot(
         encryption_config=encryption_config,
         prefix=prefix or "/registry",
         kubernetes_version=kubernetes_version,
+        compare=compare,
         toolchain=from_environment(os.environ, progress=phases.installing),
         on_phase=phases,
         **opening.given(),

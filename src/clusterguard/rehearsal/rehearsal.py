@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.clusters.embedded.snapshot_server import SERVING_PROGRAMS, SnapshotServer
@@ -22,6 +24,7 @@ from clusterguard.etcd.opening import open_snapshot
 from clusterguard.etcd.verification import file_facts, verify_file
 from clusterguard.model.progress import Progress, ignore_progress
 from clusterguard.model.support import require_restorable
+from clusterguard.rehearsal.changes import changes_between
 from clusterguard.rehearsal.clock import PhaseClock
 from clusterguard.rehearsal.comparison import Comparison, StoredObjects
 from clusterguard.rehearsal.hazards import Hazards
@@ -38,10 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from clusterguard.clusters.kube import KubeClient
     from clusterguard.etcd.opening import Location, OpenedSnapshot
     from clusterguard.etcd.verification import FileEvidence
+    from clusterguard.model.inventory import Inventory
     from clusterguard.model.progress import ProgressSink
     from clusterguard.model.snapshot import Remark
+    from clusterguard.rehearsal.changes import Changes
     from clusterguard.snapshots.reader import SnapshotObject
     from clusterguard.stores.encryption import Encryption
     from clusterguard.toolchain import Toolchain
@@ -71,6 +77,8 @@ class Rehearsal:
         prefix: Of all keys: the API server's ``--etcd-prefix``. OpenShift has ``/kubernetes.io``.
         kubernetes_version: The minor version to rehearse on, such as ``1.34``. By default it is that of the snapshot's
             own cluster, or of those that are installed the nearest to it.
+        compare: What the backup is to be compared with, by name: an inventory, or the API of a cluster as it is now.
+            What has changed is told beside the verdict.
         toolchain: Where the programs come from, by default found or built as needed.
         home: Folder that the throwaway control plane lives under.
         scratch: The folder for what has to be copied or unpacked.
@@ -91,6 +99,7 @@ class Rehearsal:
         encryption_config: Path | None = None,
         prefix: str = "/registry",
         kubernetes_version: str = "",
+        compare: Mapping[str, Inventory | KubeClient] = MappingProxyType({}),
         toolchain: Toolchain | None = None,
         home: Path | None = None,
         scratch: Path | None = None,
@@ -102,6 +111,8 @@ class Rehearsal:
         self._opening = {"at": at, "encryption": encryption, "scratch": scratch}
         self._encryption_config = encryption_config
         self._prefix = prefix
+        self._compare = compare
+        self._changes: dict[str, Changes] = {}
         self._requested = requested_api_server(kubernetes_version) if kubernetes_version else ""
         self._api_server = self._requested
         self._toolchain = toolchain or from_environment(os.environ, progress=progress)
@@ -126,11 +137,18 @@ class Rehearsal:
         clock = PhaseClock(self._on_phase)
         keys = EncryptionKeys.load(self._encryption_config) if self._encryption_config else None
         clock.begin("open")
+        self._changes = {}
         try:
             with open_snapshot(self._location, **self._opening) as opened:  # type: ignore[arg-type]
-                return self._rehearsed(opened, keys, clock)
+                report = self._rehearsed(opened, keys, clock)
         except SnapshotError as error:
-            return _report(str(self._location), {}, StoredObjects(), [_refused(error)], clock)
+            report = _report(str(self._location), {}, StoredObjects(), [_refused(error)], clock)
+        return replace(report, changes=tuple(self._all_changes()))
+
+    def _all_changes(self) -> Iterator[Changes]:
+        """Yield what was asked for, also where nothing was served that could be compared."""
+        for name, other in self._compare.items():
+            yield self._changes.get(name) or changes_between(None, other, name=name)
 
     def _rehearsed(self, opened: OpenedSnapshot, keys: EncryptionKeys | None, clock: PhaseClock) -> RehearsalReport:
         with SnapshotReader(path=opened.path, prefix=self._prefix, encryption=keys) as reader:
@@ -191,7 +209,11 @@ class Rehearsal:
             self._server_version = server.api.server_version()
             _await_definitions(server, reading.stored)
             comparison = Comparison(server.api, revision=reader.revision, stored=reading.stored, read=_reads(reader))
-            return comparison.run()
+            findings = comparison.run()
+            for name, other in self._compare.items():
+                clock.begin(f"compare with {name}")
+                self._changes[name] = changes_between(server.api, other, name=name)
+            return findings
 
     def _require_that_an_empty_one_starts(self, error: ClusterGuardError) -> None:
         """Raise the error unless the snapshot is to blame for it: then only an empty control plane comes up here."""

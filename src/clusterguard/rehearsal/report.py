@@ -12,6 +12,8 @@ from clusterguard.model.durations import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from clusterguard.rehearsal.changes import Changes
+
 __all__ = ["KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport", "worst_first"]
 
 
@@ -98,6 +100,7 @@ class RehearsalReport:
         namespaces: How many objects each namespace has, by kind; cluster-scoped ones under ``""``.
         findings: Worst first.
         phases: In the order in which they ran.
+        changes: How what was asked for differs from the backup; it has no say in the verdict.
     """
 
     source: str
@@ -106,12 +109,18 @@ class RehearsalReport:
     namespaces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     findings: Sequence[RehearsalFinding] = ()
     phases: Sequence[Phase] = ()
+    changes: Sequence[Changes] = ()
 
     @property
     def ok(self) -> bool:
         """Whether it restores, and everything in it came back: there are no errors, and something was compared."""
         compared = sum(kind.equal for kind in self.kinds)
         return compared > 0 and not any(finding.level is Level.ERROR for finding in self.findings)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether everything that it was to be compared with was compared, and is as it is in the backup."""
+        return all(each.none for each in self.changes)
 
     @property
     def seconds(self) -> float:
@@ -135,6 +144,8 @@ class RehearsalReport:
             lines.append(f"  {finding.level}: {finding.message} ({finding.code})")
             lines += [f"    {each}" for each in finding.examples]
             lines.append(f"    → {finding.hint}")
+        for each in self.changes:
+            lines += [f"{each.title}:", *(f"  {line}" for line in each.to_text().splitlines())]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,6 +168,7 @@ class RehearsalReport:
                 for finding in self.findings
             ],
             "phases": [{"name": phase.name, "seconds": round(phase.seconds, 3)} for phase in self.phases],
+            "changes": [each.to_dict() for each in self.changes],
             "seconds": round(self.seconds, 3),
         }
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -36,7 +37,6 @@ from clusterguard.velero.options import RestoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from clusterguard.model.inventory import Inventory, ObjectRef
     from clusterguard.model.progress import ProgressSink
@@ -211,13 +211,17 @@ class VeleroRehearsal:
 
 
 def holds_velero_backups(location: str | os.PathLike[str]) -> bool:
-    """Return whether a location is laid out as a storage location of Velero.
+    """Return whether a location is laid out as a storage location of Velero; a file or a stream is not.
 
     Raises:
         ConfigError: It is not a valid location.
         StoreError: It cannot be read.
     """
-    return any(info.key.endswith(f"/{BackupFile.METADATA}") for info in open_store(location).list(BACKUPS))
+    text = os.fspath(location)
+    folder = None if "://" in text else Path(text).expanduser()
+    if folder is not None and not folder.is_dir():
+        return False
+    return any(info.key.endswith(f"/{BackupFile.METADATA}") for info in open_store(folder or text).list(BACKUPS))
 
 
 _RESTORABLE_ALL_THE_SAME: Final = frozenset({"backup-partial", "backup-expired"})

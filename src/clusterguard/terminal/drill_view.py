@@ -25,6 +25,7 @@ from clusterguard.drills.verdict import Verdict
 from clusterguard.model.durations import format_duration
 from clusterguard.model.progress import Progress as Moment
 from clusterguard.terminal.console import ProgressLines, amount
+from clusterguard.terminal.diff import coloured_diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,6 @@ __all__ = ["DrillView", "result_view"]
 
 _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "yellow"}
 _MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.ERROR: "!"}
-_DIFF_STYLES = {"+++": "bold green", "---": "bold red", "@@": "cyan", "+": "green", "-": "red"}
-_MOST_DIFF_LINES = 200
 _TITLE, _SECONDS = 22, 6  # the width of these columns, where nothing in them is longer
 _WIDE = 90  # from here on a step and what was seen of it are side by side
 
@@ -178,7 +177,8 @@ def _summary(result: DrillResult) -> Iterator[RenderableType]:
 def _explanation(result: DrillResult) -> Iterator[RenderableType]:
     style = _STYLES[result.verdict]
     if result.diff:
-        yield Panel(_coloured(result.diff), title="what is not as it was", title_align="left", border_style=style)
+        diff = coloured_diff(result.diff, whole="the evidence")
+        yield Panel(diff, title="what is not as it was", title_align="left", border_style=style)
     for title, text in result.diagnostics:
         yield Panel(Text(text), title=title, title_align="left", border_style="dim")
 
@@ -213,15 +213,3 @@ def _row(phase: PhaseResult) -> tuple[RenderableType, ...]:
         Text(phase.verdict, style=_STYLES[phase.verdict]),
         Text(phase.detail, style="dim"),
     )
-
-
-def _coloured(diff: str) -> Text:
-    lines = diff.splitlines()
-    text = Text()
-    for line in lines[:_MOST_DIFF_LINES]:
-        style = next((style for start, style in _DIFF_STYLES.items() if line.startswith(start)), "")
-        text.append(line + "\n", style=style)
-    if len(lines) > _MOST_DIFF_LINES:
-        text.append(f"… {len(lines) - _MOST_DIFF_LINES} more lines are in the evidence")
-    text.rstrip()
-    return text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
 from rich.padding import Padding
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -13,6 +14,7 @@ from rich.tree import Tree
 from clusterguard.model.durations import format_duration
 from clusterguard.rehearsal.report import Level
 from clusterguard.terminal.console import ProgressLines, amount
+from clusterguard.terminal.diff import coloured_diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,6 +90,10 @@ def _parts(report: RehearsalReport) -> Iterator[RenderableType]:
         yield Padding(_namespaces(report.namespaces), (0, 0, 1, 2))
     for finding in report.findings:
         yield _finding(finding)
+    for each in report.changes:
+        style = "green" if each.none else "yellow"
+        diff = coloured_diff(each.to_text(), whole="the report of --json")
+        yield Panel(diff, title=each.title, title_align="left", border_style=style)
 
 
 def _verdict(report: RehearsalReport) -> Text:
