@@ -31,7 +31,7 @@ from clusterguard.documents import model as documents
 from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, FindingName, Label, Selector, Text, wrong
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.documents.values import did_you_mean
-from clusterguard.errors import ClusterGuardError
+from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.policies.files.overlaps import resolve_url, storage_root
 from clusterguard.policies.files.redaction import PRIVATE_KEY
 from clusterguard.policies.schedule import check_cron, read_time_zone
@@ -120,6 +120,16 @@ def _http_url(text: str) -> str:
         raise ValueError("a URL is expected here, such as http://pushgateway:9091")
     if "@" in text:
         raise ValueError("the URL must not contain a user or a password: it appears in logs")
+    return text
+
+
+def _kubernetes_version(text: str) -> str:
+    from clusterguard.rehearsal.versions import requested_api_server  # slow, and few policies name one
+
+    try:
+        requested_api_server(text)
+    except ConfigError as error:
+        raise ValueError(f"a minor version of Kubernetes is expected here, such as v1.34: {error.hint}") from error
     return text
 
 
@@ -482,6 +492,8 @@ class RehearsalOptions(Model):
     """The EncryptionConfiguration of the cluster's API server, where it encrypts Secrets at rest."""
     prefix: Text = "/registry"
     """Of etcd's keys; OpenShift has `/kubernetes.io`."""
+    kubernetes_version: Annotated[str, AfterValidator(_kubernetes_version), Field(examples=["v1.34"])] = ""
+    """The minor version to rehearse on; by default the cluster's own, or the nearest one that is installed."""
 
 
 class Proof(Model):

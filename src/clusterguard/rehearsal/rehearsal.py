@@ -28,7 +28,7 @@ from clusterguard.rehearsal.changes import changes_between
 from clusterguard.rehearsal.clock import PhaseClock
 from clusterguard.rehearsal.comparison import Comparison, StoredObjects
 from clusterguard.rehearsal.hazards import Hazards
-from clusterguard.rehearsal.report import Level, RehearsalFinding, RehearsalReport, worst_first
+from clusterguard.rehearsal.report import FIND_PROGRAMS, Level, RehearsalFinding, RehearsalReport, worst_first
 from clusterguard.rehearsal.versions import choose_api_server, other_version, requested_api_server
 from clusterguard.retrying import poll_until
 from clusterguard.snapshots.encryption import EncryptionKeys
@@ -152,7 +152,7 @@ class Rehearsal:
 
     def _rehearsed(self, opened: OpenedSnapshot, keys: EncryptionKeys | None, clock: PhaseClock) -> RehearsalReport:
         with SnapshotReader(path=opened.path, prefix=self._prefix, encryption=keys) as reader:
-            clock.begin("find the programs")
+            clock.begin(FIND_PROGRAMS)
             self._find_programs(opened, reader)
             reading = _Reading(
                 opened,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import RehearsalFailedError
 from clusterguard.model.durations import format_duration
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from clusterguard.rehearsal.changes import Changes
 
-__all__ = ["KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport", "worst_first"]
+__all__ = ["FIND_PROGRAMS", "KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport", "worst_first"]
+
+FIND_PROGRAMS: Final = "find the programs"
+"""The phase in which programs may be downloaded or compiled."""
 
 
 class Level(StrEnum):
@@ -126,6 +129,11 @@ class RehearsalReport:
     def seconds(self) -> float:
         """How long it took in all."""
         return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def recovery_seconds(self) -> float:
+        """How long it took without getting the programs: one that is compiled first takes no longer to restore."""
+        return sum(phase.seconds for phase in self.phases if phase.name != FIND_PROGRAMS)
 
     def summary(self) -> str:
         """Return the verdict in one line."""

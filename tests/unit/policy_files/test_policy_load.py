@@ -207,3 +207,19 @@ def test_a_policy_is_read_without_the_sdks_that_it_does_not_need(write):
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PROOF = "  proofs:\n  - {{name: weekly, source: etcd, every: 7d, rehearse: {{kubernetesVersion: {}}}}}\n"
+
+
+@pytest.mark.parametrize("written", ["v1.34", '"1.30"', "v1.36"])
+def test_a_rehearsal_may_name_a_version_of_kubernetes(minimal, load, written):
+    policy = load(f"{minimal}{PROOF.format(written)}", BACKUPS="x")
+    assert policy.proofs[0].rehearse.kubernetes_version == written.strip('"')
+
+
+@pytest.mark.parametrize("written", ["1.30", "v1.29", "v1.34.2", "latest", '""'])
+def test_another_version_is_refused_before_any_run(minimal, refused, written):
+    error = refused(f"{minimal}{PROOF.format(written)}", BACKUPS="x")
+    assert error.message.count("policy.yaml:") == 1
+    assert f":{minimal.count(chr(10)) + 2}:" in error.message  # the line of the proof

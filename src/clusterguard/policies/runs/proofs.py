@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clusterguard.clusters.embedded.snapshot_server import SERVING_PROGRAMS
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
 from clusterguard.drills.requirements import skip_reason
 from clusterguard.errors import ClusterGuardError
@@ -120,7 +119,7 @@ def _rehearse(
         find.names,
         outcome="proven" if report.ok else "not proven",
         detail="; ".join(map(_in_words, wrong)) or ("" if report.ok else "it holds no object to compare"),
-        rto_seconds=round(report.seconds, 3) if report.ok else None,
+        rto_seconds=round(report.recovery_seconds, 3) if report.ok else None,
         rpo_seconds=age,
     )
     told = f", {sum(kind.equal for kind in report.kinds):,} objects came back equal"
@@ -130,14 +129,13 @@ def _rehearse(
 
 
 def _report_of(found: StoredSnapshot, options: RehearsalOptions, session: Session) -> RehearsalReport:
-    toolchain = from_environment(session.environ, progress=session.progress)
-    toolchain.ensure(*SERVING_PROGRAMS)  # compiling them is no part of the time that a restore takes
     config = Path(options.encryption_config) if options.encryption_config else None
     return Rehearsal(
         location=(found.store, found.record.key),
         encryption_config=config,
         prefix=options.prefix,
-        toolchain=toolchain,
+        kubernetes_version=options.kubernetes_version,
+        toolchain=from_environment(session.environ, progress=session.progress),
         scratch=session.scratch,
         progress=session.progress,
         now=session.now,
