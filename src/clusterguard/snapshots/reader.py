@@ -18,7 +18,7 @@ from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
 from clusterguard.snapshots.resources import BUILT_IN, Place, Resource, find_resource, place_of
 from clusterguard.snapshots.schemas import as_defined
-from clusterguard.snapshots.values import ValueDecoder
+from clusterguard.snapshots.values import ValueDecoder, whole
 from clusterguard.snapshots.versions import VersionSurvey
 
 if TYPE_CHECKING:
@@ -363,15 +363,15 @@ class SnapshotReader:
         """
         if key.is_deletion:
             raise ConfigError(f"{key} was removed at revision {key.revision}", hint="read an earlier change of it")
+        definition = None if key.resource in _BUILT_IN_NAMES else self._definition(key.resource)
         try:
             item = self._decoder.decode(self._keyspace.value(key.record), key=key.etcd_key, revision=key.revision)
+            with whole():
+                return as_defined(item, definition) if definition else item
         except StoredObjectError as error:
             raise StoredObjectError(
                 f"{key}: {error.message}", code=error.code, fields=error.fields, hint=error.hint
             ) from error
-
-        definition = None if key.resource in _BUILT_IN_NAMES else self._definition(key.resource)
-        return as_defined(item, definition) if definition else item
 
     def search(self, text: str, *, kind: str = "", namespace: str = "") -> Iterator[SnapshotObject]:
         """Yield the objects that have a text in a value, in their name, or in the name of a field.
@@ -480,7 +480,8 @@ def _first_part(key: bytes) -> str:
 
 
 def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
-    return item["metadata"].get("labels") or {}
+    labels = item["metadata"].get("labels")
+    return labels if isinstance(labels, dict) else {}
 
 
 def _spellings(text: str) -> set[bytes]:

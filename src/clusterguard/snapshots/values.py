@@ -7,6 +7,7 @@ some fields are filled in at each read.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -21,12 +22,12 @@ from clusterguard.snapshots.protobuf import decode_message
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from clusterguard.snapshots.encryption import EncryptionKeys
     from clusterguard.snapshots.fields import FieldTable, Message
 
-__all__ = ["SERVED_AS", "ValueDecoder"]
+__all__ = ["SERVED_AS", "ValueDecoder", "whole"]
 
 _PROTOBUF: Final = b"k8s\x00"
 _TYPE_META, _RAW, _ENCODING, _CONTENT_TYPE = 1, 2, 3, 4
@@ -84,10 +85,11 @@ class ValueDecoder:
         if not isinstance(metadata, dict) or not isinstance(item.get("kind"), str) or not item.get("apiVersion"):
             raise _damaged("it is no object of Kubernetes: kind, apiVersion or metadata is missing")
         metadata["resourceVersion"] = str(revision)
-        fill_in = _FILLED_IN.get((item["apiVersion"], item["kind"]))
-        if fill_in is not None:
-            fill_in(item)
-        return definition_as_v1(item) if item["kind"] == "CustomResourceDefinition" else item
+        with whole():
+            fill_in = _FILLED_IN.get((item["apiVersion"], item["kind"]))
+            if fill_in is not None:
+                fill_in(item)
+            return definition_as_v1(item) if item["kind"] == "CustomResourceDefinition" else item
 
     def _item(self, plain: bytes) -> dict[str, Any]:
         try:
@@ -159,6 +161,15 @@ _FILLED_IN = {
     ("v1", "PersistentVolumeClaim"): _pending,
     ("v1", "PersistentVolume"): _pending,
 }
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Say of an object that lacks what each of its kind has that it is damaged."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise _damaged(f"it has not the form of its kind ({type(error).__name__})") from error
 
 
 def _damaged(problem: str) -> StoredObjectError:

@@ -6,6 +6,8 @@ import copy
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from clusterguard import SnapshotReader
 from clusterguard.snapshots.schemas import as_defined
@@ -87,3 +89,41 @@ def test_the_reader_knows_the_definition_of_now(tmp_path):
         found = reader.get("widgets.example.com", "w", namespace="shop")
         assert (found["spec"], found["metadata"]["generation"]) == ({"a": "new"}, 1)
         assert [each.data["spec"] for each in reader.objects("widgets")] == [{"a": "new"}]
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "v1", "example.com", "Widget"])
+NAMES = [
+    "spec",
+    "versions",
+    "schema",
+    "openAPIV3Schema",
+    "properties",
+    "items",
+    "default",
+    "names",
+    "name",
+    "conversion",
+]
+ANY_JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(spec=ANY_JSON, version=st.sampled_from(["v1", "v1beta1"]), own=ANY_JSON)
+def test_whatever_a_definition_says_an_object_is_read_or_named_as_damaged(tmp_path, spec, version, own):
+    definition = {
+        "apiVersion": f"apiextensions.k8s.io/{version}",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com", "labels": own},
+        "spec": spec,
+    }
+    item = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "labels": own}, "spec": own}
+    key = "/registry/apiextensions.k8s.io/customresourcedefinitions/widgets.example.com"
+    objects = {"/registry/example.com/widgets/shop/w": orjson.dumps(item), key: orjson.dumps(definition)}
+    with SnapshotReader(path=file_of(tmp_path, history_of(objects))) as reader:
+        found = list(reader.objects(selector="!app"))
+        assert len(found) == 2
+        assert {each.error.code for each in found if each.error} <= {"stored-object-damaged"}
