@@ -106,9 +106,17 @@ def _opened(provider: str, secret: bytes, sealed: bytes, key: bytes) -> bytes | 
         return _aesgcm(secret, sealed, key)
     if provider == "aescbc":
         return _aescbc(secret, sealed)
-    from clusterguard.snapshots.secretbox import open_secretbox
+    return _secretbox(secret, sealed)
 
-    return open_secretbox(secret, sealed)
+
+def _secretbox(secret: bytes, sealed: bytes) -> bytes | None:
+    from nacl.exceptions import CryptoError
+    from nacl.secret import SecretBox
+
+    try:
+        return bytes(SecretBox(secret).decrypt(sealed))
+    except (CryptoError, ValueError):
+        return None
 
 
 def _aesgcm(secret: bytes, sealed: bytes, key: bytes) -> bytes | None:

@@ -23,7 +23,6 @@ from clusterguard.snapshots.cbor import MAGIC, decode_cbor
 from clusterguard.snapshots.definitions import definition_as_v1
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import field_table
-from clusterguard.snapshots.secretbox import open_secretbox
 from clusterguard.snapshots.values import ValueDecoder
 
 KEY = b"/registry/secrets/shop/db"
@@ -178,10 +177,14 @@ def test_secretbox_opens_what_nacl_made():
         "1db66cce314adb310e3be8250c46f06dceea3a7fa1348057e2f6556ad6b1318a024a838f21af1fde048977eb48f59ffd4924ca1c60902e52"
         "f0a089bc76897040e082f937763848645e0705"
     )
-    assert open_secretbox(key, nonce + box) == plain
-    assert open_secretbox(key, nonce + box[:-1] + b"\x00") is None
-    assert open_secretbox(bytes(32), nonce + box) is None
-    assert open_secretbox(key, nonce) is None
+    head = b"k8s:enc:secretbox:v1:k1:"
+    keys = EncryptionKeys(keys={("secretbox", "k1"): [key]})
+    assert keys.open(head + nonce + box, key=KEY) == plain
+    wrong = EncryptionKeys(keys={("secretbox", "k1"): [bytes(32)]})
+    for opened_by, value in ((keys, nonce + box[:-1] + b"\x00"), (keys, nonce), (keys, b""), (wrong, nonce + box)):
+        with pytest.raises(StoredObjectError) as caught:
+            opened_by.open(head + value, key=KEY)
+        assert caught.value.code == "stored-object-wrong-key"
 
 
 @pytest.mark.parametrize(
