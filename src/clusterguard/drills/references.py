@@ -73,7 +73,7 @@ def _wrong_cluster(spec: DrillSpec, phase: PhaseName, step: Step, path: DataPath
     name = step.cluster or next(iter(clusters))
     if name not in clusters:
         yield place, f"there is no cluster `{name}` in spec.clusters{did_you_mean(name, clusters)}"
-    elif step.action.on_a_cluster and phase in ("setup", "backup", "fault") and clusters[name].start_in == "restore":
+    elif step.action.needs_cluster() and phase in ("setup", "backup", "fault") and clusters[name].start_in == "restore":
         yield place, f"cluster `{name}` starts in the restore phase; it is not there yet in {phase}"
 
 

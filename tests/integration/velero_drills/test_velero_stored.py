@@ -178,11 +178,13 @@ def test_without_its_restore_it_is_red(run, drill, nightly):
     assert "missing: Namespace shop" in result.diff
 
 
-@pytest.mark.parametrize("stored", [{"storage": "company", "schedule": "nightly"}], ids=["newest of a schedule"])
-def test_it_is_proven_in_a_new_cluster_which_leaves_the_bucket_as_it_is(drill, nightly, s3, stored):
+@pytest.mark.parametrize("start", ["setup", "restore"])
+def test_it_is_proven_in_a_new_cluster_which_leaves_the_bucket_as_it_is(drill, nightly, s3, start):
     before = keys(s3)
-    result = DrillRunner(settings=DrillSettings()).run(drill(stored, fault=False, clusters={"main": {"embedded": {}}}))
+    stored, clusters = {"storage": "company", "schedule": "nightly"}, {"main": {"embedded": {}, "startIn": start}}
+    result = DrillRunner(settings=DrillSettings()).run(drill(stored, fault=False, clusters=clusters))
     assert result.verdict is Verdict.PASS, result
+    assert ("provision for the restore" in {phase.name for phase in result.phases}) == (start == "restore")
     assert result.red_after_fault == (2, 2)
     assert keys(s3) == before
 

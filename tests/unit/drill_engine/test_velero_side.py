@@ -719,6 +719,20 @@ def test_a_backup_that_exists_is_restored_and_compared_with_what_it_holds(run, s
     assert not [name for name in api.names("ConfigMap") if "marker" in name]
 
 
+def test_a_cluster_that_is_created_for_the_restore_counts(load, stored, server, monkeypatch):
+    store_backup("nightly-1", SHOP, CONFIG)
+    cluster = FakeCluster()
+    monkeypatch.setattr("clusterguard.drills.clusters.open_cluster", lambda *_, **__: cluster)
+    drill = stored() | {"clusters": {"main": {"startIn": "restore"}}, "fault": []}
+    Server.of(cluster.api).items = server.items
+    result = DrillRunner(settings=DrillSettings(cluster="embedded")).run(load(drill))
+    assert result.verdict is Verdict.PASS, result
+    assert [phase.name for phase in result.phases].index("backup") < [phase.name for phase in result.phases].index(
+        "provision for the restore"
+    )
+    assert result.red_after_fault == (1, 1)
+
+
 def test_its_location_may_not_be_written_to(run, stored, server, monkeypatch):
     store_backup("nightly-1", SHOP, CONFIG)
     made = []

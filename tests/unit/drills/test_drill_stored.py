@@ -141,6 +141,14 @@ def test_what_cannot_work_is_told_at_load(tmp_path, text, said):
         load(tmp_path, text)
 
 
+def test_a_cluster_that_starts_in_the_restore_is_not_needed_before(tmp_path):
+    late = STORAGE + "  clusters: {main: {startIn: restore}}\n"
+    drill = load(tmp_path, of_velero("storage: company", more=late))
+    assert "create cluster main" in plan_text(drill)
+    with pytest.raises(InvalidDrillError, match="it is not there yet in backup"):
+        load(tmp_path, of_velero("schedule: nightly", more=late))
+
+
 def test_its_age_is_measured_without_markers(tmp_path):
     text = of_velero().replace("  storage:", "  canary: false\n  objectives: {rpo: 1d}\n  storage:")
     assert load(tmp_path, text).spec.objectives.rpo

@@ -105,6 +105,10 @@ class Action(Model):
         """Return the engine of the backup that it makes or restores."""
         return self.engine
 
+    def needs_cluster(self) -> bool:
+        """Return whether the cluster of its step must run for it."""
+        return self.on_a_cluster
+
     def plan(self) -> str:
         """Return in one line what it would do."""
         raise NotImplementedError

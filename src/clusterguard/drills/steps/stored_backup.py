@@ -79,6 +79,9 @@ class StoredBackup(Action):
     def works_with(self) -> Engine:
         return "velero" if self.velero else "etcd"
 
+    def needs_cluster(self) -> bool:
+        return not self.storages()
+
     def storages(self) -> Mapping[str, str]:
         return {"velero": self.velero.storage} if self.velero and self.velero.storage else {}
 
@@ -102,7 +105,7 @@ class StoredBackup(Action):
         here.run.velero.require_supported(here.step.cluster)
 
     def prepare(self, here: StepContext) -> None:
-        if self.velero:
+        if self.velero and here.step.cluster in here.run.clusters:
             here.run.velero.client(here.step.cluster)
 
     def perform(self, here: StepContext) -> str:
@@ -184,16 +187,17 @@ def _find(here: StepContext, wanted: StoredVeleroBackup) -> tuple[Backup, Object
     from clusterguard.velero.existing_backups import choose_backup
 
     velero, cluster = here.run.velero, here.step.cluster
-    client = velero.client(cluster)
     named = {"name": wanted.backup or "", "schedule": wanted.schedule or ""}
     if not wanted.storage:
+        client = velero.client(cluster)
         found = choose_backup(client.backups(), **named, where=f"the Velero of cluster `{cluster}`")
         client.locations.require_available(found.storage_location, fresh=True)
         return found, velero.bucket_at(cluster, found.storage_location)
-    location = velero.location(cluster, wanted.storage)
     bucket = velero.bucket(cluster, wanted.storage)
     found = choose_backup(backups_in(bucket, wanted.backup or ""), **named, where=f"storage `{wanted.storage}`")
-    velero.require_not_elsewhere(cluster, found.name, location)
+    if cluster in here.run.clusters:  # one that starts in the restore phase is asked then
+        velero.client(cluster)
+        velero.require_not_elsewhere(cluster, found.name, velero.location(cluster, wanted.storage))
     return found, bucket
 
 
