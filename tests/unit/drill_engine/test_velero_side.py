@@ -724,6 +724,10 @@ def test_a_cluster_that_is_created_for_the_restore_counts(load, stored, server, 
     cluster = FakeCluster()
     monkeypatch.setattr("clusterguard.drills.clusters.open_cluster", lambda *_, **__: cluster)
     drill = stored() | {"clusters": {"main": {"startIn": "restore"}}, "fault": []}
+    drill["backup"].append({"verifyBackup": {"backup": "night"}})
+    report = SimpleNamespace(raise_for_findings=lambda: None, objects=2, checks=())
+    monkeypatch.setattr("clusterguard.velero.bucket.verify_backup", lambda *_, **__: report)
+    monkeypatch.setattr("clusterguard.velero.manifest.load_manifest", lambda *_: None)
     Server.of(cluster.api).items = server.items
     result = DrillRunner(settings=DrillSettings(cluster="embedded")).run(load(drill))
     assert result.verdict is Verdict.PASS, result

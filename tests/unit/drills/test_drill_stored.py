@@ -143,7 +143,8 @@ def test_what_cannot_work_is_told_at_load(tmp_path, text, said):
 
 def test_a_cluster_that_starts_in_the_restore_is_not_needed_before(tmp_path):
     late = STORAGE + "  clusters: {main: {startIn: restore}}\n"
-    drill = load(tmp_path, of_velero("storage: company", more=late))
+    verified = "  - verifyBackup: {backup: night}\n" + COMPARED
+    drill = load(tmp_path, of_velero("storage: company", more=late, rest=verified))
     assert "create cluster main" in plan_text(drill)
     with pytest.raises(InvalidDrillError, match="it is not there yet in backup"):
         load(tmp_path, of_velero("schedule: nightly", more=late))

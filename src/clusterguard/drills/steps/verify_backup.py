@@ -34,6 +34,9 @@ class VerifyBackup(Action):
     same_as: Label | Omitted = None
     """A storage whose copy must be equal, byte for byte."""
 
+    def needs_cluster(self) -> bool:
+        return False  # it reads where the backup is stored
+
     def plan(self) -> str:
         where = f" in storage {self.storage}" if self.storage else ""
         contents = ", and find everything in scope in it" if self.contains else ""
