@@ -247,7 +247,7 @@ def test_a_backup_that_can_hold_no_marker_is_green_by_what_the_restore_lists(run
 
 
 def test_nothing_of_a_scope_is_there_is_one_check(run):
-    verify = [{"restored": {}, "timeout": "30s"}, {"empty": {"namespaces": ["shop"]}}]
+    verify = [{"restored": {}, "timeout": "30s"}, {"empty": {"namespaces": ["shop"]}, "timeout": "1s"}]
     renamed = {"namespaceMapping": {"shop": "shop-restored"}}
     assert run(config_map("web"), restore=renamed, verify=verify).verdict is Verdict.PASS
     result = run(config_map("web"), verify=verify)

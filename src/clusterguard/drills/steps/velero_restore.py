@@ -118,10 +118,11 @@ class VeleroRestore(VeleroSelection):
         if taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
-        if brings := _brings_back(here, outcome):
-            here.run.brought_back = True
-        if taken.existing and not brings:
-            raise _brought_nothing(outcome)
+        if taken.existing or here.run.without_markers:
+            brings = _brings_back(here, outcome)
+            here.run.brought_back |= brings
+            if taken.existing and not brings:
+                raise _brought_nothing(outcome)
         counts = ", ".join(f"{number} {what}" for what, number in sorted(outcome.actions.items()))
         return f"{self.ended(done.phase)}{counts or 'nothing'}{tolerated}"
 
