@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from clusterguard.etcd.opening import Location, OpenedSnapshot
     from clusterguard.model.progress import ProgressSink
     from clusterguard.policies.policy import Policy
-    from clusterguard.stores.encryption import Encryption
 
 __all__ = [
     "AllowContextOption",
@@ -134,19 +133,10 @@ class Opening:
 
     def given(self) -> dict[str, Any]:
         """Return what `open_snapshot` takes beside the location."""
-        return {"at": _time_of(self.at), "encryption": self._encryption(), "scratch": self.scratch}
+        from clusterguard.etcd.opening import encryption_from
 
-    def _encryption(self) -> Encryption | None:
-        if not self.identity and self.passphrase_file is None:
-            return None
-        from clusterguard.stores.encryption import Encryption
-
-        passphrase = self.passphrase_file and read_secret_file(self.passphrase_file, what="the passphrase")
-        return Encryption(
-            identities=tuple(read_secret_file(file, what="an identity") for file in self.identity or ()),
-            passphrase=passphrase.rstrip("\n") if passphrase else None,
-            compression_level=None,
-        )
+        encryption = encryption_from(self.identity or (), passphrase_file=self.passphrase_file)
+        return {"at": _time_of(self.at), "encryption": encryption, "scratch": self.scratch}
 
 
 def source_of(location: str) -> Location:

@@ -16,17 +16,18 @@ from clusterguard.etcd.archives import kind_of, unwrapped
 from clusterguard.etcd.boltdb import PEEK_BYTES, declared_size, unreadable
 from clusterguard.etcd.integrity import has_trailer
 from clusterguard.scratch import UnnamedFile, unnamed_file
+from clusterguard.secret_files import read_secret_file
 from clusterguard.stores import open_store
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.encryption import Encryption
 from clusterguard.stores.transfer import PeekedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from clusterguard.stores.base import ByteReader, ObjectInfo, ObjectStore
 
-__all__ = ["Location", "OpenedSnapshot", "open_snapshot"]
+__all__ = ["Location", "OpenedSnapshot", "encryption_from", "open_snapshot"]
 
 Location: TypeAlias = "str | os.PathLike[str] | IO[bytes] | tuple[ObjectStore, str]"
 
@@ -58,6 +59,27 @@ class OpenedSnapshot:
     def has_trailer(self) -> bool:
         """Whether etcd's sha256 follows the database; without it, nobody says that these are the bytes etcd sent."""
         return has_trailer(self.path.stat().st_size)
+
+
+def encryption_from(identities: Iterable[Path], *, passphrase_file: Path | None = None) -> Encryption | None:
+    """Return what opens snapshots that are encrypted with age, or None where no file is given.
+
+    Args:
+        identities: Files with private keys, of age or SSH.
+        passphrase_file: A file with a passphrase.
+
+    Raises:
+        ConfigError: A file cannot be read, others may read it, or it holds no key.
+    """
+    keys = tuple(read_secret_file(file, what="an identity") for file in identities)
+    passphrase = read_secret_file(passphrase_file, what="the passphrase") if passphrase_file else ""
+    if not keys and passphrase_file is None:
+        return None
+    return Encryption(
+        identities=keys,
+        passphrase=passphrase.rstrip("\n") if passphrase_file else None,
+        compression_level=None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ PROPERTIES = "clusterguard."  # how the names of a drill's properties begin
 VERDICT = f"{PROPERTIES}verdict"  # the property of a report that tells how a drill ended
 SKIP_REASON = f"{PROPERTIES}skip_reason"  # the property of one that was skipped; it has no verdict then
 
+REHEARSAL = "rehearse"  # what the ids of rehearsals begin with
+
 _SUFFIX = ".drill.yaml"
 _FIXTURE = "drill_cluster"
 
@@ -74,6 +76,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--drill-longest-wait", metavar="DURATION", help="cap on the timeout of every check, such as 10s")
     group.addoption("--drill-min", metavar="N", type=int, help="fail unless at least N drills ran")
+    rehearsals = parser.getgroup("rehearsals", "rehearsals of backups (clusterguard)")
+    rehearsals.addoption(
+        "--rehearse",
+        metavar="FILE|URL",
+        action="append",
+        default=[],
+        help="a test that this backup restores whole, as `clusterguard rehearse` has it; may be given several times",
+    )
+    rehearsals.addoption(
+        "--rehearse-identity", metavar="FILE", action="append", help="file with a private key, for what is encrypted"
+    )
+    rehearsals.addoption("--rehearse-passphrase-file", metavar="FILE", help="file with the passphrase of age")
+    rehearsals.addoption(
+        "--rehearse-encryption-config", metavar="FILE", help="the EncryptionConfiguration of the cluster's API server"
+    )
+    rehearsals.addoption("--rehearse-prefix", metavar="PREFIX", help="of etcd's keys (default: /registry)")
+    rehearsals.addoption("--rehearse-kubernetes-version", metavar="MINOR", help="rehearse on this minor version")
     parser.addini("drill_cluster", "see --drill-cluster")
     parser.addini("drill_allow_context", "see --drill-allow-context", type="args")
     parser.addini("drill_evidence", "see --drill-evidence")
@@ -93,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.UsageError: A value cannot be read.
     """
     config.addinivalue_line("markers", "drill(**labels): a drill file, with its labels")
+    config.addinivalue_line("markers", "rehearsal: a backup that is rehearsed, by --rehearse")
     _check_options(config)
     least = config.getoption("--drill-min")
     if least is not None and not config.option.collectonly and not hasattr(config, "workerinput"):
@@ -140,7 +160,7 @@ class _Minimum:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note the drills, each once however often it was tried. With pytest-xdist only reports come here."""
-        if VERDICT in dict(report.user_properties):
+        if VERDICT in dict(report.user_properties) and not report.nodeid.startswith(f"{REHEARSAL}::"):
             self._came_to_a_verdict.add(report.nodeid)
 
     @pytest.hookimpl(trylast=True)
@@ -165,18 +185,22 @@ def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Col
     from clusterguard.errors import ConfigError
 
     try:
-        from clusterguard.pytest_plugin.items import DrillFile, Session
+        from clusterguard.pytest_plugin.items import DrillFile
     except ConfigError as error:  # a verb of another package cannot be loaded
         raise pytest.UsageError(f"{error.message}\n  → {error.hint}") from error
-    if config_plugin(parent.config) is None:
-        parent.config.pluginmanager.register(Session(parent.config), "clusterguard-session")
+    _have_session(parent.config)
     collector: DrillFile = DrillFile.from_parent(parent, path=file_path)
     return collector
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what works on one cluster together, before pytest-xdist looks for groups."""
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add rehearsals, and keep what works on one cluster together, before pytest-xdist looks for groups."""
+    if config.getoption("--rehearse"):
+        from clusterguard.pytest_plugin.rehearsals import rehearsal_items
+
+        _have_session(config)
+        items.extend(rehearsal_items(session))
     users = [
         item for item in items if item.get_closest_marker("drill") or _FIXTURE in getattr(item, "fixturenames", ())
     ]
@@ -186,9 +210,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         group_by_cluster(config, users)
 
 
-def config_plugin(config: pytest.Config) -> object | None:
-    """Return the part of the plugin that only runs with drills have."""
-    return config.pluginmanager.get_plugin("clusterguard-session")
+def _have_session(config: pytest.Config) -> None:
+    """See to the part of the plugin that only runs with drills or rehearsals have."""
+    if config.pluginmanager.get_plugin("clusterguard-session") is None:
+        from clusterguard.pytest_plugin.items import Session
+
+        config.pluginmanager.register(Session(config), "clusterguard-session")
 
 
 @pytest.fixture(scope="session")

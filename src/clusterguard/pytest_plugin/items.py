@@ -39,10 +39,12 @@ __all__ = [
     "DrillFile",
     "DrillItem",
     "DrillNotProvenError",
+    "JudgedItem",
     "Session",
     "group_by_cluster",
     "settings_from",
     "shown_progress",
+    "with_hint",
 ]
 
 _COLUMNS = 110
@@ -65,14 +67,22 @@ class DrillFile(pytest.File):
         try:
             drills = load_drills(self.path, environ=os.environ, root=self.config.rootpath)
         except InvalidDrillError as error:
-            raise self.CollectError(_with_hint(error)) from None
+            raise self.CollectError(with_hint(error)) from None
         wanted = self.config.getoption("--drill-selector") or ""
         for drill in drills:
             if selects(wanted, drill.metadata.labels):
                 yield DrillItem.from_parent(self, name=drill.id, drill=drill)
 
 
-class DrillItem(pytest.Item):
+class JudgedItem(pytest.Item):
+    """What comes to a verdict of its own, which its properties tell: a drill, or a rehearsal."""
+
+    def setup(self) -> None:
+        """Forget the properties of an earlier attempt: plugins such as pytest-rerunfailures run one item twice."""
+        self.user_properties[:] = [each for each in self.user_properties if not each[0].startswith(PROPERTIES)]
+
+
+class DrillItem(JudgedItem):
     """One drill."""
 
     def __init__(self, *, drill: Drill, **kwargs: Any) -> None:  # noqa: ANN401 - what pytest hands on
@@ -84,10 +94,6 @@ class DrillItem(pytest.Item):
             # pytest-timeout would kill the cleanup, too. The drill has a time limit of its own, which does not.
             limit = (drill.spec.timeout or DEFAULT_DRILL_TIMEOUT) + settings_from(self.config).lock_timeout
             self.add_marker(pytest.mark.timeout(limit.total_seconds() + _CLEANUP_SECONDS))
-
-    def setup(self) -> None:
-        """Forget the properties of an earlier attempt: plugins such as pytest-rerunfailures run one item twice."""
-        self.user_properties[:] = [each for each in self.user_properties if not each[0].startswith(PROPERTIES)]
 
     def runtest(self) -> None:
         """Run the drill.
@@ -147,16 +153,16 @@ def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
 
 
 class Session:
-    """The hooks that only matter once there are drills."""
+    """The hooks that only matter once there are drills or rehearsals."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Report a drill that could not tell as an error: a failure is what pytest and JUnit call the answer "no"."""
+        """Report what could not tell as an error: a failure is what pytest and JUnit call the answer "no"."""
         report = yield
-        if isinstance(item, DrillItem) and report.failed and (VERDICT, Verdict.FAIL) not in report.user_properties:
+        if isinstance(item, JudgedItem) and report.failed and (VERDICT, Verdict.FAIL) not in report.user_properties:
             report.when = "teardown" if report.when == "teardown" else "setup"  # pytest knows errors only of these
         return report
 
@@ -176,7 +182,7 @@ class Session:
             if needed := programs_for(drills, default_cluster=default):
                 self._get(needed)
         except ClusterGuardError as error:
-            raise pytest.UsageError(_with_hint(error)) from error
+            raise pytest.UsageError(with_hint(error)) from error
 
     def _get(self, programs: tuple[str, ...]) -> None:
         from clusterguard.toolchain import from_environment
@@ -276,7 +282,8 @@ def _find_stored(policy: Path, source: str, *, backup: str = "", location: str =
     return PolicyBackups(environ=os.environ)(policy, source, backup=backup, location=location)
 
 
-def _with_hint(error: ClusterGuardError) -> str:
+def with_hint(error: ClusterGuardError) -> str:
+    """Return what an error says, and what to do."""
     return f"{error.message}\n  → {error.hint}" if error.hint else error.message
 
 

@@ -6,6 +6,7 @@ import pytest
 import clusterguard.clusters
 import clusterguard.etcd
 import clusterguard.pytest_plugin.items
+import clusterguard.pytest_plugin.rehearsals
 import clusterguard.toolchain
 import clusterguard.validate  # noqa: F401 - see above
 
