@@ -198,7 +198,7 @@ def test_encrypted_values_need_the_configuration(tmp_path: Path) -> None:
     assert (without.ok, levels(without)["stored-object-key-missing"]) == (False, "error")
     assert counts(without, "secrets")[1] == 0
     with_it = Rehearsal(location=tmp_path / "encrypted.db", encryption_config=config).run()
-    assert with_it.ok
+    assert (with_it.ok, levels(with_it)["needs-encryption-config"]) == (True, "note")
     assert counts(with_it, "secrets") == (counts(with_it, "secrets")[0],) * 2
 
 

@@ -325,6 +325,8 @@ class _Reading:
         if self._failure is None:
             yield from _elsewhere(self._reader.contents().elsewhere, found=bool(self.stored.kinds), prefix=self._prefix)
         yield from self._hazards.findings()
+        if self._reader.encrypted:
+            yield _needs_keys(self._reader.encrypted)
         if self._reader.unknown_fields:
             yield _unknown_fields(self._reader.unknown_fields)
 
@@ -401,6 +403,17 @@ def _of_remark(remark: Remark) -> RehearsalFinding:
         level=Level.WARNING if remark.warning else Level.NOTE,
         message=remark.detail,
         hint=_REMARK_HINTS.get(remark.code, "keep it in mind for a restore"),
+    )
+
+
+def _needs_keys(encrypted: Mapping[str, int]) -> RehearsalFinding:
+    return RehearsalFinding(
+        code="needs-encryption-config",
+        level=Level.NOTE,
+        message=f"values that are encrypted at rest: {sum(encrypted.values()):,}",
+        hint="a restore needs the EncryptionConfiguration, and no snapshot has it: keep it with the backups",
+        count=sum(encrypted.values()),
+        examples=tuple(f"{provider}: {count:,}" for provider, count in sorted(encrypted.items())),
     )
 
 

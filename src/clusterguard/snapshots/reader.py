@@ -145,11 +145,14 @@ class SnapshotReader:
         self._prefix = f"/{prefix.strip('/')}/".replace("//", "/").encode()
         self.unknown_fields: Counter[str] = Counter()
         """Fields of built-in kinds that were met but are not known, by message and number: a newer API server's."""
+        self.encrypted: Counter[str] = Counter()
+        """Values that were read and are encrypted at rest, whether they could be opened or not, by provider."""
         self._decoder = ValueDecoder(
             table=field_table(),
             versioned=self._table,
             keys=encryption or EncryptionKeys.none(),
             unknown=self.unknown_fields,
+            encrypted=self.encrypted,
         )
         self._live: dict[bytes, int] | None = None
         self._definitions: dict[str, dict[str, Any] | None] = {}

@@ -50,15 +50,23 @@ class ValueDecoder:
         versioned: Returns the same for the version that wrote the values; asked where versions differ.
         keys: What opens encrypted values.
         unknown: Counts the fields of built-in kinds that the table does not have, by message and number.
+        encrypted: Counts the values that are encrypted, by provider.
     """
 
     def __init__(
-        self, *, table: FieldTable, versioned: Callable[[], FieldTable], keys: EncryptionKeys, unknown: Counter[str]
+        self,
+        *,
+        table: FieldTable,
+        versioned: Callable[[], FieldTable],
+        keys: EncryptionKeys,
+        unknown: Counter[str],
+        encrypted: Counter[str],
     ) -> None:
         self._table = table
         self._versioned = versioned
         self._keys = keys
         self._unknown = unknown
+        self._encrypted = encrypted
         self._differing: dict[tuple[str, str], bool] = {}
 
     def plain(self, value: bytes, *, key: bytes) -> bytes:
@@ -67,7 +75,10 @@ class ValueDecoder:
         Raises:
             StoredObjectError: It is encrypted, and no key given opens it.
         """
-        return self._keys.open(value, key=key) if value.startswith(ENCRYPTED) else value
+        if not value.startswith(ENCRYPTED):
+            return value
+        self._encrypted[value[len(ENCRYPTED) :].partition(b":")[0].decode("utf-8", "replace")] += 1
+        return self._keys.open(value, key=key)
 
     def decode(self, value: bytes, *, key: bytes, revision: int) -> dict[str, Any]:
         """Return the object that a value is.

@@ -36,7 +36,11 @@ def protobuf(kind, raw, version="v1"):
 
 def decoder(keys=None):
     return ValueDecoder(
-        table=field_table(), versioned=field_table, keys=keys or EncryptionKeys.none(), unknown=Counter()
+        table=field_table(),
+        versioned=field_table,
+        keys=keys or EncryptionKeys.none(),
+        unknown=Counter(),
+        encrypted=Counter(),
     )
 
 
