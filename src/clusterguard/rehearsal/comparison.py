@@ -89,7 +89,7 @@ class _Examples:
 _WORDS: Final = {
     "differs-when-served": (
         "objects that are served otherwise than they are stored: {n}",
-        "compare the fields named; a newer API server may have changed what it makes of them",
+        "compare the fields named; an older API server than the cluster's drops what it does not know",
     ),
     "lost-when-served": (
         "objects that are in the file and not served: {n}",

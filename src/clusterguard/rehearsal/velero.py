@@ -205,7 +205,9 @@ class VeleroRehearsal:
             facts=_facts(backup, objects, compared, version),
             kinds=_kinds(objects, compared),
             namespaces=_namespaces(objects),
-            findings=worst_first([*findings, *hazards.findings(), *other_version(backup.source_version, version)]),
+            findings=worst_first(
+                [*findings, *hazards.findings(), *other_version(backup.source_version, version, selectable=False)]
+            ),
             phases=self._clock.phases(),
         )
 
