@@ -12,6 +12,7 @@ from clusterguard.policies.policy import Encryption, Location, Policy, Retention
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.stores import LocalStore
 from clusterguard.velero.bucket import verify_backup
+from clusterguard.velero.findings import Rule
 
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
 
@@ -101,6 +102,44 @@ def test_a_bound_claim_does_not_keep_a_policy_without_volumes_from_its_copies(po
     for location in open_locations(wanted):
         [entry] = location.catalog().entries.values()
         assert entry.sound
+
+
+@pytest.fixture
+def hooked(api, shop):
+    """A pod whose hook fails: no container runs in it."""
+    annotations = {
+        "pre.hook.backup.velero.io/command": '["/bin/true"]',
+        "pre.hook.backup.velero.io/container": "work",
+        "pre.hook.backup.velero.io/on-error": "Fail",
+    }
+    container = {"name": "work", "image": "busybox"}
+    metadata = {"name": "hooked", "namespace": shop, "annotations": annotations}
+    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
+    api.wait_for(
+        api.resource("Pod"),
+        "hooked",
+        shop,
+        until=lambda seen: seen is not None and seen.get("status", {}).get("phase") == "Running",
+        what="the pod to run",
+        timeout_seconds=30,
+    )
+    yield
+    api.delete(api.resource("Pod"), "hooked", shop, grace_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("tolerate", "outcome"),
+    [(("partially-failed", "error", "hook-failed"), "ok"), (("partially-failed", "error"), "failed"), ((), "failed")],
+)
+def test_a_partial_backup_is_copied_only_where_all_that_made_it_partial_is_tolerated(policy, hooked, tolerate, outcome):
+    wanted, environ = policy
+    [source] = wanted.sources
+    velero = source.velero.model_copy(update={"tolerate": tuple(Rule(each) for each in tolerate)})
+    tolerant = wanted.model_copy(update={"sources": (Source(name=source.name, velero=velero),)})
+    report = PolicyRunner(policy=tolerant, environ=environ).run(["backup"])
+    assert report.outcome == outcome, [str(step) for step in report.steps]
+    for location in open_locations(tolerant):
+        assert len(location.catalog().entries) == (outcome == "ok")
 
 
 def test_damage_in_one_copy_is_found_and_mended_from_the_other(policy, tmp_path):
