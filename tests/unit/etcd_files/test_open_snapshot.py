@@ -105,24 +105,28 @@ def test_what_is_cut_off_is_never_a_snapshot(case: str, kept: float) -> None:
     assert raised.value.code in {"archive-damaged", "not-a-snapshot", "snapshot-incomplete", "snapshot-corrupt"}
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (b"", "not-a-snapshot"),
-        (b"SQLite format 3\0" + bytes(4096), "not-a-snapshot"),
-        (b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n", "not-a-snapshot"),
-        (b'{"format": 1}', "not-a-snapshot"),
-        (b"<Error><Code>AccessDenied</Code></Error>", "not-a-snapshot"),
-        (os.urandom(1) + bytes(100_000), "not-a-snapshot"),
-        (tarred(SNAPSHOT), "not-a-snapshot"),
-        (gzip.compress(b'{"kind": "List"}'), "not-a-snapshot"),
-        (zipped(("a.db", SNAPSHOT), ("b.db", SNAPSHOT)), "archive-members"),
-        (zipped(), "not-a-snapshot"),
-        (zipped(("a", SNAPSHOT))[:-30], "archive-damaged"),
-        (gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(SNAPSHOT))))), "not-a-snapshot"),
-    ],
-)
-def test_what_is_not_a_snapshot_is_refused(data: bytes, code: str) -> None:
+NOT_SNAPSHOTS: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "not-a-snapshot"),
+    "SQLite": (b"SQLite format 3\0" + bytes(4096), "not-a-snapshot"),
+    "armor": (b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n", "not-a-snapshot"),
+    "JSON": (b'{"format": 1}', "not-a-snapshot"),
+    "XML": (b"<Error><Code>AccessDenied</Code></Error>", "not-a-snapshot"),
+    "zeros": (bytes(100_000), "not-a-snapshot"),
+    "tar": (tarred(SNAPSHOT), "not-a-snapshot"),
+    "JSON in gzip": (gzip.compress(b'{"kind": "List"}'), "not-a-snapshot"),
+    "a zip of two": (zipped(("a.db", SNAPSHOT), ("b.db", SNAPSHOT)), "archive-members"),
+    "a zip of none": (zipped(), "not-a-snapshot"),
+    "a zip cut off": (zipped(("a", SNAPSHOT))[:-30], "archive-damaged"),
+    "five layers": (
+        gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(SNAPSHOT))))),
+        "not-a-snapshot",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_SNAPSHOTS)
+def test_what_is_not_a_snapshot_is_refused(case: str) -> None:
+    data, code = NOT_SNAPSHOTS[case]
     with pytest.raises(SnapshotCorruptError) as raised, open_snapshot(io.BytesIO(data)):
         pass
     assert (raised.value.code, bool(raised.value.hint)) == (code, True)
@@ -140,7 +144,11 @@ def test_no_more_comes_out_of_an_archive_than_its_database_says(monkeypatch: pyt
     assert (raised.value.code, raised.value.fields["declared"]) == ("archive-too-large", len(IMAGE))
 
 
-@pytest.mark.parametrize("encryption", [None, Encryption(identities=(new_key_pair()[0],)), Encryption(passphrase="no")])
+@pytest.mark.parametrize(
+    "encryption",
+    [None, Encryption(identities=(new_key_pair()[0],)), Encryption(passphrase="no")],
+    ids=["none", "key", "passphrase"],
+)
 def test_the_wrong_key_is_named_as_such(encryption: Encryption | None) -> None:
     with pytest.raises(WrongKeyError), open_snapshot(io.BytesIO(WRAPPED["zstd in age"][0]), encryption=encryption):
         pass
@@ -188,7 +196,7 @@ class TestOfAFolder:
         assert report.snapshot.name.endswith(": Full-1.gz")
         assert {remark.code for remark in report.remarks} == {"newer-objects"}
 
-    @pytest.mark.parametrize("broken", [b"", b"{}", gzip.compress(b"no snapshot")])
+    @pytest.mark.parametrize("broken", [b"", b"{}", gzip.compress(b"no snapshot")], ids=["empty", "JSON", "gzip"])
     def test_a_broken_newest_one_is_not_hidden_by_the_one_before_it(self, tmp_path: Path, broken: bytes) -> None:
         (tmp_path / "etcd-1.db").write_bytes(SNAPSHOT)
         (tmp_path / "etcd-2.db").write_bytes(broken)
