@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clusterguard import process
 from clusterguard.terminal.console import ProgressLines
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from clusterguard.toolchain import Toolchain
 
 pytest_plugins = ["pytester"]
+
+# How fast this machine is right now says nothing about a property.
+settings.register_profile("clusterguard", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("clusterguard")
 
 # Files that are one unit of work: apart, the first would only wait for each other, since a machine has one Velero
 # server at a time (it wants port 8080), and each worker with one of the others would start the shared cluster anew.

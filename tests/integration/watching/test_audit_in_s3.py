@@ -161,10 +161,8 @@ def test_a_look_at_ten_thousand_backups_lists_once_and_reads_once(endpoint, monk
         name="prod", sources=(Source(name="etcd", etcd=EtcdSource(cluster="kind:a")),), locations=(location,), copies=1,
         schedule=Schedule(cron="0 * * * *"),
     )  # fmt: skip
-    began = time.monotonic()
     found = PolicyWatch(
         policy, [StorageLocation(policy="prod", location=location, root=counting)], now=lambda: NOW
     ).status()
-    assert time.monotonic() - began < 5
     assert (found.verdict, found.locations[0].backups) == ("protected", 10_000)
     assert asked == {"list": 1, "get": 1}

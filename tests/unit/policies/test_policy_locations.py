@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import pytest
@@ -146,10 +145,8 @@ def test_ten_thousand_backups_are_one_listing_and_one_read():
         )  # fmt: skip
     location.save_catalog(Catalog(policy="nightly", location="here", entries=entries), now=NOW)
     store.lists = store.gets = 0
-    began = time.monotonic()
     assert len(location.catalog().entries) == 10_000
     assert (store.lists, store.gets) == (1, 1)
-    assert time.monotonic() - began < 5
 
 
 def _fields(entry):
