@@ -205,7 +205,7 @@ POLICY_MISTAKES = {
     "proof without an end": ("  retention:", "  proofs: [{name: p, drill: d.drill.yaml, source: etcd}]\n  retention:", 15, 12),
     "two ways to prove": ("  retention:", "  proofs: [{name: p, rehearse: {}, drill: d, source: etcd, every: 7d}]\n  retention:", 15, 12),
     "no way to prove": ("  retention:", "  proofs: [{name: p, source: etcd, every: 7d}]\n  retention:", 15, 12),
-    "rehearsal of a Velero backup": ("  retention:", "  proofs: [{name: p, rehearse: {}, source: shop, every: 7d}]\n  retention:", 15, 32),
+    "snapshot's option for a Velero backup": ("  retention:", "  proofs: [{name: p, rehearse: {prefix: /a}, source: shop, every: 7d}]\n  retention:", 15, 32),
     "unknown option of a rehearsal": ("  retention:", "  proofs: [{name: p, rehearse: {drill: d}, source: etcd, every: 7d}]\n  retention:", 15, 33),
     "unknown occasion": ("[failure, recovery]", "[failed]", 19, 39),
     "notification to nobody": (", urlEnv: OPS_URL", "", 19, 5),

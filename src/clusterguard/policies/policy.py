@@ -502,7 +502,7 @@ class Proof(Model):
     name: Label
     """What it is called."""
     rehearse: RehearsalOptions | SkipJsonSchema[None] = None
-    """Restore an etcd snapshot into a throwaway control plane, and compare every object in it."""
+    """Restore it into a throwaway control plane, and compare every object in it."""
     drill: File = ""
     """A drill file, with a `storedBackup` of the source."""
     source: Label

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from clusterguard.model.inventory import Inventory, ObjectRef
     from clusterguard.model.progress import ProgressSink
     from clusterguard.model.report import Finding, ValidationReport
+    from clusterguard.stores.base import ObjectStore
     from clusterguard.toolchain import Toolchain
     from clusterguard.velero.outcome import RestoreOutcome
     from clusterguard.velero.resources import Backup
@@ -70,7 +71,7 @@ class VeleroRehearsal:
 
     Args:
         location: The prefix of Velero's storage location, as `open_store` takes it: ``s3://BUCKET/PREFIX``, or a folder
-            with a copy of it. It has ``backups/NAME/velero-backup.json``.
+            with a copy of it, or a store. It has ``backups/NAME/velero-backup.json``.
         backup: The backup's name; by default the newest.
         schedule: The schedule whose newest backup is taken.
         at: Take the newest that began no later than this.
@@ -84,7 +85,7 @@ class VeleroRehearsal:
     def __init__(
         self,
         *,
-        location: str | os.PathLike[str],
+        location: str | os.PathLike[str] | ObjectStore,
         backup: str = "",
         schedule: str = "",
         at: datetime | None = None,
@@ -94,7 +95,7 @@ class VeleroRehearsal:
         progress: ProgressSink = ignore_progress,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._source = open_store(location)
+        self._source = open_store(location) if isinstance(location, (str, os.PathLike)) else location
         self._backup = backup
         self._schedule = schedule
         self._at = at

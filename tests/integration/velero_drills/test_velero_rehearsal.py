@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import ObjectNotFoundError
+from clusterguard.policies import PolicyRunner, load_policy, open_locations
+from clusterguard.policies.copies.encryption import encryption_of
+from clusterguard.policies.copies.locations import VeleroRecord
 from clusterguard.rehearsal.velero import VeleroRehearsal, holds_velero_backups
 from clusterguard.stores import open_store
+from clusterguard.stores.encryption import EncryptedStore, new_key_pair
 from clusterguard.stores.transfer import copy_object, digest_object
 from clusterguard.velero import BackupOptions, LocationSpec
 
@@ -116,6 +122,50 @@ def test_a_whole_backup_is_restored_and_left_as_it_is(folder, tmp_path):
     assert [phase.name for phase in report.phases] == phases
     assert digests(folder) == before
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def policy_of(tmp_path):
+    """Load a policy of a Velero source, with a key pair and one location beside it."""
+    private, public = new_key_pair()
+    (tmp_path / "identity.txt").write_text(private)
+    (tmp_path / "identity.txt").chmod(0o600)
+    velero = {"cluster": "context:company", "bucket": "s3://company/velero"}
+    spec = {
+        "sources": [{"name": "shop", "velero": velero}],
+        "locations": [{"name": "disk", "url": "./disk"}],
+        "encryption": {"recipients": [public], "identityFile": "identity.txt"},
+        "proofs": [{"name": "weekly", "rehearse": {}, "source": "shop", "every": "7d"}],
+    }
+    document = {"apiVersion": "clusterguard.dev/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"}}
+    (tmp_path / "policy.yaml").write_text(json.dumps(document | {"spec": spec}))
+    return load_policy(tmp_path / "policy.yaml", environ={})
+
+
+@pytest.mark.parametrize(("name", "outcome"), [("whole", "proven"), ("sandboxed", "not proven")])
+def test_a_policy_proves_its_own_encrypted_copy(folder, tmp_path, name, outcome):
+    policy = policy_of(tmp_path)
+    [location] = open_locations(policy)
+    copies = EncryptedStore(location.of_source("shop"), encryption_of(policy, {}), plain=())
+    plain = {info.key: copy_object(open_store(folder), info.key, copies)
+             for info in open_store(folder).list(f"backups/{name}/")}  # fmt: skip
+    stored = [copies.stored(key) for key in plain]
+    record = VeleroRecord(
+        name=name,
+        source="shop",
+        policy="nightly",
+        run="20260601T020000Z-abcdef",
+        created=datetime.now(UTC),
+        encrypted=True,
+        objects={each.key: (each.sha256, each.size) for each in stored},
+        plain=plain,
+    )
+    with location.of_source("shop").put(f"{name}.json") as writer:
+        writer.write(record.to_json())
+    PolicyRunner(policy=policy, environ=dict(os.environ)).run(["prove"])
+    proof = location.catalog().proofs["weekly"]
+    assert (proof.outcome, proof.backup) == (outcome, name), proof.detail
+    assert (proof.rto_seconds is not None) == (outcome == "proven")
+    assert ("not-restored" in proof.detail) == (outcome == "not proven")
 
 
 def test_what_cannot_come_back_turns_it_red_and_says_why(folder):

@@ -162,7 +162,7 @@ REHEARSED = Proof(name="weekly", rehearse=OPTIONS, source="etcd", every=WEEK)
 COMPARED = KindCount(kind="configmaps", backed_up=2, equal=2)
 
 
-def rehearsed(session, monkeypatch, *findings, kinds=(COMPARED,), error=None):
+def rehearsed(session, monkeypatch, *findings, kinds=(COMPARED,), error=None, kind="etcd"):
     """Let the rehearsal end with findings, or with an error; return what it was asked for."""
     given = {}
 
@@ -177,11 +177,12 @@ def rehearsed(session, monkeypatch, *findings, kinds=(COMPARED,), error=None):
             phases = [Phase(name=FIND_PROGRAMS, seconds=600.0), Phase(name="restore", seconds=4.0)]
             return RehearsalReport(source="s", kinds=kinds, findings=findings, phases=phases)
 
-    record = SimpleNamespace(name="etcd-1", key="etcd-1.db", taken=NOW - timedelta(minutes=1))
-    found = SimpleNamespace(record=record, store="the store")
+    entry = SimpleNamespace(name="etcd-1", kind=kind, created=NOW - timedelta(minutes=1))
+    snapshotter = SimpleNamespace(find=lambda name: SimpleNamespace(key=f"{name}.db"))
     session.policy = session.policy.model_copy(update={"proofs": (REHEARSED,)})
-    monkeypatch.setattr(proofs, "Rehearsal", Rehearsed)
-    monkeypatch.setattr(proofs, "PolicyBackups", lambda **_: lambda *_, **__: found)
+    monkeypatch.setattr(proofs, {"etcd": "Rehearsal", "velero": "VeleroRehearsal"}[kind], Rehearsed)
+    monkeypatch.setattr(proofs, "opened_copy", lambda *_, **__: (entry, "the store"))
+    monkeypatch.setattr(proofs, "EtcdSnapshotter", lambda **_: snapshotter)
     monkeypatch.setattr(proofs, "from_environment", lambda *_, **__: SimpleNamespace(ensure=lambda *_: None))
     return given
 
@@ -230,3 +231,10 @@ def test_a_rehearsal_that_could_not_tell_says_nothing_about_the_backup(session, 
     record = session.catalogs["here"].proofs["weekly"]
     assert (record.outcome, record.detail, record.last_proven) == ("error", error.message, NOW - WEEK)
     assert [(step.outcome, step.code) for step in session.steps] == [("warning", "proof-undecided")]
+
+
+def test_a_copy_of_a_velero_backup_is_rehearsed_by_velero(session, monkeypatch):
+    given = rehearsed(session, monkeypatch, kind="velero")
+    prove(session)
+    assert session.catalogs["here"].proofs["weekly"].outcome == "proven"
+    assert (given["location"], given["backup"]) == ("the store", "etcd-1")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.encryption import Encryption
 
-__all__ = ["PolicyBackups", "fetch", "find_copy"]
+__all__ = ["PolicyBackups", "fetch", "find_copy", "opened_copy"]
 
 
 class PolicyBackups:
@@ -62,6 +62,19 @@ class PolicyBackups:
         _require_key(entry, encryption)
         store = EncryptedStore(found.of_source(source), encryption)
         return StoredSnapshot(record=EtcdSnapshotter(store=store).find(entry.name), store=store, location=found.name)
+
+
+def opened_copy(policy: Policy, source: str, *, environ: Mapping[str, str]) -> tuple[BackupEntry, ObjectStore]:
+    """Find the newest copy of a backup, as `find_copy` does, and a store that decrypts it.
+
+    Raises:
+        WrongKeyError: The key to open it is missing.
+    """
+    found, entry = find_copy(policy, source)
+    encryption = encryption_of(policy, environ)
+    _require_key(entry, encryption)
+    plain = (RECORD,) if entry.kind == "etcd" else ()
+    return entry, EncryptedStore(found.of_source(source), encryption, plain=plain)
 
 
 def find_copy(

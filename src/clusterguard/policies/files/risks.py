@@ -196,9 +196,7 @@ def _of_proofs(policy: Policy) -> Iterator[Risk]:
             yield _risk(
                 "proofs",
                 f"nothing ever restores a backup of `{source.name}`: whether it restores is unknown",
-                "rehearse it: {rehearse: {}}; or write a drill with a storedBackup step, and name it here"
-                if source.etcd
-                else "write a drill with a storedBackup step, and name it here",
+                "rehearse it: {rehearse: {}}; or write a drill with a storedBackup step, and name it here",
             )
 
 

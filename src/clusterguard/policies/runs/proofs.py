@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
 from clusterguard.drills.requirements import skip_reason
 from clusterguard.errors import ClusterGuardError
+from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.policies.copies.catalog import ProofOutcome, ProofRecord
-from clusterguard.policies.copies.stored import PolicyBackups
+from clusterguard.policies.copies.stored import PolicyBackups, opened_copy
 from clusterguard.rehearsal.rehearsal import Rehearsal
 from clusterguard.rehearsal.report import Level
+from clusterguard.rehearsal.velero import VeleroRehearsal
 from clusterguard.toolchain import from_environment
 
 if TYPE_CHECKING:
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 
     from clusterguard.drills import DrillResult
     from clusterguard.drills.stored import StoredSnapshot
+    from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.policy import Proof, RehearsalOptions
     from clusterguard.policies.runs.session import Session, Task
-    from clusterguard.rehearsal.report import RehearsalFinding, RehearsalReport
+    from clusterguard.rehearsal.report import RehearsalFinding
+    from clusterguard.stores.base import ObjectStore
 
 __all__ = ["due_proofs", "prove"]
 
@@ -56,10 +60,10 @@ def prove(session: Session, *, all_of_them: bool = False) -> None:
 
 
 def _prove(proof: Proof, session: Session, task: Task) -> ProofRecord:
-    asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy), proof.source)
     if proof.rehearse is not None:
-        record, told, hint = _rehearse(proof, proof.rehearse, session, asked)
+        record, told, hint = _rehearse(proof, proof.rehearse, session)
     else:
+        asked = _Remembering(PolicyBackups(environ=session.environ, policy=session.policy), proof.source)
         record, told, hint = _drill(proof, session, asked)
     task.detail = f"{proof.name}: {record.outcome}{told}"
     if record.rto_seconds is not None:
@@ -100,23 +104,24 @@ def _record(
 # ---- by a rehearsal ------------------------------------------------------------------------------------------
 
 
-def _rehearse(
-    proof: Proof, options: RehearsalOptions, session: Session, find: _Remembering
-) -> tuple[ProofRecord, str, str]:
-    """Rehearse the newest snapshot; return the record, what to tell beside its outcome, and what to do."""
-    began, age = session.now(), None
+def _rehearse(proof: Proof, options: RehearsalOptions, session: Session) -> tuple[ProofRecord, str, str]:
+    """Rehearse the newest backup; return the record, what to tell beside its outcome, and what to do."""
+    began = session.now()
+    age: float | None = None
+    names: list[str] = []
     try:
-        found = find(Path(session.policy.path), proof.source)
-        age = (began - found.record.taken).total_seconds()
-        report = _report_of(found, options, session)
+        entry, store = opened_copy(session.policy, proof.source, environ=session.environ)
+        age = (began - entry.created).total_seconds()
+        names.append(entry.name)
+        report = _rehearsal(entry, store, options, session).run()
     except ClusterGuardError as error:
-        record = _record(proof, session, find.names, outcome="error", detail=error.message, rpo_seconds=age)
+        record = _record(proof, session, names, outcome="error", detail=error.message, rpo_seconds=age)
         return record, "", error.hint or "clusterguard rehearse tells more"
     wrong = [each for each in report.findings if each.level is Level.ERROR]
     record = _record(
         proof,
         session,
-        find.names,
+        names,
         outcome="proven" if report.ok else "not proven",
         detail="; ".join(map(_in_words, wrong)) or ("" if report.ok else "it holds no object to compare"),
         rto_seconds=round(report.recovery_seconds, 3) if report.ok else None,
@@ -125,21 +130,28 @@ def _rehearse(
     told = f", {sum(kind.equal for kind in report.kinds):,} objects came back equal"
     warnings = [each.code for each in report.findings if each.level is Level.WARNING]
     told += f", with warnings: {', '.join(warnings)}" if warnings else ""
-    return record, told, wrong[0].hint if wrong else "is it a snapshot of the cluster you mean?"
+    return record, told, wrong[0].hint if wrong else "is it a backup of the cluster you mean?"
 
 
-def _report_of(found: StoredSnapshot, options: RehearsalOptions, session: Session) -> RehearsalReport:
+def _rehearsal(
+    entry: BackupEntry, store: ObjectStore, options: RehearsalOptions, session: Session
+) -> Rehearsal | VeleroRehearsal:
+    toolchain = from_environment(session.environ, progress=session.progress)
+    if entry.kind == "velero":
+        return VeleroRehearsal(
+            location=store, backup=entry.name, toolchain=toolchain, progress=session.progress, now=session.now
+        )
     config = Path(options.encryption_config) if options.encryption_config else None
     return Rehearsal(
-        location=(found.store, found.record.key),
+        location=(store, EtcdSnapshotter(store=store).find(entry.name).key),
         encryption_config=config,
         prefix=options.prefix,
         kubernetes_version=options.kubernetes_version,
-        toolchain=from_environment(session.environ, progress=session.progress),
+        toolchain=toolchain,
         scratch=session.scratch,
         progress=session.progress,
         now=session.now,
-    ).run()
+    )
 
 
 def _in_words(finding: RehearsalFinding) -> str:
