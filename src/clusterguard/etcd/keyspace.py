@@ -130,6 +130,10 @@ class Keyspace:
                     found[revision] = Record(_U64.unpack_from(revision)[0], offset, 0 if is_deletion else place[1])
         return [found[revision] for revision in sorted(found)]
 
+    def stored(self, place: int) -> bytes:
+        """Return a record that `live` found as it lies in the file: key, revisions, lease and value."""
+        return self._db.read_at(place >> _SIZE_BITS, size_at(place))
+
     def value(self, record: Record) -> bytes:
         """Return what a record put under its key.
 

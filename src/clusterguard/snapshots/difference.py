@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_snapshots"]
 
-_ALL: Final = ""  # every kind
 _UNKNOWN: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -43,16 +42,7 @@ def compare_snapshots(
         ConfigError: The profile is unknown, or the selector is not valid.
         SnapshotCorruptError: A page of one is broken.
     """
-    left = {key.etcd_key: key for key in before.keys(_ALL)}
-    right = {key.etcd_key: key for key in after.keys(_ALL)}
-    changed = {
-        key
-        for key in left.keys() | right.keys()
-        if key not in left
-        or key not in right
-        or left[key].size != right[key].size
-        or before.stored(left[key]) != after.stored(right[key])
-    }
+    changed = before.differing_keys(after)
     report = judge(
         snapshot_inventory(before, scope, taken=_UNKNOWN, only=changed),
         snapshot_inventory(after, scope, taken=_UNKNOWN, only=changed),
@@ -60,4 +50,5 @@ def compare_snapshots(
         tolerate=Tolerance(extra=0),
         digest_key=secrets.token_bytes(32),
     )
-    return replace(report, compared=len(left))
+    objects = sum(kind.objects for kind in before.contents().kinds)
+    return replace(report, compared=objects)

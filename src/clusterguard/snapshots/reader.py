@@ -246,16 +246,18 @@ class SnapshotReader:
             ResourceNotFoundError: There is no such kind.
             SnapshotCorruptError: A page is broken.
         """
+        return list(self._listing(kind, namespace, None))
+
+    def _listing(self, kind: str, namespace: str, only: Collection[bytes] | None) -> Iterator[SnapshotKey]:
         begins = self._prefix
         if kind:
             begins += f"{self._resource(kind).directory}/".encode()
         places = self._places()
-        found = []
-        for key in sorted(key for key in places if key.startswith(begins)):
+        wanted = places if only is None else places.keys() & only
+        for key in sorted(key for key in wanted if key.startswith(begins)):
             named = self._named(key)
             if named and (not namespace or named.namespace == namespace):
-                found.append(self._listed(key, named, self._keyspace.record(places[key])))
-        return found
+                yield self._listed(key, named, self._keyspace.record(places[key]))
 
     def objects(
         self,
@@ -281,20 +283,25 @@ class SnapshotReader:
         from clusterguard.velero.selectors import LabelSelector  # slow to load, and rarely asked for
 
         wanted = LabelSelector.parse(selector) if selector else None
-        for key in self.keys(kind, namespace=namespace):
-            if only is not None and key.etcd_key not in only:
-                continue
+        for key in self._listing(kind, namespace, only):
             found = self._object(key)
             if wanted is None or found.data is None or wanted.matches(_labels(found.data)):
                 yield found
 
-    def stored(self, key: SnapshotKey) -> bytes:
-        """Return what is stored under a key, as it lies there.
+    def differing_keys(self, other: SnapshotReader) -> set[bytes]:
+        """Return the keys of etcd that only one of two snapshots has, or that are not stored alike; nothing is decoded.
 
         Raises:
-            SnapshotCorruptError: A page is broken.
+            SnapshotCorruptError: A page of one is broken.
         """
-        return self._keyspace.value(key.record)
+        ours, theirs = self._places(), other._places()
+        differing = {key for key in ours.keys() ^ theirs.keys() if key.startswith(self._prefix)}
+        read, read_other = self._keyspace.stored, other._keyspace.stored
+        for key in ours.keys() & theirs.keys():
+            mine, yours = ours[key], theirs[key]
+            if (size_at(mine) != size_at(yours) or read(mine) != read_other(yours)) and key.startswith(self._prefix):
+                differing.add(key)
+        return differing
 
     def get(self, kind: str, name: str, *, namespace: str = "", revision: int | None = None) -> dict[str, Any]:
         """Return one object as the API server serves it.
