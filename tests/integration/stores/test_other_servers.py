@@ -83,7 +83,7 @@ RACES = {
 }  # a server without the law may keep it by luck
 
 
-def tests_of_the_contract():
+def laws_of_the_contract():
     """Return every test of the contract of stores, once with each value of its parameter, by the law it belongs to."""
     found = {"one writer wins, multipart": [one_of_large_wins]}
     for name in dir(contract):
@@ -101,10 +101,10 @@ def tests_of_the_contract():
     return found
 
 
-LAWS = tests_of_the_contract()
+LAWS = laws_of_the_contract()
 
 
-def test_every_law_has_tests_of_the_contract():
+def test_every_law_has_laws_of_the_contract():
     assert set(OF_LAWS) <= set(LAWS)
     assert len(LAWS["the rest of the contract"]) > len(OF_LAWS)
     assert set(documented("versitygw")) == set(LAWS)
