@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,73 @@ __all__ = ["rehearse"]
 _NOT_WHOLE = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Serving:
+    """The options of how an etcd snapshot is served."""
+
+    encryption_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--encryption-config", help="The EncryptionConfiguration of the cluster's API server.", metavar="FILE"
+        ),
+    ] = None
+    prefix: Annotated[str, typer.Option("--prefix", help="Of etcd's keys; OpenShift has /kubernetes.io.")] = ""
+    kubernetes_version: Annotated[
+        str,
+        typer.Option(
+            "--kubernetes-version",
+            help="Rehearse on this minor version, such as 1.34, which is obtained if need be; by default on the "
+            "cluster's own, or on the nearest one that is here.",
+            metavar="MINOR",
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """The options that choose one of Velero's backups."""
+
+    backup: Annotated[str, typer.Option("--backup", help="Of Velero's backups this one; by default the newest.")] = ""
+    schedule: Annotated[str, typer.Option("--schedule", help="Of Velero's backups the newest of this schedule.")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Since:
+    """The options that ask what has changed since the backup."""
+
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="Also tell what differs from this inventory.", metavar="INVENTORY"),
+    ] = None
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            help="Also tell what has changed since in this cluster: context:NAME, kubeconfig:PATH, kind:NAME or "
+            "embedded:NAME.",
+        ),
+    ] = ""
+    kubeconfig: KubeconfigOption = None
+    require_unchanged: Annotated[
+        bool, typer.Option("--require-unchanged", help="Exit code 1 where something differs from these, too.")
+    ] = False
+
+    def others(self, stack: ExitStack) -> Mapping[str, Inventory | KubeClient]:
+        """Return what to compare with, by the name that it was given by; clusters are closed with the stack."""
+        from clusterguard.model.progress import ignore_progress
+        from clusterguard.validate import load_inventory
+
+        if self.require_unchanged and not self.compare and not self.cluster:
+            raise ConfigError(
+                "--require-unchanged: there is nothing to compare with", hint="give --compare or --cluster"
+            )
+        found: dict[str, Inventory | KubeClient] = {str(file): load_inventory(file) for file in self.compare or ()}
+        if self.cluster:
+            target = opened(self.cluster, kubeconfig=self.kubeconfig, progress=ignore_progress)
+            found[self.cluster] = stack.enter_context(target).api
+        return found
+
+
 @with_options
 def rehearse(
     location: Annotated[
@@ -37,87 +105,47 @@ def rehearse(
             metavar="FILE|URL",
         ),
     ],
-    encryption_config: Annotated[
-        Path | None,
-        typer.Option(
-            "--encryption-config", help="The EncryptionConfiguration of the cluster's API server.", metavar="FILE"
-        ),
-    ] = None,
-    prefix: Annotated[str, typer.Option("--prefix", help="Of etcd's keys; OpenShift has /kubernetes.io.")] = "",
-    kubernetes_version: Annotated[
-        str,
-        typer.Option(
-            "--kubernetes-version",
-            help="Rehearse on this minor version, such as 1.34, which is obtained if need be; by default on the "
-            "cluster's own, or on the nearest one that is here.",
-            metavar="MINOR",
-        ),
-    ] = "",
-    backup: Annotated[str, typer.Option("--backup", help="Of Velero's backups this one; by default the newest.")] = "",
-    schedule: Annotated[str, typer.Option("--schedule", help="Of Velero's backups the newest of this schedule.")] = "",
-    compare: Annotated[
-        list[Path] | None,
-        typer.Option("--compare", help="Also tell what differs from this inventory.", metavar="INVENTORY"),
-    ] = None,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            "--cluster",
-            help="Also tell what has changed since in this cluster: context:NAME, kubeconfig:PATH, kind:NAME or "
-            "embedded:NAME.",
-        ),
-    ] = "",
-    kubeconfig: KubeconfigOption = None,
-    require_unchanged: Annotated[
-        bool, typer.Option("--require-unchanged", help="Exit code 1 where something differs from these, too.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     *,
+    serving: _Serving,
+    chosen: _Chosen,
+    since: _Since,
     opening: Opening,
 ) -> None:
     """Restore a backup into a throwaway control plane, and see whether it is all in there.
 
     It needs no cluster, and nothing leaves this machine. Exit code 1: it does not restore, or not all of it.
     """
-    from clusterguard.model.progress import ignore_progress
     from clusterguard.rehearsal.velero import holds_velero_backups
     from clusterguard.terminal import err, out
     from clusterguard.terminal.rehearsal_view import PhaseLine, rehearsal_view
-    from clusterguard.validate import load_inventory
 
-    if require_unchanged and not compare and not cluster:
-        raise ConfigError("--require-unchanged: there is nothing to compare with", hint="give --compare or --cluster")
     rehearsal: Rehearsal | VeleroRehearsal
     with ExitStack() as stack:
         phases = stack.enter_context(closing(PhaseLine(err)))
-        if backup or schedule or holds_velero_backups(location):
-            _require_no(
-                location,
-                encryption_config=encryption_config,
-                prefix=prefix,
-                kubernetes_version=kubernetes_version,
-                identity=opening.identity,
-                passphrase_file=opening.passphrase_file,
-                compare=compare,
-                cluster=cluster,
-            )
-            rehearsal = _of_velero(location, backup, schedule, opening, phases)
+        others = since.others(stack)
+        if chosen.backup or chosen.schedule or holds_velero_backups(location):
+            _require_no_snapshot_options(location, serving, since, opening)
+            rehearsal = _of_velero(location, chosen, opening, phases)
         else:
-            others: dict[str, Inventory | KubeClient] = {str(file): load_inventory(file) for file in compare or ()}
-            if cluster:
-                target = stack.enter_context(opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress))
-                others[cluster] = target.api
-            rehearsal = _of_snapshot(location, encryption_config, prefix, kubernetes_version, others, opening, phases)
+            rehearsal = _of_snapshot(location, serving, others, opening, phases)
         report = rehearsal.run()
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:
         out.print(rehearsal_view(report), soft_wrap=False)
-    if not report.ok or (require_unchanged and not report.unchanged):
+    if not report.ok or (since.require_unchanged and not report.unchanged):
         raise typer.Exit(_NOT_WHOLE)
 
 
-def _require_no(location: str, **options: object) -> None:
+def _require_no_snapshot_options(location: str, serving: _Serving, since: _Since, opening: Opening) -> None:
+    options = {
+        **asdict(serving),
+        "identity": opening.identity,
+        "passphrase_file": opening.passphrase_file,
+        "compare": since.compare,
+        "cluster": since.cluster,
+    }
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if given:
         raise ConfigError(
@@ -127,10 +155,8 @@ def _require_no(location: str, **options: object) -> None:
 
 def _of_snapshot(
     location: str,
-    encryption_config: Path | None,
-    prefix: str,
-    kubernetes_version: str,
-    compare: Mapping[str, Inventory | KubeClient],
+    serving: _Serving,
+    others: Mapping[str, Inventory | KubeClient],
     opening: Opening,
     phases: PhaseLine,
 ) -> Rehearsal:
@@ -139,24 +165,24 @@ def _of_snapshot(
 
     return Rehearsal(
         location=source_of(location),
-        encryption_config=encryption_config,
-        prefix=prefix or "/registry",
-        kubernetes_version=kubernetes_version,
-        compare=compare,
+        encryption_config=serving.encryption_config,
+        prefix=serving.prefix or "/registry",
+        kubernetes_version=serving.kubernetes_version,
+        compare=others,
         toolchain=from_environment(os.environ, progress=phases.installing),
         on_phase=phases,
         **opening.given(),
     )
 
 
-def _of_velero(location: str, backup: str, schedule: str, opening: Opening, phases: PhaseLine) -> VeleroRehearsal:
+def _of_velero(location: str, chosen: _Chosen, opening: Opening, phases: PhaseLine) -> VeleroRehearsal:
     from clusterguard.rehearsal.velero import VeleroRehearsal
     from clusterguard.toolchain import from_environment
 
     return VeleroRehearsal(
         location=location if "://" in location else Path(location),
-        backup=backup,
-        schedule=schedule,
+        backup=chosen.backup,
+        schedule=chosen.schedule,
         at=opening.given()["at"],
         toolchain=from_environment(os.environ, progress=phases.installing),
         on_phase=phases,
