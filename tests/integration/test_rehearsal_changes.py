@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from clusterguard.rehearsal.rehearsal import Rehearsal
 from clusterguard.retrying import poll_until
 from clusterguard.stores import open_store
 from clusterguard.validate import RestoreValidator, save_inventory
+from clusterguard.validate.validator import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,7 @@ def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
         for name in ("a", "b"):
             running.api.create(config(name, key="before"))
         poll_until(lambda: unsettled(running), what="the namespaces are furnished", seconds=60)
+        poll_until(lambda: changing(running), what="the controllers are done", seconds=120)
         EtcdSnapshotter(store=open_store(tmp_path), access=running.etcd).save("s")
         save_inventory(RestoreValidator(api=running.api).capture(), tmp_path / "inventory")
         yield running
@@ -54,6 +57,15 @@ def unsettled(cluster: EmbeddedCluster) -> str | None:
         if namespaces - there:
             return f"{kind} {name} in {', '.join(namespaces - there)}"
     return None
+
+
+def changing(cluster: EmbeddedCluster) -> str | None:
+    """Return what changed within two seconds although nobody did anything."""
+    validator = RestoreValidator(api=cluster.api)
+    before = validator.capture()
+    time.sleep(2)
+    report = validator.validate(before, profile="same-cluster", tolerate=Tolerance(extra=0))
+    return None if report.ok else report.to_text()
 
 
 def change(cluster: EmbeddedCluster) -> None:
