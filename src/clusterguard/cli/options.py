@@ -149,11 +149,13 @@ def _time_of(text: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        if len(text) == len("2026-03-01"):  # a whole day: to its end
+            time = time.replace(hour=23, minute=59, second=59, microsecond=999999)
+        return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ConfigError(
             f"--at: {text!r} is not a valid time", hint="write it like 2026-03-01T02:00:00Z or 2026-03-01"
         ) from error
-    return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
 
 
 PolicyArgument = Annotated[Path, typer.Argument(help="The policy file.", metavar="POLICY")]

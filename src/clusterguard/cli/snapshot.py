@@ -240,8 +240,8 @@ def diff(
 
     if bool(other) == bool(cluster):
         raise ConfigError("compare with what?", hint="name another snapshot, or a cluster: --cluster context:NAME")
-    scope = Scope(kinds=tuple(kind or ()), namespaces=tuple(namespace or ()))
     with reading.opened(location, opening) as reader:
+        scope = Scope(kinds=tuple(_full_kind(reader, each) for each in kind or ()), namespaces=tuple(namespace or ()))
         if other:
             with reading.opened(other, opening) as newer:
                 report = compare_snapshots(reader, newer, scope, profile=profile)
@@ -250,6 +250,16 @@ def diff(
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _full_kind(reader: SnapshotReader, text: str) -> str:
+    """Return a kind as scopes write it, however kubectl takes it: ``Deployment.apps`` of ``deploy``."""
+    from clusterguard.snapshots.inventory import kinds_in
+
+    resource = reader.resource_named(text)
+    kind = kinds_in(reader).get(resource, resource.partition(".")[0])
+    group = resource.partition(".")[2]
+    return f"{kind}.{group}" if group else kind
 
 
 def _compared_with(

@@ -6,6 +6,7 @@ ours. Names say nothing reliable: k3s calls a zip like the snapshot in it.
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -159,7 +160,7 @@ class _Member:
     def read(self, size: int = -1, /) -> bytes:
         try:
             return self._file.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
             raise _damaged("zip", str(error)) from error
 
 
@@ -182,7 +183,7 @@ def _only_member(reader: ByteReader, scratch: Path | None) -> Iterator[_Member]:
                 raise WrongKeyError("the zip is encrypted with a password", hint="unpack it: unzip asks for it")
             try:
                 member = archive.open(members[0])
-            except (zipfile.BadZipFile, NotImplementedError) as error:
+            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
                 raise _damaged("zip", str(error)) from error
             with member:
                 yield _Member(member)
@@ -191,7 +192,7 @@ def _only_member(reader: ByteReader, scratch: Path | None) -> Iterator[_Member]:
 def _opened(file: IO[bytes]) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise _damaged("zip", str(error)) from error
 
 

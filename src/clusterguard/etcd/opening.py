@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
@@ -34,7 +34,7 @@ Location: TypeAlias = "str | os.PathLike[str] | IO[bytes] | tuple[ObjectStore, s
 # bbolt grows a file by at most this at once, beyond what its meta pages say.
 _GROWTH: Final = 1 << 30
 _NO_KEYS: Final = Encryption(compression_level=None)
-_DIGITS: Final = re.compile(r"\d+")
+_CHANGING: Final = re.compile(r"[0-9a-f]{4,}|\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +205,8 @@ def _find(location: Location, at: datetime | None) -> _Found:
     if path is None:
         return _find_in_store(text, at)
     if path.is_dir():
-        return _newest(open_store(path), at)
+        found = _newest(open_store(path), at)
+        return replace(found, passed_over=(*found.passed_over, *_links_out_of(path)))
     try:
         modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError as error:
@@ -213,6 +214,12 @@ def _find(location: Location, at: datetime | None) -> _Found:
     except OSError as error:
         raise _located(text, unreadable(error)) from error
     return _alone(_Found(origin=text, store=None, file=path, modified=modified), at)
+
+
+def _links_out_of(folder: Path) -> list[str]:
+    """Return the links of a folder to files elsewhere, which a store does not follow."""
+    links = (entry for entry in folder.iterdir() if entry.is_symlink())
+    return sorted(link.name for link in links if folder.resolve() not in link.resolve().parents)
 
 
 def _find_in_store(text: str, at: datetime | None) -> _Found:
@@ -226,6 +233,11 @@ def _find_in_store(text: str, at: datetime | None) -> _Found:
             found = _in_store(parent, name)
         except ObjectNotFoundError:
             return _newest(store, at)
+        except StoreError:
+            # Who may read what lies below a prefix may not be allowed to look at its name as an object.
+            with suppress(ObjectNotFoundError, StoreError):
+                return _newest(store, at)
+            raise
         return _alone(found, at)
     return _newest(store, at)
 
@@ -250,7 +262,8 @@ def _newest(store: ObjectStore, at: datetime | None) -> _Found:
     That the newest backup is broken must not be hidden by an older one: an object that is named like the chosen one and
     is not a snapshot is refused, and other newer ones are named.
     """
-    listed = sorted(store.list(), key=lambda info: info.modified, reverse=True)
+    # Copies and some stores give many objects one time: then the last name is the newest, as dates in names sort.
+    listed = sorted(store.list(), key=lambda info: (info.modified, info.key), reverse=True)
     passed: list[ObjectInfo] = []
     for info in listed:
         if at is not None and info.modified > at:
@@ -291,8 +304,8 @@ def _may_be_snapshot(store: ObjectStore, info: ObjectInfo) -> bool:
 
 
 def _require_unlike(store: ObjectStore, chosen: ObjectInfo, passed: list[ObjectInfo]) -> None:
-    pattern = _DIGITS.sub("#", chosen.key)
-    broken = [info.key for info in passed if _DIGITS.sub("#", info.key) == pattern]
+    pattern = _pattern(chosen.key)
+    broken = [info.key for info in passed if not info.size or _pattern(info.key) == pattern]
     if broken:
         raise SnapshotCorruptError(
             f"{store.url}: {broken[0]} is not an etcd snapshot, and it is newer than {chosen.key}",
@@ -300,6 +313,11 @@ def _require_unlike(store: ObjectStore, chosen: ObjectInfo, passed: list[ObjectI
             code="not-a-snapshot",
             fields={"broken": broken, "newest": chosen.key},
         )
+
+
+def _pattern(key: str) -> str:
+    """Return the last part of a key without what changes from one backup to the next: numbers and digests."""
+    return _CHANGING.sub("#", key.rpartition("/")[2])
 
 
 def _located(origin: str, error: SnapshotCorruptError | StoreError) -> SnapshotCorruptError | StoreError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,7 +35,11 @@ _TWINS: Final = {"events": "events.k8s.io", "events.events.k8s.io": ""}
 
 def digest(item: Mapping[str, Any]) -> bytes:
     """Return a digest of an object that is the same for equal objects, whatever the order of their fields."""
-    return hashlib.blake2b(orjson.dumps(item, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    try:
+        text = orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # nested deeper than orjson writes, though it reads that
+        text = json.dumps(item, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 @dataclass(slots=True)
@@ -111,12 +116,17 @@ _WORDS: Final = {
         "objects that could not be read from the API server: {n}",
         "look at the message of each; the cluster that is restored will have the same trouble",
     ),
+    "cannot-be-listed": (
+        "kinds that the API server cannot list, so that each object was asked for alone: {n}",
+        "an object keeps it from that, or a conversion webhook, which nobody answers here; whoever lists them fails",
+    ),
     "stored-in-another-version": (
         "objects stored in an API version that is not served, compared by name alone: {n}",
         "write them again in the current version (kube-storage-version-migrator) before the next upgrade",
     ),
 }
-_WARNINGS: Final = frozenset({"stored-in-another-version"})
+_WARNINGS: Final = frozenset({"stored-in-another-version", "cannot-be-listed"})
+_ALIVE_SECONDS: Final = 10.0
 
 
 class Comparison:
@@ -197,14 +207,15 @@ class Comparison:
             self._note_all(code, plural, digests)
             return
         if version not in served:
-            self._compare_names(plural, digests, next(iter(served.values())))
+            self._compare_names(plural, digests, next(iter(served.values())), all_names)
             return
         resource = served[version]
         try:
             for item in self._listed(resource):
                 self._compare_object(plural, item, digests, all_names)
         except ClusterError as error:
-            self._one_by_one(plural, resource, digests, error)
+            self._require_alive(error)
+            self._one_by_one(plural, resource, digests, all_names, error)
             return
         count.missing += len(digests)
         self._note_all("lost-when-served", plural, digests)
@@ -212,8 +223,7 @@ class Comparison:
     def _compare_object(
         self, plural: str, item: Mapping[str, Any], digests: dict[str, bytes], all_names: set[str]
     ) -> None:
-        metadata = item["metadata"]
-        name = f"{metadata.get('namespace') or ''}/{metadata['name']}"
+        name = _name_of(item)
         expected = digests.pop(name, None)
         count = self._stored.count(plural)
         if expected is None:
@@ -236,10 +246,29 @@ class Comparison:
             return ""
         return ", ".join(changed_paths(stored, item)[:3]) or "metadata.managedFields"
 
-    def _one_by_one(self, plural: str, resource: ApiResource, digests: dict[str, bytes], reason: ClusterError) -> None:
-        """Get each object where one of them keeps the server from listing all."""
+    def _require_alive(self, error: ClusterError) -> None:
+        """Raise the error if the server is to blame for it, and not an object: then nobody can tell."""
+        if self._stopped:
+            raise error
+        try:
+            self._api.request("GET", "/livez/ping", timeout_seconds=_ALIVE_SECONDS)
+        except ClusterError:
+            raise error from None
+
+    def _one_by_one(
+        self,
+        plural: str,
+        resource: ApiResource,
+        digests: dict[str, bytes],
+        all_names: set[str],
+        reason: ClusterError,
+    ) -> None:
+        """Get each object where one of them, or a conversion, keeps the server from listing all."""
         count = self._stored.count(plural)
+        self._note("cannot-be-listed", plural, "", reason.message)
         for name in sorted(digests):
+            if self._stopped:
+                return
             namespace, _, own = name.partition("/")
             try:
                 item = self._api.get(resource, own, namespace or None)
@@ -247,20 +276,35 @@ class Comparison:
                 count.missing += 1
                 self._note("lost-when-served", plural, name)
             except ClusterError as error:
+                self._require_alive(error)
                 count.unreadable += 1
                 self._note("not-comparable", plural, name, error.message)
             else:
-                self._compare_object(plural, item, digests, set(digests))
-        if not digests:
-            self._note("not-comparable", plural, "", reason.message)
+                if int(item["metadata"]["resourceVersion"]) > self._revision:
+                    count.unreadable += 1
+                    self._note("not-comparable", plural, name, "the API server has written it since")
+                else:
+                    self._compare_object(plural, item, digests, all_names)
 
-    def _compare_names(self, plural: str, digests: dict[str, bytes], resource: ApiResource) -> None:
+    def _compare_names(
+        self, plural: str, digests: dict[str, bytes], resource: ApiResource, all_names: set[str]
+    ) -> None:
         count = self._stored.count(plural)
-        for item in self._listed(resource):
-            metadata = item["metadata"]
-            if digests.pop(f"{metadata.get('namespace') or ''}/{metadata['name']}", None) is not None:
-                count.converted += 1
-                self._note("stored-in-another-version", plural, f"{metadata.get('namespace') or ''}/{metadata['name']}")
+        try:
+            for item in self._listed(resource):
+                name = _name_of(item)
+                if digests.pop(name, None) is not None:
+                    count.converted += 1
+                    self._note("stored-in-another-version", plural, name)
+                elif name not in all_names:
+                    count.extra += 1
+                    self._note("not-in-the-file", plural, name)
+        except ClusterError as error:
+            self._require_alive(error)
+            self._note("cannot-be-listed", plural, "", error.message)
+            count.unreadable += len(digests)
+            self._note_all("not-comparable", plural, digests)
+            return
         count.missing += len(digests)
         self._note_all("lost-when-served", plural, digests)
 
@@ -268,9 +312,9 @@ class Comparison:
         try:
             for item in self._listed(resource):
                 self._stored.count(plural).extra += 1
-                metadata = item["metadata"]
-                self._note("not-in-the-file", plural, f"{metadata.get('namespace') or ''}/{metadata['name']}")
+                self._note("not-in-the-file", plural, _name_of(item))
         except ClusterError as error:
+            self._require_alive(error)
             self._note("not-comparable", plural, "", error.message)
 
     def _listed(self, resource: ApiResource) -> Iterator[dict[str, Any]]:
@@ -301,6 +345,10 @@ class Comparison:
                 count=found.count,
                 examples=tuple(found.shown),
             )
+
+
+def _name_of(item: Mapping[str, Any]) -> str:
+    return f"{item['metadata'].get('namespace') or ''}/{item['metadata']['name']}"
 
 
 def _twin(plural: str) -> str | None:

@@ -29,6 +29,14 @@ _SOON: Final = timedelta(days=14)
 _STALE: Final = timedelta(hours=1)
 
 
+_ADMISSION: Final = "admissionregistration.k8s.io/v1"
+
+
+def _is(item: Object, api_version: str, kind: str) -> bool:
+    """Return whether an object is of a built-in kind; custom resources may have any kind, and any shape."""
+    return (item["apiVersion"], item["kind"]) == (api_version, kind)
+
+
 class _Hazard(Protocol):
     def see(self, item: Object) -> None: ...
 
@@ -100,12 +108,12 @@ class _BlockingWebhooks:
         self._webhooks: list[tuple[str, str, Object]] = []  # the name, its service's namespace, namespaceSelector
 
     def see(self, item: Object) -> None:
-        if item["kind"] == "Namespace":
+        if _is(item, "v1", "Namespace"):
             self._labels[item["metadata"]["name"]] = {
                 "kubernetes.io/metadata.name": item["metadata"]["name"],
                 **(item["metadata"].get("labels") or {}),
             }
-        if item["kind"] not in {"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}:
+        if not any(_is(item, _ADMISSION, f"{kind}WebhookConfiguration") for kind in ("Validating", "Mutating")):
             return
         for webhook in item.get("webhooks") or ():
             service = (webhook.get("clientConfig") or {}).get("service")
@@ -161,7 +169,7 @@ class _VolumesElsewhere:
         self._found = _Counted()
 
     def see(self, item: Object) -> None:
-        if item["kind"] == "PersistentVolume":
+        if _is(item, "v1", "PersistentVolume"):
             self._found.add(item["metadata"]["name"])
 
     def findings(self) -> Iterator[RehearsalFinding]:
@@ -181,7 +189,7 @@ class _ExpiredCertificates:
         self._ended, self._soon = _Counted(), _Counted()
 
     def see(self, item: Object) -> None:
-        if item["kind"] != "Secret" or item.get("type") != "kubernetes.io/tls":
+        if not _is(item, "v1", "Secret") or item.get("type") != "kubernetes.io/tls":
             return
         ends = _end_of((item.get("data") or {}).get("tls.crt"))
         name = f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
@@ -213,7 +221,7 @@ def _end_of(encoded: object) -> datetime | None:
         return None
     try:
         return x509.load_pem_x509_certificate(base64.b64decode(encoded)).not_valid_after_utc
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, x509.InvalidVersion):
         return None
 
 
@@ -225,7 +233,7 @@ class _Age:
         self._newest: datetime | None = None
 
     def see(self, item: Object) -> None:
-        if item["kind"] != "Lease":
+        if not _is(item, "coordination.k8s.io/v1", "Lease"):
             return
         renewed = _time_of((item.get("spec") or {}).get("renewTime"))
         if renewed is not None and (self._newest is None or renewed > self._newest):
@@ -258,7 +266,7 @@ class _Users:
         self._any = False
 
     def see(self, item: Object) -> None:
-        if item["kind"] == "Namespace":
+        if _is(item, "v1", "Namespace"):
             self._any = True
             self._theirs = self._theirs or item["metadata"]["name"] not in _OWN_NAMESPACES
 

@@ -208,7 +208,7 @@ class Rehearsal:
             clock.begin("compare")
             self._server_version = server.api.server_version()
             _await_definitions(server, reading.stored)
-            comparison = Comparison(server.api, revision=reader.revision, stored=reading.stored, read=_reads(reader))
+            comparison = Comparison(server.api, revision=reading.revision, stored=reading.stored, read=_reads(reader))
             findings = comparison.run()
             for name, other in self._compare.items():
                 clock.begin(f"compare with {name}")
@@ -218,7 +218,7 @@ class Rehearsal:
     def _require_that_an_empty_one_starts(self, error: ClusterGuardError) -> None:
         """Raise the error unless the snapshot is to blame for it: then only an empty control plane comes up here."""
         try:
-            with self._server(None):
+            with self._server(None, encryption_config=self._encryption_config, etcd_prefix=self._prefix):
                 pass
         except ClusterGuardError:
             raise error from None
@@ -299,6 +299,12 @@ class _Reading:
             return
         self.stored.add(key.resource, name, found.data, custom=key.resource not in _CUSTOM_UNLESS)
         self._hazards.see(found.data)
+
+    @property
+    def revision(self) -> int:
+        """The revision a member started from the file is at; a compaction may have left no record of it."""
+        assert self._evidence is not None  # noqa: S101 - require_whole comes first
+        return self._evidence.structure.hash_kv.hash_revision
 
     def facts(self) -> dict[str, str]:
         """Return what is known of the file, for people."""
@@ -443,7 +449,7 @@ def _elsewhere(keys: Mapping[str, int], *, found: bool, prefix: str) -> Iterator
 def _unknown_fields(fields: Mapping[str, int]) -> RehearsalFinding:
     return RehearsalFinding(
         code="unknown-fields",
-        level=Level.WARNING,
+        level=Level.ERROR,  # neither the reader nor an older API server would miss what they do not know
         message=f"stored fields that this release does not know: {len(fields):,}",
         hint="a newer Kubernetes wrote them; upgrade clusterguard, and rehearse again",
         count=sum(fields.values()),

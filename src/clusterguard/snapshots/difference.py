@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.model.inventory import Scope
-from clusterguard.snapshots.inventory import snapshot_inventory
+from clusterguard.snapshots.inventory import kinds_in, ref_of_key, snapshot_inventory
+from clusterguard.validate.capture import belongs_to
 from clusterguard.validate.rules import profile_named
 from clusterguard.validate.validator import Tolerance, judge
 
@@ -50,5 +51,14 @@ def compare_snapshots(
         tolerate=Tolerance(extra=0),
         digest_key=secrets.token_bytes(32),
     )
-    objects = sum(kind.objects for kind in before.contents().kinds)
-    return replace(report, compared=objects)
+    return replace(report, compared=_in_scope(before, scope))
+
+
+def _in_scope(reader: SnapshotReader, scope: Scope) -> int:
+    """Return how many objects of a scope a snapshot holds; their labels are looked at only where it asks for some."""
+    if scope.selector:
+        return len(snapshot_inventory(reader, scope, taken=_UNKNOWN).objects)
+    if not scope.kinds and not scope.namespaces and not scope.exclude:
+        return sum(kind.objects for kind in reader.contents().kinds)
+    kinds = kinds_in(reader)
+    return sum(belongs_to(ref_of_key(key, kinds), scope) for key in reader.keys(""))

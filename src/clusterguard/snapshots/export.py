@@ -38,16 +38,27 @@ _ANNOTATIONS: Final = (
 )
 # What others need comes first; what intercepts or forwards requests comes last.
 _ORDER: Final = (
-    ("CustomResourceDefinition",),
+    ("CustomResourceDefinition.apiextensions.k8s.io",),
     ("Namespace",),
-    ("PriorityClass", "StorageClass", "RuntimeClass", "IngressClass", "GatewayClass"),
-    ("ResourceQuota", "LimitRange", "NetworkPolicy"),
-    ("ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding"),
+    (
+        *("PriorityClass.scheduling.k8s.io", "StorageClass.storage.k8s.io", "RuntimeClass.node.k8s.io"),
+        *("IngressClass.networking.k8s.io", "GatewayClass.gateway.networking.k8s.io"),
+    ),
+    ("ResourceQuota", "LimitRange", "NetworkPolicy.networking.k8s.io"),
+    ("ServiceAccount", *(f"{kind}.rbac.authorization.k8s.io" for kind in ("ClusterRole", "Role"))),
+    tuple(f"{kind}.rbac.authorization.k8s.io" for kind in ("ClusterRoleBinding", "RoleBinding")),
     ("ConfigMap", "Secret", "PersistentVolume", "PersistentVolumeClaim"),
     ("Service",),
-    ("Pod", "ReplicaSet", "ReplicationController", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"),
+    (
+        *("Pod", "ReplicationController", "Job.batch", "CronJob.batch"),
+        *(f"{kind}.apps" for kind in ("ReplicaSet", "Deployment", "StatefulSet", "DaemonSet")),
+    ),
 )
-_LAST: Final = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "APIService")
+_LAST: Final = (
+    "ValidatingWebhookConfiguration.admissionregistration.k8s.io",
+    "MutatingWebhookConfiguration.admissionregistration.k8s.io",
+    "APIService.apiregistration.k8s.io",
+)
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9.-]+")
 _TOKEN_VOLUME: Final = "kube-api-access-"  # noqa: S105 - of a volume's name
 _JOB_UIDS: Final = ("controller-uid", "batch.kubernetes.io/controller-uid")
@@ -87,6 +98,8 @@ def export_objects(
         ConfigError: The folder has something in it.
         OSError: It cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder", hint="name a new one")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", hint="name a new folder: what is in it would be applied, too")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,7 +115,9 @@ def export_objects(
             continue
         item = manifest_of(found.data)
         metadata = item["metadata"]
-        manifests.append((_rank(item["kind"]), metadata.get("namespace", ""), item["kind"], metadata["name"], item))
+        manifests.append(
+            (_rank(ObjectRef.of(item).full_kind), metadata.get("namespace", ""), item["kind"], metadata["name"], item)
+        )
     digits = len(str(len(manifests)))
     for number, (_, namespace, kind, name, item) in enumerate(sorted(manifests, key=lambda each: each[:4]), start=1):
         words = "-".join(filter(None, (kind.lower(), namespace, name)))
@@ -129,7 +144,7 @@ def manifest_of(item: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("annotations", "labels"):
         if not metadata.get(name):
             metadata.pop(name, None)
-    edit = _OF_KIND.get(made["kind"])
+    edit = _OF_KIND.get(ObjectRef.of(made).full_kind)  # other groups have kinds of these names, too
     if edit is not None:
         edit(made)
     return made
@@ -149,10 +164,10 @@ def _why_not(item: Mapping[str, Any], *, secrets: bool, owned: bool, named: bool
     return rule_leaving_out(ref, dict(item), Scope()) or ""
 
 
-def _rank(kind: str) -> int:
-    if kind in _LAST:
+def _rank(full_kind: str) -> int:
+    if full_kind in _LAST:
         return len(_ORDER) + 1
-    return next((rank for rank, kinds in enumerate(_ORDER) if kind in kinds), len(_ORDER))
+    return next((rank for rank, kinds in enumerate(_ORDER) if full_kind in kinds), len(_ORDER))
 
 
 def _namespace(item: dict[str, Any]) -> None:
@@ -209,7 +224,7 @@ _OF_KIND: Final[Mapping[str, Callable[[dict[str, Any]], None]]] = {
     "Service": _service,
     "PersistentVolumeClaim": _claim,
     "PersistentVolume": _volume,
-    "Job": _job,
+    "Job.batch": _job,
     "Pod": _pod,
     "ServiceAccount": _service_account,
     "Secret": _secret,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.validate.paths import Element, format_path
@@ -19,7 +20,7 @@ _NOISE = ("managedFields", "resourceVersion")
 
 def paths_with(item: Mapping[str, Any], text: str) -> list[str]:
     """Return the paths of fields that have a text in their value or name; managedFields only if nothing else has."""
-    secret = item.get("kind") == "Secret"
+    secret = (item.get("apiVersion"), item.get("kind")) == ("v1", "Secret")
     found = [format_path(path) for path, value in _leaves(item) if _has(path, value, text, secret=secret)]
     own = [path for path in found if not path.startswith("metadata.managedFields")]
     return own or found
@@ -45,7 +46,8 @@ def _has(path: Path, value: Any, text: str, *, secret: bool) -> bool:  # noqa: A
     if any(text in step for step in path if isinstance(step, str)):
         return True
     if secret and path[0] == "data" and isinstance(value, str):
-        return text.encode() in b64decode(value)
+        with suppress(ValueError):  # not base64 after all: looked at as it is
+            return text.encode() in b64decode(value)
     return text in value if isinstance(value, str) else text == str(value)
 
 

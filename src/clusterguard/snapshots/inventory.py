@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.model.inventory import Inventory, ObjectRef, Scope, canonical
@@ -10,15 +11,15 @@ from clusterguard.snapshots.resources import BUILT_IN
 from clusterguard.validate.capture import belongs_to, rule_leaving_out, status_may_be_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from clusterguard.errors import StoredObjectError
-    from clusterguard.snapshots.reader import SnapshotObject, SnapshotReader
+    from clusterguard.snapshots.reader import SnapshotKey, SnapshotReader
 
-__all__ = ["snapshot_inventory"]
+__all__ = ["kinds_in", "ref_of_key", "snapshot_inventory"]
 
-_KINDS: Final = {str(resource): resource for resource in BUILT_IN}
+_KINDS: Final = {str(resource): resource.kind for resource in BUILT_IN}
 
 
 def snapshot_inventory(
@@ -45,9 +46,12 @@ def snapshot_inventory(
     objects: dict[ObjectRef, bytes] = {}
     left_out: Counter[str] = Counter()
     unreadable: dict[str, list[StoredObjectError]] = {}
+    kinds = kinds_in(reader)
     for found in reader.objects(selector=scope.selector, only=only):
-        ref = _ref_of(found)
-        if not belongs_to(ref, scope):
+        ref = ObjectRef.of(found.data) if found.data is not None else ref_of_key(found.key, kinds)
+        # What a custom resource is that has no definition and cannot be read, nobody knows: it may belong to any scope.
+        nameless = found.data is None and found.key.resource not in kinds
+        if not belongs_to(ref, replace(scope, kinds=()) if nameless else scope):
             continue
         if found.data is None:
             assert found.error is not None  # noqa: S101 - one of the two
@@ -69,13 +73,35 @@ def snapshot_inventory(
     )
 
 
-def _ref_of(found: SnapshotObject) -> ObjectRef:
-    """Return what names an object: itself, or its key where nothing else can be read of it."""
-    if found.data is not None:
-        return ObjectRef.of(found.data)
-    plural, _, group = found.key.resource.partition(".")
-    known = _KINDS.get(found.key.resource)
-    return ObjectRef(known.kind if known else plural, found.key.namespace, found.key.name, group)
+def kinds_in(reader: SnapshotReader) -> dict[str, str]:
+    """Return the kind of each resource, such as ``Deployment`` of ``deployments.apps``, as far as anything tells it.
+
+    Raises:
+        SnapshotCorruptError: A page is broken.
+    """
+    kinds = dict(_KINDS)
+    for found in reader.objects("customresourcedefinitions"):
+        spec = (found.data or {}).get("spec") or {}
+        names = spec.get("names") or {}
+        if names.get("kind"):
+            kinds[f"{names.get('plural')}.{spec.get('group')}"] = names["kind"]
+    for each in reader.contents().kinds:
+        if each.resource not in kinds:  # without a definition; its objects say what they are
+            readable = (found.data for found in reader.objects(each.resource) if found.data is not None)
+            if (item := next(readable, None)) is not None:
+                kinds[each.resource] = item["kind"]
+    return kinds
+
+
+def ref_of_key(key: SnapshotKey, kinds: Mapping[str, str]) -> ObjectRef:
+    """Return what names an object, by its key alone.
+
+    Args:
+        key: The key.
+        kinds: From `kinds_in`; the plural stands for a kind that is not among them.
+    """
+    plural, _, group = key.resource.partition(".")
+    return ObjectRef(kinds.get(key.resource, plural), key.namespace, key.name, group)
 
 
 def _in_words(errors: list[StoredObjectError]) -> str:

@@ -465,6 +465,14 @@ class SnapshotReader:
             record=record,
         )
 
+    def resource_named(self, kind: str) -> str:
+        """Return what kubectl calls a kind, such as ``deployments.apps`` of ``deploy``.
+
+        Raises:
+            ResourceNotFoundError: There is no such kind.
+        """
+        return str(self._resource(kind))
+
     def _resource(self, text: str) -> Resource:
         try:
             return find_resource(text, ())

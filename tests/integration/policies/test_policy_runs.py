@@ -51,7 +51,7 @@ def test_etcds_user_and_password_are_used_and_an_alarm_is_a_warning(nightly, too
         refused = nightly.report(code=2)
         monkeypatch.setenv("ETCD_PASSWORD", "hook-secret")
         report = nightly.report()
-    assert [step["code"] for step in refused["steps"] if step["verb"] == "backup"] == ["config"]
+    assert [step["code"] for step in refused["steps"] if step["verb"] == "backup"] == ["variable-not-set"]
     [backup] = [step for step in report["steps"] if step["verb"] == "backup"]
     assert (backup["outcome"], backup["code"]) == ("warning", "alarm-nospace")
     assert "authentication is on" in backup["detail"]

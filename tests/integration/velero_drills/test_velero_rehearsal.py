@@ -169,7 +169,7 @@ def test_a_policy_proves_its_own_encrypted_copy(folder, tmp_path, name, outcome)
 
 
 def test_what_cannot_come_back_turns_it_red_and_says_why(folder):
-    command = [sys.executable, "-m", "clusterguard", "rehearse", folder, "--json"]  # the newest one
+    command = [sys.executable, "-m", "clusterguard", "rehearse", folder, "--json", "--backup", "sandboxed"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)

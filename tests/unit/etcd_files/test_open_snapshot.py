@@ -20,6 +20,7 @@ from clusterguard.errors import (
     ObjectNotFoundError,
     SnapshotCorruptError,
     SnapshotError,
+    StoreError,
     WrongKeyError,
 )
 from clusterguard.etcd import EtcdSnapshotter
@@ -28,10 +29,13 @@ from clusterguard.etcd.opening import open_snapshot
 from clusterguard.etcd.verification import verify_file
 from clusterguard.stores import open_store
 from clusterguard.stores.encryption import Encryption, new_key_pair
+from clusterguard.stores.local import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from clusterguard.stores.base import ObjectInfo
 
 ROWS = [(revision_key(n), key_value(b"k%d" % n, n, n, 1, b"v" * 900)) for n in range(2, 62)]
 IMAGE = etcd_image(ROWS)
@@ -47,9 +51,9 @@ def encrypted(data: bytes, encryption: Encryption) -> bytes:
     return sink.getvalue()
 
 
-def zipped(*members: tuple[str, bytes]) -> bytes:
+def zipped(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(sink, "w", method) as archive:
         for name, data in members:
             archive.writestr(name, data)
     return sink.getvalue()
@@ -105,6 +109,11 @@ def test_what_is_cut_off_is_never_a_snapshot(case: str, kept: float) -> None:
     assert raised.value.code in {"archive-damaged", "not-a-snapshot", "snapshot-incomplete", "snapshot-corrupt"}
 
 
+def spoiled(data: bytes) -> bytes:
+    """Return a zip whose only member is damaged at its beginning."""
+    return data[:36] + bytes(byte ^ 0xFF for byte in data[36:80]) + data[80:]
+
+
 NOT_SNAPSHOTS: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not-a-snapshot"),
     "SQLite": (b"SQLite format 3\0" + bytes(4096), "not-a-snapshot"),
@@ -117,6 +126,8 @@ NOT_SNAPSHOTS: dict[str, tuple[bytes, str]] = {
     "a zip of two": (zipped(("a.db", SNAPSHOT), ("b.db", SNAPSHOT)), "archive-members"),
     "a zip of none": (zipped(), "not-a-snapshot"),
     "a zip cut off": (zipped(("a", SNAPSHOT))[:-30], "archive-damaged"),
+    "a zip with damaged bzip2": (spoiled(zipped(("a", SNAPSHOT), method=zipfile.ZIP_BZIP2)), "archive-damaged"),
+    "a zip with damaged LZMA": (spoiled(zipped(("a", SNAPSHOT), method=zipfile.ZIP_LZMA)), "archive-damaged"),
     "five layers": (
         gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(SNAPSHOT))))),
         "not-a-snapshot",
@@ -207,6 +218,51 @@ class TestOfAFolder:
         assert (raised.value.code, raised.value.fields["broken"]) == ("not-a-snapshot", ["etcd-2.db"])
         with open_snapshot(tmp_path, at=datetime(2026, 3, 1, tzinfo=UTC)) as opened:
             assert opened.path.read_bytes() == SNAPSHOT
+
+    def test_of_several_of_one_time_the_last_name_is_the_newest(self, tmp_path: Path) -> None:
+        for day in ("01", "03", "02"):
+            (tmp_path / f"etcd-202603{day}.db").write_bytes(SNAPSHOT)
+            at(tmp_path / f"etcd-202603{day}.db", 1)
+        with open_snapshot(tmp_path) as opened:
+            assert opened.origin.endswith(": etcd-20260303.db")
+
+    @pytest.mark.parametrize(
+        ("newest", "older"),
+        [("snap-cd34ef.db", "snap-ab12cd.db"), ("tue/snapshot.db", "mon/snapshot.db"), ("b.snap", "a.db")],
+    )
+    def test_an_empty_newest_one_is_refused_whatever_its_name(self, tmp_path: Path, newest: str, older: str) -> None:
+        for day, (name, data) in enumerate({older: SNAPSHOT, newest: b""}.items(), start=1):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+            at(tmp_path / name, day)
+        with pytest.raises(SnapshotCorruptError) as raised, open_snapshot(tmp_path):
+            pass
+        assert raised.value.fields["broken"] == [newest]
+
+    def test_links_out_of_the_folder_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere.db").write_bytes(SNAPSHOT)
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        (folder / "etcd-1.db").write_bytes(SNAPSHOT)
+        (folder / "latest.db").symlink_to("etcd-1.db")
+        (folder / "etcd-2.db").symlink_to(tmp_path / "elsewhere.db")
+        with open_snapshot(folder) as opened:
+            assert (opened.origin.rpartition(": ")[2], opened.passed_over) == ("etcd-1.db", ("etcd-2.db",))
+
+    def test_who_may_only_look_below_a_prefix_gets_the_newest_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "etcd").mkdir()
+        (tmp_path / "etcd" / "a.db").write_bytes(SNAPSHOT)
+
+        def refuse(store: LocalStore, key: str) -> ObjectInfo:
+            raise StoreError(f"{store.url}: {key}: 403 Forbidden")
+
+        monkeypatch.setattr(LocalStore, "stat", refuse)
+        with open_snapshot(f"file://{tmp_path}/etcd") as opened:
+            assert opened.origin.endswith(": a.db")
+        with pytest.raises(StoreError, match="403"), open_snapshot(f"file://{tmp_path}/none"):
+            pass
 
     def test_nothing_there_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("none")

@@ -14,13 +14,15 @@ from clusterguard.rehearsal.hazards import Hazards
 if TYPE_CHECKING:
     from pathlib import Path
 
+ADMISSION = "admissionregistration.k8s.io/v1"
+VERSIONS = {"ValidatingWebhookConfiguration": ADMISSION, "Lease": "coordination.k8s.io/v1"}
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 def found(*items: dict[str, Any], claimed: datetime | None = None, now: datetime = NOW) -> dict[str, int]:
     hazards = Hazards(now=now, claimed=claimed, users=False)
     for item in items:
-        hazards.see({"apiVersion": "v1", **item})
+        hazards.see({"apiVersion": VERSIONS.get(item["kind"], "v1"), **item})
     return {finding.code: finding.count for finding in hazards.findings()}
 
 
@@ -90,6 +92,12 @@ def test_what_is_not_a_certificate_is_passed_over(data: object) -> None:
     assert found({"kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "s"}, "data": data}) == {}
 
 
+@pytest.mark.parametrize("kind", ["Lease", "Secret", "Namespace", "PersistentVolume", "ValidatingWebhookConfiguration"])
+def test_custom_resources_may_have_any_kind_and_shape(kind: str) -> None:
+    odd = {"kind": kind, "metadata": {"name": "a"}, "spec": "text", "data": "text", "type": "kubernetes.io/tls"}
+    assert found({"apiVersion": "example.com/v1", **odd, "webhooks": "text"}, claimed=NOW) == {}
+
+
 def test_volumes_are_counted() -> None:
     volumes = [{"kind": "PersistentVolume", "metadata": {"name": f"v{number}"}} for number in range(7)]
     assert found(*volumes) == {"volume-data-elsewhere": 7}
@@ -118,7 +126,7 @@ def test_a_cluster_that_nobody_uses() -> None:
     def codes(*names: str) -> set[str]:
         hazards = Hazards(now=NOW)
         for name in names:
-            hazards.see(namespace(name))
+            hazards.see({"apiVersion": "v1", **namespace(name)})
         return {finding.code for finding in hazards.findings()}
 
     assert codes("default", "kube-system") == {"no-user-namespaces"}

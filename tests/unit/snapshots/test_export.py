@@ -87,6 +87,15 @@ def test_what_a_server_sets_is_gone(item: dict[str, Any], kept: dict[str, Any]) 
     assert yaml.safe_dump(item) == before  # the object itself is left alone
 
 
+@pytest.mark.parametrize("kind", ["Namespace", "Job", "Pod", "Service", "PersistentVolumeClaim", "Secret"])
+def test_kinds_of_other_groups_are_left_as_they_are(kind: str) -> None:
+    item = stored(
+        kind, api_version="batch.example.com/v1", spec={"volumeName": "v", "clusterIP": "1"}, secrets=[1], type="a"
+    )
+    made = manifest_of(item)
+    assert (made["spec"], made["secrets"]) == (item["spec"], item["secrets"])
+
+
 def test_they_apply_in_the_order_of_their_files(tmp_path: Path) -> None:
     items = [
         stored("ValidatingWebhookConfiguration", api_version="admissionregistration.k8s.io/v1", namespace=""),
@@ -124,3 +133,5 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").touch()
     with pytest.raises(ConfigError):
         export_objects([], tmp_path)
+    with pytest.raises(ConfigError):
+        export_objects([], tmp_path / "mine.yaml")

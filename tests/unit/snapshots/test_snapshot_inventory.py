@@ -46,6 +46,14 @@ def test_a_scope_chooses(held, scope, expected):
     assert names(held(**scope)) == expected
 
 
+def test_a_custom_resource_that_cannot_be_read_is_never_left_out_of_a_scope(tmp_path):
+    objects = {**OBJECTS, "/registry/example.com/widgets/shop/sealed": b"k8s:enc:kms:v2:p:x"}
+    with SnapshotReader(path=file_of(tmp_path, history_of(objects))) as reader:
+        for kinds in (("Widget",), ("Widget.example.com",), ()):
+            found = snapshot_inventory(reader, Scope(kinds=kinds), taken=TAKEN)
+            assert any(kind.lower().startswith("widget") for kind in found.skipped), kinds
+
+
 def test_a_kind_with_a_value_that_cannot_be_read_is_unknown(held):
     assert held().skipped.keys() == {"Secret"}
     assert held(exclude=("Secret",)).skipped == {}
