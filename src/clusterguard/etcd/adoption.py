@@ -75,14 +75,12 @@ def copy_verified(opened: OpenedSnapshot, evidence: FileEvidence, writer: Object
     Raises:
         SnapshotCorruptError: They changed since they were verified.
     """
-    whole = TrailerChecker()
-    read = TrailerChecker()
+    checker = TrailerChecker()
     with opened.path.open("rb") as file:
         while data := file.read(CHUNK_BYTES):
-            read.update(data)
-            whole.update(data)
+            checker.update(data)
             writer.write(data)
-    found = read.finish_without_trailer()
+    found = checker.finish_without_trailer()
     if found.sha256 != evidence.sha256:
         raise SnapshotCorruptError(
             f"{opened.origin} changed while it was read",
@@ -92,9 +90,9 @@ def copy_verified(opened: OpenedSnapshot, evidence: FileEvidence, writer: Object
     if evidence.trailer:
         return found
     trailer = bytes.fromhex(found.sha256)
-    whole.update(trailer)
+    checker.update(trailer)
     writer.write(trailer)
-    return whole.finish()
+    return checker.finish()
 
 
 def record_of(

@@ -109,7 +109,6 @@ class _Inflated:
         self._source = source
         self._stream = _inflater()
         self._rest = b""
-        self._began = False
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:

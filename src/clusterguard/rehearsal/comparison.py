@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from clusterguard.errors import ClusterError, ResourceNotFoundError
-from clusterguard.rehearsal.report import KindCount, Level, RehearsalFinding
+from clusterguard.rehearsal.report import Examples, KindCount, Level, RehearsalFinding
 from clusterguard.snapshots.findings import changed_paths
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "StoredObjects"]
 
-_EXAMPLES: Final = 5
 _PAGE: Final = 500
 # The API server works on several lists at once; reading what it answers takes less than one core.
 _LISTS_AT_ONCE: Final = 3
@@ -78,17 +77,6 @@ class StoredObjects:
     def count(self, plural: str) -> KindCount:
         """Return the row of a kind."""
         return self.kinds.setdefault(plural, KindCount(kind=plural))
-
-
-class _Examples:
-    def __init__(self) -> None:
-        self.count = 0
-        self.shown: list[str] = []
-
-    def add(self, example: str) -> None:
-        self.count += 1
-        if len(self.shown) < _EXAMPLES:
-            self.shown.append(example)
 
 
 _WORDS: Final = {
@@ -151,9 +139,9 @@ class Comparison:
         self._revision = revision
         self._stored = stored
         self._read = read
-        self._found: dict[str, _Examples] = {}
+        self._found: dict[str, Examples] = {}
         self._stopped = False
-        self._lock = threading.Lock()  # for what is found, and for the reader, which is for one thread
+        self._lock = threading.Lock()  # for what is found
 
     def run(self) -> list[RehearsalFinding]:
         """Compare everything and return the findings."""
@@ -239,7 +227,7 @@ class Comparison:
     def _difference(self, plural: str, item: Mapping[str, Any]) -> str:
         metadata = item["metadata"]
         with self._lock:
-            if self._found.setdefault("differs-when-served", _Examples()).count >= _EXAMPLES:
+            if self._found.setdefault("differs-when-served", Examples()).count >= Examples.MOST:
                 return ""
             stored = self._read(plural, metadata.get("namespace") or "", metadata["name"])
         if stored is None:
@@ -330,21 +318,12 @@ class Comparison:
     def _note(self, code: str, plural: str, name: str, detail: str = "") -> None:
         example = f"{plural} {name.lstrip('/')}".rstrip()
         with self._lock:
-            self._found.setdefault(code, _Examples()).add(f"{example}: {detail}" if detail else example)
+            self._found.setdefault(code, Examples()).add(f"{example}: {detail}" if detail else example)
 
     def _findings(self) -> Iterator[RehearsalFinding]:
         for code, found in self._found.items():
-            if not found.count:
-                continue
-            message, hint = _WORDS[code]
-            yield RehearsalFinding(
-                code=code,
-                level=Level.WARNING if code in _WARNINGS else Level.ERROR,
-                message=message.format(n=f"{found.count:,}"),
-                hint=hint,
-                count=found.count,
-                examples=tuple(found.shown),
-            )
+            level = Level.WARNING if code in _WARNINGS else Level.ERROR
+            yield from found.finding(code, level, *_WORDS[code])
 
 
 def _name_of(item: Mapping[str, Any]) -> str:

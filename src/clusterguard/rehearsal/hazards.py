@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cryptography import x509
 
-from clusterguard.rehearsal.report import Level, RehearsalFinding
+from clusterguard.rehearsal.report import Examples, Level, RehearsalFinding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hazards"]
 
-_EXAMPLES: Final = 5
 _OWN_NAMESPACES: Final = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 _SOON: Final = timedelta(days=14)
 _STALE: Final = timedelta(hours=1)
@@ -72,30 +71,6 @@ class Hazards:
             yield from hazard.findings()
 
 
-class _Counted:
-    """Counts objects, and remembers the first few."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.examples: list[str] = []
-
-    def add(self, example: str) -> None:
-        self.count += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(example)
-
-    def finding(self, code: str, level: Level, message: str, hint: str) -> Iterator[RehearsalFinding]:
-        if self.count:
-            yield RehearsalFinding(
-                code=code,
-                level=level,
-                message=message.format(n=f"{self.count:,}"),
-                hint=hint,
-                count=self.count,
-                examples=tuple(self.examples),
-            )
-
-
 class _BlockingWebhooks:
     """A webhook that must answer before any pod is created, and runs as a pod itself.
 
@@ -103,7 +78,7 @@ class _BlockingWebhooks:
     """
 
     def __init__(self) -> None:
-        self._found = _Counted()
+        self._found = Examples()
         self._labels: dict[str, Mapping[str, str]] = {}
         self._webhooks: list[tuple[str, str, Object]] = []  # the name, its service's namespace, namespaceSelector
 
@@ -166,7 +141,7 @@ class _VolumesElsewhere:
     """Volumes whose data is not in the backup."""
 
     def __init__(self) -> None:
-        self._found = _Counted()
+        self._found = Examples()
 
     def see(self, item: Object) -> None:
         if _is(item, "v1", "PersistentVolume"):
@@ -186,7 +161,7 @@ class _ExpiredCertificates:
 
     def __init__(self, now: datetime) -> None:
         self._now = now
-        self._ended, self._soon = _Counted(), _Counted()
+        self._ended, self._soon = Examples(), Examples()
 
     def see(self, item: Object) -> None:
         if not _is(item, "v1", "Secret") or item.get("type") != "kubernetes.io/tls":

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from clusterguard.stores.encryption import Encryption
     from clusterguard.toolchain import Toolchain
 
-__all__ = ["Rehearsal", "other_version"]
+__all__ = ["Rehearsal"]
 
 _DEFINITIONS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 _SERVED_SECONDS: Final = 30.0

@@ -10,11 +10,20 @@ from clusterguard.errors import RehearsalFailedError
 from clusterguard.model.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from clusterguard.rehearsal.changes import Changes
 
-__all__ = ["FIND_PROGRAMS", "KindCount", "Level", "Phase", "RehearsalFinding", "RehearsalReport", "worst_first"]
+__all__ = [
+    "FIND_PROGRAMS",
+    "Examples",
+    "KindCount",
+    "Level",
+    "Phase",
+    "RehearsalFinding",
+    "RehearsalReport",
+    "worst_first",
+]
 
 FIND_PROGRAMS: Final = "find the programs"
 """The phase in which programs may be downloaded or compiled."""
@@ -47,6 +56,39 @@ class RehearsalFinding:
     hint: str
     count: int = 0
     examples: tuple[str, ...] = ()
+
+
+class Examples:
+    """Counts objects, and remembers the first few.
+
+    Attributes:
+        count: How many.
+        shown: The first of them.
+    """
+
+    MOST: Final = 5
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.shown: list[str] = []
+
+    def add(self, example: str) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.shown) < self.MOST:
+            self.shown.append(example)
+
+    def finding(self, code: str, level: Level, message: str, hint: str) -> Iterator[RehearsalFinding]:
+        """Yield a finding about them, unless there are none; ``{n}`` in the message is how many."""
+        if self.count:
+            yield RehearsalFinding(
+                code=code,
+                level=level,
+                message=message.format(n=f"{self.count:,}"),
+                hint=hint,
+                count=self.count,
+                examples=tuple(self.shown),
+            )
 
 
 @dataclass(slots=True, kw_only=True)
