@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from clusterguard import process
 from clusterguard.terminal.console import ProgressLines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from clusterguard.clusters import EmbeddedCluster
     from clusterguard.toolchain import Toolchain
@@ -75,6 +76,28 @@ def pytest_configure() -> None:
         del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    global _stderr  # noqa: PLW0603 - capturing is off in this moment, and on whenever it is needed
+    _stderr = os.dup(2)
+
+
+_stderr = -1
+_GRACE_SECONDS = 120
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process, and say where each thread was, when a test is still at work long after its time limit.
+
+    The limit raises an exception once. What the test does in answer, waiting for a child that never ends or for a
+    thread, has no limit of its own: without this the suite would stand still, and nobody could tell where.
+    """
+    marker = item.get_closest_marker("timeout")
+    limit = marker.args[0] if marker else float(item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(limit + _GRACE_SECONDS, exit=True, file=_stderr)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(tryfirst=True)

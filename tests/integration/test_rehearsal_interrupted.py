@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def snapshot(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_nothing_is_left(snapshot: Path, tmp_path: Path, phase: str, number: signal.Signals) -> None:
-    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-m", "clusterguard", "rehearse", str(snapshot)]
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
@@ -49,9 +50,13 @@ def test_nothing_is_left(snapshot: Path, tmp_path: Path, phase: str, number: sig
             if line.startswith(phase):
                 break
         process.send_signal(number)
-        process.stderr.read()
+        # One that does not end says where its threads are, and the test goes on to be red.
+        abort = threading.Timer(60, process.send_signal, [signal.SIGABRT])
+        abort.start()
+        said = process.stderr.read()
+        abort.cancel()
         code = process.wait(timeout=60)
-    assert code == (130 if number is signal.SIGINT else -9)
+    assert code == (130 if number is signal.SIGINT else -9), said
     home = tmp_path / "clusterguard" / "clusters"
     wait_until_gone(home)
     if number is signal.SIGKILL:

@@ -28,6 +28,7 @@ from clusterguard.cli import (
     velero,
 )
 from clusterguard.errors import ClusterGuardError
+from clusterguard.threads import interrupt_between_locks
 
 __all__ = ["app", "main"]
 
@@ -82,8 +83,10 @@ def _options(
 
 def main() -> None:
     """Run the command line and end the process with its exit code; 1 is kept for the answer "no"."""
-    # Whoever ends a job sends this; what was started must be stopped then, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM is what ends a job: what was started must be stopped then, as after Ctrl-C.
+    interrupt_between_locks(signal.SIGTERM)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # jobs in the background are deaf to it
+        interrupt_between_locks(signal.SIGINT)
     try:
         _run()
     except SystemExit as end:

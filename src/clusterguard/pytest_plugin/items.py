@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +29,7 @@ from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.pytest_plugin import PROPERTIES, SKIP_REASON, VERDICT
 from clusterguard.terminal.console import console_on, progress_sink
 from clusterguard.terminal.drill_view import DrillView, result_view
+from clusterguard.threads import interrupt_between_locks
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -166,13 +169,25 @@ class Session:
             report.when = "teardown" if report.when == "teardown" else "setup"  # pytest knows errors only of these
         return report
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Get the programs before the first drill: compiling them must not count against a time limit.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Get the programs first, and let Ctrl-C end a drill without tearing a lock that its clean-up needs.
 
         Raises:
-            pytest.UsageError: They cannot be had, or Docker is missing where kind was asked for.
+            pytest.UsageError: Programs cannot be had, or Docker is missing where kind was asked for.
         """
+        self._get_programs(session)
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+            return (yield)  # somebody deals with it in another way
+        interrupt_between_locks(signal.SIGINT)
+        try:
+            return (yield)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _get_programs(self, session: pytest.Session) -> None:
+        # Before the first drill: compiling them must not count against a time limit.
         drills = [item.drill for item in session.items if isinstance(item, DrillItem)]
         default = settings_from(self._config).cluster
         if session.config.option.collectonly:
