@@ -36,17 +36,20 @@ class EtcdLayout:
         peer_url: ``--initial-advertise-peer-urls``.
         token: ``--initial-cluster-token``.
         data_dir: The live data directory, a path where etcd runs.
+        cluster: Name and peer URL of every member that the restored cluster begins with, this one among them; empty
+            if this is the only one.
     """
 
     name: str
     peer_url: str
     token: str
     data_dir: str
+    cluster: tuple[tuple[str, str], ...] = ()
 
     @property
     def initial_cluster(self) -> str:
-        """``--initial-cluster`` of the restored cluster, which begins with this one member."""
-        return f"{self.name}={self.peer_url}"
+        """``--initial-cluster`` of the restored cluster."""
+        return ",".join(f"{name}={peer_url}" for name, peer_url in self.cluster or ((self.name, self.peer_url),))
 
     def restore_words(self, snapshot: str, *, data_dir: str, bump_revision: int) -> tuple[str, ...]:
         """Return what follows ``etcdutl`` to build a new data directory from a snapshot, with its revision raised."""
