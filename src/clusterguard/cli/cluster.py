@@ -43,6 +43,7 @@ def up(
         str | None, typer.Option(help="Node image, kind only.", envvar="CLUSTERGUARD_KIND_IMAGE", show_envvar=True)
     ] = None,
     version: Annotated[str | None, typer.Option(help="Kubernetes version it must have, kind only.")] = None,
+    control_planes: Annotated[int, typer.Option(min=1, max=7, help="Control-plane nodes, kind only.")] = 1,
     workers: Annotated[int, typer.Option(min=0, max=20, help="Worker nodes, kind only.")] = 0,
     config: _Config = None,
     load_image: Annotated[
@@ -52,9 +53,11 @@ def up(
     """Start a cluster that stays until `clusterguard cluster down`."""
     if provider == "kind":
         _refuse(api_port is not None, "--api-port", "embedded")
-        _kind_up(name, image=image, version=version, workers=workers, config=config, images=load_image or [])
+        nodes = {"control_planes": control_planes, "workers": workers}
+        _kind_up(name, image=image, version=version, nodes=nodes, config=config, images=load_image or [])
         return
-    _refuse(bool(version or workers or config or load_image), "--version, --workers, --config and --load-image", "kind")
+    theirs = bool(version or control_planes > 1 or workers or config or load_image)
+    _refuse(theirs, "--version, --control-planes, --workers, --config and --load-image", "kind")
     _embedded_up(name, api_port=api_port)
 
 
@@ -76,15 +79,19 @@ def _embedded_up(name: str, *, api_port: int | None) -> None:
 
 
 def _kind_up(
-    name: str, *, image: str | None, version: str | None, workers: int, config: Path | None, images: list[str]
+    name: str,
+    *,
+    image: str | None,
+    version: str | None,
+    nodes: dict[str, int],
+    config: Path | None,
+    images: list[str],
 ) -> None:
     from clusterguard.clusters import KindCluster
     from clusterguard.terminal import out, progress_sink
 
     with progress_sink() as progress:
-        cluster = KindCluster(
-            name, image=image, version=version, workers=workers, config=config, progress=progress
-        ).start()
+        cluster = KindCluster(name, image=image, version=version, **nodes, config=config, progress=progress).start()
         try:
             for each in images:
                 cluster.load_image(each)

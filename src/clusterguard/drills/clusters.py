@@ -155,12 +155,14 @@ def _cluster(run: DrillRun, name: str, ref: str) -> Cluster:
 
 def _kind_cluster(run: DrillRun, name: str, progress: ProgressSink) -> KindCluster:
     from clusterguard.clusters.kind import KindCluster
+    from clusterguard.drills.schema import KindProvider
 
-    spec = run.drill.spec.effective_clusters[name].kind
+    spec = run.drill.spec.effective_clusters[name].kind or KindProvider()
     return KindCluster(
         f"clusterguard-{run.run_id}-{name}"[:_LONGEST_KIND_NAME].rstrip("-"),
-        version=spec.version if spec else None,
-        workers=spec.workers if spec else 0,
+        version=spec.version,
+        control_planes=spec.control_planes,
+        workers=spec.workers,
         progress=progress,
     )
 

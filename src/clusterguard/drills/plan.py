@@ -84,7 +84,8 @@ def _cluster_words(spec: ClusterSpec, default_cluster: str) -> str:
     for provider, name in ((spec.kind, "kind"), (spec.embedded, "embedded")):
         if provider is not None:
             version = f" {provider.version}" if provider.version else ""
-            return f"{name}{version}, {when}, deleted at its end"
+            nodes = spec.kind.nodes_in_words if spec.kind else ""
+            return f"{name}{version}{nodes}, {when}, deleted at its end"
     if default_cluster in ("embedded", "kind"):
         return f"{default_cluster} (by --drill-cluster), {when}, deleted at its end"
     return f"{default_cluster} (by --drill-cluster), which exists"

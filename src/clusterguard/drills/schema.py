@@ -192,8 +192,17 @@ class KindProvider(Model):
 
     version: Text | Omitted = None
     """Kubernetes version, such as `1.36`."""
+    control_planes: Annotated[int, Field(ge=1, le=7)] = 1
+    """Control-plane nodes, each with an etcd member and an API server; kind's load balancer stands before several."""
     workers: Annotated[int, Field(ge=0, le=20)] = 0
-    """Worker nodes beside the control plane."""
+    """Worker nodes beside them."""
+
+    @property
+    def nodes_in_words(self) -> str:
+        """How many nodes, in a plan; nothing where one node is all."""
+        counts = {"control planes": self.control_planes if self.control_planes > 1 else 0, "workers": self.workers}
+        told = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
+        return f" ({told})" if told else ""
 
 
 class EmbeddedProvider(Model):

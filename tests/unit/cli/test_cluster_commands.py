@@ -26,7 +26,7 @@ class Kind:
             raise ProvisioningError(f"no {what}", hint="try again")
 
     def start(self, cluster):
-        options = (cluster._image, cluster._version, cluster._workers, cluster._config)
+        options = (cluster._image, cluster._version, cluster._control_planes, cluster._workers, cluster._config)
         self.do("start", cluster, *options)
         cluster.folder.mkdir(parents=True)
         write_record(cluster.folder, KindRecord(name=cluster.name, created=0, owner=None, etcd_port=1))
@@ -55,7 +55,7 @@ def test_a_kind_cluster_is_started_filled_and_kept(cli, kind, tmp_path):
     code, out, _ = cli("cluster", "up", "mine", "--provider", "kind", "--load-image", "app:1", "--load-image", "app:2")
     assert code == 0
     assert kind.log == [
-        ("start", "mine", None, None, 0, None),
+        ("start", "mine", None, None, 1, 0, None),
         ("load", "mine", "app:1"),
         ("load", "mine", "app:2"),
         ("keep", "mine"),
@@ -65,9 +65,10 @@ def test_a_kind_cluster_is_started_filled_and_kept(cli, kind, tmp_path):
 
 
 def test_options_of_kind_are_handed_on(cli, kind, tmp_path):
-    options = ["--image", "my/node", "--version", "1.36", "--workers", "2", "--config", tmp_path / "c.yaml"]
+    options = ["--image", "my/node", "--version", "1.36", "--control-planes", "3", "--workers", "2"]
+    options += ["--config", tmp_path / "c.yaml"]
     assert cli("cluster", "up", "mine", "--provider", "kind", *options).code == 0
-    assert kind.log[0] == ("start", "mine", "my/node", "1.36", 2, tmp_path / "c.yaml")
+    assert kind.log[0] == ("start", "mine", "my/node", "1.36", 3, 2, tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize("step", ["load", "keep"])
@@ -83,6 +84,7 @@ def test_a_cluster_that_could_not_be_filled_does_not_stay(cli, kind, step):
     [
         (["--provider", "kind", "--api-port", "6443"], "--api-port: only for embedded clusters"),
         (["--workers", "1"], "only for kind clusters"),
+        (["--control-planes", "3"], "only for kind clusters"),
         (["--load-image", "app:1"], "only for kind clusters"),
     ],
 )

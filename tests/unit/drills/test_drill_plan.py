@@ -118,6 +118,20 @@ def test_a_cluster_without_a_provider_is_what_the_run_says(minimal, load, defaul
     assert said in plan_text(load(minimal), default_cluster=default)
 
 
+@pytest.mark.parametrize(
+    ("said", "nodes"),
+    [
+        ("{}", ""),
+        ("{workers: 1}", " (workers: 1)"),
+        ("{controlPlanes: 3, workers: 2}", " (control planes: 3, workers: 2)"),
+    ],
+)
+def test_the_text_says_how_many_nodes_a_kind_cluster_has(minimal, load, said, nodes):
+    text = minimal.replace("other: {startIn: restore}", f"other: {{startIn: restore, kind: {said}}}")
+
+    assert f"other: kind{nodes}, created when the restore begins, deleted at its end" in plan_text(load(text))
+
+
 def test_the_text_of_a_small_drill(minimal, load, tmp_path):
     text = minimal.replace("    other: {startIn: restore}\n", "").replace("  - veleroBackup: {name: nightly}\n", "")
 

@@ -30,9 +30,14 @@ def docker(kind_folder):
 
 
 @pytest.fixture
-def api(monkeypatch):
-    api = FakeApi()
-    monkeypatch.setattr(KubeClient, "from_kubeconfig", lambda _path, *, context=None: api)
+def api(monkeypatch, docker):
+    api = FakeApi(docker)
+
+    def from_kubeconfig(_path, *, context):
+        api.cluster = context.removeprefix("kind-")
+        return api
+
+    monkeypatch.setattr(KubeClient, "from_kubeconfig", from_kubeconfig)
     return api
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 
 from clusterguard.clusters.kind.docker import NodeContainer
 from clusterguard.errors import ResourceNotFoundError
@@ -81,8 +82,21 @@ class FakeDocker:
             return self.ours[cluster]
         if not config.exists() or "id-of-leader" in self.removed:
             return ()
-        port = yaml.safe_load(config.read_text())["nodes"][0]["extraPortMappings"][0]["hostPort"]
-        return (node(name=f"{cluster}-control-plane", etcd_port=port),)
+        return tuple(self._containers(cluster, yaml.safe_load(config.read_text())["nodes"]))
+
+    def _containers(self, cluster, nodes):
+        """Call them as kind does, with a load balancer before several leaders."""
+        seen = Counter()
+        for each in nodes:
+            role = each["role"]
+            seen[role] += 1
+            name = f"{cluster}-{role}{seen[role] if seen[role] > 1 else ''}"
+            id_ = "id-of-leader" if name.endswith("control-plane") else f"id-of-{name}"
+            port = each["extraPortMappings"][0]["hostPort"] if role == "control-plane" else None
+            yield node(id=id_, name=name, role=role, etcd_port=port, running=id_ not in self.killed)
+        if seen["control-plane"] > 1:
+            name = f"{cluster}-external-load-balancer"
+            yield node(id=f"id-of-{name}", name=name, role="external-load-balancer", etcd_port=None)
 
     def remove(self, nodes):
         self.require()
@@ -97,10 +111,14 @@ class FakeDocker:
 
 
 class FakeApi:
-    """An API server that tells of nodes, and nothing else."""
+    """An API server that tells of the nodes of its cluster, and nothing else."""
 
-    def __init__(self):
-        self.nodes = [{"metadata": {"name": "n1"}, "spec": {}, "status": {"conditions": [ready("True")]}}]
+    def __init__(self, docker):
+        self.docker = docker
+        self.cluster = "test"
+        self.conditions = [ready("True")]
+        self.taints = []
+        self.unknown = set()
         self.version = "v1.36.3"
         self.service_account = True
         self.closed = 0
@@ -109,7 +127,13 @@ class FakeApi:
         return kind
 
     def list(self, kind):
-        return iter(self.nodes)
+        for each in self.docker.nodes(self.cluster):
+            if each.is_node and each.name not in self.unknown:
+                yield {
+                    "metadata": {"name": each.name},
+                    "spec": {"taints": self.taints},
+                    "status": {"conditions": self.conditions},
+                }
 
     def get(self, kind, name, namespace):
         if not self.service_account:

@@ -171,12 +171,15 @@ def test_embedded_and_existing_clusters_are_opened_in_front(make_run):
     assert not start_in_background(given, "second")
 
 
-def test_the_drills_own_words_choose_version_and_workers(make_run, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "control_planes", "workers"), [({}, 1, 0), ({"controlPlanes": 3, "workers": 2}, 3, 2)]
+)
+def test_the_drills_own_words_choose_version_and_nodes(make_run, monkeypatch, said, control_planes, workers):
     made = {}
     monkeypatch.setattr("clusterguard.clusters.kind.KindCluster", lambda name, **options: made.update(options))
-    run = make_run(clusters={"first": {"kind": {"version": "1.36", "workers": 2}}})
+    run = make_run(clusters={"first": {"kind": {"version": "1.36"} | said}})
     _cluster(run, "first", "kind")
-    assert (made["version"], made["workers"]) == ("1.36", 2)
+    assert (made["version"], made["control_planes"], made["workers"]) == ("1.36", control_planes, workers)
 
 
 def test_docker_that_is_missing_is_an_error_of_the_drill(load, monkeypatch, tmp_path):

@@ -5,15 +5,18 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
 from fake_kind import KUBECONFIG, node, ready
 
+from clusterguard.clusters import kubeadm
+from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kind import cluster as module
 from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.records import KindRecord
-from clusterguard.clusters.records import read_record
+from clusterguard.clusters.records import read_record, write_record
 from clusterguard.errors import (
     ClusterError,
     ConfigError,
@@ -44,13 +47,13 @@ def test_a_cluster_is_created_used_and_deleted(make, kind_folder, docker, api, h
         assert cluster.context == "kind-test"
         assert cluster.created_by_us
         assert cluster.api is api
-        assert [each.name for each in cluster.nodes] == ["test-control-plane"]
+        assert [each.name for each in cluster.nodes] == ["test-control-plane", "test-worker"]
         assert "--image=my/node" in created(kind_folder)[0]
         assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
         assert cluster.folder.stat().st_mode & 0o077 == 0
         owner = read_record(cluster.folder, KindRecord).owner
         assert owner == ProcessRecord.of(os.getpid())
-    assert docker.removed == ["id-of-leader"]
+    assert docker.removed == ["id-of-leader", "id-of-test-worker"]
     assert gone(home)
     assert api.closed == 1
 
@@ -64,12 +67,55 @@ def test_nothing_is_written_into_the_working_directory(make, tmp_path, monkeypat
     assert list(here.iterdir()) == []
 
 
-def test_the_configuration_publishes_the_port_that_is_written_down(make, kind_folder):
-    with make(workers=2) as cluster:
-        config = yaml.safe_load((kind_folder / "config.yaml").read_text())
-        (mapping,) = config["nodes"][0]["extraPortMappings"]
-        assert mapping["hostPort"] == read_record(cluster.folder, KindRecord).etcd_port
-        assert len(config["nodes"]) == 3
+def test_the_configuration_publishes_the_ports_that_are_written_down(make, kind_folder):
+    with make(control_planes=3, workers=2) as cluster:
+        nodes = yaml.safe_load((kind_folder / "config.yaml").read_text())["nodes"]
+        published = [mapping["hostPort"] for node in nodes for mapping in node.get("extraPortMappings", ())]
+        record = read_record(cluster.folder, KindRecord)
+        assert published == [record.etcd_port, *record.more_etcd_ports]
+        assert (len(nodes), len(set(published))) == (5, 3)
+
+
+def test_a_load_balancer_is_no_node_and_goes_with_them(make, docker):
+    with make(control_planes=2) as cluster:
+        assert list(cluster.node_power()) == ["test-control-plane", "test-control-plane2"]
+        with pytest.raises(ResourceNotFoundError):
+            cluster.stop_node("test-external-load-balancer")
+    assert docker.removed[-1] == "id-of-test-external-load-balancer"
+
+
+@pytest.fixture
+def certificates(monkeypatch):
+    """Give the nodes whose certificates were asked for."""
+    asked = []
+
+    def etcd_access(shell, *, keep, endpoint):
+        asked.append(shell.name)
+        return EtcdAccess(endpoints=(endpoint,))
+
+    monkeypatch.setattr(kubeadm, "etcd_access", etcd_access)
+    return asked
+
+
+def test_every_member_of_etcd_is_reached_those_of_running_nodes_first(make, certificates):
+    with make(control_planes=3) as cluster:
+        record = read_record(cluster.folder, KindRecord)
+        first, second, third = (f"https://127.0.0.1:{port}" for port in (record.etcd_port, *record.more_etcd_ports))
+        assert cluster.etcd.endpoints == (first, second, third)
+        cluster.stop_node("test-control-plane")
+        assert cluster.etcd.endpoints == (second, third, first)
+        cluster.start_node("test-control-plane")
+        assert cluster.etcd.endpoints == (first, second, third)
+        assert certificates == ["test-control-plane", "test-control-plane2", "test-control-plane"]
+
+
+def test_members_that_are_not_published_are_reached_at_their_nodes_while_these_run(attach, docker, certificates):
+    docker.theirs["theirs"] = (
+        node(etcd_port=None, address="", running=False),
+        node(name="second", etcd_port=None, address="172.18.0.3"),
+    )
+    with attach() as cluster:
+        assert cluster.etcd.endpoints == ("https://172.18.0.3:2379",)
 
 
 def test_the_variable_names_the_image(make, kind_folder, monkeypatch):
@@ -181,11 +227,12 @@ def test_a_port_that_is_always_taken_is_an_error(make, kind_folder, home):
 @pytest.mark.parametrize(
     ("break_it", "seen"),
     [
-        (lambda api: api.nodes[0]["status"].update(conditions=[ready("False")]), "not ready: n1"),
+        (lambda api: setattr(api, "conditions", [ready("False")]), "not ready: test-control-plane"),
         (
-            lambda api: api.nodes[0]["spec"].update(taints=[{"key": "node.kubernetes.io/not-ready"}]),
-            "not ready: n1",
+            lambda api: setattr(api, "taints", [{"key": "node.kubernetes.io/not-ready"}]),
+            "not ready: test-control-plane",
         ),
+        (lambda api: api.unknown.add("test-control-plane"), "not ready: test-control-plane"),
         (lambda api: setattr(api, "service_account", False), "no ServiceAccount default/default"),
     ],
 )
@@ -399,10 +446,6 @@ def test_leftovers_go_when_the_next_cluster_starts(make, docker, home):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     dead = ProcessRecord.of(child.pid)
     child.communicate(b"\n")
-    from dataclasses import replace
-
-    from clusterguard.clusters.records import write_record
-
     write_record(cluster.folder, replace(read_record(cluster.folder, KindRecord), owner=dead))
     with make("new"):
         assert docker.removed == ["id-of-leader"]
@@ -455,9 +498,32 @@ def test_a_cluster_that_is_not_there_cannot_be_used(attach, docker):
     assert (caught.value.code, caught.value.fields["known"]) == ("cluster-not-found", ["other"])
 
 
-def test_a_cluster_whose_node_is_stopped_cannot_be_used(attach, docker):
+def test_a_cluster_that_is_stopped_cannot_be_used(attach, docker):
     docker.theirs["theirs"] = (node(name="theirs-control-plane", running=False),)
     with pytest.raises(ClusterError) as raised:
         attach()
     assert (raised.value.code, raised.value.fields["stopped"]) == ("cluster-not-running", ["theirs-control-plane"])
     assert raised.value.hint == "docker start theirs-control-plane"
+
+
+LEADERS = tuple(node(name=name, id=name) for name in ("a", "b", "c"))
+WORKER = node(name="w", id="w", role="worker", etcd_port=None)
+BALANCER = node(name="lb", id="lb", role="external-load-balancer", etcd_port=None)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "usable"),
+    [({"a"}, True), ({"a", "b", "w"}, True), ({"a", "b", "c"}, False), ({"lb"}, False)],
+    ids=lambda value: "".join(sorted(value)) if isinstance(value, set) else None,
+)
+def test_a_cluster_is_used_while_its_api_can_be_served(attach, docker, stopped, usable):
+    """Who restores what remains of a cluster comes when some of its nodes are gone."""
+    containers = [replace(each, running=each.name not in stopped) for each in (*LEADERS, WORKER, BALANCER)]
+    docker.theirs["theirs"] = tuple(containers)
+    if usable:
+        with attach() as cluster:
+            assert [name for name, runs in cluster.node_power().items() if not runs] == sorted(stopped)
+        return
+    with pytest.raises(ClusterError) as raised:
+        attach()
+    assert (raised.value.code, raised.value.fields["stopped"]) == ("cluster-not-running", sorted(stopped))

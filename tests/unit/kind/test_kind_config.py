@@ -6,14 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_port
+from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_ports
 from clusterguard.errors import ConfigError
 
-ETCD = {"containerPort": 2379, "hostPort": 30001, "listenAddress": "127.0.0.1", "protocol": "TCP"}
+PORT = 30001
+ETCD = {"containerPort": 2379, "hostPort": PORT, "listenAddress": "127.0.0.1", "protocol": "TCP"}
+
+
+def ports(count, first=PORT):
+    return list(range(first, first + count))
 
 
 def test_the_control_plane_publishes_etcd_on_loopback_alone():
-    assert kind_config(workers=0, etcd_port=30001) == {
+    assert kind_config(etcd_ports=ports) == {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "nodes": [{"role": "control-plane", "extraPortMappings": [ETCD]}],
@@ -21,10 +26,11 @@ def test_the_control_plane_publishes_etcd_on_loopback_alone():
     }
 
 
-def test_workers_stand_beside_the_control_plane():
-    nodes = kind_config(workers=2, etcd_port=30001)["nodes"]
-    assert [node["role"] for node in nodes] == ["control-plane", "worker", "worker"]
-    assert [bool(node.get("extraPortMappings")) for node in nodes] == [True, False, False]
+def test_workers_stand_beside_the_control_planes():
+    config = kind_config(control_planes=3, workers=2, etcd_ports=ports)
+    assert [node["role"] for node in config["nodes"]] == [*["control-plane"] * 3, "worker", "worker"]
+    assert [len(node.get("extraPortMappings", ())) for node in config["nodes"]] == [1, 1, 1, 0, 0]
+    assert published_etcd_ports(config) == (30001, 30002, 30003)
 
 
 def test_the_users_configuration_stays_and_etcd_is_added():
@@ -37,7 +43,7 @@ def test_the_users_configuration_stays_and_etcd_is_added():
         "networking": {"apiServerAddress": "127.0.0.2", "podSubnet": "10.1.0.0/16"},
     }
     before = deepcopy(given)
-    config = kind_config(workers=5, etcd_port=30001, given=given)
+    config = kind_config(workers=5, etcd_ports=ports, given=given)
     assert config["nodes"] == [
         {"role": "worker"},
         {"image": "mine", "extraPortMappings": [{"containerPort": 80, "hostPort": 8080}, ETCD]},
@@ -51,19 +57,26 @@ def test_a_port_that_the_user_published_is_the_one():
         "kind": "Cluster",
         "nodes": [{"role": "control-plane", "extraPortMappings": [{"containerPort": 2379, "hostPort": 12379}]}],
     }
-    assert published_etcd_port(kind_config(workers=0, etcd_port=30001, given=given)) == 12379
+    assert published_etcd_ports(kind_config(etcd_ports=ports, given=given)) == (12379,)
+
+
+def test_the_members_that_the_user_did_not_publish_are_published_beside():
+    published = {"extraPortMappings": [{"containerPort": 2379, "hostPort": 12379}]}
+    given = {"kind": "Cluster", "nodes": [{}, published, {"role": "worker"}, {"role": "control-plane"}]}
+    assert published_etcd_ports(kind_config(etcd_ports=ports, given=given)) == (30001, 12379, 30002)
 
 
 ROLES = st.sampled_from(["control-plane", "worker", None])
 
 
 @given(st.lists(ROLES, min_size=1, max_size=4).filter(lambda roles: {"control-plane", None} & set(roles)))
-def test_etcd_is_published_once_however_the_nodes_are_written(roles):
+def test_each_member_is_published_once_however_the_nodes_are_written(roles):
     given = {"kind": "Cluster", "nodes": [{"role": role} if role else {} for role in roles]}
-    once = kind_config(workers=0, etcd_port=30001, given=given)
-    assert published_etcd_port(once) == 30001
-    assert kind_config(workers=0, etcd_port=30002, given=once) == once
-    assert sum(len(node.get("extraPortMappings", ())) for node in once["nodes"]) == 1
+    once = kind_config(etcd_ports=ports, given=given)
+    members = sum(role != "worker" for role in roles)
+    assert published_etcd_ports(once) == tuple(ports(members))
+    assert kind_config(etcd_ports=lambda count: ports(count, 31001), given=once) == once
+    assert sum(len(node.get("extraPortMappings", ())) for node in once["nodes"]) == members
 
 
 @pytest.mark.parametrize(
@@ -78,7 +91,7 @@ def test_etcd_is_published_once_however_the_nodes_are_written(roles):
 )
 def test_what_is_no_configuration_of_kind_is_refused(given, reason):
     with pytest.raises(ConfigError, match=reason):
-        kind_config(workers=0, etcd_port=30001, given=given)
+        kind_config(etcd_ports=ports, given=given)
 
 
 @pytest.mark.parametrize(

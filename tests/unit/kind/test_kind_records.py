@@ -34,8 +34,13 @@ def written(home, made):
 @pytest.mark.parametrize("owner", [None, ProcessRecord(pid=1, started=2.5)])
 @pytest.mark.parametrize("image", [None, "my/node"])
 def test_a_record_is_read_as_it_was_written(tmp_path, owner, image):
-    made = record(owner=owner, image=image)
+    made = record(owner=owner, image=image, more_etcd_ports=[30002, 30003])
     assert read_record(written(tmp_path, made), KindRecord) == made
+
+
+def test_a_record_of_one_member_alone_is_read(tmp_path):
+    (tmp_path / "cluster.json").write_text('{"name": "test", "created": 1000.0, "owner": null, "etcd_port": 30001}')
+    assert read_record(tmp_path, KindRecord) == record()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"owner": null, "more": 1}', '{"owner": {"pid": 1}}'])
@@ -112,3 +117,8 @@ def test_a_folder_without_a_record_is_given_time(docker, home):
 )
 def test_the_published_port_of_etcd_tells_whose_a_cluster_is(nodes, ours):
     assert is_ours(nodes, record()) is ours
+
+
+def test_a_cluster_that_lost_its_first_member_is_still_known():
+    """Members are created side by side, and one may be removed already when whoever removes them is killed."""
+    assert is_ours([node(etcd_port=30003)], record(more_etcd_ports=[30002, 30003]))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 from platformdirs import user_state_path
 
-from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_port
+from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_ports
 from clusterguard.clusters.kind.docker import Docker
 from clusterguard.clusters.kind.driver import KindDriver
 from clusterguard.clusters.kind.faults import kind_hint, port_was_taken, telling, was_taken
@@ -74,14 +74,16 @@ class KindCluster:
         with KindCluster() as cluster:
             print(cluster.api.server_version())
 
-    The only etcd it has is published on the loopback of this machine, so snapshots work wherever Docker runs.
+    Every etcd member is published on the loopback of this machine, so snapshots work wherever Docker runs.
 
     Args:
         name: Lower-case letters, digits and dashes; by default a random one.
         image: Node image; by default ``CLUSTERGUARD_KIND_IMAGE``, then the one that kind was released with.
         version: Kubernetes version that it must have, such as ``1.36``.
-        workers: How many nodes beside the control plane.
-        config: Configuration file of kind; etcd is published in addition.
+        control_planes: How many control-plane nodes, each with an etcd member and an API server; several are reached
+            through kind's load balancer.
+        workers: How many nodes beside them.
+        config: Configuration file of kind, whose own list of nodes counts; etcd is published in addition.
         toolchain: Where kind comes from, by default found or built as needed.
         home: Folder that its record lives under.
         outlive_us: Keep it when this process ends, until it is deleted. Otherwise whoever starts a cluster next
@@ -100,6 +102,7 @@ class KindCluster:
         *,
         image: str | None = None,
         version: str | None = None,
+        control_planes: int = 1,
         workers: int = 0,
         config: Path | None = None,
         toolchain: Toolchain | None = None,
@@ -113,6 +116,7 @@ class KindCluster:
         self.name = checked_name(name, of="kind cluster", longest=_LONGEST_NAME)
         self._image = image
         self._version = version
+        self._control_planes = control_planes
         self._workers = workers
         self._config = config
         self._toolchain = toolchain
@@ -122,7 +126,7 @@ class KindCluster:
         self._progress = progress
         self._docker = docker or Docker()
         self._sleep = sleep
-        self._nodes: tuple[NodeContainer, ...] = ()
+        self._containers: tuple[NodeContainer, ...] = ()
         self._api: KubeClient | None = None
         self._etcd: EtcdAccess | None = None
         self._kept = ExitStack()
@@ -186,7 +190,7 @@ class KindCluster:
     @property
     def nodes(self) -> tuple[NodeContainer, ...]:
         """Its nodes as Docker tells of them now."""
-        return self._docker.nodes(self.name)
+        return tuple(each for each in self._docker.nodes(self.name) if each.is_node)
 
     @property
     def api(self) -> KubeClient:
@@ -199,13 +203,13 @@ class KindCluster:
 
     @property
     def etcd(self) -> EtcdAccess:
-        """How to reach etcd, with a client certificate of the control-plane node."""
+        """How to reach every etcd member, those of running nodes first, with a client certificate of such a node."""
         if self._etcd is None:
             from clusterguard.clusters.kubeadm import etcd_access
 
-            leader = self._leaders()[0]
-            endpoint = f"127.0.0.1:{leader.etcd_port}" if leader.etcd_port else f"{leader.address}:2379"
-            self._etcd = etcd_access(self._shell(leader), keep=self._kept, endpoint=f"https://{endpoint}")
+            leaders = self._leaders()
+            access = etcd_access(self._shell(leaders[0]), keep=self._kept, endpoint="")
+            self._etcd = replace(access, endpoints=tuple(each.etcd_url for each in leaders if each.etcd_url))
         return self._etcd
 
     @property
@@ -259,8 +263,8 @@ class KindCluster:
         self._abandoned.set()
         record = read_record(self._folder, KindRecord)
         if record is not None:
-            nodes = self.nodes
-            self._docker.remove(nodes if is_ours(nodes, record) else ())
+            containers = self._docker.nodes(self.name)
+            self._docker.remove(containers if is_ours(containers, record) else ())
 
     def load_image(self, image: str) -> None:
         """Copy an image from Docker into every node, for pods with ``imagePullPolicy: IfNotPresent``."""
@@ -282,12 +286,12 @@ class KindCluster:
     def stop_node(self, name: str) -> None:
         """Switch a node off at once; nothing on it gets time to end."""
         self._docker.kill(self._node(name))
+        self._look_again()
 
     def start_node(self, name: str) -> None:
         """Switch a node on; it takes a while to be ready."""
         self._docker.start(self._node(name))
-        self._nodes = self.nodes  # its address may be another one now
-        self._etcd = None
+        self._look_again()
 
     def lose_etcd(self) -> None:
         """Kill every etcd member and throw its data away; it does not come up again by itself."""
@@ -308,11 +312,11 @@ class KindCluster:
             ProvisioningError: Docker does not answer; the record stays, so that the next start tries again.
         """
         self._close_client()
-        self._nodes = ()
+        self._containers = ()
         record = read_record(self._folder, KindRecord)
-        nodes = self.nodes if record is not None else ()
-        if record is not None and nodes:
-            if not is_ours(nodes, record):
+        containers = self._docker.nodes(self.name) if record is not None else ()
+        if record is not None and containers:
+            if not is_ours(containers, record):
                 shutil.rmtree(self._folder, ignore_errors=True)
                 raise NotAllowedError(
                     f"the kind cluster {self.name!r} that is there now is not the one that clusterguard created; "
@@ -320,12 +324,12 @@ class KindCluster:
                     code="cluster-replaced",
                     fields={"cluster": self.name},
                 )
-            self._docker.remove(nodes)
+            self._docker.remove(containers)
         if self.created_by_us:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        return self if self._nodes else self.start()
+        return self if self._containers else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -363,7 +367,7 @@ class KindCluster:
         self._tell(note=f"node image {image}" if image else "kind's own node image")
         driver = KindDriver(name=self.name, folder=self._folder, kind=kind, image=image)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            config = kind_config(workers=self._workers, etcd_port=free_ports(1)[0], given=given)
+            config = self._kind_config(given)
             self._write_down(config, image)
             file = self._folder / "kind.yaml"
             file.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -376,6 +380,11 @@ class KindCluster:
                 raise self._explained(error, image) from error
             break
         self._require_wanted()
+
+    def _kind_config(self, given: object) -> dict[str, Any]:
+        return kind_config(
+            control_planes=self._control_planes, workers=self._workers, etcd_ports=free_ports, given=given
+        )
 
     def _explained(self, error: ProgramError, image: str | None) -> ClusterError | ConfigError:
         if was_taken(error.output):
@@ -400,13 +409,13 @@ class KindCluster:
             raise ProvisioningError(f"cluster {self.name!r} is not wanted any more, so its creation was stopped")
 
     def _write_down(self, config: dict[str, Any], image: str | None) -> None:
-        port = published_etcd_port(config)
-        assert port is not None  # noqa: S101 - for the type checker; kind_config publishes it
+        port, *more_ports = published_etcd_ports(config)
         record = KindRecord(
             name=self.name,
             created=time.time(),
             owner=ProcessRecord.of(os.getpid()),  # until it is ready nobody could want to keep it
             etcd_port=port,
+            more_etcd_ports=more_ports,
             image=image,
         )
         write_record(self._folder, record)
@@ -415,18 +424,19 @@ class KindCluster:
         self._tell(note="waiting for its nodes")
         what = f"the nodes of cluster {self.name} are ready"
         poll_until(self._why_not_ready, what=what, seconds=_READY_SECONDS, hint=self._log_hint, sleep=self._sleep)
-        self._nodes = self.nodes
+        self._look_again()
         self._tell(finished=True)
 
     def _why_not_ready(self) -> str | None:
         """Pods need ready nodes without taints of their beginning, and the service account that is put into them."""
         self._require_wanted()
         try:
-            nodes = list(self.api.list(self.api.resource("Node")))
+            known = {node["metadata"]["name"]: node for node in self.api.list(self.api.resource("Node"))}
             self.api.get(self.api.resource("ServiceAccount"), "default", "default")
         except ClusterError as error:
             return str(error)
-        waiting = [node["metadata"]["name"] for node in nodes if not _is_ready(node)]
+        # By the containers, too: a worker that kind has started may not have said yet that it is there.
+        waiting = [node.name for node in self.nodes if node.name not in known or not _is_ready(known[node.name])]
         return f"not ready: {', '.join(waiting)}" if waiting else None
 
     def _log_hint(self) -> str:
@@ -453,16 +463,16 @@ class KindCluster:
 
     def _attach(self) -> None:
         self._docker.require()
-        self._nodes = self.nodes
-        if not self._nodes:
+        self._look_again()
+        if not self._containers:
             known = sorted(self._docker.clusters())
             raise ClusterError(
                 f"there is no kind cluster {self.name!r}; there are: {', '.join(known) or 'none'}",
                 code="cluster-not-found",
                 fields={"provider": "kind", "cluster": self.name, "known": known},
             )
-        stopped = [node.name for node in self._nodes if not node.running]
-        if stopped:
+        stopped = [each.name for each in self._containers if not each.running]
+        if not self._can_serve():
             raise ClusterError(
                 f"kind cluster {self.name!r}: {', '.join(stopped)} does not run",
                 code="cluster-not-running",
@@ -470,12 +480,17 @@ class KindCluster:
                 hint=f"docker start {' '.join(stopped)}",
             )
         record = read_record(self._home / self.name, KindRecord)
-        self.kept = record is not None and record.owner is None and is_ours(self._nodes, record)
+        self.kept = record is not None and record.owner is None and is_ours(self._containers, record)
         self._folder = self._kept.enter_context(private_folder())
         words = [str(self._program("kind")), "get", "kubeconfig", "--name", self.name]
         text = run(words, timeout_seconds=_KUBECONFIG_SECONDS, env={"KIND_EXPERIMENTAL_PROVIDER": "docker"}).stdout
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(text)
+
+    def _can_serve(self) -> bool:
+        """Return whether a control-plane node runs, and the load balancer where there is one."""
+        balanced = all(each.running for each in self._containers if not each.is_node)
+        return balanced and any(leader.running for leader in self._leaders())
 
     def _node(self, name: str) -> NodeContainer:
         nodes = {node.name: node for node in self.nodes}
@@ -488,9 +503,15 @@ class KindCluster:
         return nodes[name]
 
     def _leaders(self) -> list[NodeContainer]:
-        if not self._nodes:
+        """Return the control-plane nodes, those that run first."""
+        if not self._containers:
             raise not_running(self.name)
-        return [node for node in self._nodes if node.role == "control-plane"]
+        return sorted((each for each in self._containers if each.is_leader), key=lambda each: not each.running)
+
+    def _look_again(self) -> None:
+        """Forget what was seen of the containers: who runs, and at which address."""
+        self._containers = self._docker.nodes(self.name)
+        self._etcd = None
 
     def _close_client(self) -> None:
         if self._api is not None:

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any
 from clusterguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["ETCD_PORT", "IMAGE_VARIABLE", "chosen_image", "is_version", "kind_config", "published_etcd_port"]
+__all__ = [
+    "CONTROL_PLANE",
+    "ETCD_PORT",
+    "IMAGE_VARIABLE",
+    "WORKER",
+    "chosen_image",
+    "is_version",
+    "kind_config",
+    "published_etcd_ports",
+]
 
+CONTROL_PLANE = "control-plane"
+WORKER = "worker"
 ETCD_PORT = 2379
 IMAGE_VARIABLE = "CLUSTERGUARD_KIND_IMAGE"
 _LOOPBACK = "127.0.0.1"
@@ -41,28 +52,40 @@ def is_version(running: str, wanted: str) -> bool:
     return all(part is None or part == mine for mine, part in zip(have.groups(), want.groups(), strict=True))
 
 
-def kind_config(*, workers: int, etcd_port: int, given: object = None) -> dict[str, Any]:
-    """Return kind's configuration, with etcd's client port on this machine's loopback unless ``given`` publishes it.
+def kind_config(
+    *, control_planes: int = 1, workers: int = 0, etcd_ports: Callable[[int], Sequence[int]], given: object = None
+) -> dict[str, Any]:
+    """Return kind's configuration, with the client port of every etcd member on this machine's loopback.
 
     Where Docker runs in a virtual machine nobody reaches a node by its address, but everybody a published port.
+
+    Args:
+        control_planes: How many control-plane nodes, unless ``given`` lists nodes.
+        workers: How many nodes beside them, likewise.
+        etcd_ports: Gives so many free ports of this machine, for the members that ``given`` does not publish.
+        given: What the user configured.
     """
     config = _checked(given)
-    nodes = config.setdefault("nodes", [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))])
+    roles = [*[CONTROL_PLANE] * control_planes, *[WORKER] * workers]
+    nodes = config.setdefault("nodes", [{"role": role} for role in roles])
     config.setdefault("networking", {}).setdefault("apiServerAddress", _LOOPBACK)
-    if published_etcd_port(config) is None:
-        mappings = _first_control_plane(nodes).setdefault("extraPortMappings", [])
-        mappings.append(
-            {"containerPort": ETCD_PORT, "hostPort": etcd_port, "listenAddress": _LOOPBACK, "protocol": "TCP"}
+    unpublished = [node for node in _control_planes(nodes) if _published(node) is None]
+    for node, port in zip(unpublished, etcd_ports(len(unpublished)), strict=True):
+        node.setdefault("extraPortMappings", []).append(
+            {"containerPort": ETCD_PORT, "hostPort": port, "listenAddress": _LOOPBACK, "protocol": "TCP"}
         )
     return config
 
 
-def published_etcd_port(config: Mapping[str, Any]) -> int | None:
-    """Return the port of this machine that a configuration publishes etcd at, or None."""
-    for node in config["nodes"]:
-        for mapping in node.get("extraPortMappings", ()):
-            if mapping.get("containerPort") == ETCD_PORT and mapping.get("hostPort"):
-                return int(mapping["hostPort"])
+def published_etcd_ports(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the ports of this machine that a configuration publishes etcd members at."""
+    return tuple(port for node in config["nodes"] if (port := _published(node)) is not None)
+
+
+def _published(node: Mapping[str, Any]) -> int | None:
+    for mapping in node.get("extraPortMappings", ()):
+        if mapping.get("containerPort") == ETCD_PORT and mapping.get("hostPort"):
+            return int(mapping["hostPort"])
     return None
 
 
@@ -74,14 +97,14 @@ def _checked(given: object) -> dict[str, Any]:
             "the kind configuration does not say `kind: Cluster`",
             hint="see https://kind.sigs.k8s.io/docs/user/configuration/",
         )
-    nodes = given.get("nodes", [{"role": "control-plane"}])
+    nodes = given.get("nodes", [])
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise ConfigError("`nodes` of the kind configuration is not a list of nodes")
     return deepcopy(given)
 
 
-def _first_control_plane(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    for node in nodes:
-        if node.get("role", "control-plane") == "control-plane":
-            return node
-    raise ConfigError("the kind configuration has no node of the role control-plane")
+def _control_planes(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = [node for node in nodes if node.get("role", CONTROL_PLANE) == CONTROL_PLANE]
+    if not found:
+        raise ConfigError("the kind configuration has no node of the role control-plane")
+    return found

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.clusters.kind.config import ETCD_PORT
+from clusterguard.clusters.kind.config import CONTROL_PLANE, ETCD_PORT, WORKER
 from clusterguard.clusters.kind.faults import docker_hint
 from clusterguard.errors import ProgramError, ProvisioningError
 from clusterguard.process import run
@@ -33,7 +33,7 @@ _SETTLING = RetryPolicy(attempts=20, first_wait_seconds=0.05, longest_wait_secon
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContainer:
-    """One node of a kind cluster.
+    """One container of a kind cluster: a node, or the load balancer before several API servers.
 
     Attributes:
         id: Docker's full id of the container.
@@ -55,6 +55,23 @@ class NodeContainer:
     address: str
     network: str
 
+    @property
+    def is_leader(self) -> bool:
+        """Whether it is a control-plane node, with an etcd member and an API server."""
+        return self.role == CONTROL_PLANE
+
+    @property
+    def is_node(self) -> bool:
+        """Whether Kubernetes knows it as a node."""
+        return self.role in {CONTROL_PLANE, WORKER}
+
+    @property
+    def etcd_url(self) -> str:
+        """Client URL of its etcd as this machine reaches it, or ``""`` if that is not published and it is stopped."""
+        if self.etcd_port:
+            return f"https://127.0.0.1:{self.etcd_port}"
+        return f"https://{self.address}:{ETCD_PORT}" if self.address else ""
+
 
 class Docker:
     """The Docker of this machine, by its command; ``freezer`` is where cgroup v1 mounts its freezer."""
@@ -75,7 +92,7 @@ class Docker:
         self._run(["version", "--format", "{{.Server.Version}}"])
 
     def nodes(self, cluster: str) -> tuple[NodeContainer, ...]:
-        """Return the nodes of a kind cluster, stopped ones too, in the order of their names; none if there is none."""
+        """Return the containers of a kind cluster, stopped ones too, in the order of their names; none without one."""
         found = _SETTLING.run(lambda: self._inspected(cluster), retryable=_is_not_settled)
         return tuple(sorted((node_of(each) for each in found), key=lambda node: node.name))
 

@@ -1,13 +1,13 @@
 """What is written down about a kind cluster, so that no container of it is ever left behind, and no other touched.
 
-A cluster has a folder. Its record names the process that owns it, and the port of this machine that its etcd is
-published at: Docker tells the same port of the container, from the moment it exists, and of no other container.
+A cluster has a folder. Its record names the process that owns it, and the ports of this machine that its etcd members
+are published at: Docker tells the same port of a container, from the moment it exists, and of no other container.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.records import Record, left_behind
@@ -23,22 +23,28 @@ __all__ = ["KindRecord", "is_ours", "sweep"]
 
 # Docker may run in a virtual machine, whose clock is not quite ours.
 _CLOCK_SECONDS = 60
-_CONTROL_PLANE = "control-plane"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindRecord(Record):
-    """One kind cluster that clusterguard created: its name, the loopback port of its etcd, the image of its nodes."""
+    """One kind cluster that clusterguard created.
+
+    Attributes:
+        etcd_port: The loopback port of its first etcd member.
+        more_etcd_ports: Those of the others.
+        image: The image of its nodes, or None for kind's own.
+    """
 
     etcd_port: int
+    more_etcd_ports: list[int] = field(default_factory=list)
     image: str | None = None
 
 
 def is_ours(nodes: Sequence[NodeContainer], record: KindRecord) -> bool:
     """Return whether the nodes of a cluster's name are the record's, not of a later cluster of that name."""
-    leaders = [node for node in nodes if node.role == _CONTROL_PLANE]
+    leaders = [node for node in nodes if node.is_leader]
     if leaders:
-        return any(node.etcd_port == record.etcd_port for node in leaders)
+        return any(node.etcd_port in {record.etcd_port, *record.more_etcd_ports} for node in leaders)
     return all(node.created > record.created - _CLOCK_SECONDS for node in nodes)  # killed before the leader was made
 
 
