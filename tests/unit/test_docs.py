@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
 import clusterguard
-from clusterguard.cli.main import app
 from clusterguard.drills import load_drills
+from whole_command_line import whole_command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -205,7 +204,7 @@ def commands_of(group, prefix=()):
         yield from commands_of(command, path)
 
 
-ROOT_COMMAND = typer.main.get_command(app)
+ROOT_COMMAND = whole_command_line()
 COMMANDS = [(path, command) for path, command in commands_of(ROOT_COMMAND) if not hasattr(command, "commands")]
 
 

@@ -10,23 +10,7 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli import (
-    audit,
-    cluster,
-    drill,
-    etcd,
-    fleet,
-    inventory,
-    metrics,
-    policy,
-    rehearse,
-    run,
-    schedule,
-    snapshot,
-    status,
-    toolchain,
-    velero,
-)
+from clusterguard.cli.late import Late, late_group
 from clusterguard.errors import ClusterGuardError
 from clusterguard.threads import interrupt_between_locks
 
@@ -35,8 +19,51 @@ __all__ = ["app", "main"]
 _COULD_NOT_TELL, _INTERRUPTED = 2, 130
 _BROKEN_PIPE = 141  # what a shell calls an end by SIGPIPE, which is how other programs end there
 
+_COMMANDS = {
+    "rehearse": Late(
+        "clusterguard.cli.rehearse:rehearse",
+        "Restore a backup into a throwaway control plane, and see whether it is all in there.",
+    ),
+    "run": Late("clusterguard.cli.run:run", "Do what a policy says, once: back up, verify, remove, prove."),
+    "retain": Late(
+        "clusterguard.cli.run:retain", "Remove what the policy's retention removes, and nothing else of a run."
+    ),
+    "status": Late(
+        "clusterguard.cli.status:status",
+        "Show what is protected right now. Exit code 1: a policy is not, or is at risk; 2: of one nothing can be read.",
+    ),
+    "metrics": Late(
+        "clusterguard.cli.metrics:metrics",
+        "Serve Prometheus metrics at /metrics until it is interrupted. Each scrape looks at the locations.",
+    ),
+    "policy": Late("clusterguard.cli.policy:app", "Policies: what is backed up, when, where to."),
+    "schedule": Late("clusterguard.cli.schedule:app", "Schedules: print a policy's for cron, CronJobs and CI."),
+    "audit": Late(
+        "clusterguard.cli.audit:app",
+        "The audit trail: every backup, deletion, verification and restore, chained by hashes.",
+    ),
+    "fleet": Late("clusterguard.cli.fleet:app", "Fleets: the drills of many clusters, and one report."),
+    "drill": Late("clusterguard.cli.drill:app", "Drills: back up, break, restore, and prove it."),
+    "etcd": Late("clusterguard.cli.etcd:app", "etcd snapshots."),
+    "snapshot": Late(
+        "clusterguard.cli.snapshot:app", "Look into etcd snapshots: nothing is started, no cluster is needed."
+    ),
+    "velero": Late("clusterguard.cli.velero:app", "Velero: backups and restores of API objects."),
+    "inventory": Late(
+        "clusterguard.cli.inventory:app", "Capture what is in a cluster, and compare a restored one with it."
+    ),
+    "cluster": Late(
+        "clusterguard.cli.cluster:app",
+        "Clusters: embedded ones (real control planes, simulated pods), and those of kind, in Docker.",
+    ),
+    "toolchain": Late(
+        "clusterguard.cli.toolchain:app", "The programs that clusterguard runs: etcd, kube-apiserver, kwok and others."
+    ),
+}
+
 app = typer.Typer(
     name="clusterguard",
+    cls=late_group(_COMMANDS),
     help="Prove that Kubernetes backups restore.",
     epilog="Exit codes: 0 done, or proven · 1 the answer is no: not proven, not intact, not equal · "
     "2 could not tell: an error, or wrong usage · 130 interrupted · 141 nobody reads the output any more.",
@@ -44,24 +71,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(rehearse.rehearse)
-app.command()(run.run)
-app.command()(run.retain)
-app.command()(status.status)
-app.command()(metrics.metrics)
-policy.app.command()(run.fetch)
-policy.app.command()(run.rotate)
-app.add_typer(policy.app)
-app.add_typer(schedule.app)
-app.add_typer(audit.app)
-app.add_typer(fleet.app)
-app.add_typer(drill.app)
-app.add_typer(etcd.app)
-app.add_typer(snapshot.app)
-app.add_typer(velero.app)
-app.add_typer(inventory.app)
-app.add_typer(cluster.app)
-app.add_typer(toolchain.app)
 
 
 def _print_version(asked: bool) -> None:

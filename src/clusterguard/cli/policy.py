@@ -1,4 +1,4 @@
-"""``clusterguard policy``: check policies, show what they come to, print their schema."""
+"""``clusterguard policy``: check policies, show what they come to, print their schema, work with their copies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clusterguard.cli.options import PolicyArgument, PolicyArguments, read_policy
+from clusterguard.cli.run import fetch, rotate
 
 if TYPE_CHECKING:
     from clusterguard.policies.policy import Policy
@@ -100,6 +101,10 @@ def schema() -> None:
     from clusterguard.policies.policy import policy_schema_text
 
     typer.echo(policy_schema_text(), nl=False)
+
+
+app.command()(fetch)
+app.command()(rotate)
 
 
 def _wrong_drills(policy: Policy) -> list[str]:

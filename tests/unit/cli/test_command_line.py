@@ -6,20 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 
 from clusterguard import __version__
-from clusterguard.cli.main import app
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import ClusterLockedError, ClusterUnreachableError, ForbiddenError
+from whole_command_line import whole_command_line
 
 ROOT = Path(__file__).parents[3]
 
 
 def commands():
     """Every command and group of commands, as words."""
-    group = typer.main.get_command(app)
-    waiting = [([], group)]
+    waiting = [([], whole_command_line())]
     while waiting:
         words, command = waiting.pop()
         yield words

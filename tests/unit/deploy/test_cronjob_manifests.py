@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import typer
 import yaml
 
-from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError
 from clusterguard.policies.deploy.kubernetes import CronJobOptions, cronjob_manifests, policy_files, velero_rules
 from clusterguard.policies.files.load import load_policy
@@ -24,6 +22,7 @@ from clusterguard.policies.policy import (
     VeleroSource,
 )
 from policies_for_pods import NODE_ETCD, PKI, SECRET_ETCD, SHOP, changed
+from whole_command_line import whole_command_line
 
 POLICY = """\
 apiVersion: clusterguard.dev/v1alpha1
@@ -430,7 +429,7 @@ def test_a_drained_node_is_no_failed_backup_and_a_verdict_is_not_repeated(full_p
 
 
 def test_pods_are_told_nothing_that_the_command_does_not_know(full_policy):
-    command = typer.main.get_command(app)
+    command = whole_command_line()
     for pod in pods(made(full_policy)).values():
         name, *arguments = pod["containers"][0]["args"]
         found = command.commands[name].make_context(name, list(arguments))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-import typer
 import yaml
 
-from clusterguard.cli.main import app
 from clusterguard.errors import ConfigError, InvalidDocumentError, InvalidDrillError
 from clusterguard.policies.fleet.files import fleet_schema_text, load_fleet
 from clusterguard.policies.fleet.job import FleetJobOptions, fleet_manifests
+from whole_command_line import whole_command_line
 
 FLEET = """\
 apiVersion: clusterguard.dev/v1alpha1
@@ -246,7 +245,7 @@ def test_pods_are_told_nothing_that_the_command_does_not_know(job_of, monkeypatc
     (container,) = job_of(allowed_contexts=("a", "b"))[1]["spec"]["template"]["spec"]["containers"]
     group, verb, *arguments = container["args"]
 
-    found = typer.main.get_command(app).commands[group].commands[verb].make_context(verb, arguments)
+    found = whole_command_line().commands[group].commands[verb].make_context(verb, arguments)
 
     assert found.params["index"] == 2
     assert found.params["allow_context"] == ["a", "b"]
