@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clusterguard.clusters.embedded import ClusterRecord
-    from clusterguard.clusters.kind import KindRecord
+    from clusterguard.clusters.kind import KindCluster, KindRecord
     from clusterguard.errors import ConfigError
 
 __all__ = ["app"]
@@ -53,8 +56,18 @@ def up(
     """Start a cluster that stays until `clusterguard cluster down`."""
     if provider == "kind":
         _refuse(api_port is not None, "--api-port", "embedded")
-        nodes = {"control_planes": control_planes, "workers": workers}
-        _kind_up(name, image=image, version=version, nodes=nodes, config=config, images=load_image or [])
+        from clusterguard.clusters import KindCluster
+
+        make = partial(
+            KindCluster,
+            name,
+            image=image,
+            version=version,
+            control_planes=control_planes,
+            workers=workers,
+            config=config,
+        )
+        _kind_up(make, images=load_image or [])
         return
     theirs = bool(version or control_planes > 1 or workers or config or load_image)
     _refuse(theirs, "--version, --control-planes, --workers, --config and --load-image", "kind")
@@ -78,20 +91,11 @@ def _embedded_up(name: str, *, api_port: int | None) -> None:
     )
 
 
-def _kind_up(
-    name: str,
-    *,
-    image: str | None,
-    version: str | None,
-    nodes: dict[str, int],
-    config: Path | None,
-    images: list[str],
-) -> None:
-    from clusterguard.clusters import KindCluster
+def _kind_up(make: Callable[..., KindCluster], *, images: list[str]) -> None:
     from clusterguard.terminal import out, progress_sink
 
     with progress_sink() as progress:
-        cluster = KindCluster(name, image=image, version=version, **nodes, config=config, progress=progress).start()
+        cluster = make(progress=progress).start()
         try:
             for each in images:
                 cluster.load_image(each)
@@ -100,9 +104,9 @@ def _kind_up(
             cluster.delete()
             raise
     out.print(
-        f"{name} is up: Kubernetes {cluster.api.server_version()}, in Docker\n"
+        f"{cluster.name} is up: Kubernetes {cluster.api.server_version()}, in Docker\n"
         f"  export KUBECONFIG={cluster.kubeconfig}\n"
-        f"Drills on it: --drill-cluster kind:{name} --drill-allow-context {cluster.context}",
+        f"Drills on it: --drill-cluster kind:{cluster.name} --drill-allow-context {cluster.context}",
         markup=False,
         soft_wrap=True,
     )
