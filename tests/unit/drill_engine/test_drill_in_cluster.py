@@ -306,6 +306,19 @@ def test_a_power_cut_that_breaks_nothing_is_an_error(run, spec, cluster, fault, 
     assert told in result.reason
 
 
+def test_the_name_of_the_cluster_may_be_left_out_of_a_nodes(run, spec, cluster):
+    name = f"{cluster.name}-worker"
+    cluster.power[name] = True
+    steps = {"fault": [{"stopNode": {"name": "worker"}}], "restore": [{"startNode": {"name": "worker"}}]}
+    result = run(spec | POWER | steps)
+    assert result.verdict is Verdict.PASS, result
+    assert cluster.power[name]
+    assert [step.detail for step in result.steps if name in step.detail] == [
+        f"{name} without power",
+        f"{name} started; the API server answers",
+    ]
+
+
 def test_the_machines_of_somebodys_cluster_are_left_alone(run, spec, cluster):
     cluster.created_by_us = False
     for fault in ({"stopNode": {"name": "n1"}}, {"loseEtcd": {}}):

@@ -47,6 +47,7 @@ def node(**changes):
         "etcd_port": 30001,
         "address": "172.18.0.2",
         "network": "kind",
+        "image": "my/node",
     }
     return NodeContainer(**(told | changes))
 
@@ -106,8 +107,9 @@ class FakeDocker:
     def kill(self, each):
         self.killed.append(each.id)
 
-    def start(self, each):
+    def start(self, each, *, address):
         self.killed.remove(each.id)
+        self.started_at = address
 
 
 class FakeApi:

@@ -84,6 +84,20 @@ def test_a_load_balancer_is_no_node_and_goes_with_them(make, docker):
     assert docker.removed[-1] == "id-of-test-external-load-balancer"
 
 
+@pytest.mark.parametrize(
+    ("control_planes", "stopped", "address"),
+    [(1, "control-plane", ""), (3, "control-plane2", "172.18.0.2"), (3, "worker", "")],
+)
+def test_one_of_several_control_planes_comes_back_where_the_others_know_it(
+    make, docker, control_planes, stopped, address
+):
+    """etcd's members know each other by address; a node alone, or a worker, is at home anywhere."""
+    with make(control_planes=control_planes, workers=1) as cluster:
+        cluster.stop_node(f"test-{stopped}")
+        cluster.start_node(f"test-{stopped}")
+        assert docker.started_at == address
+
+
 @pytest.fixture
 def certificates(monkeypatch):
     """Give the nodes whose certificates were asked for."""

@@ -20,7 +20,10 @@ def inspected(**changes):
         "Name": "/test-control-plane",
         "Created": "2026-01-02T03:04:05.123456789Z",
         "State": {"Running": True},
-        "Config": {"Labels": {"io.x-k8s.kind.cluster": "test", "io.x-k8s.kind.role": "control-plane"}},
+        "Config": {
+            "Image": "my/node",
+            "Labels": {"io.x-k8s.kind.cluster": "test", "io.x-k8s.kind.role": "control-plane"},
+        },
         "HostConfig": {"PortBindings": {"2379/tcp": [{"HostIp": "127.0.0.1", "HostPort": "30001"}]}},
         "NetworkSettings": {"Networks": {"kind": {"IPAddress": "172.18.0.2"}}},
     } | changes
@@ -165,3 +168,52 @@ def test_a_node_that_does_not_end_for_another_reason_is_told(program, tmp_path):
     docker = Docker(program("echo 'did not receive an exit event' >&2; exit 1"), freezer=tmp_path)
     with pytest.raises(ProvisioningError, match="exit event"):
         docker.kill(node_of(inspected()))
+
+
+# Gives whoever starts the lowest free address, as Docker does; those that are taken are files.
+NETWORK = """
+cd {folder}
+echo "$@" >> calls
+lowest() {{ for n in 2 3 4 5 6 7 8; do [ -e $n ] || {{ echo $n; return; }}; done; }}
+case "$1" in
+run) n=$(lowest); echo holder > $n; echo $n ;;
+start) echo node > $(lowest) ;;
+network) sep=
+  echo '[{{"IPAM": {{"Config": [{{"Subnet": "fc00::/64", "Gateway": "fc00::1"}}, {{"Gateway": "172.18.0.1"}}]}},'
+  echo '"Containers": {{'
+  for n in [0-9]*; do echo "$sep\\"$n\\": {{\\"IPv4Address\\": \\"172.18.0.$n/16\\"}}"; sep=,; done
+  echo '}}}}]' ;;
+rm) rm "$3" ;;
+esac
+"""
+
+
+@pytest.fixture
+def network(program, tmp_path):
+    folder = tmp_path / "network"
+    folder.mkdir()
+    folder.joinpath("3").write_text("another")
+    return Docker(program(NETWORK.format(folder=folder))), folder
+
+
+@pytest.mark.parametrize("last", ["2", "4", "6"])
+def test_a_node_is_started_where_it_was_whatever_is_free_below(network, last):
+    docker, folder = network
+    docker.start(node(image="my/node"), address=f"172.18.0.{last}")
+    taken = {each.name: each.read_text().strip() for each in folder.iterdir() if each.name != "calls"}
+    assert taken == {"3": "another", last: "node"}
+
+
+def test_a_node_whose_address_was_given_away_is_not_started(network):
+    docker, folder = network
+    with pytest.raises(ProvisioningError) as caught:
+        docker.start(node(), address="172.18.0.3")
+    assert (caught.value.code, caught.value.fields["address"]) == ("address-taken", "172.18.0.3")
+    assert [each.name for each in folder.iterdir() if each.name != "calls"] == ["3"]
+    assert "start" not in (folder / "calls").read_text()
+
+
+def test_a_node_that_may_be_anywhere_is_just_started(network):
+    docker, folder = network
+    docker.start(node())
+    assert (folder / "calls").read_text() == "start id-of-leader\n"

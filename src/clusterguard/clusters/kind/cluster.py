@@ -127,6 +127,7 @@ class KindCluster:
         self._docker = docker or Docker()
         self._sleep = sleep
         self._containers: tuple[NodeContainer, ...] = ()
+        self._addresses: dict[str, str] = {}  # of nodes, before they were stopped
         self._api: KubeClient | None = None
         self._etcd: EtcdAccess | None = None
         self._kept = ExitStack()
@@ -285,12 +286,22 @@ class KindCluster:
 
     def stop_node(self, name: str) -> None:
         """Switch a node off at once; nothing on it gets time to end."""
-        self._docker.kill(self._node(name))
+        node = self._node(name)
+        if node.address:
+            self._addresses[name] = node.address
+        self._docker.kill(node)
         self._look_again()
 
     def start_node(self, name: str) -> None:
-        """Switch a node on; it takes a while to be ready."""
-        self._docker.start(self._node(name))
+        """Switch a node on; it takes a while to be ready.
+
+        Raises:
+            ProvisioningError: One of several control planes cannot have the address at which the others know its etcd
+                member (``address-taken``); it stays off.
+        """
+        node = self._node(name)
+        pinned = node.is_leader and not node.running and len(self._leaders()) > 1
+        self._docker.start(node, address=self._addresses.get(name, "") if pinned else "")
         self._look_again()
 
     def lose_etcd(self) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ _CLUSTER = "io.x-k8s.kind.cluster"
 _ROLE = "io.x-k8s.kind.role"
 _SECONDS = 30
 _REMOVE_SECONDS = 120
+_MOST_HELD = 32
 _FREEZER = Path("/sys/fs/cgroup/freezer")
 _DOES_NOT_END = "did not receive an exit event"
 # A container that is just being created or removed is listed, and cannot be looked at.
@@ -44,6 +47,7 @@ class NodeContainer:
         etcd_port: The port of this machine that its etcd is published at, or None.
         address: Its address in Docker's network, or ``""`` while it does not run.
         network: The name of that network.
+        image: The image that it was made from.
     """
 
     id: str
@@ -54,6 +58,7 @@ class NodeContainer:
     etcd_port: int | None
     address: str
     network: str
+    image: str
 
     @property
     def is_leader(self) -> bool:
@@ -123,9 +128,44 @@ class Docker:
                 raise
             self._run(command, seconds=_REMOVE_SECONDS)
 
-    def start(self, node: NodeContainer) -> None:
-        """Start a container that is stopped; one that runs is not an error."""
-        self._run(["start", node.id])
+    def start(self, node: NodeContainer, *, address: str = "") -> None:
+        """Start a container that is stopped; one that runs is not an error.
+
+        Args:
+            node: Which.
+            address: Where it was before; it gets that one again, or is not started. Docker gives whoever starts the
+                lowest that is free, so that those below are held meanwhile.
+
+        Raises:
+            ProvisioningError: Something else has that address now (``address-taken``), or Docker failed.
+        """
+        with ExitStack() as held:
+            if address:
+                for _ in range(self._free_below(address, node)):
+                    held.callback(self._run, ["rm", "--force", self._hold_one(node)])
+            self._run(["start", node.id])
+
+    def _free_below(self, address: str, node: NodeContainer) -> int:
+        """Return how many addresses Docker would rather give, because they are lower, and free."""
+        (network,) = json.loads(self._run(["network", "inspect", node.network]))
+        taken = taken_addresses(network)
+        wanted = int(IPv4Address(address))
+        lowest = min(wanted, *taken)  # the gateway, as a rule
+        free = sum(each not in taken for each in range(lowest, wanted))
+        if wanted not in taken and free <= _MOST_HELD:
+            return free
+        raise ProvisioningError(
+            f"{node.name} cannot be started at {address}, where the other etcd members know it: "
+            + ("something else has that address now" if wanted in taken else f"{free} lower ones are free"),
+            code="address-taken",
+            fields={"node": node.name, "address": address},
+            hint=f"docker network inspect {node.network} shows what has it; stop that, and try again",
+        )
+
+    def _hold_one(self, node: NodeContainer) -> str:
+        """Take the lowest free address; should we be killed, what holds it ends by itself, and Docker removes it."""
+        words = ["run", "--detach", "--rm", "--network", node.network, "--entrypoint", "sleep", node.image, "60"]
+        return self._run(words).strip()
 
     def _run(self, words: Sequence[str], *, seconds: float = _SECONDS) -> str:
         try:
@@ -163,7 +203,7 @@ def thaw(freezer: Path, containers: Sequence[str]) -> int:
 
 def node_of(inspected: Mapping[str, Any]) -> NodeContainer:
     """Read what ``docker inspect`` tells of a node."""
-    labels = inspected["Config"]["Labels"]
+    labels = inspected["Config"]["Labels"] or {}
     bindings = inspected["HostConfig"].get("PortBindings") or {}
     etcd = bindings.get(f"{ETCD_PORT}/tcp") or []
     networks = inspected["NetworkSettings"].get("Networks") or {}
@@ -177,4 +217,12 @@ def node_of(inspected: Mapping[str, Any]) -> NodeContainer:
         etcd_port=int(etcd[0]["HostPort"]) if etcd and etcd[0].get("HostPort") else None,
         address=networks[network].get("IPAddress") or "" if network else "",
         network=network,
+        image=inspected["Config"]["Image"],
     )
+
+
+def taken_addresses(network: Mapping[str, Any]) -> frozenset[int]:
+    """Return the IPv4 addresses that are not free, of what ``docker network inspect`` tells."""
+    gateways = [each.get("Gateway", "") for each in network["IPAM"]["Config"]]
+    containers = [each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()]
+    return frozenset(int(IPv4Address(each)) for each in (*gateways, *containers) if each and ":" not in each)

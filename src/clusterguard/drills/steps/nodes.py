@@ -9,9 +9,11 @@ from clusterguard.drills.steps.base import StepContext
 from clusterguard.errors import DrillError, NotAllowedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from clusterguard.clusters.base import Cluster
 
-__all__ = ["POLL_SECONDS", "own_cluster", "switchable_cluster"]
+__all__ = ["POLL_SECONDS", "node_name", "own_cluster", "switchable_cluster"]
 
 POLL_SECONDS = 0.5
 
@@ -46,3 +48,9 @@ def switchable_cluster(here: StepContext) -> NodePowerControl:
             hint="run this drill on a kind cluster",
         )
     return cluster
+
+
+def node_name(here: StepContext, power: Mapping[str, bool], name: str) -> str:
+    """Return the whole name of a node; that of its cluster, which differs from run to run, may be left out."""
+    whole = f"{here.cluster.name}-{name}"
+    return whole if name not in power and whole in power else name

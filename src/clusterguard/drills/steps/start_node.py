@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from clusterguard.documents.model import Name, Omitted
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
-from clusterguard.drills.steps.nodes import POLL_SECONDS, switchable_cluster
+from clusterguard.drills.steps.nodes import POLL_SECONDS, node_name, switchable_cluster
 from clusterguard.errors import DrillError
 from clusterguard.retrying import poll_until
 
@@ -18,7 +18,7 @@ class StartNode(Action):
     requires = frozenset({Requirement.NODES})
 
     name: Name | Omitted = None
-    """One node by its name; every node that this run stopped when left out."""
+    """One node by its name, as for `stopNode`; every node that this run stopped when left out."""
 
     def plan(self) -> str:
         which = f"node {self.name}" if self.name else "every node that was stopped"
@@ -27,7 +27,7 @@ class StartNode(Action):
     def perform(self, here: StepContext) -> str:
         cluster = switchable_cluster(here)
         stopped = here.run.stopped_nodes.setdefault(here.step.cluster, set())
-        names = [self.name] if self.name else sorted(stopped)
+        names = [node_name(here, cluster.node_power(), self.name)] if self.name else sorted(stopped)
         if not names:
             raise DrillError("`startNode` names no node, and this run stopped none")
         # From here on a status counts only if it is newer: the restored API server still has the one of before.

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from clusterguard.documents.model import Name, Omitted, Selector
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
-from clusterguard.drills.steps.nodes import switchable_cluster
+from clusterguard.drills.steps.nodes import node_name, switchable_cluster
 from clusterguard.errors import DrillError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class StopNode(Action):
     requires = frozenset({Requirement.NODES})
 
     name: Name | Omitted = None
-    """One node by its name."""
+    """One node by its name; that of its cluster may be left out, as in `control-plane2` or `worker`."""
     selector: Selector | Omitted = None
     """Nodes by their labels, such as `node-role.kubernetes.io/control-plane`."""
 
@@ -38,8 +38,8 @@ class StopNode(Action):
 
     def perform(self, here: StepContext) -> str:
         cluster = switchable_cluster(here)
-        names = [self.name] if self.name else _names_by_label(cluster.api, self.selector or "")
         power = cluster.node_power()
+        names = [node_name(here, power, self.name)] if self.name else _names_by_label(cluster.api, self.selector or "")
         if not names:
             raise DrillError(f"`stopNode` selects no node ({self.selector})", code="nothing-broken")
         for name in names:
