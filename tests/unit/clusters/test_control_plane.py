@@ -12,11 +12,13 @@ from unittest.mock import Mock
 import pytest
 
 from clusterguard.clusters.embedded import control_plane as module
-from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout
+from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, etcd_programs
 from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
+from clusterguard.clusters.embedded.records import Ports
 from clusterguard.errors import ClusterError, ProgramError, ResourceNotFoundError
 
-ALL = ("etcd", "kube-apiserver", *CONTROLLERS)
+REST = ("kube-apiserver", *CONTROLLERS)
+ALL = ("etcd", *REST)
 
 
 class Killed(BaseException):
@@ -42,14 +44,29 @@ class Faults:
 class Machine:
     """The programs that run, whoever started them, and what etcd was started on."""
 
-    def __init__(self, layout, faults):
+    def __init__(self, layout, faults, members=1):
         self.layout = layout
         self.faults = faults
-        self.running_now = set(ALL)
+        self.etcds = etcd_programs(members)
+        self.all = {*self.etcds, *REST}
+        self.running_now = set(self.all)
         self.deleted_leases = []
 
-    def state(self):
-        return (self.layout.data / "member" / "db").read_text()
+    def folders(self, state=""):
+        return [self.layout.folder / f"{name}{state}" for name in self.etcds]
+
+    def any_is(self, state):
+        return any(folder.exists() for folder in self.folders(f".{state}"))
+
+    def state(self, kind=""):
+        """Return what all members hold, and nothing else would do."""
+        (held,) = {(folder / "member" / "db").read_text() for folder in self.folders(kind)}
+        return held
+
+    def assert_of_one_state(self):
+        """Of the members that run, none may be of another state: they would be one cluster, or fail to be."""
+        running = [self.layout.folder / name for name in self.etcds if name in self.running_now]
+        assert len({(folder / "member" / "db").read_text() for folder in running if folder.exists()}) <= 1
 
     def kill_one(self, name):
         self.running_now.discard(name)
@@ -61,7 +78,8 @@ class FakePrograms:
     def __init__(self, machine):
         self.machine = machine
         self.layout = machine.layout
-        ports = SimpleNamespace(etcd_client=1, etcd_peer=2, api=3)
+        further = tuple((number, number + 1) for number in range(4, 2 + 2 * len(machine.etcds), 2))
+        ports = Ports(etcd_client=1, etcd_peer=2, api=3, further=further)
         self.record = SimpleNamespace(name="c", ports=ports, programs={"etcdutl": "/opt/etcdutl"})
         self.refreshed = 0
 
@@ -73,10 +91,12 @@ class FakePrograms:
 
     def start(self, *names):
         for name in names:
-            if name == "etcd":
-                assert (self.layout.data / "member" / "db").is_file(), "etcd was started on half a data directory"
+            if name in self.machine.etcds:
+                held = self.layout.folder / name / "member" / "db"
+                assert held.is_file(), "etcd was started on half a data directory"
             if name not in self.machine.running_now:
                 self.machine.running_now.add(name)
+                self.machine.assert_of_one_state()
                 self.machine.faults.happened()
 
     def stop(self, *names, grace_seconds):
@@ -111,6 +131,14 @@ def faults():
 def machine(tmp_path, faults):
     machine = Machine(Layout(folder=tmp_path), faults)
     write_data(machine.layout.data, "old")
+    return machine
+
+
+@pytest.fixture(params=[1, 3], ids=["one member", "three members"])
+def members(request, tmp_path, faults):
+    """A machine with so many members of etcd."""
+    machine = Machine(Layout(folder=tmp_path), faults, request.param)
+    reset(machine)
     return machine
 
 
@@ -196,16 +224,18 @@ def reset(machine):
     machine.faults.kill_after(None)
     for folder in machine.layout.folder.glob("etcd*"):
         shutil.rmtree(folder)
-    write_data(machine.layout.data, "old")
-    write_data(machine.layout.data.with_name("etcd.kept"), "older")  # of an earlier restore
-    machine.running_now = set(ALL)
+    for live, kept in zip(machine.folders(), machine.folders(".kept"), strict=True):
+        write_data(live, "old")
+        write_data(kept, "older")  # of an earlier restore
+    machine.running_now = set(machine.all)
 
 
 def assert_serving(machine, *states):
-    assert machine.running_now == set(ALL)
+    assert machine.running_now == machine.all
     assert machine.state() in states
     names = {path.name for path in machine.layout.folder.glob("etcd*")}
-    assert names <= {"etcd", "etcd.kept"}, "something of the interrupted restore is left over"
+    expected = {path.name for path in (*machine.folders(), *machine.folders(".kept"))}
+    assert names <= expected, "something of the interrupted restore is left over"
 
 
 def test_a_whole_restore(machine):
@@ -215,38 +245,40 @@ def test_a_whole_restore(machine):
 
 
 @pytest.mark.parametrize("work", [restore, roll_back])
-def test_a_kill_at_any_step_is_recovered_from(machine, faults, work):
-    for _ in killed_at_every_step(machine, faults, work):
-        process(machine).recover()
-        assert_serving(machine, "old", "new")
+def test_a_kill_at_any_step_is_recovered_from(members, faults, work):
+    for _ in killed_at_every_step(members, faults, work):
+        process(members).recover()
+        assert_serving(members, "old", "new")
 
 
-def test_a_kill_at_any_step_of_the_recovery_is_recovered_from(machine, faults):
-    for number in killed_at_every_step(machine, faults, restore):
-        for second in range(1, 40):
-            reset(machine)
+@pytest.mark.parametrize("members", [1, pytest.param(3, marks=pytest.mark.slow)], indirect=True)
+def test_a_kill_at_any_step_of_the_recovery_is_recovered_from(members, faults):
+    for number in killed_at_every_step(members, faults, restore):
+        for second in itertools.count(1):
+            reset(members)
             faults.kill_after(number)
             with suppress(Killed):
-                restore(machine)
+                restore(members)
             faults.kill_after(second)
             with suppress(Killed):
-                process(machine).recover()
+                process(members).recover()
             done = faults.done < second
             faults.kill_after(None)
-            process(machine).recover()
-            assert_serving(machine, "old", "new")
+            process(members).recover()
+            assert_serving(members, "old", "new")
             if done:
                 break
 
 
-def test_only_before_the_proof_is_the_old_state_brought_back(machine, faults):
+def test_only_before_the_proof_is_the_old_state_brought_back(members, faults):
     seen_committed = False
-    for _ in killed_at_every_step(machine, faults, restore):
-        swapped = machine.layout.data.with_name("etcd.before").exists()
-        committed = machine.layout.data.exists() and machine.state() == "new" and not swapped
+    for _ in killed_at_every_step(members, faults, restore):
+        whole = all(folder.exists() for folder in members.folders())
+        swapped = members.any_is("before") and not members.any_is("proven")
+        committed = whole and not swapped and members.state() == "new"
         seen_committed = seen_committed or committed
-        process(machine).recover()
-        assert machine.state() == ("new" if committed else "old")
+        process(members).recover()
+        assert members.state() == ("new" if committed else "old")
         assert committed is seen_committed, "once proven, always proven"
     assert seen_committed
 
@@ -262,14 +294,15 @@ def test_what_was_cleaned_up_without_a_commit_is_not_undone(machine, monkeypatch
     assert_serving(machine, "new")
 
 
-def test_what_was_written_since_a_proven_restore_stays(machine, faults):
+def test_what_was_written_since_a_proven_restore_stays(members, faults):
     seen = []
-    for _ in killed_at_every_step(machine, faults, restore):
-        if machine.layout.data.with_name("etcd.proven").exists():
-            write_data(machine.layout.data, "written since")
-            seen.append(process(machine).recover())
-            assert_serving(machine, "written since")
-            assert (machine.layout.data.with_name("etcd.kept") / "member" / "db").read_text() == "old"
+    for _ in killed_at_every_step(members, faults, restore):
+        if members.any_is("proven"):
+            for folder in members.folders():
+                write_data(folder, "written since")
+            seen.append(process(members).recover())
+            assert_serving(members, "written since")
+            assert members.state(".kept") == "old"
     assert len(seen) > 3
     assert all("finished" in told for told in seen)
 
@@ -350,3 +383,35 @@ def test_whoever_restores_looks_first_what_runs_now(machine):
     programs = FakePrograms(machine)
     with EmbeddedControlPlane(programs=programs, api=lambda: None).exclusive():
         assert programs.refreshed == 1
+
+
+def test_all_members_are_built_of_one_file_for_one_cluster_that_never_was_before(tmp_path, faults):
+    machine = Machine(Layout(folder=tmp_path), faults, members=3)
+    reset(machine)
+    lines = [process(machine).prepare(Path("s.db"), bump_revision=7).split("\n") for _ in range(2)]
+    shared = [set.intersection(*(set(line.split()) for line in three)) for three in lines]
+    assert [len(three) for three in lines] == [3, 3]
+    peers = "clusterguard=https://127.0.0.1:2,clusterguard-2=https://127.0.0.1:5,clusterguard-3=https://127.0.0.1:7"
+    assert all({"s.db", "--bump-revision=7", f"--initial-cluster={peers}"} <= each for each in shared)
+    tokens = [{word for word in each if "token" in word} for each in shared]
+    assert [len(each) for each in tokens] == [1, 1], "members of one restore have one token"
+    assert tokens[0] != tokens[1], "an old member could join the cluster of another restore"
+
+
+def test_a_member_that_was_lost_on_purpose_is_left_alone_and_keeps_nothing_from_serving(tmp_path, faults):
+    machine = Machine(Layout(folder=tmp_path), faults, members=3)
+    reset(machine)
+    shutil.rmtree(machine.folders()[2])
+    machine.folders()[2].mkdir()
+    (machine.folders()[2] / "member").touch()
+    machine.kill_one("etcd-3")
+    assert process(machine).recover() is None
+
+
+def test_room_is_needed_for_every_member(tmp_path, faults, monkeypatch):
+    machine = Machine(Layout(folder=tmp_path), faults, members=3)
+    reset(machine)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * module.MARGIN_BYTES))
+    with pytest.raises(ClusterError) as raised:
+        process(machine).check(needed_bytes=5)
+    assert raised.value.fields["needed"] == 3 * (module.MARGIN_BYTES + 5)

@@ -14,7 +14,15 @@ from platformdirs import user_state_path
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.certificates import Authority, write_key_pair
 from clusterguard.clusters.embedded import simulator
-from clusterguard.clusters.embedded.commands import CONTROLLERS, Layout, kubeconfig_text
+from clusterguard.clusters.embedded.commands import (
+    CONTROLLERS,
+    NEW_CLUSTER,
+    Layout,
+    certificate_of,
+    etcd_programs,
+    kubeconfig_text,
+    members_of,
+)
 from clusterguard.clusters.embedded.control_plane import EmbeddedControlPlane
 from clusterguard.clusters.embedded.programs import Programs
 from clusterguard.clusters.embedded.records import ClusterRecord, Ports, discard, sweep
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from clusterguard.clusters.embedded.commands import Member
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.toolchain import Toolchain
 
@@ -41,6 +50,7 @@ _NODE = "simulated-1"
 _START_SECONDS = 90.0
 _PORT_ATTEMPTS = 3
 _LONGEST_NAME = 40
+_MEMBER_COUNTS = (1, 3, 5)
 _USERS = {
     "kube-controller-manager": "system:kube-controller-manager",
     "kube-scheduler": "system:kube-scheduler",
@@ -69,6 +79,7 @@ class EmbeddedCluster:
         home: Folder that it lives under.
         outlive_us: Keep it running when this process ends, until it is deleted. Otherwise the kernel ends its
             programs with us, however we end.
+        members: How many members etcd has: 1, 3 or 5. One API server speaks to them all.
         api_port: Port of the API server; by default a free one.
         progress: Called as programs are installed.
     """
@@ -86,11 +97,13 @@ class EmbeddedCluster:
         toolchain: Toolchain | None = None,
         home: Path | None = None,
         outlive_us: bool = False,
+        members: int = 1,
         api_port: int | None = None,
         progress: ProgressSink = ignore_progress,
     ) -> None:
         name = f"run-{secrets.token_hex(4)}" if name is None else name
         self.name = checked_name(name, of="cluster", longest=_LONGEST_NAME)
+        self._member_count = _odd(members)
         self._toolchain = toolchain
         self._home = home or default_home()
         self._layout = Layout(folder=self._home / self.name)
@@ -170,7 +183,7 @@ class EmbeddedCluster:
         """How to reach etcd, with a client certificate."""
         pki = self._layout.pki
         return EtcdAccess(
-            endpoints=(f"https://127.0.0.1:{self._running().record.ports.etcd_client}",),
+            endpoints=tuple(member.client_url for member in self._members().values()),
             ca=pki / "etcd-ca.crt",
             cert=pki / "clusterguard-etcd-client.crt",
             key=pki / "clusterguard-etcd-client.key",
@@ -221,10 +234,36 @@ class EmbeddedCluster:
 
     def lose_etcd(self) -> None:
         """Kill etcd and throw its data away; a file in the member's place keeps it from starting empty."""
-        programs = self._running()
-        programs.stop("etcd", grace_seconds=0)
-        shutil.rmtree(programs.layout.data / "member", ignore_errors=True)
-        (programs.layout.data / "member").touch()
+        for name in self._members():
+            self.lose_member(name)
+
+    def member_states(self) -> dict[str, bool]:
+        """Return every member of etcd by its name, and whether it runs."""
+        return {name: self._running().running(member.program) for name, member in self._members().items()}
+
+    def stop_member(self, name: str) -> None:
+        """Kill a member; its data stays."""
+        self._running().stop(self._members()[name].program, grace_seconds=0)
+
+    def start_member(self, name: str, *, empty: bool = False) -> None:
+        """Start a member and wait until it serves, with an empty data directory if it is to join anew."""
+        member = self._members()[name]
+        if empty:
+            self.stop_member(name)
+            shutil.rmtree(member.data, ignore_errors=True)
+        self.control_plane.start_member(member.program)
+
+    def lose_member(self, name: str) -> None:
+        """Kill a member and throw its data away; it does not come up again by itself."""
+        self.stop_member(name)
+        data = self._members()[name].data / "member"
+        if not data.is_file():
+            shutil.rmtree(data, ignore_errors=True)
+            data.touch()
+
+    def peer_url(self, name: str) -> str:
+        """Return where the other members reach a member."""
+        return self._members()[name].peer_url
 
     def close(self) -> None:
         """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""
@@ -299,10 +338,13 @@ class EmbeddedCluster:
                 break
             except ProvisioningError:
                 # Somebody may take a port between our look and the program's bind: choose others then.
-                taken = any(self._programs.port_was_taken(name) for name in ("etcd", "kube-apiserver"))
+                members = etcd_programs(self._member_count)
+                taken = any(self._programs.port_was_taken(name) for name in (*members, "kube-apiserver"))
                 if not taken or self._api_port is not None or attempt == _PORT_ATTEMPTS - 1:
                     raise
-                self._programs.stop(*self._program_names, grace_seconds=0)
+                self._programs.stop(*members, *self._program_names, grace_seconds=0)
+                for name in members:
+                    shutil.rmtree(self._layout.folder / name, ignore_errors=True)  # it knows the others by their ports
                 self._close_client()  # it speaks to the old port
                 for log in self._layout.logs.iterdir():
                     log.unlink()
@@ -311,8 +353,9 @@ class EmbeddedCluster:
         self._progress(Progress(task=f"starting cluster {self.name}", finished=True))
 
     def _begin(self, programs: Mapping[str, str]) -> Programs:
-        client, peer, api = free_ports(3)
-        ports = Ports(etcd_client=client, etcd_peer=peer, api=self._api_port or api)
+        client, peer, api, *more = free_ports(1 + 2 * self._member_count)
+        further = tuple(zip(more[::2], more[1::2], strict=True))
+        ports = Ports(etcd_client=client, etcd_peer=peer, api=self._api_port or api, further=further)
         record = ClusterRecord(
             name=self.name,
             created=time.time(),
@@ -329,6 +372,8 @@ class EmbeddedCluster:
         return {}
 
     def _bring_up(self, programs: Programs) -> None:
+        if self._member_count > 1:
+            programs.start(*etcd_programs(self._member_count), flags=NEW_CLUSTER)
         programs.start("etcd", "kube-apiserver")
         control_plane = self.control_plane
         control_plane.start_etcd()
@@ -354,7 +399,8 @@ class EmbeddedCluster:
     def _write_certificates(self) -> None:
         pki = self._layout.pki
         etcd_authority = Authority("etcd-ca", folder=pki)
-        etcd_authority.issue("etcd-server", common_name="etcd")
+        for program in etcd_programs(self._member_count):
+            etcd_authority.issue(certificate_of(program), common_name="etcd")
         etcd_authority.issue("apiserver-etcd-client", common_name="kube-apiserver-etcd-client")
         etcd_authority.issue("clusterguard-etcd-client", common_name="clusterguard")
         authority = Authority("ca", folder=pki)
@@ -382,3 +428,18 @@ class EmbeddedCluster:
         if self._programs is None:
             raise not_running(self.name)
         return self._programs
+
+    def _members(self) -> dict[str, Member]:
+        programs = self._running()
+        return {member.name: member for member in members_of(programs.layout, programs.record.ports)}
+
+
+def _odd(members: int) -> int:
+    if members not in _MEMBER_COUNTS:
+        raise ConfigError(
+            f"an embedded cluster cannot have {members} members of etcd",
+            code="invalid-member-count",
+            fields={"members": members},
+            hint="1, 3 or 5: an even number tolerates no more losses than the odd one below it",
+        )
+    return members

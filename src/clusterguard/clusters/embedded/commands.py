@@ -14,11 +14,25 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.embedded.records import Ports
 
-__all__ = ["CONTROLLERS", "MEMBER_NAME", "VELERO_NAMESPACE", "Layout", "argv_of", "kubeconfig_text"]
+__all__ = [
+    "CONTROLLERS",
+    "MEMBER_NAME",
+    "NEW_CLUSTER",
+    "VELERO_NAMESPACE",
+    "Layout",
+    "Member",
+    "argv_of",
+    "certificate_of",
+    "etcd_programs",
+    "kubeconfig_text",
+    "members_of",
+]
 
 MEMBER_NAME = "clusterguard"
 VELERO_NAMESPACE = "velero"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler", "kwok")
+NEW_CLUSTER = ("--initial-cluster-state=new",)
+"""What etcd is started with once, when the cluster is created: a member that has lost its data must not begin one."""
 _SERVICE_CIDR = "10.96.0.0/16"
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
 # Documentation addresses (RFC 5737): the API server wants an address to advertise that is not loopback, and with
@@ -36,6 +50,9 @@ _COMPONENT = (
     *("--secure-port=0", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400"),
     *_LEADER_ELECTION,
 )
+# Where the cluster exists already, a member without data is refused instead of beginning another one of the same id.
+# On loopback a member is heard sooner than the defaults of 100 and 1000 milliseconds expect.
+_AMONG_OTHERS = ("--initial-cluster-state=existing", "--heartbeat-interval=50", "--election-timeout=500")
 # kwok renews a node's Lease at a quarter of this, so fresh evidence after a restore is at most 2 s away.
 _NODE_LEASE_SECONDS = 8
 
@@ -53,7 +70,7 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """Live data directory of etcd."""
+        """Live data directory of etcd, or of its first member."""
         return self.folder / "etcd"
 
     @property
@@ -81,10 +98,69 @@ class Layout:
         return self.pki / f"{user}.kubeconfig"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member of etcd.
+
+    Attributes:
+        program: What it is called among the cluster's programs.
+        name: What etcd calls it.
+        client_port: For clients.
+        peer_port: For the other members.
+        data: Its live data directory.
+    """
+
+    program: str
+    name: str
+    client_port: int
+    peer_port: int
+    data: Path
+
+    @property
+    def client_url(self) -> str:
+        """For clients."""
+        return f"https://127.0.0.1:{self.client_port}"
+
+    @property
+    def peer_url(self) -> str:
+        """For the other members."""
+        return f"https://127.0.0.1:{self.peer_port}"
+
+
+def etcd_programs(count: int) -> tuple[str, ...]:
+    """Return what so many members are called among a cluster's programs: a single one ``etcd``."""
+    return tuple(f"etcd{_suffix(number)}" for number in range(1, count + 1))
+
+
+def members_of(layout: Layout, ports: Ports) -> tuple[Member, ...]:
+    """Return the members of a cluster."""
+    return tuple(
+        Member(
+            program=program,
+            name=program.replace("etcd", MEMBER_NAME),
+            client_port=client,
+            peer_port=peer,
+            data=layout.data.with_name(program),
+        )
+        for program, (client, peer) in zip(etcd_programs(len(ports.members)), ports.members, strict=True)
+    )
+
+
+def certificate_of(program: str) -> str:
+    """Return the file name of a member's certificate, without its extension."""
+    return program.replace("etcd", "etcd-server")
+
+
+def _suffix(number: int) -> str:
+    return f"-{number}" if number > 1 else ""
+
+
 def argv_of(name: str, *, programs: Mapping[str, str], layout: Layout, ports: Ports) -> list[str]:
     """Return the command line of one program of the cluster."""
+    for member in members_of(layout, ports):
+        if member.program == name:
+            return [programs["etcd"], *_etcd(member, layout, ports)]
     arguments = {
-        "etcd": _etcd,
         "kube-apiserver": _apiserver,
         "kube-controller-manager": _controller_manager,
         "kube-scheduler": _scheduler,
@@ -112,35 +188,36 @@ users:
 """
 
 
-def _etcd(layout: Layout, ports: Ports) -> list[str]:
-    client, peer = f"https://127.0.0.1:{ports.etcd_client}", f"https://127.0.0.1:{ports.etcd_peer}"
-    pki = layout.pki
+def _etcd(member: Member, layout: Layout, ports: Ports) -> list[str]:
+    cert, key = (layout.pki / f"{certificate_of(member.program)}.{end}" for end in ("crt", "key"))
+    members = members_of(layout, ports)
     return [
-        f"--name={MEMBER_NAME}",
-        f"--data-dir={layout.data}",
-        f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster={MEMBER_NAME}={peer}",
-        f"--cert-file={pki / 'etcd-server.crt'}",
-        f"--key-file={pki / 'etcd-server.key'}",
-        f"--trusted-ca-file={pki / 'etcd-ca.crt'}",
+        f"--name={member.name}",
+        f"--data-dir={member.data}",
+        f"--listen-client-urls={member.client_url}",
+        f"--advertise-client-urls={member.client_url}",
+        f"--listen-peer-urls={member.peer_url}",
+        f"--initial-advertise-peer-urls={member.peer_url}",
+        f"--initial-cluster={','.join(f'{each.name}={each.peer_url}' for each in members)}",
+        f"--cert-file={cert}",
+        f"--key-file={key}",
+        f"--trusted-ca-file={layout.pki / 'etcd-ca.crt'}",
         "--client-cert-auth=true",
-        f"--peer-cert-file={pki / 'etcd-server.crt'}",
-        f"--peer-key-file={pki / 'etcd-server.key'}",
-        f"--peer-trusted-ca-file={pki / 'etcd-ca.crt'}",
+        f"--peer-cert-file={cert}",
+        f"--peer-key-file={key}",
+        f"--peer-trusted-ca-file={layout.pki / 'etcd-ca.crt'}",
         "--peer-client-cert-auth=true",
         # A throwaway cluster need not survive a power cut; waiting for the disk only slows every drill down.
         "--unsafe-no-fsync=true",
         "--log-level=warn",
+        *(_AMONG_OTHERS if len(members) > 1 else ()),
     ]
 
 
 def _apiserver(layout: Layout, ports: Ports) -> list[str]:
     pki = layout.pki
     return [
-        f"--etcd-servers=https://127.0.0.1:{ports.etcd_client}",
+        f"--etcd-servers={','.join(member.client_url for member in members_of(layout, ports))}",
         f"--etcd-cafile={pki / 'etcd-ca.crt'}",
         f"--etcd-certfile={pki / 'apiserver-etcd-client.crt'}",
         f"--etcd-keyfile={pki / 'apiserver-etcd-client.key'}",

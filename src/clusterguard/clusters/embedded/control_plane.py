@@ -7,20 +7,27 @@ The data directory is only ever renamed, and what its neighbours are called tell
     etcd.before             what was live before the swap; its presence means "not proven yet"
     etcd.proven             the same once the restored state is proven and stays; only cleaning up is left
     etcd.kept               what was live before the last proven restore
+
+Every member has such folders (``etcd-2``, ``etcd-2.before``, ...), and one answer holds for all of them: where any is
+proven, the restore was, and is finished; else, where any was swapped, all go back. Nothing is started in between, so
+members of the old and of the new state never meet; if they did, their ids would keep them apart.
 """
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from clusterguard.clusters.base import EtcdLayout
-from clusterguard.clusters.embedded.commands import CONTROLLERS, MEMBER_NAME
-from clusterguard.errors import ClusterError, ResourceNotFoundError
+from clusterguard.clusters.embedded.commands import CONTROLLERS, members_of
+from clusterguard.errors import ClusterError, ProvisioningError, ResourceNotFoundError, WaitTimeoutError
 from clusterguard.model.support import parse_version, require_restorable
 from clusterguard.process import run
 from clusterguard.scratch import sync
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from clusterguard.clusters.embedded.commands import Member
     from clusterguard.clusters.embedded.programs import Programs
     from clusterguard.clusters.kube import KubeClient
 
@@ -44,7 +52,6 @@ _GRACE_SECONDS = 3.0
 _ETCD_GRACE_SECONDS = 10.0
 # etcdutl writes the database and a small WAL; the margin is for the WAL, snapshots and rounding.
 MARGIN_BYTES = 128 * 1024 * 1024
-_IN_ORDER = ("etcd", "kube-apiserver", *CONTROLLERS)
 _LEADER_LEASES = ("kube-controller-manager", "kube-scheduler")
 
 
@@ -54,19 +61,25 @@ class EmbeddedControlPlane:
     def __init__(self, *, programs: Programs, api: Callable[[], KubeClient]) -> None:
         self._programs = programs
         self._api = api
-        self._live = programs.layout.data
-        self._prepared = self._live.with_name("etcd.prepared")
-        self._before = self._live.with_name("etcd.before")
-        self._proven = self._live.with_name("etcd.proven")
-        self._previous = self._live.with_name("etcd.kept")
+        members = members_of(programs.layout, programs.record.ports)
+        self._places = tuple(_Place(member) for member in members)
+        self._folder = programs.layout.folder
 
     def layout(self) -> EtcdLayout:
-        """Return how the member is started."""
-        return EtcdLayout(
-            name=MEMBER_NAME,
-            peer_url=f"https://127.0.0.1:{self._programs.record.ports.etcd_peer}",
-            token="etcd-cluster",  # noqa: S106 - etcd's default; it names a cluster and protects nothing
-            data_dir=str(self._live),
+        """Return how the first member is started."""
+        return self._layouts("etcd-cluster")[0]  # etcd's default; it names a cluster and protects nothing
+
+    def _layouts(self, token: str) -> tuple[EtcdLayout, ...]:
+        members = [place.member for place in self._places]
+        return tuple(
+            EtcdLayout(
+                name=member.name,
+                peer_url=member.peer_url,
+                token=token,
+                data_dir=str(member.data),
+                cluster=tuple((each.name, each.peer_url) for each in members),
+            )
+            for member in members
         )
 
     @contextmanager
@@ -90,16 +103,19 @@ class EmbeddedControlPlane:
 
     def recover(self) -> str | None:
         """Undo a restore that was interrupted, or finish it once it was proven; return what was done, or None."""
-        # The names are the journal: `before` lies there from the swap until the commit, `proven` from then on.
-        if self._before.exists():
+        # The names are the journal: `before` lies there from the swap until the commit, `proven` from then on. The
+        # first member that is proven decides for all of them.
+        if any(place.proven.exists() for place in self._places):
+            # Before anything is started, which may fail: the next restore must find nothing of this one.
+            self.clean_up()
+            self.discard()
+            self._start_what_stopped()
+            return "a proven restore that was interrupted was finished: the restored state stays"
+        if any(place.before.exists() for place in self._places):
             self.roll_back()
             return "an interrupted restore was rolled back: the state before it is live again"
         self.discard()
-        started = self._start_what_stopped()
-        if self._proven.exists():
-            self.clean_up()
-            return "a proven restore that was interrupted was finished: the restored state stays"
-        return started
+        return self._start_what_stopped()
 
     def check(self, *, needed_bytes: int, etcd_version: str = "", storage_version: str | None = None) -> None:
         """Check that there is a data directory to replace, however broken, and room for another one beside it."""
@@ -107,59 +123,68 @@ class EmbeddedControlPlane:
             live = run([self._programs.record.programs["etcd"], "--version"], timeout_seconds=_VERSION_SECONDS).stdout
             version = ".".join(map(str, parse_version(live) or ()))
             require_restorable(etcd_version, storage_version, live=version, where=self._programs.record.name)
-        if not (self._live / "member").exists():
+        for place in self._places:
+            if not (place.live / "member").exists():
+                raise ClusterError(
+                    f"{place.live} is not an etcd data directory: it has no member",
+                    code="no-data-directory",
+                    fields={"path": str(place.live)},
+                )
+        needed, free = len(self._places) * (needed_bytes + MARGIN_BYTES), shutil.disk_usage(self._folder).free
+        if free < needed:
             raise ClusterError(
-                f"{self._live} is not an etcd data directory: it has no member",
-                code="no-data-directory",
-                fields={"path": str(self._live)},
-            )
-        free = shutil.disk_usage(self._live).free
-        if free < needed_bytes + MARGIN_BYTES:
-            raise ClusterError(
-                f"the restored database needs {needed_bytes + MARGIN_BYTES:,} bytes beside {self._live}, "
-                f"and {free:,} are free",
+                f"the restored database needs {needed:,} bytes in {self._folder}, and {free:,} are free",
                 code="no-room",
-                fields={"needed": needed_bytes + MARGIN_BYTES, "free": free},
+                fields={"needed": needed, "free": free},
                 hint="make room on that file system; the old data directory stays until the new one is proven",
             )
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
-        """Build the new data directory with etcdutl; return its command line."""
+        """Build the new data directory of every member with etcdutl; return its command lines."""
         self.discard()
-        layout = self.layout()
-        argv = [
-            self._programs.record.programs["etcdutl"],
-            *layout.restore_words(str(snapshot), data_dir=str(self._prepared), bump_revision=bump_revision),
+        layouts: tuple[EtcdLayout, ...] = (self.layout(),)
+        if len(self._places) > 1:
+            # A token of its own gives the cluster and its members other ids than before: one of the old state that
+            # comes up late, or one of another restore, is refused by the others instead of being one of them.
+            layouts = self._layouts(f"clusterguard-{secrets.token_hex(8)}")
+        commands = [
+            [
+                self._programs.record.programs["etcdutl"],
+                *layout.restore_words(str(snapshot), data_dir=str(place.prepared), bump_revision=bump_revision),
+            ]
+            for place, layout in zip(self._places, layouts, strict=True)
         ]
-        # If we are killed it must not go on writing where the next restore writes.
-        run(argv, timeout_seconds=_RESTORE_SECONDS, dies_with_us=True)
-        return " ".join(argv)
+        with ThreadPoolExecutor(max_workers=len(commands), thread_name_prefix="clusterguard-etcdutl") as pool:
+            list(pool.map(_build, commands))
+        return "\n".join(map(" ".join, commands))
 
     def discard(self) -> None:
         """Remove what `prepare` built, whole or not."""
-        if self._prepared.exists():
-            shutil.rmtree(self._prepared)
+        for place in self._places:
+            if place.prepared.exists():
+                shutil.rmtree(place.prepared)
 
     def stop(self) -> None:
         """Stop controllers and API server, then etcd: an API server without etcd would linger on its port."""
         self._programs.stop(*CONTROLLERS, "kube-apiserver", grace_seconds=_GRACE_SECONDS)
-        self._programs.stop("etcd", grace_seconds=_ETCD_GRACE_SECONDS)
+        self._programs.stop(*self._members(), grace_seconds=_ETCD_GRACE_SECONDS)
 
     def swap_in(self) -> None:
-        """Rename the live directory aside and the prepared one into its place."""
-        # In this order: killed between the two, there is no live directory, and `recover` puts the old one back.
-        self._live.rename(self._before)
-        self._prepared.rename(self._live)
-        sync(self._live.parent)
+        """Rename each live directory aside and the prepared one into its place."""
+        for place in self._places:
+            # In this order: killed between the two, there is no live one, and `recover` puts the old one back.
+            place.live.rename(place.before)
+            place.prepared.rename(place.live)
+        sync(self._folder)
 
     def start_etcd(self) -> None:
-        """Start etcd and wait until it accepts clients."""
-        self._programs.start("etcd")
-        pki = self._programs.layout.pki
-        context = ssl.create_default_context(cafile=pki / "etcd-ca.crt")
-        context.load_cert_chain(pki / "clusterguard-etcd-client.crt", pki / "clusterguard-etcd-client.key")
-        port = self._programs.record.ports.etcd_client
-        self._programs.wait("etcd", "etcd starts", lambda: serving(port, context=context), seconds=_ETCD_SECONDS)
+        """Start etcd and wait until every member accepts clients."""
+        self._start_members(needed=len(self._places))
+
+    def start_member(self, name: str) -> None:
+        """Start one member, as the cluster's programs call it, and wait until it accepts clients."""
+        self._programs.start(name)
+        self._wait_for_member(next(place.member for place in self._places if place.member.program == name))
 
     def start_api(self) -> None:
         """Start the API server and wait until it is ready."""
@@ -183,45 +208,48 @@ class EmbeddedControlPlane:
     def roll_back(self) -> None:
         """Bring the old data directory and the programs back."""
         self.stop()
-        if self._before.exists():
-            # As long as `before` is there, what is live is the restored one that nobody has proven.
-            if self._live.exists():
-                shutil.rmtree(self._live)
-            self._before.rename(self._live)
+        for place in self._places:
+            if place.before.exists():
+                # As long as `before` is there, what is live is the restored one that nobody has proven.
+                if place.live.exists():
+                    shutil.rmtree(place.live)
+                place.before.rename(place.live)
         self.discard()
         self._start_all()
 
     def commit(self) -> None:
-        """Give the old data directory a name that no longer means "not proven"; safe to repeat."""
-        try:
-            if self._before.exists():
-                self._before.rename(self._proven)
-            sync(self._live.parent)
-        except OSError as error:
-            raise ClusterError(
-                f"{self._before} could not be renamed: {error}", hint=f"mv {self._before} {self._proven}"
-            ) from error
+        """Give the old data directories names that no longer mean "not proven"; safe to repeat."""
+        for place in self._places:
+            try:
+                if place.before.exists():
+                    place.before.rename(place.proven)
+                sync(self._folder)
+            except OSError as error:
+                raise ClusterError(
+                    f"{place.before} could not be renamed: {error}", hint=f"mv {place.before} {place.proven}"
+                ) from error
 
     def clean_up(self) -> None:
-        """Keep the old data directory, and only the newest; safe to repeat."""
+        """Keep the old data directories, and only the newest; safe to repeat."""
         self.commit()  # it may have failed before: what is cleaned up must not be undone by whoever comes next
-        if not self._proven.exists():
-            return
-        try:
-            # Only now: up to here the one before the last and the last lie there both.
-            if self._previous.exists():
-                shutil.rmtree(self._previous)
-            self._proven.rename(self._previous)
-            sync(self._live.parent)
-        except OSError as error:
-            raise ClusterError(
-                f"{self._previous} could not be replaced: {error}", hint=f"remove {self._previous}"
-            ) from error
+        for place in self._places:
+            if not place.proven.exists():
+                continue
+            try:
+                # Only now: up to here the one before the last and the last lie there both.
+                if place.previous.exists():
+                    shutil.rmtree(place.previous)
+                place.proven.rename(place.previous)
+                sync(self._folder)
+            except OSError as error:
+                raise ClusterError(
+                    f"{place.previous} could not be replaced: {error}", hint=f"remove {place.previous}"
+                ) from error
 
     @property
     def previous(self) -> str:
-        """Where the old data directory is after `clean_up`."""
-        return str(self._previous)
+        """Where the old data directories are after `clean_up`."""
+        return ", ".join(str(place.previous) for place in self._places)
 
     def warnings(self) -> tuple[str, ...]:
         """Return nothing: no container outlives the state that knew it, and there is one API server."""
@@ -246,20 +274,87 @@ class EmbeddedControlPlane:
             # A closed port is the usual answer at first; asking the socket costs far less than a refused request.
             return listening(port) or next(filter(None, (_refusal(self._api(), path) for path in paths)), None)
 
-        self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS, needs=("etcd",))
+        # A member that was lost on purpose keeps the others from nothing.
+        needs = tuple(filter(self._programs.running, self._members())) or self._members()
+        self._programs.wait("kube-apiserver", what, reason, seconds=_API_SECONDS, needs=needs)
 
     def _start_what_stopped(self) -> str | None:
-        stopped = [name for name in _IN_ORDER if not self._programs.running(name)]
-        if not stopped or not self._live.exists():
+        programs = (*self._members(), "kube-apiserver", *CONTROLLERS)
+        lost = {place.member.program for place in self._places if place.lost} if len(self._places) > 1 else set()
+        stopped = [name for name in programs if name not in lost and not self._programs.running(name)]
+        if not stopped or not any(place.live.exists() for place in self._places):
             return None
         self.stop()  # whoever was interrupted may have told the others to end, and they would end under our hands
         self._start_all()
         return f"{', '.join(stopped)} did not run (a restore was interrupted, or the machine restarted): started"
 
     def _start_all(self) -> None:
-        self.start_etcd()
+        # The state before a restore may lack a member, which is no reason not to bring it back.
+        self._start_members(needed=len(self._places) // 2 + 1)
         self.start_api()
         self.start_controllers()
+
+    def _start_members(self, *, needed: int) -> None:
+        self._programs.start(*self._members())
+        serving_not = 0
+        for place in self._places:
+            try:
+                self._wait_for_member(place.member)
+            except (ProvisioningError, WaitTimeoutError):
+                serving_not += 1
+                if len(self._places) - serving_not < needed:
+                    raise
+
+    def _wait_for_member(self, member: Member) -> None:
+        pki, port = self._programs.layout.pki, member.client_port
+        context = ssl.create_default_context(cafile=pki / "etcd-ca.crt")
+        context.load_cert_chain(pki / "clusterguard-etcd-client.crt", pki / "clusterguard-etcd-client.key")
+        self._programs.wait(
+            member.program, f"{member.program} starts", lambda: serving(port, context=context), seconds=_ETCD_SECONDS
+        )
+
+    def _members(self) -> tuple[str, ...]:
+        return tuple(place.member.program for place in self._places)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The folders of one member."""
+
+    member: Member
+
+    @property
+    def live(self) -> Path:
+        return self.member.data
+
+    @property
+    def prepared(self) -> Path:
+        return self._beside("prepared")
+
+    @property
+    def before(self) -> Path:
+        return self._beside("before")
+
+    @property
+    def proven(self) -> Path:
+        return self._beside("proven")
+
+    @property
+    def previous(self) -> Path:
+        return self._beside("kept")
+
+    @property
+    def lost(self) -> bool:
+        """Whether its data was thrown away on purpose, so that it does not start."""
+        return (self.live / "member").is_file()
+
+    def _beside(self, state: str) -> Path:
+        return self.live.with_name(f"{self.live.name}.{state}")
+
+
+def _build(argv: list[str]) -> None:
+    # If we are killed it must not go on writing where the next restore writes.
+    run(argv, timeout_seconds=_RESTORE_SECONDS, dies_with_us=True)
 
 
 def _refusal(api: KubeClient, path: str) -> str | None:

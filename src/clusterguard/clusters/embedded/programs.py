@@ -42,7 +42,13 @@ class Programs:
         self.record = replace(self.record, programs={**self.record.programs, name: path})
         write_record(self.layout.folder, self.record)
 
-    def start(self, *names: str, env: Mapping[str, str] | None = None, outlive_us: bool | None = None) -> None:
+    def start(
+        self,
+        *names: str,
+        env: Mapping[str, str] | None = None,
+        outlive_us: bool | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
         """Start programs that do not run already; they outlive us as the cluster does, unless told otherwise."""
         for name in names:
             if self.running(name):
@@ -51,7 +57,7 @@ class Programs:
             self.log_starts[name] = self.log(name).stat().st_size if self.log(name).exists() else 0
             argv = argv_of(name, programs=self.record.programs, layout=self.layout, ports=self.record.ports)
             spawn(
-                [*argv, *self.flags.get(name, ())],
+                [*argv, *self.flags.get(name, ()), *flags],
                 log=self.log(name),
                 outlive_us=self.outlive_us if outlive_us is None else outlive_us,
                 cwd=self.layout.folder,

@@ -20,11 +20,22 @@ _KILL_GRACE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Loopback ports that the cluster listens on."""
+    """Loopback ports that the cluster listens on; those of further members are pairs for clients and for peers."""
 
     etcd_client: int
     etcd_peer: int
     api: int
+    further: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def members(self) -> tuple[tuple[int, int], ...]:
+        """For clients and for peers, of each member."""
+        return ((self.etcd_client, self.etcd_peer), *self.further)
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Self:
+        """Return the ports that JSON describes."""
+        return cls(**{**data, "further": tuple((client, peer) for client, peer in data.get("further", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +53,7 @@ class ClusterRecord(Record):
             name=data["name"],
             created=data["created"],
             owner=ProcessRecord(**data["owner"]) if data["owner"] else None,
-            ports=Ports(**data["ports"]),
+            ports=Ports.parse(data["ports"]),
             programs=data["programs"],
             processes={name: ProcessRecord(**process) for name, process in data["processes"].items()},
         )
