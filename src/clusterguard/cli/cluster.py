@@ -42,6 +42,7 @@ def up(
     api_port: Annotated[
         int | None, typer.Option(help="Port of the API server, embedded only; by default a free one.")
     ] = None,
+    members: Annotated[int, typer.Option(help="Members of etcd: 1, 3 or 5, embedded only.")] = 1,
     image: Annotated[
         str | None, typer.Option(help="Node image, kind only.", envvar="CLUSTERGUARD_KIND_IMAGE", show_envvar=True)
     ] = None,
@@ -55,7 +56,7 @@ def up(
 ) -> None:
     """Start a cluster that stays until `clusterguard cluster down`."""
     if provider == "kind":
-        _refuse(api_port is not None, "--api-port", "embedded")
+        _refuse(api_port is not None or members != 1, "--api-port and --members", "embedded")
         from clusterguard.clusters import KindCluster
 
         make = partial(
@@ -71,16 +72,16 @@ def up(
         return
     theirs = bool(version or control_planes > 1 or workers or config or load_image)
     _refuse(theirs, "--version, --control-planes, --workers, --config and --load-image", "kind")
-    _embedded_up(name, api_port=api_port)
+    _embedded_up(name, api_port=api_port, members=members)
 
 
-def _embedded_up(name: str, *, api_port: int | None) -> None:
+def _embedded_up(name: str, *, api_port: int | None, members: int) -> None:
     from clusterguard.clusters import EmbeddedCluster
     from clusterguard.clusters.opening import context_of
     from clusterguard.terminal import out, progress_sink
 
     with progress_sink() as progress:
-        cluster = EmbeddedCluster(name, outlive_us=True, api_port=api_port, progress=progress).start()
+        cluster = EmbeddedCluster(name, outlive_us=True, members=members, api_port=api_port, progress=progress).start()
     out.print(
         f"{name} is up: Kubernetes {cluster.api.server_version()}\n"
         f"  export KUBECONFIG={cluster.kubeconfig}\n"

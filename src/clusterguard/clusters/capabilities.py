@@ -15,6 +15,7 @@ __all__ = [
     "ExternalVelero",
     "HasExternalVelero",
     "LoadsImages",
+    "MemberFaults",
     "NodePowerControl",
     "OnDockerNetwork",
     "Persistable",
@@ -66,6 +67,30 @@ class EtcdFaults(Protocol):
 
     def lose_etcd(self) -> None:
         """Kill every member and throw its data away; it does not come up again by itself."""
+
+
+@runtime_checkable
+class MemberFaults(Protocol):
+    """A cluster whose members of etcd can be stopped, started and lost one by one."""
+
+    def member_states(self) -> Mapping[str, bool]:
+        """Return every member by its name, in an order that stays, and whether it runs."""
+
+    def stop_member(self, name: str) -> None:
+        """Kill a member; its data stays. It does not come up again by itself."""
+
+    def lose_member(self, name: str) -> None:
+        """Kill a member and throw its data away, as by a broken disk; it does not come up again by itself."""
+
+    def start_member(self, name: str, *, empty: bool = False) -> None:
+        """Start a member and wait until it serves; ``empty``: without data, as one that joins anew.
+
+        Raises:
+            ClusterError: It does not come up; an empty one that the others have not added is refused by them.
+        """
+
+    def member_url(self, name: str) -> str:
+        """Return the URL at which the other members reach a member."""
 
 
 @runtime_checkable

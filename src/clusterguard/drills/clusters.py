@@ -144,11 +144,14 @@ def _note(run: DrillRun, cluster: str, text: str) -> None:
 def _cluster(run: DrillRun, name: str, ref: str) -> Cluster:
     if ref == "kind":
         return _kind_cluster(run, name, run.on_event)
-    if ref == "embedded" and run.settings.keep != "never":
+    embedded = run.drill.spec.effective_clusters[name].embedded
+    members = embedded.members if embedded else 1
+    if ref == "embedded" and (run.settings.keep != "never" or members > 1):
         from clusterguard.clusters.embedded import EmbeddedCluster
 
         # It can only be kept if it was never tied to this process.
-        return EmbeddedCluster(outlive_us=True, progress=run.on_event)
+        outlive_us = run.settings.keep != "never"
+        return EmbeddedCluster(outlive_us=outlive_us, members=members, progress=run.on_event)
     node = open_node_shell(run.settings.node_shell) if run.settings.node_shell else None
     return open_cluster(ref, kubeconfig=run.settings.kubeconfig, node=node, progress=run.on_event)
 

@@ -212,6 +212,8 @@ class EmbeddedProvider(Model):
     """Kubernetes version, such as `1.36`."""
     nodes: Annotated[int, Field(ge=1, le=100)] | Omitted = None
     """How many nodes to simulate."""
+    members: Literal[1, 3, 5] = 1
+    """How many members etcd has."""
 
 
 class ClusterSpec(Model):

@@ -13,13 +13,15 @@ from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
     EtcdError,
+    EtcdUnavailableError,
     ProvisioningError,
     RestoreError,
     UnsupportedVersionError,
     WaitTimeoutError,
 )
+from clusterguard.etcd.agreement import look_at_members
 from clusterguard.etcd.member import EtcdMember
-from clusterguard.retrying import RetryPolicy
+from clusterguard.retrying import RetryPolicy, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +47,8 @@ __all__ = [
 REVISION_MARGIN = 1_000_000
 # Where the live revision cannot be asked: what OpenShift bumps by in the same position (1,000 a second, 11 days).
 DEFAULT_REVISION_BUMP = 1_000_000_000
+# How long members may take to elect a leader and to compute a comparable HashKV, once all of them serve.
+_AGREE_SECONDS = 60.0
 _T = TypeVar("_T")
 _RETRY = RetryPolicy(attempts=3)
 _RECOVER = "clusterguard etcd recover finishes it"
@@ -289,15 +293,8 @@ class _Restore:
         self._step("stop the control plane", self._control_plane.stop)
         self._step("swap the data directory", self._control_plane.swap_in)
         self._step("start etcd", self._control_plane.start_etcd)
-        after, least = _status_revision(self._access), self._snapshot.revision + bump
         # Before the API server starts: a client that has seen a larger revision would take old objects for new ones.
-        if after < least:
-            raise RestoreError(
-                f"etcd came back at revision {after}, below {least}: watchers may have seen larger ones",
-                rolled_back=False,
-                code="revision-too-low",
-                fields={"revision": after, "least": least},
-            )
+        after = self._proven_revision(self._snapshot.revision + bump)
         if self._disarm_alarms:
             # Under alarm NOSPACE etcd refuses every write, and an API server that cannot write does not get ready.
             self._step("disarm alarms", lambda: _on_member(self._access, EtcdMember.disarm))
@@ -309,6 +306,45 @@ class _Restore:
                 hint="give etcd a larger --quota-backend-bytes first: the restored database is beyond it",
             )
         return after
+
+    def _proven_revision(self, least: int) -> int:
+        """Return the revision that etcd came back at, once every member is seen to hold the same."""
+        if len(self._access.endpoints) == 1:
+            after = _status_revision(self._access)
+        else:
+            self._step("compare the members", self._require_agreement)
+            after = _live_revision(self._access) or 0
+        if after < least:
+            raise RestoreError(
+                f"etcd came back at revision {after}, below {least}: watchers may have seen larger ones",
+                rolled_back=False,
+                code="revision-too-low",
+                fields={"revision": after, "least": least},
+            )
+        return after
+
+    def _require_agreement(self) -> None:
+        def missing() -> str:
+            found = look_at_members(self._access)
+            # All of them were built from one file, and nobody has written yet: no revision is a matter of time.
+            if found.differ or len(set(found.revisions)) > 1:
+                raise RestoreError(
+                    f"the members were not restored from one snapshot: {found.missing or found.revisions}",
+                    rolled_back=False,
+                    code="members-differ",
+                    fields={"revisions": list(found.revisions)},
+                )
+            return found.missing
+
+        poll_until(missing, what="all members hold the same", seconds=_AGREE_SECONDS)
+        carried = {remark.code for remark in self._snapshot.remarks}
+        raised = _on_member(self._access, EtcdMember.alarms)
+        if "alarm-corrupt" not in carried and any(alarm.startswith("CORRUPT") for alarm in raised):
+            raise RestoreError(
+                f"etcd itself finds that its members differ: alarm {', '.join(raised)}",
+                rolled_back=False,
+                code="members-differ",
+            )
 
     def _finish(self) -> tuple[str, ...]:
         """Make the restored state stay: it is proven, and people write to it, so from here on nothing is undone.
@@ -429,10 +465,12 @@ def _check(control_plane: ControlPlane, snapshot: Snapshot) -> None:
 
 
 def _live_revision(access: EtcdAccess) -> int | None:
-    try:
-        return _status_revision(access)
-    except EtcdError:
-        return None  # a lost etcd is why people restore
+    """Return the largest revision that any member has; None where none answers: a lost etcd is why people restore."""
+    revisions = []
+    for endpoint in access.endpoints:
+        with contextlib.suppress(EtcdError), EtcdMember(access, endpoint) as member:
+            revisions.append(member.status().revision)
+    return max(revisions, default=None)
 
 
 def _status_revision(access: EtcdAccess) -> int:
@@ -440,7 +478,11 @@ def _status_revision(access: EtcdAccess) -> int:
 
 
 def _on_member(access: EtcdAccess, ask: Callable[[EtcdMember], _T]) -> _T:
-    with EtcdMember(access, access.endpoints[0]) as member:
+    """Return what the first member says that answers at all."""
+    for endpoint in access.endpoints[:-1]:
+        with EtcdMember(access, endpoint) as member, contextlib.suppress(EtcdUnavailableError):
+            return ask(member)
+    with EtcdMember(access, access.endpoints[-1]) as member:
         return ask(member)
 
 

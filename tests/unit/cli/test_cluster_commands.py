@@ -82,7 +82,7 @@ def test_a_cluster_that_could_not_be_filled_does_not_stay(cli, kind, step):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--provider", "kind", "--api-port", "6443"], "--api-port: only for embedded clusters"),
+        (["--provider", "kind", "--api-port", "6443"], "--api-port and --members: only for embedded clusters"),
         (["--workers", "1"], "only for kind clusters"),
         (["--control-planes", "3"], "only for kind clusters"),
         (["--load-image", "app:1"], "only for kind clusters"),

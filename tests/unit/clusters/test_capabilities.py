@@ -8,7 +8,7 @@ from clusterguard.clusters.existing import ExistingCluster
 from clusterguard.clusters.kind import KindCluster
 
 CAN = {
-    EmbeddedCluster: {"EtcdFaults", "HasExternalVelero"},
+    EmbeddedCluster: {"EtcdFaults", "HasExternalVelero", "MemberFaults"},
     KindCluster: {"LoadsImages", "EtcdFaults", "OnDockerNetwork", "NodePowerControl"},
     ExistingCluster: set(),
 }

@@ -261,7 +261,7 @@ class EmbeddedCluster:
             shutil.rmtree(data, ignore_errors=True)
             data.touch()
 
-    def peer_url(self, name: str) -> str:
+    def member_url(self, name: str) -> str:
         """Return where the other members reach a member."""
         return self._members()[name].peer_url
 

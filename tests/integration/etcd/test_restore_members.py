@@ -1,0 +1,141 @@
+"""Restoring real clusters of three members: from one file on all of them, or not at all."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from clusterguard.clusters import EmbeddedCluster
+from clusterguard.clusters.embedded import control_plane as module
+from clusterguard.clusters.embedded.records import ClusterRecord
+from clusterguard.clusters.records import read_record
+from clusterguard.errors import ClusterError, ResourceNotFoundError, RestoreError
+from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.etcd.agreement import look_at_members
+from clusterguard.etcd.member import EtcdMember
+from clusterguard.stores import LocalStore
+
+pytestmark = pytest.mark.programs
+
+_numbers = itertools.count()
+MEMBERS = ("clusterguard", "clusterguard-2", "clusterguard-3")
+
+
+class World:
+    """A cluster with a snapshot, in which ``lost`` is only in the snapshot and ``late`` only in the live state."""
+
+    def __init__(self, cluster, folder):
+        self.cluster = cluster
+        self.store = LocalStore(folder)
+        self.snapshotter = EtcdSnapshotter(store=self.store, access=cluster.etcd)
+        self.maps = cluster.api.resource("ConfigMap")
+        number = next(_numbers)
+        self.lost, self.late = f"lost-{number}", f"late-{number}"
+        self.make(self.lost)
+        self.name = self.snapshotter.save(f"s{number}").name
+        cluster.api.delete(self.maps, self.lost, "default")
+        self.make(self.late)
+
+    def make(self, name):
+        self.cluster.api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {}})
+
+    def has(self, name):
+        try:
+            self.cluster.api.get(self.maps, name, "default")
+        except ResourceNotFoundError:
+            return False
+        return True
+
+    def restore(self):
+        return self.snapshotter.restore(self.name, self.cluster)
+
+    def ids(self):
+        found = []
+        for endpoint in self.cluster.etcd.endpoints:
+            with EtcdMember(self.cluster.etcd, endpoint) as member:
+                status = member.status()
+                found.append((status.cluster_id, status.member_id))
+        return found
+
+    def assert_serving(self, state):
+        """Every member runs and holds the same, and the API serves it."""
+        assert all(self.cluster.member_states().values())
+        agreement = look_at_members(self.cluster.etcd)
+        assert agreement.missing == ""
+        self.make(f"write-{next(_numbers)}")
+        assert {(True, False): "restored", (False, True): "old"}[self.has(self.lost), self.has(self.late)] == state
+        names = {path.name for path in self.cluster.folder.glob("etcd*")}
+        assert (
+            {"etcd", "etcd-2", "etcd-3"}
+            <= names
+            <= {f"{n}{k}" for n in ("etcd", "etcd-2", "etcd-3") for k in ("", ".kept")}
+        )
+
+
+@pytest.fixture(scope="module")
+def cluster(toolchain, tmp_path_factory):
+    with EmbeddedCluster(toolchain=toolchain, home=tmp_path_factory.mktemp("home"), members=3) as running:
+        yield running
+
+
+@pytest.fixture
+def world(cluster, tmp_path):
+    return World(cluster, tmp_path / "store")
+
+
+def test_all_members_come_back_from_one_file_as_a_cluster_that_never_was(world):
+    before = world.ids()
+    result = world.restore()
+    world.assert_serving("restored")
+    after = world.ids()
+    assert len({cluster for cluster, _ in after}) == 1
+    assert not {each for pair in before for each in pair} & {each for pair in after for each in pair}
+    assert result.revision_after > result.revision_before
+    assert "compare the members" in [step.name for step in result.steps]
+    assert len(result.command.splitlines()) == 3
+
+
+def test_a_member_that_is_given_another_snapshot_brings_all_of_them_back(world, monkeypatch):
+    other = world.store.local_path(world.snapshotter.save(f"other-{next(_numbers)}").key)
+    real = module.run
+
+    def one_from_another(argv, **options):
+        if any("etcd-2.prepared" in word for word in argv):
+            argv = [str(other) if word.endswith(f"{world.name}.db") else word for word in argv]
+        return real(argv, **options)
+
+    monkeypatch.setattr(module, "run", one_from_another)
+    with pytest.raises(RestoreError) as raised:
+        world.restore()
+    assert (raised.value.rolled_back, raised.value.__cause__.code) == (True, "members-differ")
+    world.assert_serving("old")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [MEMBERS[1:], pytest.param(MEMBERS, marks=pytest.mark.slow), pytest.param(MEMBERS[:1], marks=pytest.mark.slow)],
+)
+def test_lost_members_are_restored(world, lost):
+    for name in lost:
+        world.cluster.lose_member(name)
+    result = world.restore()
+    assert (result.revision_before is None) is (len(lost) == 3)
+    world.assert_serving("restored")
+
+
+def test_a_member_without_data_begins_no_cluster_of_its_own(world):
+    name = MEMBERS[2]
+    world.cluster.lose_member(name)
+    with pytest.raises(ClusterError):
+        world.cluster.start_member(name, empty=True)
+    assert [name for name, runs in world.cluster.member_states().items() if runs] == list(MEMBERS[:2])
+    world.restore()
+    world.assert_serving("restored")
+
+
+def test_what_is_written_down_names_every_member(cluster):
+    record = read_record(cluster.folder, ClusterRecord)
+    assert record == cluster.record
+    assert len(record.ports.members) == len(cluster.etcd.endpoints) == 3
+    assert {"etcd", "etcd-2", "etcd-3"} <= set(record.running())
