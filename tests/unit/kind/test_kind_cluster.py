@@ -1,5 +1,6 @@
 """A kind cluster comes up whole or not at all, and never at the cost of somebody else's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -486,9 +487,13 @@ def test_a_cluster_that_is_there_is_used_and_stays(attach, docker, kind_folder, 
         assert (cluster.created_by_us, cluster.context, cluster.provider) == (False, "kind-theirs", "kind")
         assert cluster.kubeconfig.stat().st_mode & 0o077 == 0
         assert cluster.api is not None
+        told = yaml.safe_load(cluster.kubeconfig.read_text())
+        assert told["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:30443"
+        assert told["users"] == json.loads(KUBECONFIG)["users"]
+        assert (told["contexts"][0]["name"], told["current-context"]) == ("kind-theirs", "kind-theirs")
         folder = cluster.folder
     assert docker.removed == []
-    assert created(kind_folder) == ["get kubeconfig --name theirs"]
+    assert created(kind_folder) == []
     assert gone(home)
     # Whoever comes next removes it from there if this process is killed.
     assert folder.parent == tmp_path / "state" / "clusterguard" / "scratch"
@@ -522,7 +527,7 @@ def test_a_cluster_that_is_stopped_cannot_be_used(attach, docker):
 
 LEADERS = tuple(node(name=name, id=name) for name in ("a", "b", "c"))
 WORKER = node(name="w", id="w", role="worker", etcd_port=None)
-BALANCER = node(name="lb", id="lb", role="external-load-balancer", etcd_port=None)
+BALANCER = node(name="lb", id="lb", role="external-load-balancer", etcd_port=None, api="127.0.0.1:30444")
 
 
 @pytest.mark.parametrize(
@@ -537,6 +542,9 @@ def test_a_cluster_is_used_while_its_api_can_be_served(attach, docker, stopped, 
     if usable:
         with attach() as cluster:
             assert [name for name, runs in cluster.node_power().items() if not runs] == sorted(stopped)
+            assert "server: https://127.0.0.1:30444" in cluster.kubeconfig.read_text()
+        running = next(each for each in "abc" if each not in stopped)
+        assert (docker.folder / "asked").read_text() == f"{running} /etc/kubernetes/admin.conf\n"
         return
     with pytest.raises(ClusterError) as raised:
         attach()

@@ -14,6 +14,10 @@ STOPPED = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. I
 FORBIDDEN = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
 
 
+def published(port, host="127.0.0.1"):
+    return {"HostIp": host, "HostPort": port}
+
+
 def inspected(**changes):
     return {
         "Id": "4711",
@@ -24,7 +28,7 @@ def inspected(**changes):
             "Image": "my/node",
             "Labels": {"io.x-k8s.kind.cluster": "test", "io.x-k8s.kind.role": "control-plane"},
         },
-        "HostConfig": {"PortBindings": {"2379/tcp": [{"HostIp": "127.0.0.1", "HostPort": "30001"}]}},
+        "HostConfig": {"PortBindings": {"2379/tcp": [published("30001")], "6443/tcp": [published("30443")]}},
         "NetworkSettings": {"Networks": {"kind": {"IPAddress": "172.18.0.2"}}},
     } | changes
 
@@ -79,6 +83,7 @@ def test_a_container_that_is_just_being_made_is_waited_for(program, tmp_path):
     [
         ({"HostConfig": {"PortBindings": None}}, {"etcd_port": None}),
         ({"HostConfig": {"PortBindings": {"6443/tcp": [{"HostPort": "1"}]}}}, {"etcd_port": None}),
+        ({"HostConfig": {"PortBindings": {"2379/tcp": [{"HostPort": ""}]}}}, {"etcd_port": None, "api": ""}),
         ({"State": {"Running": False}}, {"running": False}),
         ({"NetworkSettings": {"Networks": {}}}, {"address": "", "network": ""}),
         ({"NetworkSettings": {"Networks": {"kind": {"IPAddress": ""}}}}, {"address": "", "network": "kind"}),
@@ -87,6 +92,21 @@ def test_a_container_that_is_just_being_made_is_waited_for(program, tmp_path):
 def test_what_a_node_lacks_is_told_as_absent(changes, expected):
     told = node_of(inspected(**changes))
     assert {name: getattr(told, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "api"),
+    [
+        ({}, "127.0.0.1:30443"),
+        ({"HostConfig": {"PortBindings": {"6443/tcp": [published("1", host="::1")]}}}, "[::1]:1"),
+        (
+            {"Config": {"Image": "my/node", "Labels": {"desktop.docker.io/ports/6443/tcp": "10.0.1.7:6443"}}},
+            "10.0.1.7:6443",
+        ),
+    ],
+)
+def test_the_place_of_the_api_is_read_as_kind_reads_it(changes, api):
+    assert node_of(inspected(**changes)).api == api
 
 
 @pytest.mark.parametrize(

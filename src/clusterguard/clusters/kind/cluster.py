@@ -34,7 +34,7 @@ from clusterguard.errors import (
     ResourceNotFoundError,
 )
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.process import ProcessRecord, run
+from clusterguard.process import ProcessRecord
 from clusterguard.retrying import poll_until
 from clusterguard.scratch import private_folder
 from clusterguard.sockets import free_ports
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["PROGRAMS", "KindCluster", "default_home"]
 
 PROGRAMS = ("kind",)
+_ADMINISTRATORS = "/etc/kubernetes/admin.conf"
 ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change that
 # $1 data directory. A file in the member's place keeps etcd from starting with an empty database, as an empty disk
 # would let it: then nobody could tell a lost cluster from a new one.
@@ -60,7 +61,6 @@ _LOSE_ETCD = 'rm -rf "$1/member" && : > "$1/member" && { pkill -KILL -x etcd || 
 _LONGEST_NAME = 49  # kind adds "-control-plane", and a host's name has 63 characters at most
 _PORT_ATTEMPTS = 3
 _READY_SECONDS = 180.0
-_KUBECONFIG_SECONDS = 30
 
 
 def default_home() -> Path:
@@ -493,10 +493,17 @@ class KindCluster:
         record = read_record(self._home / self.name, KindRecord)
         self.kept = record is not None and record.owner is None and is_ours(self._containers, record)
         self._folder = self._kept.enter_context(private_folder())
-        words = [str(self._program("kind")), "get", "kubeconfig", "--name", self.name]
-        text = run(words, timeout_seconds=_KUBECONFIG_SECONDS, env={"KIND_EXPERIMENTAL_PROVIDER": "docker"}).stdout
         self.kubeconfig.touch(mode=0o600)
-        self.kubeconfig.write_text(text)
+        self.kubeconfig.write_text(self._administrators())
+
+    def _administrators(self) -> str:
+        """Return the kubeconfig of a control plane that runs: kind asks one of them, and fails if that is off."""
+        leader = self._leaders()[0]
+        served = next((each for each in self._containers if not each.is_node), leader)
+        told = yaml.safe_load(self._shell(leader).read(_ADMINISTRATORS))
+        told["clusters"][0]["cluster"]["server"] = f"https://{served.api}"
+        told["contexts"][0]["name"] = told["current-context"] = self.context
+        return yaml.safe_dump(told)
 
     def _can_serve(self) -> bool:
         """Return whether a control-plane node runs, and the load balancer where there is one."""

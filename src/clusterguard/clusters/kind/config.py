@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
+    "API_PORT",
     "CONTROL_PLANE",
     "ETCD_PORT",
     "IMAGE_VARIABLE",
@@ -24,6 +25,7 @@ __all__ = [
 
 CONTROL_PLANE = "control-plane"
 WORKER = "worker"
+API_PORT = 6443
 ETCD_PORT = 2379
 IMAGE_VARIABLE = "CLUSTERGUARD_KIND_IMAGE"
 _LOOPBACK = "127.0.0.1"

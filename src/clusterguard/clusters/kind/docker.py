@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.clusters.kind.config import CONTROL_PLANE, ETCD_PORT, WORKER
+from clusterguard.clusters.kind.config import API_PORT, CONTROL_PLANE, ETCD_PORT, WORKER
 from clusterguard.clusters.kind.faults import docker_hint
 from clusterguard.errors import ProgramError, ProvisioningError
 from clusterguard.process import run
@@ -45,6 +45,7 @@ class NodeContainer:
         created: Seconds since the epoch.
         running: Whether it runs now.
         etcd_port: The port of this machine that its etcd is published at, or None.
+        api: Host and port of this machine that its API server, or a load balancer, is published at, or ``""``.
         address: Its address in Docker's network, or ``""`` while it does not run.
         network: The name of that network.
         image: The image that it was made from.
@@ -56,6 +57,7 @@ class NodeContainer:
     created: float
     running: bool
     etcd_port: int | None
+    api: str
     address: str
     network: str
     image: str
@@ -204,8 +206,8 @@ def thaw(freezer: Path, containers: Sequence[str]) -> int:
 def node_of(inspected: Mapping[str, Any]) -> NodeContainer:
     """Read what ``docker inspect`` tells of a node."""
     labels = inspected["Config"]["Labels"] or {}
-    bindings = inspected["HostConfig"].get("PortBindings") or {}
-    etcd = bindings.get(f"{ETCD_PORT}/tcp") or []
+    etcd = _published(inspected, ETCD_PORT)
+    api = _published(inspected, API_PORT)
     networks = inspected["NetworkSettings"].get("Networks") or {}
     network = next(iter(networks), "")
     return NodeContainer(
@@ -214,11 +216,23 @@ def node_of(inspected: Mapping[str, Any]) -> NodeContainer:
         role=labels.get(_ROLE, ""),
         created=datetime.fromisoformat(inspected["Created"]).timestamp(),
         running=bool(inspected["State"]["Running"]),
-        etcd_port=int(etcd[0]["HostPort"]) if etcd and etcd[0].get("HostPort") else None,
+        etcd_port=int(etcd.rpartition(":")[2]) if etcd else None,
+        # Docker Desktop publishes it elsewhere, and tells that by a label.
+        api=labels.get(f"desktop.docker.io/ports/{API_PORT}/tcp") or api,
         address=networks[network].get("IPAddress") or "" if network else "",
         network=network,
         image=inspected["Config"]["Image"],
     )
+
+
+def _published(inspected: Mapping[str, Any], port: int) -> str:
+    """Return host and port that a port of a container is published at, or ``""``."""
+    bindings = inspected["HostConfig"].get("PortBindings") or {}
+    places = bindings.get(f"{port}/tcp") or [{}]
+    host, number = places[0].get("HostIp") or "127.0.0.1", places[0].get("HostPort")
+    if not number:
+        return ""
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
 def taken_addresses(network: Mapping[str, Any]) -> frozenset[int]:
