@@ -112,16 +112,21 @@ def certificates(monkeypatch):
     return asked
 
 
-def test_every_member_of_etcd_is_reached_those_of_running_nodes_first(make, certificates):
+def test_every_member_of_etcd_is_reached_whose_node_runs(make, certificates):
     with make(control_planes=3) as cluster:
         record = read_record(cluster.folder, KindRecord)
         first, second, third = (f"https://127.0.0.1:{port}" for port in (record.etcd_port, *record.more_etcd_ports))
         assert cluster.etcd.endpoints == (first, second, third)
         cluster.stop_node("test-control-plane")
-        assert cluster.etcd.endpoints == (second, third, first)
+        assert cluster.etcd.endpoints == (second, third)
         cluster.start_node("test-control-plane")
         assert cluster.etcd.endpoints == (first, second, third)
         assert certificates == ["test-control-plane", "test-control-plane2", "test-control-plane"]
+        for name in cluster.node_power():
+            cluster.stop_node(name)
+        with pytest.raises(ClusterError) as caught:
+            _ = cluster.etcd
+        assert caught.value.code == "cluster-not-running"
 
 
 def test_members_that_are_not_published_are_reached_at_their_nodes_while_these_run(attach, docker, certificates):

@@ -204,13 +204,13 @@ class KindCluster:
 
     @property
     def etcd(self) -> EtcdAccess:
-        """How to reach every etcd member, those of running nodes first, with a client certificate of such a node."""
+        """How to reach the etcd member of every control plane that runs, with a client certificate of the first."""
         if self._etcd is None:
             from clusterguard.clusters.kubeadm import etcd_access
 
-            leaders = self._leaders()
+            leaders = self._running_leaders()
             access = etcd_access(self._shell(leaders[0]), keep=self._kept, endpoint="")
-            self._etcd = replace(access, endpoints=tuple(each.etcd_url for each in leaders if each.etcd_url))
+            self._etcd = replace(access, endpoints=tuple(each.etcd_url for each in leaders))
         return self._etcd
 
     @property
@@ -498,7 +498,7 @@ class KindCluster:
 
     def _administrators(self) -> str:
         """Return the kubeconfig of a control plane that runs: kind asks one of them, and fails if that is off."""
-        leader = self._leaders()[0]
+        leader = self._running_leaders()[0]
         served = next((each for each in self._containers if not each.is_node), leader)
         told = yaml.safe_load(self._shell(leader).read(_ADMINISTRATORS))
         told["clusters"][0]["cluster"]["server"] = f"https://{served.api}"
@@ -521,10 +521,16 @@ class KindCluster:
         return nodes[name]
 
     def _leaders(self) -> list[NodeContainer]:
-        """Return the control-plane nodes, those that run first."""
+        """Return the control-plane nodes."""
         if not self._containers:
             raise not_running(self.name)
-        return sorted((each for each in self._containers if each.is_leader), key=lambda each: not each.running)
+        return [each for each in self._containers if each.is_leader]
+
+    def _running_leaders(self) -> list[NodeContainer]:
+        running = [leader for leader in self._leaders() if leader.running]
+        if not running:
+            raise not_running(self.name)
+        return running
 
     def _look_again(self) -> None:
         """Forget what was seen of the containers: who runs, and at which address."""

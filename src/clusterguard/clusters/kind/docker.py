@@ -74,10 +74,8 @@ class NodeContainer:
 
     @property
     def etcd_url(self) -> str:
-        """Client URL of its etcd as this machine reaches it, or ``""`` if that is not published and it is stopped."""
-        if self.etcd_port:
-            return f"https://127.0.0.1:{self.etcd_port}"
-        return f"https://{self.address}:{ETCD_PORT}" if self.address else ""
+        """Client URL of its etcd as this machine reaches it while it runs."""
+        return f"https://127.0.0.1:{self.etcd_port}" if self.etcd_port else f"https://{self.address}:{ETCD_PORT}"
 
 
 class Docker:
