@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import ConfigError
 from clusterguard.secret_files import read_secret_file
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
-    from clusterguard.clusters.base import Cluster
+    from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.etcd.opening import Location, OpenedSnapshot
     from clusterguard.model.progress import ProgressSink
     from clusterguard.policies.policy import Policy
@@ -227,6 +226,8 @@ def etcd_access(
     """Return how to connect to the etcd that the options name, or None where they name none."""
     if not endpoints:
         return None
+    from clusterguard.clusters.base import EtcdAccess
+
     for file in filter(None, (ca, cert, key, password_file)):
         if not file.is_file():
             raise ConfigError(f"no such file: {file}")

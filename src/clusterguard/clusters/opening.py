@@ -7,9 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterguard.clusters.embedded import EmbeddedCluster
-from clusterguard.clusters.existing import ExistingCluster
-from clusterguard.clusters.kind import KindCluster
 from clusterguard.errors import ConfigError, NotAllowedError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
@@ -52,6 +49,11 @@ def open_cluster(
         ClusterError: There is no cluster ``embedded:NAME`` or ``kind:NAME``.
         ProvisioningError: Docker does not answer for ``kind:NAME``.
     """
+    # Slow to load, and one of them is asked for, if any: whoever imports this may only look at names.
+    from clusterguard.clusters.embedded import EmbeddedCluster
+    from clusterguard.clusters.existing import ExistingCluster
+    from clusterguard.clusters.kind import KindCluster
+
     provider, colon, rest = cluster_ref.partition(":")
     match provider, bool(rest):
         case "embedded", False if not colon:

@@ -1,5 +1,5 @@
 """etcd snapshots: `EtcdSnapshotter` saves, lists, verifies and restores them."""
 
-from clusterguard.etcd.snapshotter import EtcdSnapshotter
+from clusterguard.lazy_names import lazy_names
 
-__all__ = ["EtcdSnapshotter"]
+__getattr__, __dir__ = lazy_names(__name__, __file__)

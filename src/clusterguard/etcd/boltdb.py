@@ -21,7 +21,6 @@ import os
 import struct
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.errors import SnapshotCorruptError, StoreError
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 __all__ = [
+    "ELEMENT",
     "PEEK_BYTES",
     "BoltFile",
     "Bucket",
@@ -40,12 +40,10 @@ __all__ = [
     "PageLedger",
     "Split",
     "declared_size",
-    "elements",
     "looks_like_database",
 ]
 
 _HEADER = struct.Struct("<QHHI")
-_ELEMENT = struct.Struct("<IIII")
 _BRANCH_ELEMENT = struct.Struct("<IIQ")
 _BUCKET = struct.Struct("<QQ")
 _META = struct.Struct("<IIIIQQQQQ")
@@ -57,6 +55,8 @@ _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
 _META_BYTES = _HEADER.size + _META.size + _U64.size
+ELEMENT = struct.Struct("<IIII")
+"""An element of a leaf: flags, position, key size, value size; the position counts from where the element begins."""
 PEEK_BYTES = _PAGE_SIZES[-1] + _META_BYTES
 """How many bytes from the beginning hold both meta pages, whatever the page size."""
 _LARGEST_READ = 128 * 1024
@@ -277,7 +277,7 @@ class BoltFile:
     def places(self, bucket: Bucket, ledger: PageLedger) -> Iterator[tuple[bytes, int, int, int, int]]:
         """Yield a bucket's leaves in the order of their keys as bytes: only the bounds of each page are checked.
 
-        For whoever looks for little in very many leaves: `elements` takes one apart.
+        For whoever looks for little in very many leaves: `ELEMENT` takes one apart.
 
         Yields:
             Bytes that hold the page, where in the file they begin, where in them the page begins and ends, and how
@@ -541,19 +541,10 @@ def _meta_of(data: bytes, number: int) -> Meta | None:
     )
 
 
-@cache
-def elements(count: int) -> struct.Struct:
-    """Return what unpacks the table of a leaf: flags, position, key size and value size of each of its elements.
-
-    It begins 16 bytes into the page; positions count from where the element itself begins.
-    """
-    return struct.Struct(f"<{4 * count}I")
-
-
 def _leaf(number: int, data: bytes, at: int, end: int, count: int, *, base: int) -> Leaf:
     """Parse and check one leaf's own elements, which lie in ``data[at:end]`` behind the page header."""
     element = at + _HEADER.size
-    table_end = element + count * _ELEMENT.size
+    table_end = element + count * ELEMENT.size
     if table_end > end:
         raise corrupt(number, f"has no room for its {count} elements")
     keys: list[bytes] = []
@@ -563,7 +554,7 @@ def _leaf(number: int, data: bytes, at: int, end: int, count: int, *, base: int)
     gapless = True
     stop = table_end
     previous = b""
-    for flags, position, key_size, value_size in _ELEMENT.iter_unpack(data[element:table_end]):
+    for flags, position, key_size, value_size in ELEMENT.iter_unpack(data[element:table_end]):
         start = element + position
         value = start + key_size
         if start != stop:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.etcd import mvcc
-from clusterguard.etcd.boltdb import corrupt, elements
+from clusterguard.etcd.boltdb import ELEMENT, corrupt
 from clusterguard.etcd.protobuf import length_delimited, places_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _SEPARATOR = ord("_")
 _KEY, _VALUE = 1, 5  # fields of KeyValue; the numbers are create_revision, mod_revision, version and lease
 _NUMBERS = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6
 _KEY_TAG, _SHORT = 0x0A, 0x7F
-_PAGE_HEADER, _ELEMENT = 16, 16
+_PAGE_HEADER = 16
 _SIZE_BITS = 32
 
 
@@ -84,16 +84,16 @@ class Keyspace:
     def _live(self) -> dict[bytes, int]:
         # This runs once for every record of the database: what it does not do costs nothing.
         found: dict[bytes, int] = {}
+        unpack = ELEMENT.iter_unpack
         for data, base, page, end, count in self._db.places(self._bucket, self._db.ledger()):
             element = page + _PAGE_HEADER
-            if element + count * _ELEMENT > end:
+            table_end = element + count * ELEMENT.size
+            if table_end > end:
                 raise self._corrupt(base + page, f"has no room for its {count} elements")
-            table = elements(count).unpack_from(data, element)
-            for index in range(0, 4 * count, 4):
-                size, length = table[index + 2], table[index + 3]
-                value = element + table[index + 1] + size
+            for flags, position, size, length in unpack(data[element:table_end]):
+                value = element + position + size
                 stop = value + length
-                if stop > end or table[index]:
+                if stop > end or flags:
                     raise self._corrupt(base + page, "has an element that is no record")
                 # Nearly all begin with the key, and its length is one byte.
                 if length > 1 and data[value] == _KEY_TAG and (named := data[value + 1]) <= _SHORT:
@@ -104,7 +104,7 @@ class Keyspace:
                     found[key] = base + value << _SIZE_BITS | length
                 else:
                     found.pop(key, None)
-                element += _ELEMENT
+                element += ELEMENT.size
         return found
 
     def record(self, place: int) -> Record:

@@ -207,7 +207,9 @@ class SnapshotReader:
         """
         groups: dict[bytes, list[int]] = {}  # by all of the key but the name: few, however many objects there are
         for key, place in self._places().items():
-            group = groups.setdefault(key[: key.rfind(b"/") + 1] or key, [0, 0])
+            begins = key[: key.rfind(b"/") + 1] or key
+            if (group := groups.get(begins)) is None:
+                group = groups[begins] = [0, 0]
             group[0] += 1
             group[1] += size_at(place)
         kinds: dict[Resource, SnapshotKind] = {}

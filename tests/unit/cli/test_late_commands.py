@@ -47,7 +47,7 @@ def test_help_imports_no_command_and_nothing_slow(option):
     assert ours(modules) <= OURS
 
 
-def test_the_help_of_one_group_imports_no_other(tmp_path):
+def test_the_help_of_one_group_imports_no_other():
     modules = ours(loaded_by("etcd", "--help"))
     assert {name for name in modules if name.startswith("cli.")} == {"cli.late", "cli.main", "cli.etcd", "cli.options"}
 
@@ -55,6 +55,12 @@ def test_the_help_of_one_group_imports_no_other(tmp_path):
 def test_looking_into_a_folder_imports_no_cluster_and_no_cloud(tmp_path):
     modules = loaded_by("etcd", "list", "--store", str(tmp_path))
     assert modules & (SLOW - {"pydantic"}) == set()  # the command line library's own, for any argument
+
+
+def test_a_run_imports_no_cluster_and_no_cloud_before_it_has_read_its_policy(tmp_path):
+    modules = loaded_by("run", str(tmp_path / "none.yaml"))
+    assert modules & (SLOW - {"orjson", "pydantic"}) == set()
+    assert ours(modules) & {"clusters.embedded", "clusters.kind", "stores.s3"} == set()
 
 
 def test_what_loads_later_says_of_itself_what_help_says_of_it():

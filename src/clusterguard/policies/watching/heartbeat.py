@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-import requests
-
 from clusterguard.errors import ClusterGuardError, ConfigError
 from clusterguard.policies.copies.encryption import read_secret
 from clusterguard.policies.report import reported
@@ -17,6 +15,8 @@ from clusterguard.sockets import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import requests
 
     from clusterguard.policies.policy import Heartbeat
     from clusterguard.policies.report import StepReport
@@ -86,6 +86,8 @@ def _address(heartbeat: Heartbeat, ping: PingKind, environ: Mapping[str, str]) -
 
 
 def _post(url: str, data: bytes) -> None:
+    import requests  # slow to load, and not every policy has a heartbeat
+
     with unlogged(), requests.Session() as session:
         session.max_redirects = _MOST_REDIRECTS
         try:
@@ -107,6 +109,8 @@ def _post(url: str, data: bytes) -> None:
 
 
 def _in_words(error: requests.RequestException) -> str:
+    import requests
+
     match error:
         case requests.exceptions.SSLError():
             return "its certificate is not trusted"

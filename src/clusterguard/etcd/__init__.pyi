@@ -1,0 +1,1 @@
+from clusterguard.etcd.snapshotter import EtcdSnapshotter as EtcdSnapshotter
