@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.gateway import JsonGateway
     from clusterguard.etcd.rpc import Call
 
-__all__ = ["EtcdMember", "LiveHash", "MemberStatus"]
+__all__ = ["EtcdMember", "ListedMember", "LiveHash", "MemberStatus"]
 
 _T = TypeVar("_T")
 
@@ -88,6 +88,25 @@ class LiveHash:
     hash: int
     hash_revision: int
     compact_revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedMember:
+    """A member as the cluster lists it, whether it runs or not.
+
+    Attributes:
+        id: Hexadecimal, as etcdctl prints it.
+        name: ``""`` until it has started once.
+        peer_urls: Where the other members reach it.
+        client_urls: None until it has started once.
+        is_learner: Whether it does not vote.
+    """
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool
 
 
 class EtcdMember:
@@ -183,6 +202,35 @@ class EtcdMember:
             kind, _, member_id = alarm.partition(" on ")
             self._ask(rpc.ALARM, action="DEACTIVATE", memberID=int(member_id, 16), alarm=kind)
         return disarmed
+
+    def listed(self) -> tuple[ListedMember, ...]:
+        """Return the members of its cluster, as a majority of them knows it.
+
+        Raises:
+            EtcdError: There is no majority.
+        """
+        return tuple(
+            ListedMember(
+                id=f"{each['ID']:x}",
+                name=each["name"],
+                peer_urls=each["peerURLs"],
+                client_urls=each["clientURLs"],
+                is_learner=each["isLearner"],
+            )
+            for each in self._ask(rpc.MEMBER_LIST, linearizable=True)["members"]
+        )
+
+    def remove(self, member_id: str) -> None:
+        """Remove a member from the cluster for good; its id, as `listed` tells it, never comes back."""
+        self._ask(rpc.MEMBER_REMOVE, ID=int(member_id, 16))
+
+    def add(self, peer_url: str) -> None:
+        """Add a voting member, which is then to be started with an empty data directory.
+
+        Raises:
+            EtcdError: The members that are there are not healthy enough, or have not been for five seconds.
+        """
+        self._ask(rpc.MEMBER_ADD, peerURLs=(peer_url,))
 
     def authentication(self) -> bool | None:
         """Return whether clients need to log in; None where the member cannot tell, as before etcd 3.5."""

@@ -7,7 +7,7 @@ left it out. Field numbers: etcd's api/etcdserverpb/rpc.proto; fields that are i
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from clusterguard.etcd.protobuf import fields_of, length_delimited, varint_field
@@ -20,6 +20,9 @@ __all__ = [
     "AUTHENTICATE",
     "AUTH_STATUS",
     "HASH_KV",
+    "MEMBER_ADD",
+    "MEMBER_LIST",
+    "MEMBER_REMOVE",
     "RANGE",
     "SNAPSHOT",
     "STATUS",
@@ -132,6 +135,35 @@ RANGE: Final = Call(
     },
     response={"header": _HEADER, "count": Field(4, "int")},
 )
+_MEMBERS: Final = Field(
+    2,
+    {
+        "ID": Field(1, "uint"),
+        "name": Field(2, "text"),
+        "peerURLs": Field(3, "text", repeated=True),
+        "clientURLs": Field(4, "text", repeated=True),
+        "isLearner": Field(5, "bool"),
+    },
+    repeated=True,
+)
+MEMBER_LIST: Final = Call(
+    method="/etcdserverpb.Cluster/MemberList",
+    path="cluster/member/list",
+    request={"linearizable": Field(1, "bool")},  # since etcd 3.5
+    response={"header": _HEADER, "members": _MEMBERS},
+)
+MEMBER_REMOVE: Final = Call(
+    method="/etcdserverpb.Cluster/MemberRemove",
+    path="cluster/member/remove",
+    request={"ID": Field(1, "uint")},
+    response={"header": _HEADER, "members": _MEMBERS},
+)
+MEMBER_ADD: Final = Call(
+    method="/etcdserverpb.Cluster/MemberAdd",
+    path="cluster/member/add",
+    request={"peerURLs": Field(1, "text", repeated=True)},
+    response={"header": _HEADER},
+)
 AUTH_STATUS: Final = Call(  # since etcd 3.5
     method="/etcdserverpb.Auth/AuthStatus",
     path="auth/status",
@@ -179,6 +211,8 @@ def _told(field: Field, values: list[object]) -> object:
 
 
 def _to_wire(field: Field, value: Any) -> bytes:  # noqa: ANN401 - the table tells the type
+    if field.repeated:
+        return b"".join(_to_wire(replace(field, repeated=False), each) for each in value)
     match field.kind:
         case "text":
             return length_delimited(field.number, value.encode())
@@ -232,6 +266,8 @@ def _as_json(value: object) -> object:
     match value:
         case bytes():
             return base64.b64encode(value).decode()
+        case tuple():
+            return [_as_json(each) for each in value]
         case bool() | str():
             return value
         case _:

@@ -415,3 +415,16 @@ def test_room_is_needed_for_every_member(tmp_path, faults, monkeypatch):
     with pytest.raises(ClusterError) as raised:
         process(machine).check(needed_bytes=5)
     assert raised.value.fields["needed"] == 3 * (module.MARGIN_BYTES + 5)
+
+
+def test_without_a_majority_of_data_nothing_is_waited_for(tmp_path, faults):
+    machine = Machine(Layout(folder=tmp_path), faults, members=3)
+    reset(machine)
+    for folder in machine.folders()[1:]:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / "member").touch()
+        machine.kill_one(folder.name)
+    machine.kill_one("kube-scheduler")  # it has lost its Lease
+    assert process(machine).recover() is None
+    assert "etcd" in machine.running_now, "what little serves was stopped"

@@ -11,7 +11,7 @@ from clusterguard.clusters.kube_exec import Container, Executed
 from clusterguard.drills import Verdict
 from clusterguard.drills.files import FileDigest, FileTree
 from clusterguard.drills.run import DrillRun
-from clusterguard.drills.steps import delete, http, lose_etcd, same_files, start_node, write_file
+from clusterguard.drills.steps import delete, http, members, same_files, start_node, write_file
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConfigError, ResourceNotFoundError
 
 IN = {"namespace": "shop", "selector": "app=web"}
@@ -263,7 +263,7 @@ class Switchable(FakeCluster):
 
 @pytest.fixture
 def cluster(monkeypatch):
-    for module in (lose_etcd, start_node):
+    for module in (members, start_node):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("clusterguard.drills.run.EtcdSnapshotter", __import__("fake_cluster").FakeSnapshotter)
     return Switchable()

@@ -55,6 +55,8 @@ def test_every_step_needs_exactly_one_action():
         ["etcdRestore"],
         ["exec"],
         ["patch"],
+        ["replaceMember"],
+        ["startMember"],
         ["startNode"],
         ["veleroRestore"],
     ]

@@ -184,7 +184,7 @@ class EmbeddedControlPlane:
     def start_member(self, name: str) -> None:
         """Start one member, as the cluster's programs call it, and wait until it accepts clients."""
         self._programs.start(name)
-        self._wait_for_member(next(place.member for place in self._places if place.member.program == name))
+        self._wait_for_member(next(place.member for place in self._places if place.member.program == name), needed=1)
 
     def start_api(self) -> None:
         """Start the API server and wait until it is ready."""
@@ -282,7 +282,8 @@ class EmbeddedControlPlane:
         programs = (*self._members(), "kube-apiserver", *CONTROLLERS)
         lost = {place.member.program for place in self._places if place.lost} if len(self._places) > 1 else set()
         stopped = [name for name in programs if name not in lost and not self._programs.running(name)]
-        if not stopped or not any(place.live.exists() for place in self._places):
+        there = [place for place in self._places if place.live.exists() and place.member.program not in lost]
+        if not stopped or len(there) < self._majority:  # too few could start, and only a restore helps
             return None
         self.stop()  # whoever was interrupted may have told the others to end, and they would end under our hands
         self._start_all()
@@ -290,7 +291,7 @@ class EmbeddedControlPlane:
 
     def _start_all(self) -> None:
         # The state before a restore may lack a member, which is no reason not to bring it back.
-        self._start_members(needed=len(self._places) // 2 + 1)
+        self._start_members(needed=self._majority)
         self.start_api()
         self.start_controllers()
 
@@ -299,19 +300,31 @@ class EmbeddedControlPlane:
         serving_not = 0
         for place in self._places:
             try:
-                self._wait_for_member(place.member)
+                self._wait_for_member(place.member, needed=needed)
             except (ProvisioningError, WaitTimeoutError):
                 serving_not += 1
                 if len(self._places) - serving_not < needed:
                     raise
 
-    def _wait_for_member(self, member: Member) -> None:
+    def _wait_for_member(self, member: Member, *, needed: int) -> None:
+        """Wait until a member serves, unless fewer than are ``needed`` run: it would wait for the others in vain."""
         pki, port = self._programs.layout.pki, member.client_port
         context = ssl.create_default_context(cafile=pki / "etcd-ca.crt")
         context.load_cert_chain(pki / "clusterguard-etcd-client.crt", pki / "clusterguard-etcd-client.key")
-        self._programs.wait(
-            member.program, f"{member.program} starts", lambda: serving(port, context=context), seconds=_ETCD_SECONDS
-        )
+        what = f"{member.program} starts"
+
+        def reason() -> str | None:
+            missing = serving(port, context=context)
+            ended = [name for name in self._members() if not self._programs.running(name)]
+            if missing and len(self._places) - len(ended) < needed:
+                self._programs.wait(ended[0], what, lambda: missing, seconds=0)  # raises that it has ended
+            return missing
+
+        self._programs.wait(member.program, what, reason, seconds=_ETCD_SECONDS)
+
+    @property
+    def _majority(self) -> int:
+        return len(self._places) // 2 + 1
 
     def _members(self) -> tuple[str, ...]:
         return tuple(place.member.program for place in self._places)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from clusterguard.clusters.capabilities import EtcdFaults
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
-from clusterguard.drills.steps.nodes import POLL_SECONDS, own_cluster
+from clusterguard.drills.steps.members import await_outage
+from clusterguard.drills.steps.nodes import own_cluster
 from clusterguard.errors import DrillError
-from clusterguard.retrying import poll_until
-
-# An API server notices only when a request or its own probe fails.
-_NOTICED_SECONDS = 60.0
 
 
 class LoseEtcd(Action):
@@ -30,10 +27,5 @@ class LoseEtcd(Action):
                 hint="run this drill on an embedded or a kind cluster",
             )
         cluster.lose_etcd()
-        poll_until(
-            lambda: "it calls itself ready" if cluster.api.ready() else None,
-            what="the API server misses its etcd",
-            seconds=here.run.at_least(here.seconds, _NOTICED_SECONDS),
-            every=POLL_SECONDS,
-        )
+        await_outage(here)
         return "etcd is gone with its data"
