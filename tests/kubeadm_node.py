@@ -3,6 +3,7 @@
 The kubelet is instant: a static pod runs while its manifest is in the manifests folder.
 """
 
+import json
 import os
 import re
 import stat
@@ -63,7 +64,18 @@ _STANDINS = {
     "systemctl": 'echo "$@" >> {root}/systemctl.log',
     "kubectl": "exit 0",
     # The data directory that the live manifest names must have a member; the API server needs etcd.
+    # A member serves with a majority of the members of its cluster, which are those with the same state.
     "curl": """
+        place() { grep -q /mnt/new $1/etc/kubernetes/manifests/etcd.yaml && echo $1/mnt/new || echo $1/var/lib/etcd; }
+        quorum() {
+          own=$(place {root}); n=0; size=$(cat $own/member/size 2>/dev/null || cat {root}/size)
+          test $size = 1 && return
+          for each in $(cat {root}/nodes); do
+            test -e $each/etc/kubernetes/manifests/etcd.yaml || continue
+            cmp -s $own/member/db $(place $each)/member/db && n=$((n + 1))
+          done
+          test $((2 * n)) -gt $size
+        }
         manifests={root}/etc/kubernetes/manifests
         url=""; for word; do url=$word; done
         case "$*" in
@@ -73,9 +85,9 @@ _STANDINS = {
           */kv/range*) cat {root}/range; exit;;
           *:2379/readyz)
             test -e $manifests/etcd.yaml || { echo 000; exit 7; }
-            test -e {root}/etcd-broken && echo 503 || cat {root}/readyz
+            if test -e {root}/etcd-broken || ! quorum; then echo 503; else cat {root}/readyz; fi
             exit;;
-          *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml; exit;;
+          *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml && quorum; exit;;
         esac
     """,
     "crictl": """
@@ -91,10 +103,16 @@ _STANDINS = {
         test -e {root}/etcdutl-fails && { echo "Error: expected sha256" >&2; exit 1; }
         for word; do case $word in --data-dir=*) to=${word#--data-dir=};; esac; done
         mkdir -p $to/member && cp "$3" $to/member/db
+        for word; do case $word in --initial-cluster=*) echo $word | tr , '\n' | wc -l > $to/member/size;; esac; done
     """,
 }
 
 _PLACES = re.compile(r"/etc/kubernetes|/var/lib/etcd|/run/|/mnt/")
+
+
+def peer_url(name):
+    """Return the peer URL of a member by its name, which ends in its number."""
+    return f"https://10.0.0.{4 + int(name.rpartition('-')[2])}:2380"
 
 
 class Killed(BaseException):
@@ -104,10 +122,11 @@ class Killed(BaseException):
 class NodeShell(LocalNodeShell):
     """Runs commands on the node in a folder, and may be killed before one of them, or in the middle of one."""
 
-    def __init__(self, root):
+    def __init__(self, root, name, world):
         super().__init__()
-        self.name = "node-1"
+        self.name = name
         self.root = root
+        self.world = world
         self.lines = []
         self.die_before = None
         self.broken_for = ()
@@ -115,7 +134,9 @@ class NodeShell(LocalNodeShell):
     def _argv(self, argv):
         self.lines.append(self.describe(argv))
         if self.die_before is not None and len(self.lines) > self.die_before:
-            raise Killed
+            self.world.dead = True
+        if self.world.dead:
+            raise Killed  # with all that it does on other nodes
         # Whoever holds the lock tidies up behind itself, and that is no command of a restore.
         holds_the_lock = any("flock --exclusive" in word for word in argv)
         stand_ins = "" if holds_the_lock else f"{self.root}/stand-ins:"
@@ -136,18 +157,27 @@ class NodeShell(LocalNodeShell):
     def _run(self, argv, *, stdin, seconds):
         if len(self.lines) in self.broken_for:
             self.lines.append(self.describe(argv))
-            raise ProgramError("node-1: the connection to the node broke")
+            raise ProgramError(f"{self.name}: the connection to the node broke")
         try:
             return super()._run(argv, stdin=stdin, seconds=seconds).replace(str(self.root), "")
         except ProgramError as error:
             if error.exit_code in (-9, 137):
+                self.world.dead = True
                 raise Killed from error
             raise
 
 
 class Node:
-    def __init__(self, root):
+    """One node; by default the only one of its cluster."""
+
+    def __init__(self, root, name="node-1", *, cluster=("node-1",), world=None):
         self.root = root
+        self.name = name
+        self.world = world or SimpleNamespace(dead=False)
+        joined = cluster[: cluster.index(name) + 1]  # as kubeadm writes it: the members that there were by then
+        initial = ",".join(f"{each}={peer_url(each)}" for each in joined)
+        etcd = ETCD.replace("node-1=https://10.0.0.5:2380", initial).replace("--name=node-1", f"--name={name}")
+        etcd = etcd.replace("urls=https://10.0.0.5:2380", f"urls={peer_url(name)}")
         self.manifests = root / "etc/kubernetes/manifests"
         self.data = root / "var/lib/etcd"
         for folder in (self.manifests, root / "etc/kubernetes/pki/etcd", self.data / "member", root / "run"):
@@ -156,17 +186,20 @@ class Node:
         (self.data / "member/db").write_text("old")
         for pod in PODS:
             (self.manifests / f"{pod}.yaml").write_text(
-                {"etcd": ETCD, "kube-apiserver": API}.get(pod, f"kind: {pod}\n")
+                {"etcd": etcd, "kube-apiserver": API}.get(pod, f"kind: {pod}\n")
             )
-        for name in ("pki/ca.crt", "pki/etcd/ca.crt", "pki/etcd/healthcheck-client.crt"):
-            (root / "etc/kubernetes" / name).write_text(CA)
-        for name in ("pki/etcd/healthcheck-client.key", "admin.conf"):
-            (root / "etc/kubernetes" / name).write_text("a secret\n")
-        (root / "members").write_text('{"members":[{"name":"node-1"}]}')
+        for file in ("pki/ca.crt", "pki/etcd/ca.crt", "pki/etcd/healthcheck-client.crt"):
+            (root / "etc/kubernetes" / file).write_text(CA)
+        for file in ("pki/etcd/healthcheck-client.key", "admin.conf"):
+            (root / "etc/kubernetes" / file).write_text("a secret\n")
+        members = [{"name": each, "peerURLs": [peer_url(each)]} for each in cluster]
+        (root / "members").write_text(json.dumps({"members": members}))
+        (root / "nodes").write_text(" ".join(str(root.parent / each if len(cluster) > 1 else root) for each in cluster))
+        (root / "size").write_text(str(len(cluster)))
         (root / "version").write_text('{"etcdserver":"3.6.8","etcdcluster":"3.6.0"}')
         (root / "range").write_text("{}")
         (root / "readyz").write_text("200")
-        self.shell = NodeShell(root)
+        self.shell = NodeShell(root, name, self.world)
         self._stand_in()
         self.snapshot = root / "snapshot.db"
         self.snapshot.write_text("restored")
@@ -200,6 +233,7 @@ class Node:
 
     def survive(self):
         (self.root / "fatal").unlink(missing_ok=True)
+        self.world.dead = False
         self.shell.die_before = None
         self.shell.broken_for = ()
 

@@ -347,7 +347,6 @@ RESTORES = {
     "managed control plane": lambda _: hidden(),
     "node not named": lambda _: hidden(nodes=("cp-1",)),
     "cluster that does not answer": lambda _: hidden(error=ClusterUnreachableError("refused")),
-    "several members": lambda _: manifest("initial-cluster=a=https://10.0.0.1:2380,b=https://10.0.0.2:2380"),
     "a manifest of others": lambda _: manifest("name=a"),
     "no plan": lambda _: restore_module.plan_restore(None, None, snapshot=RECORD, file=Path("a")),
 }

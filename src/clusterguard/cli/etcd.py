@@ -61,11 +61,20 @@ _Location = Annotated[
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _NodeShell = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--node-shell",
-        help="How to become root on the control-plane node of kubeadm: local, docker:NAME or ssh:[USER@]HOST.",
+        help="How to become root on a node of kubeadm: local, docker:NAME or ssh:[USER@]HOST. Repeated, or "
+        "'ssh:root@{cp-1,cp-2,cp-3}', for all control-plane nodes, and for workers.",
         envvar="CLUSTERGUARD_NODE_SHELL",
+    ),
+]
+_Gone = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A control-plane node that is dead for good, by its name: the restored cluster begins without it. "
+        "Repeated for several.",
+        metavar="NAME",
     ),
 ]
 
@@ -80,12 +89,12 @@ class _Reach:
     key: KeyOption = None
     user: UserOption = None
     password_file: PasswordFileOption = None
-    node_shell: _NodeShell = ""
+    node_shell: _NodeShell = None
 
     def cluster(self, named: Cluster | None = None) -> ExistingCluster:
         """Return a cluster whose etcd and control plane are those of the options, then those of the one named."""
         from clusterguard.clusters.existing import ExistingCluster
-        from clusterguard.clusters.node_shell import open_node_shell
+        from clusterguard.clusters.node_shell import open_node_shells
 
         etcd = self._etcd()
         if etcd is None and named is not None and not self.node_shell:
@@ -94,8 +103,8 @@ class _Reach:
             kubeconfig=named.kubeconfig if named else None,
             context=named.context if named else None,
             etcd=etcd,
-            node=open_node_shell(self.node_shell) if self.node_shell else None,
-            endpoint=self.endpoints.partition(",")[0],
+            nodes=open_node_shells(" ".join(self.node_shell or ())),
+            endpoints=tuple(each for each in self.endpoints.split(",") if each),
         )
         if named is not None:
             cluster.name = named.name
@@ -276,6 +285,7 @@ def restore(
     data_dir: Annotated[
         str, typer.Option(help="Restore into this directory of the node instead of the live one.", metavar="PATH")
     ] = "",
+    gone: _Gone = None,
     scratch: ScratchOption = None,
     lock_timeout: LockTimeoutOption = "",
     disarm_alarms: Annotated[
@@ -299,7 +309,7 @@ def restore(
     wait = duration_of(lock_timeout, "--lock-timeout") or timedelta(0)
     # No bars here: they and the steps would write over each other.
     with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
-        target = _reached(named, reach, stack, data_dir=data_dir)
+        target = _reached(named, reach, stack, data_dir=data_dir, gone=gone)
         snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd, scratch=scratch)
         snapshot = snapshotter.find(name)
         if plan:
@@ -334,13 +344,13 @@ def restore(
 
 @app.command()
 @with_options
-def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, *, reach: _Reach) -> None:
+def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, gone: _Gone = None, *, reach: _Reach) -> None:
     """Undo a restore that was interrupted, or finish it if it was proven; every restore does so first, too."""
     from clusterguard.model.progress import ignore_progress
     from clusterguard.terminal import out
 
     with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
-        control_plane = _reached(named, reach, stack).control_plane
+        control_plane = _reached(named, reach, stack, gone=gone).control_plane
         if control_plane is None:
             raise ConfigError(
                 f"no shell given for the control-plane node of {cluster}", hint="name it: --node-shell ssh:HOST"
@@ -350,19 +360,23 @@ def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, *, reac
     out.print(done or "no restore was interrupted: nothing to do", markup=False, soft_wrap=True)
 
 
-def _reached(cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str = "") -> Cluster:
+def _reached(
+    cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str = "", gone: list[str] | None = None
+) -> Cluster:
     """Return the cluster as the options say that its etcd and its control plane are reached."""
     from clusterguard.clusters.kubeadm import KubeadmControlPlane
 
-    if not reach.node_shell and not data_dir:
+    if not (reach.node_shell or data_dir or gone):
         return cluster
     reached = stack.enter_context(reach.cluster(cluster))
-    if data_dir:
+    if data_dir or gone:
         if not isinstance(reached.control_plane, KubeadmControlPlane):
             raise ConfigError(
-                "--data-dir is for control planes of kubeadm", hint="name the node, too: --node-shell ssh:HOST"
+                "--data-dir and --gone are for control planes of kubeadm",
+                hint="name the node, too: --node-shell ssh:HOST",
             )
-        reached.control_plane = reached.control_plane.into(data_dir)
+        reached.control_plane = reached.control_plane.into(data_dir) if data_dir else reached.control_plane
+        reached.control_plane = reached.control_plane.without(gone) if gone else reached.control_plane
     return reached
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from clusterguard.clusters.kubeconfig import default_kubeconfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -27,10 +28,10 @@ class ExistingCluster:
         kubeconfig: The file, or several with colons between them; by default what kubectl reads.
         context: The context in it; by default its current one.
         etcd: How to connect to etcd, where the provider lets you; snapshots need it.
-        node: How to become root on the control-plane node, where kubeadm made the cluster: then etcd is reached with
-            the certificates that lie there, and can be restored.
-        endpoint: etcd's client URL as this machine reaches it with those certificates; by default the one that etcd
-            advertises.
+        nodes: How to become root on the control-plane nodes, where kubeadm made the cluster, and on its workers: then
+            etcd is reached with the certificates that lie there, and can be restored.
+        endpoints: Client URLs of etcd's members as this machine reaches them with those certificates; by default those
+            that etcd advertises.
     """
 
     provider = "existing"
@@ -43,40 +44,35 @@ class ExistingCluster:
         kubeconfig: Path | None = None,
         context: str | None = None,
         etcd: EtcdAccess | None = None,
-        node: NodeShell | None = None,
-        endpoint: str = "",
+        nodes: Sequence[NodeShell] = (),
+        endpoints: tuple[str, ...] = (),
     ) -> None:
         self.kubeconfig = kubeconfig or default_kubeconfig()
         self.context = context
         self.name = context or str(self.kubeconfig)
-        self.control_plane: ControlPlane | None = None
         self._etcd = etcd
-        self._node = node
-        self._endpoint = endpoint
+        self._endpoints = endpoints
         self._certificates = ExitStack()
         self._api: KubeClient | None = None
-        if node is not None:
-            self.control_plane = self._kubeadm(node)
+        self._kubeadm = self._kubeadm_of(nodes) if nodes else None
+        self.control_plane: ControlPlane | None = self._kubeadm
 
     @property
     def etcd(self) -> EtcdAccess | None:
         """How to connect to etcd, or None where it is not known."""
-        if self._etcd is None and self._node is not None:
-            from clusterguard.clusters.kubeadm import etcd_access
-
-            endpoint = self._endpoint or self._kubeadm(self._node).client_url
+        if self._etcd is None and self._kubeadm is not None:
             self._certificates.callback(setattr, self, "_etcd", None)
-            self._etcd = etcd_access(self._node, keep=self._certificates, endpoint=endpoint)
+            self._etcd = self._kubeadm.etcd_access(keep=self._certificates, endpoints=self._endpoints)
         return self._etcd
 
     @etcd.setter
     def etcd(self, access: EtcdAccess | None) -> None:
         self._etcd = access
 
-    def _kubeadm(self, node: NodeShell) -> KubeadmControlPlane:
+    def _kubeadm_of(self, nodes: Sequence[NodeShell]) -> KubeadmControlPlane:
         from clusterguard.clusters.kubeadm import KubeadmControlPlane
 
-        return KubeadmControlPlane(shell=node, api=lambda: self.api, etcdutl=_etcdutl)
+        return KubeadmControlPlane(nodes, workers=None, api=lambda: self.api, etcdutl=_etcdutl)
 
     @property
     def api(self) -> KubeClient:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from clusterguard.process import Attached
 
-__all__ = ["DockerNodeShell", "LocalNodeShell", "NodeShell", "SshNodeShell", "open_node_shell"]
+__all__ = ["DockerNodeShell", "LocalNodeShell", "NodeShell", "SshNodeShell", "open_node_shell", "open_node_shells"]
 
 _SECONDS = 60.0
 _CONNECT_SECONDS = 10
@@ -347,6 +347,22 @@ class SshNodeShell(_Shell):
         if self._sudo and "sudo:" in error.output:
             return "let this user run sudo without a password, or log in as root"
         return error.hint
+
+
+def open_node_shells(node_refs: str) -> tuple[NodeShell, ...]:
+    """Return the shells of nodes by their references, as of `open_node_shell`, with blanks between them.
+
+    ``ssh:ops@{cp-1,cp-2}`` stands for one with each word between the braces, as in a shell.
+    """
+    return tuple(open_node_shell(each) for word in node_refs.split() for each in _braces_expanded(word))
+
+
+def _braces_expanded(word: str) -> list[str]:
+    before, opened, rest = word.partition("{")
+    words, closed, after = rest.partition("}")
+    if not (opened and closed):
+        return [word]
+    return [before + each + end for each in words.split(",") for end in _braces_expanded(after)]
 
 
 def open_node_shell(node_ref: str, *, port: int | None = None, identity: Path | None = None) -> NodeShell:

@@ -11,7 +11,7 @@ from clusterguard.errors import ConfigError, NotAllowedError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from clusterguard.clusters.base import Cluster, EtcdAccess
     from clusterguard.clusters.node_shell import NodeShell
@@ -28,7 +28,7 @@ def open_cluster(
     *,
     kubeconfig: Path | None = None,
     etcd: EtcdAccess | None = None,
-    node: NodeShell | None = None,
+    nodes: Sequence[NodeShell] = (),
     toolchain: Toolchain | None = None,
     progress: ProgressSink = ignore_progress,
 ) -> Cluster:
@@ -40,7 +40,7 @@ def open_cluster(
             ``context:NAME`` for a context of the kubeconfig, ``kubeconfig:PATH`` for a file.
         kubeconfig: The file that ``context:`` looks in, by default what kubectl reads.
         etcd: How to connect to the etcd of a ``context:`` or ``kubeconfig:`` cluster.
-        node: How to become root on the control-plane node of such a cluster, where kubeadm made it.
+        nodes: How to become root on the control-plane nodes of such a cluster, if kubeadm made it, and on its workers.
         toolchain: Where the programs of a cluster come from.
         progress: Called as programs are installed and clusters start.
 
@@ -65,9 +65,9 @@ def open_cluster(
         case "kind", True:
             return KindCluster.attach(rest, toolchain=toolchain, progress=progress)
         case "context", True:
-            return ExistingCluster(kubeconfig=kubeconfig, context=rest, etcd=etcd, node=node)
+            return ExistingCluster(kubeconfig=kubeconfig, context=rest, etcd=etcd, nodes=nodes)
         case "kubeconfig", True:
-            return ExistingCluster(kubeconfig=Path(rest).expanduser(), etcd=etcd, node=node)
+            return ExistingCluster(kubeconfig=Path(rest).expanduser(), etcd=etcd, nodes=nodes)
         case _:
             raise ConfigError(
                 f"{cluster_ref!r} is not a valid cluster reference",
@@ -108,7 +108,7 @@ def existing_cluster(
     cluster_ref: str,
     *,
     kubeconfig: Path | None = None,
-    node: NodeShell | None = None,
+    nodes: Sequence[NodeShell] = (),
     progress: ProgressSink = ignore_progress,
 ) -> Iterator[Cluster]:
     """Open a cluster that was there before, as `open_cluster` does, and close it afterwards."""
@@ -117,7 +117,7 @@ def existing_cluster(
             f"{cluster_ref} means a new, empty cluster",
             hint=f"clusterguard cluster up NAME --provider {cluster_ref}, then {cluster_ref}:NAME",
         )
-    cluster = open_cluster(cluster_ref, kubeconfig=kubeconfig, node=node, progress=progress)
+    cluster = open_cluster(cluster_ref, kubeconfig=kubeconfig, nodes=nodes, progress=progress)
     try:
         yield cluster
     finally:

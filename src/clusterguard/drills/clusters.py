@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from clusterguard.clusters.capabilities import Persistable
 from clusterguard.clusters.lock import lock_cluster
-from clusterguard.clusters.node_shell import open_node_shell
+from clusterguard.clusters.node_shell import open_node_shells
 from clusterguard.clusters.opening import CREATED, open_cluster, require_allowed
 from clusterguard.drills.events import Note
 from clusterguard.drills.marker_plan import plan_markers
@@ -152,8 +152,8 @@ def _cluster(run: DrillRun, name: str, ref: str) -> Cluster:
         # It can only be kept if it was never tied to this process.
         outlive_us = run.settings.keep != "never"
         return EmbeddedCluster(outlive_us=outlive_us, members=members, progress=run.on_event)
-    node = open_node_shell(run.settings.node_shell) if run.settings.node_shell else None
-    return open_cluster(ref, kubeconfig=run.settings.kubeconfig, node=node, progress=run.on_event)
+    nodes = open_node_shells(run.settings.node_shell)
+    return open_cluster(ref, kubeconfig=run.settings.kubeconfig, nodes=nodes, progress=run.on_event)
 
 
 def _kind_cluster(run: DrillRun, name: str, progress: ProgressSink) -> KindCluster:

@@ -106,7 +106,7 @@ class RestorePlan:
         taken = f"{self.snapshot.taken:%Y-%m-%d %H:%M:%S} UTC"
         lines = [
             f"# Restore of snapshot {self.snapshot.name}: revision {self.snapshot.revision}, taken {taken}.",
-            "# Checked: the snapshot is intact, and the node has what is needed. Nothing was touched.",
+            "# Checked: the snapshot is intact, and each node has what is needed. Nothing was touched.",
             "# Do each line once, in this order, and stop at the first that fails: the rollback is at the end.",
         ]
         lines += [f"# Note: {remark.detail}." for remark in self.snapshot.remarks if remark.warning]

@@ -203,8 +203,11 @@ Cluster: TypeAlias = Annotated[
 ]
 NodeShell: TypeAlias = Annotated[
     Text,
-    _matching(r"local|docker:[^\s:]+|ssh:\S+", "invalid node; write local, docker:NAME or ssh:[USER@]HOST"),
-    Field(examples=["local", "ssh:root@cp-1"]),
+    _matching(
+        r"(local|docker:[^\s:]+|ssh:\S+)(\s+(local|docker:[^\s:]+|ssh:\S+))*",
+        "invalid node; write local, docker:NAME or ssh:[USER@]HOST, several with blanks between them",
+    ),
+    Field(examples=["local", "ssh:root@cp-1", "ssh:root@{cp-1,cp-2,cp-3}"]),
 ]
 HttpUrl: TypeAlias = Annotated[Text, AfterValidator(_http_url)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]

@@ -225,7 +225,7 @@ def drill_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     One that was there before has to be allowed, as for drills, and is locked for the session.
     """
     from clusterguard.clusters.lock import lock_cluster
-    from clusterguard.clusters.node_shell import open_node_shell
+    from clusterguard.clusters.node_shell import open_node_shells
     from clusterguard.clusters.opening import CREATED, existing_cluster, open_cluster, require_allowed
     from clusterguard.pytest_plugin.items import settings_from, shown_progress
 
@@ -237,8 +237,8 @@ def drill_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
             if cluster_ref in CREATED:
                 cluster = stack.enter_context(open_cluster(cluster_ref, progress=progress))
             else:
-                node = open_node_shell(settings.node_shell) if settings.node_shell else None
-                there = existing_cluster(cluster_ref, kubeconfig=settings.kubeconfig, node=node, progress=progress)
+                nodes = open_node_shells(settings.node_shell)
+                there = existing_cluster(cluster_ref, kubeconfig=settings.kubeconfig, nodes=nodes, progress=progress)
                 cluster = stack.enter_context(there)
                 wait = settings.lock_timeout.total_seconds()
                 lock = lock_cluster(cluster.api, what="tests that use drill_cluster", wait_seconds=wait)

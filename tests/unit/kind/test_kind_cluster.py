@@ -104,9 +104,9 @@ def certificates(monkeypatch):
     """Give the nodes whose certificates were asked for."""
     asked = []
 
-    def etcd_access(shell, *, keep, endpoint):
+    def etcd_access(shell, *, keep, endpoints):
         asked.append(shell.name)
-        return EtcdAccess(endpoints=(endpoint,))
+        return EtcdAccess(endpoints=endpoints)
 
     monkeypatch.setattr(kubeadm, "etcd_access", etcd_access)
     return asked

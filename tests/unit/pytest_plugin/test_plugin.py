@@ -422,7 +422,7 @@ class Given:
         self.done.append("connections closed")
 
     def open(self, cluster_ref, **options):
-        self.asked.append((cluster_ref, options.get("node")))
+        self.asked.append((cluster_ref, options.get("nodes") or None))
         return self
 
     def lock(self, api, **options):
@@ -438,7 +438,7 @@ def given(monkeypatch, canned):
     given = Given()
     monkeypatch.setattr("clusterguard.clusters.opening.open_cluster", given.open)
     monkeypatch.setattr("clusterguard.clusters.lock.lock_cluster", given.lock)
-    monkeypatch.setattr("clusterguard.clusters.node_shell.open_node_shell", lambda cluster_ref: f"shell {cluster_ref}")
+    monkeypatch.setattr("clusterguard.clusters.node_shell.open_node_shells", lambda refs: f"shell {refs}")
     monkeypatch.delenv("CLUSTERGUARD_NODE_SHELL", raising=False)
     return given
 

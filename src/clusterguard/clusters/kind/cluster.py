@@ -209,20 +209,21 @@ class KindCluster:
             from clusterguard.clusters.kubeadm import etcd_access
 
             leaders = self._running_leaders()
-            access = etcd_access(self._shell(leaders[0]), keep=self._kept, endpoint="")
-            self._etcd = replace(access, endpoints=tuple(each.etcd_url for each in leaders))
+            endpoints = tuple(each.etcd_url for each in leaders)
+            self._etcd = etcd_access(self._shell(leaders[0]), keep=self._kept, endpoints=endpoints)
         return self._etcd
 
     @property
-    def control_plane(self) -> KubeadmControlPlane | None:
-        """How to restart it around a restore; None for several control-plane nodes, whose etcd is restored together."""
-        leaders = self._leaders()
-        if len(leaders) > 1:
-            return None
+    def control_plane(self) -> KubeadmControlPlane:
+        """How to restart it around a restore; a control plane that is off takes no part, and is missed or said gone."""
         from clusterguard.clusters.kubeadm import KubeadmControlPlane
 
-        shell = self._shell(leaders[0])
-        return KubeadmControlPlane(shell=shell, api=lambda: self.api, etcdutl=partial(self._program, "etcdutl"))
+        return KubeadmControlPlane(
+            [self._shell(each) for each in self._running_leaders()],
+            workers=[self._shell(each) for each in self.nodes if not each.is_leader and each.running],
+            api=lambda: self.api,
+            etcdutl=partial(self._program, "etcdutl"),
+        )
 
     def start(self) -> Self:
         """Create the cluster and return once its nodes are ready; whatever fails, everything is removed again.

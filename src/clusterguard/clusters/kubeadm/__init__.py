@@ -1,4 +1,4 @@
-"""A control plane that kubeadm made: etcd, API server and controllers are static pods of one node's kubelet."""
+"""A control plane that kubeadm made: etcd, API server and controllers are static pods of its nodes' kubelets."""
 
 from clusterguard.clusters.kubeadm.access import etcd_access
 from clusterguard.clusters.kubeadm.control_plane import KubeadmControlPlane

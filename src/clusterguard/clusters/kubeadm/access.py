@@ -16,23 +16,30 @@ if TYPE_CHECKING:
 
 __all__ = ["etcd_access"]
 
-_PKI = "/etc/kubernetes/pki/etcd"
+_PKI = "/etc/kubernetes/pki/etcd"  # kubeadm's default
 _FILES = ("ca.crt", "healthcheck-client.crt", "healthcheck-client.key")
 
 
-def etcd_access(shell: NodeShell, *, keep: ExitStack, endpoint: str) -> EtcdAccess:
-    """Copy etcd's authority and a client certificate from the node into memory, until ``keep`` is closed."""
+def etcd_access(shell: NodeShell, *, keep: ExitStack, endpoints: tuple[str, ...], pki: str = _PKI) -> EtcdAccess:
+    """Copy etcd's authority and a client certificate from the node into memory, until ``keep`` is closed.
+
+    Args:
+        shell: A control-plane node.
+        keep: Forgets them when it is closed.
+        endpoints: Client URLs of the members, as this machine reaches them.
+        pki: The folder of etcd's certificates there.
+    """
     files: list[Path] = []
     for name in _FILES:
         try:
-            content = shell.read(f"{_PKI}/{name}")
+            content = shell.read(f"{pki}/{name}")
         except ProgramError as error:
             if "No such file" not in error.output:
                 raise
             raise ClusterError(
-                f"{shell.name} has no {_PKI}/{name}",
+                f"{shell.name} has no {pki}/{name}",
                 hint="name a control-plane node that kubeadm made; managed control planes hide etcd: use Velero there",
             ) from error
         files.append(keep.enter_context(in_memory(content)).path)
     ca, cert, key = files
-    return EtcdAccess(endpoints=(endpoint,), ca=ca, cert=cert, key=key)
+    return EtcdAccess(endpoints=endpoints, ca=ca, cert=cert, key=key)

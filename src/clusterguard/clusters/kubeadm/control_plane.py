@@ -1,390 +1,486 @@
-"""Restore etcd on a kubeadm control plane: stop its static pods, swap its data, keep a rollback until proven."""
+"""Restore etcd on the control-plane nodes of kubeadm, as one: all of them go on together, or all of them go back."""
 
 from __future__ import annotations
 
-import base64
 import binascii
-import json
-import platform
 import secrets
-import sys
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
-from clusterguard.clusters.kubeadm.manifests import SEVERAL_MEMBERS_HINT, ApiServerManifest, EtcdManifest
+from clusterguard.clusters.kubeadm.access import etcd_access
+from clusterguard.clusters.kubeadm.membership import judge_clocks, judge_members, judge_versions
+from clusterguard.clusters.kubeadm.node import KubeadmNode, is_control_plane
 from clusterguard.clusters.kubeadm.restore_commands import (
-    JOURNAL,
-    LOCK,
-    MANIFESTS,
-    PODS,
-    STAGING_DIR,
     Command,
     Phase,
     RestoreCommands,
     Timeouts,
+    restart_kubelet,
 )
-from clusterguard.clusters.kubeadm.runtimes import RUNTIMES, choose_runtime
-from clusterguard.clusters.kubeadm.survey import Seen, complaints, fits, minor, survey_script
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
     ClusterUnreachableError,
     ConfigError,
-    ProgramError,
     RestoreError,
-    WaitTimeoutError,
 )
-from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version, require_restorable, require_supported
-from clusterguard.process import run
+from clusterguard.model.support import require_restorable, require_supported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from clusterguard.clusters.base import EtcdLayout
+    from clusterguard.clusters.base import EtcdAccess, EtcdLayout
     from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.kubeadm.restore_commands import Stages
     from clusterguard.clusters.node_shell import NodeShell
 
 __all__ = ["KubeadmControlPlane"]
 
 _API_SECONDS = 15
-_TIMED_OUT = 124  # exit code of timeout(1)
-_LOG_LINES = 8
-_LOCK_SECONDS = 30.0  # a killed run's last command on the node ends first; then the lock is free
-_MASTER_LEASES = "/registry/masterleases/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
-    etcd: EtcdManifest
-    api: ApiServerManifest
-    seen: Seen
 
 
 class KubeadmControlPlane:
-    """The `ControlPlane` of a cluster that kubeadm made, with one control-plane node.
+    """The `ControlPlane` of a cluster that kubeadm made, with etcd as a static pod on each of its control-plane nodes.
 
-    Everything happens by commands on that node, all of them from `restore_commands`: what is executed is what a
-    plan prints.
+    A step runs on all nodes at once, stage by stage: none begins a stage before all ended the one before it, so etcd
+    is not touched anywhere while an API server still runs somewhere. Each node has a journal of its own, and they are
+    read together: a restore that is proven on any node was proven on all, and is finished; any other is undone on all.
+    The restored members have a cluster ID of their own, which no earlier state shares: even where the line to a node
+    was lost, a member with the old data never joins those with the new.
 
     Args:
-        shell: How to reach the node.
-        api: The client of its API server.
-        data_dir: Restore into this directory of the node instead of the live one.
+        nodes: How to reach the control-plane nodes.
+        api: The client of the cluster's API server.
+        workers: The other nodes, whose kubelets must look at everything again after a restore; None: some of
+            ``nodes`` are such, namely those without etcd's manifest.
+        gone: Names of control-plane nodes that are dead for good: the restored cluster begins without them.
+        data_dir: Restore into this directory of each node instead of the live one.
         etcdutl: Gives etcdutl on this machine, to be copied to a node that has none.
         timeouts: How long things may take.
         run: What the names of this run's files end in.
-        on_command: Called with each command before it runs.
+        on_command: Called with each command before it runs, from the thread that works on its node.
     """
 
     def __init__(
         self,
+        nodes: Sequence[NodeShell],
         *,
-        shell: NodeShell,
         api: Callable[[], KubeClient],
+        workers: Sequence[NodeShell] | None = (),
+        gone: Sequence[str] = (),
         data_dir: str | None = None,
         etcdutl: Callable[[], Path] | None = None,
         timeouts: Timeouts | None = None,
         run: str | None = None,
         on_command: Callable[[Command], object] = lambda _: None,
     ) -> None:
+        if not nodes:
+            raise ConfigError("a control plane has at least one node")
+        names = [shell.name for shell in nodes]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"a node is named twice: {', '.join(names)}", hint="name each node once")
         if data_dir is not None and (not data_dir.startswith("/") or set(data_dir) & set("'\"|&\\$ \n*")):
             raise ConfigError(f"{data_dir!r} is not an absolute path without spaces and shell characters")
-        self._shell = shell
+        self._shells = tuple(nodes)
+        self._worker_shells = workers
         self._api = api
-        self._data_dir = data_dir.rstrip("/") if data_dir else None
-        self._own_etcdutl = etcdutl
-        self._timeouts = timeouts or Timeouts()
-        self._run_id = run or secrets.token_hex(4)
-        self._on_command = on_command
-        self._node: _Node | None = None
-        self._restore: RestoreCommands | None = None
-        self._etcd_says: str | None = None
-        # Whose journal may lie on the node while we are at work (None: none at all), or () while that does not matter.
-        self._ours: tuple[str | None, ...] = ()
+        self._gone = tuple(gone)
+        self._options: dict[str, Any] = {
+            "data_dir": data_dir.rstrip("/") if data_dir else None,
+            "etcdutl": etcdutl,
+            "timeouts": timeouts or Timeouts(),
+            "run": run or secrets.token_hex(4),
+            "on_command": on_command,
+        }
+        self._known: tuple[KubeadmNode, ...] = ()
+        self._restore: dict[KubeadmNode, RestoreCommands] = {}
+        self._idle_workers: list[str] = []
 
     def layout(self) -> EtcdLayout:
-        """Return how the member is started."""
-        return self._look().etcd.layout
+        """Return how the member of the first node is started."""
+        return self._nodes[0].look().etcd.layout
+
+    def etcd_access(self, *, keep: ExitStack, endpoints: tuple[str, ...] = ()) -> EtcdAccess:
+        """Return how to reach etcd with the certificates of the first node, which are kept until ``keep`` is closed.
+
+        Args:
+            keep: Forgets the certificates when it is closed.
+            endpoints: Client URLs of the members, by default those that they advertise.
+        """
+        if not endpoints:
+            self._everywhere(KubeadmNode.survey)
+            endpoints = tuple(node.look().etcd.advertised_url for node in self._nodes)
+        first = self._nodes[0]
+        return etcd_access(first.shell, keep=keep, pki=first.look().etcd.pki, endpoints=endpoints)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other restores of this node out; the lock is the node's, and is released however we end."""
-        outside = self._shell
-        # The lock ends with the connection. After a new one somebody else may have worked here, so the journal is
-        # looked at first.
-        with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS, regained=self._require_ours) as locked:
-            self._shell = locked
-            self._forget()  # what was seen without the lock may be another run's work, half done
-            try:
-                yield
-            finally:
-                self._shell = outside
+        """Keep other restores of these nodes out; the locks are the nodes', and are released however we end."""
+        with ExitStack() as locks:
+            # In one order, whoever names them in which: two restores must not wait for each other.
+            for node in sorted(self._nodes, key=lambda node: node.name):
+                locks.enter_context(node.exclusive())
+            self._restore = {}
+            yield
+
+    # ---- what an interruption left -------------------------------------------------------------------------
 
     def recover(self) -> str | None:
         """Undo a restore that was interrupted, or finish it once it was proven; return what was done, or None."""
         try:
-            journal = self._journal()
-            if journal is not None:
-                return self._recover(journal)
-            self._sweep()
+            journals = self._journals()
+            if any(journals.values()):
+                return self._recover(journals)
+            left_over = [node for node in self._nodes if node.is_left_over()]
+            self._restore = {node: node.commands_of({}) for node in left_over}
+            self._perform(RestoreCommands.clean_up)
         finally:
             self._forget()
         return None
 
-    def _recover(self, journal: dict[str, Any]) -> str:
-        self._restore = self._recovery(journal)
-        self._ours = (self._restore.run,)
-        match Phase(journal["phase"]):
-            case Phase.PREPARING:
-                self.discard()
-                return "what an interrupted restore had built was removed; nothing else had been touched"
-            case Phase.SWITCHING:
-                self.roll_back()
-                return "an interrupted restore was rolled back: the state before it is live again"
-            case Phase.PROVEN:
-                # The last command removes the journal: if the connection breaks after it, none is as good as ours.
-                self._ours = (self._restore.run, None)
-                self._perform(self._restore.finish(), log_of="etcd")
-                return "a proven restore that was interrupted was finished: the restored state stays"
+    def _journals(self) -> dict[KubeadmNode, dict[str, Any] | None]:
+        journals: dict[KubeadmNode, dict[str, Any] | None] = dict.fromkeys(self._nodes)
 
-    def _sweep(self) -> None:
-        """Clean up after a restore that wrote no journal, or, before there were phases, had removed it already."""
-        if self._shell.run(["sh", "-c", f"ls -d {STAGING_DIR}/manifests 2>/dev/null || true"]).strip():
-            self._perform(self._recovery({}).clean_up())
+        def read(node: KubeadmNode) -> None:
+            journals[node] = node.journal()
+
+        self._everywhere(read)
+        return journals
+
+    def _recover(self, journals: Mapping[KubeadmNode, Mapping[str, Any] | None]) -> str:
+        written = {node: journal for node, journal in journals.items() if journal is not None}
+        run = self._one_run(written)
+        # A node without a journal had not begun, or was done with: the names are the run's all the same.
+        others = {"run": run}
+        self._restore = {node: node.commands_of(journal or others) for node, journal in journals.items()}
+        for node, journal in journals.items():
+            node.ours = (run,) if journal else (run, None)
+        phases = {Phase(journal["phase"]) for journal in written.values()}
+        if Phase.PROVEN in phases:
+            # Whoever has no journal any more is done: none is removed before all nodes are committed.
+            self._restore = {node: self._restore[node] for node in written}
+            self._expect_no_journal()
+            self._perform(RestoreCommands.finish, log_of="etcd")
+            return "a proven restore that was interrupted was finished: the restored state stays"
+        if Phase.SWITCHING in phases:
+            self.roll_back()
+            return "an interrupted restore was rolled back: the state before it is live again"
+        self.discard()
+        return "what an interrupted restore had built was removed; nothing else had been touched"
+
+    def _one_run(self, journals: Mapping[KubeadmNode, Mapping[str, Any]]) -> str:
+        runs = {str(journal.get("run", self._options["run"])) for journal in journals.values()}
+        if len(runs) > 1:
+            told = ", ".join(f"{journal.get('run')} on {node.name}" for node, journal in journals.items())
+            raise ClusterError(
+                f"different restores were interrupted on these nodes: {told}",
+                code="journals-differ",
+                fields={"runs": told},
+                hint="recover each with the nodes that it was asked for",
+            )
+        # Half of them would be one state, and the other half the other.
+        names = {node.commands_of({}).etcd.name for node in self._nodes} if len(self._shells) > 1 else set()
+        wanted = {name for journal in journals.values() for name in journal.get("members", ())}
+        lacking = sorted(wanted - names - set(self._gone)) if len(wanted) > 1 else []
+        if lacking:
+            raise ClusterError(
+                f"a restore was interrupted that other members took part in: {', '.join(lacking)}",
+                code="members-missing",
+                fields={"members": ", ".join(lacking)},
+                hint="name the shells of all nodes that it was asked for; one that is dead for good: --gone NAME",
+            )
+        return runs.pop()
+
+    # ---- the steps -----------------------------------------------------------------------------------------
 
     def check(self, *, needed_bytes: int, etcd_version: str = "", storage_version: str | None = None) -> None:
-        """Look at everything a restore needs on the node; touches nothing.
+        """Look at everything a restore needs on every node; touches nothing.
 
         Raises:
             UnsupportedVersionError: etcd or Kubernetes is of a version that is not supported.
             ClusterError: Something is missing; the message names all of it.
         """
-        node = self._look()
-        require_supported("etcd", self._etcd_version(node), where=self._shell.name)
-        require_restorable(etcd_version, storage_version, live=self._etcd_version(node), where=self._shell.name)
-        require_supported("Kubernetes", _tag(node.api.image), where=self._shell.name)
+        self._everywhere(KubeadmNode.survey)
+        for node in self._nodes:
+            live = node.etcd_version()
+            require_supported("etcd", live, where=node.name)
+            require_restorable(etcd_version, storage_version, live=live, where=node.name)
+            require_supported("Kubernetes", node.kubernetes_version(), where=node.name)
         # All of it at once: whoever has to repair a broken control plane should not come back for each reason.
-        target = self._target(node)
-        found = complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
-        found += [*_other_members(node.seen), *self._other_cluster()]
-        if found:
-            told = "; ".join(each.message for each in found)
-            fields = {name: value for each in found for name, value in each.fields.items()}
-            raise ClusterError(
-                f"{self._shell.name}: {told}",
-                code="node-unfit",
-                fields=fields | {"problems": [each.code for each in found]},
-                hint=found[0].hint,
+        found = {node.name: node.complaints(needed_bytes=needed_bytes) for node in self._nodes}
+        found[self._nodes[0].name] += [*self._wrong_nodes(), *self._other_cluster()]
+        if problems := [each for each in found.values() if each]:
+            told = "\n".join(
+                f"{name}: {'; '.join(each.message for each in list_)}" for name, list_ in found.items() if list_
             )
-        self._restore = self._compose(node)
+            every = [each for list_ in problems for each in list_]
+            fields = {name: value for each in every for name, value in each.fields.items()}
+            raise ClusterError(
+                told,
+                code="node-unfit",
+                fields=fields | {"problems": [each.code for each in every]},
+                hint=every[0].hint,
+            )
+        self._compose()
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
-        """Copy the snapshot to the node and build the new data directory beside the live one."""
-        restore = self._restore_commands()
-        commands = restore.prepare(snapshot, bump_revision=bump_revision)
+        """Copy the snapshot to every node and build the new data directories beside the live ones."""
+        restore = self._commands()
+        stages = {node: each.prepare(snapshot, bump_revision=bump_revision) for node, each in restore.items()}
         # The first command writes the journal, so until it is done there may be none.
-        self._ours = (restore.run, None)
-        self._perform(commands[:1])
-        self._ours = (restore.run,)
-        self._perform(commands[1:])
-        if restore.relocates:
-            self._check_new_manifest(restore)
-        return next(self._shell.describe(each.argv) for each in commands if "snapshot" in each.argv)
+        self._expect_no_journal()
+        self._everywhere(lambda node: node.perform(stages[node][0]))
+        for node, each in restore.items():
+            node.ours = (each.run,)
+        self._everywhere(lambda node: node.perform([each for stage in stages[node][1:] for each in stage]))
+        for node, each in restore.items():
+            if each.relocates:
+                node.check_new_manifest(each)
+        first = self._nodes[0]
+        return next(first.line(each) for stage in stages[first] for each in stage if "snapshot" in each.argv)
 
     def discard(self) -> None:
         """Remove what `prepare` built, whole or not."""
-        restore = self._restore_commands()
-        self._ours = (restore.run, None)
-        self._perform(restore.discard())
+        self._commands()
+        self._expect_no_journal()
+        self._perform(RestoreCommands.discard)
         self._forget()
 
     def stop(self) -> None:
-        """Move the static pod manifests aside and see their containers gone."""
-        self._perform(self._restore_commands().stop())
+        """Move the static pod manifests aside and see their containers gone: all API servers first, then all etcd."""
+        self._perform(RestoreCommands.stop)
 
     def swap_in(self) -> None:
-        """Rename the old member aside and the new one into its place."""
-        self._perform(self._restore_commands().swap_in())
+        """Rename the old members aside and the new ones into their places."""
+        self._perform(RestoreCommands.swap_in)
 
     def start_etcd(self) -> None:
-        """Put etcd's manifest back and wait until etcd serves."""
-        self._perform(self._restore_commands().start_etcd(), log_of="etcd")
+        """Put etcd's manifests back and wait until every member serves."""
+        self._perform(RestoreCommands.start_etcd, log_of="etcd")
 
     def start_api(self) -> None:
-        """Put the API server's manifest back and wait until it is ready."""
-        self._perform(self._restore_commands().start_api(), log_of="kube-apiserver")
+        """Put the API servers' manifests back and wait until each is ready."""
+        self._perform(RestoreCommands.start_api, log_of="kube-apiserver")
 
     def commit(self) -> None:
-        """Let the journal say that the restored state stays; safe to repeat."""
-        self._perform_or_tell(self._restore_commands().commit())
+        """Let the journals say that the restored state stays; safe to repeat."""
+        self._perform_or_tell(RestoreCommands.commit)
 
     def start_controllers(self) -> None:
-        """Start the controllers without waiting out the restored leader leases, then restart the kubelet."""
-        self._perform(self._restore_commands().start_controllers())
+        """Start the controllers without waiting out the restored leader leases, then restart all kubelets."""
+        first = self._nodes[0]
+        first.perform(self._commands()[first].forget_lost(self._gone))
+        self._perform(RestoreCommands.start_controllers)
+        self._restart_workers()
 
     def clean_up(self) -> None:
-        """Keep the old member aside, remove what the restore needed, and the journal last; safe to repeat."""
-        restore = self._restore_commands()
-        self._ours = (restore.run, None)
-        self._perform_or_tell(restore.clean_up())
+        """Keep the old members aside, remove what the restore needed, and the journals last; safe to repeat."""
+        self._commands()
+        self._expect_no_journal()
+        if len(self._nodes) > 1:
+            # A node without a journal beside one whose journal says "switching" would be taken for not begun.
+            self._perform_or_tell(RestoreCommands.commit)
+        self._perform_or_tell(RestoreCommands.clean_up)
 
     @property
     def previous(self) -> str:
-        """Where the old member is after `clean_up`."""
-        return f"{self._restore_commands().previous} on {self._shell.name}"
+        """Where the old members are after `clean_up`."""
+        places: dict[str, list[str]] = {}
+        for node, restore in self._commands().items():
+            places.setdefault(restore.previous, []).append(node.name)
+        return "; ".join(f"{place} on {', '.join(names)}" for place, names in places.items())
 
     def roll_back(self) -> None:
-        """Bring back the manifests and the data as they were, and wait until the API server is ready."""
-        self._perform(self._restore_commands().roll_back(), log_of="etcd")
+        """Bring back the manifests and the data as they were, and wait until the API servers are ready.
+
+        A node that fails is left out of the rest while the others are a quorum without it: they serve, and it keeps
+        its journal.
+
+        Raises:
+            ClusterGuardError: Not every node could be brought back; what is left, the next `recover` does.
+        """
+        stages = {node: restore.roll_back() for node, restore in self._commands().items()}
+        failed: dict[KubeadmNode, BaseException] = {}
+        for number in range(len(next(iter(stages.values())))):
+            working = [node for node in stages if node not in failed]
+
+            def act(node: KubeadmNode, number: int = number) -> None:
+                node.perform(stages[node][number], log_of="etcd")
+
+            failed |= _failures(working, act)
+            if failed and (len(failed) * 2 >= len(stages) or any(map(_ends_all, failed.values()))):
+                raise _worst(failed.values())
+        self._restart_workers()
         self._forget()
+        if failed:
+            names = ", ".join(node.name for node in failed)
+            raise ClusterError(
+                f"the old state serves again, but not on {names}: {_worst(failed.values())}",
+                code="rollback-incomplete",
+                fields={"nodes": names},
+                hint="once it can be reached: clusterguard etcd recover",
+            )
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore."""
         from clusterguard.clusters.node_view import settled_orphaned_pods
 
-        restore = self._restore_commands()
-        told = [*self._dead_api_servers(restore), *settled_orphaned_pods(self._api())]
+        api = self._api()
+        told = [*self._dead_api_servers(), *settled_orphaned_pods(api), *self._idle_workers, *self._other_nodes(api)]
+        restore = self._commands()[self._nodes[0]]
         if restore.relocates:
             told.append(
                 f"etcd's data is in {restore.target} now: set etcd.local.dataDir in ConfigMap "
                 "kube-system/kubeadm-config, or the next kubeadm upgrade looks for it in the old place"
             )
+        told += [
+            f"{name} is no member any more; to have it back: kubeadm reset there, then what `kubeadm token create "
+            "--print-join-command` prints, with --control-plane and the key of `kubeadm init phase upload-certs "
+            "--upload-certs`"
+            for name in self._gone
+        ]
         return tuple(told)
+
+    # ---- the plan ------------------------------------------------------------------------------------------
 
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
         """Return every command of a restore, in order; nothing is touched."""
-        restore = self._restore_commands()
+        first = self._nodes[0]
+        lost = self._lines_of(first, self._commands()[first].forget_lost(self._gone))
         steps = {
-            "build the new data directory": restore.prepare(snapshot, bump_revision=bump_revision),
-            "stop the control plane": restore.stop(),
-            "swap the data directory": restore.swap_in(),
-            "start etcd": restore.start_etcd(),
-            "start the API server": restore.start_api(),
-            "commit": restore.commit(),
-            "start the controllers": restore.start_controllers(),
-            "keep the old state aside": restore.clean_up(),
+            "build the new data directory": self._lines(lambda r: r.prepare(snapshot, bump_revision=bump_revision)),
+            "stop the control plane": self._lines(RestoreCommands.stop),
+            "swap the data directory": self._lines(RestoreCommands.swap_in),
+            "start etcd": self._lines(RestoreCommands.start_etcd),
+            "start the API server": self._lines(RestoreCommands.start_api),
+            "commit": self._lines(RestoreCommands.commit),
+            "start the controllers": (*lost, *self._lines(RestoreCommands.start_controllers), *self._worker_lines()),
+            "keep the old state aside": self._lines(RestoreCommands.clean_up),
         }
-        return tuple(RunbookStep(name=name, lines=self._lines(commands)) for name, commands in steps.items())
+        return tuple(RunbookStep(name=name, lines=lines) for name, lines in steps.items())
 
     def rollback_lines(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
-        return self._lines(self._restore_commands().roll_back())
+        return (*self._lines(RestoreCommands.roll_back), *self._worker_lines())
 
     def into(self, data_dir: str) -> KubeadmControlPlane:
-        """Return the same control plane, to be restored into another (absolute) directory of the node."""
-        return KubeadmControlPlane(
-            shell=self._shell,
-            api=self._api,
-            data_dir=data_dir,
-            etcdutl=self._own_etcdutl,
-            timeouts=self._timeouts,
-            run=self._run_id,
-            on_command=self._on_command,
+        """Return the same control plane, to be restored into another (absolute) directory of each node."""
+        options = self._options | {"data_dir": data_dir}
+        return KubeadmControlPlane(self._shells, api=self._api, workers=self._worker_shells, gone=self._gone, **options)
+
+    def without(self, gone: Sequence[str]) -> KubeadmControlPlane:
+        """Return the same control plane, to be restored without nodes that are dead for good, by their names."""
+        return KubeadmControlPlane(self._shells, api=self._api, workers=self._worker_shells, gone=gone, **self._options)
+
+    def _lines(self, step: Callable[[RestoreCommands], Stages]) -> tuple[RunbookLine, ...]:
+        stages = {node: step(restore) for node, restore in self._commands().items()}
+        count = max(map(len, stages.values()))
+        return tuple(line for n in range(count) for node in stages for line in self._lines_of(node, stages[node][n]))
+
+    def _worker_lines(self) -> tuple[RunbookLine, ...]:
+        command = restart_kubelet()
+        return tuple(
+            RunbookLine(why=f"{shell.name}: {command.why}", line=shell.describe(command.argv))
+            for shell in self._workers
         )
+
+    def _lines_of(self, node: KubeadmNode, commands: Sequence[Command]) -> tuple[RunbookLine, ...]:
+        where = f"{node.name}: " if len(self._nodes) > 1 else ""
+        return tuple(RunbookLine(why=where + each.why, line=node.line(each)) for each in commands)
+
+    # ---- the nodes -----------------------------------------------------------------------------------------
 
     @property
-    def client_url(self) -> str:
-        """Client URL of etcd as other machines reach it."""
-        return self._look().etcd.advertised_url
+    def _nodes(self) -> tuple[KubeadmNode, ...]:
+        if not self._known:
+            shells = self._shells
+            if self._worker_shells is None and len(shells) > 1:
+                roles = _answers(shells, is_control_plane)
+                shells = tuple(shell for shell in self._shells if roles[shell]) or self._shells[:1]
+            self._known = tuple(KubeadmNode(shell, **self._options) for shell in shells)
+        return self._known
 
-    def _lines(self, commands: Sequence[Command]) -> tuple[RunbookLine, ...]:
-        return tuple(RunbookLine(why=each.why, line=self._line(each)) for each in commands)
+    @property
+    def _workers(self) -> tuple[NodeShell, ...]:
+        if self._worker_shells is not None:
+            return tuple(self._worker_shells)
+        names = {node.name for node in self._nodes}
+        return tuple(shell for shell in self._shells if shell.name not in names)
 
-    def _line(self, command: Command) -> str:
-        if command.source is not None:
-            return self._shell.describe_put(command.source, command.target, mode=command.mode)
-        return self._shell.describe(command.argv)
+    def _everywhere(self, act: Callable[[KubeadmNode], object]) -> None:
+        """Do something on every node at once; return when it is done on all, or raise what went wrong."""
+        if failed := _failures(self._nodes, act):
+            raise _worst(failed.values())
 
-    # ---- seeing --------------------------------------------------------------------------------------------
+    def _perform(self, step: Callable[[RestoreCommands], Stages], *, log_of: str = "") -> None:
+        stages = {node: step(restore) for node, restore in self._commands().items()}
+        for number in range(max(map(len, stages.values()), default=0)):
 
-    def _look(self) -> _Node:
-        if self._node is None:
-            etcd = EtcdManifest.parse(self._manifest("etcd"), where=f"{self._shell.name}:{MANIFESTS}/etcd.yaml")
-            api = ApiServerManifest.parse(
-                self._manifest("kube-apiserver"), where=f"{self._shell.name}:{MANIFESTS}/kube-apiserver.yaml"
-            )
-            self._node = _Node(etcd=etcd, api=api, seen=self._survey(etcd))
-        return self._node
+            def act(node: KubeadmNode, number: int = number) -> None:
+                if node in stages:
+                    node.perform(stages[node][number], log_of=log_of)
 
-    def _survey(self, etcd: EtcdManifest) -> Seen:
-        script = survey_script(
-            data_dir=etcd.host_dir,
-            target=self._data_dir or etcd.host_dir,
-            ask_etcd=f"curl --fail --silent --max-time 5 {etcd.curl_identity} {etcd.client_url}",
-            pki=etcd.pki,
-        )
-        return Seen.parse(self._shell.run(["sh", "-c", script]))
+            self._everywhere(act)
 
-    def _manifest(self, pod: str) -> str:
-        """Return the original manifest, wherever a restore may have left it."""
-        script = f"cat {STAGING_DIR}/manifests/{pod}.yaml 2>/dev/null || cat {MANIFESTS}/{pod}.yaml"
+    def _perform_or_tell(self, step: Callable[[RestoreCommands], Stages]) -> None:
+        """Perform a step, or say which lines do it by hand."""
         try:
-            return self._shell.run(["sh", "-c", script])
-        except ProgramError as error:
-            if "No such file" not in error.output:
-                raise
-            raise self._no_manifest(pod) from error
+            self._perform(step)
+        except RestoreError:
+            raise
+        except ClusterGuardError as error:
+            lines = "\n".join(each.line for each in self._lines(step))
+            raise ClusterError(error.message, hint=lines) from error
 
-    def _no_manifest(self, pod: str) -> ClusterError:
-        return ClusterError(
-            f"{self._shell.name} has no {MANIFESTS}/{pod}.yaml{self._external_etcd(pod)}",
-            code="no-static-pod",
-            fields={"node": self._shell.name, "pod": pod},
-            hint="name the control-plane node that runs etcd as a static pod; an external etcd is restored where it "
-            "runs, and a managed control plane (EKS, GKE, AKS) is backed up with Velero",
-        )
+    def _commands(self) -> dict[KubeadmNode, RestoreCommands]:
+        if not self._restore:
+            self._compose()
+        return self._restore
 
-    def _external_etcd(self, pod: str) -> str:
-        if pod != "etcd":
-            return ""
-        where = f"{MANIFESTS}/kube-apiserver.yaml"
-        try:
-            servers = ApiServerManifest.parse(self._shell.run(["cat", where]), where=where).etcd_servers
-        except ClusterGuardError:
-            return ", and no API server either: it is not a control-plane node as kubeadm makes them"
-        return f": its API server uses an external etcd ({', '.join(servers)})"
+    def _compose(self) -> None:
+        self._everywhere(KubeadmNode.survey)
+        layouts = {node: node.look().etcd.layout for node in self._nodes}
+        cluster = tuple((each.name, each.peer_url) for each in layouts.values()) if len(layouts) > 1 else ()
+        # A token of its own gives the restored cluster an ID that no earlier state of it had.
+        token = f"clusterguard-{self._options['run']}"
+        self._restore = {
+            node: node.commands(replace(each, cluster=cluster, token=token)) for node, each in layouts.items()
+        }
 
-    def _journal(self) -> dict[str, Any] | None:
-        text = self._shell.run(["sh", "-c", f"cat {JOURNAL} 2>/dev/null || true"])
-        if not text.strip():
-            return None
-        where = f"{self._shell.name}:{JOURNAL}"
-        try:
-            journal: dict[str, Any] = {"phase": Phase.SWITCHING} | json.loads(text)  # format 1 knew no other phase
-            known = journal["format"] in (1, 2)
-            Phase(journal["phase"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ClusterError(
-                f"{where} cannot be read: {text[:200]!r}", code="journal-unreadable", fields={"journal": text[:200]}
-            ) from error
-        if not known:
-            raise ClusterError(
-                f"{where} has format {journal['format']}, which this version does not know",
-                code="journal-format",
-                fields={"format": journal["format"]},
-                hint="run the version of clusterguard that began that restore",
+    def _expect_no_journal(self) -> None:
+        for node, restore in self._restore.items():
+            node.ours = (restore.run, None)
+
+    def _forget(self) -> None:
+        self._restore = {}
+        for node in self._nodes:
+            node.forget()
+
+    def _restart_workers(self) -> None:
+        """Restart the kubelets of the workers; one that cannot be reached is told, for the restore does not need it."""
+        self._idle_workers = []
+        command = restart_kubelet()
+        for shell, error in _failures(self._workers, lambda shell: shell.run(command.argv)).items():
+            if _ends_all(error):
+                raise error
+            self._idle_workers.append(
+                f"the kubelet of {shell.name} was not restarted ({error}): {' '.join(command.argv)}"
             )
-        return journal
 
-    def _require_ours(self) -> None:
-        """Step aside if another run had the lock while our connection to the node was broken."""
-        if not self._ours:
-            return
-        journal = self._journal()
-        if (journal["run"] if journal else None) not in self._ours:
-            raise RestoreError(
-                f"another run has changed {self._shell.name} since the connection to it broke, so this one steps aside",
-                rolled_back=False,
-                code="restore-taken-over",
-                hint="see what serves now, and restore again if it is not what it should be",
-            )
+    # ---- judging -------------------------------------------------------------------------------------------
+
+    def _wrong_nodes(self) -> Iterator[ClusterError]:
+        seen = {node.name: node.look() for node in self._nodes}
+        yield from judge_members(seen, gone=self._gone)
+        yield from judge_versions({node.name: node.etcd_version() for node in self._nodes})
+        yield from judge_clocks(seen)
 
     def _other_cluster(self) -> list[ClusterError]:
-        """Return a complaint if the node and the API that we speak to belong to different clusters."""
-        ours = self._shell.run(["cat", "/etc/kubernetes/pki/ca.crt"])
+        """Return a complaint if a node and the API that we speak to belong to different clusters."""
         api = self._api()
         try:
             resource = api.resource("ConfigMap")
@@ -392,221 +488,91 @@ class KubeadmControlPlane:
             published = api.get(resource, "kube-root-ca.crt", "kube-system", timeout_seconds=_API_SECONDS)
         except ClusterUnreachableError:
             return []  # a lost cluster is why people restore
-        theirs = str((published.get("data") or {}).get("ca.crt", ""))
+        theirs = "".join(str((published.get("data") or {}).get("ca.crt", "")).split())
         # Contained, not equal: while authorities are exchanged the bundle has both.
-        if "".join(ours.split()) in "".join(theirs.split()):
+        strange = [node.name for node in self._nodes if "".join(node.authority().split()) not in theirs]
+        if not strange:
             return []
         return [
             ClusterError(
-                "it is not a node of the cluster in the kubeconfig: their certificate authorities differ",
+                f"{', '.join(strange)} is no node of the cluster in the kubeconfig: its certificate authority differs",
                 code="other-cluster",
                 hint="name the control-plane node of that very cluster",
             )
         ]
 
-    # ---- deciding ------------------------------------------------------------------------------------------
-
-    def _target(self, node: _Node) -> str:
-        return self._data_dir or node.etcd.host_dir
-
-    def _restore_commands(self) -> RestoreCommands:
-        if self._restore is None:
-            self._restore = self._compose(self._look())
-        return self._restore
-
-    def _compose(self, node: _Node) -> RestoreCommands:
-        runtime = choose_runtime(node.seen.all("program"))
-        restore = RestoreCommands(
-            etcd=node.etcd,
-            api_port=node.api.port,
-            pods=tuple(pod for pod in PODS if pod in node.seen.all("pod")),
-            runtime=runtime or RUNTIMES[-1],
-            etcdutl=("etcdutl",),
-            own_etcdutl=None,
-            target=self._target(node),
-            run=self._run_id,
-            timeouts=self._timeouts,
-        )
-        words, own = self._find_etcdutl(node, restore)
-        return replace(restore, etcdutl=words, own_etcdutl=own)
-
-    def _recovery(self, journal: dict[str, Any]) -> RestoreCommands:
-        etcd = EtcdManifest.parse(self._manifest("etcd"), where=f"{self._shell.name}: etcd.yaml")
-        api = ApiServerManifest.parse(
-            self._manifest("kube-apiserver"), where=f"{self._shell.name}: kube-apiserver.yaml"
-        )
-        programs = self._shell.run(
-            ["sh", "-c", "for each in crictl ctr pgrep; do command -v $each >/dev/null && echo $each; done; true"]
-        ).split()
-        # As the interrupted run was: its names, its target and which manifests there were, not what we would choose.
-        return RestoreCommands(
-            etcd=etcd,
-            api_port=api.port,
-            pods=tuple(journal.get("pods", PODS)),
-            runtime=choose_runtime(programs) or RUNTIMES[-1],
-            etcdutl=(),
-            own_etcdutl=None,
-            target=str(journal.get("target", self._data_dir or etcd.host_dir)),
-            run=str(journal.get("run", self._run_id)),
-            timeouts=self._timeouts,
-        )
-
-    def _find_etcdutl(self, node: _Node, restore: RestoreCommands) -> tuple[tuple[str, ...], Path | None]:
-        """Find an etcdutl that builds data for this etcd: on the node, in etcd's image, or ours."""
-        live, there = self._etcd_version(node), node.seen.one("etcdutl")
-        if there and fits(there, live, same_minor=True):
-            return ("etcdutl",), None
-        inside = ""
-        if "ctr" in node.seen.all("program"):
-            words = self._in_etcds_image(node, restore)
-            inside = self._version_of(words)
-            if inside and fits(inside, live):
-                return words, None
-        if self._own_etcdutl is not None and sys.platform == "linux" and platform.machine() == node.seen.one("arch"):
-            own = self._own_etcdutl()
-            if fits(_told_version(run([own, "version"], timeout_seconds=20).stdout, "etcdutl version"), live):
-                return (f"{STAGING_DIR}/etcdutl-{self._run_id}",), own
-        raise ClusterError(
-            f"{self._shell.name}: no etcdutl for etcd {live or 'of unknown version'}: {there or 'none'} on the node, "
-            f"{inside or 'none'} in etcd's image, and none of this machine fits",
-            hint=f"put etcdutl {minor(live) or 'of the minor version of etcd'}, "
-            f"{'.'.join(map(str, ETCDUTL_BUMPS_REVISIONS))} or newer, on the node's PATH",
-        )
-
-    def _in_etcds_image(self, node: _Node, restore: RestoreCommands) -> tuple[str, ...]:
-        place = restore.target
-        return (
-            "ctr",
-            *("-n", "k8s.io", "run", "--rm", "--mount", f"type=bind,src={place},dst={place},options=rbind:rw"),
-            node.etcd.image,
-            f"clusterguard-{self._run_id}",
-            "etcdutl",
-        )
-
-    def _version_of(self, etcdutl: Sequence[str]) -> str:
-        # The place to restore into need not be there yet.
-        words = [
-            word if not word.startswith("type=bind") else "type=bind,src=/tmp,dst=/tmp,options=rbind:ro"
-            for word in etcdutl
-        ]
+    def _dead_api_servers(self) -> list[str]:
+        """Each control plane has one API server: any other lease keeps an address of nobody in Service kubernetes."""
         try:
-            answer = self._shell.run([*words, "version"])
-        except ProgramError:
-            return ""
-        return _told_version(answer, "etcdutl version")
-
-    def _etcd_version(self, node: _Node) -> str:
-        """Return what etcd says of itself, or if it does not answer its image, or that one's tag."""
-        if self._etcd_says is None:
-            self._etcd_says = node.seen.one("etcd") or self._version_in_image(node) or _tag(node.etcd.image)
-        return self._etcd_says
-
-    def _version_in_image(self, node: _Node) -> str:
-        """Return what the image of an etcd that does not answer says of itself, or ``""`` if it cannot be asked."""
-        if "ctr" not in node.seen.all("program"):
-            return ""
-        name = f"clusterguard-{self._run_id}"
-        try:
-            answer = self._shell.run(["ctr", "-n", "k8s.io", "run", "--rm", node.etcd.image, name, "etcd", "--version"])
-        except ProgramError:
-            return ""
-        return _told_version(answer, "etcd Version")
-
-    def _check_new_manifest(self, restore: RestoreCommands) -> None:
-        text = self._shell.run(["cat", restore.new_manifest])
-        moved = EtcdManifest.parse(text, where=f"{self._shell.name}:{restore.new_manifest}")
-        inside = restore.target if restore.etcd.data_dir == restore.etcd.host_dir else restore.etcd.data_dir
-        if moved != replace(restore.etcd, host_dir=restore.target, data_dir=inside):
-            raise ClusterError(
-                f"{self._shell.name}: the manifest could not be rewritten for {restore.target}",
-                hint=f"look at {MANIFESTS}/etcd.yaml: is its data directory written in an unusual way?",
-            )
-
-    # ---- doing ---------------------------------------------------------------------------------------------
-
-    def _perform(self, commands: Sequence[Command], *, log_of: str = "") -> None:
-        for command in commands:
-            self._on_command(command)
-            if command.source is not None:
-                self._shell.put(command.source, command.target, mode=command.mode)
-                continue
-            try:
-                self._shell.run(command.argv, timeout_seconds=command.seconds)
-            except ProgramError as error:
-                if error.exit_code != _TIMED_OUT:
-                    raise
-                raise WaitTimeoutError(
-                    f"{self._shell.name}: {command.why}",
-                    seconds=float(command.argv[1]),
-                    last_seen=self._last_words(log_of) if log_of else "still not so",
-                ) from error
-
-    def _perform_or_tell(self, commands: Sequence[Command]) -> None:
-        """Perform commands, or say which lines do it by hand."""
-        try:
-            self._perform(commands)
-        except RestoreError:
-            raise
-        except ClusterGuardError as error:
-            lines = "\n".join(self._line(command) for command in commands)
-            raise ClusterError(error.message, hint=lines) from error
-
-    def _last_words(self, pod: str) -> str:
-        """Return the end of a static pod's newest log, which the kubelet keeps at the same place for every runtime."""
-        script = f"ls -t /var/log/pods/kube-system_{pod}-*/{pod}/*.log | head -n 1 | xargs tail -n {_LOG_LINES}"
-        try:
-            return self._shell.run(["sh", "-c", script]).strip() or "nothing in its log"
-        except ProgramError as error:
-            return f"its log cannot be read ({error.message})"
-
-    def _forget(self) -> None:
-        self._node = self._restore = self._etcd_says = None
-        self._ours = ()
-
-    # ---- looking afterwards --------------------------------------------------------------------------------
-
-    def _dead_api_servers(self, restore: RestoreCommands) -> list[str]:
-        """One control plane has one API server: any other lease keeps an address of nobody in Service kubernetes."""
-        first, last = (base64.b64encode(text.encode()).decode() for text in (_MASTER_LEASES, _MASTER_LEASES[:-1] + "0"))
-        query = json.dumps({"key": first, "range_end": last, "keys_only": True})
-        url = f"{restore.etcd.client_url}/v3/kv/range"
-        ask = f"curl --fail --silent --show-error --max-time 10 {restore.etcd.curl_identity} --data '{query}' {url}"
-        try:
-            answer = json.loads(self._shell.run(["sh", "-c", ask]))
-            keys = [base64.b64decode(entry["key"]).decode() for entry in answer.get("kvs", ())]
+            keys = self._nodes[0].api_server_leases()
         except (ClusterGuardError, ValueError, KeyError, binascii.Error) as error:
             return [f"the leases of API servers could not be asked for: {error}"]
-        if len(keys) <= 1:
+        if len(keys) <= len(self._nodes):
             return []
-        told = f"{len(keys)} API servers hold a lease in etcd, and this control plane has one"
+        told = f"{len(keys)} API servers hold a lease in etcd, and this control plane has {_count(len(self._nodes))}"
         what = f"Service kubernetes leads to dead addresses as well until theirs run out: {', '.join(keys)}"
         return [f"{told}: {what}"]
 
+    def _other_nodes(self, api: KubeClient) -> list[str]:
+        """Return the nodes whose kubelets were not restarted, since nobody said how to reach them."""
+        try:
+            names = {str(each["metadata"]["name"]) for each in api.list(api.resource("Node"))}
+        except ClusterGuardError as error:  # the restore is done; this must not make it look undone
+            return [f"which nodes there are could not be asked: {error.message}"]
+        reached = {node.look().etcd.name for node in self._nodes} | {shell.name for shell in self._workers}
+        others = sorted(names - reached)
+        if not others:
+            return []
+        what = "may hold what the restored state does not know: systemctl restart kubelet, there"
+        return [f"the kubelets of {', '.join(others)} were not restarted, and {what}"]
 
-def _tag(image: str) -> str:
-    """Return the version that an image's tag tells, such as 3.6.8 of ``registry.k8s.io/etcd:3.6.8-0``, or ``""``."""
-    found = parse_version(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
-    return ".".join(map(str, found)) if found else ""
+
+def _count(number: int) -> str:
+    return "one" if number == 1 else str(number)
 
 
-def _told_version(answer: str, after: str) -> str:
-    return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith(after)), "")
+def _answers(shells: Sequence[NodeShell], ask: Callable[[NodeShell], bool]) -> dict[NodeShell, bool]:
+    answers: dict[NodeShell, bool] = {}
+
+    def note(shell: NodeShell) -> None:
+        answers[shell] = ask(shell)
+
+    if failed := _failures(shells, note):
+        raise _worst(failed.values())
+    return answers
 
 
-def _other_members(seen: Seen) -> list[ClusterError]:
-    """Return a complaint if etcd, asked itself, has more members than its manifest tells."""
-    try:
-        members = json.loads(seen.one("members") or "{}").get("members", ())
-    except ValueError:
-        return []
-    if len(members) <= 1:
-        return []
-    names = ", ".join(sorted(str(member.get("name") or "(not started)") for member in members))
-    return [
-        ClusterError(
-            f"etcd has {len(members)} members ({names}), and only one can be restored from here",
-            code="several-members",
-            fields={"members": names},
-            hint=SEVERAL_MEMBERS_HINT,
-        )
-    ]
+def _failures(places: Sequence[Any], act: Callable[[Any], object]) -> dict[Any, BaseException]:
+    """Do something at several places at once; return what went wrong, by place, once all have ended."""
+    if len(places) < 2:  # noqa: PLR2004 - nothing to do at once: in this thread, which Ctrl-C interrupts
+        return _failure(places, act)
+    with ThreadPoolExecutor(len(places), thread_name_prefix="clusterguard-node") as pool:
+        running = {place: pool.submit(act, place) for place in places}
+    return {place: error for place, each in running.items() if (error := each.exception()) is not None}
+
+
+def _failure(places: Sequence[Any], act: Callable[[Any], object]) -> dict[Any, BaseException]:
+    for place in places:
+        try:
+            act(place)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asked
+            return {place: error}
+    return {}
+
+
+def _ends_all(error: BaseException) -> bool:
+    """Tell whether nothing may be done any more after this error, on any node."""
+    return isinstance(error, RestoreError) or not isinstance(error, ClusterGuardError)
+
+
+def _worst(errors: Any) -> BaseException:  # noqa: ANN401 - any collection of them
+    """Return the error that has to be told: one that ends all, or all of them together."""
+    every = list(errors)
+    for error in every:
+        if _ends_all(error):
+            return error  # type: ignore[no-any-return]
+    first: ClusterGuardError = every[0]
+    messages = list(dict.fromkeys(error.message for error in every))
+    if len(messages) == 1:
+        return first
+    return ClusterError("\n".join(messages), code=first.code, fields=first.fields, hint=first.hint)

@@ -14,23 +14,21 @@ from clusterguard.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SEVERAL_MEMBERS_HINT", "ApiServerManifest", "EtcdManifest", "relocation"]
+__all__ = ["ApiServerManifest", "EtcdManifest", "relocation"]
 
 _DEFAULT_TOKEN = "etcd-cluster"  # noqa: S105 - etcd's default; it names a cluster and protects nothing
 _DEFAULT_API_PORT = 6443
-SEVERAL_MEMBERS_HINT = (
-    "the others would bring the old state back: stop etcd on all control planes, restore one of them as a cluster of "
-    "its own, and let the others join it again (kubeadm reset, kubeadm join --control-plane)"
-)
+_DEFAULT_PKI = "/etc/kubernetes/pki"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdManifest:
-    """How a kubeadm control plane starts its one etcd member.
+    """How a kubeadm control plane starts its etcd member.
 
     Attributes:
         name: ``--name``.
         peer_url: ``--initial-advertise-peer-urls``.
+        initial_cluster: ``--initial-cluster``, names with peer URLs: the members that there were when it joined.
         token: ``--initial-cluster-token``.
         data_dir: ``--data-dir``, a path in the container.
         host_dir: Where that is on the node.
@@ -42,6 +40,7 @@ class EtcdManifest:
 
     name: str
     peer_url: str
+    initial_cluster: tuple[tuple[str, str], ...]
     token: str
     data_dir: str
     host_dir: str
@@ -52,9 +51,8 @@ class EtcdManifest:
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> EtcdManifest:
-        """Return what a manifest says; a ClusterError says that it is not kubeadm's, or has several members."""
+        """Return what a manifest says; a ClusterError says that it is not kubeadm's."""
         pod, container, flags = _container(text, "etcd", where=where)
-        _require_one_member(flags, where=where)
         peers = flags.get("initial-advertise-peer-urls", "").split(",")
         missing = [flag for flag in ("name", "data-dir", "trusted-ca-file") if not flags.get(flag)]
         if missing or not peers[0]:
@@ -71,6 +69,7 @@ class EtcdManifest:
         return cls(
             name=flags["name"],
             peer_url=peers[0],
+            initial_cluster=_initial_cluster(flags),
             token=flags.get("initial-cluster-token", _DEFAULT_TOKEN),
             data_dir=data_dir,
             host_dir=_host_path(pod, container, data_dir, where=where),
@@ -98,10 +97,11 @@ class EtcdManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServerManifest:
-    """What an API server's manifest says: its image, its port, and which etcd it uses."""
+    """What an API server's manifest says: its image, its port, the folder of its certificates, which etcd it uses."""
 
     image: str
     port: int
+    pki: str
     etcd_servers: tuple[str, ...]
 
     @classmethod
@@ -110,7 +110,8 @@ class ApiServerManifest:
         _, container, flags = _container(text, "kube-apiserver", where=where)
         servers = tuple(server for server in flags.get("etcd-servers", "").split(",") if server)
         port = int(flags.get("secure-port", _DEFAULT_API_PORT))
-        return cls(image=str(container.get("image", "")), port=port, etcd_servers=servers)
+        pki = flags.get("tls-cert-file", "").rpartition("/")[0] or _DEFAULT_PKI
+        return cls(image=str(container.get("image", "")), port=port, pki=pki, etcd_servers=servers)
 
 
 def relocation(manifest: EtcdManifest, target: str) -> tuple[str, ...]:
@@ -151,17 +152,9 @@ def _flags(words: Sequence[object]) -> dict[str, str]:
     return flags
 
 
-def _require_one_member(flags: Mapping[str, str], *, where: str) -> None:
-    members = sorted({part.partition("=")[0] for part in flags.get("initial-cluster", "").split(",") if part})
-    joined = flags.get("initial-cluster-state") == "existing"
-    if len(members) > 1 or joined:
-        told = f"--initial-cluster names {', '.join(members)}" if len(members) > 1 else "it joined an existing cluster"
-        raise ClusterError(
-            f"{where}: etcd has several members ({told}), and only one can be restored from here",
-            code="several-members",
-            fields={"members": ", ".join(members)},
-            hint=SEVERAL_MEMBERS_HINT,
-        )
+def _initial_cluster(flags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    pairs = (part.partition("=") for part in flags.get("initial-cluster", "").split(",") if part)
+    return tuple((name, url) for name, _, url in pairs)
 
 
 def _host_path(pod: Mapping[str, Any], container: Mapping[str, Any], data_dir: str, *, where: str) -> str:

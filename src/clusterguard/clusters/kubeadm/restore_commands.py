@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from clusterguard.clusters.kubeadm.manifests import EtcdManifest
+    from clusterguard.clusters.base import EtcdLayout
+    from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
     from clusterguard.clusters.kubeadm.runtimes import Runtime
 
 __all__ = [
@@ -43,7 +44,9 @@ __all__ = [
     "Command",
     "Phase",
     "RestoreCommands",
+    "Stages",
     "Timeouts",
+    "restart_kubelet",
 ]
 
 MANIFESTS = "/etc/kubernetes/manifests"
@@ -54,7 +57,6 @@ CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 PODS = ("etcd", "kube-apiserver", *CONTROLLERS)
 _SAVED = f"{STAGING_DIR}/manifests"
 _PROVEN = f"{STAGING_DIR}/proven.json"
-_PKI = "/etc/kubernetes/pki"
 _ADMIN = "/etc/kubernetes/admin.conf"
 _POLL = "0.1"
 _FORGET = "the kubelet forgets what that state does not know, and looks at every pod again"
@@ -111,13 +113,18 @@ class Command:
     seconds: float = 60
 
 
+Stages = tuple[tuple[Command, ...], ...]
+"""Commands of one step on one node. Where there are several nodes, none begins a stage before all ended the last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreCommands:
-    """The commands of each step, from what was seen on the node.
+    """The commands of each step on one node, from what was seen there; each step is made of stages (`Stages`).
 
     Attributes:
         etcd: The member's manifest.
-        api_port: The API server's port.
+        layout: What etcdutl must be told: all members of the restored cluster, and a token of its own.
+        api: The API server's manifest.
         pods: Which of the static pods have a manifest.
         runtime: How containers are asked for.
         etcdutl: The words that run it on the node.
@@ -128,7 +135,8 @@ class RestoreCommands:
     """
 
     etcd: EtcdManifest
-    api_port: int
+    layout: EtcdLayout
+    api: ApiServerManifest
     pods: tuple[str, ...]
     runtime: Runtime
     etcdutl: tuple[str, ...]
@@ -162,16 +170,15 @@ class RestoreCommands:
         """Where the old data is after a proven restore."""
         return f"{self.etcd.host_dir}/member" if self.relocates else f"{self.work}/kept/member"
 
-    def prepare(self, snapshot: Path, *, bump_revision: int) -> tuple[Command, ...]:
-        """Build the new data directory beside the live one, while that serves."""
+    def prepare(self, snapshot: Path, *, bump_revision: int) -> Stages:
+        """Build the new data directory beside the live one, while that serves; the journal is written first."""
         copy = f"{self.work}/snapshot-{self.run}.db"
-        layout = self.etcd.layout
         restore = (
             *self.etcdutl,
-            *layout.restore_words(copy, data_dir=self.prepared, bump_revision=bump_revision),
+            *self.layout.restore_words(copy, data_dir=self.prepared, bump_revision=bump_revision),
         )
+        journal = Command(why="whoever comes next knows what to clean up", argv=self._write({JOURNAL: Phase.PREPARING}))
         commands = [
-            Command(why="whoever comes next knows what to clean up", argv=self._write({JOURNAL: Phase.PREPARING})),
             Command(why="folders of the restore", argv=("mkdir", "-p", "-m", "700", _SAVED, self.target, self.work)),
             Command(why="the snapshot", source=snapshot, target=copy),
             Command(
@@ -192,26 +199,23 @@ class RestoreCommands:
                 target=self.etcdutl[0],
                 mode=0o700,
             )
-            commands.insert(2, program)
+            commands.insert(1, program)
         if self.relocates:
             edits = " ".join(f"-e '{expression}'" for expression in relocation(self.etcd, self.target))
             script = f"sed {edits} {MANIFESTS}/etcd.yaml > {self.new_manifest} && sync {self.new_manifest}"
             commands.append(_script("the manifest for the new data directory", script))
-        return tuple(commands)
+        return ((journal,), tuple(commands))
 
-    def stop(self) -> tuple[Command, ...]:
+    def stop(self) -> Stages:
         """Stop the API server and what speaks to it, then etcd; without etcd an API server lingers."""
         clients = tuple(pod for pod in self.pods if pod != "etcd")
-        return (
-            Command(
-                why="from here on a second run knows what to undo",
-                argv=self._write({_PROVEN: Phase.PROVEN, JOURNAL: Phase.SWITCHING}),
-            ),
-            *self._stop_pods(clients, brief="kube-apiserver"),
-            *self._stop_pods(("etcd",)),
+        journal = Command(
+            why="from here on a second run knows what to undo",
+            argv=self._write({_PROVEN: Phase.PROVEN, JOURNAL: Phase.SWITCHING}),
         )
+        return ((journal,), self._stop_pods(clients, brief="kube-apiserver"), self._stop_pods(("etcd",)))
 
-    def swap_in(self) -> tuple[Command, ...]:
+    def swap_in(self) -> Stages:
         """Put the new data directory in place by renaming; the old member is kept."""
         live, before = f"{self.etcd.host_dir}/member", f"{self.work}/before"
         move_in = f"mv -T {self.prepared}/member {self.target}/member && rm -rf {self.prepared} && sync {self.target}"
@@ -223,66 +227,76 @@ class RestoreCommands:
                 f"else touch {before}/none; fi && sync {before} {self.target}"
             )
             commands.insert(0, _script("the old member is kept", aside))
-        return tuple(commands)
+        return (tuple(commands),)
 
-    def start_etcd(self) -> tuple[Command, ...]:
+    def start_etcd(self) -> Stages:
         """Start etcd on the restored data and wait until it serves."""
         manifest = self.new_manifest if self.relocates else f"{_SAVED}/etcd.yaml"
         # A kubelet that remembers the lost state would write it into the restored one: a pod that it ended while no
         # API server was there comes back as Failed, and stays so. A changed manifest, another pod of the same name to
         # it, it would let wait.
-        forget = self._restart_kubelet("the kubelet must tell the restored state nothing of the lost one")
-        return (
-            Command(why="the kubelet starts etcd", argv=("mv", "-T", manifest, f"{MANIFESTS}/etcd.yaml")),
-            forget,
-            self._wait_for_etcd(),
-        )
+        forget = restart_kubelet("the kubelet must tell the restored state nothing of the lost one")
+        start = Command(why="the kubelet starts etcd", argv=("mv", "-T", manifest, f"{MANIFESTS}/etcd.yaml"))
+        return ((start, forget), (self._wait_for_etcd(),))
 
-    def start_api(self) -> tuple[Command, ...]:
+    def start_api(self) -> Stages:
         """Start the API server and wait until it is ready."""
-        return (self._put_back(("kube-apiserver",)), self._wait_for_api())
+        return ((self._put_back(("kube-apiserver",)),), (self._wait_for_api(),))
 
-    def commit(self) -> tuple[Command, ...]:
+    def commit(self) -> Stages:
         """Write down that the restored state stays; safe to repeat."""
         script = (
             f"if test -e {_PROVEN}; then mv -fT {_PROVEN} {JOURNAL}; fi; "
-            f"grep -q '{_said(Phase.PROVEN)}' {JOURNAL} && sync {STAGING_DIR}"
+            f"{{ ! test -e {JOURNAL} || grep -q '{_said(Phase.PROVEN)}' {JOURNAL}; }} && "
+            f"{{ ! test -d {STAGING_DIR} || sync {STAGING_DIR}; }}"
         )
         why = "the restored state is proven: from here on it is finished, never undone"
-        return (_script(why, script),)
+        return ((_script(why, script),),)
 
-    def start_controllers(self) -> tuple[Command, ...]:
+    def forget_lost(self, gone: Sequence[str]) -> tuple[Command, ...]:
+        """Remove from the API what the stopped and the dead have left there; on one node only.
+
+        Args:
+            gone: Names of the nodes that are dead for good.
+        """
+        leases = self._kubectl(
+            "the restored leader leases name holders that were stopped",
+            *("--namespace", "kube-system", "delete", "lease", "--ignore-not-found", "--wait=false", *CONTROLLERS),
+        )
+        if not gone:
+            return (leases,)
+        dead = self._kubectl(
+            "nodes that are dead for good", "delete", "node", "--ignore-not-found", "--wait=false", *gone
+        )
+        theirs = self._kubectl(
+            "their leases",
+            *("--namespace", "kube-node-lease", "delete", "lease", "--ignore-not-found", "--wait=false", *gone),
+        )
+        return (leases, dead, theirs)
+
+    def start_controllers(self) -> Stages:
         """Start the controllers and let the kubelet look at everything again."""
         there = tuple(pod for pod in self.pods if pod in CONTROLLERS)
-        leases = Command(
-            why="the restored leader leases name holders that were stopped",
-            argv=(
-                *("kubectl", "--kubeconfig", _ADMIN, "--server", f"https://127.0.0.1:{self.api_port}"),
-                *("--tls-server-name", "kubernetes", "--namespace", "kube-system"),
-                *("delete", "lease", "--ignore-not-found", "--wait=false", *CONTROLLERS),
-            ),
-        )
         start = (self._put_back(there),) if there else ()
-        return (leases, *start, self._restart_kubelet(_FORGET))
+        return ((*start, restart_kubelet()),)
 
-    def finish(self) -> tuple[Command, ...]:
+    def finish(self) -> Stages:
         """Do what a proven restore left to do, however far it came; safe to repeat."""
         # First what needs no API server: a control plane that cannot serve must not keep the next restore from a start
         # with every manifest in place. The restored leader leases are left to run out.
         return (
-            self._put_back([pod for pod in self.pods if pod != "etcd"]),
-            self._keep(),
-            self._restart_kubelet(_FORGET),
-            self._wait_for_etcd(),
-            self._wait_for_api(),
+            *self.commit(),
+            (self._put_back([pod for pod in self.pods if pod != "etcd"]), self._keep(), restart_kubelet()),
+            (self._wait_for_etcd(),),
+            (self._wait_for_api(),),
             *self.clean_up(),
         )
 
-    def clean_up(self) -> tuple[Command, ...]:
+    def clean_up(self) -> Stages:
         """Keep the old state under names that mean done, and remove what the restore needed; safe to repeat."""
-        return (self._keep(), *self.discard())
+        return ((self._keep(),), *self.discard())
 
-    def discard(self) -> tuple[Command, ...]:
+    def discard(self) -> Stages:
         """Remove what the restore needed, the journal last; safe to repeat."""
         rest = (
             f"rm -rf {self.work}/prepared-* {self.work}/snapshot-*.db* {STAGING_DIR}/etcdutl-* {self.new_manifest} && "
@@ -290,10 +304,7 @@ class RestoreCommands:
         )
         # While there is a journal, whoever comes next cleans up what is left.
         last = f"if test -d {STAGING_DIR}; then rm -f {_PROVEN} {JOURNAL} && sync {STAGING_DIR}; fi"
-        return (
-            _script("what the restore needed", rest),
-            _script("nothing is left to do", last),
-        )
+        return ((_script("what the restore needed", rest),), (_script("nothing is left to do", last),))
 
     def _keep(self) -> Command:
         before, kept = f"{self.work}/before", f"{self.work}/kept"
@@ -304,19 +315,19 @@ class RestoreCommands:
         script = f"{keep} && {old}"
         return _script("the old member and manifest, under names that mean done", script)
 
-    def roll_back(self) -> tuple[Command, ...]:
+    def roll_back(self) -> Stages:
         """Bring back the manifests and the data as they were; safe to repeat from anywhere."""
         clients = tuple(pod for pod in self.pods if pod != "etcd")
+        controllers = (self._put_back(CONTROLLERS),) if set(CONTROLLERS) & set(self.pods) else ()
         return (
-            *self._stop_pods(clients, brief="kube-apiserver"),
-            *self._stop_pods(("etcd",)),
-            _script("the old data", self._old_data_back()),
-            self._put_back(("etcd",)),
-            self._wait_for_etcd(),
-            self._put_back(("kube-apiserver",)),
-            self._wait_for_api(),
-            *((self._put_back(CONTROLLERS),) if set(CONTROLLERS) & set(self.pods) else ()),
-            self._restart_kubelet(_FORGET),
+            self._stop_pods(clients, brief="kube-apiserver"),
+            self._stop_pods(("etcd",)),
+            (_script("the old data", self._old_data_back()),),
+            (self._put_back(("etcd",)),),
+            (self._wait_for_etcd(),),
+            (self._put_back(("kube-apiserver",)),),
+            (self._wait_for_api(),),
+            (*controllers, restart_kubelet()),
             *self.discard(),
         )
 
@@ -335,8 +346,9 @@ class RestoreCommands:
         )
 
     def _write(self, journals: Mapping[str, Phase]) -> tuple[str, ...]:
-        # Format 1 knew no phases: whoever reads only that must not take a proven restore for one to undo.
-        record = {"format": 2, "run": self.run, "data_dir": self.etcd.host_dir, "target": self.target}
+        # Format 1 knew no phases, format 2 no other nodes: whoever reads only that must not decide for a part of them.
+        record = {"format": 3, "run": self.run, "data_dir": self.etcd.host_dir, "target": self.target}
+        record |= {"members": [name for name, _ in self.layout.cluster] or [self.layout.name]}
         texts = {
             path: json.dumps(record | {"phase": phase, "pods": list(self.pods)}) for path, phase in journals.items()
         }
@@ -395,20 +407,21 @@ class RestoreCommands:
         loop = f"until {ask} {self._api_url}/readyz; do sleep {_POLL}; done"
         return _until(loop, "the API server is ready", seconds=self.timeouts.api)
 
-    def _restart_kubelet(self, why: str) -> Command:
-        return Command(why=why, argv=("systemctl", "restart", "kubelet"))
+    def _kubectl(self, why: str, *words: str) -> Command:
+        server = ("kubectl", "--kubeconfig", _ADMIN, "--server", f"https://127.0.0.1:{self.api.port}")
+        return Command(why=why, argv=(*server, "--tls-server-name", "kubernetes", *words))
 
     @property
     def _api_identity(self) -> str:
         # The certificate is for the name "kubernetes" on every control plane, for loopback on few.
         return (
-            f"--cacert {_PKI}/ca.crt --cert {_PKI}/apiserver-kubelet-client.crt "
-            f"--key {_PKI}/apiserver-kubelet-client.key --resolve {urlsplit(self._api_url).netloc}:127.0.0.1"
+            f"--cacert {self.api.pki}/ca.crt --cert {self.api.pki}/apiserver-kubelet-client.crt "
+            f"--key {self.api.pki}/apiserver-kubelet-client.key --resolve {urlsplit(self._api_url).netloc}:127.0.0.1"
         )
 
     @property
     def _api_url(self) -> str:
-        return f"https://kubernetes:{self.api_port}"
+        return f"https://kubernetes:{self.api.port}"
 
 
 def _said(phase: Phase) -> str:
@@ -418,6 +431,11 @@ def _said(phase: Phase) -> str:
 def work_folder(data_dir: str) -> str:
     """Return the folder that a restore works in, on the file system of the data."""
     return f"{data_dir}/.clusterguard"
+
+
+def restart_kubelet(why: str = _FORGET) -> Command:
+    """Return the command that lets a node's kubelet look at everything again, as workers must after a restore, too."""
+    return Command(why=why, argv=("systemctl", "restart", "kubelet"))
 
 
 def _script(why: str, script: str) -> Command:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shlex
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
 
 from clusterguard.clusters.kubeadm.restore_commands import MANIFESTS, PODS, STAGING_DIR
 from clusterguard.errors import ClusterError
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PROGRAMS", "Seen", "complaints", "fits", "minor", "survey_script"]
 
 PROGRAMS = (
-    *("awk", "base64", "chown", "curl", "df", "flock", "grep", "kubectl"),
+    *("awk", "base64", "chown", "curl", "date", "df", "flock", "grep", "kubectl"),
     *("sed", "stat", "sync", "systemctl", "timeout"),
 )
 _ASKED_FOR = (*PROGRAMS, "crictl", "ctr", "pgrep", "etcdutl")
@@ -27,9 +33,10 @@ _MARGIN_BYTES = 128 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The answers, by question."""
+    """The answers, by question, and when they were asked for, in seconds of this machine's clock: begin and end."""
 
     answers: Mapping[str, Sequence[str]]
+    asked: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def parse(cls, text: str) -> Seen:
@@ -50,8 +57,38 @@ class Seen:
         """Return the answer to a question, or ``""``."""
         return next(iter(self.all(key)), "")
 
+    @property
+    def members(self) -> tuple[Mapping[str, Any], ...] | None:
+        """The members of the cluster as etcd lists them, which it does with a quorum only; None if it did not."""
+        try:
+            listed = json.loads(self.one("members"))["members"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return tuple(listed)
 
-def survey_script(*, data_dir: str, target: str, ask_etcd: str, pki: str) -> str:
+    @property
+    def clock_ahead(self) -> float:
+        """By how many seconds at least the node's clock differs from this machine's: negative if it is behind."""
+        try:
+            there = float(self.one("now"))
+        except ValueError:
+            return 0.0
+        began, ended = self.asked
+        # Somewhere in between the node looked at its clock.
+        return there - ended if there > ended else min(0.0, there - began)
+
+    def expired(self, now: datetime) -> tuple[str, ...]:
+        """Return the certificates (paths on the node) that have run out, of those that could be read."""
+        found = []
+        for line in self.all("certificate"):
+            path, _, text = line.partition(" ")
+            with suppress(ValueError):
+                if x509.load_pem_x509_certificate(base64.b64decode(text)).not_valid_after_utc < now:
+                    found.append(path)
+        return tuple(found)
+
+
+def survey_script(*, data_dir: str, target: str, ask_etcd: str, etcd_pki: str, api_pki: str) -> str:
     """Return the shell code that answers every question about a node at once."""
     data, new, programs = shlex.quote(data_dir), shlex.quote(target), " ".join(_ASKED_FOR)
     return "\n".join(
@@ -64,7 +101,10 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, pki: str) -> str
             f'for each in {MANIFESTS} /etc/kubernetes; do test -w $each && echo "writable=$each"; done',
             # A lost data directory is created again; a read-only one is not.
             f'test -w {data} && echo "writable={data_dir}"; test -e {data} || echo "writable={data_dir}"',
-            f'test -e {pki}/healthcheck-client.key && echo "identity={pki}"',
+            f'test -e {etcd_pki}/healthcheck-client.key && echo "identity={etcd_pki}"',
+            f"for each in {etcd_pki}/*.crt {api_pki}/*.crt; do",
+            'test -e "$each" && echo "certificate=$each $(base64 -w 0 "$each")"; done',
+            "echo now=$(date +%s.%N)",
             'test -e /etc/kubernetes/admin.conf && echo "admin=yes"',
             f"echo manifests_device=$(stat -c %d {MANIFESTS})",
             f"echo aside_device=$(stat -c %d {STAGING_DIR} || stat -c %d /etc/kubernetes)",
@@ -88,6 +128,14 @@ _READ_ONLY = "a read-only file system? mount it writable"
 def complaints(seen: Seen, *, data_dir: str, target: str, needed_bytes: int) -> list[ClusterError]:
     """Return what stands in the way of a restore; nothing was touched so far."""
     found = [*_means(seen), *_places(seen, data_dir=data_dir, target=target)]
+    if expired := seen.expired(datetime.now(UTC)):
+        found.append(
+            (
+                "certificate-expired",
+                f"certificates have run out: {', '.join(expired)}",
+                "kubeadm certs renew all, there",
+            )
+        )
     return [ClusterError(message, code=code, hint=hint) for code, message, hint in found] + _space(
         seen, target=target, needed_bytes=needed_bytes
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.clusters.node_shell import open_node_shell
+from clusterguard.clusters.node_shell import open_node_shells
 from clusterguard.clusters.opening import existing_cluster
 from clusterguard.errors import ClusterError, ConfigError
 from clusterguard.policies.copies.encryption import read_secret
@@ -43,9 +43,9 @@ def connect_etcd(source: EtcdSource, *, environ: Mapping[str, str], progress: Pr
             password=password,
         )
         return
-    node = open_node_shell(source.node_shell) if source.node_shell else None
+    nodes = open_node_shells(source.node_shell)
     kubeconfig = _file(source.kubeconfig)
-    with existing_cluster(source.cluster, kubeconfig=kubeconfig, node=node, progress=progress) as cluster:
+    with existing_cluster(source.cluster, kubeconfig=kubeconfig, nodes=nodes, progress=progress) as cluster:
         if cluster.etcd is None:
             raise ClusterError(
                 f"cluster {cluster.name!r} does not tell how to reach its etcd",

@@ -1,0 +1,132 @@
+"""Judge what several control-plane nodes said of the members of their etcd, before anything is touched. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clusterguard.clusters.kubeadm.survey import minor
+from clusterguard.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from clusterguard.clusters.kubeadm.node import Surveyed
+
+__all__ = ["judge_clocks", "judge_members", "judge_versions"]
+
+# etcd complains of its peers' clocks from one second on; certificates and leases bear more.
+_CLOCK_SECONDS = 5.0
+
+
+def judge_members(nodes: Mapping[str, Surveyed], *, gone: Collection[str] = ()) -> Iterator[ClusterError]:
+    """Yield complaints if the nodes (by their shells' names) are not the members that a restore has to replace.
+
+    etcd's own list decides, not what a manifest said when its node joined. Only where no quorum answers do the
+    manifests tell which members there may be.
+
+    Args:
+        nodes: What was seen on each.
+        gone: Names of members whose nodes are dead for good.
+    """
+    yield from _twice(nodes)
+    here = {node.etcd.peer_url for node in nodes.values()}
+    listed = _listed(nodes)
+    if listed:
+        yield from _not_listed(nodes, listed)
+        lacking = {url: name for url, name in listed.items() if url not in here}
+        if gone:
+            yield _quorum_is_there(gone)
+    else:
+        known = {url: name for node in nodes.values() for name, url in node.etcd.initial_cluster}
+        lacking = {url: name for url, name in known.items() if url not in here and name not in gone}
+    if lacking and not (listed and gone):
+        yield _lacking(lacking, asked=bool(listed))
+    if wrong := sorted({node.etcd.name for node in nodes.values()} & set(gone)):
+        yield ClusterError(
+            f"{', '.join(wrong)} is said to be gone, and a restore onto it was asked for",
+            code="not-gone",
+            fields={"members": ", ".join(wrong)},
+            hint="leave its --node-shell away, or its --gone",
+        )
+
+
+def judge_versions(versions: Mapping[str, str]) -> Iterator[ClusterError]:
+    """Yield a complaint if the members' etcd (by node) is of several minor versions: they would not form a cluster."""
+    if len({minor(version) for version in versions.values() if version}) > 1:
+        told = ", ".join(f"{version} on {node}" for node, version in versions.items())
+        yield ClusterError(
+            f"etcd is of different versions: {told}",
+            code="versions-differ",
+            fields={"versions": told},
+            hint="finish the upgrade first: kubeadm upgrade node, there",
+        )
+
+
+def judge_clocks(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
+    """Yield a complaint if clocks are further apart than etcd and its certificates bear."""
+    ahead = {name: node.seen.clock_ahead for name, node in nodes.items()}
+    apart = max(ahead.values()) - min(ahead.values())
+    if apart > _CLOCK_SECONDS:
+        first, last = max(ahead, key=ahead.__getitem__), min(ahead, key=ahead.__getitem__)
+        yield ClusterError(
+            f"the clock of {first} is {apart:.0f} s ahead of that of {last}",
+            code="clocks-differ",
+            fields={"seconds": round(apart), "nodes": f"{first}, {last}"},
+            hint="let both synchronise their time: timedatectl status, there",
+        )
+
+
+def _twice(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
+    seen: dict[str, str] = {}
+    for shell, node in nodes.items():
+        first = seen.setdefault(node.etcd.peer_url, shell)
+        if first != shell:
+            yield ClusterError(
+                f"{first} and {shell} are the same member, {node.etcd.name} ({node.etcd.peer_url})",
+                code="same-member-twice",
+                fields={"members": node.etcd.name},
+                hint="name each node once",
+            )
+
+
+def _listed(nodes: Mapping[str, Surveyed]) -> dict[str, str]:
+    """Return the names of all members that any node lists, by peer URL; a split cluster has several lists."""
+    return {
+        url: str(member.get("name") or "(not started)")
+        for node in nodes.values()
+        for member in node.seen.members or ()
+        for url in member.get("peerURLs") or ()
+    }
+
+
+def _not_listed(nodes: Mapping[str, Surveyed], listed: Mapping[str, str]) -> Iterator[ClusterError]:
+    for shell, node in nodes.items():
+        if node.etcd.peer_url not in listed:
+            members = ", ".join(f"{name} ({url})" for url, name in listed.items())
+            yield ClusterError(
+                f"{shell} starts etcd as {node.etcd.name} ({node.etcd.peer_url}), and the members are {members}",
+                code="not-a-member",
+                fields={"node": shell, "members": ", ".join(listed.values())},
+                hint="if it was removed from the cluster, leave it out; if its address changed, repair its etcd.yaml",
+            )
+
+
+def _quorum_is_there(gone: Collection[str]) -> ClusterError:
+    return ClusterError(
+        f"etcd has a quorum, so the loss of {', '.join(gone)} is no case for a restore",
+        code="quorum-is-there",
+        fields={"members": ", ".join(gone)},
+        hint="replace the lost member, which loses nothing: clusterguard etcd replace-member",
+    )
+
+
+def _lacking(lacking: Mapping[str, str], *, asked: bool) -> ClusterError:
+    names = ", ".join(sorted(f"{name} ({url})" for url, name in lacking.items()))
+    source = "etcd has" if asked else "no quorum of etcd answers, and by the manifests it has"
+    return ClusterError(
+        f"{source} members that were not named: {names}; they would bring the old state back",
+        code="members-missing",
+        fields={"members": ", ".join(sorted(lacking.values()))},
+        hint="name the shell of every control-plane node, such as --node-shell 'ssh:root@{cp-1,cp-2,cp-3}'; "
+        "one that is dead for good: --gone NAME",
+    )

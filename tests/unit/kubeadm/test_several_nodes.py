@@ -1,0 +1,369 @@
+"""Three control-plane nodes of files: wherever a restore ends, all of them have one state, and it serves."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+
+from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
+from clusterguard.errors import ClusterError, ClusterGuardError, ProgramError
+from kubeadm_node import PODS, Api, Killed, Node, peer_url
+
+NAMES = ("node-1", "node-2", "node-3")
+STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
+QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=5, api=5)
+
+
+class Cluster:
+    def __init__(self, root, names=NAMES):
+        self.world = SimpleNamespace(dead=False)
+        self.nodes = [Node(root / name, name, cluster=names, world=self.world) for name in names]
+
+    def plane(self, nodes=None, **options):
+        shells = [node.shell for node in nodes or self.nodes]
+        return KubeadmControlPlane(shells, **{"api": Api, "timeouts": QUICK, "run": "run1"} | options)
+
+    def restore(self, plane, until="clean_up"):
+        with plane.exclusive():
+            plane.recover()
+            plane.check(needed_bytes=10)
+            plane.prepare(self.nodes[0].snapshot, bump_revision=1000)
+            try:
+                for step in STEPS[: STEPS.index(until) + 1]:
+                    getattr(plane, step)()
+            except ClusterGuardError:
+                if STEPS.index(until) < STEPS.index("commit") or not self.is_proven():
+                    plane.roll_back()
+                raise
+
+    def is_proven(self):
+        journals = [node.root / "etc/kubernetes/clusterguard/journal.json" for node in self.nodes]
+        return any(path.exists() and json.loads(path.read_text())["phase"] == "proven" for path in journals)
+
+    def recover(self):
+        for node in self.nodes:
+            node.survive()
+        plane = self.plane()
+        with plane.exclusive():
+            return plane.recover()
+
+    def states(self):
+        return {node.live()[1] for node in self.nodes}
+
+    def running(self):
+        return {tuple(node.live()[0]) for node in self.nodes}
+
+    def leftovers(self):
+        return [path for node in self.nodes for path in node.leftovers()]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    return Cluster(tmp_path)
+
+
+ALL_RUN = {tuple(sorted(PODS))}
+
+
+def test_all_members_are_restored_from_one_file_as_one_cluster(cluster):
+    cluster.restore(cluster.plane())
+    assert (cluster.states(), cluster.running(), cluster.leftovers()) == ({"restored"}, ALL_RUN, [])
+    built = [line for node in cluster.nodes for line in node.shell.lines if "--initial-cluster=" in line]
+    words = [
+        dict(word.split("=", 1) for word in line.split() if word.startswith("--") and "=" in word) for line in built
+    ]
+    wanted = ",".join(f"{name}={peer_url(name)}" for name in NAMES)
+    assert {each["--initial-cluster"] for each in words} == {wanted}
+    assert [each["--name"] for each in words] == list(NAMES)
+    assert [each["--initial-advertise-peer-urls"] for each in words] == [peer_url(name) for name in NAMES]
+    assert {each["--initial-cluster-token"] for each in words} == {"clusterguard-run1"}
+
+
+def test_no_node_begins_a_stage_before_all_ended_the_last(cluster):
+    """While an API server runs anywhere, no etcd is stopped; while one etcd runs, no data is swapped."""
+    order = []
+
+    def note(command):
+        order.append(command.why)
+
+    cluster.restore(cluster.plane(on_command=note))
+    stages = [
+        "from here on a second run knows what to undo",
+        "see their containers gone: kube-apiserver",
+        "see their containers gone: etcd",
+        "the restored member goes live",
+        "the kubelet starts etcd",
+        "etcd serves",
+        "the kubelet starts kube-apiserver",
+        "the API server is ready",
+    ]
+    found = [
+        next(stage for stage in stages if why.startswith(stage))
+        for why in order
+        if any(why.startswith(stage) for stage in stages)
+    ]
+    assert found == [stage for stage in stages for _ in NAMES]
+
+
+def commands_of(cluster, name):
+    return len(next(node for node in cluster.nodes if node.name == name).shell.lines)
+
+
+def kill_before(cluster, name, number):
+    """Restore, with everything killed before a command on one node; return the state that the recovery ends in."""
+    node = next(node for node in cluster.nodes if node.name == name)
+    node.shell.die_before = number
+    with suppress(Killed):
+        cluster.restore(cluster.plane())
+    cluster.recover()
+    last = f"killed before command {number} of {name}: {node.shell.lines[number - 1 :][:1]}"
+    assert len(cluster.states()) == 1, last
+    assert (cluster.running(), cluster.leftovers()) == (ALL_RUN, []), last
+    return cluster.states().pop()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("whole"))
+    cluster.restore(cluster.plane())
+    return cluster
+
+
+def number_of(whole, name, part):
+    lines = next(node for node in whole.nodes if node.name == name).shell.lines
+    return max(number for number, line in enumerate(lines) if part in line)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "states"),
+    [
+        ("node-1", '"phase": "preparing"', {"old"}),
+        ("node-3", '"phase": "preparing"', {"old"}),
+        ("node-2", '"phase": "switching"', {"old"}),
+        ("node-3", "/member /var/lib/etcd/member", {"old"}),
+        ("node-2", "mv -T /etc/kubernetes/clusterguard/manifests/etcd.yaml", {"old"}),
+        # Some nodes may have committed already: then all are.
+        ("node-2", "mv -fT /etc/kubernetes/clusterguard/proven", {"old", "restored"}),
+        ("node-3", "rm -f /etc/kubernetes/clusterguard/proven", {"restored"}),
+    ],
+)
+def test_killed_at_its_turning_points_all_nodes_have_one_state(tmp_path, whole, name, part, states):
+    assert kill_before(Cluster(tmp_path), name, number_of(whole, name, part)) in states
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_before_any_command_of_any_node_all_have_one_state(tmp_path, whole, name):
+    for number in range(commands_of(whole, name) + 1):
+        kill_before(Cluster(tmp_path / str(number)), name, number)
+
+
+def test_a_commit_that_reached_one_node_is_finished_on_all(cluster):
+    cluster.restore(cluster.plane(), until="start_api")
+    staging = cluster.nodes[1].root / "etc/kubernetes/clusterguard"
+    (staging / "proven.json").rename(staging / "journal.json")
+    assert "finished" in cluster.recover()
+    assert (cluster.states(), cluster.running(), cluster.leftovers()) == ({"restored"}, ALL_RUN, [])
+
+
+@pytest.mark.parametrize(
+    ("part", "states"),
+    [
+        ('"phase": "switching"', {"old"}),
+        ("see their containers gone", {"old"}),
+        ("/member /var/lib/etcd/member", {"old"}),
+        ("mv -T /etc/kubernetes/clusterguard/manifests/etcd.yaml", {"old"}),
+        ("mv -fT /etc/kubernetes/clusterguard/proven", {"restored"}),
+    ],
+)
+def test_a_node_whose_line_is_lost_never_serves_another_state_than_the_rest(cluster, whole, part, states):
+    lost = cluster.nodes[2]
+    lines = next(node for node in whole.nodes if node.name == lost.name).shell.lines
+    first = next((number for number, line in enumerate(lines) if part in line), None)
+    if first is None:  # a wait has no name in its line: the first wait after the API server's manifests went
+        first = next(number for number, line in enumerate(lines) if "timeout" in line)
+    lost.shell.broken_for = range(first, 10**6)
+    with pytest.raises(ClusterGuardError):
+        cluster.restore(cluster.plane())
+    served = {node.live()[1] for node in cluster.nodes[:2]}
+    assert served == states
+    cluster.recover()
+    assert (cluster.states(), cluster.running(), cluster.leftovers()) == (states, ALL_RUN, [])
+
+
+def test_a_rollback_that_one_node_cannot_follow_lets_the_others_serve(cluster):
+    plane = cluster.plane()
+    cluster.restore(plane, until="swap_in")
+    lost = cluster.nodes[2]
+    lost.shell.broken_for = range(10**6)
+    with pytest.raises(ClusterError) as caught:
+        plane.roll_back()
+    assert (caught.value.code, caught.value.fields) == ("rollback-incomplete", {"nodes": "node-3"})
+    assert {node.live()[1] for node in cluster.nodes[:2]} == {"old"}
+    cluster.recover()
+    assert (cluster.states(), cluster.running(), cluster.leftovers()) == ({"old"}, ALL_RUN, [])
+
+
+def test_a_refused_snapshot_leaves_no_trace_on_any_node(cluster):
+    (cluster.nodes[1].root / "etcdutl-fails").touch()
+    plane = cluster.plane()
+    with plane.exclusive():
+        plane.check(needed_bytes=10)
+        with pytest.raises(ProgramError):
+            plane.prepare(cluster.nodes[0].snapshot, bump_revision=1000)
+        plane.discard()
+    assert (cluster.states(), cluster.running(), cluster.leftovers()) == ({"old"}, ALL_RUN, [])
+
+
+# ---- who takes part ----------------------------------------------------------------------------------------
+
+
+def problems(plane):
+    with pytest.raises(ClusterError) as caught:
+        plane.check(needed_bytes=10)
+    return caught.value.fields
+
+
+def lose_quorum(cluster):
+    for node in cluster.nodes:
+        (node.root / "members").write_text("")
+
+
+def test_members_that_were_not_named_are_told(cluster):
+    found = problems(cluster.plane(cluster.nodes[:2]))
+    assert (found["problems"], found["members"]) == (["members-missing"], "node-3")
+
+
+def test_without_a_quorum_the_manifests_tell_who_is_missing(cluster):
+    lose_quorum(cluster)
+    found = problems(cluster.plane([cluster.nodes[2]]))
+    assert (found["problems"], found["members"]) == (["members-missing"], "node-1, node-2")
+
+
+def test_what_a_manifest_said_when_its_node_joined_does_not_count_beside_the_list(tmp_path):
+    """A node that joined, and whose companions were removed since, is the one member that there is."""
+    cluster = Cluster(tmp_path)
+    only = cluster.nodes[2]
+    (only.root / "members").write_text(json.dumps({"members": [{"name": "node-3", "peerURLs": [peer_url("node-3")]}]}))
+    cluster.plane([only]).check(needed_bytes=10)
+
+
+def test_a_member_lost_beside_a_quorum_is_no_case_for_a_restore(cluster):
+    found = problems(cluster.plane(cluster.nodes[:2], gone=("node-3",)))
+    assert (found["problems"], found["members"]) == (["quorum-is-there"], "node-3")
+
+
+def test_a_restore_without_dead_nodes_begins_with_those_that_remain(cluster):
+    lose_quorum(cluster)
+    remaining = cluster.nodes[:1]
+    dead = cluster.nodes[1:]
+    plane = cluster.plane(remaining, gone=("node-2", "node-3"))
+    cluster.restore(plane)
+    assert remaining[0].live()[1] == "restored"
+    assert {node.live()[1] for node in dead} == {"old"}
+    deleted = [line for line in remaining[0].shell.lines if "delete node" in line]
+    assert ["node-2 node-3" in line for line in deleted] == [True]
+    assert [warning for warning in plane.warnings() if "node-2" in warning]
+
+
+class Alias:
+    """A node under another name, such as its address."""
+
+    def __init__(self, node):
+        self.shell = type(node.shell)(node.root, "10.0.0.5", node.world)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda c: [*c.nodes, Alias(c.nodes[0])], "same-member-twice"),
+        (lambda c: (c.nodes[1].root / "version").write_text('{"etcdserver":"3.5.9"}') and None, "versions-differ"),
+        (lambda c: [(n.root / "members").write_text(
+            json.dumps({"members": [{"name": "node-1", "peerURLs": [peer_url("node-1")]}]})) for n in c.nodes] and None,
+         "not-a-member"),
+    ],
+)  # fmt: skip
+def test_nodes_that_do_not_belong_together_are_refused(cluster, spoil, problem):
+    nodes = spoil(cluster)
+    assert problem in problems(cluster.plane(nodes))["problems"]
+    assert (cluster.states(), cluster.leftovers()) == ({"old"}, [])
+
+
+def test_clocks_that_are_far_apart_are_told(cluster):
+    date = cluster.nodes[1].root / "stand-ins/date"
+    date.write_text('#!/bin/sh\ncase $1 in +%s.%N) echo $(($(/bin/date +%s) + 60)).0;; *) exec /bin/date "$@";; esac\n')
+    date.chmod(0o755)
+    found = problems(cluster.plane())
+    assert (found["problems"], found["nodes"]) == (["clocks-differ"], "node-2, node-1")
+
+
+def test_an_interrupted_restore_is_not_recovered_on_a_part_of_its_nodes(cluster):
+    cluster.restore(cluster.plane(), until="swap_in")
+    with pytest.raises(ClusterError) as caught:
+        cluster.plane(cluster.nodes[:2]).recover()
+    assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": "node-3"})
+    cluster.recover()
+    assert cluster.states() == {"old"}
+
+
+def test_two_interrupted_restores_are_told_apart(cluster):
+    cluster.restore(cluster.plane(), until="stop")
+    journal = cluster.nodes[1].root / "etc/kubernetes/clusterguard/journal.json"
+    journal.write_text(journal.read_text().replace("run1", "run2"))
+    with pytest.raises(ClusterError) as caught:
+        cluster.plane().recover()
+    assert caught.value.code == "journals-differ"
+
+
+def test_two_restores_that_share_a_node_exclude_each_other(cluster):
+    first = cluster.plane(cluster.nodes[:2])
+    second = cluster.plane(cluster.nodes[1:])
+    with first.exclusive(), pytest.raises(ClusterError) as caught, second.exclusive():
+        pass
+    assert caught.value.code == "restore-running"
+
+
+# ---- workers -----------------------------------------------------------------------------------------------
+
+
+class Worker:
+    def __init__(self, name, error=None):
+        self.name, self.error, self.ran = name, error, []
+
+    def run(self, argv, **_):
+        if self.error:
+            raise self.error
+        self.ran.append(list(argv))
+        return ""
+
+    def describe(self, argv):
+        return " ".join(argv)
+
+
+def test_the_kubelets_of_workers_look_at_everything_again(cluster):
+    worker, lost = Worker("worker-1"), Worker("worker-2", ProgramError("worker-2: no route to host"))
+    plane = cluster.plane(workers=[worker, lost], api=lambda: Api(nodes=[{"metadata": {"name": "worker-9"}}]))
+    cluster.restore(plane)
+    assert worker.ran == [["systemctl", "restart", "kubelet"]]
+    told = [warning for warning in plane.warnings() if "worker" in warning]
+    assert [next(name for name in ("worker-2", "worker-9") if name in each) for each in told] == [
+        "worker-2",
+        "worker-9",
+    ]
+
+
+def test_nodes_without_a_control_plane_are_workers(cluster, tmp_path):
+    worker = Node(tmp_path / "worker-1", "node-1")
+    for manifest in worker.manifests.iterdir():
+        manifest.unlink()
+    worker.shell.name = "worker-1"
+    plane = KubeadmControlPlane(
+        [*(node.shell for node in cluster.nodes), worker.shell], workers=None, api=Api, timeouts=QUICK, run="run1"
+    )
+    cluster.restore(plane)
+    assert cluster.states() == {"restored"}
+    assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
