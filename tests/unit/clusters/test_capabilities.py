@@ -9,7 +9,7 @@ from clusterguard.clusters.kind import KindCluster
 
 CAN = {
     EmbeddedCluster: {"EtcdFaults", "HasExternalVelero", "MemberFaults"},
-    KindCluster: {"LoadsImages", "EtcdFaults", "OnDockerNetwork", "NodePowerControl"},
+    KindCluster: {"LoadsImages", "EtcdFaults", "MemberFaults", "OnDockerNetwork", "NodePowerControl"},
     ExistingCluster: set(),
 }
 ALL = set.union(*CAN.values())

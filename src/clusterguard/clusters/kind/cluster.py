@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 from platformdirs import user_state_path
 
+from clusterguard.clusters.kind import members
 from clusterguard.clusters.kind.config import chosen_image, is_version, kind_config, published_etcd_ports
 from clusterguard.clusters.kind.docker import Docker
 from clusterguard.clusters.kind.driver import KindDriver
@@ -54,10 +55,6 @@ __all__ = ["PROGRAMS", "KindCluster", "default_home"]
 
 PROGRAMS = ("kind",)
 _ADMINISTRATORS = "/etc/kubernetes/admin.conf"
-ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change that
-# $1 data directory. A file in the member's place keeps etcd from starting with an empty database, as an empty disk
-# would let it: then nobody could tell a lost cluster from a new one.
-_LOSE_ETCD = 'rm -rf "$1/member" && : > "$1/member" && { pkill -KILL -x etcd || test $? = 1; }'
 _LONGEST_NAME = 49  # kind adds "-control-plane", and a host's name has 63 characters at most
 _PORT_ATTEMPTS = 3
 _READY_SECONDS = 180.0
@@ -308,7 +305,39 @@ class KindCluster:
     def lose_etcd(self) -> None:
         """Kill every etcd member and throw its data away; it does not come up again by itself."""
         for leader in self._leaders():
-            self._shell(leader).run(["sh", "-c", _LOSE_ETCD, "sh", ETCD_DATA])
+            self.lose_member(leader.name)
+
+    def member_states(self) -> dict[str, bool]:
+        """Return every member of etcd by its name, which is that of its node, and whether it runs."""
+        return {each.name: each.running and members.runs(self._shell(each)) for each in self._leaders()}
+
+    def stop_member(self, name: str) -> None:
+        """Kill a member; its data stays. It does not come up again by itself."""
+        members.stop(self._shell(self._node(name)))
+
+    def lose_member(self, name: str) -> None:
+        """Kill a member and throw its data away; it does not come up again by itself."""
+        members.lose(self._shell(self._node(name)))
+
+    def start_member(self, name: str, *, empty: bool = False) -> None:
+        """Start a member and wait until it serves; ``empty``: without data, as one that joins anew.
+
+        Raises:
+            ProgramError: It has no data to start with, and is not to be ``empty``.
+            WaitTimeoutError: It does not come up; an empty one that the others have not added is refused by them.
+        """
+        shell = self._shell(self._node(name))
+        if empty:
+            members.start_empty(shell, {each.name: self.member_url(each.name) for each in self._leaders()})
+        else:
+            members.start(shell)
+        what = f"the etcd member of {name} serves"
+        poll_until(partial(members.why_not_ready, shell), what=what, seconds=_READY_SECONDS, sleep=self._sleep)
+
+    def member_url(self, name: str) -> str:
+        """Return the URL at which the other members reach a member."""
+        node = self._node(name)
+        return members.peer_url(node.address or self._addresses.get(name, ""))
 
     def close(self) -> None:
         """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""

@@ -32,7 +32,7 @@ def faulty_cluster(here: StepContext) -> MemberFaults:
     if not isinstance(cluster, MemberFaults):
         raise DrillError(
             f"the members of etcd of {cluster.provider} cluster {cluster.name} cannot be stopped and lost one by one",
-            hint="let the drill create a cluster of its own: `embedded: {members: 3}`",
+            hint="let the drill create a cluster of its own: `embedded: {members: 3}` or `kind: {controlPlanes: 3}`",
         )
     return cluster
 
@@ -42,7 +42,8 @@ def member_name(cluster: MemberFaults, number: int) -> str:
     names = list(cluster.member_states())
     if number > len(names):
         raise DrillError(
-            f"there is no member {number}: etcd has {len(names)}", hint="`embedded: {members: 3}` gives it three"
+            f"there is no member {number}: etcd has {len(names)}",
+            hint="`embedded: {members: 3}` and `kind: {controlPlanes: 3}` give it three",
         )
     return names[number - 1]
 
