@@ -1,4 +1,4 @@
-"""A kind cluster whose control plane is restored again and again; each test leaves it working."""
+"""Kind clusters whose control planes are restored again and again; each test leaves them working."""
 
 import os
 import secrets
@@ -25,13 +25,19 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def cluster():
-    """One kind cluster for all tests of this folder."""
+def docker():
+    """The Docker of this machine."""
     docker = Docker()
     try:
         docker.require()
     except ProvisioningError as error:
         pytest.skip(f"NOT RUN: {error}")
+    return docker
+
+
+@pytest.fixture(scope="session")
+def cluster(docker):
+    """One kind cluster for all tests of this folder that want one control plane."""
     with KindCluster(f"clusterguard-test-{secrets.token_hex(4)}") as cluster:
         yield cluster
 

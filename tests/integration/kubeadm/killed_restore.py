@@ -28,7 +28,10 @@ def main(name, store, snapshot, point, delay):
         etcd = cluster.etcd
         api = cluster.api
         control_plane = KubeadmControlPlane(
-            shell=DockerNodeShell(f"{name}-control-plane"), api=lambda: cluster.api, on_command=watch
+            [DockerNodeShell(each.name) for each in cluster.nodes if each.is_leader],
+            workers=[DockerNodeShell(each.name) for each in cluster.nodes if not each.is_leader],
+            api=lambda: cluster.api,
+            on_command=watch,
         )
 
     Target.name = name

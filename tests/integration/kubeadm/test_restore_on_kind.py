@@ -15,6 +15,7 @@ import pytest
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
+from clusterguard.clusters.kubeadm.node import KubeadmNode
 from clusterguard.clusters.kubeadm.restore_commands import LOCK
 from clusterguard.clusters.node_view import view_node
 from clusterguard.errors import ClusterError, ResourceNotFoundError, RestoreError, WaitTimeoutError
@@ -30,7 +31,7 @@ class Target:
 
     def __init__(self, cluster, shell, **options):
         self.name, self.etcd, self.api = cluster.name, cluster.etcd, cluster.api
-        self.control_plane = KubeadmControlPlane(shell=shell, api=lambda: cluster.api, **options)
+        self.control_plane = KubeadmControlPlane([shell], api=lambda: cluster.api, **options)
 
 
 def marker(api, name):
@@ -61,6 +62,12 @@ def works(api):
         else:
             break
     api.delete(api.resource("Namespace"), name)
+
+
+def break_line_of(target):
+    """Break the connection to the node that a restore works over."""
+    (node,) = target.control_plane._nodes
+    node.shell._holder._process.kill()
 
 
 def new_name():
@@ -168,7 +175,7 @@ def test_a_plan_is_what_a_run_executes(cluster, shell, snapshotter, store):
     assert is_there(cluster.api, later), "a plan touches nothing"
     snapshotter.restore(name, target)
     lines = [line.line for step in planned.steps for line in step.lines]
-    executed = [target.control_plane._line(command) for command in told]
+    executed = [target.control_plane._nodes[0].line(command) for command in told]
     bump = next(word for line in executed for word in line.split() if word.startswith("--bump-revision"))
     assert [line for line in executed if bump not in line] == [line for line in lines if "--bump-revision" not in line]
     assert not is_there(cluster.api, later)
@@ -188,23 +195,17 @@ def test_data_moves_to_another_directory_and_back(cluster, shell, snapshotter):
     works(cluster.api)
 
 
-class NoImage(KubeadmControlPlane):
-    """A node whose etcd image has no etcdutl."""
-
-    def _in_etcds_image(self, node, restore):
-        return ("false",)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["etcd's image", "this machine"])
-def test_a_node_without_etcdutl_gets_it_from(cluster, shell, snapshotter, toolchain, place):
+def test_a_node_without_etcdutl_gets_it_from(cluster, shell, snapshotter, toolchain, place, monkeypatch):
     name = snapshotter.save(new_name()).name
     later = marker(cluster.api, new_name())
     told = []
     target = Target(cluster, shell)
-    kind = KubeadmControlPlane if place == "etcd's image" else NoImage
-    target.control_plane = kind(
-        shell=shell,
+    if place == "this machine":
+        monkeypatch.setattr(KubeadmNode, "_in_etcds_image", lambda *_: ("false",))  # an image without etcdutl
+    target.control_plane = KubeadmControlPlane(
+        [shell],
         api=lambda: cluster.api,
         etcdutl=lambda: toolchain.ensure("etcdutl")["etcdutl"],
         on_command=told.append,
@@ -379,7 +380,7 @@ def test_a_line_that_breaks_half_way_is_rolled_back_under_the_lock(cluster, shel
 
     def break_line(command):
         if command.why == "the API server is ready" and not taken:
-            target.control_plane._shell._holder._process.kill()
+            break_line_of(target)
             taken.append("broken")
         elif taken == ["broken"]:  # the first command of the rollback takes the lock again
             taken.append("rolls back")
@@ -403,7 +404,7 @@ def test_a_run_whose_line_broke_steps_aside_for_another(cluster, shell, snapshot
 
     def let_another_come(command):
         if command.why == "the API server is ready":
-            target.control_plane._shell._holder._process.kill()
+            break_line_of(target)
             other = KindCluster.attach(cluster.name).control_plane
             with other.exclusive():
                 assert "rolled back" in other.recover()
@@ -430,7 +431,7 @@ def test_a_line_that_breaks_once_it_is_proven_undoes_nothing(cluster, shell, sna
 
     def break_line(command):
         if command.why.startswith(point) and not broken:
-            broken.append(target.control_plane._shell._holder._process.kill())
+            broken.append(break_line_of(target))
 
     target = Target(cluster, shell, on_command=break_line)
     assert snapshotter.restore(name, target).warnings == ()
@@ -472,7 +473,7 @@ def test_a_node_of_another_cluster_is_refused(cluster, shell):
         def get(self, *_, **__):
             return {"data": {"ca.crt": "another"}}
 
-    plane = KubeadmControlPlane(shell=shell, api=Foreign)
+    plane = KubeadmControlPlane([shell], api=Foreign)
     with pytest.raises(ClusterError) as caught:
         plane.check(needed_bytes=1)
     assert caught.value.fields["problems"] == ["other-cluster"]
