@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clusterguard.clusters.embedded import control_plane
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
 from clusterguard.drills.requirements import skip_reason
 from clusterguard.etcd import EtcdSnapshotter
@@ -90,6 +91,28 @@ def test_with_an_older_snapshot_it_is_red(run, own_cluster, tmp_path, monkeypatc
     assert result.verdict is Verdict.FAIL, result
     assert "missing" in result.reason
     assert "is not back" in next(step.detail for step in result.steps if step.title == "markers")
+
+
+@pytest.mark.slow
+def test_with_another_snapshot_on_one_member_it_is_red(run, tmp_path, monkeypatch):
+    """Two snapshots of one cluster, each intact: members that hold different data must never serve together."""
+    save, build = EtcdSnapshotter.save, control_plane.run
+    other = LocalStore(tmp_path / "other")
+
+    def save_two(self, name, **options):
+        save(EtcdSnapshotter(store=other, access=self._access), "other")
+        return save(self, name, **options)
+
+    def build_of_two(argv, **options):
+        if any("etcd-3.prepared" in word for word in argv):
+            argv = [*argv[:3], str(other.local_path("other.db")), *argv[4:]]
+        return build(argv, **options)
+
+    monkeypatch.setattr(EtcdSnapshotter, "save", save_two)
+    monkeypatch.setattr(control_plane, "run", build_of_two)
+    result = run(next(drill for drill in ETCD if drill.name == "lost-quorum"), open=None)
+    assert result.verdict is Verdict.FAIL, result
+    assert (result.code, "one snapshot" in result.reason) == ("rollback-failed", True), result.reason
 
 
 @pytest.mark.slow  # `pytest drills/` is the same for all of them; that nothing stays is shown for an interrupted one

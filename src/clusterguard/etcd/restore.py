@@ -178,7 +178,7 @@ def require_usable(facts: StoreFacts, access: EtcdAccess, *, disarm_alarms: bool
             code="alarm-in-snapshot",
             hint="disarm it during the restore (--disarm-alarms), and see that etcd's quota has room",
         )
-    if facts.auth_enabled and _on_member(access, EtcdMember.authentication) is False:
+    if facts.auth_enabled and False in _told_by_each(access, EtcdMember.authentication):
         raise RestoreError(
             "the snapshot has etcd's authentication on, and this etcd has it off: its API server has no user there, "
             "and could not read what was restored; nothing was touched",
@@ -466,15 +466,20 @@ def _check(control_plane: ControlPlane, snapshot: Snapshot) -> None:
 
 def _live_revision(access: EtcdAccess) -> int | None:
     """Return the largest revision that any member has; None where none answers: a lost etcd is why people restore."""
-    revisions = []
-    for endpoint in access.endpoints:
-        with contextlib.suppress(EtcdError), EtcdMember(access, endpoint) as member:
-            revisions.append(member.status().revision)
-    return max(revisions, default=None)
+    return max((status.revision for status in _told_by_each(access, EtcdMember.status)), default=None)
 
 
 def _status_revision(access: EtcdAccess) -> int:
     return _on_member(access, EtcdMember.status).revision
+
+
+def _told_by_each(access: EtcdAccess, ask: Callable[[EtcdMember], _T]) -> list[_T]:
+    """Return what the members say that answer."""
+    told = []
+    for endpoint in access.endpoints:
+        with contextlib.suppress(EtcdError), EtcdMember(access, endpoint) as member:
+            told.append(ask(member))
+    return told
 
 
 def _on_member(access: EtcdAccess, ask: Callable[[EtcdMember], _T]) -> _T:

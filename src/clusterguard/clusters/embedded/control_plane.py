@@ -50,6 +50,9 @@ _VERSION_SECONDS = 20.0
 # The API server keeps no state of its own: it gets a moment to answer its last requests, then it is killed.
 _GRACE_SECONDS = 3.0
 _ETCD_GRACE_SECONDS = 10.0
+# A leader that ends looks for a follower to take over, for six seconds where they all end. Whatever it has told
+# anybody is in its log, so it may as well be killed.
+_MEMBERS_GRACE_SECONDS = 1.0
 # etcdutl writes the database and a small WAL; the margin is for the WAL, snapshots and rounding.
 MARGIN_BYTES = 128 * 1024 * 1024
 _LEADER_LEASES = ("kube-controller-manager", "kube-scheduler")
@@ -167,7 +170,8 @@ class EmbeddedControlPlane:
     def stop(self) -> None:
         """Stop controllers and API server, then etcd: an API server without etcd would linger on its port."""
         self._programs.stop(*CONTROLLERS, "kube-apiserver", grace_seconds=_GRACE_SECONDS)
-        self._programs.stop(*self._members(), grace_seconds=_ETCD_GRACE_SECONDS)
+        grace = _ETCD_GRACE_SECONDS if len(self._places) == 1 else _MEMBERS_GRACE_SECONDS
+        self._programs.stop(*self._members(), grace_seconds=grace)
 
     def swap_in(self) -> None:
         """Rename each live directory aside and the prepared one into its place."""
