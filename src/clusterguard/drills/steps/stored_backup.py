@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from clusterguard.drills.stored import StoredSnapshot
     from clusterguard.model.inventory import Inventory, ObjectRef, Scope
+    from clusterguard.snapshots.encryption import EncryptionKeys
     from clusterguard.stores.base import ObjectStore
     from clusterguard.velero.resources import Backup
 
@@ -63,6 +64,11 @@ class StoredBackup(Action):
     """The snapshot's name; the newest one that is not known to be damaged when left out."""
     location: Label | Omitted = None
     """A name from the policy's locations; the first that has the snapshot when left out."""
+    encryption_config: Text | Omitted = None
+    """The EncryptionConfiguration of the API server that was backed up, relative to the drill file, where it encrypts
+    at rest: `restored` compares with what the snapshot holds."""
+    prefix: Text | Omitted = None
+    """Of etcd's keys, `/registry` when left out; OpenShift has `/kubernetes.io`."""
     velero: StoredVeleroBackup | Omitted = None
     """A Velero backup in place of a policy's snapshot; `{}` is the newest that the cluster knows."""
 
@@ -71,7 +77,7 @@ class StoredBackup(Action):
         self.need_one("policy", "velero")
         if self.policy and not self.source:
             raise wrong("a policy has sources: say which one, with `source`")
-        if self.velero and (given := self.given("source", "backup", "location")):
+        if self.velero and (given := self.given("source", "backup", "location", "encryption_config", "prefix")):
             key = self.written(given[0])
             raise wrong(f"`{key}` is of a policy; what is said of Velero's backup belongs into `velero`", key=key)
         return self
@@ -94,6 +100,7 @@ class StoredBackup(Action):
 
     def require(self, here: StepContext) -> None:
         if not self.velero:
+            self._keys(here)  # one that cannot be read is told before anything is touched
             return
         if not self.velero.storage and here.run.creates(here.step.cluster):
             raise DrillError(
@@ -125,6 +132,13 @@ class StoredBackup(Action):
             f"revision {record.revision}, {record.total_keys:,} keys, {record.size:,} bytes{in_scope}"
         )
 
+    def _keys(self, here: StepContext) -> EncryptionKeys | None:
+        if not self.encryption_config:
+            return None
+        from clusterguard.snapshots.encryption import EncryptionKeys
+
+        return EncryptionKeys.load(here.run.drill.path.parent / self.encryption_config)
+
     def _take_baseline(self, here: StepContext, found: StoredSnapshot) -> str:
         """Read what the snapshot holds; it is the baseline of the clusters that it is the last one restored into."""
         from clusterguard.etcd.opening import open_snapshot
@@ -134,7 +148,7 @@ class StoredBackup(Action):
         run = here.run
         with (
             open_snapshot((found.store, found.record.key), scratch=run.settings.scratch) as opened,
-            SnapshotReader(path=opened.path) as reader,
+            SnapshotReader(path=opened.path, prefix=self.prefix or "/registry", encryption=self._keys(here)) as reader,
         ):
             baseline = snapshot_inventory(reader, run.scope, taken=found.record.taken)
         if not baseline.objects:
