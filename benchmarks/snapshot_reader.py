@@ -28,7 +28,7 @@ from bare_api_server import BareApiServer
 from clusterguard import SnapshotReader
 from clusterguard.toolchain import from_environment
 
-TARGETS = {"ls": 0.5, "get": 0.2, "history": 0.2}
+TARGETS = {"ls": 0.5, "get": 0.2, "history": 0.2, "diff": 1.5}
 MEGABYTES = 250
 NAME = "object-00000000"
 KINDS = {"pods": 4, "secrets": 2, "configmaps": 2, "widgets": 2}  # parts of ten
@@ -159,6 +159,7 @@ def measure(file, etcdutl, rounds):
         "ls": [*ours, "ls", str(file)],
         "get": [*ours, "get", str(file), "secrets", last, "-n", "bench", "-o", "json"],
         "history": [*ours, "history", str(file), "secrets", last, "-n", "bench"],
+        "diff": [*ours, "diff", str(file), str(file)],  # of one file: every object is compared
         "--version": [sys.executable, "-m", "clusterguard", "--version"],  # what any command costs
     }
     best = dict.fromkeys(commands, (float("inf"), float("inf"), 0.0))

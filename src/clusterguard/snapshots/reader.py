@@ -297,13 +297,13 @@ class SnapshotReader:
             SnapshotCorruptError: A page of one is broken.
         """
         ours, theirs = self._places(), other._places()
-        differing = {key for key in ours.keys() ^ theirs.keys() if key.startswith(self._prefix)}
         read, read_other = self._keyspace.stored, other._keyspace.stored
-        for key in ours.keys() & theirs.keys():
-            mine, yours = ours[key], theirs[key]
-            if (size_at(mine) != size_at(yours) or read(mine) != read_other(yours)) and key.startswith(self._prefix):
+        differing = {key for key in theirs if key not in ours}
+        for key, mine in ours.items():
+            yours = theirs.get(key)
+            if yours is None or size_at(mine) != size_at(yours) or read(mine) != read_other(yours):
                 differing.add(key)
-        return differing
+        return {key for key in differing if key.startswith(self._prefix)}
 
     def get(self, kind: str, name: str, *, namespace: str = "", revision: int | None = None) -> dict[str, Any]:
         """Return one object as the API server serves it.
