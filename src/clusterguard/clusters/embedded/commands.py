@@ -51,8 +51,7 @@ _COMPONENT = (
     *_LEADER_ELECTION,
 )
 # Where the cluster exists already, a member without data is refused instead of beginning another one of the same id.
-# On loopback a member is heard sooner than the defaults of 100 and 1000 milliseconds expect.
-_AMONG_OTHERS = ("--initial-cluster-state=existing", "--heartbeat-interval=50", "--election-timeout=500")
+_AMONG_OTHERS = ("--initial-cluster-state=existing",)
 # kwok renews a node's Lease at a quarter of this, so fresh evidence after a restore is at most 2 s away.
 _NODE_LEASE_SECONDS = 8
 
