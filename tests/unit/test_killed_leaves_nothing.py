@@ -51,14 +51,17 @@ CREDENTIAL_PLUGIN = """
 """
 ETCD_CLIENT_KEY = """
     from clusterguard.clusters.existing import ExistingCluster
+    from clusterguard.errors import ClusterError
 
     class Node:
         name = "cp-1"
         def read(self, path):
             return DECODED
+        def run(self, argv, **_):
+            raise ClusterError("no manifest here")
 
     def once():
-        with ExistingCluster(kubeconfig=work / "none", node=Node(), endpoint="https://10.0.0.7:2379") as cluster:
+        with ExistingCluster(kubeconfig=work / "none", nodes=[Node()], endpoints=("https://10.0.0.7:2379",)) as cluster:
             assert cluster.etcd.key.read_bytes() == DECODED
             time.sleep(0.02)
 """

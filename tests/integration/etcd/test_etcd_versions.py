@@ -63,7 +63,7 @@ def wait_until_serving(node):
 
 def target(world, **options):
     plane = KubeadmControlPlane(
-        shell=world.node.shell,
+        [world.node.shell],
         api=Api,
         etcdutl=lambda: newest_etcd_programs()["etcdutl"],
         timeouts=QUICK,

@@ -35,7 +35,7 @@ def test_without_a_node_there_is_no_control_plane_and_no_etcd():
 
 def test_a_node_that_is_no_control_plane_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with ExistingCluster(kubeconfig=Path("nowhere"), node=Node({})) as cluster:
+    with ExistingCluster(kubeconfig=Path("nowhere"), nodes=[Node({})]) as cluster:
         with pytest.raises(ClusterError, match=r"etcd\.yaml"):
             _ = cluster.etcd
         assert list(tmp_path.iterdir()) == []
@@ -45,7 +45,7 @@ def test_an_endpoint_that_was_named_is_reached_with_the_certificates_of_the_node
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     files = {f"/etc/kubernetes/pki/etcd/{name}": name.encode() for name in CERTIFICATES}
     endpoint = "https://10.0.0.7:2379"
-    with ExistingCluster(kubeconfig=Path("nowhere"), node=Node(files), endpoint=endpoint) as cluster:
+    with ExistingCluster(kubeconfig=Path("nowhere"), nodes=[Node(files)], endpoints=(endpoint,)) as cluster:
         etcd = cluster.etcd
         assert etcd.endpoints == (endpoint,)
         assert [file.read_bytes().decode() for file in (etcd.ca, etcd.cert, etcd.key)] == list(CERTIFICATES)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.node_shell import NodeShell
 
-__all__ = ["etcd_access"]
+__all__ = ["ETCD_PKI", "etcd_access"]
 
-_PKI = "/etc/kubernetes/pki/etcd"  # kubeadm's default
+ETCD_PKI = "/etc/kubernetes/pki/etcd"  # kubeadm's default
 _FILES = ("ca.crt", "healthcheck-client.crt", "healthcheck-client.key")
 
 
-def etcd_access(shell: NodeShell, *, keep: ExitStack, endpoints: tuple[str, ...], pki: str = _PKI) -> EtcdAccess:
+def etcd_access(shell: NodeShell, *, keep: ExitStack, endpoints: tuple[str, ...], pki: str = ETCD_PKI) -> EtcdAccess:
     """Copy etcd's authority and a client certificate from the node into memory, until ``keep`` is closed.
 
     Args:

@@ -115,7 +115,7 @@ class KubeadmControlPlane:
             self._everywhere(KubeadmNode.survey)
             endpoints = tuple(node.look().etcd.advertised_url for node in self._nodes)
         first = self._nodes[0]
-        return etcd_access(first.shell, keep=keep, pki=first.look().etcd.pki, endpoints=endpoints)
+        return etcd_access(first.shell, keep=keep, pki=first.etcd_pki(), endpoints=endpoints)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

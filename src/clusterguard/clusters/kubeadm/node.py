@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from clusterguard.clusters.kubeadm.access import ETCD_PKI
 from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
 from clusterguard.clusters.kubeadm.restore_commands import (
     JOURNAL,
@@ -281,6 +282,13 @@ class KubeadmNode:
         node = self.look()
         target = self._data_dir or node.etcd.host_dir
         return complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
+
+    def etcd_pki(self) -> str:
+        """Return the folder of etcd's certificates: kubeadm's own where no manifest names another."""
+        try:
+            return self._manifests()[0].pki
+        except ClusterError:
+            return ETCD_PKI
 
     def authority(self) -> str:
         """Return the certificate of the authority of its API server, in PEM."""
