@@ -9,13 +9,33 @@ import re
 import stat
 import textwrap
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from clusterguard.clusters.node_shell import LocalNodeShell
 from clusterguard.errors import ProgramError, ResourceNotFoundError
+from clusterguard.model.snapshot import Snapshot
 
 CA = "-----BEGIN CERTIFICATE-----\nour authority\n-----END CERTIFICATE-----\n"
 PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+SNAPSHOT = Snapshot(
+    name="s",
+    key="s.db",
+    taken=datetime(2030, 1, 31, tzinfo=UTC),
+    revision=100,
+    total_keys=1,
+    size=10,
+    etcd_version="3.6.1",
+    storage_version="3.6.0",
+    cluster_id="a",
+    member_id="b",
+    member_name="m",
+    sha256="0" * 64,
+    hash_kv=1,
+    hash_revision=100,
+    compact_revision=-1,
+    endpoint="https://127.0.0.1:2379",
+)
 COUNTED = ("mv", "rm", "touch", "mkdir", "sync", "rmdir", "chown")
 
 ETCD = """\

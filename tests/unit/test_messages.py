@@ -291,6 +291,9 @@ class Plane:
     def warnings(self):
         return ()
 
+    def layout(self):
+        return SimpleNamespace(cluster=())
+
     def __getattr__(self, step):
         def act(*_, **__):
             if step in self._failing:

@@ -199,7 +199,7 @@ def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: S
             "this cluster's restore is not made of commands, so there is no plan to show",
             hint="an embedded cluster is restored within clusterguard; plans are for kubeadm control planes",
         )
-    _check(control_plane, snapshot)
+    _check(control_plane, snapshot, access)
     bump = bump_for(snapshot_revision=snapshot.revision, live_revision=_live_revision(access))
     return RestorePlan(
         snapshot=snapshot,
@@ -285,7 +285,7 @@ class _Restore:
         return command
 
     def _check(self) -> None:
-        _check(self._control_plane, self._snapshot)
+        _check(self._control_plane, self._snapshot, self._access)
 
     def _switch(self, bump: int) -> int:
         # Likewise: rolling back is safe from anywhere, and needed as soon as the first program was told to stop.
@@ -456,12 +456,21 @@ class _Restore:
         )
 
 
-def _check(control_plane: ControlPlane, snapshot: Snapshot) -> None:
+def _check(control_plane: ControlPlane, snapshot: Snapshot, access: EtcdAccess) -> None:
     control_plane.check(
         needed_bytes=snapshot.size,
         etcd_version=snapshot.etcd_version,
         storage_version=snapshot.storage_version,
     )
+    # What is not asked is not proven: a member with another state would be found by whoever reads from it.
+    members = len(control_plane.layout().cluster)
+    if len(access.endpoints) < members:
+        raise ClusterError(
+            f"{members} members are restored, and {len(access.endpoints)} of them can be asked whether they agree",
+            code="endpoints-missing",
+            fields={"members": members, "endpoints": len(access.endpoints)},
+            hint="name the client URL of every member: --endpoints",
+        )
 
 
 def _live_revision(access: EtcdAccess) -> int | None:

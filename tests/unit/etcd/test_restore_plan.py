@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterguard.clusters.base import EtcdAccess
+from clusterguard.clusters.base import EtcdAccess, EtcdLayout
 from clusterguard.errors import (
     ClusterError,
     EtcdUnavailableError,
@@ -53,6 +53,9 @@ SNAPSHOT = Snapshot(
 
 class ControlPlane:
     previous = "/data/etcd.kept"
+
+    def layout(self):
+        return EtcdLayout(name="m", peer_url="https://127.0.0.1:2380", token="t", data_dir="/data/etcd")
 
     def __init__(self, *, fail=None, error=None, roll_back_error=None, times=1000):
         self.calls = []

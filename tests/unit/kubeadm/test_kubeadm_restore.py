@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -28,35 +28,14 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd import restore as engine
 from clusterguard.etcd.restore import restore_control_plane
-from clusterguard.model.snapshot import Snapshot
 from clusterguard.model.support import SUPPORTED
 from clusterguard.retrying import RetryPolicy
-from kubeadm_node import PODS, Api, Killed, Node
+from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node
 
 OLD, NEW = (sorted(PODS), "old"), (sorted(PODS), "restored")
 STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
 QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=1, api=1)
 PLACES = pytest.mark.parametrize("data_dir", [None, "/mnt/new"], ids=["in place", "to a new directory"])
-
-
-SNAPSHOT = Snapshot(
-    name="s",
-    key="s.db",
-    taken=datetime(2030, 1, 31, tzinfo=UTC),
-    revision=100,
-    total_keys=1,
-    size=10,
-    etcd_version="3.6.1",
-    storage_version="3.6.0",
-    cluster_id="a",
-    member_id="b",
-    member_name="m",
-    sha256="0" * 64,
-    hash_kv=1,
-    hash_revision=100,
-    compact_revision=-1,
-    endpoint="https://127.0.0.1:2379",
-)
 
 
 class Member:
@@ -482,6 +461,20 @@ def test_a_container_that_stays_is_seen(node):
     (node.root / "stuck").unlink()
     assert "rolled back" in recovered(node)
     assert node.live() == OLD
+
+
+def test_a_container_that_nobody_ends_is_killed_however_slow_the_looks_are(node):
+    """A kubelet that was started while no API server answered ends nothing."""
+    stuck = node.root / "stuck"
+    stuck.write_text("id-stuck\n")
+    crictl = node.root / "stand-ins/crictl"
+    crictl.write_text(crictl.read_text().replace(
+        "#!/bin/sh\n", f"#!/bin/sh\nif test $1 = stop; then rm -f {stuck}; exit; fi; test -e {stuck} && sleep 2\n"
+    ))  # fmt: skip
+    plane = control_plane(node)
+    plane._options["timeouts"] = replace(QUICK, stubborn=1, gone=15)
+    restore(plane, node)
+    assert node.live() == NEW
 
 
 def test_a_runtime_that_does_not_answer_does_not_pass_for_gone(node):

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
-from clusterguard.errors import ClusterError, ClusterGuardError, ProgramError
-from kubeadm_node import PODS, Api, Killed, Node, peer_url
+from clusterguard.errors import ClusterError, ClusterGuardError, ProgramError, RestoreError
+from clusterguard.etcd.restore import restore_control_plane
+from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node, peer_url
 
 NAMES = ("node-1", "node-2", "node-3")
 STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
@@ -367,3 +369,14 @@ def test_nodes_without_a_control_plane_are_workers(cluster, tmp_path):
     cluster.restore(plane)
     assert cluster.states() == {"restored"}
     assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
+
+
+# ---- what restores do with them ----------------------------------------------------------------------------
+
+
+def test_members_that_cannot_be_asked_are_refused_before_anything_is_touched(cluster):
+    access = EtcdAccess(endpoints=("https://10.0.0.5:2379",))
+    with pytest.raises(RestoreError) as caught:
+        restore_control_plane(cluster.plane(), access, snapshot=SNAPSHOT, file=cluster.nodes[0].snapshot)
+    assert (caught.value.__cause__.code, caught.value.rolled_back) == ("endpoints-missing", True)
+    assert (cluster.states(), cluster.leftovers()) == ({"old"}, [])

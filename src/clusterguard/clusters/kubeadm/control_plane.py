@@ -30,7 +30,7 @@ from clusterguard.errors import (
 from clusterguard.model.support import require_restorable, require_supported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from clusterguard.clusters.base import EtcdAccess, EtcdLayout
@@ -101,8 +101,10 @@ class KubeadmControlPlane:
         self._idle_workers: list[str] = []
 
     def layout(self) -> EtcdLayout:
-        """Return how the member of the first node is started."""
-        return self._nodes[0].look().etcd.layout
+        """Return how the member of the first node is started, and what members a restored cluster begins with."""
+        self._everywhere(KubeadmNode.survey)
+        layouts = [node.look().etcd.layout for node in self._nodes]
+        return replace(layouts[0], cluster=_cluster_of(layouts))
 
     def etcd_access(self, *, keep: ExitStack, endpoints: tuple[str, ...] = ()) -> EtcdAccess:
         """Return how to reach etcd with the certificates of the first node, which are kept until ``keep`` is closed.
@@ -135,9 +137,9 @@ class KubeadmControlPlane:
             journals = self._journals()
             if any(journals.values()):
                 return self._recover(journals)
-            left_over = [node for node in self._nodes if node.is_left_over()]
-            self._restore = {node: node.commands_of({}) for node in left_over}
-            self._perform(RestoreCommands.clean_up)
+            if left_over := [node for node in self._nodes if node.is_left_over()]:
+                self._restore = {node: node.commands_of({}) for node in left_over}
+                self._perform(RestoreCommands.clean_up)
         finally:
             self._forget()
         return None
@@ -444,7 +446,7 @@ class KubeadmControlPlane:
     def _compose(self) -> None:
         self._everywhere(KubeadmNode.survey)
         layouts = {node: node.look().etcd.layout for node in self._nodes}
-        cluster = tuple((each.name, each.peer_url) for each in layouts.values()) if len(layouts) > 1 else ()
+        cluster = _cluster_of(layouts.values())
         # A token of its own gives the restored cluster an ID that no earlier state of it had.
         token = f"clusterguard-{self._options['run']}"
         self._restore = {
@@ -525,6 +527,10 @@ class KubeadmControlPlane:
             return []
         what = "may hold what the restored state does not know: systemctl restart kubelet, there"
         return [f"the kubelets of {', '.join(others)} were not restarted, and {what}"]
+
+
+def _cluster_of(layouts: Collection[EtcdLayout]) -> tuple[tuple[str, str], ...]:
+    return tuple((each.name, each.peer_url) for each in layouts) if len(layouts) > 1 else ()
 
 
 def _count(number: int) -> str:

@@ -376,10 +376,11 @@ class RestoreCommands:
             commands.append(_script(why, grace))
         listing = self.runtime.running(pods, data_dir=self.etcd.data_dir)
         # A kubelet that was restarted since the API server went away ends nothing before it hears from it again.
-        stubborn = int(self.timeouts.stubborn / float(_POLL))
+        # By the clock: where the machine is busy, each look alone takes longer than the pause between two.
         gone = (
-            f'{listing}; n=0; while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; n=$((n + 1)); '
-            f"if test $n -ge {stubborn}; then for id in $ids; do {self.runtime.kill}; done; fi; done"
+            f"{listing}; end=$(($(date +%s) + {self.timeouts.stubborn})); "
+            f'while ids=$(running) || exit 1; test -n "$ids"; do sleep {_POLL}; '
+            f"if test $(date +%s) -ge $end; then for id in $ids; do {self.runtime.kill}; done; fi; done"
         )
         return (*commands, _until(gone, f"see their containers gone: {named}", seconds=self.timeouts.gone))
 
