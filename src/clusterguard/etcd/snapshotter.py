@@ -69,6 +69,7 @@ class _Chosen:
     status: MemberStatus
     others: tuple[MemberStatus, ...]
     unasked: tuple[str, ...]
+    why: str  # it was chosen among several, or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,6 +417,7 @@ class EtcdSnapshotter:
 
     @contextmanager
     def _chosen(self) -> Iterator[_Chosen]:
+        from clusterguard.etcd.choosing import Choice, choose
         from clusterguard.etcd.member import EtcdMember
 
         access = self._reachable()
@@ -425,22 +427,21 @@ class EtcdSnapshotter:
                 "no etcd to save from: the list of endpoints is empty", code="no-endpoints", hint="name at least one"
             )
         with ExitStack() as stack:
-            candidates: list[tuple[MemberStatus, EtcdMember]] = []
+            candidates: list[Choice] = []
             failures: list[EtcdError] = []
             for endpoint in endpoints:
                 member = stack.enter_context(EtcdMember(access, endpoint))
                 try:
-                    candidates.append((member.status(), member))
+                    candidates.append(Choice(member, member.status()))
                 except EtcdError as error:
                     failures.append(error)
             if not candidates:
                 raise _none_answered(failures)
-            # A learner may lag by any amount, and so may a follower: the one furthest ahead loses least.
-            status, member = max(candidates, key=lambda pair: (not pair[0].is_learner, pair[0].revision))
+            member, status, why = choose(candidates)
             require_supported("etcd", status.version, where=status.endpoint, reads_only=True)
-            others = tuple(other for other, _ in candidates if other is not status)
+            others = tuple(other.status for other in candidates if other.member is not member)
             unasked = tuple(error.message for error in failures)
-            yield _Chosen(member=member, status=status, others=others, unasked=unasked)
+            yield _Chosen(member=member, status=status, others=others, unasked=unasked, why=why)
 
     def _receive(self, key: str, chosen: _Chosen) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
@@ -590,6 +591,8 @@ def _describe(
 def _remarks(chosen: _Chosen, received: _Received) -> Iterator[Remark]:
     yield from remarks.of_database(received.contents.facts, keys=received.measured.total_keys)
     yield from remarks.of_members(chosen.status, chosen.others, chosen.unasked)
+    if chosen.why:
+        yield Remark(code="saved-from", detail=f"saved from {chosen.status.endpoint}: {chosen.why}")
     if received.measured.refusal:
         yield Remark(code="hash-of-file", detail=f"HashKV is the file's own: {received.measured.refusal}")
 

@@ -83,15 +83,18 @@ class World:
         assert state in states
 
     def with_program(self, name, path):
-        """Let a program of the cluster be another one from its next start on; return what undoes that."""
-        folder = self.cluster.folder
-        before = read_record(folder, ClusterRecord).programs
+        return with_program(self.cluster.folder, name, path)
 
-        def with_programs(programs):
-            write_record(folder, replace(read_record(folder, ClusterRecord), programs=programs))
 
-        with_programs({**before, name: str(path)})
-        return lambda: with_programs(before)
+def with_program(folder, name, path):
+    """Let a program of a cluster be another one from its next start on; return what undoes that."""
+    before = read_record(folder, ClusterRecord).programs
+
+    def with_programs(programs):
+        write_record(folder, replace(read_record(folder, ClusterRecord), programs=programs))
+
+    with_programs({**before, name: str(path)})
+    return lambda: with_programs(before)
 
 
 def processes_of(cluster):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 
@@ -10,10 +11,11 @@ from clusterguard.clusters import EmbeddedCluster
 from clusterguard.clusters.embedded import control_plane as module
 from clusterguard.clusters.embedded.records import ClusterRecord
 from clusterguard.clusters.records import read_record
-from clusterguard.errors import ClusterError, ResourceNotFoundError, RestoreError
+from clusterguard.errors import ClusterError, EtcdError, ResourceNotFoundError, RestoreError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.agreement import look_at_members
 from clusterguard.etcd.member import EtcdMember
+from clusterguard.etcd.membership import replace_member
 from clusterguard.stores import LocalStore
 
 pytestmark = pytest.mark.programs
@@ -130,6 +132,57 @@ def test_a_member_without_data_begins_no_cluster_of_its_own(world):
     with pytest.raises(ClusterError):
         world.cluster.start_member(name, empty=True)
     assert [name for name, runs in world.cluster.member_states().items() if runs] == list(MEMBERS[:2])
+    world.restore()
+    world.assert_serving("restored")
+
+
+def test_a_snapshot_is_saved_from_a_follower_and_proven_on_all_members(world):
+    with EtcdMember(world.cluster.etcd, world.cluster.etcd.endpoints[0]) as member:
+        leader = member.status().leader
+    snapshot = world.snapshotter.find(world.name)
+    assert snapshot.member_id != leader
+    assert [remark.code for remark in snapshot.remarks] == ["saved-from"]
+    live = world.snapshotter.verify(world.name).checks[-1]
+    assert (live.name, live.ok, live.unasked) == ("live HashKV", True, ())
+    world.cluster.stop_member(MEMBERS[1])
+    try:
+        degraded = world.snapshotter.save(f"degraded-{next(_numbers)}")
+        assert "member-unasked" in [remark.code for remark in degraded.remarks]
+        assert degraded.member_name != MEMBERS[1]
+        assert len(world.snapshotter.verify(degraded.name).checks[-1].unasked) == 1
+    finally:
+        world.cluster.start_member(MEMBERS[1])
+    assert look_at_members(world.cluster.etcd).missing == ""
+
+
+def test_a_lost_member_is_replaced_by_etcds_own_means(world):
+    cluster, name = world.cluster, MEMBERS[2]
+
+    def replaced():
+        start = partial(cluster.start_member, name, empty=True)
+        replace_member(cluster.etcd, peer_url=cluster.member_url(name), start=start, seconds=60)
+
+    before = world.ids()
+    with pytest.raises(EtcdError) as serves:
+        replaced()
+    assert serves.value.code == "member-serves"
+    assert world.ids() == before
+    cluster.lose_member(name)
+    replaced()
+    world.assert_serving("old")
+    after = world.ids()
+    assert after[:2] == before[:2]
+    assert after[2] != before[2]
+
+
+def test_without_a_majority_no_member_is_replaced(world):
+    for name in MEMBERS[1:]:
+        world.cluster.lose_member(name)
+    with pytest.raises(EtcdError) as raised:
+        replace_member(
+            world.cluster.etcd, peer_url=world.cluster.member_url(MEMBERS[1]), start=lambda: None, seconds=60
+        )
+    assert raised.value.code == "no-quorum"
     world.restore()
     world.assert_serving("restored")
 
