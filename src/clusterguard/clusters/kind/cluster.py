@@ -464,7 +464,8 @@ class KindCluster:
     def _wait_until_ready(self) -> None:
         self._tell(note="waiting for its nodes")
         what = f"the nodes of cluster {self.name} are ready"
-        poll_until(self._why_not_ready, what=what, seconds=_READY_SECONDS, hint=self._log_hint, sleep=self._sleep)
+        seconds = _READY_SECONDS * len(self.nodes)  # they share the processors of this machine
+        poll_until(self._why_not_ready, what=what, seconds=seconds, hint=self._log_hint, sleep=self._sleep)
         self._look_again()
         self._tell(finished=True)
 
