@@ -59,7 +59,7 @@ def test_looking_into_a_folder_imports_no_cluster_and_no_cloud(tmp_path):
 
 def test_a_run_imports_no_cluster_and_no_cloud_before_it_has_read_its_policy(tmp_path):
     modules = loaded_by("run", str(tmp_path / "none.yaml"))
-    assert modules & (SLOW - {"orjson", "pydantic"}) == set()
+    assert modules & (SLOW - {"orjson", "pydantic", "yaml"}) == set()
     assert ours(modules) & {"clusters.embedded", "clusters.kind", "stores.s3"} == set()
 
 
