@@ -112,6 +112,14 @@ def test_another_prefix_is_named_and_may_be_given(save: Callable[[dict[str, byte
     assert (report.ok, levels(report)["other-keys"], counts(report, "configmaps")) == (True, "note", (2, 2))
 
 
+def test_keys_that_belong_to_nothing_known_are_a_warning(save: Callable[[dict[str, bytes]], Path]) -> None:
+    strange = {f"/registry/metrics.example.com/samples/shop/web/{each}": b"1" for each in range(3)}
+    report = Rehearsal(location=save(SOUND | strange)).run()
+    assert (report.ok, levels(report)["unknown-keys"]) == (True, "warning")
+    (found,) = (each for each in report.findings if each.code == "unknown-keys")
+    assert (found.count, found.examples) == (3, ("/registry/metrics.example.com/samples: 3 keys",))
+
+
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
 def test_a_snapshot_of_another_machines_page_size(tmp_path: Path, page_size: int) -> None:
     rows = [

@@ -395,6 +395,7 @@ def _show_contents(contents: SnapshotContents, prefix: str, output: str) -> None
     notes = [f"{total:,} objects at revision {contents.revision:,}"]
     if contents.bookkeeping:
         notes.append(f"{contents.bookkeeping:,} keys are the API servers' own")
+    notes += [f"{count:,} keys belong to nothing known: {place}" for place, count in contents.unknown.items()]
     notes += [f"{count:,} keys are elsewhere: {begin}" for begin, count in contents.elsewhere.items()]
     out.print("; ".join(notes), style="dim", markup=False, soft_wrap=True)
     if not total:

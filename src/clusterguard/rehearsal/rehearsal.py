@@ -329,7 +329,9 @@ class _Reading:
         if self._evidence is not None:
             yield from map(_of_remark, self._remarks(self._evidence))
         if self._failure is None:
-            yield from _elsewhere(self._reader.contents().elsewhere, found=bool(self.stored.kinds), prefix=self._prefix)
+            contents = self._reader.contents()
+            yield from _unknown_keys(contents.unknown, prefix=self._prefix)
+            yield from _elsewhere(contents.elsewhere, found=bool(self.stored.kinds), prefix=self._prefix)
         yield from self._hazards.findings()
         if self._reader.encrypted:
             yield _needs_keys(self._reader.encrypted)
@@ -421,6 +423,20 @@ def _needs_keys(encrypted: Mapping[str, int]) -> RehearsalFinding:
         count=sum(encrypted.values()),
         examples=tuple(f"{provider}: {count:,}" for provider, count in sorted(encrypted.items())),
     )
+
+
+def _unknown_keys(keys: Mapping[str, int], *, prefix: str) -> Iterator[RehearsalFinding]:
+    """Yield that there are keys where objects lie, which neither the reader nor the API server takes for one."""
+    if keys:
+        yield RehearsalFinding(
+            code="unknown-keys",
+            level=Level.WARNING,
+            message=f"keys under {prefix} that belong to nothing this release knows: {sum(keys.values()):,}",
+            hint="they come back with a restore, yet nothing here could compare them: find out what writes them, such "
+            "as an aggregated API server, and look at what it serves after a restore",
+            count=sum(keys.values()),
+            examples=tuple(f"{place}: {count:,} keys" for place, count in keys.items())[:5],
+        )
 
 
 def _elsewhere(keys: Mapping[str, int], *, found: bool, prefix: str) -> Iterator[RehearsalFinding]:

@@ -16,7 +16,7 @@ from clusterguard.etcd.verification import open_database
 from clusterguard.model.support import parse_version
 from clusterguard.snapshots.encryption import EncryptionKeys
 from clusterguard.snapshots.fields import NEWEST_MINOR, field_table
-from clusterguard.snapshots.resources import BUILT_IN, Place, Resource, find_resource, place_of
+from clusterguard.snapshots.resources import BUILT_IN, Place, Resource, find_resource, is_bookkeeping, place_of
 from clusterguard.snapshots.schemas import as_defined
 from clusterguard.snapshots.values import ValueDecoder, whole
 from clusterguard.snapshots.versions import VersionSurvey
@@ -105,13 +105,15 @@ class SnapshotContents:
     Attributes:
         revision: Of the newest change.
         kinds: By name.
-        bookkeeping: Keys under the prefix that are no objects, such as the addresses of API servers.
+        bookkeeping: Keys under the prefix that are the API servers' own, such as their addresses.
+        unknown: Keys under the prefix in a form that no API server of Kubernetes gives them, by where they lie.
         elsewhere: Keys under other prefixes, by what they begin with.
     """
 
     revision: int
     kinds: tuple[SnapshotKind, ...]
     bookkeeping: int
+    unknown: Mapping[str, int]
     elsewhere: Mapping[str, int]
 
 
@@ -213,7 +215,7 @@ class SnapshotReader:
             group[0] += 1
             group[1] += size_at(place)
         kinds: dict[Resource, SnapshotKind] = {}
-        bookkeeping, elsewhere = 0, Counter[str]()
+        bookkeeping, unknown, elsewhere = 0, Counter[str](), Counter[str]()
         for begins, (count, size) in groups.items():
             if not begins.startswith(self._prefix):
                 if begins:  # the record of a revision bump has no key
@@ -228,12 +230,15 @@ class SnapshotReader:
                     size=known.size + size,
                     namespaces=known.namespaces + bool(named.namespace),
                 )
-            else:
+            elif is_bookkeeping(path := self._path(begins)):
                 bookkeeping += count
+            else:
+                unknown[self._prefix.decode("utf-8", "replace") + _directory(path)] += count
         return SnapshotContents(
             revision=self.revision,
             kinds=tuple(sorted(kinds.values(), key=lambda kind: kind.resource)),
             bookkeeping=bookkeeping,
+            unknown=dict(sorted(unknown.items())),
             elsewhere=dict(sorted(elsewhere.items())),
         )
 
@@ -454,7 +459,11 @@ class SnapshotReader:
         return self._prefix + path.encode()
 
     def _named(self, key: bytes) -> Place | None:
-        return place_of(key[len(self._prefix) :].decode("utf-8", "replace"))
+        return place_of(self._path(key))
+
+    def _path(self, key: bytes) -> str:
+        """Return what follows the prefix and its slash."""
+        return key[len(self._prefix) :].decode("utf-8", "replace")
 
     def _listed(self, key: bytes, named: Place, record: Record) -> SnapshotKey:
         return SnapshotKey(
@@ -493,6 +502,12 @@ def _guessed(kind: str) -> Resource | None:
     if "." not in group or any(group == each.group for each in BUILT_IN):
         return None
     return Resource(plural, group, "", None, f"{group}/{plural}")
+
+
+def _directory(path: str) -> str:
+    """Return where the keys of one kind lie, however deep the rest goes: below a group, or without one."""
+    parts = path.split("/")
+    return "/".join(parts[: 2 if "." in parts[0] else 1])
 
 
 def _first_part(key: bytes) -> str:

@@ -15,7 +15,7 @@ from clusterguard.errors import ResourceNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BUILT_IN", "Place", "Resource", "find_resource", "place_of"]
+__all__ = ["BUILT_IN", "Place", "Resource", "find_resource", "is_bookkeeping", "place_of"]
 
 
 class Resource(NamedTuple):
@@ -163,7 +163,7 @@ def place_of(key: str) -> Place | None:
     """
     parts = key.split("/")
     depth = 2 if "." in parts[0] or parts[0] == "services" else 1
-    if len(parts) not in {depth + 1, depth + 2} or parts[0] in _BOOKKEEPING:
+    if len(parts) not in {depth + 1, depth + 2} or is_bookkeeping(key):
         return None
     directory = "/".join(parts[:depth])
     resource = _BY_DIRECTORY.get(directory)
@@ -174,6 +174,15 @@ def place_of(key: str) -> Place | None:
     if resource.namespaced is not None and resource.namespaced != bool(namespace):
         return None
     return Place(resource, namespace, parts[-1])
+
+
+def is_bookkeeping(key: str) -> bool:
+    """Return whether a key is the API servers' own.
+
+    Args:
+        key: What follows the prefix and its slash.
+    """
+    return key.partition("/")[0] in _BOOKKEEPING
 
 
 def find_resource(text: str, present: Iterable[Resource]) -> Resource:

@@ -43,6 +43,15 @@ def test_ls_counts_kinds(run):
     table = run("ls").out
     assert "widgets.example.com" in table
     assert "9 objects at revision 14" in table
+    assert "belong to nothing known" not in table
+
+
+def test_ls_tells_of_keys_that_belong_to_nothing_known(cli, tmp_path):
+    strange = {f"/registry/metrics.example.com/samples/shop/web/{each}": b"x" for each in range(3)}
+    file = file_of(tmp_path, history_of(OBJECTS | strange))
+    assert "3 keys belong to nothing known: /registry/metrics.example.com/samples" in cli("snapshot", "ls", file).out
+    unknown = json.loads(cli("snapshot", "ls", file, "-o", "json").out)["unknown"]
+    assert unknown == {"/registry/metrics.example.com/samples": 3}
 
 
 def test_ls_lists_objects_of_one_kind(run):

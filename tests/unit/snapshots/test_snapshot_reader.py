@@ -35,8 +35,28 @@ def test_contents_are_counted_without_decoding(reader, monkeypatch):
         "widgets.example.com": (1, 1),
     }
     assert (found.bookkeeping, found.elsewhere) == (2, {"/kubernetes.io": 1, "compact_rev_key": 1})
+    assert found.unknown == {}
     assert found.revision == len(OBJECTS) + 1
     assert [str(key) for key in reader.keys("po", namespace="shop")] == ["pods shop/db-1", "pods shop/web-1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("/registry/metrics.example.com/samples/shop/web/cpu", "/registry/metrics.example.com/samples"),
+        ("/registry/pods/nowhere", "/registry/pods"),
+        ("/registry/nodes/a/b/c", "/registry/nodes"),
+        ("/registry/services/other/shop/web/x", "/registry/services"),
+        ("/registry/alone", "/registry/"),
+        ("/registry/caf\xff/a/b/c", "/registry/caf\xff"),
+    ],
+)
+def test_keys_that_belong_to_nothing_known_are_counted_by_where_they_lie(tmp_path, key, place):
+    others = dict.fromkeys([key, "/registry/ranges/deep/er/still"], b"x")
+    with SnapshotReader(path=file_of(tmp_path, history_of(OBJECTS | others))) as reader:
+        found = reader.contents()
+    assert (found.unknown, found.bookkeeping) == ({place: 1}, 3)
+    assert sum(kind.objects for kind in found.kinds) == 9
 
 
 def test_a_selector_decodes_only_the_kind(reader):
