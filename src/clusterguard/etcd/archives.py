@@ -1,7 +1,7 @@
-"""What people wrap etcd snapshots in, told by content: gzip, zlib, zip, zstd and age, one inside the other.
+"""What people wrap etcd snapshots in, told by content: gzip, zlib, lzw, zip, zstd and age, one inside the other.
 
-k3s and RKE2 compress with zip, gardener with gzip or zlib, talos-backup with zstd inside age, and so does a policy of
-ours. Names say nothing reliable: k3s calls a zip like the snapshot in it.
+k3s and RKE2 compress with zip, gardener with gzip, zlib or lzw, talos-backup with zstd inside age, and so does a
+policy of ours. Names say nothing reliable: k3s calls a zip like the snapshot in it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from clusterguard.errors import ObjectCorruptError, SnapshotCorruptError, WrongKeyError
 from clusterguard.etcd.boltdb import PEEK_BYTES, looks_like_database
+from clusterguard.etcd.lzw import LzwReader, begins_with_clear, first_bytes
 from clusterguard.scratch import unnamed_file
 from clusterguard.stores.base import CHUNK_BYTES
 from clusterguard.stores.encryption import Encryption
@@ -44,6 +45,8 @@ _OTHERS: Final = (
     (b"<", "XML or HTML", "it may be the answer of a server that had no snapshot to give"),
     (b"Salted__", "a file encrypted by OpenSSL", "decrypt it first"),
 )
+# What changed since a snapshot, as gardener's etcd-backup-restore writes it; a hash follows at the end.
+_INCREMENTAL: Final = b'[{"etcdEvent":'
 _MOST_LAYERS: Final = 4
 _AGAIN: Final = "copy it again from where it was saved, or use another one"
 
@@ -56,7 +59,12 @@ def kind_of(beginning: bytes) -> str | None:
     """
     if looks_like_database(beginning):
         return DATABASE
-    return next((name for magic, name in _MAGIC if beginning.startswith(magic)), None)
+    found = next((name for magic, name in _MAGIC if beginning.startswith(magic)), None)
+    if found is None and begins_with_clear(beginning):
+        inside = first_bytes(beginning)  # it has no mark, so what is in it must have one
+        if looks_like_database(inside) or inside.startswith(_INCREMENTAL):
+            return "lzw"
+    return found
 
 
 def unwrapped(
@@ -72,7 +80,8 @@ def unwrapped(
 
     Raises:
         SnapshotCorruptError: A wrapping is damaged (``archive-damaged``), has several members (``archive-members``),
-            or what is in it is not a snapshot (``not-a-snapshot``).
+            or what is in it is not a snapshot (``not-a-snapshot``), but what changed since one
+            (``incremental-snapshot``).
         WrongKeyError: It is encrypted, and nothing at hand opens it.
         ScratchError: The scratch folder has no room for the zip.
     """
@@ -83,6 +92,8 @@ def unwrapped(
         if kind == DATABASE:
             return peeked, tuple(layers)
         if kind is None or len(layers) == _MOST_LAYERS:
+            if peeked.beginning.startswith(_INCREMENTAL):
+                raise _incremental()
             raise _not_a_snapshot(peeked.beginning, layers)
         layers.append(kind)
         reader = _without(kind, peeked, stack, encryption, scratch)
@@ -94,6 +105,8 @@ def _without(
     match kind:
         case "gzip" | "zlib":
             return _Inflated(reader)
+        case "lzw":
+            return _Translated(LzwReader(reader), kind)
         case "zip":
             return stack.enter_context(_only_member(reader, scratch))
         case "age":
@@ -148,6 +161,8 @@ class _Translated:
             return self._reader.read(size)
         except ObjectCorruptError as error:
             raise _damaged(self._kind, error.message) from error
+        except ValueError as error:
+            raise _damaged(self._kind, str(error)) from error
 
 
 class _Member:
@@ -201,6 +216,15 @@ def _inflater() -> zlib._Decompress:
 
 def _damaged(kind: str, problem: str) -> SnapshotCorruptError:
     return SnapshotCorruptError(f"the {kind} archive is damaged: {problem}", hint=_AGAIN, code="archive-damaged")
+
+
+def _incremental() -> SnapshotCorruptError:
+    return SnapshotCorruptError(
+        "it holds what changed since a snapshot (an incremental one of gardener's), and not the snapshot",
+        hint="name the full snapshot before it, Full-…, which is looked into without what changed later; etcdbrctl "
+        "makes one of them (compact), and restores both",
+        code="incremental-snapshot",
+    )
 
 
 def _not_a_snapshot(beginning: bytes, layers: list[str]) -> SnapshotCorruptError:

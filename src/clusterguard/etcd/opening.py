@@ -115,7 +115,7 @@ def open_snapshot(
     """Give a snapshot of any program as a file, told by content and not by name.
 
     Read are snapshots of etcdctl, etcdutl and whatever calls etcd's API (k3s, RKE2, Talos, OpenShift, gardener), plain
-    or in zip, gzip, zlib, zstd and age, and copies of a member's ``member/snap/db``.
+    or in zip, gzip, zlib, lzw, zstd and age, and copies of a member's ``member/snap/db``.
 
     Args:
         location: A file; a folder or a location that `open_store` takes, of which the newest snapshot is taken; the
@@ -126,7 +126,8 @@ def open_snapshot(
 
     Raises:
         ObjectNotFoundError: There is no such file or object, or no snapshot in the folder.
-        SnapshotCorruptError: It is not a snapshot (``not-a-snapshot``), or what it is wrapped in is damaged
+        SnapshotCorruptError: It is not a snapshot (``not-a-snapshot``), but what changed since one
+            (``incremental-snapshot``), or what it is wrapped in is damaged
             (``archive-damaged``), has several members (``archive-members``) or is larger than the database in it says
             (``archive-too-large``).
         WrongKeyError: It is encrypted, and nothing at hand opens it.
@@ -299,7 +300,7 @@ def _may_be_snapshot(store: ObjectStore, info: ObjectInfo) -> bool:
     except WrongKeyError:
         return True
     except SnapshotCorruptError as error:
-        return error.code != "not-a-snapshot"
+        return error.code not in {"not-a-snapshot", "incremental-snapshot"}
     return True
 
 

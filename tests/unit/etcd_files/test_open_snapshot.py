@@ -30,6 +30,7 @@ from clusterguard.etcd.verification import verify_file
 from clusterguard.stores import open_store
 from clusterguard.stores.encryption import Encryption, new_key_pair
 from clusterguard.stores.local import LocalStore
+from lzw_stream import lzw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,12 +75,43 @@ WRAPPED: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "gzip in two members": (gzip.compress(SNAPSHOT[:5000]) + gzip.compress(SNAPSHOT[5000:]), ("gzip",)),
     "gzip, padded": (gzip.compress(SNAPSHOT) + b"\0" * 512, ("gzip",)),
     "zlib": (zlib.compress(SNAPSHOT), ("zlib",)),
+    "lzw": (lzw(SNAPSHOT), ("lzw",)),
     "zip": (zipped(("etcd-snapshot-server-1-1700000000", SNAPSHOT)), ("zip",)),
     "zstd": (encrypted(SNAPSHOT, Encryption()), ("zstd",)),
     "age": (encrypted(SNAPSHOT, Encryption(recipients=(RECIPIENT,), compression_level=None)), ("age",)),
     "zstd in age": (encrypted(SNAPSHOT, Encryption(recipients=(RECIPIENT,))), ("age", "zstd")),
     "gzip in zip": (zipped(("a.gz", gzip.compress(SNAPSHOT))), ("zip", "gzip")),
 }
+
+
+CHANGES = b'[{"etcdEvent":{"kv":{"key":"azE=","mod_revision":63}},"time":"2026-03-02T00:05:00Z"}]' + bytes(range(32))
+
+
+@pytest.mark.parametrize("wrapped", [bytes, gzip.compress, zlib.compress, lzw])
+def test_changes_alone_are_refused_by_a_code_of_their_own(wrapped: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(SnapshotCorruptError) as raised, open_snapshot(io.BytesIO(wrapped(CHANGES))):
+        pass
+    assert raised.value.code == "incremental-snapshot"
+
+
+@pytest.mark.parametrize("wrapped", [bytes, lzw])
+def test_of_a_folder_with_later_changes_the_full_snapshot_is_taken_and_they_are_named(
+    tmp_path: Path, wrapped: Callable[[bytes], bytes]
+) -> None:
+    full, changes = "Full-00000000-00000061-1772323200", "Incr-00000062-00000063-1772323500"
+    for day, (name, data) in enumerate([(full, SNAPSHOT), (changes, CHANGES)], start=1):
+        (tmp_path / name).write_bytes(wrapped(data))
+        at(tmp_path / name, day)
+    with open_snapshot(tmp_path) as opened:
+        assert opened.origin.endswith(full)
+        assert opened.passed_over == (changes,)
+
+
+def test_a_stream_that_only_begins_like_lzw_is_not_a_snapshot() -> None:
+    for data in (lzw(b"not a database" * 100), b"\x00\x01" + bytes(5000)):
+        with pytest.raises(SnapshotCorruptError) as raised, open_snapshot(io.BytesIO(data)):
+            pass
+        assert raised.value.code == "not-a-snapshot"
 
 
 def at(path: Path, day: int) -> None:
