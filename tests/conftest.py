@@ -92,7 +92,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     thread, has no limit of its own: without this the suite would stand still, and nobody could tell where.
     """
     marker = item.get_closest_marker("timeout")
-    limit = marker.args[0] if marker else float(item.config.getini("timeout"))
+    limit = marker.args[0] if marker else float(item.config.getini("timeout") or 0)
+    if not limit:
+        return (yield)
     faulthandler.dump_traceback_later(limit + _GRACE_SECONDS, exit=True, file=_stderr)
     try:
         return (yield)
