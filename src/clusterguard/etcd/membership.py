@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clusterguard.errors import EtcdError
+from clusterguard.errors import EtcdError, WaitTimeoutError
 from clusterguard.etcd.agreement import look_at_members, statuses_of
 from clusterguard.etcd.member import EtcdMember
 from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     from clusterguard.clusters.base import EtcdAccess
 
@@ -18,6 +18,7 @@ __all__ = ["replace_member"]
 
 # etcd wants its members connected for five seconds before it takes in another one.
 _ADD_SECONDS = 30.0
+_ELECTION_SECONDS = 5.0
 
 
 def replace_member(access: EtcdAccess, *, peer_url: str, start: Callable[[], object], seconds: float) -> None:
@@ -45,23 +46,34 @@ def replace_member(access: EtcdAccess, *, peer_url: str, start: Callable[[], obj
     poll_until(lambda: look_at_members(access).missing, what="all members hold the same", seconds=seconds)
 
 
-def _member_of_majority(access: EtcdAccess, endpoints: Iterable[str]) -> EtcdMember:
+def _member_of_majority(access: EtcdAccess, endpoints: Collection[str]) -> EtcdMember:
     """Return one that a majority stands behind: only then does it list the members."""
-    refusal: EtcdError | None = None
-    for endpoint in endpoints:
-        member = EtcdMember(access, endpoint)
-        try:
-            member.listed()
-        except EtcdError as error:
-            refusal = error
-            member.close()
-        else:
-            return member
-    raise EtcdError(
-        "no majority of the members answers, and without one no member can be replaced",
-        code="no-quorum",
-        hint="restore a snapshot on all of them: clusterguard etcd restore",
-    ) from refusal
+    found: list[EtcdMember] = []
+
+    def seek() -> str:
+        refusals: list[str] = []
+        for endpoint in endpoints:
+            member = EtcdMember(access, endpoint)
+            try:
+                member.listed()
+            except EtcdError as error:
+                refusals.append(error.message)
+                member.close()
+            else:
+                found.append(member)
+                return ""
+        return "; ".join(refusals) or "none answers"
+
+    try:
+        # Right after a leader was lost there is none, until the others have elected one.
+        poll_until(seek, what="a majority of the members answers", seconds=_ELECTION_SECONDS)
+    except WaitTimeoutError as error:
+        raise EtcdError(
+            "no majority of the members answers, and without one no member can be replaced",
+            code="no-quorum",
+            hint="restore a snapshot on all of them: clusterguard etcd restore",
+        ) from error
+    return found[0]
 
 
 def _require_lost(member_id: str, serving: dict[str, str]) -> None:

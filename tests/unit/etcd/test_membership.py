@@ -20,6 +20,7 @@ class Cluster:
         self.members = {"a": "https://a:2380", "b": "https://b:2380", "c": LOST}
         self.serving = ["a", "b"]
         self.refusals = 0
+        self.electing = 0  # how often nobody lists members, since there is no leader yet
         self.done = []
 
     def member(self, access, endpoint):
@@ -43,7 +44,8 @@ class Member:
         pass
 
     def listed(self):
-        if len(self.cluster.serving) < 2:
+        self.cluster.electing -= 1
+        if len(self.cluster.serving) < 2 or self.cluster.electing >= 0:
             raise EtcdError("no leader")
         return [SimpleNamespace(id=name, peer_urls=(url,)) for name, url in self.cluster.members.items()]
 
@@ -81,6 +83,12 @@ def test_it_is_removed_added_and_started_in_this_order(cluster, refusals):
     assert cluster.done == ["remove c", "add", "start"]
 
 
+def test_an_election_is_waited_for(cluster):
+    cluster.electing = 3
+    replaced(cluster)
+    assert cluster.done == ["remove c", "add", "start"]
+
+
 def test_one_that_was_removed_already_is_added_and_one_that_was_added_is_added_anew(cluster):
     del cluster.members["c"]
     replaced(cluster)
@@ -93,7 +101,8 @@ def test_one_that_was_removed_already_is_added_and_one_that_was_added_is_added_a
 @pytest.mark.parametrize(
     ("serving", "code"), [(["a", "b", "c"], "member-serves"), (["a"], "no-quorum"), ([], "no-quorum")]
 )
-def test_what_cannot_be_replaced_is_left_alone(cluster, serving, code):
+def test_what_cannot_be_replaced_is_left_alone(cluster, monkeypatch, serving, code):
+    monkeypatch.setattr(module, "_ELECTION_SECONDS", 0.01)
     cluster.serving = serving
     with pytest.raises(EtcdError) as raised:
         replaced(cluster)

@@ -146,7 +146,7 @@ def number_of(whole, name, part):
         ("node-3", '"phase": "preparing"', {"old"}),
         ("node-2", '"phase": "switching"', {"old"}),
         ("node-3", "/member /var/lib/etcd/member", {"old"}),
-        ("node-2", "mv -T /etc/kubernetes/clusterguard/manifests/etcd.yaml", {"old"}),
+        ("node-2", "mv -T /etc/kubernetes/clusterguard/manifests/etcd.yaml /etc/kubernetes/manifests", {"old"}),
         # Some nodes may have committed already: then all are.
         ("node-2", "mv -fT /etc/kubernetes/clusterguard/proven", {"old", "restored"}),
         ("node-3", "rm -f /etc/kubernetes/clusterguard/proven", {"restored"}),
@@ -340,7 +340,7 @@ class Worker:
         if self.error:
             raise self.error
         self.ran.append(list(argv))
-        return ""
+        return f"{self.name}.example.com\n"
 
     def describe(self, argv):
         return " ".join(argv)
@@ -348,9 +348,10 @@ class Worker:
 
 def test_the_kubelets_of_workers_look_at_everything_again(cluster):
     worker, lost = Worker("worker-1"), Worker("worker-2", ProgramError("worker-2: no route to host"))
-    plane = cluster.plane(workers=[worker, lost], api=lambda: Api(nodes=[{"metadata": {"name": "worker-9"}}]))
+    nodes = [{"metadata": {"name": name}} for name in ("worker-1.example.com", "worker-9")]
+    plane = cluster.plane(workers=[worker, lost], api=lambda: Api(nodes=nodes))
     cluster.restore(plane)
-    assert worker.ran == [["systemctl", "restart", "kubelet"]]
+    assert worker.ran[0] == ["systemctl", "restart", "kubelet"]
     told = [warning for warning in plane.warnings() if "worker" in warning]
     assert [next(name for name in ("worker-2", "worker-9") if name in each) for each in told] == [
         "worker-2",

@@ -99,6 +99,7 @@ class KubeadmControlPlane:
         self._known: tuple[KubeadmNode, ...] = ()
         self._restore: dict[KubeadmNode, RestoreCommands] = {}
         self._idle_workers: list[str] = []
+        self._restarted: set[str] = set()
 
     def layout(self) -> EtcdLayout:
         """Return how the member of the first node is started, and what members a restored cluster begins with."""
@@ -466,7 +467,13 @@ class KubeadmControlPlane:
         """Restart the kubelets of the workers; one that cannot be reached is told, for the restore does not need it."""
         self._idle_workers = []
         command = restart_kubelet()
-        for shell, error in _failures(self._workers, lambda shell: shell.run(command.argv)).items():
+
+        def restart(shell: NodeShell) -> None:
+            shell.run(command.argv)
+            # A kubelet calls its node so, whatever name we reach it by.
+            self._restarted.add(shell.run(["hostname"]).strip().lower())
+
+        for shell, error in _failures(self._workers, restart).items():
             if _ends_all(error):
                 raise error
             self._idle_workers.append(
@@ -522,6 +529,7 @@ class KubeadmControlPlane:
         except ClusterGuardError as error:  # the restore is done; this must not make it look undone
             return [f"which nodes there are could not be asked: {error.message}"]
         reached = {node.look().etcd.name for node in self._nodes} | {shell.name for shell in self._workers}
+        reached |= self._restarted
         others = sorted(names - reached)
         if not others:
             return []
