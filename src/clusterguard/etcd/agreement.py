@@ -52,11 +52,26 @@ def look_at_members(access: EtcdAccess) -> Agreement:
         return Agreement(revisions=found, missing=f"members of different clusters: {said}", differ=True)
     if unasked:
         return Agreement(revisions=found, missing="; ".join(unasked))
+    if unnamed := _not_asked(access, statuses):
+        return Agreement(revisions=found, missing=unnamed)
     leaders = {status.leader for status in statuses}
     if len(leaders) > 1 or not statuses[0].has_leader:
         said = _each(statuses, [f"leader {status.leader}" for status in statuses])
         return Agreement(revisions=found, missing=f"they follow no common leader: {said}")
     return _compared(access, statuses)
+
+
+def _not_asked(access: EtcdAccess, statuses: Sequence[MemberStatus]) -> str:
+    """Tell of voting members of the cluster that no endpoint leads to, or ``""``: they might hold anything."""
+    asked = {status.member_id for status in statuses}
+    if len(asked) < len(statuses):
+        return f"{len(statuses)} endpoints lead to {len(asked)} member(s)"
+    try:
+        with EtcdMember(access, statuses[0].endpoint) as member:
+            others = [each for each in member.listed() if not each.is_learner and each.id not in asked]
+    except EtcdError as error:
+        return error.message
+    return f"not asked: {', '.join(each.name or each.id for each in others)}" if others else ""
 
 
 def statuses_of(access: EtcdAccess) -> tuple[list[MemberStatus], list[str]]:

@@ -33,6 +33,8 @@ def choose(candidates: Sequence[Choice]) -> Choice:
     Its stream takes nothing from the leader, which all writes wait for. Where no follower has caught up, the one
     that is furthest ahead loses least; a learner may lag by any amount, and comes last.
     """
+    # One without a leader may be what is left of another cluster, however high its revision.
+    candidates = [each for each in candidates if each.status.has_leader] or candidates
     voting = [each for each in candidates if not each.status.is_learner]
     if len(voting) > 1:
         newest = max(each.status.revision for each in voting)

@@ -268,8 +268,13 @@ class _Restore:
 
     def _recover(self) -> None:
         """Clear up after a restore that was killed. A cluster that cannot serve is no obstacle, but the reason."""
-        with contextlib.suppress(ProvisioningError, WaitTimeoutError):
+        try:
             self._control_plane.recover()
+        except (ProvisioningError, WaitTimeoutError):
+            pass
+        except ClusterError as error:
+            if error.code != "rollback-incomplete":
+                raise
 
     def _prepare(self, bump: int) -> str:
         command = ""
@@ -418,6 +423,14 @@ class _Restore:
                 hint=aside.hint,
             ) from error
         except (ClusterGuardError, OSError) as second:
+            if isinstance(second, ClusterGuardError) and second.code == "rollback-incomplete":
+                raise RestoreError(
+                    f"the restore failed: {_said(error)}\nRolled back: {second.message}",
+                    rolled_back=True,
+                    code=second.code,
+                    fields=second.fields,
+                    hint=second.hint,
+                ) from error
             raise RestoreError(
                 f"the restore failed: {_said(error)}\nThe rollback failed, too: {_said(second)}",
                 rolled_back=False,

@@ -16,7 +16,7 @@ ALIKE = {"cluster": "c", "leader": "1", "revision": 10, "hash": 7, "compact": 3,
 def look(monkeypatch):
     """Look at members, each of which is told in what it is not like the others; None is one that does not answer."""
 
-    def look(*members):
+    def look(*members, unnamed=()):
         said = {str(number): None if each is None else ALIKE | each for number, each in enumerate(members)}
 
         class Member:
@@ -34,12 +34,17 @@ def look(monkeypatch):
                     raise EtcdUnavailableError("nobody there")
                 return SimpleNamespace(
                     endpoint=self.endpoint,
+                    member_id=self.said.get("id", self.endpoint),
                     cluster_id=self.said["cluster"],
                     leader=self.said["leader"],
                     has_leader=self.said["leader"] != "0",
                     revision=self.said["revision"],
                     is_learner=self.said["learner"],
                 )
+
+            def listed(self):
+                ids = [*said, *unnamed]
+                return [SimpleNamespace(id=each, name=each, is_learner=False) for each in ids]
 
             def hash_kv(self, revision):
                 if revision > self.said["revision"]:
@@ -89,3 +94,12 @@ def test_members_without_any_leader_do_not_agree(look):
 
 def test_a_learner_is_not_asked_for_a_hash(look):
     assert look({}, {"learner": True, "hash": 8}, {}).missing == ""
+
+
+def test_a_member_that_no_endpoint_leads_to_may_hold_anything(look):
+    found = look({}, {}, unnamed=["c"])
+    assert (found.missing, found.hash_kv) == ("not asked: c", None)
+
+
+def test_two_endpoints_of_one_member_are_one(look):
+    assert look({"id": "a"}, {"id": "a"}).missing

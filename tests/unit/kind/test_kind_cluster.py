@@ -91,7 +91,7 @@ def test_members_are_those_of_the_control_planes_by_the_names_of_their_nodes(mak
     asked = []
     monkeypatch.setattr(members, "runs", lambda shell: not shell.name.endswith("plane2"))
     monkeypatch.setattr(members, "start_empty", lambda shell, joined: asked.append((shell.name, joined)))
-    monkeypatch.setattr(members, "why_not_ready", lambda _: None)
+    monkeypatch.setattr(members, "why_not_ready", lambda *_, **__: None)
     with make(control_planes=3, workers=1) as cluster:
         assert isinstance(cluster, MemberFaults)
         cluster.stop_node("test-control-plane3")

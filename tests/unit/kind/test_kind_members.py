@@ -63,6 +63,7 @@ def test_a_member_that_was_stopped_starts_on_what_it_had(shell, data, log):
     members.start(shell)
     assert (data / "member" / "db").read_text() == "what it wrote"
     assert members.why_not_ready(shell) is None
+    assert members.why_not_ready(shell, alone=True) is None
     assert log.read_text().splitlines() == ["killed", "restart kubelet"]
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
-from clusterguard.errors import ClusterError, ClusterGuardError, ProgramError, RestoreError
+from clusterguard.errors import ClusterError, ClusterGuardError, ProgramError, RestoreError, WaitTimeoutError
 from clusterguard.etcd.restore import restore_control_plane
 from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node, peer_url
 
@@ -230,9 +235,12 @@ def problems(plane):
     return caught.value.fields
 
 
-def lose_quorum(cluster):
+def lose_quorum(cluster, *, answers=False):
+    """Members that still run go on listing what they knew; those that do not tell nothing."""
     for node in cluster.nodes:
-        (node.root / "members").write_text("")
+        (node.root / "range").write_text("")
+        if not answers:
+            (node.root / "members").write_text("")
 
 
 def test_members_that_were_not_named_are_told(cluster):
@@ -244,6 +252,20 @@ def test_without_a_quorum_the_manifests_tell_who_is_missing(cluster):
     lose_quorum(cluster)
     found = problems(cluster.plane([cluster.nodes[2]]))
     assert (found["problems"], found["members"]) == (["members-missing"], "node-1, node-2")
+
+
+def test_a_control_plane_that_only_the_api_knows_is_missed(cluster):
+    """The manifest of the first node names no other, and its etcd is down: the others serve all the same."""
+    lose_quorum(cluster)
+    nodes = [{"metadata": {"name": name, "labels": {"node-role.kubernetes.io/control-plane": ""}}} for name in NAMES]
+    found = problems(cluster.plane(cluster.nodes[:1], api=lambda: Api(nodes=nodes)))
+    assert (found["problems"], found["members"]) == (["members-missing"], "node-2, node-3")
+
+
+def test_a_node_whose_kubelet_does_not_run_is_refused(cluster):
+    systemctl = cluster.nodes[1].root / "stand-ins/systemctl"
+    systemctl.write_text("#!/bin/sh\necho inactive\n")
+    assert problems(cluster.plane())["problems"] == ["kubelet-not-running"]
 
 
 def test_what_a_manifest_said_when_its_node_joined_does_not_count_beside_the_list(tmp_path):
@@ -259,8 +281,9 @@ def test_a_member_lost_beside_a_quorum_is_no_case_for_a_restore(cluster):
     assert (found["problems"], found["members"]) == (["quorum-is-there"], "node-3")
 
 
-def test_a_restore_without_dead_nodes_begins_with_those_that_remain(cluster):
-    lose_quorum(cluster)
+@pytest.mark.parametrize("answers", [True, False], ids=["a member still runs", "none runs"])
+def test_a_restore_without_dead_nodes_begins_with_those_that_remain(cluster, answers):
+    lose_quorum(cluster, answers=answers)
     remaining = cluster.nodes[:1]
     dead = cluster.nodes[1:]
     plane = cluster.plane(remaining, gone=("node-2", "node-3"))
@@ -310,6 +333,88 @@ def test_an_interrupted_restore_is_not_recovered_on_a_part_of_its_nodes(cluster)
     assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": "node-3"})
     cluster.recover()
     assert cluster.states() == {"old"}
+
+
+def test_what_is_left_of_a_restore_is_recovered_without_nodes_that_died_since(cluster):
+    lose_quorum(cluster, answers=True)
+    cluster.restore(cluster.plane(cluster.nodes[:1], gone=("node-2", "node-3")), until="swap_in")
+    plane = cluster.plane(cluster.nodes[:1], gone=("node-2", "node-3"))
+    (cluster.nodes[0].root / "size").write_text("1")  # a member that can serve alone, for the rollback's sake
+    assert "rolled back" in plane.recover()
+
+
+def test_a_node_that_went_back_alone_is_not_touched_when_the_last_one_does(cluster):
+    """What lies in a directory that only this run was asked for is none of that restore's."""
+    plane = cluster.plane()
+    cluster.restore(plane, until="swap_in")
+    lost = cluster.nodes[2]
+    lost.shell.broken_for = range(10**6)
+    with pytest.raises(ClusterError):
+        plane.roll_back()
+    for node in cluster.nodes:
+        node.survive()
+    kept = cluster.nodes[0].root / "mnt/new/member/db"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("kept by somebody")
+    cluster.plane(data_dir="/mnt/new").recover()
+    assert kept.read_text() == "kept by somebody"
+    assert (cluster.states(), cluster.running()) == ({"old"}, ALL_RUN)
+
+
+def test_a_cluster_that_cannot_serve_is_restored_after_an_interrupted_restore(cluster):
+    cluster.restore(cluster.plane(), until="swap_in")
+    for node in cluster.nodes:
+        (node.root / "etcd-broken").touch()
+    plane = cluster.plane(timeouts=replace(QUICK, etcd=1))
+    with pytest.raises(WaitTimeoutError):
+        plane.recover()
+    for node in cluster.nodes:
+        (node.root / "etcd-broken").unlink()
+    plane.check(needed_bytes=10)
+    plane.prepare(cluster.nodes[0].snapshot, bump_revision=1000)
+    for step in STEPS:
+        getattr(plane, step)()
+    assert (cluster.states(), cluster.running()) == ({"restored"}, ALL_RUN)
+
+
+def test_ctrl_c_waits_for_what_is_at_work_on_the_nodes(cluster):
+    """What undoes a step must not run beside it."""
+    begun, ended = threading.Barrier(len(NAMES) + 1), []
+
+    def slow(node):
+        begun.wait(30)
+        time.sleep(0.5)
+        ended.append(node.name)
+
+    def press():
+        begun.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    presser = threading.Thread(target=press)
+    presser.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cluster.plane()._everywhere(slow)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        presser.join()
+    assert sorted(ended) == list(NAMES)
+
+
+def test_after_ctrl_c_no_further_command_begins(cluster):
+    plane = cluster.plane()
+    plane._halt.set()
+    with pytest.raises(ClusterError) as caught:
+        plane._nodes[0].perform([SimpleNamespace(why="anything")])
+    assert caught.value.code == "interrupted"
+
+
+def test_members_are_asked_where_one_node_is_away(cluster):
+    cluster.nodes[0].shell.broken_for = range(10**6)
+    with ExitStack() as keep:
+        access = cluster.plane(workers=None).etcd_access(keep=keep)
+        assert access.endpoints == ("https://10.0.0.5:2379",) * 2
 
 
 def test_two_interrupted_restores_are_told_apart(cluster):

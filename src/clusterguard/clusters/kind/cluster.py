@@ -320,7 +320,7 @@ class KindCluster:
         members.lose(self._shell(self._node(name)))
 
     def start_member(self, name: str, *, empty: bool = False) -> None:
-        """Start a member and wait until it serves; ``empty``: without data, as one that joins anew.
+        """Start a member and wait until it answers; ``empty``: without data, as one that joins anew, until it serves.
 
         Raises:
             ProgramError: It has no data to start with, and is not to be ``empty``.
@@ -332,7 +332,9 @@ class KindCluster:
         else:
             members.start(shell)
         what = f"the etcd member of {name} serves"
-        poll_until(partial(members.why_not_ready, shell), what=what, seconds=_READY_SECONDS, sleep=self._sleep)
+        # Without a majority of the others, which may be started next, one that has its data can only answer.
+        ask = partial(members.why_not_ready, shell, alone=not empty)
+        poll_until(ask, what=what, seconds=_READY_SECONDS, sleep=self._sleep)
 
     def member_url(self, name: str) -> str:
         """Return the URL at which the other members reach a member."""

@@ -40,7 +40,7 @@ mv etcd.joins.yaml manifests/etcd.yaml
 """
 _PKI = "/etc/kubernetes/pki/etcd"
 _IDENTITY = f"--cacert {_PKI}/ca.crt --cert {_PKI}/healthcheck-client.crt --key {_PKI}/healthcheck-client.key"
-_READY = f"curl --fail --silent --show-error --max-time 5 {_IDENTITY} https://127.0.0.1:2379/readyz"
+_ASK = f"curl --fail --silent --show-error --max-time 5 {_IDENTITY} https://127.0.0.1:2379/"
 
 
 def runs(shell: NodeShell) -> bool:
@@ -48,10 +48,10 @@ def runs(shell: NodeShell) -> bool:
     return bool(shell.run(["sh", "-c", "pgrep -x etcd || test $? = 1"]).strip())
 
 
-def why_not_ready(shell: NodeShell) -> str | None:
-    """Return None once it has a leader and serves, else what its health check says."""
+def why_not_ready(shell: NodeShell, *, alone: bool = False) -> str | None:
+    """Return None once it has a leader and serves, or ``alone`` only answers; else what it says."""
     try:
-        shell.run(["sh", "-c", _READY])
+        shell.run(["sh", "-c", _ASK + ("version" if alone else "readyz")])
     except ProgramError as error:
         return error.message
     return None

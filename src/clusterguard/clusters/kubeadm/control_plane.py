@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import binascii
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
@@ -25,7 +26,9 @@ from clusterguard.errors import (
     ClusterGuardError,
     ClusterUnreachableError,
     ConfigError,
+    ProvisioningError,
     RestoreError,
+    WaitTimeoutError,
 )
 from clusterguard.model.support import require_restorable, require_supported
 
@@ -35,12 +38,14 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.base import EtcdAccess, EtcdLayout
     from clusterguard.clusters.kube import KubeClient
+    from clusterguard.clusters.kubeadm.manifests import EtcdManifest
     from clusterguard.clusters.kubeadm.restore_commands import Stages
     from clusterguard.clusters.node_shell import NodeShell
 
 __all__ = ["KubeadmControlPlane"]
 
 _API_SECONDS = 15
+_CONTROL_PLANE = "node-role.kubernetes.io/control-plane"  # kubeadm's label
 
 
 class KubeadmControlPlane:
@@ -96,6 +101,7 @@ class KubeadmControlPlane:
             "run": run or secrets.token_hex(4),
             "on_command": on_command,
         }
+        self._halt = Event()
         self._known: tuple[KubeadmNode, ...] = ()
         self._restore: dict[KubeadmNode, RestoreCommands] = {}
         self._idle_workers: list[str] = []
@@ -114,11 +120,20 @@ class KubeadmControlPlane:
             keep: Forgets the certificates when it is closed.
             endpoints: Client URLs of the members, by default those that they advertise.
         """
-        if not endpoints:
-            self._everywhere(KubeadmNode.survey)
-            endpoints = tuple(node.look().etcd.advertised_url for node in self._nodes)
-        first = self._nodes[0]
-        return etcd_access(first.shell, keep=keep, pki=first.etcd_pki(), endpoints=endpoints)
+        seen: dict[KubeadmNode, EtcdManifest | None] = {}
+
+        def see(shell: NodeShell) -> None:
+            node = KubeadmNode(shell, halt=self._halt, **self._options)
+            if len(self._shells) == 1 or is_control_plane(shell):
+                seen[node] = None if endpoints else node.look().etcd
+
+        # Members can be asked while another node is away; whether all of them are there, a restore checks.
+        failed = _failures(self._shells, see)
+        if not seen:
+            raise _worst(failed.values()) if failed else ClusterError("none of the nodes has a control plane")
+        found = sorted(seen, key=lambda node: [shell.name for shell in self._shells].index(node.name))
+        urls = endpoints or tuple(each.advertised_url for node in found if (each := seen[node]) is not None)
+        return etcd_access(found[0].shell, keep=keep, pki=found[0].etcd_pki(), endpoints=urls)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -157,23 +172,27 @@ class KubeadmControlPlane:
     def _recover(self, journals: Mapping[KubeadmNode, Mapping[str, Any] | None]) -> str:
         written = {node: journal for node, journal in journals.items() if journal is not None}
         run = self._one_run(written)
-        # A node without a journal had not begun, or was done with: the names are the run's all the same.
-        others = {"run": run}
-        self._restore = {node: node.commands_of(journal or others) for node, journal in journals.items()}
+        phases = {Phase(journal["phase"]) for journal in written.values()}
+        # From the first change on every node had a journal, so one without is done: committed, or brought back. Only
+        # while nothing was changed yet may one not have begun.
+        begun = written if phases != {Phase.PREPARING} else {node: {"run": run} for node in journals} | written
+        self._restore = {node: node.commands_of(journal) for node, journal in begun.items()}
         for node, journal in journals.items():
             node.ours = (run,) if journal else (run, None)
-        phases = {Phase(journal["phase"]) for journal in written.values()}
         if Phase.PROVEN in phases:
-            # Whoever has no journal any more is done: none is removed before all nodes are committed.
-            self._restore = {node: self._restore[node] for node in written}
             self._expect_no_journal()
             self._perform(RestoreCommands.finish, log_of="etcd")
-            return "a proven restore that was interrupted was finished: the restored state stays"
-        if Phase.SWITCHING in phases:
+            first = next(iter(self._restore))
+            first.perform(self._restore[first].forget_dead(self._gone))
+            self._restart_workers()
+            done = "a proven restore that was interrupted was finished: the restored state stays"
+        elif Phase.SWITCHING in phases:
             self.roll_back()
-            return "an interrupted restore was rolled back: the state before it is live again"
-        self.discard()
-        return "what an interrupted restore had built was removed; nothing else had been touched"
+            done = "an interrupted restore was rolled back: the state before it is live again"
+        else:
+            self.discard()
+            return "what an interrupted restore had built was removed; nothing else had been touched"
+        return "\n".join((done, *self._idle_workers))
 
     def _one_run(self, journals: Mapping[KubeadmNode, Mapping[str, Any]]) -> str:
         runs = {str(journal.get("run", self._options["run"])) for journal in journals.values()}
@@ -186,7 +205,7 @@ class KubeadmControlPlane:
                 hint="recover each with the nodes that it was asked for",
             )
         # Half of them would be one state, and the other half the other.
-        names = {node.commands_of({}).etcd.name for node in self._nodes} if len(self._shells) > 1 else set()
+        names = {node.commands_of({}).etcd.name for node in self._nodes}
         wanted = {name for journal in journals.values() for name in journal.get("members", ())}
         lacking = sorted(wanted - names - set(self._gone)) if len(wanted) > 1 else []
         if lacking:
@@ -276,7 +295,8 @@ class KubeadmControlPlane:
     def start_controllers(self) -> None:
         """Start the controllers without waiting out the restored leader leases, then restart all kubelets."""
         first = self._nodes[0]
-        first.perform(self._commands()[first].forget_lost(self._gone))
+        restore = self._commands()[first]
+        first.perform((*restore.forget_leaders(), *restore.forget_dead(self._gone)))
         self._perform(RestoreCommands.start_controllers)
         self._restart_workers()
 
@@ -314,7 +334,8 @@ class KubeadmControlPlane:
             def act(node: KubeadmNode, number: int = number) -> None:
                 node.perform(stages[node][number], log_of="etcd")
 
-            failed |= _failures(working, act)
+            self._halt.clear()
+            failed |= _failures(working, act, halt=self._halt)
             if failed and (len(failed) * 2 >= len(stages) or any(map(_ends_all, failed.values()))):
                 raise _worst(failed.values())
         self._restart_workers()
@@ -353,7 +374,8 @@ class KubeadmControlPlane:
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
         """Return every command of a restore, in order; nothing is touched."""
         first = self._nodes[0]
-        lost = self._lines_of(first, self._commands()[first].forget_lost(self._gone))
+        restore = self._commands()[first]
+        lost = self._lines_of(first, (*restore.forget_leaders(), *restore.forget_dead(self._gone)))
         steps = {
             "build the new data directory": self._lines(lambda r: r.prepare(snapshot, bump_revision=bump_revision)),
             "stop the control plane": self._lines(RestoreCommands.stop),
@@ -404,7 +426,7 @@ class KubeadmControlPlane:
             if self._worker_shells is None and len(shells) > 1:
                 roles = _answers(shells, is_control_plane)
                 shells = tuple(shell for shell in self._shells if roles[shell]) or self._shells[:1]
-            self._known = tuple(KubeadmNode(shell, **self._options) for shell in shells)
+            self._known = tuple(KubeadmNode(shell, halt=self._halt, **self._options) for shell in shells)
         return self._known
 
     @property
@@ -416,7 +438,8 @@ class KubeadmControlPlane:
 
     def _everywhere(self, act: Callable[[KubeadmNode], object]) -> None:
         """Do something on every node at once; return when it is done on all, or raise what went wrong."""
-        if failed := _failures(self._nodes, act):
+        self._halt.clear()
+        if failed := _failures(self._nodes, act, halt=self._halt):
             raise _worst(failed.values())
 
     def _perform(self, step: Callable[[RestoreCommands], Stages], *, log_of: str = "") -> None:
@@ -484,9 +507,21 @@ class KubeadmControlPlane:
 
     def _wrong_nodes(self) -> Iterator[ClusterError]:
         seen = {node.name: node.look() for node in self._nodes}
-        yield from judge_members(seen, gone=self._gone)
+        yield from judge_members(seen, gone=self._gone, planes=self._control_planes_of_api)
         yield from judge_versions({node.name: node.etcd_version() for node in self._nodes})
         yield from judge_clocks(seen)
+
+    def _control_planes_of_api(self) -> Collection[str]:
+        """Return the names of the control-plane nodes as the API has them; none if it does not answer."""
+        api = self._api()
+        try:
+            return [
+                str(node["metadata"]["name"])
+                for node in api.list(api.resource("Node"))
+                if _CONTROL_PLANE in (node["metadata"].get("labels") or {})
+            ]
+        except ClusterGuardError:
+            return []  # a lost cluster is why people restore
 
     def _other_cluster(self) -> list[ClusterError]:
         """Return a complaint if a node and the API that we speak to belong to different clusters."""
@@ -556,12 +591,30 @@ def _answers(shells: Sequence[NodeShell], ask: Callable[[NodeShell], bool]) -> d
     return answers
 
 
-def _failures(places: Sequence[Any], act: Callable[[Any], object]) -> dict[Any, BaseException]:
-    """Do something at several places at once; return what went wrong, by place, once all have ended."""
+def _failures(
+    places: Sequence[Any], act: Callable[[Any], object], *, halt: Event | None = None
+) -> dict[Any, BaseException]:
+    """Do something at several places at once; return what went wrong, by place, once all have ended.
+
+    Ctrl-C waits for the commands that are at work, too: what undoes them must not run beside them. ``halt`` is set
+    then, so that no further ones begin.
+    """
     if len(places) < 2:  # noqa: PLR2004 - nothing to do at once: in this thread, which Ctrl-C interrupts
         return _failure(places, act)
-    with ThreadPoolExecutor(len(places), thread_name_prefix="clusterguard-node") as pool:
-        running = {place: pool.submit(act, place) for place in places}
+    interrupted: BaseException | None = None
+    pool = ThreadPoolExecutor(len(places), thread_name_prefix="clusterguard-node")
+    running = {place: pool.submit(act, place) for place in places}
+    while True:
+        try:
+            wait(running.values())
+            pool.shutdown()
+            break
+        except BaseException as caught:  # noqa: BLE001 - raised again below
+            interrupted = caught
+            if halt is not None:
+                halt.set()
+    if interrupted is not None:
+        raise interrupted
     return {place: error for place, each in running.items() if (error := each.exception()) is not None}
 
 
@@ -587,6 +640,6 @@ def _worst(errors: Any) -> BaseException:  # noqa: ANN401 - any collection of th
             return error  # type: ignore[no-any-return]
     first: ClusterGuardError = every[0]
     messages = list(dict.fromkeys(error.message for error in every))
-    if len(messages) == 1:
-        return first
+    if len(messages) == 1 or all(isinstance(error, (ProvisioningError, WaitTimeoutError)) for error in every):
+        return first  # that it does not come up may be no obstacle, so it must be known by its class
     return ClusterError("\n".join(messages), code=first.code, fields=first.fields, hint=first.hint)

@@ -8,7 +8,7 @@ from clusterguard.clusters.kubeadm.survey import minor
 from clusterguard.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from clusterguard.clusters.kubeadm.node import Surveyed
 
@@ -18,28 +18,33 @@ __all__ = ["judge_clocks", "judge_members", "judge_versions"]
 _CLOCK_SECONDS = 5.0
 
 
-def judge_members(nodes: Mapping[str, Surveyed], *, gone: Collection[str] = ()) -> Iterator[ClusterError]:
+def judge_members(
+    nodes: Mapping[str, Surveyed], *, gone: Collection[str] = (), planes: Callable[[], Collection[str]] = tuple
+) -> Iterator[ClusterError]:
     """Yield complaints if the nodes (by their shells' names) are not the members that a restore has to replace.
 
-    etcd's own list decides, not what a manifest said when its node joined. Only where no quorum answers do the
-    manifests tell which members there may be.
+    etcd's own list decides, not what a manifest said when its node joined. Only where no etcd answers do the
+    manifests and the API tell which members there may be.
 
     Args:
         nodes: What was seen on each.
         gone: Names of members whose nodes are dead for good.
+        planes: Gives the names of the control-plane nodes that the API knows.
     """
     yield from _twice(nodes)
     here = {node.etcd.peer_url for node in nodes.values()}
+    quorum = any(node.seen.one("quorum") for node in nodes.values())
     listed = _listed(nodes)
-    if listed:
+    if quorum:
         yield from _not_listed(nodes, listed)
-        lacking = {url: name for url, name in listed.items() if url not in here}
-        if gone:
-            yield _quorum_is_there(gone)
-    else:
-        known = {url: name for node in nodes.values() for name, url in node.etcd.initial_cluster}
-        lacking = {url: name for url, name in known.items() if url not in here and name not in gone}
-    if lacking and not (listed and gone):
+    known = listed or {url: name for node in nodes.values() for name, url in node.etcd.initial_cluster}
+    lacking = {name: url for url, name in known.items() if url not in here and name not in gone}
+    if not listed:
+        names = {node.etcd.name for node in nodes.values()}
+        lacking |= {name: "by its label" for name in planes() if name not in {*names, *gone, *lacking}}
+    if gone and quorum:
+        yield _quorum_is_there(gone)
+    elif lacking:
         yield _lacking(lacking, asked=bool(listed))
     if wrong := sorted({node.etcd.name for node in nodes.values()} & set(gone)):
         yield ClusterError(
@@ -121,12 +126,12 @@ def _quorum_is_there(gone: Collection[str]) -> ClusterError:
 
 
 def _lacking(lacking: Mapping[str, str], *, asked: bool) -> ClusterError:
-    names = ", ".join(sorted(f"{name} ({url})" for url, name in lacking.items()))
-    source = "etcd has" if asked else "no quorum of etcd answers, and by the manifests it has"
+    names = ", ".join(sorted(f"{name} ({where})" for name, where in lacking.items()))
+    source = "etcd has" if asked else "no etcd answers there, and by its manifests and the API it has"
     return ClusterError(
         f"{source} members that were not named: {names}; they would bring the old state back",
         code="members-missing",
-        fields={"members": ", ".join(sorted(lacking.values()))},
+        fields={"members": ", ".join(sorted(lacking))},
         hint="name the shell of every control-plane node, such as --node-shell 'ssh:root@{cp-1,cp-2,cp-3}'; "
         "one that is dead for good: --gone NAME",
     )

@@ -39,6 +39,7 @@ from clusterguard.process import run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from threading import Event
 
     from clusterguard.clusters.base import EtcdLayout
     from clusterguard.clusters.node_shell import NodeShell
@@ -72,6 +73,7 @@ class KubeadmNode:
         etcdutl: Gives etcdutl on this machine, to be copied to a node that has none.
         timeouts: How long things may take.
         run: What the names of this run's files end in.
+        halt: Where it is set, no further command begins.
         on_command: Called with each command before it runs.
     """
 
@@ -83,6 +85,7 @@ class KubeadmNode:
         etcdutl: Callable[[], Path] | None,
         timeouts: Timeouts,
         run: str,
+        halt: Event,
         on_command: Callable[[Command], object],
     ) -> None:
         self._shell = shell
@@ -90,6 +93,7 @@ class KubeadmNode:
         self._own_etcdutl = etcdutl
         self._timeouts = timeouts
         self._run_id = run
+        self._halt = halt
         self._on_command = on_command
         self._seen: Surveyed | None = None
         self._etcd_says: str | None = None
@@ -380,6 +384,8 @@ class KubeadmNode:
     def perform(self, commands: Sequence[Command], *, log_of: str = "") -> None:
         """Run commands, in order; a WaitTimeoutError has the end of the log of ``log_of``, a static pod."""
         for command in commands:
+            if self._halt.is_set():
+                raise ClusterError(f"{self._shell.name}: interrupted before: {command.why}", code="interrupted")
             self._on_command(command)
             if command.source is not None:
                 self._shell.put(command.source, command.target, mode=command.mode)

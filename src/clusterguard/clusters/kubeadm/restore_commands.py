@@ -253,26 +253,24 @@ class RestoreCommands:
         why = "the restored state is proven: from here on it is finished, never undone"
         return ((_script(why, script),),)
 
-    def forget_lost(self, gone: Sequence[str]) -> tuple[Command, ...]:
-        """Remove from the API what the stopped and the dead have left there; on one node only.
+    def forget_leaders(self) -> tuple[Command, ...]:
+        """Remove the leader leases that the snapshot brought back; on one node, before the controllers start."""
+        return (
+            self._kubectl(
+                "the restored leader leases name holders that were stopped",
+                *("--namespace", "kube-system", "delete", "lease", "--ignore-not-found", "--wait=false", *CONTROLLERS),
+            ),
+        )
 
-        Args:
-            gone: Names of the nodes that are dead for good.
-        """
-        leases = self._kubectl(
-            "the restored leader leases name holders that were stopped",
-            *("--namespace", "kube-system", "delete", "lease", "--ignore-not-found", "--wait=false", *CONTROLLERS),
-        )
+    def forget_dead(self, gone: Sequence[str]) -> tuple[Command, ...]:
+        """Remove from the API the nodes that are dead for good, by their names, and their leases; on one node."""
         if not gone:
-            return (leases,)
-        dead = self._kubectl(
-            "nodes that are dead for good", "delete", "node", "--ignore-not-found", "--wait=false", *gone
+            return ()
+        words = ("--ignore-not-found", "--wait=false", *gone)
+        return (
+            self._kubectl("nodes that are dead for good", "delete", "node", *words),
+            self._kubectl("their leases", "--namespace", "kube-node-lease", "delete", "lease", *words),
         )
-        theirs = self._kubectl(
-            "their leases",
-            *("--namespace", "kube-node-lease", "delete", "lease", "--ignore-not-found", "--wait=false", *gone),
-        )
-        return (leases, dead, theirs)
 
     def start_controllers(self) -> Stages:
         """Start the controllers and let the kubelet look at everything again."""

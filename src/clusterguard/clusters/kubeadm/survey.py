@@ -59,7 +59,7 @@ class Seen:
 
     @property
     def members(self) -> tuple[Mapping[str, Any], ...] | None:
-        """The members of the cluster as etcd lists them, which it does with a quorum only; None if it did not."""
+        """The members of the cluster as this one knows them, with or without a quorum; None if it does not answer."""
         try:
             listed = json.loads(self.one("members"))["members"]
         except (ValueError, KeyError, TypeError):
@@ -97,7 +97,10 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, etcd_pki: str, a
             "echo uid=$(id -u)",
             "echo arch=$(uname -m)",
             f'for each in {programs}; do command -v $each >/dev/null && echo "program=$each"; done',
-            f'for each in {" ".join(PODS)}; do test -e {MANIFESTS}/$each.yaml && echo "pod=$each"; done',
+            # Aside where a rollback could not be finished: they have to come back all the same.
+            f"for each in {' '.join(PODS)}; do",
+            f'{{ test -e {MANIFESTS}/$each.yaml || test -e {STAGING_DIR}/manifests/$each.yaml; }} && echo "pod=$each"',
+            "done",
             f'for each in {MANIFESTS} /etc/kubernetes; do test -w $each && echo "writable=$each"; done',
             # A lost data directory is created again; a read-only one is not.
             f'test -w {data} && echo "writable={data_dir}"; test -e {data} || echo "writable={data_dir}"',
@@ -117,6 +120,9 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, etcd_pki: str, a
             "echo etcdutl=$(etcdutl version | sed -n 's/^etcdutl version: //p')",
             f'echo etcd=$({ask_etcd}/version | sed -n \'s/.*"etcdserver":"\\([^"]*\\)".*/\\1/p\')',
             f"echo members=$({ask_etcd}/v3/cluster/member/list --data '{{}}')",
+            # A read that a majority has to agree to, in the words that every version of etcd understands.
+            f"""echo quorum=$({ask_etcd}/v3/kv/range --data '{{"key":"AA=="}}')""",
+            "echo kubelet=$(systemctl is-active kubelet)",
             "true",
         )
     )
@@ -152,6 +158,12 @@ def _means(seen: Seen) -> Iterator[tuple[str, str, str]]:
             "program-missing",
             "the node has none of crictl, ctr and pgrep, so it cannot be seen when containers have ended",
             "install crictl",
+        )
+    if seen.one("kubelet") in {"inactive", "failed"}:
+        yield (
+            "kubelet-not-running",
+            "its kubelet does not run, so it would start nothing of what is stopped",
+            "systemctl start kubelet, there",
         )
     if not seen.one("identity"):
         yield (
