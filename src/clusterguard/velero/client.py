@@ -27,6 +27,7 @@ from clusterguard.errors import (
 )
 from clusterguard.model.progress import ignore_progress
 from clusterguard.model.support import require_supported
+from clusterguard.retrying import RetryPolicy
 from clusterguard.velero.adoption import adopted, read_documents, to_volume_backup
 from clusterguard.velero.bucket import objects_in
 from clusterguard.velero.checks import require_firing, require_kinds
@@ -114,6 +115,15 @@ class ServerStatus:
     def has(self, kind: str) -> bool:
         """Return whether there is a plugin of a kind: ``ObjectStore``, ``VolumeSnapshotter``."""
         return any(plugin.kind == kind for plugin in self.plugins)
+
+
+# As Velero 1.18.3 words it, until it has put away what it keeps of a backup in memory.
+_BUSY_REASON = "backup is still in progress"
+_WHILE_BUSY = RetryPolicy(attempts=8)
+
+
+def _is_still_in_progress(error: BaseException) -> bool:
+    return isinstance(error, VeleroError) and error.fields.get("reasons") == [_BUSY_REASON]
 
 
 class VeleroClient:
@@ -368,6 +378,12 @@ class VeleroClient:
             WaitTimeoutError: It did not end in time.
             VeleroUnavailableError: No server answers.
         """
+        # A backup is Completed a moment before the server has done with it, and refuses its deletion until then.
+        _WHILE_BUSY.run(
+            partial(self._delete_backup, name, timeout_seconds=timeout_seconds), retryable=_is_still_in_progress
+        )
+
+    def _delete_backup(self, name: str, *, timeout_seconds: float) -> None:
         backup = self.backup(name)
         request = self.objects.create(
             DeleteBackupRequest.new(

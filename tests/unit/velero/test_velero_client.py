@@ -14,6 +14,7 @@ from clusterguard.errors import (
     VeleroUnavailableError,
     WaitTimeoutError,
 )
+from clusterguard.retrying import RetryPolicy
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.locations import LocationSpec
@@ -341,6 +342,21 @@ def test_a_deletion_that_failed_tells_why():
         client(objects).delete_backup("b")
     assert (caught.value.code, caught.value.fields) == ("backup-not-deleted", {"backup": "b", "reasons": ["locked"]})
     assert objects.deleted == [refused]
+
+
+def test_a_deletion_that_comes_too_early_is_asked_for_again(monkeypatch):
+    monkeypatch.setattr("clusterguard.velero.client._WHILE_BUSY", RetryPolicy(attempts=3, sleep=lambda _: None))
+    busy = DeleteBackupRequest.model_validate(
+        {"metadata": {"name": "x"}, "status": {"phase": "Processed", "errors": ["backup is still in progress"]}}
+    )
+    objects = Objects(backup())
+    objects.script = [[busy], [None]]
+    velero = client(objects)
+    finds = iter([backup(), None])
+    objects.find = lambda kind, name: next(finds)
+    velero.backup = lambda name: backup()
+    velero.delete_backup("b")
+    assert (len(objects.created), objects.deleted) == (2, [busy])
 
 
 def test_a_backup_that_outlives_its_request_was_not_deleted():
