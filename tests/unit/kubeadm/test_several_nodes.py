@@ -15,7 +15,14 @@ import pytest
 
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
-from clusterguard.errors import ClusterError, ClusterGuardError, ProgramError, RestoreError, WaitTimeoutError
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ClusterUnreachableError,
+    ProgramError,
+    RestoreError,
+    WaitTimeoutError,
+)
 from clusterguard.etcd.restore import restore_control_plane
 from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node, peer_url
 
@@ -260,6 +267,24 @@ def test_a_control_plane_that_only_the_api_knows_is_missed(cluster):
     nodes = [{"metadata": {"name": name, "labels": {"node-role.kubernetes.io/control-plane": ""}}} for name in NAMES]
     found = problems(cluster.plane(cluster.nodes[:1], api=lambda: Api(nodes=nodes)))
     assert (found["problems"], found["members"]) == (["members-missing"], "node-2, node-3")
+
+
+def test_an_api_server_that_does_not_answer_is_asked_once(cluster):
+    """One that has lost its etcd keeps each question for as long as it may."""
+    asked = []
+
+    class Lost(Api):
+        def get(self, *names, **_):
+            asked.append(names)
+            raise ClusterUnreachableError("no answer")
+
+        def list(self, *kinds, **_):
+            asked.append(kinds)
+            raise ClusterUnreachableError("no answer")
+
+    lose_quorum(cluster)
+    cluster.plane(api=Lost).check(needed_bytes=10)
+    assert len(asked) == 1
 
 
 def test_a_node_whose_kubelet_does_not_run_is_refused(cluster):

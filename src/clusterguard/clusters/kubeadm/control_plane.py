@@ -104,6 +104,7 @@ class KubeadmControlPlane:
         self._halt = Event()
         self._known: tuple[KubeadmNode, ...] = ()
         self._restore: dict[KubeadmNode, RestoreCommands] = {}
+        self._api_answers = False
         self._idle_workers: list[str] = []
         self._restarted: set[str] = set()
 
@@ -234,7 +235,7 @@ class KubeadmControlPlane:
             require_supported("Kubernetes", node.kubernetes_version(), where=node.name)
         # All of it at once: whoever has to repair a broken control plane should not come back for each reason.
         found = {node.name: node.complaints(needed_bytes=needed_bytes) for node in self._nodes}
-        found[self._nodes[0].name] += [*self._wrong_nodes(), *self._other_cluster()]
+        found[self._nodes[0].name] += [*self._other_cluster(), *self._wrong_nodes()]
         if problems := [each for each in found.values() if each]:
             told = "\n".join(
                 f"{name}: {'; '.join(each.message for each in list_)}" for name, list_ in found.items() if list_
@@ -513,6 +514,8 @@ class KubeadmControlPlane:
 
     def _control_planes_of_api(self) -> Collection[str]:
         """Return the names of the control-plane nodes as the API has them; none if it does not answer."""
+        if not self._api_answers:
+            return []  # once was enough: it keeps the question for a minute
         api = self._api()
         try:
             return [
@@ -531,7 +534,9 @@ class KubeadmControlPlane:
             # An API server that has lost its etcd keeps the question for a minute, and the restore with it.
             published = api.get(resource, "kube-root-ca.crt", "kube-system", timeout_seconds=_API_SECONDS)
         except ClusterUnreachableError:
+            self._api_answers = False
             return []  # a lost cluster is why people restore
+        self._api_answers = True
         theirs = "".join(str((published.get("data") or {}).get("ca.crt", "")).split())
         # Contained, not equal: while authorities are exchanged the bundle has both.
         strange = [node.name for node in self._nodes if "".join(node.authority().split()) not in theirs]
