@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kubeadm_node
 from clusterguard.clusters.base import EtcdAccess, EtcdLayout
 from clusterguard.errors import (
     ClusterError,
@@ -22,7 +23,6 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd import restore as module
 from clusterguard.etcd.restore import DEFAULT_REVISION_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
-from clusterguard.model.snapshot import Snapshot
 from clusterguard.retrying import RetryPolicy
 
 STEPS = ["recover", "check", "prepare", "stop", "swap_in", "start_etcd", "start_api"]
@@ -31,24 +31,7 @@ BEFORE_STOP = STEPS[: STEPS.index("stop")]
 AFTER_STOP = STEPS[STEPS.index("stop") : STEPS.index("commit")]
 PROVEN = STEPS[STEPS.index("commit") :]
 
-SNAPSHOT = Snapshot(
-    name="s",
-    key="s.db",
-    taken=datetime(2030, 1, 31, tzinfo=UTC),
-    revision=100,
-    total_keys=1,
-    size=5000,
-    etcd_version="3.7.3",
-    storage_version="3.7.0",
-    cluster_id="a",
-    member_id="b",
-    member_name="m",
-    sha256="0" * 64,
-    hash_kv=1,
-    hash_revision=100,
-    compact_revision=-1,
-    endpoint="https://127.0.0.1:2379",
-)
+SNAPSHOT = replace(kubeadm_node.SNAPSHOT, size=5000, etcd_version="3.7.3", storage_version="3.7.0")
 
 
 class ControlPlane:

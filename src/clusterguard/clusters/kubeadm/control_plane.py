@@ -335,8 +335,7 @@ class KubeadmControlPlane:
             def act(node: KubeadmNode, number: int = number) -> None:
                 node.perform(stages[node][number], log_of="etcd")
 
-            self._halt.clear()
-            failed |= _failures(working, act, halt=self._halt)
+            failed |= self._tried(working, act)
             if failed and (len(failed) * 2 >= len(stages) or any(map(_ends_all, failed.values()))):
                 raise _worst(failed.values())
         self._restart_workers()
@@ -439,9 +438,14 @@ class KubeadmControlPlane:
 
     def _everywhere(self, act: Callable[[KubeadmNode], object]) -> None:
         """Do something on every node at once; return when it is done on all, or raise what went wrong."""
-        self._halt.clear()
-        if failed := _failures(self._nodes, act, halt=self._halt):
+        if failed := self._tried(self._nodes, act):
             raise _worst(failed.values())
+
+    def _tried(
+        self, nodes: Sequence[KubeadmNode], act: Callable[[KubeadmNode], object]
+    ) -> dict[KubeadmNode, BaseException]:
+        self._halt.clear()  # what undoes an interrupted step must run
+        return _failures(nodes, act, halt=self._halt)
 
     def _perform(self, step: Callable[[RestoreCommands], Stages], *, log_of: str = "") -> None:
         stages = {node: step(restore) for node, restore in self._commands().items()}
