@@ -196,6 +196,28 @@ def test_what_rehearses_has_the_encryption_configuration_and_nobody_else(full_po
     assert not any("drill" in path for path in policy_files(policy))
 
 
+STORED = "spec: {{backup: [storedBackup: {{policy: policy.yaml, source: etcd, encryptionConfig: {}}}]}}\n"
+
+
+def test_a_drill_that_reads_what_is_encrypted_at_rest_has_the_key_from_the_secret(full_policy, tmp_path):
+    drill = tmp_path / "drills" / "etcd.drill.yaml"
+    drill.write_text(STORED.format("/etc/clusterguard/secrets/at-rest.yaml"))
+    proving = pods(made(full_policy))
+    keys = {group: secrets_of(pod)["clusterguard-secrets"] for group, pod in proving.items()}
+    assert {group for group, given in keys.items() if "at-rest.yaml" in given} == {"prove"}
+    assert "/etc/clusterguard/secrets" in mounts(proving["prove"])
+    assert not any("at-rest" in path for path in policy_files(full_policy))
+
+
+def test_a_key_beside_a_drill_is_refused_and_never_in_a_configmap(full_policy, tmp_path):
+    (tmp_path / "drills" / "etcd.drill.yaml").write_text(STORED.format("at-rest.yaml"))
+    (tmp_path / "drills" / "at-rest.yaml").write_text("kind: EncryptionConfiguration\n")
+    with pytest.raises(ConfigError) as error:
+        made(full_policy)
+    assert "/etc/clusterguard/secrets/at-rest.yaml" in error.value.hint
+    assert not any("at-rest" in path for path in policy_files(full_policy))
+
+
 def test_the_audit_trail_names_the_cronjob(make_policy):
     (actor,) = (
         each["value"]

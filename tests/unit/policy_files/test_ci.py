@@ -70,6 +70,17 @@ def test_secrets_are_named_and_never_written(policy):
     assert "These files must be on the runner" in comments
 
 
+def test_the_keys_of_what_is_encrypted_at_rest_are_files_of_the_runner(load, minimal, tmp_path):
+    (tmp_path / "etcd.drill.yaml").write_text("spec: {backup: [storedBackup: {encryptionConfig: keys/drill.yaml}]}\n")
+    proofs = f"""\
+  proofs:
+  - {{name: rehearsed, source: etcd, every: 7d, rehearse: {{encryptionConfig: {tmp_path}/rehearsal.yaml}}}}
+  - {{name: drilled, source: etcd, every: 7d, drill: {tmp_path}/etcd.drill.yaml}}
+"""
+    files = set(secret_files(load(minimal + proofs)))
+    assert files >= {f"{tmp_path}/rehearsal.yaml", f"{tmp_path}/keys/drill.yaml"}
+
+
 def test_a_schedule_in_utc_says_nothing_of_zones(load, minimal):
     found = workflow(load(minimal.replace("Europe/Berlin", "UTC")))
 

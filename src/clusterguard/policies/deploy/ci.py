@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -14,6 +15,7 @@ from clusterguard.documents.reading import walk
 from clusterguard.documents.writing import yaml_text
 from clusterguard.errors import ConfigError
 from clusterguard.policies.deploy.crontab import in_zone
+from clusterguard.policies.deploy.pods import drill_secrets
 from clusterguard.policies.deploy.templates import fill
 from clusterguard.policies.schedule import due_times
 
@@ -106,7 +108,10 @@ def variables_of(policy: Policy) -> tuple[str, ...]:
 
 def secret_files(policy: Policy) -> tuple[str, ...]:
     """Return the files with secrets that a run reads: they must be on the machine that it runs on."""
-    return tuple(sorted({each.file for each in _secrets(policy) if each.file}))
+    named = {each.file for each in _secrets(policy) if each.file}
+    named |= {each.rehearse.encryption_config for each in policy.proofs if each.rehearse} - {""}
+    drills = (Path(policy.path).absolute().parent / each.drill for each in policy.proofs if each.drill)
+    return tuple(sorted(named | {str(file) for file in drill_secrets(drills)}))
 
 
 def _secrets(policy: Policy) -> Iterator[Secret]:

@@ -35,6 +35,7 @@ from clusterguard.policies.deploy.pods import (
     config_volume,
     credentials_variable,
     drill_files,
+    drill_secrets,
     files_beside,
     pod,
     scratch_volumes,
@@ -134,7 +135,7 @@ def policy_files(policy: Policy) -> Mapping[str, str]:
     if not policy.path:
         raise ConfigError("this policy was made in a program and has no file", hint="write it to a file and load it")
     path = Path(policy.path).absolute()
-    named = [*drill_files(path.parent / proof.drill for proof in policy.proofs if proof.drill)]
+    named = [*drill_files(_drills_of(policy))]
     if policy.encryption is not None and policy.encryption.recipients_file:
         named.append(path.parent / policy.encryption.recipients_file)
     files = files_beside(path, name=_POLICY_KEY, named=(file for file in named if not below(str(file), SECRETS_FOLDER)))
@@ -270,6 +271,7 @@ class _Manifests:
         if group == "prove":
             rehearsals = [proof.rehearse for proof in self.policy.proofs if proof.rehearse]
             yield from (Secret(file=each.encryption_config) for each in rehearsals if each.encryption_config)
+            yield from (Secret(file=str(file)) for file in drill_secrets(_drills_of(self.policy)))
         if group == "backup":
             elsewhere = (each for each in self.velero.values() if each.cluster != IN_CLUSTER)
             yield from (Secret(file=_kubeconfig_of(each)) for each in elsewhere)
@@ -300,6 +302,11 @@ class _Manifests:
 
     def _metadata(self, group: Group) -> Json:
         return {"name": self._name(group), "namespace": self.options.namespace, "labels": self._labels(group)}
+
+
+def _drills_of(policy: Policy) -> list[Path]:
+    folder = Path(policy.path).absolute().parent
+    return [folder / proof.drill for proof in policy.proofs if proof.drill]
 
 
 def _names_identity(policy: Policy) -> bool:

@@ -13,6 +13,8 @@ from clusterguard.policies.deploy.templates import fill
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from clusterguard.documents.yamlfile import DataPath
+
 __all__ = [
     "SECRETS_FOLDER",
     "USER",
@@ -23,6 +25,7 @@ __all__ = [
     "config_volume",
     "credentials_variable",
     "drill_files",
+    "drill_secrets",
     "files_beside",
     "pod",
     "scratch_volumes",
@@ -152,10 +155,28 @@ def drill_files(drills: Iterable[Path]) -> Iterator[Path]:
     """
     for drill in drills:
         yield drill
-        for document in parse_documents(read_source(drill)):
-            for path, value in walk(document.data):
-                if isinstance(value, str) and "apply" in path and {"file", "files"} & set(path[-2:]):
-                    yield drill.parent / value
+        for path, text in _texts(drill):
+            if "apply" in path and {"file", "files"} & set(path[-2:]):
+                yield drill.parent / text
+
+
+def drill_secrets(drills: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files with keys that drills name: an API server's EncryptionConfiguration.
+
+    Raises:
+        ConfigError: A drill file cannot be read, or is not YAML.
+    """
+    for drill in drills:
+        for path, text in _texts(drill):
+            if path[-2:] == ("storedBackup", "encryptionConfig"):
+                yield drill.parent / text
+
+
+def _texts(drill: Path) -> Iterator[tuple[DataPath, str]]:
+    for document in parse_documents(read_source(drill)):
+        for path, value in walk(document.data):
+            if isinstance(value, str):
+                yield path, value
 
 
 def files_beside(document: Path, *, name: str, named: Iterable[Path]) -> dict[str, str]:
