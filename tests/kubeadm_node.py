@@ -81,7 +81,11 @@ spec:
 """
 
 _STANDINS = {
-    "systemctl": 'test $1 = is-active || echo "$@" >> {root}/systemctl.log',
+    "systemctl": """
+        test $1 = is-active && exit
+        echo "$@" >> {root}/systemctl.log
+        rm -f {root}/kubelet-died
+    """,
     "kubectl": "exit 0",
     # The data directory that the live manifest names must have a member; the API server needs etcd.
     # A member serves with a majority of the members of its cluster, which are those with the same state.
@@ -104,7 +108,7 @@ _STANDINS = {
           */version) test -e $manifests/etcd.yaml && cat {root}/version; exit;;
           */kv/range*) cat {root}/range; exit;;
           *:2379/readyz)
-            test -e $manifests/etcd.yaml || { echo 000; exit 7; }
+            test -e $manifests/etcd.yaml && ! test -e {root}/kubelet-died || { echo 000; exit 7; }
             if test -e {root}/etcd-broken || ! quorum; then echo 503; else cat {root}/readyz; fi
             exit;;
           *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml && quorum; exit;;

@@ -22,6 +22,7 @@ from clusterguard.errors import (
     UnsupportedVersionError,
 )
 from clusterguard.etcd import restore as module
+from clusterguard.etcd.agreement import Agreement
 from clusterguard.etcd.restore import DEFAULT_REVISION_BUMP, REVISION_MARGIN, bump_for, restore_control_plane
 from clusterguard.retrying import RetryPolicy
 
@@ -387,3 +388,27 @@ def test_what_the_control_plane_has_to_tell_is_told_with_the_result():
     control_plane = ControlPlane()
     control_plane.told = ("shop/web-2 on n1 runs, but the restored state does not know it",)
     assert restored(control_plane).warnings == control_plane.told
+
+
+# ---- several members ---------------------------------------------------------------------------------------
+
+
+def restored_on_two(monkeypatch, *looks):
+    """Restore two members that are at these revisions in each look, the last of them for ever."""
+    seen = list(looks)
+    monkeypatch.setattr(module, "look_at_members", lambda _: Agreement(revisions=seen.pop(0) if seen[1:] else seen[0]))
+    access = EtcdAccess(endpoints=("https://127.0.0.1:2379", "https://127.0.0.1:2389"))
+    return restore_control_plane(ControlPlane(), access, snapshot=SNAPSHOT, file=Path("s.db"))
+
+
+def test_a_lease_that_runs_out_between_two_questions_is_no_difference(gateway, monkeypatch):
+    gateway.revisions = [150, 150, 2_000_003, 2_000_003]
+    looks = (2_000_000, 2_000_001), (2_000_001, 2_000_002), (2_000_003, 2_000_003)
+    assert restored_on_two(monkeypatch, *looks).revision_after == 2_000_003
+
+
+def test_members_that_stay_at_different_revisions_are_of_different_snapshots(gateway, monkeypatch):
+    gateway.revisions = [150] * 10
+    with pytest.raises(RestoreError) as caught:
+        restored_on_two(monkeypatch, (2_000_000, 2_000_004))
+    assert caught.value.__cause__.code == "members-differ"

@@ -306,6 +306,32 @@ def test_a_member_lost_beside_a_quorum_is_no_case_for_a_restore(cluster):
     assert (found["problems"], found["members"]) == (["quorum-is-there"], "node-3")
 
 
+def api_with(*workers):
+    planes = [{"metadata": {"name": name, "labels": {"node-role.kubernetes.io/control-plane": ""}}} for name in NAMES]
+    return Api(nodes=[*planes, *({"metadata": {"name": name}} for name in workers)])
+
+
+@pytest.mark.parametrize("name", ["worker-1", "node-9"], ids=["a worker", "nobody"])
+def test_only_a_member_can_be_gone(cluster, name):
+    """Its Node would be removed from the API."""
+    lose_quorum(cluster, answers=True)
+    plane = cluster.plane(cluster.nodes[:1], gone=("node-2", "node-3", name), api=lambda: api_with("worker-1"))
+    found = problems(plane)
+    assert (found["problems"], found["members"]) == (["gone-not-a-member"], name)
+
+
+def test_a_proven_restore_is_not_finished_without_a_worker(cluster):
+    lose_quorum(cluster, answers=True)
+    cluster.restore(cluster.plane(cluster.nodes[:1], gone=("node-2", "node-3")), until="commit")
+    gone = ("node-2", "node-3", "worker-1")
+    with pytest.raises(ClusterError) as caught:
+        cluster.plane(cluster.nodes[:1], gone=gone, api=lambda: api_with("worker-1")).recover()
+    assert (caught.value.code, caught.value.fields) == ("gone-not-a-member", {"members": "worker-1"})
+    assert not [line for line in cluster.nodes[0].shell.lines if "delete node" in line]
+    cluster.plane(cluster.nodes[:1], gone=gone[:2], api=lambda: api_with("worker-1")).recover()
+    assert [line for line in cluster.nodes[0].shell.lines if "delete node" in line]
+
+
 @pytest.mark.parametrize("answers", [True, False], ids=["a member still runs", "none runs"])
 def test_a_restore_without_dead_nodes_begins_with_those_that_remain(cluster, answers):
     lose_quorum(cluster, answers=answers)
@@ -511,3 +537,41 @@ def test_members_that_cannot_be_asked_are_refused_before_anything_is_touched(clu
         restore_control_plane(cluster.plane(), access, snapshot=SNAPSHOT, file=cluster.nodes[0].snapshot)
     assert (caught.value.__cause__.code, caught.value.rolled_back) == ("endpoints-missing", True)
     assert (cluster.states(), cluster.leftovers()) == ({"old"}, [])
+
+
+# ---- a rollback that did not end ---------------------------------------------------------------------------
+
+
+def test_a_kubelet_that_died_meanwhile_is_started_by_the_rollback(cluster):
+    plane = cluster.plane(timeouts=replace(QUICK, etcd=1))
+    cluster.restore(plane, until="swap_in")
+    for node in cluster.nodes:
+        (node.root / "kubelet-died").touch()
+    plane.roll_back()
+    assert (cluster.states(), cluster.running(), cluster.leftovers()) == ({"old"}, ALL_RUN, [])
+
+
+def test_a_restore_does_not_begin_over_one_that_was_not_brought_back(cluster):
+    """Its own journal would say that nothing was swapped, and what the first one has aside would never come back."""
+    plane = cluster.plane()
+    cluster.restore(plane, until="swap_in")
+    cluster.nodes[2].shell.broken_for = range(10**6)
+    with pytest.raises(ClusterError):
+        plane.roll_back()
+    cluster.nodes[2].survive()
+    assert problems(cluster.plane())["problems"] == ["rollback-incomplete"]
+    cluster.recover()
+    cluster.plane().check(needed_bytes=10)
+
+
+@pytest.mark.parametrize("broken", [NAMES, NAMES[2:]], ids=["none serves", "a quorum serves"])
+def test_where_only_serving_is_missing_a_rollback_leaves_nothing_aside(cluster, broken):
+    cluster.restore(cluster.plane(), until="swap_in")
+    for node in cluster.nodes:
+        if node.name in broken:
+            (node.root / "etcd-broken").touch()
+    plane = cluster.plane(timeouts=replace(QUICK, etcd=1))
+    with pytest.raises(ClusterGuardError):
+        plane.recover()
+    assert (cluster.states(), cluster.running()) == ({"old"}, ALL_RUN)
+    plane.check(needed_bytes=10)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.access import etcd_access
-from clusterguard.clusters.kubeadm.membership import judge_clocks, judge_members, judge_versions
+from clusterguard.clusters.kubeadm.membership import judge_clocks, judge_gone, judge_members, judge_versions
 from clusterguard.clusters.kubeadm.node import KubeadmNode, is_control_plane
 from clusterguard.clusters.kubeadm.restore_commands import (
+    DATA_IS_BACK,
     Command,
     Phase,
     RestoreCommands,
@@ -34,6 +35,7 @@ from clusterguard.model.support import require_restorable, require_supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from clusterguard.clusters.base import EtcdAccess, EtcdLayout
@@ -153,6 +155,7 @@ class KubeadmControlPlane:
         try:
             journals = self._journals()
             if any(journals.values()):
+                self._require_no_worker_gone()
                 return self._recover(journals)
             if left_over := [node for node in self._nodes if node.is_left_over()]:
                 self._restore = {node: node.commands_of({}) for node in left_over}
@@ -183,6 +186,7 @@ class KubeadmControlPlane:
         if Phase.PROVEN in phases:
             self._expect_no_journal()
             self._perform(RestoreCommands.finish, log_of="etcd")
+            self._require_no_worker_gone()
             first = next(iter(self._restore))
             first.perform(self._restore[first].forget_dead(self._gone))
             self._restart_workers()
@@ -329,15 +333,22 @@ class KubeadmControlPlane:
         """
         stages = {node: restore.roll_back() for node, restore in self._commands().items()}
         failed: dict[KubeadmNode, BaseException] = {}
+        went_back: list[KubeadmNode] = []  # they have the old data, and do not serve
         for number in range(len(next(iter(stages.values())))):
             working = [node for node in stages if node not in failed]
 
             def act(node: KubeadmNode, number: int = number) -> None:
                 node.perform(stages[node][number], log_of="etcd")
 
-            failed |= self._tried(working, act)
-            if failed and (len(failed) * 2 >= len(stages) or any(map(_ends_all, failed.values()))):
+            failed |= (here := self._tried(working, act))
+            if number >= DATA_IS_BACK:
+                went_back += here
+            if any(map(_ends_all, failed.values())):
                 raise _worst(failed.values())
+            if failed and len(failed) * 2 >= len(stages):
+                self._start_what_went_back([*went_back, *(set(working) - set(here))] if number >= DATA_IS_BACK else [])
+                raise _worst(failed.values())
+        self._start_what_went_back(went_back)
         self._restart_workers()
         self._forget()
         if failed:
@@ -348,6 +359,13 @@ class KubeadmControlPlane:
                 fields={"nodes": names},
                 hint="once it can be reached: clusterguard etcd recover",
             )
+
+    def _start_what_went_back(self, nodes: Sequence[KubeadmNode]) -> None:
+        """Leave nothing aside where only serving is missing: what was broken before a restore is so after it, too.
+
+        Whoever restores it next finds these nodes as they were. What fails now, `check` complains of before that.
+        """
+        self._tried(nodes, lambda node: node.perform(self._restore[node].manifests_back()))
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore."""
@@ -512,23 +530,23 @@ class KubeadmControlPlane:
 
     def _wrong_nodes(self) -> Iterator[ClusterError]:
         seen = {node.name: node.look() for node in self._nodes}
-        yield from judge_members(seen, gone=self._gone, planes=self._control_planes_of_api)
+        nodes = self._nodes_of_api() if self._api_answers else {}  # once was enough: it keeps a question for a minute
+        yield from judge_members(seen, gone=self._gone, nodes_of_api=nodes)
         yield from judge_versions({node.name: node.etcd_version() for node in self._nodes})
         yield from judge_clocks(seen)
 
-    def _control_planes_of_api(self) -> Collection[str]:
-        """Return the names of the control-plane nodes as the API has them; none if it does not answer."""
-        if not self._api_answers:
-            return []  # once was enough: it keeps the question for a minute
+    def _nodes_of_api(self) -> dict[str, bool]:
+        """Return the nodes that the API has, and whether each is a control plane; none if it does not answer."""
         api = self._api()
         try:
-            return [
-                str(node["metadata"]["name"])
-                for node in api.list(api.resource("Node"))
-                if _CONTROL_PLANE in (node["metadata"].get("labels") or {})
-            ]
+            nodes = api.list(api.resource("Node"))
+            return {str(n["metadata"]["name"]): _CONTROL_PLANE in (n["metadata"].get("labels") or {}) for n in nodes}
         except ClusterGuardError:
-            return []  # a lost cluster is why people restore
+            return {}  # a lost cluster is why people restore
+
+    def _require_no_worker_gone(self) -> None:
+        for error in judge_gone(self._gone, nodes_of_api=self._nodes_of_api()) if self._gone else ():
+            raise error
 
     def _other_cluster(self) -> list[ClusterError]:
         """Return a complaint if a node and the API that we speak to belong to different clusters."""
@@ -612,9 +630,11 @@ def _failures(
         return _failure(places, act)
     interrupted: BaseException | None = None
     pool = ThreadPoolExecutor(len(places), thread_name_prefix="clusterguard-node")
-    running = {place: pool.submit(act, place) for place in places}
+    running: dict[Any, Future[object]] = {}
     while True:
         try:
+            for place in places if interrupted is None else ():
+                running[place] = pool.submit(act, place)
             wait(running.values())
             pool.shutdown()
             break

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.kubeadm.survey import minor
 from clusterguard.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from clusterguard.clusters.kubeadm.node import Surveyed
 
-__all__ = ["judge_clocks", "judge_members", "judge_versions"]
+__all__ = ["judge_clocks", "judge_gone", "judge_members", "judge_versions"]
 
+_NO_NODES: Mapping[str, bool] = MappingProxyType({})
 # etcd complains of its peers' clocks from one second on; certificates and leases bear more.
 _CLOCK_SECONDS = 5.0
 
 
 def judge_members(
-    nodes: Mapping[str, Surveyed], *, gone: Collection[str] = (), planes: Callable[[], Collection[str]] = tuple
+    nodes: Mapping[str, Surveyed], *, gone: Collection[str] = (), nodes_of_api: Mapping[str, bool] = _NO_NODES
 ) -> Iterator[ClusterError]:
     """Yield complaints if the nodes (by their shells' names) are not the members that a restore has to replace.
 
@@ -29,7 +31,7 @@ def judge_members(
     Args:
         nodes: What was seen on each.
         gone: Names of members whose nodes are dead for good.
-        planes: Gives the names of the control-plane nodes that the API knows.
+        nodes_of_api: The nodes that the API knows, and whether each is a control plane.
     """
     yield from _twice(nodes)
     here = {node.etcd.peer_url for node in nodes.values()}
@@ -41,17 +43,42 @@ def judge_members(
     lacking = {name: url for url, name in known.items() if url not in here and name not in gone}
     if not listed:
         names = {node.etcd.name for node in nodes.values()}
-        lacking |= {name: "by its label" for name in planes() if name not in {*names, *gone, *lacking}}
+        planes = [name for name, is_plane in nodes_of_api.items() if is_plane]
+        lacking |= {name: "by its label" for name in planes if name not in {*names, *gone, *lacking}}
     if gone and quorum:
         yield _quorum_is_there(gone)
     elif lacking:
         yield _lacking(lacking, asked=bool(listed))
+    yield from judge_gone(gone, nodes_of_api=nodes_of_api, listed=listed.values())
     if wrong := sorted({node.etcd.name for node in nodes.values()} & set(gone)):
         yield ClusterError(
             f"{', '.join(wrong)} is said to be gone, and a restore onto it was asked for",
             code="not-gone",
             fields={"members": ", ".join(wrong)},
             hint="leave its --node-shell away, or its --gone",
+        )
+
+
+def judge_gone(
+    gone: Collection[str], *, nodes_of_api: Mapping[str, bool], listed: Collection[str] = ()
+) -> Iterator[ClusterError]:
+    """Yield a complaint if what is said to be dead is no control plane: it would be removed from the API all the same.
+
+    Args:
+        gone: Names of members whose nodes are dead for good.
+        nodes_of_api: The nodes that the API knows, and whether each is a control plane.
+        listed: The names of all members that etcd knows; none where it does not answer.
+    """
+    workers = [name for name in gone if nodes_of_api.get(name) is False]
+    strange = [name for name in gone if listed and name not in listed and name not in workers]
+    if workers or strange:
+        told = [*(f"{name} is a worker" for name in workers), *(f"etcd has no member {name}" for name in strange)]
+        known = sorted(set(listed) or {name for name, is_plane in nodes_of_api.items() if is_plane})
+        yield ClusterError(
+            f"not a control plane, and so nothing that a restore can leave out: {', '.join(told)}",
+            code="gone-not-a-member",
+            fields={"members": ", ".join([*workers, *strange])},
+            hint=f"--gone takes the names of members: {', '.join(known) or 'none are known'}",
         )
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROLLERS",
+    "DATA_IS_BACK",
     "JOURNAL",
     "LOCK",
     "MANIFESTS",
@@ -55,6 +56,8 @@ JOURNAL = f"{STAGING_DIR}/journal.json"
 LOCK = "/run/clusterguard-restore.lock"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 PODS = ("etcd", "kube-apiserver", *CONTROLLERS)
+DATA_IS_BACK = 3
+"""How many stages of a rollback bring the old data back; all after them only start what is there."""
 _SAVED = f"{STAGING_DIR}/manifests"
 _PROVEN = f"{STAGING_DIR}/proven.json"
 _ADMIN = "/etc/kubernetes/admin.conf"
@@ -321,13 +324,18 @@ class RestoreCommands:
             self._stop_pods(clients, brief="kube-apiserver"),
             self._stop_pods(("etcd",)),
             (_script("the old data", self._old_data_back()),),
-            (self._put_back(("etcd",)),),
+            # One that died since the stop, or that was killed with the node, would start nothing of what is put back.
+            (self._put_back(("etcd",)), Command(why="the kubelet runs", argv=("systemctl", "start", "kubelet"))),
             (self._wait_for_etcd(),),
             (self._put_back(("kube-apiserver",)),),
             (self._wait_for_api(),),
             (*controllers, restart_kubelet()),
             *self.discard(),
         )
+
+    def manifests_back(self) -> tuple[Command, ...]:
+        """Start everything again that was stopped, whatever comes up: for a rollback to a state that did not serve."""
+        return (self._put_back(self.pods), restart_kubelet())
 
     def _old_data_back(self) -> str:
         live, before, failed = f"{self.target}/member", f"{self.work}/before", f"{self.work}/failed"

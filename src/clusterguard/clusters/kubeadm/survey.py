@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from clusterguard.clusters.kubeadm.restore_commands import MANIFESTS, PODS, STAGING_DIR
+from clusterguard.clusters.kubeadm.restore_commands import JOURNAL, MANIFESTS, PODS, STAGING_DIR
 from clusterguard.errors import ClusterError
 from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version
 
@@ -104,6 +104,9 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, etcd_pki: str, a
             f'for each in {MANIFESTS} /etc/kubernetes; do test -w $each && echo "writable=$each"; done',
             # A lost data directory is created again; a read-only one is not.
             f'test -w {data} && echo "writable={data_dir}"; test -e {data} || echo "writable={data_dir}"',
+            # What an interrupted restore has aside, or not yet renamed back.
+            f"grep -q switching {JOURNAL} && ls -d {STAGING_DIR}/manifests/*.yaml {data}/.clusterguard/before |",
+            "sed 's/^/aside=/'",
             f'test -e {etcd_pki}/healthcheck-client.key && echo "identity={etcd_pki}"',
             f"for each in {etcd_pki}/*.crt {api_pki}/*.crt; do",
             'test -e "$each" && echo "certificate=$each $(base64 -w 0 "$each")"; done',
@@ -134,6 +137,15 @@ _READ_ONLY = "a read-only file system? mount it writable"
 def complaints(seen: Seen, *, data_dir: str, target: str, needed_bytes: int) -> list[ClusterError]:
     """Return what stands in the way of a restore; nothing was touched so far."""
     found = [*_means(seen), *_places(seen, data_dir=data_dir, target=target)]
+    if aside := seen.all("aside"):
+        # The journal of another restore would say in its place that nothing was stopped and nothing swapped.
+        found.append(
+            (
+                "rollback-incomplete",
+                f"an interrupted restore was not brought back there whole: {', '.join(aside)}",
+                "clusterguard etcd recover, with all nodes named; what it says has to be mended first",
+            )
+        )
     if expired := seen.expired(datetime.now(UTC)):
         found.append(
             (
