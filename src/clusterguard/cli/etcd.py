@@ -360,6 +360,68 @@ def recover(cluster: ClusterOption, kubeconfig: KubeconfigOption = None, gone: _
     out.print(done or "no restore was interrupted: nothing to do", markup=False, soft_wrap=True)
 
 
+@app.command("replace-member")
+@with_options
+def replace_member(
+    name: Annotated[str, typer.Argument(help="The member's name, which is its node's where kubeadm made it.")],
+    cluster: ClusterOption,
+    kubeconfig: KubeconfigOption = None,
+    remove_only: Annotated[
+        bool,
+        typer.Option(
+            "--remove-only", help="Its node is gone for good: remove it from etcd, and the node from the API."
+        ),
+    ] = False,
+    timeout: Annotated[
+        str, typer.Option(help="How long it may take until all members hold the same.", metavar="DURATION")
+    ] = "10m",
+    lock_timeout: LockTimeoutOption = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Print every command in order, and touch nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *,
+    reach: _Reach,
+) -> None:
+    """Replace a lost or broken member of a cluster that has its majority by an empty one; no snapshot is needed."""
+    from clusterguard.clusters.capabilities import ReplacesMembers
+    from clusterguard.etcd import membership
+    from clusterguard.model.durations import format_duration
+    from clusterguard.model.progress import ignore_progress
+    from clusterguard.terminal import err, out
+
+    def told(step: RestoreStep) -> None:
+        out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
+
+    wait = duration_of(lock_timeout, "--lock-timeout") or timedelta(0)
+    seconds = (duration_of(timeout, "--timeout") or timedelta(0)).total_seconds()
+    with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:
+        target = _reached(named, reach, stack)
+        access = target.etcd
+        if not isinstance(target, ReplacesMembers) or access is None:
+            raise ConfigError(f"nothing is known of the nodes of {cluster}", hint="name them: --node-shell ssh:HOST")
+        if plan:
+            with target.member_places() as places:
+                typer.echo(membership.plan_replacement(access, places, name))
+            return
+        if not yes:
+            what = "is removed for good, and its node from the API" if remove_only else "is replaced by an empty one"
+            err.print(f"Member {name} of {cluster} {what}.", style="yellow", markup=False)
+            typer.confirm("Go on?", abort=True, err=True)
+        stack.enter_context(_locked(target, wait, what="clusterguard etcd replace-member"))
+        places = stack.enter_context(target.member_places())
+        if remove_only:
+            done = membership.remove_member(access, places, name, api=lambda: target.api)
+            out.print(f"removed {name}: {done.reason}", markup=False, soft_wrap=True)
+            return
+        done = membership.replace_member(access, places, name, seconds=seconds, watch=told)
+    took = format_duration(sum(step.seconds for step in done.steps))
+    out.print(
+        f"replaced {name} in {took}: {done.reason or 'an earlier run had begun it'}\n"
+        f"what it had is kept in {done.kept}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def _reached(
     cluster: Cluster, reach: _Reach, stack: ExitStack, *, data_dir: str = "", gone: list[str] | None = None
 ) -> Cluster:
@@ -381,7 +443,7 @@ def _reached(
 
 
 @contextmanager
-def _locked(cluster: Cluster, wait: timedelta) -> Iterator[None]:
+def _locked(cluster: Cluster, wait: timedelta, *, what: str = "clusterguard etcd restore") -> Iterator[None]:
     """Hold the cluster's lock, where it can be had at all: what is broken must stay restorable."""
     from clusterguard.clusters.lock import lock_cluster
     from clusterguard.errors import ClusterUnreachableError, ForbiddenError
@@ -391,9 +453,7 @@ def _locked(cluster: Cluster, wait: timedelta) -> Iterator[None]:
         err.print(text, style="yellow", markup=False, soft_wrap=True)
 
     try:
-        lock = lock_cluster(
-            cluster.api, what="clusterguard etcd restore", wait_seconds=wait.total_seconds(), on_wait=warn
-        )
+        lock = lock_cluster(cluster.api, what=what, wait_seconds=wait.total_seconds(), on_wait=warn)
     except (ClusterUnreachableError, ForbiddenError) as error:
         warn(f"warning: other runs are not kept out of the cluster: {error.message}")
         yield

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from clusterguard.clusters.kube import KubeClient
@@ -16,9 +17,11 @@ __all__ = [
     "HasExternalVelero",
     "LoadsImages",
     "MemberFaults",
+    "MemberPlace",
     "NodePowerControl",
     "OnDockerNetwork",
     "Persistable",
+    "ReplacesMembers",
 ]
 
 
@@ -82,15 +85,62 @@ class MemberFaults(Protocol):
     def lose_member(self, name: str) -> None:
         """Kill a member and throw its data away, as by a broken disk; it does not come up again by itself."""
 
-    def start_member(self, name: str, *, empty: bool = False) -> None:
-        """Start a member and wait until it serves; ``empty``: without data, as one that joins anew.
+    def start_member(self, name: str) -> None:
+        """Start a member on the data that it has, and wait until it answers.
 
         Raises:
-            ClusterError: It does not come up; an empty one that the others have not added is refused by them.
+            ClusterError: It does not come up.
         """
 
-    def member_url(self, name: str) -> str:
-        """Return the URL at which the other members reach a member."""
+
+class MemberPlace(Protocol):
+    """Where a member of etcd runs, and the steps there of its replacement by an empty one, each safe to repeat.
+
+    What it had lies aside until `finish`, and is not looked at again.
+    """
+
+    @property
+    def name(self) -> str:
+        """What etcd calls it."""
+
+    @property
+    def peer_url(self) -> str:
+        """Where the other members reach it."""
+
+    @property
+    def client_url(self) -> str:
+        """Where this machine reaches it."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether a replacement was begun there and did not end."""
+
+    def serves(self) -> bool:
+        """Return whether it serves, asked from right beside it."""
+
+    def check(self, *, needed_bytes: int) -> None:
+        """Return if it can be replaced there by one with so many bytes of data, or raise a ClusterError."""
+
+    def set_aside(self) -> None:
+        """Stop it and what depends on it, and move its data aside; that of a replacement that did not end goes."""
+
+    def start_empty(self, members: Mapping[str, str]) -> None:
+        """Start it without data, as one that joins members (peer URLs by name), and wait until it serves.
+
+        Raises:
+            ClusterGuardError: It does not come up; one that the others have not added is refused by them.
+        """
+
+    def finish(self) -> str:
+        """Start what depends on it, and give the old data the name that means done; return where it is."""
+
+
+@runtime_checkable
+class ReplacesMembers(Protocol):
+    """A cluster whose members of etcd can be replaced one by one, each where it runs."""
+
+    def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
+        """Keep restores and other replacements out, and give every member that is within reach, by its name."""
 
 
 @runtime_checkable

@@ -7,13 +7,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from clusterguard.clusters.kubeconfig import default_kubeconfig
+from clusterguard.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
     from clusterguard.clusters.base import ControlPlane, EtcdAccess
+    from clusterguard.clusters.capabilities import MemberPlace
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.clusters.kubeadm import KubeadmControlPlane
     from clusterguard.clusters.node_shell import NodeShell
@@ -68,6 +71,20 @@ class ExistingCluster:
     @etcd.setter
     def etcd(self, access: EtcdAccess | None) -> None:
         self._etcd = access
+
+    def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
+        """Keep restores and other replacements out, and give the members of the nodes that were named, by their names.
+
+        Raises:
+            ClusterError: No node was named (``no-node-shell``).
+        """
+        if self._kubeadm is None:
+            raise ClusterError(
+                f"no shell given for the control-plane nodes of {self.name}",
+                code="no-node-shell",
+                hint="name all of them: --node-shell 'ssh:root@{cp-1,cp-2,cp-3}'",
+            )
+        return self._kubeadm.member_places()
 
     def _kubeadm_of(self, nodes: Sequence[NodeShell]) -> KubeadmControlPlane:
         from clusterguard.clusters.kubeadm import KubeadmControlPlane

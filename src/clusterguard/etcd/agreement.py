@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
-from clusterguard.errors import EtcdError
+from clusterguard.errors import ClusterGuardError, EtcdError
 from clusterguard.etcd.member import EtcdMember
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
-    from clusterguard.etcd.member import LiveHash, MemberStatus
+    from clusterguard.etcd.member import ListedMember, LiveHash, MemberStatus
 
-__all__ = ["Agreement", "look_at_members", "statuses_of"]
+__all__ = ["Agreement", "Further", "further_members", "look_at_members", "statuses_of"]
 
 # HashKV reads every key: seconds where a database has gigabytes.
 _HASH_SECONDS = 120.0
+# A member whose URL was not named may be out of reach for good: a save does not wait for that.
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +44,79 @@ class Agreement:
     hash_revision: int = 0
 
 
-def look_at_members(access: EtcdAccess) -> Agreement:
+class Further(NamedTuple):
+    """Members of a cluster that no endpoint was named for.
+
+    Attributes:
+        statuses: What those say that answer at a URL that they advertise.
+        unreached: What could not be asked there, by name; they may advertise a URL for others than us.
+    """
+
+    statuses: tuple[MemberStatus, ...] = ()
+    unreached: tuple[str, ...] = ()
+
+
+def further_members(access: EtcdAccess, statuses: Sequence[MemberStatus]) -> Further:
+    """Look for the members that the list of those who answered has beside them; never fails, and waits a second.
+
+    A URL counts only where the very member answers: behind a port-forward, 127.0.0.1 may be anybody's.
+
+    Args:
+        access: Certificates, user and password; its endpoints were asked already.
+        statuses: What they said.
+    """
+    asked = {status.member_id for status in statuses}
+    listed = next((found for status in statuses if (found := _listed(access, status.endpoint))), ())
+    schemes = {urlsplit(status.endpoint).scheme for status in statuses}
+    others = {
+        # A password that was meant for TLS goes nowhere else.
+        each: [url for url in each.client_urls if urlsplit(url).scheme in schemes and url not in access.endpoints]
+        for each in listed
+        if each.id not in asked
+    }
+    if not others:
+        return Further()
+    clusters = {status.cluster_id for status in statuses}
+
+    def ask(member: ListedMember) -> MemberStatus | None:
+        for url in others[member]:
+            with contextlib.suppress(ClusterGuardError):
+                status = _status(access, url, timeout_seconds=_LOOK_SECONDS)
+                if status.member_id == member.id and status.cluster_id in clusters:
+                    return status
+        return None
+
+    with ThreadPoolExecutor(len(others), thread_name_prefix="clusterguard-member") as pool:
+        answers = dict(zip(others, pool.map(ask, others), strict=True))
+    return Further(
+        tuple(status for status in answers.values() if status is not None),
+        tuple(each.name or each.id for each, status in answers.items() if status is None),
+    )
+
+
+def _status(access: EtcdAccess, endpoint: str, **options: float) -> MemberStatus:
+    with EtcdMember(access, endpoint, **options) as member:
+        return member.status()
+
+
+def _listed(access: EtcdAccess, endpoint: str) -> tuple[ListedMember, ...]:
+    """Return the members as one of them lists them; none where it cannot, as without a majority, or as a learner."""
+    try:
+        with EtcdMember(access, endpoint) as member:
+            return member.listed()
+    except EtcdError:
+        return ()
+
+
+def look_at_members(access: EtcdAccess, *, besides: Collection[str] = ()) -> Agreement:
     """Ask every endpoint once.
 
     A member that does not answer, has no leader or computes its hash under another compaction than the others is
     ``missing``, and may agree a moment later; another cluster or another hash at the same revision is final.
+
+    Args:
+        access: How to reach them.
+        besides: IDs of members that need not be asked.
     """
     statuses, unasked = statuses_of(access)
     found = tuple(status.revision for status in statuses)
@@ -52,7 +125,7 @@ def look_at_members(access: EtcdAccess) -> Agreement:
         return Agreement(revisions=found, missing=f"members of different clusters: {said}", differ=True)
     if unasked:
         return Agreement(revisions=found, missing="; ".join(unasked))
-    if unnamed := _not_asked(access, statuses):
+    if unnamed := _not_asked(access, statuses, besides):
         return Agreement(revisions=found, missing=unnamed)
     leaders = {status.leader for status in statuses}
     if len(leaders) > 1 or not statuses[0].has_leader:
@@ -61,14 +134,14 @@ def look_at_members(access: EtcdAccess) -> Agreement:
     return _compared(access, statuses)
 
 
-def _not_asked(access: EtcdAccess, statuses: Sequence[MemberStatus]) -> str:
+def _not_asked(access: EtcdAccess, statuses: Sequence[MemberStatus], besides: Collection[str]) -> str:
     """Tell of voting members of the cluster that no endpoint leads to, or ``""``: they might hold anything."""
     asked = {status.member_id for status in statuses}
     if len(asked) < len(statuses):
         return f"{len(statuses)} endpoints lead to {len(asked)} member(s)"
     try:
         with EtcdMember(access, statuses[0].endpoint) as member:
-            others = [each for each in member.listed() if not each.is_learner and each.id not in asked]
+            others = [each for each in member.listed() if not each.is_learner and each.id not in {*asked, *besides}]
     except EtcdError as error:
         return error.message
     return f"not asked: {', '.join(each.name or each.id for each in others)}" if others else ""
@@ -80,8 +153,7 @@ def statuses_of(access: EtcdAccess) -> tuple[list[MemberStatus], list[str]]:
     unasked: list[str] = []
     for endpoint in access.endpoints:
         try:
-            with EtcdMember(access, endpoint) as member:
-                statuses.append(member.status())
+            statuses.append(_status(access, endpoint))
         except EtcdError as error:
             unasked.append(error.message)
     return statuses, unasked

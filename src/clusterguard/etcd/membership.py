@@ -1,66 +1,266 @@
-"""Replace a member that is lost by an empty one: etcd's own means, for a cluster that still has its majority."""
+"""Replace a member that is lost or broken by an empty one: etcd's own means, for a cluster that has its majority.
+
+The replaced member votes from the beginning. As a learner it would protect nothing, since a vote less to count and a
+member less to count it need the same majority; but it refuses reads, and an API server that has all members in its
+list would get such refusals until it is promoted.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
-from clusterguard.errors import EtcdError, WaitTimeoutError
-from clusterguard.etcd.agreement import look_at_members, statuses_of
+from clusterguard.clusters.kubeadm.replacement import KubeadmMember
+from clusterguard.errors import ClusterError, EtcdError, ResourceNotFoundError, WaitTimeoutError
+from clusterguard.etcd.agreement import further_members, look_at_members, statuses_of
 from clusterguard.etcd.member import EtcdMember
+from clusterguard.etcd.restore import RestoreStep, typed
 from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.clusters.capabilities import MemberPlace
+    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.etcd.member import ListedMember, MemberStatus
 
-__all__ = ["replace_member"]
+__all__ = ["MemberChange", "plan_replacement", "remove_member", "replace_member"]
 
-# etcd wants its members connected for five seconds before it takes in another one.
-_ADD_SECONDS = 30.0
+# etcd wants its members connected for five seconds before it takes in another one, and to have missed one as long.
+_CHANGE_SECONDS = 30.0
 _ELECTION_SECONDS = 5.0
+_T = TypeVar("_T")
 
 
-def replace_member(access: EtcdAccess, *, peer_url: str, start: Callable[[], object], seconds: float) -> None:
-    """Remove a member, add it anew, start it, and return once it holds what the others do. Safe to repeat.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberChange:
+    """A member that was replaced, or removed.
+
+    Attributes:
+        name: What etcd calls it.
+        reason: What was wrong with it, in words; ``""`` where an earlier run had replaced it, and this one ended that.
+        kept: Where what it had lies, in words, or ``""``.
+        steps: In their order.
+    """
+
+    name: str
+    reason: str
+    kept: str = ""
+    steps: tuple[RestoreStep, ...] = ()
+
+
+def replace_member(
+    access: EtcdAccess,
+    places: Mapping[str, MemberPlace],
+    name: str,
+    *,
+    seconds: float,
+    watch: Callable[[RestoreStep], object] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> MemberChange:
+    """Stop a broken member, remove it, add it anew, start it empty, and return once it holds what the others do.
+
+    Safe to repeat: what the members list, and what lies on its node, tell how far an earlier run came.
 
     Args:
-        access: How to reach every member, the lost one among them.
-        peer_url: Where the other members reach it, before and after.
-        start: Starts it with an empty data directory.
+        access: How to reach the members.
+        places: Where members run, by their names.
+        name: Which one.
         seconds: How long it may take until all members hold the same.
+        watch: Told of each step when it is done.
+        clock: Seconds, monotonic.
 
     Raises:
-        EtcdError: It serves (``member-serves``), or there is no majority without it (``no-quorum``): then only a
-            restore helps. Nothing was changed.
-        WaitTimeoutError: It was added and started, and does not hold the same in time.
+        EtcdError: It serves as it should (``member-serves``); there is no majority without it (``no-quorum``), and only
+            a restore helps; another one does not serve either (``another-member-lost``), or the others hold different
+            data (``members-differ``). Nothing was changed.
+        ResourceNotFoundError: There is no such member (``member-unknown``), or it is not known how to get to where it
+            runs (``node-not-named``). Nothing was changed.
+        ClusterError: It cannot be replaced there. Nothing was changed.
+        ClusterGuardError: A step failed; the same call goes on from there.
     """
-    serving = {status.member_id: status.endpoint for status in statuses_of(access)[0]}
-    with _member_of_majority(access, serving.values()) as member:
-        for each in member.listed():
-            if peer_url in each.peer_urls:
-                _require_lost(each.id, serving)
-                member.remove(each.id)
-        poll_until(lambda: _added(member, peer_url), what="the others take in a member", seconds=_ADD_SECONDS)
-    start()
-    poll_until(lambda: look_at_members(access).missing, what="all members hold the same", seconds=seconds)
+    steps: list[RestoreStep] = []
+
+    def step(what: str, act: Callable[[], _T]) -> _T:
+        began = clock()
+        done = act()
+        steps.append(RestoreStep(name=what, seconds=clock() - began))
+        watch(steps[-1])
+        return done
+
+    seen, place = step("check the members", lambda: _replaceable(access, places, name))
+    if seen.reason:
+        step("stop the member, and keep its data aside", place.set_aside)
+        with EtcdMember(access, seen.asked) as member:
+            step("remove the member", lambda: _removed(member, seen.entries))
+            step("add it anew", lambda: _until_taken(lambda: member.add(place.peer_url), "the others take it in"))
+            joined = _peers(member.listed(), place)
+        step("start it empty", lambda: place.start_empty(joined))
+    every = replace(access, endpoints=(*seen.others.endpoints, place.client_url))
+    step("compare the members", lambda: _require_agreement(every, seconds=seconds))
+    kept = step("start what depends on it", place.finish)
+    return MemberChange(name=name, reason=seen.reason, kept=kept, steps=tuple(steps))
 
 
-def _member_of_majority(access: EtcdAccess, endpoints: Collection[str]) -> EtcdMember:
-    """Return one that a majority stands behind: only then does it list the members."""
-    found: list[EtcdMember] = []
+def plan_replacement(access: EtcdAccess, places: Mapping[str, MemberPlace], name: str) -> str:
+    """Check all that `replace_member` would, and return a runbook: every command in order; nothing is touched.
+
+    Raises:
+        ClusterError: The member is not replaced by commands, or is replaced already, or as `replace_member`.
+    """
+    seen, place = _replaceable(access, places, name)
+    asked = next((each for each in places.values() if each.client_url == seen.asked), None)
+    if not isinstance(place, KubeadmMember) or not isinstance(asked, KubeadmMember):
+        raise ClusterError(
+            "the replacement of this member is not made of commands on nodes that were named, so there is no plan",
+            code="no-plan",
+            hint="plans are for kubeadm's control planes: name the nodes of all members",
+        )
+    with EtcdMember(access, seen.asked) as member:
+        others = [each for each in member.listed() if each not in seen.entries]
+    steps = place.runbook(remove=[each.id for each in seen.entries], members=_peers(others, place), asked=asked)
+    lines = [
+        f"# Replacement of member {name}: {seen.reason or 'an earlier run began it'}.",
+        "# Checked: a majority serves without it, and its node has what is needed. Nothing was touched.",
+        "# Do each line once, in this order, and stop at the first that fails.",
+    ]
+    for number, each in enumerate(steps, start=1):
+        lines += ["", f"# {number}. {each.name}", *typed(each.lines)]
+    return "\n".join(lines)
+
+
+def remove_member(
+    access: EtcdAccess, places: Mapping[str, MemberPlace], name: str, *, api: Callable[[], KubeClient]
+) -> MemberChange:
+    """Remove a member whose node is gone for good, and its node from the API.
+
+    Args:
+        access: How to reach the members.
+        places: Where members run, by their names, as far as that is known.
+        name: Which one; kubeadm calls the node so, too.
+        api: The client of the cluster's API server.
+
+    Raises:
+        EtcdError: As `replace_member`, except that others may be lost as well.
+        ResourceNotFoundError: There is no such member (``member-unknown``).
+        ClusterError: Its node is ready (``node-ready``). Nothing was changed.
+    """
+    seen = _look(access, places.get(name), name)
+    if not seen.reason:
+        raise _serves(seen, name)
+    node = _require_dead(api(), name)
+    with EtcdMember(access, seen.asked) as member:
+        _removed(member, seen.entries)
+    if node:
+        client = api()
+        for kind, namespace in (("Node", None), ("Lease.coordination.k8s.io", "kube-node-lease")):
+            try:
+                client.delete(client.resource(kind), name, namespace)
+            except ResourceNotFoundError:
+                continue
+    return MemberChange(name=name, reason=seen.reason)
+
+
+# ---- looking -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the others say of a member.
+
+    Attributes:
+        entries: It in their list: none once it was removed.
+        others: How to reach those others that answer.
+        asked: The one of them that a majority stands behind.
+        silent: Names of further voting members that do not answer.
+        needed_bytes: How large the largest database of the others is.
+        reason: What is wrong with it, ``""`` for nothing.
+    """
+
+    entries: tuple[ListedMember, ...]
+    others: EtcdAccess
+    asked: str
+    silent: tuple[str, ...]
+    needed_bytes: int
+    reason: str
+
+
+def _replaceable(access: EtcdAccess, places: Mapping[str, MemberPlace], name: str) -> tuple[_Seen, MemberPlace]:
+    place = places.get(name)
+    seen = _look(access, place, name)
+    if place is None:
+        raise ResourceNotFoundError(
+            f"member {name} is on etcd's list, and it is not known how to get to its node",
+            code="node-not-named",
+            fields={"member": name, "known": sorted(places)},
+            hint="name its node: --node-shell; if that is gone for good: --remove-only, then join another",
+        )
+    if not seen.reason and not place.begun:
+        raise _serves(seen, name)
+    if seen.silent:
+        # Found out before anything is stopped: etcd adds none while another is away.
+        raise EtcdError(
+            f"{', '.join(seen.silent)} does not serve either, and etcd takes in no member while another is missing",
+            code="another-member-lost",
+            fields={"members": ", ".join(seen.silent)},
+            hint="bring it back, or remove it first: clusterguard etcd replace-member --remove-only",
+        )
+    _require_agreement(seen.others, besides=[each.id for each in seen.entries], seconds=_CHANGE_SECONDS)
+    place.check(needed_bytes=seen.needed_bytes)
+    return seen, place
+
+
+def _look(access: EtcdAccess, place: MemberPlace | None, name: str) -> _Seen:
+    statuses, _ = statuses_of(access)
+    # One on another node's disk may have begun a cluster of its own, and lists itself as its majority.
+    own_url = place.client_url if place else ""
+    statuses += further_members(access, [each for each in statuses if each.endpoint != own_url]).statuses
+    beside = [each for each in statuses if each.endpoint != own_url]
+    asked, listed = _majority(access, [each.endpoint for each in beside])
+    entries = tuple(each for each in listed if each.name == name or (place and place.peer_url in each.peer_urls))
+    if not entries and not (place and place.begun):
+        raise ResourceNotFoundError(
+            f"etcd has no member {name}; it has {', '.join(sorted(each.name or each.id for each in listed))}",
+            code="member-unknown",
+            fields={"member": name, "known": sorted(each.name for each in listed)},
+            hint="one that was removed joins again as a new one: kubeadm reset there, then kubeadm join",
+        )
+    ids = {each.id for each in entries}
+    others = [each for each in beside if each.member_id not in ids]
+    if len({each.cluster_id for each in others}) > 1:
+        told = ", ".join(f"{each.endpoint}: cluster {each.cluster_id}" for each in others)
+        raise EtcdError(f"beside {name} there are members of different clusters: {told}", code="members-differ")
+    if not others:
+        raise _no_quorum()
+    own = next((each for each in statuses if each not in others), None)
+    answering = {each.member_id for each in others}
+    silent = tuple(m.name or m.id for m in listed if not m.is_learner and m.id not in {*ids, *answering})
+    reachable = replace(access, endpoints=tuple(each.endpoint for each in others))
+    return _Seen(
+        entries=entries,
+        others=reachable,
+        asked=asked,
+        silent=silent,
+        needed_bytes=max(each.db_size for each in others),
+        reason=_why_broken(reachable, asked, own, others[0].cluster_id, ids, place),
+    )
+
+
+def _majority(access: EtcdAccess, endpoints: Collection[str]) -> tuple[str, tuple[ListedMember, ...]]:
+    """Return an endpoint that a majority stands behind, and the members: only then are they listed."""
+    found: list[tuple[str, tuple[ListedMember, ...]]] = []
 
     def seek() -> str:
         refusals: list[str] = []
         for endpoint in endpoints:
-            member = EtcdMember(access, endpoint)
             try:
-                member.listed()
+                with EtcdMember(access, endpoint) as member:
+                    found.append((endpoint, member.listed()))
             except EtcdError as error:
                 refusals.append(error.message)
-                member.close()
             else:
-                found.append(member)
                 return ""
         return "; ".join(refusals) or "none answers"
 
@@ -68,26 +268,123 @@ def _member_of_majority(access: EtcdAccess, endpoints: Collection[str]) -> EtcdM
         # Right after a leader was lost there is none, until the others have elected one.
         poll_until(seek, what="a majority of the members answers", seconds=_ELECTION_SECONDS)
     except WaitTimeoutError as error:
-        raise EtcdError(
-            "no majority of the members answers, and without one no member can be replaced",
-            code="no-quorum",
-            hint="restore a snapshot on all of them: clusterguard etcd restore",
-        ) from error
+        raise _no_quorum() from error
     return found[0]
 
 
-def _require_lost(member_id: str, serving: dict[str, str]) -> None:
-    if member_id in serving:
-        raise EtcdError(
-            f"member {member_id} serves at {serving[member_id]}: it is not lost",
-            code="member-serves",
-            hint="stop it first, if it is to be replaced all the same",
-        )
+def _no_quorum() -> EtcdError:
+    return EtcdError(
+        "no majority of the other members answers, and without one no member can be replaced",
+        code="no-quorum",
+        hint="restore a snapshot on all of them: clusterguard etcd restore",
+    )
 
 
-def _added(member: EtcdMember, peer_url: str) -> str | None:
+def _why_broken(
+    others: EtcdAccess,
+    asked: str,
+    own: MemberStatus | None,
+    cluster_id: str,
+    ids: Collection[str],
+    place: MemberPlace | None,
+) -> str:
+    """Return what is wrong with a member, ``""`` if nothing is."""
+    if own is None:
+        if place is not None and place.serves():
+            raise EtcdError(
+                f"member {place.name} serves on its node, and is not within reach of this machine: it is not lost",
+                code="member-serves",
+                hint="name client URLs that lead to the members from here: --endpoints",
+            )
+        return "it does not answer"
+    if own.cluster_id != cluster_id:
+        return f"it is a member of another cluster, {own.cluster_id}"
+    if own.member_id not in ids:
+        return "it was removed from the cluster"
+    with EtcdMember(others, asked) as member:
+        alarms = member.alarms()
+    if f"CORRUPT on {own.member_id}" in alarms:
+        return "etcd found its data corrupt"
     try:
-        member.add(peer_url)
+        poll_until(lambda: _no_leader(others, own.endpoint), what="it follows a leader", seconds=_ELECTION_SECONDS)
+    except WaitTimeoutError as error:
+        return error.last_seen
+    # Whether the others agree, is looked at for its own sake.
+    every = replace(others, endpoints=(*others.endpoints, own.endpoint))
+    return found.missing if (found := look_at_members(every)).differ else ""
+
+
+def _no_leader(access: EtcdAccess, endpoint: str) -> str:
+    try:
+        with EtcdMember(access, endpoint) as member:
+            return "" if member.status().has_leader else "it follows no leader"
     except EtcdError as error:
         return error.message
-    return None
+
+
+def _serves(seen: _Seen, name: str) -> EtcdError:
+    ids = ", ".join(each.id for each in seen.entries)
+    return EtcdError(
+        f"member {name} ({ids}) serves, and holds what the others hold: it is not lost",
+        code="member-serves",
+        fields={"member": name},
+        hint="stop it first, if it is to be replaced all the same",
+    )
+
+
+def _require_agreement(access: EtcdAccess, *, seconds: float, besides: Collection[str] = ()) -> None:
+    def missing() -> str:
+        found = look_at_members(access, besides=besides)
+        if found.differ:
+            raise EtcdError(
+                found.missing,
+                code="members-differ",
+                hint="which of them is right cannot be told from here: restore a snapshot on all of them",
+            )
+        return found.missing
+
+    poll_until(missing, what="all members hold the same", seconds=seconds)
+
+
+def _require_dead(api: KubeClient, name: str) -> bool:
+    """Return whether the API has a node of that name; a ready one is not dead."""
+    try:
+        node = api.get(api.resource("Node"), name)
+    except ResourceNotFoundError:
+        return False
+    conditions = {each["type"]: each["status"] for each in (node.get("status") or {}).get("conditions") or ()}
+    if conditions.get("Ready") == "True":
+        raise ClusterError(
+            f"node {name} is ready, so it is not gone for good; nothing was changed",
+            code="node-ready",
+            fields={"node": name},
+            hint="to replace its member of etcd, leave --remove-only away",
+        )
+    return True
+
+
+# ---- changing ----------------------------------------------------------------------------------------------
+
+
+def _removed(member: EtcdMember, entries: Collection[ListedMember]) -> None:
+    there = {each.id for each in member.listed()}
+    for each in entries:
+        if each.id in there:
+            _until_taken(lambda id_=each.id: member.remove(id_), "the others let it go")  # type: ignore[misc]
+
+
+def _until_taken(change: Callable[[], object], what: str) -> None:
+    def refused() -> str | None:
+        try:
+            change()
+        except EtcdError as error:
+            return error.message
+        return None
+
+    poll_until(refused, what=what, seconds=_CHANGE_SECONDS)
+
+
+def _peers(listed: Collection[ListedMember], place: MemberPlace) -> dict[str, str]:
+    """Return the members that it joins, itself among them: peer URLs by name."""
+    peers = {each.name: each.peer_urls[0] for each in listed if each.name and place.peer_url not in each.peer_urls}
+    return peers | {place.name: place.peer_url}

@@ -40,6 +40,7 @@ __all__ = [
     "plan_restore",
     "require_usable",
     "restore_control_plane",
+    "typed",
 ]
 
 # Watchers and caches outside etcd compare revisions: after a restore they must only ever see larger ones, even
@@ -115,12 +116,13 @@ class RestorePlan:
         if self.fetch:
             lines += ["", f"# 0. fetch {self.fetch}"]
         for number, step in enumerate(self.steps, start=1):
-            lines += ["", f"# {number}. {step.name}", *_typed(step.lines)]
-        lines += ["", "# Rollback, from anywhere before the step `commit`", *_typed(self.rollback, quiet=True)]
+            lines += ["", f"# {number}. {step.name}", *typed(step.lines)]
+        lines += ["", "# Rollback, from anywhere before the step `commit`", *typed(self.rollback, quiet=True)]
         return "\n".join(lines)
 
 
-def _typed(lines: tuple[RunbookLine, ...], *, quiet: bool = False) -> list[str]:
+def typed(lines: tuple[RunbookLine, ...], *, quiet: bool = False) -> list[str]:
+    """Return the lines of a runbook, each under the reason for it; ``quiet``: nothing of it runs by itself."""
     mark = "# " if quiet else ""
     return [text for each in lines for text in (f"# {each.why}:", f"{mark}{each.line}")]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from contextlib import suppress
-from functools import partial
 
 import pytest
 
@@ -12,11 +12,11 @@ from clusterguard.clusters import EmbeddedCluster
 from clusterguard.clusters.embedded import control_plane as module
 from clusterguard.clusters.embedded.records import ClusterRecord
 from clusterguard.clusters.records import read_record
-from clusterguard.errors import ClusterError, EtcdError, ResourceNotFoundError, RestoreError
+from clusterguard.errors import ClusterError, ClusterGuardError, EtcdError, ResourceNotFoundError, RestoreError
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.agreement import look_at_members, statuses_of
 from clusterguard.etcd.member import EtcdMember
-from clusterguard.etcd.membership import replace_member
+from clusterguard.etcd.membership import remove_member, replace_member
 from clusterguard.stores import LocalStore
 
 pytestmark = pytest.mark.programs
@@ -72,7 +72,7 @@ class World:
         assert (
             {"etcd", "etcd-2", "etcd-3"}
             <= names
-            <= {f"{n}{k}" for n in ("etcd", "etcd-2", "etcd-3") for k in ("", ".kept")}
+            <= {f"{n}{k}" for n in ("etcd", "etcd-2", "etcd-3") for k in ("", ".kept", ".replaced")}
         )
 
 
@@ -130,8 +130,9 @@ def test_lost_members_are_restored(world, lost):
 def test_a_member_without_data_begins_no_cluster_of_its_own(world):
     name = MEMBERS[2]
     world.cluster.lose_member(name)
+    shutil.rmtree(world.cluster.folder / "etcd-3")
     with suppress(ClusterError):  # whether it ends at once is etcd's affair
-        world.cluster.start_member(name, empty=True)
+        world.cluster.start_member(name)
     assert len({each.cluster_id for each in statuses_of(world.cluster.etcd)[0]}) == 1
     world.restore()
     world.assert_serving("restored")
@@ -156,34 +157,132 @@ def test_a_snapshot_is_saved_from_a_follower_and_proven_on_all_members(world):
     assert look_at_members(world.cluster.etcd).missing == ""
 
 
-def test_a_lost_member_is_replaced_by_etcds_own_means(world):
-    cluster, name = world.cluster, MEMBERS[2]
+def replaced(cluster, name, **options):
+    with cluster.member_places() as places:
+        return replace_member(cluster.etcd, places, name, seconds=60, **options)
 
-    def replaced():
-        start = partial(cluster.start_member, name, empty=True)
-        replace_member(cluster.etcd, peer_url=cluster.member_url(name), start=start, seconds=60)
 
+def folders(cluster, name=MEMBERS[2]):
+    live = name.replace("clusterguard", "etcd")
+    return {path.name.removeprefix(live) for path in cluster.folder.glob(f"{live}*")} - {".kept"}
+
+
+def test_a_member_that_serves_is_not_replaced_nor_one_that_nobody_knows(world):
     before = world.ids()
-    with pytest.raises(EtcdError) as serves:
-        replaced()
-    assert serves.value.code == "member-serves"
+    for name, code in ((MEMBERS[2], "member-serves"), ("nobody", "member-unknown")):
+        with pytest.raises(ClusterGuardError) as refused:
+            replaced(world.cluster, name)
+        assert refused.value.code == code
     assert world.ids() == before
-    cluster.lose_member(name)
-    replaced()
+
+
+@pytest.mark.parametrize("broken", ["lost", "killed", "no data directory", "another cluster"])
+def test_a_broken_member_is_replaced_by_etcds_own_means(world, toolchain, broken):
+    cluster, name = world.cluster, MEMBERS[2]
+    before = world.ids()
+    data = cluster.folder / "etcd-3"
+    other = None
+    if broken == "lost":
+        cluster.lose_member(name)
+    else:
+        cluster.stop_member(name)
+    if broken in ("no data directory", "another cluster"):
+        shutil.rmtree(data)
+    if broken == "another cluster":  # as an empty disk makes kubeadm's first node begin one
+        other = begin_alone(cluster, name)
+    done = replaced(cluster, name)
+    if other:
+        assert not other.alive()
+    assert ("another cluster" in done.reason) is (broken == "another cluster")
     world.assert_serving("old")
     after = world.ids()
     assert after[:2] == before[:2]
     assert after[2] != before[2]
+    assert folders(cluster) == {"", ".replaced"}
+    kept = cluster.folder / "etcd-3.replaced/member"
+    assert kept.exists() is (broken != "no data directory")
+
+
+def begin_alone(cluster, name):
+    """Start a member as the only one of a cluster of its own, as the programs of the cluster know it."""
+    member = cluster._members()[name]
+    alone = (f"--initial-cluster={name}={member.peer_url}", "--initial-cluster-state=new")
+    cluster._running().start(member.program, flags=alone)
+    cluster.control_plane.start_member(member.program)
+    return cluster.record.processes[member.program]
+
+
+@pytest.mark.parametrize("until", ["stop the member, and keep its data aside", "remove the member", "add it anew",
+                                   "start it empty", "compare the members"])  # fmt: skip
+def test_a_replacement_that_is_killed_is_finished_by_the_next(world, until):
+    cluster, name = world.cluster, MEMBERS[2]
+
+    def kill(step):
+        if step.name == until:
+            raise KeyboardInterrupt
+
+    cluster.lose_member(name)
+    (cluster.folder / "etcd-3" / "mine").touch()
+    with pytest.raises(KeyboardInterrupt):
+        replaced(cluster, name, watch=kill)
+    assert (cluster.folder / "etcd-3.broken/mine").exists()
+    replaced(cluster, name)
+    world.assert_serving("old")
+    assert folders(cluster) == {"", ".replaced"}
+    assert (cluster.folder / "etcd-3.replaced/mine").exists()
+    with pytest.raises(EtcdError) as ended:
+        replaced(cluster, name)
+    assert ended.value.code == "member-serves"
+
+
+def test_a_member_with_other_data_is_replaced(world, toolchain):
+    """Its raft is the others', so nobody but HashKV tells."""
+    cluster, name = world.cluster, MEMBERS[2]
+    cluster.stop_member(name)
+    spoil(cluster.folder / "etcd-3/member/snap/db")
+    cluster.start_member(name)
+    assert look_at_members(cluster.etcd).differ
+    with pytest.raises(EtcdError) as refused:  # two of three would differ without the first
+        cluster.stop_member(MEMBERS[0])
+        replaced(cluster, MEMBERS[0])
+    assert refused.value.code == "members-differ"
+    cluster.start_member(MEMBERS[0])
+    assert "different data" in replaced(cluster, name).reason
+    world.assert_serving("old")
+
+
+def spoil(db):
+    """Change a value in a database, as a bad disk may."""
+    data = db.read_bytes()
+    assert data.count(b"simulated-1") > 1
+    db.write_bytes(data.replace(b"simulated-1", b"simulated-9"))
 
 
 def test_without_a_majority_no_member_is_replaced(world):
+    cluster = world.cluster
     for name in MEMBERS[1:]:
-        world.cluster.lose_member(name)
+        cluster.lose_member(name)
     with pytest.raises(EtcdError) as raised:
-        replace_member(
-            world.cluster.etcd, peer_url=world.cluster.member_url(MEMBERS[1]), start=lambda: None, seconds=60
-        )
+        replaced(cluster, MEMBERS[1])
     assert raised.value.code == "no-quorum"
+    assert folders(cluster, MEMBERS[1]) == {""}
+    world.restore()
+    world.assert_serving("restored")
+
+
+def test_a_member_that_is_gone_for_good_is_removed_and_may_not_come_back_by_itself(world):
+    cluster, name = world.cluster, MEMBERS[2]
+    with cluster.member_places() as places:
+        with pytest.raises(EtcdError) as serves:
+            remove_member(cluster.etcd, places, name, api=lambda: cluster.api)
+        assert serves.value.code == "member-serves"
+        cluster.lose_member(name)
+        remove_member(cluster.etcd, places, name, api=lambda: cluster.api)
+        with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+            assert {each.name for each in member.listed()} == set(MEMBERS[:2])
+        with pytest.raises(ClusterError) as unknown:
+            replace_member(cluster.etcd, places, name, seconds=60)
+    assert unknown.value.code == "member-unknown"
     world.restore()
     world.assert_serving("restored")
 

@@ -1,5 +1,7 @@
 """Drills that lose members of etcd one by one."""
 
+from contextlib import contextmanager
+
 import pytest
 from fake_cluster import FakeCluster, FakeSnapshotter
 
@@ -31,13 +33,12 @@ class Members(FakeCluster):
         self.runs[name] = False
         self.lost.add(name)
 
-    def start_member(self, name, *, empty=False):
-        if empty:
-            self.lost.discard(name)
+    def start_member(self, name):
         self.runs[name] = name not in self.lost
 
-    def member_url(self, name):
-        return f"https://{name}:2380"
+    @contextmanager
+    def member_places(self):
+        yield {name: name for name in self.runs}
 
 
 @pytest.fixture
@@ -51,9 +52,9 @@ def cluster(monkeypatch):
         missing = ", ".join(name for name, runs in cluster.runs.items() if not runs)
         return Agreement(missing=missing and f"{missing} does not answer")
 
-    def replace_member(access, *, peer_url, start, seconds):
-        cluster.replaced = peer_url
-        start()
+    def replace_member(access, places, name, *, seconds):
+        cluster.lost.discard(places[name])
+        cluster.start_member(name)
 
     monkeypatch.setattr(agreement, "look_at_members", look)
     monkeypatch.setattr(membership, "replace_member", replace_member)

@@ -14,7 +14,7 @@ from fake_kind import KUBECONFIG, node, ready
 
 from clusterguard.clusters import kubeadm
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.clusters.capabilities import MemberFaults
+from clusterguard.clusters.capabilities import MemberFaults, ReplacesMembers
 from clusterguard.clusters.kind import cluster as module
 from clusterguard.clusters.kind import members
 from clusterguard.clusters.kind.driver import KindDriver
@@ -88,18 +88,13 @@ def test_a_load_balancer_is_no_node_and_goes_with_them(make, docker):
 
 
 def test_members_are_those_of_the_control_planes_by_the_names_of_their_nodes(make, monkeypatch):
-    asked = []
     monkeypatch.setattr(members, "runs", lambda shell: not shell.name.endswith("plane2"))
-    monkeypatch.setattr(members, "start_empty", lambda shell, joined: asked.append((shell.name, joined)))
-    monkeypatch.setattr(members, "why_not_ready", lambda *_, **__: None)
     with make(control_planes=3, workers=1) as cluster:
         assert isinstance(cluster, MemberFaults)
+        assert isinstance(cluster, ReplacesMembers)
         cluster.stop_node("test-control-plane3")
         states = {"test-control-plane": True, "test-control-plane2": False, "test-control-plane3": False}
         assert cluster.member_states() == states
-        assert cluster.member_url("test-control-plane2") == "https://172.18.0.2:2380"
-        cluster.start_member("test-control-plane2", empty=True)
-        assert asked == [("test-control-plane2", dict.fromkeys(states, "https://172.18.0.2:2380"))]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import shlex
 
 import pytest
-import yaml
 
 from clusterguard.clusters.kind import members
 from clusterguard.clusters.node_shell import DockerNodeShell
@@ -17,17 +16,6 @@ PROGRAMS = {
     "systemctl": 'echo "$@" >> {log}',
     "curl": "test -d {data}/member || {{ echo 'connection refused' >&2; exit 7; }}",
 }
-MANIFEST = """apiVersion: v1
-kind: Pod
-spec:
-  containers:
-  - command:
-    - etcd
-    - --initial-advertise-peer-urls=https://172.18.0.3:2380
-    - --initial-cluster=b=https://172.18.0.3:2380
-    - --name=b
-    - --snapshot-count=10000
-"""
 
 
 @pytest.fixture
@@ -37,7 +25,6 @@ def data(tmp_path, monkeypatch):
     (data / "member").mkdir(parents=True)
     (data / "member" / "db").write_text("what it wrote")
     monkeypatch.setattr(members, "ETCD_DATA", str(data))
-    monkeypatch.setattr(members, "_KUBERNETES", str(tmp_path / "kubernetes"))
     return data
 
 
@@ -63,8 +50,19 @@ def test_a_member_that_was_stopped_starts_on_what_it_had(shell, data, log):
     members.start(shell)
     assert (data / "member" / "db").read_text() == "what it wrote"
     assert members.why_not_ready(shell) is None
-    assert members.why_not_ready(shell, alone=True) is None
     assert log.read_text().splitlines() == ["killed", "restart kubelet"]
+
+
+def test_what_was_stopped_before_its_member_was_replaced_is_nobodys(shell, data):
+    members.stop(shell)
+    (data / "member").unlink()
+    (data / "member").mkdir()
+    (data / "member" / "db").write_text("what the new one wrote")
+    members.stop(shell)
+    with pytest.raises(ProgramError):
+        members.stop(shell)
+    members.start(shell)
+    assert (data / "member" / "db").read_text() == "what the new one wrote"
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -77,23 +75,3 @@ def test_a_member_that_was_lost_has_nothing_to_start_on(shell, data, stopped):
     with pytest.raises(ProgramError):
         members.start(shell)
     assert (data / "member").is_file()
-
-
-@pytest.mark.parametrize("state", ["", "    - --initial-cluster-state=new\n"])
-def test_an_empty_member_joins_those_that_are_there(shell, data, tmp_path, state):
-    manifest = tmp_path / "kubernetes" / "manifests" / "etcd.yaml"
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text(MANIFEST + state)
-    members.lose(shell)
-    members.start_empty(shell, {name: members.peer_url(f"172.18.0.{n}") for n, name in enumerate("abc", 2)})
-    (container,) = yaml.safe_load(manifest.read_text())["spec"]["containers"]
-    assert sorted(container["command"]) == [
-        "--initial-advertise-peer-urls=https://172.18.0.3:2380",
-        "--initial-cluster-state=existing",
-        "--initial-cluster=a=https://172.18.0.2:2380,b=https://172.18.0.3:2380,c=https://172.18.0.4:2380",
-        "--name=b",
-        "--snapshot-count=10000",
-        "etcd",
-    ]
-    assert list(data.iterdir()) == []
-    assert [each.name for each in manifest.parent.parent.iterdir()] == ["manifests"]

@@ -36,9 +36,11 @@ from clusterguard.toolchain.programs import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
+    from clusterguard.clusters.capabilities import MemberPlace
     from clusterguard.clusters.embedded.commands import Member
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.toolchain import Toolchain
@@ -245,13 +247,9 @@ class EmbeddedCluster:
         """Kill a member; its data stays."""
         self._running().stop(self._members()[name].program, grace_seconds=0)
 
-    def start_member(self, name: str, *, empty: bool = False) -> None:
-        """Start a member and wait until it serves, with an empty data directory if it is to join anew."""
-        member = self._members()[name]
-        if empty:
-            self.stop_member(name)
-            shutil.rmtree(member.data, ignore_errors=True)
-        self.control_plane.start_member(member.program)
+    def start_member(self, name: str) -> None:
+        """Start a member on the data that it has, and wait until it serves."""
+        self.control_plane.start_member(self._members()[name].program)
 
     def lose_member(self, name: str) -> None:
         """Kill a member and throw its data away; it does not come up again by itself."""
@@ -261,9 +259,9 @@ class EmbeddedCluster:
             shutil.rmtree(data, ignore_errors=True)
             data.touch()
 
-    def member_url(self, name: str) -> str:
-        """Return where the other members reach a member."""
-        return self._members()[name].peer_url
+    def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
+        """Keep restores and other replacements out, and give every member, by its name."""
+        return self.control_plane.member_places()
 
     def close(self) -> None:
         """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""

@@ -7,6 +7,8 @@ The data directory is only ever renamed, and what its neighbours are called tell
     etcd.before             what was live before the swap; its presence means "not proven yet"
     etcd.proven             the same once the restored state is proven and stays; only cleaning up is left
     etcd.kept               what was live before the last proven restore
+    etcd.broken             what a member had that is being replaced (what is live then is not proven yet)
+    etcd.replaced           the same, once the new one is proven
 
 Every member has such folders (``etcd-2``, ``etcd-2.before``, ...), and one answer holds for all of them: where any is
 proven, the restore was, and is finished; else, where any was swapped, all go back. Nothing is started in between, so
@@ -34,14 +36,14 @@ from clusterguard.scratch import sync
 from clusterguard.sockets import listening, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from clusterguard.clusters.embedded.commands import Member
     from clusterguard.clusters.embedded.programs import Programs
     from clusterguard.clusters.kube import KubeClient
 
-__all__ = ["MARGIN_BYTES", "EmbeddedControlPlane"]
+__all__ = ["MARGIN_BYTES", "EmbeddedControlPlane", "EmbeddedMember"]
 
 _ETCD_SECONDS = 120.0
 _API_SECONDS = 90.0
@@ -133,14 +135,7 @@ class EmbeddedControlPlane:
                     code="no-data-directory",
                     fields={"path": str(place.live)},
                 )
-        needed, free = len(self._places) * (needed_bytes + MARGIN_BYTES), shutil.disk_usage(self._folder).free
-        if free < needed:
-            raise ClusterError(
-                f"the restored database needs {needed:,} bytes in {self._folder}, and {free:,} are free",
-                code="no-room",
-                fields={"needed": needed, "free": free},
-                hint="make room on that file system; the old data directory stays until the new one is proven",
-            )
+        _require_room(len(self._places) * (needed_bytes + MARGIN_BYTES), self._folder)
 
     def prepare(self, snapshot: Path, *, bump_revision: int) -> str:
         """Build the new data directory of every member with etcdutl; return its command lines."""
@@ -185,10 +180,16 @@ class EmbeddedControlPlane:
         """Start etcd and wait until every member accepts clients."""
         self._start_members(needed=len(self._places))
 
-    def start_member(self, name: str) -> None:
+    def start_member(self, name: str, *, flags: Sequence[str] = ()) -> None:
         """Start one member, as the cluster's programs call it, and wait until it accepts clients."""
-        self._programs.start(name)
+        self._programs.start(name, flags=flags)
         self._wait_for_member(next(place.member for place in self._places if place.member.program == name), needed=1)
+
+    @contextmanager
+    def member_places(self) -> Iterator[Mapping[str, EmbeddedMember]]:
+        """Keep restores and other replacements out, and give every member, by its name."""
+        with self.exclusive():
+            yield {place.member.name: EmbeddedMember(self, self._programs, place) for place in self._places}
 
     def start_api(self) -> None:
         """Start the API server and wait until it is ready."""
@@ -361,12 +362,85 @@ class _Place:
         return self._beside("kept")
 
     @property
+    def broken(self) -> Path:
+        return self._beside("broken")
+
+    @property
+    def replaced(self) -> Path:
+        return self._beside("replaced")
+
+    @property
     def lost(self) -> bool:
-        """Whether its data was thrown away on purpose, so that it does not start."""
-        return (self.live / "member").is_file()
+        """Whether its data was thrown away on purpose, or is aside, so that it does not start."""
+        return (self.live / "member").is_file() or (self.broken.exists() and not self.live.exists())
 
     def _beside(self, state: str) -> Path:
         return self.live.with_name(f"{self.live.name}.{state}")
+
+
+class EmbeddedMember:
+    """The `MemberPlace` of a member of an embedded cluster."""
+
+    def __init__(self, control_plane: EmbeddedControlPlane, programs: Programs, place: _Place) -> None:
+        self._control_plane = control_plane
+        self._programs = programs
+        self._place = place
+        self.name = place.member.name
+        self.peer_url = place.member.peer_url
+        self.client_url = place.member.client_url
+
+    @property
+    def begun(self) -> bool:
+        """Whether a replacement was begun and did not end."""
+        return self._place.broken.exists()
+
+    def serves(self) -> bool:
+        """Return whether it runs; whoever asked its client URL has asked from right beside it."""
+        return False
+
+    def check(self, *, needed_bytes: int) -> None:
+        """Check that there is room for another data directory."""
+        _require_room(needed_bytes + MARGIN_BYTES, self._place.live.parent)
+
+    def set_aside(self) -> None:
+        """Stop it, and rename its data directory; another one in its place goes."""
+        self._programs.stop(self._place.member.program, grace_seconds=_MEMBERS_GRACE_SECONDS)
+        live, broken = self._place.live, self._place.broken
+        if broken.exists():
+            shutil.rmtree(live, ignore_errors=True)
+        elif live.exists():
+            live.rename(broken)
+        else:
+            broken.mkdir()
+        # As if it was lost: it does not come up by itself, and a restore may begin here.
+        live.mkdir()
+        (live / "member").touch()
+        sync(live.parent)
+
+    def start_empty(self, members: Mapping[str, str]) -> None:
+        """Start it without data, as one that joins members, and wait until it accepts clients."""
+        joined = ",".join(f"{name}={url}" for name, url in members.items())
+        shutil.rmtree(self._place.live, ignore_errors=True)
+        self._control_plane.start_member(self._place.member.program, flags=(f"--initial-cluster={joined}",))
+
+    def finish(self) -> str:
+        """Give the old data directory the name that means done."""
+        if self._place.broken.exists():
+            shutil.rmtree(self._place.replaced, ignore_errors=True)
+            self._place.broken.rename(self._place.replaced)
+            sync(self._place.live.parent)
+        return str(self._place.replaced)
+
+
+def _require_room(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ClusterError(
+            f"the new database needs {needed:,} bytes in {folder}, and {free:,} are free",
+            code="no-room",
+            fields={"needed": needed, "free": free},
+            hint="make room on that file system; the old data directory stays until the new one is proven",
+        )
 
 
 def _build(argv: list[str]) -> None:

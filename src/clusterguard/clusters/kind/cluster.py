@@ -41,11 +41,13 @@ from clusterguard.scratch import private_folder
 from clusterguard.sockets import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
     from clusterguard.clusters.base import EtcdAccess
+    from clusterguard.clusters.capabilities import MemberPlace
     from clusterguard.clusters.kind.docker import NodeContainer
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.clusters.kubeadm import KubeadmControlPlane
@@ -319,27 +321,22 @@ class KindCluster:
         """Kill a member and throw its data away; it does not come up again by itself."""
         members.lose(self._shell(self._node(name)))
 
-    def start_member(self, name: str, *, empty: bool = False) -> None:
-        """Start a member and wait until it answers; ``empty``: without data, as one that joins anew, until it serves.
+    def start_member(self, name: str) -> None:
+        """Start a member on the data that it has, and wait until it answers.
 
         Raises:
-            ProgramError: It has no data to start with, and is not to be ``empty``.
-            WaitTimeoutError: It does not come up; an empty one that the others have not added is refused by them.
+            ProgramError: It has no data to start with.
+            WaitTimeoutError: It does not come up.
         """
         shell = self._shell(self._node(name))
-        if empty:
-            members.start_empty(shell, {each.name: self.member_url(each.name) for each in self._leaders()})
-        else:
-            members.start(shell)
-        what = f"the etcd member of {name} serves"
-        # Without a majority of the others, which may be started next, one that has its data can only answer.
-        ask = partial(members.why_not_ready, shell, alone=not empty)
+        members.start(shell)
+        # Without a majority of the others, which may be started next, it can only answer.
+        what, ask = f"the etcd member of {name} answers", partial(members.why_not_ready, shell)
         poll_until(ask, what=what, seconds=_READY_SECONDS, sleep=self._sleep)
 
-    def member_url(self, name: str) -> str:
-        """Return the URL at which the other members reach a member."""
-        node = self._node(name)
-        return members.peer_url(node.address or self._addresses.get(name, ""))
+    def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
+        """Keep restores and other replacements out, and give every member whose node runs, by the node's name."""
+        return self.control_plane.member_places(client_urls={each.name: each.etcd_url for each in self._leaders()})
 
     def close(self) -> None:
         """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""

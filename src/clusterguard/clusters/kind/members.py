@@ -11,33 +11,19 @@ from typing import TYPE_CHECKING
 from clusterguard.errors import ProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from clusterguard.clusters.node_shell import NodeShell
 
-__all__ = ["ETCD_DATA", "lose", "peer_url", "runs", "start", "start_empty", "stop", "why_not_ready"]
+__all__ = ["ETCD_DATA", "lose", "runs", "start", "stop", "why_not_ready"]
 
 ETCD_DATA = "/var/lib/etcd"  # where kubeadm puts it, and kind does not change that
-_KUBERNETES = "/etc/kubernetes"
-_PEER_PORT = 2380
 _KILL = "{ pkill -KILL -x etcd || test $? = 1; }"
 # $1 data directory.
-_STOP = f'mv -T "$1/member" "$1/.stopped" && : > "$1/member" && {_KILL}'
+# What was stopped before it was replaced is nobody's.
+_STOP = f'test -d "$1/member" && rm -rf "$1/.stopped" && mv -T "$1/member" "$1/.stopped" && : > "$1/member" && {_KILL}'
 _LOSE = f'rm -rf "$1/member" "$1/.stopped" && : > "$1/member" && {_KILL}'
 # The kubelet waits longer each time for a container that does not start; a new one does not know of that.
 _RESTART = "systemctl restart kubelet"
 _START = f'test -d "$1/.stopped" && rm -f "$1/member" && mv -T "$1/.stopped" "$1/member" && {_RESTART}'
-# $2 the members of the cluster that it joins, $3 kubeadm's folder. The kubelet takes any file in the folder of
-# manifests for one.
-_START_EMPTY = f"""set -e
-cd "$3"
-sed -e '/--initial-cluster-state=/d' \\
-  -e "s|^\\( *\\)- --initial-cluster=.*|\\1- --initial-cluster=$2\\n\\1- --initial-cluster-state=existing|" \\
-  manifests/etcd.yaml > etcd.joins.yaml
-rm -rf "$1/member" "$1/.stopped"
-mv etcd.joins.yaml manifests/etcd.yaml
-{_RESTART}
-"""
 _PKI = "/etc/kubernetes/pki/etcd"
 _IDENTITY = f"--cacert {_PKI}/ca.crt --cert {_PKI}/healthcheck-client.crt --key {_PKI}/healthcheck-client.key"
 _ASK = f"curl --fail --silent --show-error --max-time 5 {_IDENTITY} https://127.0.0.1:2379/"
@@ -48,10 +34,10 @@ def runs(shell: NodeShell) -> bool:
     return bool(shell.run(["sh", "-c", "pgrep -x etcd || test $? = 1"]).strip())
 
 
-def why_not_ready(shell: NodeShell, *, alone: bool = False) -> str | None:
-    """Return None once it has a leader and serves, or ``alone`` only answers; else what it says."""
+def why_not_ready(shell: NodeShell) -> str | None:
+    """Return None once it answers, with a leader or without; else what it says."""
     try:
-        shell.run(["sh", "-c", _ASK + ("version" if alone else "readyz")])
+        shell.run(["sh", "-c", f"{_ASK}version"])
     except ProgramError as error:
         return error.message
     return None
@@ -70,14 +56,3 @@ def lose(shell: NodeShell) -> None:
 def start(shell: NodeShell) -> None:
     """Let it start on the data that it had when it was stopped."""
     shell.run(["sh", "-c", _START, "sh", ETCD_DATA])
-
-
-def start_empty(shell: NodeShell, members: Mapping[str, str]) -> None:
-    """Let it start without data, as one that joins a cluster of these members: peer URLs by name."""
-    listed = ",".join(f"{name}={url}" for name, url in members.items())
-    shell.run(["sh", "-c", _START_EMPTY, "sh", ETCD_DATA, listed, _KUBERNETES])
-
-
-def peer_url(address: str) -> str:
-    """Return where other members reach the one of a node."""
-    return f"https://{address}:{_PEER_PORT}"

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from threading import Event
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.access import etcd_access
 from clusterguard.clusters.kubeadm.membership import judge_clocks, judge_gone, judge_members, judge_versions
 from clusterguard.clusters.kubeadm.node import KubeadmNode, is_control_plane
+from clusterguard.clusters.kubeadm.replacement import KubeadmMember, ReplaceCommands
 from clusterguard.clusters.kubeadm.restore_commands import (
     DATA_IS_BACK,
     Command,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["KubeadmControlPlane"]
 
 _API_SECONDS = 15
+_AS_ADVERTISED: Mapping[str, str] = MappingProxyType({})
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"  # kubeadm's label
 
 
@@ -154,15 +157,43 @@ class KubeadmControlPlane:
         """Undo a restore that was interrupted, or finish it once it was proven; return what was done, or None."""
         try:
             journals = self._journals()
+            replacing = [node for node, journal in journals.items() if journal and journal["phase"] == Phase.REPLACING]
             if any(journals.values()):
                 self._require_no_worker_gone()
-                return self._recover(journals)
+                given_up = [self._give_up_replacing(node, journals.pop(node)) for node in replacing]
+                return "\n".join((*given_up, *([self._recover(journals)] if any(journals.values()) else [])))
             if left_over := [node for node in self._nodes if node.is_left_over()]:
                 self._restore = {node: node.commands_of({}) for node in left_over}
                 self._perform(RestoreCommands.clean_up)
         finally:
             self._forget()
         return None
+
+    def _give_up_replacing(self, node: KubeadmNode, journal: Mapping[str, Any] | None) -> str:
+        for stage in ReplaceCommands.of(node, journal).give_up():
+            node.perform(stage)
+        again = f"clusterguard etcd replace-member {node.commands_of({}).etcd.name}"
+        return f"the replacement of the member of {node.name} was interrupted and is given up: {again} does it anew"
+
+    @contextmanager
+    def member_places(
+        self, *, client_urls: Mapping[str, str] = _AS_ADVERTISED
+    ) -> Iterator[Mapping[str, KubeadmMember]]:
+        """Keep restores and other replacements out, and give the members of the nodes, by their names.
+
+        Args:
+            client_urls: Where this machine reaches them, by the names of their nodes, by default as they advertise.
+
+        Raises:
+            ClusterError: A restore was interrupted on one of them (``restore-interrupted``).
+        """
+        with self.exclusive():
+            authority = self._nodes[-1].etcd_authority() if len(self._nodes) > 1 else ""
+            places = [
+                KubeadmMember(node, client_url=client_urls.get(node.name, ""), authority=authority)
+                for node in self._nodes
+            ]
+            yield {place.name: place for place in places}
 
     def _journals(self) -> dict[KubeadmNode, dict[str, Any] | None]:
         journals: dict[KubeadmNode, dict[str, Any] | None] = dict.fromkeys(self._nodes)

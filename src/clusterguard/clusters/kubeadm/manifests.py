@@ -14,7 +14,7 @@ from clusterguard.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ApiServerManifest", "EtcdManifest", "relocation"]
+__all__ = ["ApiServerManifest", "EtcdManifest", "joining", "relocation"]
 
 _DEFAULT_TOKEN = "etcd-cluster"  # noqa: S105 - etcd's default; it names a cluster and protects nothing
 _DEFAULT_API_PORT = 6443
@@ -36,6 +36,7 @@ class EtcdManifest:
         client_url: A client URL on the node's loopback.
         advertised_url: The one for others.
         ca: Authority of client certificates, a path on the node.
+        joins: Whether it is told that the cluster exists, so that it never begins one without data.
     """
 
     name: str
@@ -48,6 +49,7 @@ class EtcdManifest:
     client_url: str
     advertised_url: str
     ca: str
+    joins: bool = False
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> EtcdManifest:
@@ -77,6 +79,7 @@ class EtcdManifest:
             client_url=_loopback(flags.get("listen-client-urls", "")),
             advertised_url=flags.get("advertise-client-urls", "").partition(",")[0],
             ca=flags["trusted-ca-file"],
+            joins=flags.get("initial-cluster-state") == "existing",
         )
 
     @property
@@ -124,6 +127,16 @@ def relocation(manifest: EtcdManifest, target: str) -> tuple[str, ...]:
     if manifest.data_dir == manifest.host_dir:
         expressions += [f"s|mountPath: {old}$|mountPath: {target}|", f"s|--data-dir={old}$|--data-dir={target}|"]
     return tuple(expressions)
+
+
+def joining(members: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the sed expressions by which a member without data joins others (peer URLs by name, itself among them)."""
+    listed = ",".join(f"{name}={url}" for name, url in members.items())
+    line = r"\1- --initial-cluster"
+    return (
+        "/--initial-cluster-state=/d",
+        rf"s|^\( *\)- --initial-cluster=.*|{line}={listed}\n{line}-state=existing|",
+    )
 
 
 def _container(text: str, name: str, *, where: str) -> tuple[Mapping[str, Any], Mapping[str, Any], dict[str, str]]:

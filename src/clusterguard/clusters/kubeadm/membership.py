@@ -148,7 +148,8 @@ def _quorum_is_there(gone: Collection[str]) -> ClusterError:
         f"etcd has a quorum, so the loss of {', '.join(gone)} is no case for a restore",
         code="quorum-is-there",
         fields={"members": ", ".join(gone)},
-        hint="replace the lost member, which loses nothing: etcdctl member remove, kubeadm reset there, then join it",
+        hint="replace the lost member, which loses nothing: clusterguard etcd replace-member; if its node is gone for "
+        "good: --remove-only",
     )
 
 

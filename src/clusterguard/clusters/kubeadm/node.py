@@ -298,6 +298,10 @@ class KubeadmNode:
         """Return the certificate of the authority of its API server, in PEM."""
         return self._shell.run(["cat", f"{self.look().api.pki}/ca.crt"])
 
+    def etcd_authority(self) -> str:
+        """Return the certificate of the authority of its etcd's clients, in PEM."""
+        return self._shell.run(["cat", self._manifests()[0].ca])
+
     def api_server_leases(self) -> list[str]:
         """Return the keys under which API servers say in etcd that they live; a ClusterGuardError, if it is not asked.
 

@@ -80,6 +80,8 @@ class Phase(StrEnum):
     """The cluster is between two states: the old one is brought back."""
     PROVEN = "proven"
     """The restored state serves and stays: what is missing is finished, and nothing is undone."""
+    REPLACING = "replacing"
+    """No restore: this node's member is being replaced by an empty one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,16 +400,18 @@ class RestoreCommands:
         return _script(f"the kubelet starts {', '.join(pods)}", move)
 
     def _wait_for_etcd(self) -> Command:
+        loop = f"until {self._etcd_is_ready()}; do sleep {_POLL}; done 2>/dev/null"
+        return _until(loop, "etcd serves", seconds=self.timeouts.etcd)
+
+    def _etcd_is_ready(self) -> str:
         ask = f"curl --silent --output /dev/null --write-out %{{http_code}} --max-time 2 {self.etcd.curl_identity}"
         # /readyz exists since etcd 3.5.11. Older ones are asked for a read, as it does itself, and not for /health:
         # that complains of an alarm in the snapshot, which is reported later.
-        ready = (
+        return (
             f"case $({ask} {self.etcd.client_url}/readyz) in 200) ;; "
             f'404) test $({ask} --data \'{{"key":"AA=="}}\' {self.etcd.client_url}/v3/kv/range) = 200 ;; '
             "*) false ;; esac"
         )
-        loop = f"until {ready}; do sleep {_POLL}; done 2>/dev/null"
-        return _until(loop, "etcd serves", seconds=self.timeouts.etcd)
 
     def _wait_for_api(self) -> Command:
         ask = f"curl --fail --silent --output /dev/null --max-time 5 {self._api_identity}"

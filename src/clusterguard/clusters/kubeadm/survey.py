@@ -105,8 +105,8 @@ def survey_script(*, data_dir: str, target: str, ask_etcd: str, etcd_pki: str, a
             # A lost data directory is created again; a read-only one is not.
             f'test -w {data} && echo "writable={data_dir}"; test -e {data} || echo "writable={data_dir}"',
             # What an interrupted restore has aside, or not yet renamed back.
-            f"grep -q switching {JOURNAL} && ls -d {STAGING_DIR}/manifests/*.yaml {data}/.clusterguard/before |",
-            "sed 's/^/aside=/'",
+            f"grep -Eq 'switching|replacing' {JOURNAL} &&",
+            f"ls -d {STAGING_DIR}/manifests/*.yaml {data}/.clusterguard/before | sed 's/^/aside=/'",
             f'test -e {etcd_pki}/healthcheck-client.key && echo "identity={etcd_pki}"',
             f"for each in {etcd_pki}/*.crt {api_pki}/*.crt; do",
             'test -e "$each" && echo "certificate=$each $(base64 -w 0 "$each")"; done',

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
+from clusterguard.clusters.capabilities import ReplacesMembers
 from clusterguard.drills.backups import require_etcd
 from clusterguard.drills.steps.base import Action, Requirement, StepContext
 from clusterguard.drills.steps.members import Number, faulty_cluster, member_name
@@ -30,13 +29,9 @@ class ReplaceMember(Action):
         from clusterguard.etcd.membership import replace_member
 
         cluster, access = faulty_cluster(here), here.cluster.etcd
-        if access is None:
+        if access is None or not isinstance(cluster, ReplacesMembers):
             raise DrillError(f"cluster {here.cluster.name} gives no access to its etcd")
         name = member_name(cluster, self.member)
-        replace_member(
-            access,
-            peer_url=cluster.member_url(name),
-            start=partial(cluster.start_member, name, empty=True),
-            seconds=here.seconds,
-        )
+        with cluster.member_places() as places:
+            replace_member(access, places, name, seconds=here.seconds)
         return f"member {name} is another one now, and holds what the others do"

@@ -1,0 +1,240 @@
+"""Replace the member of one node by an empty one: its commands, and how they are run there.
+
+The node's journal says so (`Phase.REPLACING`), and beside what a restore keeps there lie
+
+    DATA/.clusterguard/
+        broken/                 what the member had, while the new one is not proven
+        replaced/               the same once it is
+    /etc/kubernetes/clusterguard/
+        manifests/              etcd's manifest as it was, and the API server's, which goes by its own member alone
+        etcd.yaml.before        the former, once the new member is proven
+
+A restore that comes in between gives the node back what it had, as broken as that was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from clusterguard.clusters.base import RunbookLine, RunbookStep
+from clusterguard.clusters.kubeadm.manifests import EtcdManifest, joining
+from clusterguard.clusters.kubeadm.restore_commands import (
+    JOURNAL,
+    MANIFESTS,
+    STAGING_DIR,
+    Command,
+    Phase,
+    RestoreCommands,
+    restart_kubelet,
+)
+from clusterguard.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from clusterguard.clusters.kubeadm.node import KubeadmNode
+    from clusterguard.clusters.kubeadm.restore_commands import Stages
+
+__all__ = ["KubeadmMember", "ReplaceCommands"]
+
+_SAVED = f"{STAGING_DIR}/manifests"
+_API = "kube-apiserver"
+
+
+class ReplaceCommands(RestoreCommands):
+    """The commands that replace a node's member, each step in stages as those of a restore."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, node: KubeadmNode, journal: Mapping[str, Any] | None) -> ReplaceCommands:
+        """Return those of a node, as an interrupted run began them if there is a journal."""
+        found = node.commands_of(journal or {})
+        return cls(**{each.name: getattr(found, each.name) for each in fields(found)})
+
+    @property
+    def _broken(self) -> str:
+        return f"{self.work}/broken"
+
+    @property
+    def replaced(self) -> str:
+        """Where the old data is once the new member is proven."""
+        return f"{self.work}/replaced"
+
+    def set_aside(self) -> Stages:
+        """Stop the API server and etcd, and rename the data; that of a replacement that did not end goes."""
+        live, part = f"{self.etcd.host_dir}/member", f"{self._broken}.part"
+        # A rename at the end: where `broken` is, all that was there before is in it.
+        aside = (
+            f"set -e; mkdir -p -m 700 {self.etcd.host_dir} {self.work}; if test -e {self._broken}; then rm -rf {live}; "
+            f"else mkdir -p -m 700 {part}; if test -e {live}; then mv -T {live} {part}/member; fi; "
+            f"mv -T {part} {self._broken}; fi; sync {self.work} {self.etcd.host_dir}"
+        )
+        journal = Command(
+            why="whoever comes next knows that a member is being replaced",
+            argv=self._write({JOURNAL: Phase.REPLACING}),
+        )
+        stop_api = self._stop_pods((_API,), brief=_API)
+        data = Command(why="what the member had is kept", argv=("sh", "-c", aside))
+        return ((journal,), stop_api, (*self._stop_pods(("etcd",)), data))
+
+    def start_empty(self, members: Mapping[str, str]) -> Stages:
+        """Start etcd without data, as one that joins members (peer URLs by name), and wait until it serves."""
+        edits = " ".join(f"-e '{expression}'" for expression in joining(members))
+        write = f"sed {edits} {_SAVED}/etcd.yaml > {self.new_manifest} && sync {self.new_manifest}"
+        # Never with the manifest that it had: kubeadm's first node would begin another cluster with it.
+        start = f"mv -T {self.new_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
+        return (
+            (Command(why="a manifest by which it joins the members that there are", argv=("sh", "-c", write)),),
+            (
+                Command(why="the kubelet starts etcd", argv=("sh", "-c", start)),
+                restart_kubelet("a kubelet waits ever longer for a container that did not start"),
+            ),
+            (self._wait_for_etcd(),),
+        )
+
+    def finish(self) -> Stages:
+        """Start the API server, keep the old data under the name that means done, and remove the journal last."""
+        return (
+            (self._put_back((_API,)),),
+            (self._wait_for_api(),),
+            (Command(why="the old data and manifest, under names that mean done", argv=("sh", "-c", self._done())),),
+            *self.discard(),
+        )
+
+    def give_up(self) -> Stages:
+        """Let the node have again what it had, or keep a new member that was started already; waits for neither."""
+        live = f"{self.etcd.host_dir}/member"
+        back = (
+            f"set -e; if test -e {MANIFESTS}/etcd.yaml; then {self._done()}; "
+            f"elif test -e {self._broken}/member; then rm -rf {live}; mv -T {self._broken}/member {live}; fi; "
+            f"if test -e {self._broken}; then rmdir {self._broken}; fi; rm -rf {self._broken}.part; "
+            f"if test -d {self.work}; then sync {self.work}; fi"
+        )
+        return (
+            (Command(why="what the member had", argv=("sh", "-c", back)),),
+            (self._put_back(("etcd", _API)), restart_kubelet("it starts what was put back")),
+            *self.discard(),
+        )
+
+    def _done(self) -> str:
+        broken, replaced, saved = self._broken, self.replaced, f"{_SAVED}/etcd.yaml"
+        return (
+            f"if test -e {broken}; then rm -rf {replaced} && mv -T {broken} {replaced} && sync {self.work}; fi && "
+            f"if test -e {saved}; then mv -fT {saved} {STAGING_DIR}/etcd.yaml.before; fi"
+        )
+
+    def asks(self) -> Command:
+        """Return the command that says ``yes`` if etcd serves."""
+        return Command(why="does it serve?", argv=("sh", "-c", f"if {self._etcd_is_ready()}; then echo yes; fi"))
+
+
+class KubeadmMember:
+    """The `MemberPlace` of a node that kubeadm made."""
+
+    def __init__(self, node: KubeadmNode, *, client_url: str = "", authority: str = "") -> None:
+        self._node = node
+        journal = node.journal()
+        if journal is not None and journal["phase"] != Phase.REPLACING:
+            raise ClusterError(
+                f"a restore was interrupted on {node.name}",
+                code="restore-interrupted",
+                fields={"node": node.name},
+                hint="clusterguard etcd recover, with all nodes named",
+            )
+        self.begun = journal is not None
+        self._commands = ReplaceCommands.of(node, journal)
+        self._authority = authority
+        self.name = self._commands.etcd.name
+        self.peer_url = self._commands.etcd.peer_url
+        self.client_url = client_url or self._commands.etcd.advertised_url
+        node.ours = (self._commands.run, None)
+
+    def serves(self) -> bool:
+        """Return whether its etcd says so on the node itself."""
+        return self._node.shell.run(self._commands.asks().argv).strip() == "yes"
+
+    def check(self, *, needed_bytes: int) -> None:
+        """Check what the commands need; all that is missing is told at once.
+
+        Raises:
+            ClusterError: Something is (``node-unfit``).
+        """
+        found = self._node.complaints(needed_bytes=needed_bytes)
+        found = [each for each in found if each.code != "rollback-incomplete"]  # what is aside is ours
+        if self._authority and self._node.etcd_authority() != self._authority:
+            found.append(
+                ClusterError(
+                    "its etcd trusts another authority than that of the other nodes",
+                    code="other-cluster",
+                    hint="name a node of that very cluster",
+                )
+            )
+        if found:
+            raise ClusterError(
+                f"{self._node.name}: {'; '.join(each.message for each in found)}",
+                code="node-unfit",
+                fields={"problems": [each.code for each in found]},
+                hint=found[0].hint,
+            )
+
+    def set_aside(self) -> None:
+        """Stop its etcd and its API server, and rename its data."""
+        self._perform(self._commands.set_aside())
+
+    def start_empty(self, members: Mapping[str, str]) -> None:
+        """Start it without data, as one that joins members, and wait until it serves."""
+        written, *rest = self._commands.start_empty(members)
+        self._perform((written,))
+        manifest = self._commands.new_manifest
+        found = EtcdManifest.parse(self._node.shell.run(["cat", manifest]), where=f"{self._node.name}:{manifest}")
+        wanted = replace(self._commands.etcd, initial_cluster=tuple(members.items()), joins=True)
+        if found != wanted:
+            raise ClusterError(
+                f"{self._node.name}: the manifest could not be rewritten for a member that joins",
+                hint="is --initial-cluster written in etcd.yaml in an unusual way?",
+            )
+        self._perform(tuple(rest))
+
+    def finish(self) -> str:
+        """Start its API server, and give the old data the name that means done; return where it is."""
+        self._perform(self._commands.finish())
+        return f"{self._commands.replaced} on {self._node.name}"
+
+    def runbook(
+        self, *, remove: Sequence[str], members: Mapping[str, str], asked: KubeadmMember
+    ) -> tuple[RunbookStep, ...]:
+        """Return every command of its replacement, in order; nothing is touched.
+
+        Args:
+            remove: IDs of what is to be removed from the members, hexadecimal.
+            members: Those that it joins, itself among them: peer URLs by name.
+            asked: A member that serves, on whose node the others are told.
+        """
+        tell = f"curl --fail --silent --show-error {asked._commands.etcd.curl_identity}"
+        url = f"{asked._commands.etcd.client_url}/v3/cluster/member"
+        removal = [_told("it leaves the members", tell, f"{url}/remove", ID=str(int(each, 16))) for each in remove]
+        addition = _told("the others take it in, once they have missed it for 5 s", tell, f"{url}/add",
+                         peerURLs=[self.peer_url])  # fmt: skip
+        commands = self._commands
+        return (
+            RunbookStep(name="stop the member, and keep its data aside", lines=self._lines(commands.set_aside())),
+            RunbookStep(name="remove the member", lines=asked._lines((tuple(removal),))),
+            RunbookStep(name="add it anew", lines=asked._lines(((addition,),))),
+            RunbookStep(name="start it empty", lines=self._lines(commands.start_empty(members))),
+            RunbookStep(name="start what depends on it", lines=self._lines(commands.finish())),
+        )
+
+    def _lines(self, stages: Stages) -> tuple[RunbookLine, ...]:
+        name, line = self._node.name, self._node.line
+        return tuple(RunbookLine(why=f"{name}: {each.why}", line=line(each)) for stage in stages for each in stage)
+
+    def _perform(self, stages: Stages) -> None:
+        for stage in stages:
+            self._node.perform(stage, log_of="etcd")
+
+
+def _told(why: str, tell: str, url: str, **body: object) -> Command:
+    return Command(why=why, argv=("sh", "-c", f"{tell} --data '{json.dumps(body)}' {url}"))
