@@ -116,8 +116,10 @@ def with_trailer(image: bytes) -> bytes:
     return image + hashlib.sha256(image).digest()
 
 
-def etcd_image(rows: Sequence[Row], meta: Sequence[Row] = (), *, page_size: int = 4096, leaf_rows: int = 3) -> bytes:
-    database = Database(page_size=page_size, leaf_rows=leaf_rows)
+def etcd_image(
+    rows: Sequence[Row], meta: Sequence[Row] = (), *, page_size: int = 4096, leaf_rows: int = 3, fan_out: int = 3
+) -> bytes:
+    database = Database(page_size=page_size, leaf_rows=leaf_rows, fan_out=fan_out)
     return database.finish({b"key": database.bucket(rows), b"meta": inline_bucket(sorted(meta))})
 
 

@@ -302,11 +302,11 @@ class SnapshotReader:
             SnapshotCorruptError: A page of one is broken.
         """
         ours, theirs = self._places(), other._places()
-        read, read_other = self._keyspace.stored, other._keyspace.stored
+        alike = self._keyspace.alike(other._keyspace)
         differing = {key for key in theirs if key not in ours}
         for key, mine in ours.items():
             yours = theirs.get(key)
-            if yours is None or size_at(mine) != size_at(yours) or read(mine) != read_other(yours):
+            if yours is None or not alike(mine, yours):
                 differing.add(key)
         return {key for key in differing if key.startswith(self._prefix)}
 

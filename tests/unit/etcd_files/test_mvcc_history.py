@@ -41,7 +41,7 @@ def histories(draw: st.DrawFn) -> History:
     return history
 
 
-def stored_image(stored: list[Change], finished: int, scheduled: int, leaf_rows: int) -> bytes:
+def stored_image(stored: list[Change], finished: int, scheduled: int, leaf_rows: int, fan_out: int = 3) -> bytes:
     rows = [change.row for change in stored]
     assert ascending(rows)
     meta = [
@@ -49,7 +49,7 @@ def stored_image(stored: list[Change], finished: int, scheduled: int, leaf_rows:
         for name, revision in ((b"finishedCompactRev", finished), (b"scheduledCompactRev", scheduled))
         if revision
     ]
-    return etcd_image(rows, meta, leaf_rows=leaf_rows)
+    return etcd_image(rows, meta, leaf_rows=leaf_rows, fan_out=fan_out)
 
 
 def agree(
@@ -81,9 +81,9 @@ def agree(
 
 
 @settings(deadline=None)
-@given(histories(), st.integers(1, 4))
-def test_without_compaction(history: History, leaf_rows: int) -> None:
-    agree(history, history.changes, stored_image(history.changes, 0, 0, leaf_rows), 0)
+@given(histories(), st.integers(1, 4), st.sampled_from([3, 40]))
+def test_without_compaction(history: History, leaf_rows: int, fan_out: int) -> None:
+    agree(history, history.changes, stored_image(history.changes, 0, 0, leaf_rows, fan_out), 0)
 
 
 @settings(deadline=None, max_examples=120)
@@ -281,6 +281,43 @@ def test_values_are_read_by_their_records() -> None:
         assert live.keys() == {b"/registry/a", b"/registry/b", b"compact_rev_key"}
         values = {key: keyspace.value(keyspace.record(place)) for key, place in live.items()}
         assert values == {key: b"value of " + key for key in live}
+
+
+def leaves_side_by_side(*, size: int = 1) -> bytearray:
+    """Return a database of twelve leaves in a row below one branch; the sixth has a value of a size."""
+    history = History()
+    for number in range(12):
+        history.transaction([b"/registry/%d" % number], value=b"v" * (size if number == 5 else 1))
+    return bytearray(etcd_image([change.row for change in history.changes], leaf_rows=1, fan_out=40))
+
+
+def test_a_page_longer_than_the_others_lies_among_them() -> None:
+    with opened(bytes(leaves_side_by_side(size=9_000))) as db:
+        keyspace = Keyspace(db)
+        sizes = {key: len(keyspace.value(keyspace.record(place))) for key, place in keyspace.live().items()}
+    assert sizes == {b"/registry/%d" % number: 9_000 if number == 5 else 1 for number in range(12)}
+
+
+@pytest.mark.parametrize(
+    ("at", "header"),
+    [(0, struct.pack("<Q", 99)), (8, b"\x01"), (10, b"\xff\xff"), (12, b"\x02")],
+    ids=["another number", "no leaf", "more elements than fit", "over the next pages"],
+)
+def test_damage_in_the_middle_of_a_row_of_leaves_names_the_page(at: int, header: bytes) -> None:
+    image = leaves_side_by_side()
+    start = 7 * 4096 + at  # pages 2 to 13 are the leaves
+    image[start : start + len(header)] = header
+    with opened(bytes(image)) as db, pytest.raises(SnapshotCorruptError) as caught:
+        Keyspace(db).live()
+    assert caught.value.fields["page"] in {7, 8}
+
+
+def test_two_references_to_one_leaf_are_refused() -> None:
+    image = leaves_side_by_side()
+    image[14 * 4096 + 16 + 5 * 16 + 8 : 14 * 4096 + 16 + 5 * 16 + 16] = struct.pack("<Q", 9)
+    with opened(bytes(image)) as db, pytest.raises(SnapshotCorruptError) as caught:
+        Keyspace(db).live()
+    assert caught.value.fields["page"] in {8, 9}  # both lie in one row
 
 
 def test_keys_of_an_inline_bucket() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bolt_pages import History, etcd_image
 from clusterguard import SnapshotReader
 from clusterguard.model.inventory import Scope
 from clusterguard.snapshots.difference import compare_snapshots
@@ -40,3 +41,31 @@ def test_as_many_are_compared_as_the_scope_has(report):
 def test_a_scope_without_objects_proves_nothing(report, scope):
     found = report(**scope)
     assert (found.compared, found.ok) == (0, False)
+
+
+def many(*, changed=(), page_size=4096):
+    """Return a database of pods; those that are changed have other bytes, as many as before, at the same place."""
+    history = History()
+    for number in range(60):
+        key = b"/registry/pods/shop/%d" % number
+        history.transaction([key], value=(b"w" if number in changed else b"v") * (9_000 if number == 30 else 700))
+    return etcd_image([change.row for change in history.changes], page_size=page_size, fan_out=40)
+
+
+@pytest.mark.parametrize(
+    ("image", "differing"),
+    [
+        (many(), set()),
+        (many(changed={7}), {7}),
+        (many(changed={30, 59}), {30, 59}),  # one of them in several pages
+        (many(page_size=8192), set()),  # nothing lies where it did
+        (many(changed={7}, page_size=8192), {7}),
+    ],
+    ids=["alike", "one", "a long one", "other pages", "one in other pages"],
+)
+def test_only_what_is_stored_otherwise_is_looked_at(tmp_path, image, differing):
+    (tmp_path / "before.db").write_bytes(many())
+    (tmp_path / "after.db").write_bytes(image)
+    with SnapshotReader(path=tmp_path / "before.db") as one, SnapshotReader(path=tmp_path / "after.db") as other:
+        expected = {b"/registry/pods/shop/%d" % number for number in differing}
+        assert one.differing_keys(other) == other.differing_keys(one) == expected
