@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_verified", "name_for", "record_of", "verify_snapshot"]
 
-_SUFFIX: Final = re.compile(r"(\.(db|snap|snapshot|zip|gz|zst|zlib|age))+$")
+_SUFFIX: Final = re.compile(r"(\.(db|snap|snapshot|zip|gz|zst|zlib|Z|age))+$")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME: Final = 128
 

@@ -34,6 +34,8 @@ Location: TypeAlias = "str | os.PathLike[str] | IO[bytes] | tuple[ObjectStore, s
 # bbolt grows a file by at most this at once, beyond what its meta pages say.
 _GROWTH: Final = 1 << 30
 _NO_KEYS: Final = Encryption(compression_level=None)
+# Where k3s and RKE2 lay what Rancher wants to know of a snapshot, under the snapshot's own name, and after it.
+_NOTES: Final = ".metadata/"
 _CHANGING: Final = re.compile(r"[0-9a-f]{4,}|\d+")
 
 
@@ -264,7 +266,8 @@ def _newest(store: ObjectStore, at: datetime | None) -> _Found:
     is not a snapshot is refused, and other newer ones are named.
     """
     # Copies and some stores give many objects one time: then the last name is the newest, as dates in names sort.
-    listed = sorted(store.list(), key=lambda info: (info.modified, info.key), reverse=True)
+    found = (info for info in store.list() if f"/{_NOTES}" not in f"/{info.key}")
+    listed = sorted(found, key=lambda info: (info.modified, info.key), reverse=True)
     passed: list[ObjectInfo] = []
     for info in listed:
         if at is not None and info.modified > at:

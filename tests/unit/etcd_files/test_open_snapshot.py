@@ -239,6 +239,15 @@ class TestOfAFolder:
         assert report.snapshot.name.endswith(": Full-1.gz")
         assert {remark.code for remark in report.remarks} == {"newer-objects"}
 
+    def test_what_k3s_notes_of_a_snapshot_under_its_name_is_none(self, tmp_path: Path) -> None:
+        name = "etcd-snapshot-server-1-1700000000"
+        for day, key in enumerate((name, f".metadata/{name}", f"other/.metadata/{name}"), start=1):
+            (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / key).write_bytes(b'{"a": "b"}' if ".metadata" in key else SNAPSHOT)
+            at(tmp_path / key, day)
+        with open_snapshot(tmp_path) as opened:
+            assert (opened.origin.rpartition(": ")[2], opened.passed_over) == (name, ())
+
     @pytest.mark.parametrize("broken", [b"", b"{}", gzip.compress(b"no snapshot")], ids=["empty", "JSON", "gzip"])
     def test_a_broken_newest_one_is_not_hidden_by_the_one_before_it(self, tmp_path: Path, broken: bytes) -> None:
         (tmp_path / "etcd-1.db").write_bytes(SNAPSHOT)
