@@ -34,14 +34,13 @@ class Source:
 
 
 def etcd_programs(version):
-    """Return where etcd and, from 3.5 on, etcdutl of a version are, compiling them if need be."""
+    """Return where etcd, etcdctl and, from 3.5 on, etcdutl of a version are, compiling them if need be."""
     if version == "3.4.13":  # of 3.4 the module proxy has no tag; its own go.mod replaces gRPC, too
         commit = "v0.5.0-alpha.5.0.20200910180754-dd1b699fc489"
         grpc = "replace google.golang.org/grpc => google.golang.org/grpc v1.26.0\n"
-        return _programs(
-            "etcd", version, Source({"etcd": "go.etcd.io/etcd"}, f"require go.etcd.io/etcd {commit}\n{grpc}")
-        )
-    packages = {name: PROGRAMS[name].package for name in ("etcd", "etcdutl")}
+        packages = {"etcd": "go.etcd.io/etcd", "etcdctl": "go.etcd.io/etcd/etcdctl"}
+        return _programs("etcd", version, Source(packages, f"require go.etcd.io/etcd {commit}\n{grpc}"))
+    packages = {name: PROGRAMS[name].package for name in ("etcd", "etcdctl", "etcdutl")}
     modules = "".join(f"require {package} v{version}\n" for package in packages.values())
     return _programs("etcd", version, Source(packages, modules))
 
@@ -100,7 +99,18 @@ class OtherToolchain:
 
 def newest_etcd_programs():
     """Return those that the toolchain brings."""
-    return from_environment(os.environ).ensure("etcd", "etcdutl")
+    return from_environment(os.environ).ensure("etcd", "etcdctl", "etcdutl")
+
+
+def go_run(text, *arguments, folder):
+    """Compile and run a Go program that needs nothing but Go itself."""
+    (folder / "main.go").write_text(text)
+    process.run([_go().path, "run", folder / "main.go", *arguments], env=_go().env, timeout_seconds=_SECONDS)
+
+
+def _go():
+    cache = Cache(platformdirs.user_cache_path("clusterguard") / "toolchain")
+    return find_go(needed=_OLDEST_GO, path=os.environ.get("PATH")) or fetch_go(cache=cache, progress=lambda _: None)
 
 
 def _programs(what, version, source):
@@ -110,13 +120,13 @@ def _programs(what, version, source):
         missing = {name: source.packages[name] for name, path in paths.items() if not path.is_file()}
         if missing:
             with cache.scratch(f"{what}-{version}") as scratch:
-                for name, made in _compiled(source, missing, cache, scratch).items():
+                for name, made in _compiled(source, missing, scratch).items():
                     cache.place(made, paths[name])
     return paths
 
 
-def _compiled(source, packages, cache, scratch):
-    go = find_go(needed=_OLDEST_GO, path=os.environ.get("PATH")) or fetch_go(cache=cache, progress=lambda _: None)
+def _compiled(source, packages, scratch):
+    go = _go()
     (scratch / "go.mod").write_text(f"module clusterguard.dev/tests\n\ngo 1.24\n\n{source.modules}")
     env = {**go.env, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
     made = {}
