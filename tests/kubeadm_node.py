@@ -87,6 +87,7 @@ _STANDINS = {
         rm -f {root}/kubelet-died
     """,
     "kubectl": "exit 0",
+    "ctr": "exit 1",  # where this machine has one, it would wait for a containerd that may not run
     # The data directory that the live manifest names must have a member; the API server needs etcd.
     # A member serves with a majority of the members of its cluster, which are those with the same state.
     "curl": """

@@ -79,6 +79,7 @@ def test_errors_are_words_and_a_next_step(cli, tmp_path, monkeypatch, arguments,
     assert "Traceback" not in err
 
 
+@pytest.mark.programs
 def test_ctrl_c_has_a_code_of_its_own(cli, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

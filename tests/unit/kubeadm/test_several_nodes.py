@@ -24,6 +24,7 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.etcd.restore import restore_control_plane
+from clusterguard.threads import interrupt_between_locks
 from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node, peer_url
 
 NAMES = ("node-1", "node-2", "node-3")
@@ -441,7 +442,8 @@ def test_ctrl_c_waits_for_what_is_at_work_on_the_nodes(cluster):
         begun.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_between_locks(signal.SIGINT)  # as the command line does
     presser = threading.Thread(target=press)
     presser.start()
     try:
