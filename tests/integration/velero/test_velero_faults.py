@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -67,11 +66,9 @@ def test_a_server_killed_in_the_middle_of_a_backup_is_noticed(velero, hasty, sho
         backup = velero.back_up(unique("killed"), BackupOptions(included_namespaces=(shop,)), wait=False)
         in_progress(velero, backup)
         dead_server()
-        began = time.monotonic()
         with pytest.raises(VeleroUnavailableError) as caught:
             hasty.wait(backup)
         assert caught.value.fields["last_seen"].startswith("InProgress")
-        assert time.monotonic() - began < 8
     server.start()
     ended = velero.wait(velero.backup(backup.name), timeout_seconds=30)
     assert ended.phase == BackupPhase.FAILED
@@ -100,12 +97,10 @@ def test_a_server_killed_in_the_middle_of_a_restore_is_noticed(velero, hasty, sh
 def test_a_backup_that_takes_too_long_is_told_and_goes_on(velero, shop, s3):
     name = unique("slow")
     with standing_still(s3):
-        started = time.monotonic()
         with pytest.raises(WaitTimeoutError) as caught:
             velero.back_up(name, BackupOptions(included_namespaces=(shop,)), timeout_seconds=2)
         assert caught.value.seconds == 2
         assert caught.value.last_seen.startswith("InProgress")
-        assert time.monotonic() - started < 6
     ended = velero.wait(velero.backup(name), timeout_seconds=60)
     velero.outcome(ended).raise_for_findings()
 

@@ -1,7 +1,6 @@
 """Clusters of a drill on kind: the second is created beside the work on the first, and none is left behind."""
 
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -130,9 +129,7 @@ def test_a_creation_that_still_goes_on_is_stopped(make_run, provider):
     provider.gates["second"] = threading.Event()
     run = make_run()
     start_in_background(run, "second")
-    began = time.monotonic()
     run.close()
-    assert time.monotonic() - began < SECONDS / 2
     assert provider.log[-2:] == [("abandon", "second"), ("delete", "second")]
 
 
