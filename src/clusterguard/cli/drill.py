@@ -14,6 +14,8 @@ from clusterguard.cli.options import AllowContextOption, LockTimeoutOption, dura
 if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillResult
     from clusterguard.drills.stored import StoredBackups
+    from clusterguard.model.progress import ProgressSink
+    from clusterguard.toolchain import Toolchain
 
 __all__ = ["app"]
 
@@ -66,8 +68,9 @@ def run(
 ) -> None:
     """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
     from clusterguard.drills import DrillRunner, DrillSettings
+    from clusterguard.drills.programs import ProgramsInTurn, require_docker_for
     from clusterguard.drills.requirements import skip_reason
-    from clusterguard.terminal import out
+    from clusterguard.terminal import out, progress_sink
     from clusterguard.terminal.drill_view import DrillView
 
     settings = DrillSettings(
@@ -83,10 +86,15 @@ def run(
         stored=_stored_backups(),
     )
     drills = _chosen(files, selector)
-    _get_programs(drills, cluster)
+    require_docker_for(drills, default_cluster=cluster)
     runner = DrillRunner(settings=settings, on_event=DrillView(out))
     reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}
-    results = [runner.run(drill) for drill in drills if not reasons[drill.id]]
+    results = []
+    with ProgramsInTurn(drills, default_cluster=cluster, toolchain=_toolchain, show=progress_sink) as programs:
+        for drill in programs.in_turn(drills):
+            if not reasons[drill.id]:
+                programs.wait_for(drill)
+                results.append(runner.run(drill))
     skipped = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in skipped.items():
         out.print(f"SKIPPED {name}: {reason}", markup=False, soft_wrap=True)
@@ -116,17 +124,10 @@ def _stored_backups() -> StoredBackups:
     return PolicyBackups(environ=os.environ)
 
 
-def _get_programs(drills: list[Drill], cluster: str) -> None:
-    """Get what the drills need before the first one runs, so that it does not count against a drill's time limit."""
-    from clusterguard.drills.programs import programs_for, require_docker_for
-    from clusterguard.terminal import progress_sink
+def _toolchain(progress: ProgressSink) -> Toolchain:
     from clusterguard.toolchain import from_environment
 
-    require_docker_for(drills, default_cluster=cluster)
-    needed = programs_for(drills, default_cluster=cluster)
-    if needed:
-        with progress_sink() as progress:
-            from_environment(os.environ, progress=progress).ensure(*needed)
+    return from_environment(os.environ, progress=progress)
 
 
 def _chosen(files: list[Path], selector: str) -> list[Drill]:

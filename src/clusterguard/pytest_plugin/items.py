@@ -18,7 +18,7 @@ from clusterguard.clusters.opening import CREATED, context_of
 from clusterguard.documents.values import selects
 from clusterguard.drills.clusters import cluster_ref_of
 from clusterguard.drills.load import load_drills
-from clusterguard.drills.programs import programs_for, require_docker_for
+from clusterguard.drills.programs import ProgramsInTurn, require_docker_for
 from clusterguard.drills.requirements import skip_reason
 from clusterguard.drills.run import DEFAULT_DRILL_TIMEOUT, DrillSettings
 from clusterguard.drills.runner import DrillRunner
@@ -91,6 +91,7 @@ class DrillItem(JudgedItem):
     def __init__(self, *, drill: Drill, **kwargs: Any) -> None:  # noqa: ANN401 - what pytest hands on
         super().__init__(**kwargs)
         self.drill = drill
+        self.lacks: Exception | None = None
         self.add_marker(pytest.mark.drill(**drill.metadata.labels))
         self.extra_keyword_matches.update(f"{key}={value}" for key, value in drill.metadata.labels.items())
         if self.config.pluginmanager.hasplugin("timeout"):
@@ -103,10 +104,13 @@ class DrillItem(JudgedItem):
 
         Raises:
             DrillNotProvenError: It did not pass.
+            ToolchainError: A program that it needs cannot be had.
         """
         if reason := skip_reason(self.drill, default_cluster=settings_from(self.config).cluster):
             self.user_properties.append((SKIP_REASON, reason))
             pytest.skip(reason)
+        if self.lacks is not None:
+            raise self.lacks
         try:
             with self._view() as view:
                 result = DrillRunner(settings=settings_from(self.config), on_event=view).run(self.drill)
@@ -121,6 +125,8 @@ class DrillItem(JudgedItem):
         """Show a drill that did not pass as people read it; anything else as pytest does."""
         if isinstance(excinfo.value, DrillNotProvenError):
             return _as_text(excinfo.value.result, self.drill)
+        if excinfo.value is self.lacks and isinstance(self.lacks, ClusterGuardError):
+            return with_hint(self.lacks)
         return super().repr_failure(excinfo, style=style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -160,6 +166,7 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._programs: ProgramsInTurn | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -171,39 +178,46 @@ class Session:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Get the programs first, and let Ctrl-C end a drill without tearing a lock that its clean-up needs.
+        """Let programs be got meanwhile, and Ctrl-C end a drill without tearing a lock that its clean-up needs.
 
         Raises:
-            pytest.UsageError: Programs cannot be had, or Docker is missing where kind was asked for.
+            pytest.UsageError: A program that a variable names will not do, or Docker is missing for kind.
         """
-        self._get_programs(session)
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-            return (yield)  # somebody deals with it in another way
-        interrupt_between_locks(signal.SIGINT)
-        try:
+        with self._programs_of(session), _torn_by_no_signal():
             return (yield)
-        finally:
-            signal.signal(signal.SIGINT, before)
 
-    def _get_programs(self, session: pytest.Session) -> None:
-        # Before the first drill: compiling them must not count against a time limit.
-        drills = [item.drill for item in session.items if isinstance(item, DrillItem)]
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Wait for the programs of a drill outside of its time limits."""
+        if isinstance(item, DrillItem) and self._programs is not None:
+            try:
+                self._programs.wait_for(item.drill)
+            except Exception as error:  # noqa: BLE001 - raised by the item, whose own it is
+                item.lacks = error
+        return (yield)
+
+    def _programs_of(self, session: pytest.Session) -> AbstractContextManager[object]:
+        items = [item for item in session.items if isinstance(item, DrillItem)]
         default = settings_from(self._config).cluster
-        if session.config.option.collectonly:
-            return
-        try:
-            require_docker_for(drills, default_cluster=default)
-            if needed := programs_for(drills, default_cluster=default):
-                self._get(needed)
-        except ClusterGuardError as error:
-            raise pytest.UsageError(with_hint(error)) from error
-
-    def _get(self, programs: tuple[str, ...]) -> None:
+        if not items or session.config.option.collectonly:
+            return nullcontext()
         from clusterguard.toolchain import from_environment
 
-        with shown_progress(self._config) as progress:
-            from_environment(os.environ, progress=progress).ensure(*programs)
+        drills = [item.drill for item in items]
+        try:
+            require_docker_for(drills, default_cluster=default)
+            self._programs = ProgramsInTurn(
+                drills,
+                default_cluster=default,
+                toolchain=lambda progress: from_environment(os.environ, progress=progress),
+                show=lambda: shown_progress(self._config),
+            )
+        except ClusterGuardError as error:
+            raise pytest.UsageError(with_hint(error)) from error
+        if not hasattr(self._config, "workerinput"):  # all workers of pytest-xdist must have one order
+            place = {drill.id: number for number, drill in enumerate(self._programs.in_turn(drills))}
+            session.items.sort(key=lambda item: place[item.drill.id] if isinstance(item, DrillItem) else -1)
+        return self._programs
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """Say what will run where, or with ``--drill-plan`` print what would be done."""
@@ -217,6 +231,19 @@ class Session:
             return [plan_text(drill, default_cluster=settings.cluster) for drill in drills]
         evidence = f", evidence in {settings.evidence}" if settings.evidence else ""
         return [f"drills: {len(drills)}, on {settings.cluster} where they name no cluster{evidence}"]
+
+
+@contextmanager
+def _torn_by_no_signal() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # somebody deals with it in another way
+        return
+    interrupt_between_locks(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -130,10 +130,7 @@ class Toolchain:
             ToolchainError: No source has the program; the message says what each answered.
         """
         programs = [named(name) for name in names]
-        # Asking a program for its version takes tens of milliseconds, and there are many.
-        with ThreadPoolExecutor() as several:
-            looks = list(several.map(self._look, programs))
-        found = {program.name: self._aloud(program, *look) for program, look in zip(programs, looks, strict=True)}
+        found = self._found(programs)
         missing: dict[str, list[Program]] = defaultdict(list)
         for program in programs:
             if found[program.name] is None and program not in missing[program.modules.name]:
@@ -142,6 +139,21 @@ class Toolchain:
         for together in filter(None, missing.values()):
             paths |= self._obtain(together)
         return {name: paths[program.name] for name, program in zip(names, programs, strict=True)}
+
+    def missing(self, *names: str) -> set[str]:
+        """Return which of the programs `ensure` would have to obtain. Does no work.
+
+        Raises:
+            ConfigError: There is no such program in the toolchain.
+            ToolchainError: A variable names one that will not do.
+        """
+        return {name for name, place in self._found([named(name) for name in names]).items() if place is None}
+
+    def _found(self, programs: Sequence[Program]) -> dict[str, FoundProgram | None]:
+        # Asking a program for its version takes tens of milliseconds, and there are many.
+        with ThreadPoolExecutor() as several:
+            looks = several.map(self._look, programs)
+            return {program.name: self._aloud(program, *look) for program, look in zip(programs, looks, strict=True)}
 
     def list(self) -> tuple[ProgramStatus, ...]:
         """Return for every program where it is or how it would be obtained. Does no work."""

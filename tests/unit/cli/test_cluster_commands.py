@@ -168,7 +168,7 @@ spec:
 
 
 def test_a_drill_that_cannot_be_run_here_is_told_and_is_no_success(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(Toolchain, "ensure", lambda *_: {})
+    monkeypatch.setattr(Toolchain, "missing", lambda *_: set())
     (tmp_path / "web.drill.yaml").write_text(DRILL)
     code, out, _ = cli("drill", "run", tmp_path)
     assert code == 2

@@ -201,7 +201,7 @@ def test_the_exit_code_is_the_worst_verdict(cli, verdicts, words, code):
 
 def test_a_folder_stands_for_the_drills_in_it(cli, verdicts, monkeypatch):
     monkeypatch.setattr("clusterguard.clusters.kind.Docker.require", lambda _: None)  # on kind all of them can be run
-    monkeypatch.setattr("clusterguard.toolchain.Toolchain.ensure", lambda *_: {})
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda *_: set())
     ran = verdicts(*itertools.repeat("PASS", 100))
     assert cli("drill", "run", ROOT / "drills", "--selector", "backup=etcd", "--cluster", "kind").code == 0
     names = {path.name.removesuffix(".drill.yaml") for path in (ROOT / "drills").glob("*.drill.yaml")}

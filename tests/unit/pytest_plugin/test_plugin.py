@@ -146,6 +146,21 @@ def test_programs_that_cannot_be_had_are_told_in_words(pytester, drill, canned, 
     result.stderr.fnmatch_lines(["*etcd: neither on PATH*", "*→ clusterguard toolchain install*"])
 
 
+def test_a_drill_whose_programs_cannot_be_had_is_an_error_and_others_run(pytester, drill, canned, monkeypatch):
+    from clusterguard.errors import ToolchainError
+
+    def nothing(*_):
+        raise ToolchainError("etcd: neither on PATH nor to be downloaded", hint="clusterguard toolchain install")
+
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda _, *names: {"etcd"} & set(names))
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.ensure", nothing)
+    drill("green")
+    drill("lacking", **{"context: nowhere": "embedded: {}"})
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*etcd: neither on PATH*", "*→ clusterguard toolchain install*"])
+
+
 # ---- options ---------------------------------------------------------------------------------------------
 
 
