@@ -79,6 +79,8 @@ def _compile(
     # The very same flags for list and build: what is stale depends on them.
     modules = programs[0].modules
     flags = ["-mod=readonly", "-buildvcs=false", *modules.flags, "-ldflags", f"-s -w {modules.ldflags}".strip()]
+    # The linker drops what is for debuggers (-s -w); not making it saves a ninth of the compiler's time.
+    flags.append("-gcflags=all=-dwarf=false")
     query: list[str | Path] = [go.path, "list", *flags, "-deps", "-f", _STALE, *packages]
     listing = process.stream_lines(query, env=env, cwd=work)
     to_compile = _count_stale(listing, modules=modules, progress=progress)
