@@ -7,17 +7,21 @@ import json
 import os
 import re
 import stat
+import subprocess
 import textwrap
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
 from clusterguard.clusters.node_shell import LocalNodeShell
-from clusterguard.errors import ProgramError, ResourceNotFoundError
+from clusterguard.errors import ClusterGuardError, ProgramError, ResourceNotFoundError
 from clusterguard.model.snapshot import Snapshot
 
 CA = "-----BEGIN CERTIFICATE-----\nour authority\n-----END CERTIFICATE-----\n"
 PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
+QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=5, api=5)
 SNAPSHOT = Snapshot(
     name="s",
     key="s.db",
@@ -81,38 +85,54 @@ spec:
 """
 
 _STANDINS = {
+    # etcd's unit runs while `unit-active` is there, which a drop-in with a condition keeps from coming back.
     "systemctl": """
-        test $1 = is-active && exit
-        echo "$@" >> {root}/systemctl.log
-        rm -f {root}/kubelet-died
+        unit={root}/unit-active
+        case "$*" in
+          *--value*) if test -e $unit; then echo active; else echo inactive; fi ;;
+          show*) if test -e {root}/unit; then
+                   cat {root}/unit; if test -e $unit; then echo ActiveState=active; else echo ActiveState=inactive; fi
+                 fi ;;
+          is-active*) ;;
+          *stop*etcd.service) rm -f $unit ;;
+          start*etcd.service) test -e {root}/etc/systemd/system/etcd.service.d/clusterguard.conf || touch $unit ;;
+          daemon-reload|reset-failed*) ;;
+          *) echo "$@" >> {root}/systemctl.log; rm -f {root}/kubelet-died ;;
+        esac
     """,
     "kubectl": "exit 0",
     "ctr": "exit 1",  # where this machine has one, it would wait for a containerd that may not run
     # The data directory that the live manifest names must have a member; the API server needs etcd.
     # A member serves with a majority of the members of its cluster, which are those with the same state.
     "curl": """
-        place() { grep -q /mnt/new $1/etc/kubernetes/manifests/etcd.yaml && echo $1/mnt/new || echo $1/var/lib/etcd; }
+        place() { grep -qs /mnt/new $1/etc/kubernetes/manifests/etcd.yaml && echo $1/mnt/new || echo $1/var/lib/etcd; }
+        runs() { test -e $1/etc/kubernetes/manifests/etcd.yaml || test -e $1/unit-active; }
         quorum() {
-          own=$(place {root}); n=0; size=$(cat $own/member/size 2>/dev/null || cat {root}/size)
+          own=$(place $1); n=0; size=$(cat $own/member/size 2>/dev/null || cat {root}/size)
           test $size = 1 && return
           for each in $(cat {root}/nodes); do
-            test -e $each/etc/kubernetes/manifests/etcd.yaml || continue
+            runs $each || continue
             cmp -s $own/member/db $(place $each)/member/db && n=$((n + 1))
           done
           test $((2 * n)) -gt $size
+        }
+        # An API server has its etcd beside it, or asks the members elsewhere.
+        served() {
+          if test -e {root}/var/lib/etcd; then runs {root} && quorum {root}; return; fi
+          for member in $(cat {root}/nodes); do if runs $member && quorum $member; then return; fi; done; false
         }
         manifests={root}/etc/kubernetes/manifests
         url=""; for word; do url=$word; done
         case "$*" in
           *write-out*/kv/range*) test -e {root}/etcd-broken && echo 503 || echo 200; exit;;
           *member/list*) cat {root}/members; exit;;
-          */version) test -e $manifests/etcd.yaml && cat {root}/version; exit;;
+          */version) runs {root} && cat {root}/version; exit;;
           */kv/range*) cat {root}/range; exit;;
           *:2379/readyz)
-            test -e $manifests/etcd.yaml && ! test -e {root}/kubelet-died || { echo 000; exit 7; }
-            if test -e {root}/etcd-broken || ! quorum; then echo 503; else cat {root}/readyz; fi
+            runs {root} && ! test -e {root}/kubelet-died || { echo 000; exit 7; }
+            if test -e {root}/etcd-broken || ! quorum {root}; then echo 503; else cat {root}/readyz; fi
             exit;;
-          *) test -e $manifests/etcd.yaml && test -e $manifests/kube-apiserver.yaml && quorum; exit;;
+          *) test -e $manifests/kube-apiserver.yaml && served; exit;;
         esac
     """,
     "crictl": """
@@ -132,7 +152,7 @@ _STANDINS = {
     """,
 }
 
-_PLACES = re.compile(r"/etc/kubernetes|/var/lib/etcd|/run/|/mnt/")
+_PLACES = re.compile(r"/etc/kubernetes|/etc/systemd|/etc/etcd|/opt/etcd|/var/lib/etcd|/run/|/mnt/")
 
 
 def peer_url(name):
@@ -193,30 +213,35 @@ class NodeShell(LocalNodeShell):
 
 
 class Node:
-    """One node; by default the only one of its cluster."""
+    """One node; by default the only one of its cluster, with etcd, API server and controllers.
 
-    def __init__(self, root, name="node-1", *, cluster=("node-1",), world=None):
+    Args:
+        root: Its folder.
+        name: Its own, which ends in its number.
+        cluster: The names of the nodes with a member of etcd.
+        world: What all nodes of a test share.
+        pods: Its static pods.
+        unit: The files by which systemd starts its etcd (`unit_files`), if that is none of the pods.
+    """
+
+    def __init__(self, root, name="node-1", *, cluster=("node-1",), world=None, pods=PODS, unit=None):
         self.root = root
         self.name = name
+        self.pods = pods
+        self.has_etcd = "etcd" in pods or unit is not None
         self.world = world or SimpleNamespace(dead=False)
-        joined = cluster[: cluster.index(name) + 1]  # as kubeadm writes it: the members that there were by then
-        initial = ",".join(f"{each}={peer_url(each)}" for each in joined)
-        etcd = ETCD.replace("node-1=https://10.0.0.5:2380", initial).replace("--name=node-1", f"--name={name}")
-        etcd = etcd.replace("urls=https://10.0.0.5:2380", f"urls={peer_url(name)}")
         self.manifests = root / "etc/kubernetes/manifests"
         self.data = root / "var/lib/etcd"
-        for folder in (self.manifests, root / "etc/kubernetes/pki/etcd", self.data / "member", root / "run"):
+        for folder in (root / "run", root / "mnt"):
             folder.mkdir(parents=True)
-        (root / "mnt").mkdir()
-        (self.data / "member/db").write_text("old")
-        for pod in PODS:
-            (self.manifests / f"{pod}.yaml").write_text(
-                {"etcd": etcd, "kube-apiserver": API}.get(pod, f"kind: {pod}\n")
-            )
-        for file in ("pki/ca.crt", "pki/etcd/ca.crt", "pki/etcd/healthcheck-client.crt"):
-            (root / "etc/kubernetes" / file).write_text(CA)
-        for file in ("pki/etcd/healthcheck-client.key", "admin.conf"):
-            (root / "etc/kubernetes" / file).write_text("a secret\n")
+        if self.has_etcd:
+            (self.data / "member").mkdir(parents=True)
+            (self.data / "member/db").write_text("old")
+        for path, text in (unit or {}).items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        if pods:
+            self._make_kubernetes(cluster)
         members = [{"name": each, "peerURLs": [peer_url(each)]} for each in cluster]
         (root / "members").write_text(json.dumps({"members": members}))
         (root / "nodes").write_text(" ".join(str(root.parent / each if len(cluster) > 1 else root) for each in cluster))
@@ -228,6 +253,35 @@ class Node:
         self._stand_in()
         self.snapshot = root / "snapshot.db"
         self.snapshot.write_text("restored")
+
+    def _make_kubernetes(self, cluster):
+        kubernetes = self.root / "etc/kubernetes"
+        for folder in (self.manifests, kubernetes / "pki/etcd"):
+            folder.mkdir(parents=True)
+        for pod in self.pods:
+            (self.manifests / f"{pod}.yaml").write_text(self._manifest(pod, cluster))
+        for file in ("pki/ca.crt", "pki/etcd/ca.crt", "pki/etcd/healthcheck-client.crt"):
+            (kubernetes / file).write_text(CA)
+        (kubernetes / "pki/etcd/healthcheck-client.key").write_text("a secret\n")
+        if "kube-apiserver" in self.pods:
+            (kubernetes / "admin.conf").write_text("a secret\n")
+
+    def _manifest(self, pod, cluster):
+        if pod == "etcd":
+            joined = cluster[
+                : cluster.index(self.name) + 1
+            ]  # as kubeadm writes it: the members that there were by then
+            initial = ",".join(f"{each}={peer_url(each)}" for each in joined)
+            text = ETCD.replace("node-1=https://10.0.0.5:2380", initial).replace("--name=node-1", f"--name={self.name}")
+            return text.replace("urls=https://10.0.0.5:2380", f"urls={peer_url(self.name)}")
+        if pod == "kube-apiserver":
+            if self.has_etcd:
+                return API
+            servers = ",".join(peer_url(each).replace("2380", "2379") for each in cluster)
+            address = f"10.0.1.{self.name.rpartition('-')[2]}"
+            quoted = f"'--etcd-servers={servers}', --advertise-address={address}"
+            return API.replace("--etcd-servers=https://127.0.0.1:2379", quoted)
+        return f"kind: {pod}\n"
 
     def _stand_in(self):
         folder = self.root / "stand-ins"
@@ -263,15 +317,77 @@ class Node:
         self.shell.broken_for = ()
 
     def live(self):
-        """What a person would see of the cluster: which pods run, and on which data."""
-        running = sorted(path.stem for path in self.manifests.iterdir())
-        place = self.root / ("mnt/new" if "/mnt/new" in (self.manifests / "etcd.yaml").read_text() else "var/lib/etcd")
-        return running, (place / "member/db").read_text()
+        """What a person would see of the cluster: which pods run (or etcd's unit), and on which data."""
+        running = sorted(path.stem for path in self.manifests.glob("*.yaml"))
+        if (self.root / "unit-active").exists():
+            running = sorted(["etcd", *running])
+        if not self.has_etcd:
+            return running, None
+        manifest = self.manifests / "etcd.yaml"
+        moved = manifest.exists() and "/mnt/new" in manifest.read_text()
+        return running, ((self.root / "mnt/new" if moved else self.data) / "member/db").read_text()
+
+    def reboot(self):
+        """Let the host start again: systemd starts what is enabled, unless a condition keeps it from that."""
+        subprocess.run([self.root / "stand-ins/systemctl", "start", "etcd.service"], check=True)
 
     def leftovers(self):
-        places = ("etc/kubernetes/clusterguard", "var/lib/etcd/.clusterguard", "mnt/new/.clusterguard")
+        places = (
+            "etc/kubernetes/clusterguard",
+            "var/lib/etcd/.clusterguard",
+            "mnt/new/.clusterguard",
+            "etc/systemd/system/etcd.service.d",
+        )
         found = [path for place in places for path in (self.root / place).rglob("*")]
         return sorted(str(path.relative_to(self.root)) for path in found if "kept" not in path.parts)
+
+
+class Cluster:
+    """Nodes that have one state between two restores.
+
+    Args:
+        nodes: They, of one world.
+    """
+
+    def __init__(self, nodes):
+        self.nodes = nodes
+
+    def plane(self, nodes=None, **options):
+        shells = [node.shell for node in nodes or self.nodes]
+        return KubeadmControlPlane(shells, **{"api": Api, "timeouts": QUICK, "run": "run1"} | options)
+
+    def restore(self, plane, until="clean_up"):
+        with plane.exclusive():
+            plane.recover()
+            plane.check(needed_bytes=10)
+            plane.prepare(self.nodes[0].snapshot, bump_revision=1000)
+            try:
+                for step in STEPS[: STEPS.index(until) + 1]:
+                    getattr(plane, step)()
+            except ClusterGuardError:
+                if STEPS.index(until) < STEPS.index("commit") or not self.is_proven():
+                    plane.roll_back()
+                raise
+
+    def is_proven(self):
+        journals = [node.root / "etc/kubernetes/clusterguard/journal.json" for node in self.nodes]
+        return any(path.exists() and json.loads(path.read_text())["phase"] == "proven" for path in journals)
+
+    def recover(self):
+        for node in self.nodes:
+            node.survive()
+        plane = self.plane()
+        with plane.exclusive():
+            return plane.recover()
+
+    def states(self):
+        return {node.live()[1] for node in self.nodes if node.has_etcd}
+
+    def running(self):
+        return {tuple(node.live()[0]) for node in self.nodes}
+
+    def leftovers(self):
+        return [path for node in self.nodes for path in node.leftovers()]
 
 
 class Api:

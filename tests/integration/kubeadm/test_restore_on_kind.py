@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from clusterguard.clusters.kind import KindCluster
-from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
-from clusterguard.clusters.kubeadm.node import KubeadmNode
-from clusterguard.clusters.kubeadm.restore_commands import LOCK
+from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts, etcdutl
+from clusterguard.clusters.kubeadm.commands import LOCK
 from clusterguard.clusters.node_view import view_node
 from clusterguard.errors import ClusterError, ResourceNotFoundError, RestoreError, WaitTimeoutError
 from clusterguard.etcd import EtcdSnapshotter
@@ -203,7 +202,7 @@ def test_a_node_without_etcdutl_gets_it_from(cluster, shell, snapshotter, toolch
     told = []
     target = Target(cluster, shell)
     if place == "this machine":
-        monkeypatch.setattr(KubeadmNode, "_in_etcds_image", lambda *_: ("false",))  # an image without etcdutl
+        monkeypatch.setattr(etcdutl, "_in_image", lambda *_, **__: ("false",))  # an image without etcdutl
     target.control_plane = KubeadmControlPlane(
         [shell],
         api=lambda: cluster.api,

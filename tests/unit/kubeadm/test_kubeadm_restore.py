@@ -15,6 +15,8 @@ import pytest
 
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
+from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
+from clusterguard.clusters.kubeadm.roles import Roles
 from clusterguard.clusters.kubeadm.survey import Seen, complaints
 from clusterguard.errors import (
     ClusterError,
@@ -30,7 +32,7 @@ from clusterguard.etcd import restore as engine
 from clusterguard.etcd.restore import restore_control_plane
 from clusterguard.model.support import SUPPORTED
 from clusterguard.retrying import RetryPolicy
-from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node
+from kubeadm_node import API, ETCD, PODS, SNAPSHOT, Api, Killed, Node
 
 OLD, NEW = (sorted(PODS), "old"), (sorted(PODS), "restored")
 STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
@@ -143,7 +145,8 @@ def test_a_lost_data_directory_is_made_anew(node):
 
 def test_a_data_directory_that_cannot_be_written_is_refused():
     answers = "uid=0\nwritable=/etc/kubernetes\nwritable=/etc/kubernetes/manifests\nfree=1000000000000\n"
-    found = complaints(Seen.parse(answers), data_dir="/var/lib/etcd", target="/var/lib/etcd", needed_bytes=1)
+    roles = Roles(etcd=EtcdManifest.parse(ETCD, where="etcd"), api=ApiServerManifest.parse(API, where="api"))
+    found = complaints(Seen.parse(answers), roles, target="/var/lib/etcd", needed_bytes=1)
     assert "not writable, or not there: /var/lib/etcd" in [each.message for each in found]
 
 
@@ -322,10 +325,10 @@ def test_a_journal_that_cannot_be_read_is_told_not_passed_over(node):
     with pytest.raises(ClusterError) as caught:
         recovered(node)
     assert caught.value.code == "journal-unreadable"
-    journal.write_text(json.dumps(record | {"format": 4}))
+    journal.write_text(json.dumps(record | {"format": 5}))
     with pytest.raises(ClusterError) as caught:
         recovered(node)
-    assert (caught.value.code, caught.value.fields) == ("journal-format", {"format": 4})
+    assert (caught.value.code, caught.value.fields) == ("journal-format", {"format": 5})
 
 
 def test_a_restore_that_an_earlier_version_left_half_done_is_rolled_back(node):
@@ -598,7 +601,7 @@ def test_etcdutl_is_one_that_can_raise_revisions_and_fits_etcd(node, tmp_path, m
     ours.chmod(0o755)
     plane = control_plane(node, etcdutl=lambda: ours)
     plane.check(needed_bytes=10)
-    assert [each.own_etcdutl for each in plane._restore.values()] == [ours if own else None]
+    assert [each.member.own_etcdutl for each in plane._restore.values()] == [ours if own else None]
 
 
 def test_an_etcdutl_of_ours_that_is_older_than_etcd_is_no_help(node, tmp_path):

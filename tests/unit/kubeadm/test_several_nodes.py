@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
+from clusterguard.clusters.kubeadm import KubeadmControlPlane
 from clusterguard.errors import (
     ClusterError,
     ClusterGuardError,
@@ -25,59 +25,19 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd.restore import restore_control_plane
 from clusterguard.threads import interrupt_between_locks
-from kubeadm_node import PODS, SNAPSHOT, Api, Killed, Node, peer_url
+from kubeadm_node import PODS, QUICK, SNAPSHOT, STEPS, Api, Cluster, Killed, Node, peer_url
 
 NAMES = ("node-1", "node-2", "node-3")
-STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
-QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=5, api=5)
 
 
-class Cluster:
-    def __init__(self, root, names=NAMES):
-        self.world = SimpleNamespace(dead=False)
-        self.nodes = [Node(root / name, name, cluster=names, world=self.world) for name in names]
-
-    def plane(self, nodes=None, **options):
-        shells = [node.shell for node in nodes or self.nodes]
-        return KubeadmControlPlane(shells, **{"api": Api, "timeouts": QUICK, "run": "run1"} | options)
-
-    def restore(self, plane, until="clean_up"):
-        with plane.exclusive():
-            plane.recover()
-            plane.check(needed_bytes=10)
-            plane.prepare(self.nodes[0].snapshot, bump_revision=1000)
-            try:
-                for step in STEPS[: STEPS.index(until) + 1]:
-                    getattr(plane, step)()
-            except ClusterGuardError:
-                if STEPS.index(until) < STEPS.index("commit") or not self.is_proven():
-                    plane.roll_back()
-                raise
-
-    def is_proven(self):
-        journals = [node.root / "etc/kubernetes/clusterguard/journal.json" for node in self.nodes]
-        return any(path.exists() and json.loads(path.read_text())["phase"] == "proven" for path in journals)
-
-    def recover(self):
-        for node in self.nodes:
-            node.survive()
-        plane = self.plane()
-        with plane.exclusive():
-            return plane.recover()
-
-    def states(self):
-        return {node.live()[1] for node in self.nodes}
-
-    def running(self):
-        return {tuple(node.live()[0]) for node in self.nodes}
-
-    def leftovers(self):
-        return [path for node in self.nodes for path in node.leftovers()]
+def new_cluster(root, names=NAMES):
+    world = SimpleNamespace(dead=False)
+    return Cluster([Node(root / name, name, cluster=names, world=world) for name in names])
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    return Cluster(tmp_path)
+    return new_cluster(tmp_path)
 
 
 ALL_RUN = {tuple(sorted(PODS))}
@@ -142,7 +102,7 @@ def kill_before(cluster, name, number):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("whole"))
+    cluster = new_cluster(tmp_path_factory.mktemp("whole"))
     cluster.restore(cluster.plane())
     return cluster
 
@@ -166,7 +126,7 @@ def number_of(whole, name, part):
     ],
 )
 def test_killed_at_its_turning_points_all_nodes_have_one_state(tmp_path, whole, name, part, states):
-    assert kill_before(Cluster(tmp_path), name, number_of(whole, name, part)) in states
+    assert kill_before(new_cluster(tmp_path), name, number_of(whole, name, part)) in states
 
 
 @pytest.mark.slow
@@ -174,7 +134,7 @@ def test_killed_at_its_turning_points_all_nodes_have_one_state(tmp_path, whole, 
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_before_any_command_of_any_node_all_have_one_state(tmp_path, whole, name):
     for number in range(commands_of(whole, name) + 1):
-        kill_before(Cluster(tmp_path / str(number)), name, number)
+        kill_before(new_cluster(tmp_path / str(number)), name, number)
 
 
 def test_a_commit_that_reached_one_node_is_finished_on_all(cluster):
@@ -296,7 +256,7 @@ def test_a_node_whose_kubelet_does_not_run_is_refused(cluster):
 
 def test_what_a_manifest_said_when_its_node_joined_does_not_count_beside_the_list(tmp_path):
     """A node that joined, and whose companions were removed since, is the one member that there is."""
-    cluster = Cluster(tmp_path)
+    cluster = new_cluster(tmp_path)
     only = cluster.nodes[2]
     (only.root / "members").write_text(json.dumps({"members": [{"name": "node-3", "peerURLs": [peer_url("node-3")]}]}))
     cluster.plane([only]).check(needed_bytes=10)

@@ -1,10 +1,11 @@
-"""How to reach the etcd of a kubeadm node: with the client certificate that kubeadm made for its health check."""
+"""How to reach the etcd of a cluster: with the certificates that lie on its nodes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.base import EtcdAccess
+from clusterguard.clusters.kubeadm.etcd_setup import Identity
 from clusterguard.errors import ClusterError, ProgramError
 from clusterguard.scratch import in_memory
 
@@ -14,30 +15,37 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.node_shell import NodeShell
 
-__all__ = ["ETCD_PKI", "etcd_access"]
+__all__ = ["KUBEADM_IDENTITY", "etcd_access"]
 
-ETCD_PKI = "/etc/kubernetes/pki/etcd"  # kubeadm's default
-_FILES = ("ca.crt", "healthcheck-client.crt", "healthcheck-client.key")
+_PKI = "/etc/kubernetes/pki/etcd"
+KUBEADM_IDENTITY = Identity(
+    ca=f"{_PKI}/ca.crt", cert=f"{_PKI}/healthcheck-client.crt", key=f"{_PKI}/healthcheck-client.key"
+)
+"""The client certificate that kubeadm makes for etcd's health check, where it puts it by default."""
 
 
-def etcd_access(shell: NodeShell, *, keep: ExitStack, endpoints: tuple[str, ...], pki: str = ETCD_PKI) -> EtcdAccess:
+def etcd_access(
+    shell: NodeShell, *, keep: ExitStack, endpoints: tuple[str, ...], identity: Identity = KUBEADM_IDENTITY
+) -> EtcdAccess:
     """Copy etcd's authority and a client certificate from the node into memory, until ``keep`` is closed.
 
     Args:
-        shell: A control-plane node.
+        shell: A node that has them.
         keep: Forgets them when it is closed.
         endpoints: Client URLs of the members, as this machine reaches them.
-        pki: The folder of etcd's certificates there.
+        identity: Where they lie there.
     """
+    if not identity.ca:
+        return EtcdAccess(endpoints=endpoints)
     files: list[Path] = []
-    for name in _FILES:
+    for path in (identity.ca, identity.cert, identity.key):
         try:
-            content = shell.read(f"{pki}/{name}")
+            content = shell.read(path)
         except ProgramError as error:
             if "No such file" not in error.output:
                 raise
             raise ClusterError(
-                f"{shell.name} has no {pki}/{name}",
+                f"{shell.name} has no {path}",
                 hint="name a control-plane node that kubeadm made; managed control planes hide etcd: use Velero there",
             ) from error
         files.append(keep.enter_context(in_memory(content)).path)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
 import secrets
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from threading import Event
@@ -12,49 +10,41 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
-from clusterguard.clusters.kubeadm.access import etcd_access
-from clusterguard.clusters.kubeadm.membership import judge_clocks, judge_gone, judge_members, judge_versions
-from clusterguard.clusters.kubeadm.node import KubeadmNode, is_control_plane
+from clusterguard.clusters.kubeadm.access import KUBEADM_IDENTITY, etcd_access
+from clusterguard.clusters.kubeadm.api_view import ApiView, foreign_keys
+from clusterguard.clusters.kubeadm.at_once import answers, ends_all, failures, worst
+from clusterguard.clusters.kubeadm.commands import Command, Timeouts
+from clusterguard.clusters.kubeadm.membership import (
+    judge_api_servers,
+    judge_clocks,
+    judge_gone,
+    judge_members,
+    judge_versions,
+)
+from clusterguard.clusters.kubeadm.node import KubeadmNode
 from clusterguard.clusters.kubeadm.replacement import KubeadmMember, ReplaceCommands
-from clusterguard.clusters.kubeadm.restore_commands import (
-    DATA_IS_BACK,
-    Command,
-    Phase,
-    RestoreCommands,
-    Timeouts,
-    restart_kubelet,
-)
-from clusterguard.errors import (
-    ClusterError,
-    ClusterGuardError,
-    ClusterUnreachableError,
-    ConfigError,
-    ProvisioningError,
-    RestoreError,
-    WaitTimeoutError,
-)
+from clusterguard.clusters.kubeadm.restore_commands import DATA_IS_BACK, Phase, RestoreCommands
+from clusterguard.clusters.kubeadm.roles import is_control_plane
+from clusterguard.clusters.kubeadm.static_pods import restart_kubelet
+from clusterguard.errors import ClusterError, ClusterGuardError, ConfigError, RestoreError
 from clusterguard.model.support import require_restorable, require_supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
 
     from clusterguard.clusters.base import EtcdAccess, EtcdLayout
     from clusterguard.clusters.kube import KubeClient
-    from clusterguard.clusters.kubeadm.manifests import EtcdManifest
-    from clusterguard.clusters.kubeadm.restore_commands import Stages
+    from clusterguard.clusters.kubeadm.commands import Stages
     from clusterguard.clusters.node_shell import NodeShell
 
 __all__ = ["KubeadmControlPlane"]
 
-_API_SECONDS = 15
 _AS_ADVERTISED: Mapping[str, str] = MappingProxyType({})
-_CONTROL_PLANE = "node-role.kubernetes.io/control-plane"  # kubeadm's label
 
 
 class KubeadmControlPlane:
-    """The `ControlPlane` of a cluster that kubeadm made, with etcd as a static pod on each of its control-plane nodes.
+    """The `ControlPlane` of a cluster that kubeadm made, with etcd on its control-plane nodes or on hosts of its own.
 
     A step runs on all nodes at once, stage by stage: none begins a stage before all ended the one before it, so etcd
     is not touched anywhere while an API server still runs somewhere. Each node has a journal of its own, and they are
@@ -63,11 +53,11 @@ class KubeadmControlPlane:
     was lost, a member with the old data never joins those with the new.
 
     Args:
-        nodes: How to reach the control-plane nodes.
+        nodes: How to reach the nodes with API servers, and those with etcd.
         api: The client of the cluster's API server.
         workers: The other nodes, whose kubelets must look at everything again after a restore; None: some of
-            ``nodes`` are such, namely those without etcd's manifest.
-        gone: Names of control-plane nodes that are dead for good: the restored cluster begins without them.
+            ``nodes`` are such, namely those without etcd and API server.
+        gone: Names of members that are dead for good: the restored cluster begins without them.
         data_dir: Restore into this directory of each node instead of the live one.
         etcdutl: Gives etcdutl on this machine, to be copied to a node that has none.
         timeouts: How long things may take.
@@ -109,37 +99,46 @@ class KubeadmControlPlane:
         self._halt = Event()
         self._known: tuple[KubeadmNode, ...] = ()
         self._restore: dict[KubeadmNode, RestoreCommands] = {}
-        self._api_answers = False
+        self._view = ApiView(api)
         self._idle_workers: list[str] = []
         self._restarted: set[str] = set()
 
     def layout(self) -> EtcdLayout:
-        """Return how the member of the first node is started, and what members a restored cluster begins with."""
+        """Return how the first member is started, and what members a restored cluster begins with."""
         self._everywhere(KubeadmNode.survey)
-        layouts = [node.look().etcd.layout for node in self._nodes]
+        layouts = [node.member.layout for node in self._members]
         return replace(layouts[0], cluster=_cluster_of(layouts))
 
     def etcd_access(self, *, keep: ExitStack, endpoints: tuple[str, ...] = ()) -> EtcdAccess:
         """Return how to reach etcd with the certificates of the first node, which are kept until ``keep`` is closed.
 
+        Those of a node with etcd come first; without any, an API server's own.
+
         Args:
             keep: Forgets the certificates when it is closed.
             endpoints: Client URLs of the members, by default those that they advertise.
         """
-        seen: dict[KubeadmNode, EtcdManifest | None] = {}
+        seen: list[KubeadmNode] = []
 
         def see(shell: NodeShell) -> None:
             node = KubeadmNode(shell, halt=self._halt, **self._options)
             if len(self._shells) == 1 or is_control_plane(shell):
-                seen[node] = None if endpoints else node.look().etcd
+                node.roles()
+                seen.append(node)
 
         # Members can be asked while another node is away; whether all of them are there, a restore checks.
-        failed = _failures(self._shells, see)
+        failed = failures(self._shells, see)
         if not seen:
-            raise _worst(failed.values()) if failed else ClusterError("none of the nodes has a control plane")
-        found = sorted(seen, key=lambda node: [shell.name for shell in self._shells].index(node.name))
-        urls = endpoints or tuple(each.advertised_url for node in found if (each := seen[node]) is not None)
-        return etcd_access(found[0].shell, keep=keep, pki=found[0].etcd_pki(), endpoints=urls)
+            if endpoints and len(self._shells) == 1:  # nothing has to be told there but who we are
+                return etcd_access(self._shells[0], keep=keep, endpoints=endpoints, identity=KUBEADM_IDENTITY)
+            raise worst(failed.values()) if failed else ClusterError("none of the nodes has a control plane")
+        seen.sort(key=lambda node: [shell.name for shell in self._shells].index(node.name))
+        members = [node.etcd for node in seen if node.etcd]
+        servers = [node.api for node in seen if node.api]
+        urls = tuple(each.advertised_url for each in members) or servers[0].etcd_servers
+        identity = members[0].identity if members else servers[0].etcd_identity
+        first = next((node for node in seen if node.etcd), seen[0])
+        return etcd_access(first.shell, keep=keep, endpoints=endpoints or urls, identity=identity)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -172,7 +171,7 @@ class KubeadmControlPlane:
     def _give_up_replacing(self, node: KubeadmNode, journal: Mapping[str, Any] | None) -> str:
         for stage in ReplaceCommands.of(node, journal).give_up():
             node.perform(stage)
-        again = f"clusterguard etcd replace-member {node.commands_of({}).etcd.name}"
+        again = f"clusterguard etcd replace-member {node.member.name}"
         return f"the replacement of the member of {node.name} was interrupted and is given up: {again} does it anew"
 
     @contextmanager
@@ -185,13 +184,14 @@ class KubeadmControlPlane:
             client_urls: Where this machine reaches them, by the names of their nodes, by default as they advertise.
 
         Raises:
-            ClusterError: A restore was interrupted on one of them (``restore-interrupted``).
+            ClusterError: A restore was interrupted on one of them (``restore-interrupted``), or etcd is none that
+                a kubelet starts (``unit-not-replaceable``).
         """
         with self.exclusive():
-            authority = self._nodes[-1].etcd_authority() if len(self._nodes) > 1 else ""
+            authority = self._members[-1].etcd_authority() if len(self._members) > 1 else ""
             places = [
                 KubeadmMember(node, client_url=client_urls.get(node.name, ""), authority=authority)
-                for node in self._nodes
+                for node in self._members
             ]
             yield {place.name: place for place in places}
 
@@ -218,8 +218,8 @@ class KubeadmControlPlane:
             self._expect_no_journal()
             self._perform(RestoreCommands.finish, log_of="etcd")
             self._require_no_worker_gone()
-            first = next(iter(self._restore))
-            first.perform(self._restore[first].forget_dead(self._gone))
+            for node in [node for node in self._restore if node.api][:1]:
+                node.perform(self._restore[node].forget_dead(self._gone))
             self._restart_workers()
             done = "a proven restore that was interrupted was finished: the restored state stays"
         elif Phase.SWITCHING in phases:
@@ -241,7 +241,7 @@ class KubeadmControlPlane:
                 hint="recover each with the nodes that it was asked for",
             )
         # Half of them would be one state, and the other half the other.
-        names = {node.commands_of({}).etcd.name for node in self._nodes}
+        names = {node.roles().identity for node in self._nodes}
         wanted = {name for journal in journals.values() for name in journal.get("members", ())}
         lacking = sorted(wanted - names - set(self._gone)) if len(wanted) > 1 else []
         if lacking:
@@ -263,14 +263,15 @@ class KubeadmControlPlane:
             ClusterError: Something is missing; the message names all of it.
         """
         self._everywhere(KubeadmNode.survey)
-        for node in self._nodes:
+        for node in self._members:
             live = node.etcd_version()
             require_supported("etcd", live, where=node.name)
             require_restorable(etcd_version, storage_version, live=live, where=node.name)
+        for node in self._nodes:
             require_supported("Kubernetes", node.kubernetes_version(), where=node.name)
         # All of it at once: whoever has to repair a broken control plane should not come back for each reason.
         found = {node.name: node.complaints(needed_bytes=needed_bytes) for node in self._nodes}
-        found[self._nodes[0].name] += [*self._other_cluster(), *self._wrong_nodes()]
+        found[self._nodes[0].name] += [*self._view.other_cluster(self._nodes), *self._wrong_nodes()]
         if problems := [each for each in found.values() if each]:
             told = "\n".join(
                 f"{name}: {'; '.join(each.message for each in list_)}" for name, list_ in found.items() if list_
@@ -296,9 +297,9 @@ class KubeadmControlPlane:
             node.ours = (each.run,)
         self._everywhere(lambda node: node.perform([each for stage in stages[node][1:] for each in stage]))
         for node, each in restore.items():
-            if each.relocates:
-                node.check_new_manifest(each)
-        first = self._nodes[0]
+            if each.member and each.member.relocates:
+                node.check_new_manifest(each.member)
+        first = self._members[0]
         return next(first.line(each) for stage in stages[first] for each in stage if "snapshot" in each.argv)
 
     def discard(self) -> None:
@@ -330,7 +331,7 @@ class KubeadmControlPlane:
 
     def start_controllers(self) -> None:
         """Start the controllers without waiting out the restored leader leases, then restart all kubelets."""
-        first = self._nodes[0]
+        first = self._first_api_server
         restore = self._commands()[first]
         first.perform((*restore.forget_leaders(), *restore.forget_dead(self._gone)))
         self._perform(RestoreCommands.start_controllers)
@@ -350,7 +351,8 @@ class KubeadmControlPlane:
         """Where the old members are after `clean_up`."""
         places: dict[str, list[str]] = {}
         for node, restore in self._commands().items():
-            places.setdefault(restore.previous, []).append(node.name)
+            if restore.member:
+                places.setdefault(restore.member.previous, []).append(node.name)
         return "; ".join(f"{place} on {', '.join(names)}" for place, names in places.items())
 
     def roll_back(self) -> None:
@@ -374,18 +376,18 @@ class KubeadmControlPlane:
             failed |= (here := self._tried(working, act))
             if number >= DATA_IS_BACK:
                 went_back += here
-            if any(map(_ends_all, failed.values())):
-                raise _worst(failed.values())
-            if failed and len(failed) * 2 >= len(stages):
+            if any(map(ends_all, failed.values())):
+                raise worst(failed.values())
+            if failed and self._is_too_much(failed):
                 self._start_what_went_back([*went_back, *(set(working) - set(here))] if number >= DATA_IS_BACK else [])
-                raise _worst(failed.values())
+                raise worst(failed.values())
         self._start_what_went_back(went_back)
         self._restart_workers()
         self._forget()
         if failed:
             names = ", ".join(node.name for node in failed)
             raise ClusterError(
-                f"the old state serves again, but not on {names}: {_worst(failed.values())}",
+                f"the old state serves again, but not on {names}: {worst(failed.values())}",
                 code="rollback-incomplete",
                 fields={"nodes": names},
                 hint="once it can be reached: clusterguard etcd recover",
@@ -398,31 +400,53 @@ class KubeadmControlPlane:
         """
         self._tried(nodes, lambda node: node.perform(self._restore[node].manifests_back()))
 
+    def _is_too_much(self, failed: Collection[KubeadmNode]) -> bool:
+        """Tell whether the cluster cannot serve without these nodes."""
+        members, servers = self._members, [node for node in self._nodes if node.api]
+        lost = [node for node in members if node in failed]
+        return len(lost) * 2 >= len(members) or all(node in failed for node in servers)
+
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at after a restore."""
         from clusterguard.clusters.node_view import settled_orphaned_pods
 
-        api = self._api()
-        told = [*self._dead_api_servers(), *settled_orphaned_pods(api), *self._idle_workers, *self._other_nodes(api)]
-        restore = self._commands()[self._nodes[0]]
-        if restore.relocates:
+        told = [
+            *self._view.dead_api_servers(self._nodes),
+            *settled_orphaned_pods(self._api()),
+            *self._idle_workers,
+            *self._view.other_nodes(self._reached),
+            *foreign_keys(self._nodes),
+        ]
+        member = self._commands()[self._members[0]].member
+        if member and member.relocates:
             told.append(
-                f"etcd's data is in {restore.target} now: set etcd.local.dataDir in ConfigMap "
+                f"etcd's data is in {member.target} now: set etcd.local.dataDir in ConfigMap "
                 "kube-system/kubeadm-config, or the next kubeadm upgrade looks for it in the old place"
             )
-        told += [
-            f"{name} is no member any more; to have it back: kubeadm reset there, then what `kubeadm token create "
-            "--print-join-command` prints, with --control-plane and the key of `kubeadm init phase upload-certs "
-            "--upload-certs`"
-            for name in self._gone
-        ]
+        told += [f"{name} is no member any more; to have it back: {self._way_back}" for name in self._gone]
         return tuple(told)
+
+    @property
+    def _way_back(self) -> str:
+        """How a dead member joins again."""
+        if not any(node.api for node in self._members):
+            return "etcdctl member add, then start etcd there without data and with --initial-cluster-state=existing"
+        return (
+            "kubeadm reset there, then what `kubeadm token create --print-join-command` prints, with --control-plane "
+            "and the key of `kubeadm init phase upload-certs --upload-certs`"
+        )
+
+    @property
+    def _reached(self) -> set[str]:
+        """What the API may call the nodes whose kubelets were restarted."""
+        names = {node.etcd.name for node in self._nodes if node.etcd} | {shell.name for shell in self._workers}
+        return names | {node.look().seen.one("hostname").lower() for node in self._nodes} | self._restarted
 
     # ---- the plan ------------------------------------------------------------------------------------------
 
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
         """Return every command of a restore, in order; nothing is touched."""
-        first = self._nodes[0]
+        first = self._first_api_server
         restore = self._commands()[first]
         lost = self._lines_of(first, (*restore.forget_leaders(), *restore.forget_dead(self._gone)))
         steps = {
@@ -436,6 +460,10 @@ class KubeadmControlPlane:
             "keep the old state aside": self._lines(RestoreCommands.clean_up),
         }
         return tuple(RunbookStep(name=name, lines=lines) for name, lines in steps.items())
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what whoever restores should know before."""
+        return tuple(foreign_keys(self._nodes))
 
     def rollback_lines(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
@@ -473,10 +501,29 @@ class KubeadmControlPlane:
         if not self._known:
             shells = self._shells
             if self._worker_shells is None and len(shells) > 1:
-                roles = _answers(shells, is_control_plane)
+                roles = answers(shells, is_control_plane)
                 shells = tuple(shell for shell in self._shells if roles[shell]) or self._shells[:1]
             self._known = tuple(KubeadmNode(shell, halt=self._halt, **self._options) for shell in shells)
         return self._known
+
+    @property
+    def _members(self) -> tuple[KubeadmNode, ...]:
+        """The nodes with a member of etcd."""
+        if members := tuple(node for node in self._nodes if node.etcd):
+            return members
+        servers = sorted({server for node in self._nodes if node.api for server in node.api.etcd_servers})
+        names = ", ".join(node.name for node in self._nodes)
+        raise ClusterError(
+            f"{names} has an API server and no etcd: that is elsewhere ({', '.join(servers)})",
+            code="no-static-pod",
+            fields={"node": names, "pod": "etcd"},
+            hint="name the hosts of etcd as well; where they cannot be reached, as in managed control planes, use "
+            "Velero",
+        )
+
+    @property
+    def _first_api_server(self) -> KubeadmNode:
+        return next((node for node in self._nodes if node.api), self._nodes[0])
 
     @property
     def _workers(self) -> tuple[NodeShell, ...]:
@@ -488,13 +535,13 @@ class KubeadmControlPlane:
     def _everywhere(self, act: Callable[[KubeadmNode], object]) -> None:
         """Do something on every node at once; return when it is done on all, or raise what went wrong."""
         if failed := self._tried(self._nodes, act):
-            raise _worst(failed.values())
+            raise worst(failed.values())
 
     def _tried(
         self, nodes: Sequence[KubeadmNode], act: Callable[[KubeadmNode], object]
     ) -> dict[KubeadmNode, BaseException]:
         self._halt.clear()  # what undoes an interrupted step must run
-        return _failures(nodes, act, halt=self._halt)
+        return failures(nodes, act, halt=self._halt)
 
     def _perform(self, step: Callable[[RestoreCommands], Stages], *, log_of: str = "") -> None:
         stages = {node: step(restore) for node, restore in self._commands().items()}
@@ -523,13 +570,13 @@ class KubeadmControlPlane:
 
     def _compose(self) -> None:
         self._everywhere(KubeadmNode.survey)
-        layouts = {node: node.look().etcd.layout for node in self._nodes}
+        layouts = {node: node.member.layout for node in self._members}
         cluster = _cluster_of(layouts.values())
         # A token of its own gives the restored cluster an ID that no earlier state of it had.
         token = f"clusterguard-{self._options['run']}"
-        self._restore = {
-            node: node.commands(replace(each, cluster=cluster, token=token)) for node, each in layouts.items()
-        }
+        told = {node: replace(each, cluster=cluster, token=token) for node, each in layouts.items()}
+        names = [node.roles().identity for node in self._nodes]
+        self._restore = {node: node.commands(told.get(node), nodes=names) for node in self._nodes}
 
     def _expect_no_journal(self) -> None:
         for node, restore in self._restore.items():
@@ -550,8 +597,8 @@ class KubeadmControlPlane:
             # A kubelet calls its node so, whatever name we reach it by.
             self._restarted.add(shell.run(["hostname"]).strip().lower())
 
-        for shell, error in _failures(self._workers, restart).items():
-            if _ends_all(error):
+        for shell, error in failures(self._workers, restart).items():
+            if ends_all(error):
                 raise error
             self._idle_workers.append(
                 f"the kubelet of {shell.name} was not restarted ({error}): {' '.join(command.argv)}"
@@ -561,145 +608,15 @@ class KubeadmControlPlane:
 
     def _wrong_nodes(self) -> Iterator[ClusterError]:
         seen = {node.name: node.look() for node in self._nodes}
-        nodes = self._nodes_of_api() if self._api_answers else {}  # once was enough: it keeps a question for a minute
-        yield from judge_members(seen, gone=self._gone, nodes_of_api=nodes)
-        yield from judge_versions({node.name: node.etcd_version() for node in self._nodes})
+        yield from judge_members(seen, gone=self._gone, nodes_of_api=self._view.nodes())
+        yield from judge_api_servers(seen, leases=self._view.leases(self._nodes))
+        yield from judge_versions({node.name: node.etcd_version() for node in self._members})
         yield from judge_clocks(seen)
 
-    def _nodes_of_api(self) -> dict[str, bool]:
-        """Return the nodes that the API has, and whether each is a control plane; none if it does not answer."""
-        api = self._api()
-        try:
-            nodes = api.list(api.resource("Node"))
-            return {str(n["metadata"]["name"]): _CONTROL_PLANE in (n["metadata"].get("labels") or {}) for n in nodes}
-        except ClusterGuardError:
-            return {}  # a lost cluster is why people restore
-
     def _require_no_worker_gone(self) -> None:
-        for error in judge_gone(self._gone, nodes_of_api=self._nodes_of_api()) if self._gone else ():
+        for error in judge_gone(self._gone, nodes_of_api=self._view.nodes(again=True)) if self._gone else ():
             raise error
-
-    def _other_cluster(self) -> list[ClusterError]:
-        """Return a complaint if a node and the API that we speak to belong to different clusters."""
-        api = self._api()
-        try:
-            resource = api.resource("ConfigMap")
-            # An API server that has lost its etcd keeps the question for a minute, and the restore with it.
-            published = api.get(resource, "kube-root-ca.crt", "kube-system", timeout_seconds=_API_SECONDS)
-        except ClusterUnreachableError:
-            self._api_answers = False
-            return []  # a lost cluster is why people restore
-        self._api_answers = True
-        theirs = "".join(str((published.get("data") or {}).get("ca.crt", "")).split())
-        # Contained, not equal: while authorities are exchanged the bundle has both.
-        strange = [node.name for node in self._nodes if "".join(node.authority().split()) not in theirs]
-        if not strange:
-            return []
-        return [
-            ClusterError(
-                f"{', '.join(strange)} is no node of the cluster in the kubeconfig: its certificate authority differs",
-                code="other-cluster",
-                hint="name the control-plane node of that very cluster",
-            )
-        ]
-
-    def _dead_api_servers(self) -> list[str]:
-        """Each control plane has one API server: any other lease keeps an address of nobody in Service kubernetes."""
-        try:
-            keys = self._nodes[0].api_server_leases()
-        except (ClusterGuardError, ValueError, KeyError, binascii.Error) as error:
-            return [f"the leases of API servers could not be asked for: {error}"]
-        if len(keys) <= len(self._nodes):
-            return []
-        told = f"{len(keys)} API servers hold a lease in etcd, and this control plane has {_count(len(self._nodes))}"
-        what = f"Service kubernetes leads to dead addresses as well until theirs run out: {', '.join(keys)}"
-        return [f"{told}: {what}"]
-
-    def _other_nodes(self, api: KubeClient) -> list[str]:
-        """Return the nodes whose kubelets were not restarted, since nobody said how to reach them."""
-        try:
-            names = {str(each["metadata"]["name"]) for each in api.list(api.resource("Node"))}
-        except ClusterGuardError as error:  # the restore is done; this must not make it look undone
-            return [f"which nodes there are could not be asked: {error.message}"]
-        reached = {node.look().etcd.name for node in self._nodes} | {shell.name for shell in self._workers}
-        reached |= self._restarted
-        others = sorted(names - reached)
-        if not others:
-            return []
-        what = "may hold what the restored state does not know: systemctl restart kubelet, there"
-        return [f"the kubelets of {', '.join(others)} were not restarted, and {what}"]
 
 
 def _cluster_of(layouts: Collection[EtcdLayout]) -> tuple[tuple[str, str], ...]:
     return tuple((each.name, each.peer_url) for each in layouts) if len(layouts) > 1 else ()
-
-
-def _count(number: int) -> str:
-    return "one" if number == 1 else str(number)
-
-
-def _answers(shells: Sequence[NodeShell], ask: Callable[[NodeShell], bool]) -> dict[NodeShell, bool]:
-    answers: dict[NodeShell, bool] = {}
-
-    def note(shell: NodeShell) -> None:
-        answers[shell] = ask(shell)
-
-    if failed := _failures(shells, note):
-        raise _worst(failed.values())
-    return answers
-
-
-def _failures(
-    places: Sequence[Any], act: Callable[[Any], object], *, halt: Event | None = None
-) -> dict[Any, BaseException]:
-    """Do something at several places at once; return what went wrong, by place, once all have ended.
-
-    Ctrl-C waits for the commands that are at work, too: what undoes them must not run beside them. ``halt`` is set
-    then, so that no further ones begin.
-    """
-    if len(places) < 2:  # noqa: PLR2004 - nothing to do at once: in this thread, which Ctrl-C interrupts
-        return _failure(places, act)
-    interrupted: BaseException | None = None
-    pool = ThreadPoolExecutor(len(places), thread_name_prefix="clusterguard-node")
-    running: dict[Any, Future[object]] = {}
-    while True:
-        try:
-            for place in places if interrupted is None else ():
-                running[place] = pool.submit(act, place)
-            wait(running.values())
-            pool.shutdown()
-            break
-        except BaseException as caught:  # noqa: BLE001 - raised again below
-            interrupted = caught
-            if halt is not None:
-                halt.set()
-    if interrupted is not None:
-        raise interrupted
-    return {place: error for place, each in running.items() if (error := each.exception()) is not None}
-
-
-def _failure(places: Sequence[Any], act: Callable[[Any], object]) -> dict[Any, BaseException]:
-    for place in places:
-        try:
-            act(place)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever asked
-            return {place: error}
-    return {}
-
-
-def _ends_all(error: BaseException) -> bool:
-    """Tell whether nothing may be done any more after this error, on any node."""
-    return isinstance(error, RestoreError) or not isinstance(error, ClusterGuardError)
-
-
-def _worst(errors: Any) -> BaseException:  # noqa: ANN401 - any collection of them
-    """Return the error that has to be told: one that ends all, or all of them together."""
-    every = list(errors)
-    for error in every:
-        if _ends_all(error):
-            return error  # type: ignore[no-any-return]
-    first: ClusterGuardError = every[0]
-    messages = list(dict.fromkeys(error.message for error in every))
-    if len(messages) == 1 or all(isinstance(error, (ProvisioningError, WaitTimeoutError)) for error in every):
-        return first  # that it does not come up may be no obstacle, so it must be known by its class
-    return ClusterError("\n".join(messages), code=first.code, fields=first.fields, hint=first.hint)

@@ -8,113 +8,83 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from clusterguard.clusters.base import EtcdLayout
+from clusterguard.clusters.kubeadm.etcd_setup import EtcdSetup, Identity, read_flags, told_by_flags
 from clusterguard.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 __all__ = ["ApiServerManifest", "EtcdManifest", "joining", "relocation"]
 
-_DEFAULT_TOKEN = "etcd-cluster"  # noqa: S105 - etcd's default; it names a cluster and protects nothing
 _DEFAULT_API_PORT = 6443
 _DEFAULT_PKI = "/etc/kubernetes/pki"
+_DEFAULT_PREFIX = "/registry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdManifest:
-    """How a kubeadm control plane starts its etcd member.
+class EtcdManifest(EtcdSetup):
+    """A member that is a static pod of the node's kubelet.
 
     Attributes:
-        name: ``--name``.
-        peer_url: ``--initial-advertise-peer-urls``.
-        initial_cluster: ``--initial-cluster``, names with peer URLs: the members that there were when it joined.
-        token: ``--initial-cluster-token``.
-        data_dir: ``--data-dir``, a path in the container.
-        host_dir: Where that is on the node.
-        image: The container's image.
-        client_url: A client URL on the node's loopback.
-        advertised_url: The one for others.
-        ca: Authority of client certificates, a path on the node.
         joins: Whether it is told that the cluster exists, so that it never begins one without data.
     """
 
-    name: str
-    peer_url: str
-    initial_cluster: tuple[tuple[str, str], ...]
-    token: str
-    data_dir: str
-    host_dir: str
-    image: str
-    client_url: str
-    advertised_url: str
-    ca: str
     joins: bool = False
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> EtcdManifest:
         """Return what a manifest says; a ClusterError says that it is not kubeadm's."""
         pod, container, flags = _container(text, "etcd", where=where)
-        peers = flags.get("initial-advertise-peer-urls", "").split(",")
-        missing = [flag for flag in ("name", "data-dir", "trusted-ca-file") if not flags.get(flag)]
-        if missing or not peers[0]:
-            names = ", ".join(
-                f"--{flag}" for flag in [*missing, *([] if peers[0] else ["initial-advertise-peer-urls"])]
-            )
-            raise ClusterError(
-                f"{where}: etcd is started without {names}, so it is not a member as kubeadm makes them",
-                hint="restore it with the tool that set this control plane up",
-            )
-        if len(peers) > 1:
-            raise ClusterError(f"{where}: etcd has several peer URLs ({', '.join(peers)}); one is expected")
-        data_dir = flags["data-dir"]
+        told = told_by_flags(flags, where=where, required=("trusted-ca-file",))
+        ca = flags["trusted-ca-file"]
+        pki = ca.rpartition("/")[0]
         return cls(
-            name=flags["name"],
-            peer_url=peers[0],
-            initial_cluster=_initial_cluster(flags),
-            token=flags.get("initial-cluster-token", _DEFAULT_TOKEN),
-            data_dir=data_dir,
-            host_dir=_host_path(pod, container, data_dir, where=where),
+            **told,
+            host_dir=_host_path(pod, container, told["data_dir"], where=where),
             image=str(container.get("image", "")),
             client_url=_loopback(flags.get("listen-client-urls", "")),
-            advertised_url=flags.get("advertise-client-urls", "").partition(",")[0],
-            ca=flags["trusted-ca-file"],
             joins=flags.get("initial-cluster-state") == "existing",
+            # As kubeadm's own health check.
+            identity=Identity(ca=ca, cert=f"{pki}/healthcheck-client.crt", key=f"{pki}/healthcheck-client.key"),
         )
-
-    @property
-    def pki(self) -> str:
-        """The folder of etcd's certificates on the node."""
-        return self.ca.rpartition("/")[0]
-
-    @property
-    def curl_identity(self) -> str:
-        """The options by which etcd lets curl in, as kubeadm's own health check."""
-        return f"--cacert {self.ca} --cert {self.pki}/healthcheck-client.crt --key {self.pki}/healthcheck-client.key"
-
-    @property
-    def layout(self) -> EtcdLayout:
-        """What etcdutl must be told."""
-        return EtcdLayout(name=self.name, peer_url=self.peer_url, token=self.token, data_dir=self.host_dir)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServerManifest:
-    """What an API server's manifest says: its image, its port, the folder of its certificates, which etcd it uses."""
+    """What an API server's manifest says.
+
+    Attributes:
+        image: The container's image.
+        port: ``--secure-port``.
+        address: ``--advertise-address``, under which it tells in etcd that it lives; ``""`` where it finds it itself.
+        pki: The folder of its certificates on the node.
+        etcd_servers: ``--etcd-servers``.
+        etcd_identity: By which files it is let in there.
+        etcd_prefix: ``--etcd-prefix``.
+    """
 
     image: str
     port: int
+    address: str
     pki: str
     etcd_servers: tuple[str, ...]
+    etcd_identity: Identity
+    etcd_prefix: str
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> ApiServerManifest:
         """Return what a manifest says."""
         _, container, flags = _container(text, "kube-apiserver", where=where)
-        servers = tuple(server for server in flags.get("etcd-servers", "").split(",") if server)
-        port = int(flags.get("secure-port", _DEFAULT_API_PORT))
-        pki = flags.get("tls-cert-file", "").rpartition("/")[0] or _DEFAULT_PKI
-        return cls(image=str(container.get("image", "")), port=port, pki=pki, etcd_servers=servers)
+        ca, cert, key = (flags.get(f"etcd-{name}", "") for name in ("cafile", "certfile", "keyfile"))
+        return cls(
+            image=str(container.get("image", "")),
+            port=int(flags.get("secure-port", _DEFAULT_API_PORT)),
+            address=flags.get("advertise-address", ""),
+            pki=flags.get("tls-cert-file", "").rpartition("/")[0] or _DEFAULT_PKI,
+            etcd_servers=tuple(server for server in flags.get("etcd-servers", "").split(",") if server),
+            etcd_identity=Identity(ca=ca, cert=cert, key=key),
+            etcd_prefix=flags.get("etcd-prefix", _DEFAULT_PREFIX).rstrip("/"),
+        )
 
 
 def relocation(manifest: EtcdManifest, target: str) -> tuple[str, ...]:
@@ -148,26 +118,8 @@ def _container(text: str, name: str, *, where: str) -> tuple[Mapping[str, Any], 
     containers = spec.get("containers") if isinstance(spec, dict) else None
     for container in containers or ():
         if container.get("name") == name:
-            return pod, container, _flags([*(container.get("command") or ()), *(container.get("args") or ())])
+            return pod, container, read_flags([*(container.get("command") or ()), *(container.get("args") or ())])
     raise ClusterError(f"{where} has no container {name!r}", hint="is it the manifest that kubeadm wrote?")
-
-
-def _flags(words: Sequence[object]) -> dict[str, str]:
-    flags: dict[str, str] = {}
-    waiting = ""
-    for word in map(str, words):
-        if word.startswith("-"):
-            name, given, value = word.lstrip("-").partition("=")
-            flags[name] = value if given else ""
-            waiting = "" if given else name
-        elif waiting:
-            flags[waiting], waiting = word, ""
-    return flags
-
-
-def _initial_cluster(flags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    pairs = (part.partition("=") for part in flags.get("initial-cluster", "").split(",") if part)
-    return tuple((name, url) for name, _, url in pairs)
 
 
 def _host_path(pod: Mapping[str, Any], container: Mapping[str, Any], data_dir: str, *, where: str) -> str:

@@ -1,10 +1,12 @@
-"""Judge what several control-plane nodes said of the members of their etcd, before anything is touched. No I/O."""
+"""Judge what the nodes said of etcd's members and API servers, before anything is touched. No I/O."""
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from clusterguard.clusters.kubeadm.etcd_setup import host_of
 from clusterguard.clusters.kubeadm.survey import minor
 from clusterguard.errors import ClusterError
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kubeadm.node import Surveyed
 
-__all__ = ["judge_clocks", "judge_gone", "judge_members", "judge_versions"]
+__all__ = ["judge_api_servers", "judge_clocks", "judge_gone", "judge_members", "judge_versions"]
 
 _NO_NODES: Mapping[str, bool] = MappingProxyType({})
 # etcd complains of its peers' clocks from one second on; certificates and leases bear more.
@@ -34,15 +36,16 @@ def judge_members(
         nodes_of_api: The nodes that the API knows, and whether each is a control plane.
     """
     yield from _twice(nodes)
-    here = {node.etcd.peer_url for node in nodes.values()}
+    members = [node.etcd for node in nodes.values() if node.etcd]
+    here = {member.peer_url for member in members}
     quorum = any(node.seen.one("quorum") for node in nodes.values())
     listed = _listed(nodes)
     if quorum:
         yield from _not_listed(nodes, listed)
-    known = listed or {url: name for node in nodes.values() for name, url in node.etcd.initial_cluster}
+    known = listed or {url: name for member in members for name, url in member.initial_cluster}
     lacking = {name: url for url, name in known.items() if url not in here and name not in gone}
-    if not listed:
-        names = {node.etcd.name for node in nodes.values()}
+    if not listed and all(node.etcd for node in nodes.values()):  # else a control plane need not be a member
+        names = {member.name for member in members}
         planes = [name for name, is_plane in nodes_of_api.items() if is_plane]
         lacking |= {name: "by its label" for name in planes if name not in {*names, *gone, *lacking}}
     if gone and quorum:
@@ -50,7 +53,7 @@ def judge_members(
     elif lacking:
         yield _lacking(lacking, asked=bool(listed))
     yield from judge_gone(gone, nodes_of_api=nodes_of_api, listed=listed.values())
-    if wrong := sorted({node.etcd.name for node in nodes.values()} & set(gone)):
+    if wrong := sorted({member.name for member in members} & set(gone)):
         yield ClusterError(
             f"{', '.join(wrong)} is said to be gone, and a restore onto it was asked for",
             code="not-gone",
@@ -62,14 +65,14 @@ def judge_members(
 def judge_gone(
     gone: Collection[str], *, nodes_of_api: Mapping[str, bool], listed: Collection[str] = ()
 ) -> Iterator[ClusterError]:
-    """Yield a complaint if what is said to be dead is no control plane: it would be removed from the API all the same.
+    """Yield a complaint if what is said to be dead is no member: it would be removed from the API all the same.
 
     Args:
         gone: Names of members whose nodes are dead for good.
         nodes_of_api: The nodes that the API knows, and whether each is a control plane.
         listed: The names of all members that etcd knows; none where it does not answer.
     """
-    workers = [name for name in gone if nodes_of_api.get(name) is False]
+    workers = [name for name in gone if nodes_of_api.get(name) is False and name not in listed]
     strange = [name for name in gone if listed and name not in listed and name not in workers]
     if workers or strange:
         told = [*(f"{name} is a worker" for name in workers), *(f"etcd has no member {name}" for name in strange)]
@@ -80,6 +83,56 @@ def judge_gone(
             fields={"members": ", ".join([*workers, *strange])},
             hint=f"--gone takes the names of members: {', '.join(known) or 'none are known'}",
         )
+
+
+def judge_api_servers(nodes: Mapping[str, Surveyed], *, leases: Collection[str]) -> Iterator[ClusterError]:
+    """Yield complaints if API servers were not named, or use another etcd: they would go on serving the old state.
+
+    Args:
+        nodes: What was seen on each.
+        leases: The addresses by which API servers say in etcd that they live; none where it does not serve.
+    """
+    servers = {shell: node.api for shell, node in nodes.items() if node.api}
+    known = {server.address for server in servers.values()}
+    unknown = sorted(set(leases) - known)
+    # A server that finds its address by itself may have any of them.
+    if not servers or len(unknown) > sum(not server.address for server in servers.values()):
+        told = f"API servers that were not named: {', '.join(unknown)}" if unknown else "no API server was named"
+        yield ClusterError(
+            f"{told}; they would go on serving the old state from memory",
+            code="api-servers-missing",
+            fields={"addresses": ", ".join(unknown)},
+            hint="name the shell of every control-plane node, too: --node-shell 'ssh:root@{cp-1,cp-2,etcd-1,etcd-2}'",
+        )
+    if not any(node.seen.members for node in nodes.values()):  # or their lists were compared
+        yield from _other_etcd(nodes)
+
+
+def _other_etcd(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
+    """Where no etcd answers, an API server's own words are all there is to tell that it uses another one."""
+    members = [node.etcd for node in nodes.values() if node.etcd]
+    urls = [url for each in members for url in (each.advertised_url, each.peer_url)]
+    urls += [url for each in members for _, url in each.initial_cluster]
+    here = {host_of(url) for url in urls}
+    for shell, node in nodes.items():
+        theirs = {host_of(url) for url in node.api.etcd_servers} if node.api and not node.etcd else set()
+        # Names may stand for any address.
+        if theirs and here.isdisjoint(theirs) and all(map(_is_address, here | theirs)):
+            yield ClusterError(
+                f"the API server of {shell} uses an etcd on {', '.join(sorted(theirs))}, and none of the members is "
+                f"there: {', '.join(sorted(here))}",
+                code="other-etcd",
+                fields={"node": shell, "servers": ", ".join(sorted(theirs))},
+                hint="name the hosts of the etcd that this cluster uses",
+            )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def judge_versions(versions: Mapping[str, str]) -> Iterator[ClusterError]:
@@ -111,6 +164,8 @@ def judge_clocks(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
 def _twice(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
     seen: dict[str, str] = {}
     for shell, node in nodes.items():
+        if node.etcd is None:
+            continue
         first = seen.setdefault(node.etcd.peer_url, shell)
         if first != shell:
             yield ClusterError(
@@ -133,7 +188,7 @@ def _listed(nodes: Mapping[str, Surveyed]) -> dict[str, str]:
 
 def _not_listed(nodes: Mapping[str, Surveyed], listed: Mapping[str, str]) -> Iterator[ClusterError]:
     for shell, node in nodes.items():
-        if node.etcd.peer_url not in listed:
+        if node.etcd and node.etcd.peer_url not in listed:
             members = ", ".join(f"{name} ({url})" for url, name in listed.items())
             yield ClusterError(
                 f"{shell} starts etcd as {node.etcd.name} ({node.etcd.peer_url}), and the members are {members}",
@@ -160,6 +215,6 @@ def _lacking(lacking: Mapping[str, str], *, asked: bool) -> ClusterError:
         f"{source} members that were not named: {names}; they would bring the old state back",
         code="members-missing",
         fields={"members": ", ".join(sorted(lacking))},
-        hint="name the shell of every control-plane node, such as --node-shell 'ssh:root@{cp-1,cp-2,cp-3}'; "
+        hint="name the shell of every node with etcd, such as --node-shell 'ssh:root@{cp-1,cp-2,cp-3}'; "
         "one that is dead for good: --gone NAME",
     )

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
-import platform
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.clusters.kubeadm.access import ETCD_PKI
-from clusterguard.clusters.kubeadm.manifests import ApiServerManifest, EtcdManifest
-from clusterguard.clusters.kubeadm.restore_commands import (
-    JOURNAL,
-    LOCK,
-    MANIFESTS,
-    PODS,
-    STAGING_DIR,
-    Command,
-    Phase,
-    RestoreCommands,
-    Timeouts,
-)
+from clusterguard.clusters.kubeadm.commands import JOURNAL, LOCK, MANIFESTS, PODS, STAGING_DIR, Command, Timeouts
+from clusterguard.clusters.kubeadm.etcd_units import UNIT, EtcdUnit
+from clusterguard.clusters.kubeadm.etcdutl import find_etcdutl, version_in_image
+from clusterguard.clusters.kubeadm.manifests import EtcdManifest
+from clusterguard.clusters.kubeadm.member_commands import MemberCommands
+from clusterguard.clusters.kubeadm.restore_commands import Phase, RestoreCommands
+from clusterguard.clusters.kubeadm.roles import Roles, roles_of
 from clusterguard.clusters.kubeadm.runtimes import RUNTIMES, choose_runtime
-from clusterguard.clusters.kubeadm.survey import Seen, complaints, fits, minor, survey_script
-from clusterguard.errors import (
-    ClusterError,
-    ClusterGuardError,
-    ProgramError,
-    RestoreError,
-    WaitTimeoutError,
-)
-from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version
-from clusterguard.process import run
+from clusterguard.clusters.kubeadm.static_pods import StaticPods
+from clusterguard.clusters.kubeadm.survey import Seen, complaints, survey_script
+from clusterguard.errors import ClusterError, ProgramError, RestoreError, WaitTimeoutError
+from clusterguard.model.support import parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,27 +28,39 @@ if TYPE_CHECKING:
     from threading import Event
 
     from clusterguard.clusters.base import EtcdLayout
+    from clusterguard.clusters.kubeadm.etcd_setup import EtcdSetup
+    from clusterguard.clusters.kubeadm.manifests import ApiServerManifest
+    from clusterguard.clusters.kubeadm.runtimes import Runtime
     from clusterguard.clusters.node_shell import NodeShell
 
-__all__ = ["KubeadmNode", "Surveyed", "is_control_plane"]
+__all__ = ["KubeadmNode", "Surveyed"]
 
 _TIMED_OUT = 124  # exit code of timeout(1)
 _LOG_LINES = 8
+_COMPACTED = "compact_rev_key"  # API servers agree by it on who compacts; it has no prefix
 _LOCK_SECONDS = 30.0  # a killed run's last command on the node ends first; then the lock is free
-_MASTER_LEASES = "/registry/masterleases/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surveyed:
-    """What a node said of itself: its manifests, and answers to the questions of `survey_script`."""
+    """What a node said of itself: what it runs of a control plane, and answers to the questions of `survey_script`."""
 
-    etcd: EtcdManifest
-    api: ApiServerManifest
+    roles: Roles
     seen: Seen
+
+    @property
+    def etcd(self) -> EtcdSetup | None:
+        """How its member is started."""
+        return self.roles.etcd
+
+    @property
+    def api(self) -> ApiServerManifest | None:
+        """Its API server's manifest."""
+        return self.roles.api
 
 
 class KubeadmNode:
-    """One control-plane node that kubeadm made: what is there, and the commands of a restore on it.
+    """One node of a control plane, with etcd, an API server or both: what is there, and a restore's commands on it.
 
     Everything happens by commands on that node, all of them from `restore_commands`: what is executed is what a
     plan prints.
@@ -95,6 +93,7 @@ class KubeadmNode:
         self._run_id = run
         self._halt = halt
         self._on_command = on_command
+        self._roles: Roles | None = None
         self._seen: Surveyed | None = None
         self._etcd_says: str | None = None
         # Whose journal may lie on the node while we are at work (None: none at all), or () while that does not matter.
@@ -130,7 +129,7 @@ class KubeadmNode:
 
     def forget(self) -> None:
         """Look again at everything when it is asked for next."""
-        self._seen = self._etcd_says = None
+        self._roles = self._seen = self._etcd_says = None
         self.ours = ()
 
     # ---- seeing --------------------------------------------------------------------------------------------
@@ -142,57 +141,52 @@ class KubeadmNode:
     def look(self) -> Surveyed:
         """Look at the node, once; touches nothing."""
         if self._seen is None:
-            etcd, api = self._manifests()
-            self._seen = Surveyed(etcd=etcd, api=api, seen=self._survey(etcd, api))
+            self._seen = Surveyed(roles=self.roles(), seen=self._survey(self.roles()))
         return self._seen
 
-    def _manifests(self) -> tuple[EtcdManifest, ApiServerManifest]:
-        etcd, api = (f"{self._shell.name}:{MANIFESTS}/{pod}.yaml" for pod in ("etcd", "kube-apiserver"))
-        return (
-            EtcdManifest.parse(self._manifest("etcd"), where=etcd),
-            ApiServerManifest.parse(self._manifest("kube-apiserver"), where=api),
-        )
+    def roles(self) -> Roles:
+        """Return what it runs of a control plane.
 
-    def _survey(self, etcd: EtcdManifest, api: ApiServerManifest) -> Seen:
-        script = survey_script(
-            data_dir=etcd.host_dir,
-            target=self._data_dir or etcd.host_dir,
-            ask_etcd=f"curl --fail --silent --max-time 5 {etcd.curl_identity} {etcd.client_url}",
-            etcd_pki=etcd.pki,
-            api_pki=api.pki,
-        )
+        Raises:
+            ClusterError: It runs nothing of it, or what starts that cannot be read.
+        """
+        if self._roles is None:
+            self._roles = roles_of(self._shell)
+        if not self._roles:
+            raise ClusterError(
+                f"{self._shell.name} runs no etcd, neither as {MANIFESTS}/etcd.yaml nor as {UNIT}, and no API server",
+                code="no-static-pod",
+                fields={"node": self._shell.name, "pod": "etcd"},
+                hint="name a node with the control plane that kubeadm made; a managed one (EKS, GKE, AKS) is backed up "
+                "with Velero",
+            )
+        return self._roles
+
+    @property
+    def etcd(self) -> EtcdSetup | None:
+        """How its member is started, or None where it has none."""
+        return self.roles().etcd
+
+    @property
+    def member(self) -> EtcdSetup:
+        """How its member is started; it must have one."""
+        if (etcd := self.etcd) is None:
+            raise TypeError(f"{self.name} has no etcd")
+        return etcd
+
+    @property
+    def api(self) -> ApiServerManifest | None:
+        """Its API server's manifest, or None where it has none."""
+        return self.roles().api
+
+    @property
+    def _target(self) -> str:
+        return self._data_dir or (self.etcd.host_dir if self.etcd else "")
+
+    def _survey(self, roles: Roles) -> Seen:
         began = time.time()
-        seen = Seen.parse(self._shell.run(["sh", "-c", script]))
+        seen = Seen.parse(self._shell.run(["sh", "-c", survey_script(roles, target=self._target)]))
         return replace(seen, asked=(began, time.time()))
-
-    def _manifest(self, pod: str) -> str:
-        """Return the original manifest, wherever a restore may have left it."""
-        script = f"cat {STAGING_DIR}/manifests/{pod}.yaml 2>/dev/null || cat {MANIFESTS}/{pod}.yaml"
-        try:
-            return self._shell.run(["sh", "-c", script])
-        except ProgramError as error:
-            if "No such file" not in error.output:
-                raise
-            raise self._no_manifest(pod) from error
-
-    def _no_manifest(self, pod: str) -> ClusterError:
-        return ClusterError(
-            f"{self._shell.name} has no {MANIFESTS}/{pod}.yaml{self._external_etcd(pod)}",
-            code="no-static-pod",
-            fields={"node": self._shell.name, "pod": pod},
-            hint="name the control-plane node that runs etcd as a static pod; an external etcd is restored where it "
-            "runs, and a managed control plane (EKS, GKE, AKS) is backed up with Velero",
-        )
-
-    def _external_etcd(self, pod: str) -> str:
-        if pod != "etcd":
-            return ""
-        where = f"{MANIFESTS}/kube-apiserver.yaml"
-        try:
-            servers = ApiServerManifest.parse(self._shell.run(["cat", where]), where=where).etcd_servers
-        except ClusterGuardError:
-            return ", and no API server either: it is not a control-plane node as kubeadm makes them"
-        return f": its API server uses an external etcd ({', '.join(servers)})"
 
     def journal(self) -> dict[str, Any] | None:
         """Return what a restore has written down here, or None where there is none."""
@@ -202,7 +196,7 @@ class KubeadmNode:
         where = f"{self._shell.name}:{JOURNAL}"
         try:
             journal: dict[str, Any] = {"phase": Phase.SWITCHING} | json.loads(text)  # format 1 knew no other phase
-            known = journal["format"] in (1, 2, 3)
+            known = journal["format"] in (1, 2, 3, 4)
             Phase(journal["phase"])
         except (ValueError, KeyError, TypeError) as error:
             raise ClusterError(
@@ -232,154 +226,160 @@ class KubeadmNode:
 
     # ---- deciding ------------------------------------------------------------------------------------------
 
-    def commands(self, layout: EtcdLayout) -> RestoreCommands:
-        """Return the commands of a restore of this node as that member, or raise a ClusterError."""
-        node = self.look()
-        restore = RestoreCommands(
-            etcd=node.etcd,
-            layout=layout,
-            api=node.api,
-            pods=tuple(pod for pod in PODS if pod in node.seen.all("pod")),
-            runtime=choose_runtime(node.seen.all("program")) or RUNTIMES[-1],
-            etcdutl=("etcdutl",),
-            own_etcdutl=None,
-            target=self._data_dir or node.etcd.host_dir,
-            run=self._run_id,
-            timeouts=self._timeouts,
-        )
-        words, own = self._find_etcdutl(node, restore)
-        return replace(restore, etcdutl=words, own_etcdutl=own)
+    def commands(self, layout: EtcdLayout | None, *, nodes: Sequence[str]) -> RestoreCommands:
+        """Return the commands of a restore of this node, or raise a ClusterError.
+
+        Args:
+            layout: What its etcd is restored as, or None where it has none.
+            nodes: What the journals call the nodes that take part.
+        """
+        seen = self.look().seen
+        runtime = choose_runtime(seen.all("program")) or RUNTIMES[-1]
+        pods = tuple(pod for pod in PODS if pod in seen.all("pod"))
+        etcdutl: tuple[tuple[str, ...], Path | None] = ((), None)
+        if layout is not None:
+            etcdutl = find_etcdutl(
+                self._shell,
+                self.member,
+                seen,
+                live=self.etcd_version(),
+                target=self._target,
+                run_id=self._run_id,
+                own=self._own_etcdutl,
+            )
+        return self._composed(layout, etcdutl, target=self._target, runtime=runtime, pods=pods, nodes=nodes)
 
     def commands_of(self, journal: Mapping[str, Any]) -> RestoreCommands:
         """Return the commands that undo or finish the restore that a journal tells of."""
-        etcd, api = self._manifests()
         programs = self._shell.run(
             ["sh", "-c", "for each in crictl ctr pgrep; do command -v $each >/dev/null && echo $each; done; true"]
         ).split()
         # As the interrupted run was: its names, its target and which manifests there were, not what we would choose.
-        return RestoreCommands(
-            etcd=etcd,
-            layout=etcd.layout,
-            api=api,
-            pods=tuple(journal.get("pods", PODS)),
+        return self._composed(
+            self.etcd.layout if self.etcd else None,
+            ((), None),
+            target=str(journal.get("target", self._target)),
             runtime=choose_runtime(programs) or RUNTIMES[-1],
-            etcdutl=(),
-            own_etcdutl=None,
-            target=str(journal.get("target", self._data_dir or etcd.host_dir)),
-            run=str(journal.get("run", self._run_id)),
+            pods=journal.get("pods", PODS if self.api else ()),
+            run_id=str(journal.get("run", self._run_id)),
+        )
+
+    def _composed(
+        self,
+        layout: EtcdLayout | None,
+        etcdutl: tuple[tuple[str, ...], Path | None],
+        *,
+        target: str,
+        runtime: Runtime,
+        pods: Sequence[str],
+        nodes: Sequence[str] = (),
+        run_id: str = "",
+    ) -> RestoreCommands:
+        roles, run = self.roles(), run_id or self._run_id
+        static = StaticPods(
+            runtime=runtime, timeouts=self._timeouts, data_dir=roles.etcd.data_dir if roles.etcd else ""
+        )
+        member = None
+        if roles.etcd and layout:
+            words, own = etcdutl
+            member = MemberCommands(
+                etcd=roles.etcd,
+                layout=layout,
+                etcdutl=words,
+                own_etcdutl=own,
+                target=target,
+                static=static,
+                run=run,
+                timeouts=self._timeouts,
+            )
+        return RestoreCommands(
+            member=member,
+            api=roles.api,
+            pods=tuple(pods),
+            kubelet=roles.kubelet,
+            static=static,
+            nodes=tuple(nodes),
+            run=run,
             timeouts=self._timeouts,
         )
 
     def etcd_version(self) -> str:
-        """Return what etcd says of itself, or if it does not answer its image, or that one's tag; ``""`` if unknown."""
+        """Return what etcd says of itself, or if it does not answer its program or image; ``""`` if unknown."""
         node = self.look()
         if self._etcd_says is None:
-            self._etcd_says = node.seen.one("etcd") or self._version_in_image(node) or _tag(node.etcd.image)
+            in_image = ""
+            if not node.seen.one("etcd") and "ctr" in node.seen.all("program"):
+                in_image = version_in_image(self._shell, self.member.image, run_id=self._run_id)
+            told = node.seen.one("etcd") or node.seen.one("etcd_program") or in_image
+            self._etcd_says = told or _tag(self.member.image)
         return self._etcd_says
 
     def kubernetes_version(self) -> str:
         """Return the version that the API server's image is tagged with, or ``""``."""
-        return _tag(self.look().api.image)
+        return _tag(self.api.image) if self.api else ""
 
     def complaints(self, *, needed_bytes: int) -> list[ClusterError]:
         """Return what on this node stands in the way of a restore; touches nothing."""
         node = self.look()
-        target = self._data_dir or node.etcd.host_dir
-        return complaints(node.seen, data_dir=node.etcd.host_dir, target=target, needed_bytes=needed_bytes)
-
-    def etcd_pki(self) -> str:
-        """Return the folder of etcd's certificates: kubeadm's own where no manifest names another."""
-        try:
-            return self._manifests()[0].pki
-        except ClusterError:
-            return ETCD_PKI
+        return complaints(node.seen, node.roles, target=self._target, needed_bytes=needed_bytes)
 
     def authority(self) -> str:
-        """Return the certificate of the authority of its API server, in PEM."""
-        return self._shell.run(["cat", f"{self.look().api.pki}/ca.crt"])
+        """Return the certificate of the authority of its API server, in PEM; ``""`` where it has none."""
+        return self._shell.run(["cat", f"{self.api.pki}/ca.crt"]) if self.api else ""
 
     def etcd_authority(self) -> str:
-        """Return the certificate of the authority of its etcd's clients, in PEM."""
-        return self._shell.run(["cat", self._manifests()[0].ca])
+        """Return the certificate of the authority of its etcd's clients, in PEM; ``""`` where it speaks plain HTTP."""
+        ca = self.member.identity.ca
+        return self._shell.run(["cat", ca]) if ca else ""
 
-    def api_server_leases(self) -> list[str]:
-        """Return the keys under which API servers say in etcd that they live; a ClusterGuardError, if it is not asked.
+    def range(self, first: str, last: str, **how: bool) -> Mapping[str, Any]:
+        """Return what its etcd answers about the keys from one on to another, which is not among them.
 
         Raises:
+            ClusterGuardError: It could not be asked.
+            ValueError: It answered with something else.
+        """
+        start, end = (base64.b64encode(text.encode()).decode() for text in (first, last))
+        query = json.dumps({"key": start, "range_end": end} | how)
+        etcd = self.member
+        url = f"{etcd.client_url}/v3/kv/range"
+        ask = f"curl --fail --silent --show-error --max-time 10 {etcd.identity.curl} --data '{query}' {url}"
+        answer = json.loads(self._shell.run(["sh", "-c", ask]))
+        if not isinstance(answer, dict):
+            raise ValueError(f"it answered {answer!r}")  # noqa: TRY004 - as for other answers that are none
+        return answer
+
+    def api_server_leases(self, prefix: str) -> list[str]:
+        """Return the keys under which API servers say in etcd that they live, below the prefix of all of theirs.
+
+        Raises:
+            ClusterGuardError: It could not be asked.
             ValueError: etcd answered with something else.
             KeyError: Likewise.
         """
-        etcd = self.look().etcd
-        first, last = (base64.b64encode(text.encode()).decode() for text in (_MASTER_LEASES, _MASTER_LEASES[:-1] + "0"))
-        query = json.dumps({"key": first, "range_end": last, "keys_only": True})
-        url = f"{etcd.client_url}/v3/kv/range"
-        ask = f"curl --fail --silent --show-error --max-time 10 {etcd.curl_identity} --data '{query}' {url}"
-        answer = json.loads(self._shell.run(["sh", "-c", ask]))
+        leases = f"{prefix}/masterleases"
+        answer = self.range(f"{leases}/", f"{leases}0", keys_only=True)
         return [base64.b64decode(entry["key"]).decode() for entry in answer.get("kvs", ())]
 
-    def _find_etcdutl(self, node: Surveyed, restore: RestoreCommands) -> tuple[tuple[str, ...], Path | None]:
-        """Find an etcdutl that builds data for this etcd: on the node, in etcd's image, or ours."""
-        live, there = self.etcd_version(), node.seen.one("etcdutl")
-        if there and fits(there, live, same_minor=True):
-            return ("etcdutl",), None
-        inside = ""
-        if "ctr" in node.seen.all("program"):
-            words = self._in_etcds_image(node, restore)
-            inside = self._version_of(words)
-            if inside and fits(inside, live):
-                return words, None
-        if self._own_etcdutl is not None and sys.platform == "linux" and platform.machine() == node.seen.one("arch"):
-            own = self._own_etcdutl()
-            if fits(_told_version(run([own, "version"], timeout_seconds=20).stdout, "etcdutl version"), live):
-                return (f"{STAGING_DIR}/etcdutl-{self._run_id}",), own
-        raise ClusterError(
-            f"{self._shell.name}: no etcdutl for etcd {live or 'of unknown version'}: {there or 'none'} on the node, "
-            f"{inside or 'none'} in etcd's image, and none of this machine fits",
-            hint=f"put etcdutl {minor(live) or 'of the minor version of etcd'}, "
-            f"{'.'.join(map(str, ETCDUTL_BUMPS_REVISIONS))} or newer, on the node's PATH",
-        )
+    def foreign_keys(self, prefix: str) -> int:
+        """Return how many keys its etcd holds that are not those of Kubernetes, which are below the prefix.
 
-    def _in_etcds_image(self, node: Surveyed, restore: RestoreCommands) -> tuple[str, ...]:
-        place = restore.target
-        return (
-            "ctr",
-            *("-n", "k8s.io", "run", "--rm", "--mount", f"type=bind,src={place},dst={place},options=rbind:rw"),
-            node.etcd.image,
-            f"clusterguard-{self._run_id}",
-            "etcdutl",
-        )
+        Raises:
+            ClusterGuardError: It could not be asked.
+            ValueError: etcd answered with something else.
+        """
+        asked = (("\0", "\0"), (f"{prefix}/", f"{prefix}0"), (_COMPACTED, f"{_COMPACTED}\0"))
+        every, *ours = (int(self.range(first, last, count_only=True).get("count", 0)) for first, last in asked)
+        return every - sum(ours)
 
-    def _version_of(self, etcdutl: Sequence[str]) -> str:
-        # The place to restore into need not be there yet.
-        words = [
-            word if not word.startswith("type=bind") else "type=bind,src=/tmp,dst=/tmp,options=rbind:ro"
-            for word in etcdutl
-        ]
-        try:
-            answer = self._shell.run([*words, "version"])
-        except ProgramError:
-            return ""
-        return _told_version(answer, "etcdutl version")
-
-    def _version_in_image(self, node: Surveyed) -> str:
-        """Return what the image of an etcd that does not answer says of itself, or ``""`` if it cannot be asked."""
-        if "ctr" not in node.seen.all("program"):
-            return ""
-        name = f"clusterguard-{self._run_id}"
-        try:
-            answer = self._shell.run(["ctr", "-n", "k8s.io", "run", "--rm", node.etcd.image, name, "etcd", "--version"])
-        except ProgramError:
-            return ""
-        return _told_version(answer, "etcd Version")
-
-    def check_new_manifest(self, restore: RestoreCommands) -> None:
+    def check_new_manifest(self, member: MemberCommands) -> None:
         """Raise a ClusterError unless the manifest for another data directory differs in nothing but that."""
-        text = self._shell.run(["cat", restore.new_manifest])
-        moved = EtcdManifest.parse(text, where=f"{self._shell.name}:{restore.new_manifest}")
-        inside = restore.target if restore.etcd.data_dir == restore.etcd.host_dir else restore.etcd.data_dir
-        if moved != replace(restore.etcd, host_dir=restore.target, data_dir=inside):
+        text = self._shell.run(["cat", member.new_manifest])
+        moved = EtcdManifest.parse(text, where=f"{self._shell.name}:{member.new_manifest}")
+        inside = member.target if member.etcd.data_dir == member.etcd.host_dir else member.etcd.data_dir
+        if moved != replace(member.etcd, host_dir=member.target, data_dir=inside):
             raise ClusterError(
-                f"{self._shell.name}: the manifest could not be rewritten for {restore.target}",
+                f"{self._shell.name}: the manifest could not be rewritten for {member.target}",
                 hint=f"look at {MANIFESTS}/etcd.yaml: is its data directory written in an unusual way?",
             )
 
@@ -411,34 +411,18 @@ class KubeadmNode:
             return self._shell.describe_put(command.source, command.target, mode=command.mode)
         return self._shell.describe(command.argv)
 
-    def _last_words(self, pod: str) -> str:
-        """Return the end of a static pod's newest log, which the kubelet keeps at the same place for every runtime."""
-        script = f"ls -t /var/log/pods/kube-system_{pod}-*/{pod}/*.log | head -n 1 | xargs tail -n {_LOG_LINES}"
+    def _last_words(self, program: str) -> str:
+        """Return the end of a program's newest log: of a static pod its kubelet keeps it, of a unit systemd."""
+        script = f"ls -t /var/log/pods/kube-system_{program}-*/{program}/*.log | head -n 1 | xargs tail -n {_LOG_LINES}"
+        if program == "etcd" and isinstance(self.etcd, EtcdUnit):
+            script = f"journalctl --unit={UNIT} --lines={_LOG_LINES} --no-pager --output=cat"
         try:
             return self._shell.run(["sh", "-c", script]).strip() or "nothing in its log"
         except ProgramError as error:
             return f"its log cannot be read ({error.message})"
 
 
-def is_control_plane(shell: NodeShell) -> bool:
-    """Tell whether a node has a control plane's manifests, also while a restore has moved them aside."""
-    places = " || ".join(
-        f"test -e {place}"
-        for place in (
-            f"{MANIFESTS}/kube-apiserver.yaml",
-            f"{MANIFESTS}/etcd.yaml",
-            JOURNAL,
-            f"{STAGING_DIR}/manifests/etcd.yaml",
-        )
-    )
-    return shell.run(["sh", "-c", f"if {places}; then echo yes; fi"]).strip() == "yes"
-
-
 def _tag(image: str) -> str:
     """Return the version that an image's tag tells, such as 3.6.8 of ``registry.k8s.io/etcd:3.6.8-0``, or ``""``."""
     found = parse_version(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
     return ".".join(map(str, found)) if found else ""
-
-
-def _told_version(answer: str, after: str) -> str:
-    return next((line.rpartition(" ")[2] for line in answer.splitlines() if line.startswith(after)), "")

@@ -19,27 +19,21 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
+from clusterguard.clusters.kubeadm.commands import ASIDE, JOURNAL, MANIFESTS, STAGING_DIR, Command
 from clusterguard.clusters.kubeadm.manifests import EtcdManifest, joining
-from clusterguard.clusters.kubeadm.restore_commands import (
-    JOURNAL,
-    MANIFESTS,
-    STAGING_DIR,
-    Command,
-    Phase,
-    RestoreCommands,
-    restart_kubelet,
-)
+from clusterguard.clusters.kubeadm.restore_commands import Phase, RestoreCommands
+from clusterguard.clusters.kubeadm.static_pods import restart_kubelet
 from clusterguard.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from clusterguard.clusters.kubeadm.commands import Stages
+    from clusterguard.clusters.kubeadm.member_commands import MemberCommands
     from clusterguard.clusters.kubeadm.node import KubeadmNode
-    from clusterguard.clusters.kubeadm.restore_commands import Stages
 
 __all__ = ["KubeadmMember", "ReplaceCommands"]
 
-_SAVED = f"{STAGING_DIR}/manifests"
 _API = "kube-apiserver"
 
 
@@ -50,85 +44,111 @@ class ReplaceCommands(RestoreCommands):
 
     @classmethod
     def of(cls, node: KubeadmNode, journal: Mapping[str, Any] | None) -> ReplaceCommands:
-        """Return those of a node, as an interrupted run began them if there is a journal."""
+        """Return those of a node, as an interrupted run began them if there is a journal.
+
+        Raises:
+            ClusterError: It has no etcd that a kubelet starts (``unit-not-replaceable``).
+        """
+        if not isinstance(node.etcd, EtcdManifest):
+            raise ClusterError(
+                f"etcd on {node.name} is no static pod, so its member is not replaced by clusterguard",
+                code="unit-not-replaceable",
+                fields={"node": node.name},
+                hint="etcdctl member remove, stop it and move its data aside, etcdctl member add, then start it with "
+                "--initial-cluster-state=existing",
+            )
         found = node.commands_of(journal or {})
         return cls(**{each.name: getattr(found, each.name) for each in fields(found)})
 
     @property
+    def _etcd(self) -> MemberCommands:
+        if self.member is None:
+            raise TypeError("there is no member to replace")
+        return self.member
+
+    @property
+    def _data(self) -> str:
+        return self._etcd.etcd.host_dir
+
+    @property
+    def _work(self) -> str:
+        return self._etcd.work
+
+    @property
     def _broken(self) -> str:
-        return f"{self.work}/broken"
+        return f"{self._work}/broken"
 
     @property
     def replaced(self) -> str:
         """Where the old data is once the new member is proven."""
-        return f"{self.work}/replaced"
+        return f"{self._work}/replaced"
 
     def set_aside(self) -> Stages:
         """Stop the API server and etcd, and rename the data; that of a replacement that did not end goes."""
-        live, part = f"{self.etcd.host_dir}/member", f"{self._broken}.part"
+        live, part = f"{self._data}/member", f"{self._broken}.part"
         # A rename at the end: where `broken` is, all that was there before is in it.
         aside = (
-            f"set -e; mkdir -p -m 700 {self.etcd.host_dir} {self.work}; if test -e {self._broken}; then rm -rf {live}; "
+            f"set -e; mkdir -p -m 700 {self._data} {self._work}; if test -e {self._broken}; then rm -rf {live}; "
             f"else mkdir -p -m 700 {part}; if test -e {live}; then mv -T {live} {part}/member; fi; "
-            f"mv -T {part} {self._broken}; fi; sync {self.work} {self.etcd.host_dir}"
+            f"mv -T {part} {self._broken}; fi; sync {self._work} {self._data}"
         )
         journal = Command(
             why="whoever comes next knows that a member is being replaced",
             argv=self._write({JOURNAL: Phase.REPLACING}),
         )
-        stop_api = self._stop_pods((_API,), brief=_API)
+        stop_api = self.static.stop(self._api_server, brief=_API)
         data = Command(why="what the member had is kept", argv=("sh", "-c", aside))
-        return ((journal,), stop_api, (*self._stop_pods(("etcd",)), data))
+        return ((journal,), stop_api, (*self._etcd.stop(), data))
 
     def start_empty(self, members: Mapping[str, str]) -> Stages:
         """Start etcd without data, as one that joins members (peer URLs by name), and wait until it serves."""
         edits = " ".join(f"-e '{expression}'" for expression in joining(members))
-        write = f"sed {edits} {_SAVED}/etcd.yaml > {self.new_manifest} && sync {self.new_manifest}"
+        write = f"sed {edits} {ASIDE}/etcd.yaml > {self._etcd.new_manifest} && sync {self._etcd.new_manifest}"
         # Never with the manifest that it had: kubeadm's first node would begin another cluster with it.
-        start = f"mv -T {self.new_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
+        start = f"mv -T {self._etcd.new_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
         return (
             (Command(why="a manifest by which it joins the members that there are", argv=("sh", "-c", write)),),
             (
                 Command(why="the kubelet starts etcd", argv=("sh", "-c", start)),
                 restart_kubelet("a kubelet waits ever longer for a container that did not start"),
             ),
-            (self._wait_for_etcd(),),
+            self._etcd.wait(),
         )
 
     def finish(self) -> Stages:
         """Start the API server, keep the old data under the name that means done, and remove the journal last."""
         return (
-            (self._put_back((_API,)),),
-            (self._wait_for_api(),),
+            self.static.put_back(self._api_server),
+            self._wait_for_api(),
             (Command(why="the old data and manifest, under names that mean done", argv=("sh", "-c", self._done())),),
             *self.discard(),
         )
 
     def give_up(self) -> Stages:
         """Let the node have again what it had, or keep a new member that was started already; waits for neither."""
-        live = f"{self.etcd.host_dir}/member"
+        live = f"{self._data}/member"
         back = (
             f"set -e; if test -e {MANIFESTS}/etcd.yaml; then {self._done()}; "
             f"elif test -e {self._broken}/member; then rm -rf {live}; mv -T {self._broken}/member {live}; fi; "
             f"if test -e {self._broken}; then rmdir {self._broken}; fi; rm -rf {self._broken}.part; "
-            f"if test -d {self.work}; then sync {self.work}; fi"
+            f"if test -d {self._work}; then sync {self._work}; fi"
         )
         return (
             (Command(why="what the member had", argv=("sh", "-c", back)),),
-            (self._put_back(("etcd", _API)), restart_kubelet("it starts what was put back")),
+            (*self.static.put_back(("etcd", *self._api_server)), restart_kubelet("it starts what was put back")),
             *self.discard(),
         )
 
     def _done(self) -> str:
-        broken, replaced, saved = self._broken, self.replaced, f"{_SAVED}/etcd.yaml"
+        broken, replaced, saved = self._broken, self.replaced, f"{ASIDE}/etcd.yaml"
         return (
-            f"if test -e {broken}; then rm -rf {replaced} && mv -T {broken} {replaced} && sync {self.work}; fi && "
+            f"if test -e {broken}; then rm -rf {replaced} && mv -T {broken} {replaced} && sync {self._work}; fi && "
             f"if test -e {saved}; then mv -fT {saved} {STAGING_DIR}/etcd.yaml.before; fi"
         )
 
     def asks(self) -> Command:
         """Return the command that says ``yes`` if etcd serves."""
-        return Command(why="does it serve?", argv=("sh", "-c", f"if {self._etcd_is_ready()}; then echo yes; fi"))
+        return Command(why="does it serve?", argv=("sh", "-c", f"if {self._etcd.is_ready}; then echo yes; fi"))
 
 
 class KubeadmMember:
@@ -147,9 +167,9 @@ class KubeadmMember:
         self.begun = journal is not None
         self._commands = ReplaceCommands.of(node, journal)
         self._authority = authority
-        self.name = self._commands.etcd.name
-        self.peer_url = self._commands.etcd.peer_url
-        self.client_url = client_url or self._commands.etcd.advertised_url
+        self.name = node.member.name
+        self.peer_url = node.member.peer_url
+        self.client_url = client_url or node.member.advertised_url
         node.ours = (self._commands.run, None)
 
     def serves(self) -> bool:
@@ -188,10 +208,11 @@ class KubeadmMember:
         """Start it without data, as one that joins members, and wait until it serves."""
         written, *rest = self._commands.start_empty(members)
         self._perform((written,))
-        manifest = self._commands.new_manifest
+        manifest, etcd = self._commands._etcd.new_manifest, self._node.etcd
         found = EtcdManifest.parse(self._node.shell.run(["cat", manifest]), where=f"{self._node.name}:{manifest}")
-        wanted = replace(self._commands.etcd, initial_cluster=tuple(members.items()), joins=True)
-        if found != wanted:
+        if not isinstance(etcd, EtcdManifest) or found != replace(
+            etcd, initial_cluster=tuple(members.items()), joins=True
+        ):
             raise ClusterError(
                 f"{self._node.name}: the manifest could not be rewritten for a member that joins",
                 hint="is --initial-cluster written in etcd.yaml in an unusual way?",
@@ -213,8 +234,8 @@ class KubeadmMember:
             members: Those that it joins, itself among them: peer URLs by name.
             asked: A member that serves, on whose node the others are told.
         """
-        tell = f"curl --fail --silent --show-error {asked._commands.etcd.curl_identity}"
-        url = f"{asked._commands.etcd.client_url}/v3/cluster/member"
+        tell = f"curl --fail --silent --show-error {asked._node.member.identity.curl}"
+        url = f"{asked._node.member.client_url}/v3/cluster/member"
         removal = [_told("it leaves the members", tell, f"{url}/remove", ID=str(int(each, 16))) for each in remove]
         addition = _told("the others take it in, once they have missed it for 5 s", tell, f"{url}/add",
                          peerURLs=[self.peer_url])  # fmt: skip

@@ -13,20 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from clusterguard.clusters.kubeadm.restore_commands import JOURNAL, MANIFESTS, PODS, STAGING_DIR
+from clusterguard.clusters.kubeadm.commands import ASIDE, JOURNAL, MANIFESTS, PODS, STAGING_DIR
+from clusterguard.clusters.kubeadm.etcd_units import DROP_IN, UNITS, EtcdUnit
+from clusterguard.clusters.kubeadm.manifests import EtcdManifest
 from clusterguard.errors import ClusterError
 from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from clusterguard.clusters.kubeadm.etcd_setup import EtcdSetup
+    from clusterguard.clusters.kubeadm.manifests import ApiServerManifest
+    from clusterguard.clusters.kubeadm.roles import Roles
+
 __all__ = ["PROGRAMS", "Seen", "complaints", "fits", "minor", "survey_script"]
 
 PROGRAMS = (
-    *("awk", "base64", "chown", "curl", "date", "df", "flock", "grep", "kubectl"),
+    *("awk", "base64", "chown", "curl", "date", "df", "flock", "grep"),
     *("sed", "stat", "sync", "systemctl", "timeout"),
 )
-_ASKED_FOR = (*PROGRAMS, "crictl", "ctr", "pgrep", "etcdutl")
+_ASKED_FOR = (*PROGRAMS, "kubectl", "crictl", "ctr", "pgrep")
 # etcdutl writes the database and a small WAL beside the copy of the snapshot; the rest is rounding.
 _MARGIN_BYTES = 128 * 1024 * 1024
 
@@ -88,55 +94,96 @@ class Seen:
         return tuple(found)
 
 
-def survey_script(*, data_dir: str, target: str, ask_etcd: str, etcd_pki: str, api_pki: str) -> str:
+def survey_script(roles: Roles, *, target: str) -> str:
     """Return the shell code that answers every question about a node at once."""
-    data, new, programs = shlex.quote(data_dir), shlex.quote(target), " ".join(_ASKED_FOR)
+    etcd, api = roles.etcd, roles.api
     return "\n".join(
         (
             "exec 2>/dev/null",
             "echo uid=$(id -u)",
             "echo arch=$(uname -m)",
-            f'for each in {programs}; do command -v $each >/dev/null && echo "program=$each"; done',
+            "echo hostname=$(hostname)",
+            f'for each in {" ".join(_ASKED_FOR)}; do command -v $each >/dev/null && echo "program=$each"; done',
             # Aside where a rollback could not be finished: they have to come back all the same.
             f"for each in {' '.join(PODS)}; do",
-            f'{{ test -e {MANIFESTS}/$each.yaml || test -e {STAGING_DIR}/manifests/$each.yaml; }} && echo "pod=$each"',
+            f'{{ test -e {MANIFESTS}/$each.yaml || test -e {ASIDE}/$each.yaml; }} && echo "pod=$each"',
             "done",
-            f'for each in {MANIFESTS} /etc/kubernetes; do test -w $each && echo "writable=$each"; done',
-            # A lost data directory is created again; a read-only one is not.
-            f'test -w {data} && echo "writable={data_dir}"; test -e {data} || echo "writable={data_dir}"',
+            f'for each in {" ".join(_folders(roles))}; do test -w $each && echo "writable=$each"; done',
             # What an interrupted restore has aside, or not yet renamed back.
             f"grep -Eq 'switching|replacing' {JOURNAL} &&",
-            f"ls -d {STAGING_DIR}/manifests/*.yaml {data}/.clusterguard/before | sed 's/^/aside=/'",
-            f'test -e {etcd_pki}/healthcheck-client.key && echo "identity={etcd_pki}"',
-            f"for each in {etcd_pki}/*.crt {api_pki}/*.crt; do",
+            f"ls -d {ASIDE}/*.yaml {DROP_IN} {etcd.host_dir if etcd else ''}/.clusterguard/before | sed 's/^/aside=/'",
+            f"for each in {' '.join(_certificates(roles))}; do",
             'test -e "$each" && echo "certificate=$each $(base64 -w 0 "$each")"; done',
             "echo now=$(date +%s.%N)",
             'test -e /etc/kubernetes/admin.conf && echo "admin=yes"',
             f"echo manifests_device=$(stat -c %d {MANIFESTS})",
             f"echo aside_device=$(stat -c %d {STAGING_DIR} || stat -c %d /etc/kubernetes)",
-            f"echo data_device=$(stat -c %d {data})",
-            f"echo member_device=$(stat -c %d {data}/member)",
-            f'test -e {new}/member && echo "member={target}"',
-            f'place={new}; while ! test -e "$place"; do place=$(dirname "$place"); done',
-            'test -w "$place" && echo "target_writable=$place"',
-            'echo free=$(df --output=avail -B1 "$place" | tail -n 1)',
-            "echo etcdutl=$(etcdutl version | sed -n 's/^etcdutl version: //p')",
-            f'echo etcd=$({ask_etcd}/version | sed -n \'s/.*"etcdserver":"\\([^"]*\\)".*/\\1/p\')',
-            f"echo members=$({ask_etcd}/v3/cluster/member/list --data '{{}}')",
-            # A read that a majority has to agree to, in the words that every version of etcd understands.
-            f"""echo quorum=$({ask_etcd}/v3/kv/range --data '{{"key":"AA=="}}')""",
+            *(_about_member(etcd, target=target) if etcd else ()),
+            *(_members_by_api_server(api) if api and not etcd else ()),
             "echo kubelet=$(systemctl is-active kubelet)",
             "true",
         )
     )
 
 
+def _about_member(etcd: EtcdSetup, *, target: str) -> Iterator[str]:
+    data, new = shlex.quote(etcd.host_dir), shlex.quote(target)
+    ask = f"curl --fail --silent --max-time 5 {etcd.identity.curl} {etcd.client_url}"
+    # A lost data directory is created again; a read-only one is not.
+    yield f'test -w {data} && echo "writable={etcd.host_dir}"; test -e {data} || echo "writable={etcd.host_dir}"'
+    yield f'test -e "{etcd.identity.key}" && echo "identity={etcd.identity.key}"'
+    yield f"echo data_device=$(stat -c %d {data})"
+    yield f"echo member_device=$(stat -c %d {data}/member)"
+    yield f'test -e {new}/member && echo "member={target}"'
+    yield f'place={new}; while ! test -e "$place"; do place=$(dirname "$place"); done'
+    yield 'test -w "$place" && echo "target_writable=$place"'
+    yield 'echo free=$(df --output=avail -B1 "$place" | tail -n 1)'
+    program = etcd.program if isinstance(etcd, EtcdUnit) else ""
+    # Whoever put etcd beside the usual places put etcdutl beside etcd.
+    beside = f"{program.rpartition('/')[0]}/etcdutl" if program else ""
+    yield f"for each in etcdutl {beside}; do command -v $each >/dev/null && break; done"
+    yield "echo etcdutl_path=$each; echo etcdutl=$($each version | sed -n 's/^etcdutl version: //p')"
+    if program:
+        yield f"echo etcd_program=$({program} --version | sed -n 's/^etcd Version: //p')"
+    yield f'echo etcd=$({ask}/version | sed -n \'s/.*"etcdserver":"\\([^"]*\\)".*/\\1/p\')'
+    yield f"echo members=$({ask}/v3/cluster/member/list --data '{{}}')"
+    # A read that a majority has to agree to, in the words that every version of etcd understands.
+    yield f"""echo quorum=$({ask}/v3/kv/range --data '{{"key":"AA=="}}')"""
+
+
+def _members_by_api_server(api: ApiServerManifest) -> Iterator[str]:
+    """Ask for the members as an API server sees them: those that it writes to, whoever was named."""
+    ask = f"curl --fail --silent --max-time 5 {api.etcd_identity.curl}"
+    urls = " ".join(shlex.quote(url) for url in api.etcd_servers)
+    yield f"for each in {urls}; do list=$({ask} $each/v3/cluster/member/list --data '{{}}') && break; done"
+    yield "echo members=$list"
+
+
+def _folders(roles: Roles) -> tuple[str, ...]:
+    """Return the folders that a restore has to change."""
+    of_pods = (MANIFESTS, "/etc/kubernetes") if _has_pods(roles) else ()
+    return (*of_pods, UNITS) if isinstance(roles.etcd, EtcdUnit) else of_pods
+
+
+def _has_pods(roles: Roles) -> bool:
+    return roles.api is not None or isinstance(roles.etcd, EtcdManifest)
+
+
+def _certificates(roles: Roles) -> Iterator[str]:
+    if isinstance(roles.etcd, EtcdUnit):
+        yield from roles.etcd.certificates
+    elif roles.etcd:
+        yield f"{roles.etcd.identity.ca.rpartition('/')[0]}/*.crt"
+    if roles.api:
+        yield f"{roles.api.pki}/*.crt"
+
+
 _READ_ONLY = "a read-only file system? mount it writable"
 
 
-def complaints(seen: Seen, *, data_dir: str, target: str, needed_bytes: int) -> list[ClusterError]:
+def complaints(seen: Seen, roles: Roles, *, target: str, needed_bytes: int) -> list[ClusterError]:
     """Return what stands in the way of a restore; nothing was touched so far."""
-    found = [*_means(seen), *_places(seen, data_dir=data_dir, target=target)]
+    found = [*_means(seen, roles), *_places(seen, roles, target=target)]
     if aside := seen.all("aside"):
         # The journal of another restore would say in its place that nothing was stopped and nothing swapped.
         found.append(
@@ -151,20 +198,40 @@ def complaints(seen: Seen, *, data_dir: str, target: str, needed_bytes: int) -> 
             (
                 "certificate-expired",
                 f"certificates have run out: {', '.join(expired)}",
-                "kubeadm certs renew all, there",
+                _renewal(roles),
             )
         )
-    return [ClusterError(message, code=code, hint=hint) for code, message, hint in found] + _space(
-        seen, target=target, needed_bytes=needed_bytes
-    )
+    space = _space(seen, target=target, needed_bytes=needed_bytes) if roles.etcd else []
+    return [ClusterError(message, code=code, hint=hint) for code, message, hint in found] + space
 
 
-def _means(seen: Seen) -> Iterator[tuple[str, str, str]]:
+def _renewal(roles: Roles) -> str:
+    return "kubeadm certs renew all, there" if _has_pods(roles) else "have them made anew, there"
+
+
+def _means(seen: Seen, roles: Roles) -> Iterator[tuple[str, str, str]]:
     if seen.one("uid") != "0":
         yield "not-root", f"commands run there as user {seen.one('uid')}, not as root", "log in as root, or use sudo"
-    missing = sorted(set(PROGRAMS) - set(seen.all("program")))
-    if missing:
+    wanted = {*PROGRAMS, "kubectl"} if roles.api else set(PROGRAMS)
+    if missing := sorted(wanted - set(seen.all("program"))):
         yield "program-missing", f"the node has no {', '.join(missing)}", "install them there"
+    if _has_pods(roles):
+        yield from _means_of_pods(seen)
+    if roles.etcd and roles.etcd.identity.key and not seen.one("identity"):
+        yield (
+            "no-health-certificate",
+            f"the key by which etcd can be asked is not there: {roles.etcd.identity.key}",
+            _renewal(roles),
+        )
+    if roles.api and not seen.one("admin"):
+        yield (
+            "no-admin-kubeconfig",
+            "the administrator's kubeconfig is not where kubeadm puts it",
+            "kubeadm init phase kubeconfig admin, there",
+        )
+
+
+def _means_of_pods(seen: Seen) -> Iterator[tuple[str, str, str]]:
     if not {"crictl", "ctr", "pgrep"} & set(seen.all("program")):
         yield (
             "program-missing",
@@ -177,27 +244,16 @@ def _means(seen: Seen) -> Iterator[tuple[str, str, str]]:
             "its kubelet does not run, so it would start nothing of what is stopped",
             "systemctl start kubelet, there",
         )
-    if not seen.one("identity"):
-        yield (
-            "no-health-certificate",
-            "etcd's health check certificate is not where kubeadm puts it",
-            "kubeadm certs renew all, there",
-        )
-    if not seen.one("admin"):
-        yield (
-            "no-admin-kubeconfig",
-            "the administrator's kubeconfig is not where kubeadm puts it",
-            "kubeadm init phase kubeconfig admin, there",
-        )
 
 
-def _places(seen: Seen, *, data_dir: str, target: str) -> Iterator[tuple[str, str, str]]:
-    sealed = [place for place in (MANIFESTS, "/etc/kubernetes", data_dir) if place not in seen.all("writable")]
-    if sealed:
+def _places(seen: Seen, roles: Roles, *, target: str) -> Iterator[tuple[str, str, str]]:
+    data_dir = roles.etcd.host_dir if roles.etcd else ""
+    wanted = (*_folders(roles), *([data_dir] if data_dir else ()))
+    if sealed := [place for place in wanted if place not in seen.all("writable")]:
         yield "not-writable", f"not writable, or not there: {', '.join(sealed)}", _READ_ONLY
-    elif not seen.one("target_writable"):
+    elif data_dir and not seen.one("target_writable"):
         yield "not-writable", f"{target} cannot be written", _READ_ONLY
-    if seen.one("manifests_device") != seen.one("aside_device"):
+    if _has_pods(roles) and seen.one("manifests_device") != seen.one("aside_device"):
         yield (
             "own-file-system",
             f"{MANIFESTS} is a file system of its own, so manifests cannot be moved aside in one step",
@@ -205,7 +261,13 @@ def _places(seen: Seen, *, data_dir: str, target: str) -> Iterator[tuple[str, st
         )
     if seen.one("member_device") and seen.one("member_device") != seen.one("data_device"):
         yield "own-file-system", f"{data_dir}/member is a file system of its own", "restore elsewhere: --data-dir"
-    if target != data_dir and seen.one("member"):
+    if target != data_dir and isinstance(roles.etcd, EtcdUnit):
+        yield (
+            "unit-not-movable",
+            f"etcd is a unit of systemd there, and is restored where its data lies: {data_dir}",
+            "restore it in place, without --data-dir",
+        )
+    elif target != data_dir and seen.one("member"):
         yield "target-taken", f"{target} holds an etcd member already", "name an empty or new directory"
 
 

@@ -1,0 +1,448 @@
+"""etcd on hosts of its own, as a static pod or as a unit of systemd, beside nodes that have API servers only."""
+
+from __future__ import annotations
+
+import base64
+import json
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
+
+import pytest
+
+from clusterguard.clusters.kubeadm import Command
+from clusterguard.errors import ClusterError, ClusterGuardError, WaitTimeoutError
+from kubeadm_node import CA, PODS, Cluster, Killed, Node, peer_url
+
+MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
+SERVERS = ("cp-1", "cp-2")
+CLIENTS = tuple(pod for pod in PODS if pod != "etcd")
+FORMS = ("static pod", "unit")
+
+
+def unit_files(name, *, config="flags"):
+    """Return what systemd says of etcd's unit on a host, and the files that it names."""
+    settings = {
+        "name": name,
+        "data-dir": "/var/lib/etcd",
+        "initial-advertise-peer-urls": peer_url(name),
+        "initial-cluster": ",".join(f"{each}={peer_url(each)}" for each in MEMBERS),
+        "listen-client-urls": "https://0.0.0.0:2379",
+        "advertise-client-urls": peer_url(name).replace("2380", "2379"),
+        "trusted-ca-file": "/etc/etcd/pki/ca.crt",
+        "cert-file": "/etc/etcd/pki/server.crt",
+        "key-file": "/etc/etcd/pki/server.key",
+    }
+    argv, told, files = "/opt/etcd/etcd", "", {}
+    if config == "flags":
+        argv += "".join(f" --{key}={value}" for key, value in settings.items())
+    else:
+        lines = [f"ETCD_{key.upper().replace('-', '_')}={value}" for key, value in settings.items()]
+        told = "EnvironmentFiles=/etc/etcd/etcd.env (ignore_errors=no)\n"
+        files["etc/etcd/etcd.env"] = "# written by hand\n" + "\n".join(lines) + "\n"
+    show = (
+        "LoadState=loaded\nUnitFileState=enabled\nUser=\n"
+        f"ExecStart={{ path=/opt/etcd/etcd ; argv[]={argv} ; ignore_errors=no ; start_time=[n/a] ; pid=0 }}\n{told}"
+    )
+    pki = {f"etc/etcd/pki/{file}": CA for file in ("ca.crt", "server.crt", "server.key")}
+    return files | pki | {"unit": show, "unit-active": "", "etc/systemd/system/etcd.service": "[Service]\n"}
+
+
+def new_cluster(root, form="unit", config="flags"):
+    world = SimpleNamespace(dead=False)
+    common = {"cluster": MEMBERS, "world": world}
+    members = [
+        Node(root / name, name, pods=(), unit=unit_files(name, config=config), **common)
+        if form == "unit"
+        else Node(root / name, name, pods=("etcd",), **common)
+        for name in MEMBERS
+    ]
+    cluster = Cluster([*(Node(root / name, name, pods=CLIENTS, **common) for name in SERVERS), *members])
+    for node in cluster.nodes:
+        (node.root / "nodes").write_text(" ".join(str(root / name) for name in MEMBERS))
+    return cluster
+
+
+@pytest.fixture(params=FORMS)
+def cluster(tmp_path, request):
+    return new_cluster(tmp_path, request.param)
+
+
+@pytest.fixture
+def units(tmp_path):
+    return new_cluster(tmp_path)
+
+
+def members_of(cluster):
+    return [node for node in cluster.nodes if node.has_etcd]
+
+
+def servers_of(cluster):
+    return [node for node in cluster.nodes if not node.has_etcd]
+
+
+ALL_RUN = {("etcd",), tuple(sorted(CLIENTS))}
+
+
+def outcome(cluster):
+    return cluster.states(), cluster.running(), cluster.leftovers()
+
+
+# ---- the way there -----------------------------------------------------------------------------------------
+
+
+def test_members_elsewhere_are_restored_as_one_with_the_api_servers(cluster):
+    cluster.restore(cluster.plane())
+    assert outcome(cluster) == ({"restored"}, ALL_RUN, [])
+    built = [line for node in cluster.nodes for line in node.shell.lines if "snapshot restore" in line]
+    wanted = ",".join(f"{name}={peer_url(name)}" for name in MEMBERS)
+    assert len(built) == len(MEMBERS)
+    assert all(f"--initial-cluster={wanted}" in line for line in built)
+
+
+@pytest.mark.parametrize("config", ["flags", "variables"])
+def test_a_unit_may_be_set_up_by_flags_or_variables(tmp_path, config):
+    cluster = new_cluster(tmp_path, config=config)
+    cluster.restore(cluster.plane())
+    assert outcome(cluster) == ({"restored"}, ALL_RUN, [])
+
+
+def test_no_etcd_is_stopped_while_an_api_server_runs_anywhere(cluster):
+    order = []
+    cluster.restore(cluster.plane(on_command=lambda command: order.append(command.why)))
+    stages = [
+        ("see their containers gone: kube-apiserver", len(SERVERS)),
+        ("see their containers gone: etcd|see it gone: etcd", len(MEMBERS)),
+        ("the restored member goes live", len(MEMBERS)),
+        ("the kubelet starts etcd|systemd starts etcd", len(MEMBERS)),
+        ("etcd serves", len(MEMBERS)),
+        ("the kubelet starts kube-apiserver", len(SERVERS)),
+        ("the API server is ready", len(SERVERS)),
+    ]
+    found = [next((s for s, _ in stages if any(why.startswith(each) for each in s.split("|"))), None) for why in order]
+    assert [each for each in found if each] == [stage for stage, count in stages for _ in range(count)]
+
+
+def test_the_kubelets_of_api_servers_forget_before_these_start(units):
+    units.restore(units.plane())
+    assert {(node.root / "systemctl.log").read_text() for node in servers_of(units)} == {"restart kubelet\n" * 2}
+
+
+def test_a_run_executes_what_the_plan_says_and_nothing_else(cluster):
+    planned = cluster.plane().runbook(cluster.nodes[0].snapshot, bump_revision=1000)
+    lines = [each.line for step in planned for each in step.lines]
+    watched = []
+    cluster.restore(cluster.plane(on_command=watched.append))
+    assert all(isinstance(command, Command) for command in watched)
+    assert len(watched) == len(lines) + len(cluster.nodes)  # several nodes commit once more before they clean up
+
+
+def test_who_has_what_is_seen_there(cluster, tmp_path):
+    worker = Node(tmp_path / "worker-1", "worker-1", pods=("web",), cluster=MEMBERS, world=cluster.nodes[0].world)
+    cluster.restore(cluster.plane([*cluster.nodes, worker], workers=None))
+    assert outcome(cluster) == ({"restored"}, ALL_RUN, [])
+    assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
+
+
+def test_a_unit_that_nobody_uses_is_no_etcd(units, tmp_path):
+    worker = Node(tmp_path / "worker-1", "worker-1", pods=(), unit=unit_files("etcd-1"), world=units.nodes[0].world)
+    (worker.root / "unit").write_text("LoadState=loaded\nUnitFileState=disabled\n")
+    (worker.root / "unit-active").unlink()
+    units.restore(units.plane([*units.nodes, worker], workers=None))
+    assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "endpoints"),
+    [
+        (["etcd-1"], ("https://10.0.0.5:2379",)),
+        (["cp-1"], tuple(peer_url(name).replace("2380", "2379") for name in MEMBERS)),
+    ],
+)
+def test_etcd_is_reached_by_what_either_kind_of_node_has(units, names, endpoints):
+    for node in servers_of(units):
+        manifest = node.manifests / "kube-apiserver.yaml"
+        pki = "/etc/kubernetes/pki/etcd"
+        flags = f"--etcd-cafile={pki}/ca.crt, --etcd-certfile={pki}/healthcheck-client.crt, "
+        flags += f"--etcd-keyfile={pki}/healthcheck-client.key, --secure-port"
+        manifest.write_text(manifest.read_text().replace("--secure-port", flags))
+    named = [node for node in units.nodes if node.name in names]
+    with ExitStack() as keep:
+        access = units.plane(named).etcd_access(keep=keep)
+        assert (access.endpoints, access.ca.read_text()) == (endpoints, CA)
+
+
+# ---- interrupted -------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_starts_again_does_not_start_what_was_stopped(units):
+    units.restore(units.plane(), until="stop")
+    for node in members_of(units):
+        node.reboot()
+    assert {tuple(node.live()[0]) for node in members_of(units)} == {()}
+    units.recover()
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+    for node in members_of(units):
+        node.reboot()
+    assert {tuple(node.live()[0]) for node in members_of(units)} == {("etcd",)}
+
+
+def test_a_member_that_is_not_enabled_is_found_again_while_it_is_stopped(units):
+    for node in members_of(units):
+        (node.root / "unit").write_text((node.root / "unit").read_text().replace("=enabled", "=disabled"))
+    units.restore(units.plane(workers=None), until="swap_in")
+    for node in units.nodes:
+        node.survive()
+    plane = units.plane(workers=None)
+    with plane.exclusive():
+        assert "rolled back" in plane.recover()
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+
+
+def test_what_was_proven_runs_after_its_hosts_were_off(units):
+    units.restore(units.plane(), until="commit")
+    for node in members_of(units):
+        (node.root / "unit-active").unlink()
+    assert "finished" in units.recover()
+    assert outcome(units) == ({"restored"}, ALL_RUN, [])
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def whole(tmp_path_factory, request):
+    cluster = new_cluster(tmp_path_factory.mktemp("whole"), request.param)
+    cluster.restore(cluster.plane())
+    return request.param, {node.name: node.shell.lines for node in cluster.nodes}
+
+
+def kill_before(cluster, name, number):
+    """Restore, with everything killed before a command on one node; return the state that the recovery ends in."""
+    node = next(node for node in cluster.nodes if node.name == name)
+    node.shell.die_before = number
+    with suppress(Killed):
+        cluster.restore(cluster.plane())
+    cluster.recover()
+    last = f"killed before command {number} of {name}: {node.shell.lines[number - 1 :][:1]}"
+    assert len(cluster.states()) == 1, last
+    assert (cluster.running(), cluster.leftovers()) == (ALL_RUN, []), last
+    return cluster.states().pop()
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "states"),
+    [
+        ("cp-2", '"phase": "preparing"', {"old"}),
+        ("etcd-2", '"phase": "switching"', {"old"}),
+        ("cp-1", "pod in kube-apiserver", {"old"}),
+        ("etcd-3", "/member /var/lib/etcd/member", {"old"}),
+        # Some nodes may have committed already: then all are.
+        ("cp-2", "mv -fT /etc/kubernetes/clusterguard/proven", {"old", "restored"}),
+        ("etcd-2", "rm -f /etc/kubernetes/clusterguard/proven", {"restored"}),
+    ],
+)
+def test_killed_at_its_turning_points_all_hosts_have_one_state(tmp_path, whole, name, part, states):
+    form, lines = whole
+    number = max(number for number, line in enumerate(lines[name]) if part in line)
+    assert kill_before(new_cluster(tmp_path, form), name, number) in states
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["cp-1", "etcd-1", "etcd-3"])
+def test_killed_before_any_command_of_any_host_all_have_one_state(tmp_path, whole, name):
+    form, lines = whole
+    for number in range(len(lines[name]) + 1):
+        kill_before(new_cluster(tmp_path / str(number), form), name, number)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_in_the_middle_of_any_command_of_a_host_all_have_one_state(tmp_path, whole):
+    form, _ = whole
+    counting = new_cluster(tmp_path / "counting", form)
+    counting.nodes[-1].die_at_call(-1)
+    counting.restore(counting.plane())
+    for number in range(1, counting.nodes[-1].calls() + 1):
+        cluster = new_cluster(tmp_path / str(number), form)
+        cluster.nodes[-1].die_at_call(number)
+        with suppress(Killed):
+            cluster.restore(cluster.plane())
+        cluster.recover()
+        assert len(cluster.states()) == 1, f"killed at call {number}"
+        assert (cluster.running(), cluster.leftovers()) == (ALL_RUN, []), f"killed at call {number}"
+
+
+@pytest.mark.parametrize("name", ["cp-2", "etcd-3"])
+def test_a_host_whose_line_is_lost_brings_all_others_back(cluster, name):
+    lost = next(node for node in cluster.nodes if node.name == name)
+
+    def lose(command):
+        if "kept" in command.why:
+            lost.shell.broken_for = range(10**6)
+
+    with pytest.raises(ClusterGuardError):
+        cluster.restore(cluster.plane(on_command=lose))
+    cluster.recover()
+    assert outcome(cluster) == ({"old"}, ALL_RUN, [])
+
+
+@pytest.mark.parametrize(("lost", "code"), [(("cp-2", "etcd-3"), "rollback-incomplete"), (SERVERS, None)])
+def test_a_rollback_goes_on_without_a_host_that_the_others_can_do_without(units, lost, code):
+    plane = units.plane()
+    units.restore(plane, until="swap_in")
+    for node in units.nodes:
+        if node.name in lost:
+            node.shell.broken_for = range(10**6)
+    with pytest.raises(ClusterGuardError) as caught:
+        plane.roll_back()
+    assert (caught.value.code == "rollback-incomplete") == bool(code)
+    units.recover()
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+
+
+@pytest.mark.parametrize("left_out", ["cp-2", "etcd-3"])
+def test_an_interrupted_restore_is_not_recovered_on_a_part_of_its_hosts(cluster, left_out):
+    cluster.restore(cluster.plane(), until="swap_in")
+    with pytest.raises(ClusterError) as caught:
+        cluster.plane([node for node in cluster.nodes if node.name != left_out]).recover()
+    missing = {"cp-2": "kube-apiserver 10.0.1.2", "etcd-3": "etcd-3"}[left_out]
+    assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": missing})
+    cluster.recover()
+    assert outcome(cluster) == ({"old"}, ALL_RUN, [])
+
+
+def test_a_unit_that_does_not_come_back_is_told_with_its_log(units):
+    plane = units.plane(timeouts=units.plane()._options["timeouts"].__class__(gone=2, etcd=1, api=1, api_grace=1))
+    units.restore(plane, until="swap_in")
+    for node in members_of(units):
+        (node.root / "etcd-broken").touch()
+        journal = node.root / "stand-ins/journalctl"
+        journal.write_text("#!/bin/sh\ncase $1 in --unit=etcd.service) echo its last words ;; esac\n")
+        journal.chmod(0o755)
+    with pytest.raises(WaitTimeoutError) as caught:
+        plane.start_etcd()
+    assert caught.value.last_seen == "its last words"
+
+
+# ---- refused -----------------------------------------------------------------------------------------------
+
+
+def problems(plane):
+    with pytest.raises(ClusterError) as caught:
+        plane.check(needed_bytes=10)
+    return caught.value.fields
+
+
+def lease(cluster, *addresses):
+    keys = [base64.b64encode(f"/registry/masterleases/{each}".encode()).decode() for each in addresses]
+    for node in members_of(cluster):
+        (node.root / "range").write_text(json.dumps({"kvs": [{"key": key} for key in keys]}))
+
+
+def test_api_servers_that_were_not_named_are_told_by_their_leases(cluster):
+    lease(cluster, "10.0.1.1", "10.0.1.2")
+    cluster.plane().check(needed_bytes=10)
+    found = problems(cluster.plane([node for node in cluster.nodes if node.name != "cp-2"]))
+    assert (found["problems"], found["addresses"]) == (["api-servers-missing"], "10.0.1.2")
+
+
+def test_hosts_of_etcd_alone_are_refused_though_no_lease_tells_of_an_api_server(cluster):
+    assert problems(cluster.plane(members_of(cluster)))["problems"] == ["api-servers-missing"]
+    assert outcome(cluster) == ({"old"}, ALL_RUN, [])
+
+
+def test_api_servers_alone_are_refused(units):
+    with pytest.raises(ClusterError) as caught:
+        units.plane(servers_of(units)).check(needed_bytes=10)
+    assert (caught.value.code, caught.value.fields["pod"]) == ("no-static-pod", "etcd")
+
+
+def test_a_member_that_was_not_named_is_told(cluster):
+    found = problems(cluster.plane(cluster.nodes[:-1]))
+    assert (found["problems"], found["members"]) == (["members-missing"], "etcd-3")
+
+
+def test_members_of_another_cluster_are_told_by_what_the_api_servers_write_to(units):
+    theirs = {"members": [{"name": "other-1", "peerURLs": ["https://10.9.9.9:2380"]}]}
+    for node in servers_of(units):
+        (node.root / "members").write_text(json.dumps(theirs))
+    found = problems(units.plane())
+    assert (found["problems"], found["members"]) == (["members-missing"], "other-1")
+
+
+def test_where_no_etcd_answers_another_one_is_told_by_its_addresses(units):
+    for node in units.nodes:
+        (node.root / "members").write_text("")
+        (node.root / "range").write_text("")
+    units.plane().check(needed_bytes=10)
+    server = servers_of(units)[0]
+    manifest = server.manifests / "kube-apiserver.yaml"
+    manifest.write_text(manifest.read_text().replace("https://10.0.0.", "https://10.9.9."))
+    found = problems(units.plane())
+    assert (found["problems"], found["node"]) == (["other-etcd"], "cp-1")
+    manifest.write_text(manifest.read_text().replace("https://10.9.9.", "https://etcd."))
+    units.plane().check(needed_bytes=10)  # a name may stand for any address
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("path=/opt/etcd/etcd", "path=/usr/bin/docker", "etcd-unit-unreadable"),
+        (" --name=etcd-3", "", "etcd-flags-missing"),
+        (" --name=etcd-3", " --name=etcd-3 --wal-dir=/fast", "own-wal-dir"),
+        ("--data-dir=/var/lib/etcd", "--data-dir=etcd.data", "etcd-unit-unreadable"),
+        (" --trusted-ca-file=/etc/etcd/pki/ca.crt", "", "etcd-unit-unreadable"),
+        (" --name=etcd-3", " --config-file=/etc/etcd/nowhere.yaml", "etcd-unit-unreadable"),
+    ],
+)
+def test_a_unit_that_does_not_tell_what_etcd_is_started_with_is_refused(units, old, new, code):
+    unit = units.nodes[-1].root / "unit"
+    assert old in unit.read_text()
+    unit.write_text(unit.read_text().replace(old, new))
+    with pytest.raises(ClusterError) as caught:
+        units.plane().check(needed_bytes=10)
+    assert caught.value.code == code
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+
+
+def test_a_unit_is_not_moved_to_another_directory(units):
+    assert problems(units.plane(data_dir="/mnt/new"))["problems"] == ["unit-not-movable"] * len(MEMBERS)
+
+
+def test_a_host_of_a_unit_without_etcdutl_is_refused_unless_ours_fits(units, tmp_path):
+    for node in members_of(units):
+        (node.root / "stand-ins/etcdutl").write_text("#!/bin/sh\nexit 127\n")
+    with pytest.raises(ClusterError) as caught:
+        units.plane().check(needed_bytes=10)
+    assert caught.value.code == "etcdutl-missing"
+    ours = tmp_path / "ours"
+    ours.write_text("#!/bin/sh\necho etcdutl version: 3.7.3\n")
+    ours.chmod(0o755)
+    units.plane(etcdutl=lambda: ours).check(needed_bytes=10)
+
+
+def test_a_control_plane_without_its_kubeconfig_is_refused_and_a_host_of_etcd_needs_none(cluster):
+    (servers_of(cluster)[0].root / "etc/kubernetes/admin.conf").unlink()
+    assert problems(cluster.plane())["problems"] == ["no-admin-kubeconfig"]
+
+
+# ---- told --------------------------------------------------------------------------------------------------
+
+
+def test_keys_of_others_are_told_before_they_go_back(units):
+    curl = members_of(units)[0].root / "stand-ins/curl"
+    counts = {"\0": 112, "/registry/": 100, "compact_rev_key": 1}
+    cases = "".join(
+        f"""*'"{base64.b64encode(first.encode()).decode()}", "range_end'*) echo '{{"count": "{count}"}}'; exit ;; """
+        for first, count in counts.items()
+    )
+    curl.write_text(curl.read_text().replace("#!/bin/sh\n", f'#!/bin/sh\ncase "$*" in {cases} esac\n'))
+    (note,) = units.plane().notes()
+    assert "11 keys" in note
+
+
+def test_a_dead_member_of_hosts_of_their_own_joins_by_etcds_own_means(units):
+    for node in units.nodes:
+        (node.root / "range").write_text("")
+    plane = units.plane(units.nodes[:-1], gone=("etcd-3",))
+    plane.check(needed_bytes=10)
+    (told,) = [warning for warning in plane.warnings() if warning.startswith("etcd-3")]
+    assert "etcdctl member add" in told
