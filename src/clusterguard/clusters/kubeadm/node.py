@@ -368,9 +368,10 @@ class KubeadmNode:
             ClusterGuardError: It could not be asked.
             ValueError: etcd answered with something else.
         """
-        asked = (("\0", "\0"), (f"{prefix}/", f"{prefix}0"), (_COMPACTED, f"{_COMPACTED}\0"))
-        every, *ours = (int(self.range(first, last, count_only=True).get("count", 0)) for first, last in asked)
-        return every - sum(ours)
+        # Around the prefix, not all of them less those below it: there something is written between two questions.
+        asked = (("\0", f"{prefix}/"), (f"{prefix}0", "\0"), (_COMPACTED, f"{_COMPACTED}\0"))
+        before, after, ours = (int(self.range(first, last, count_only=True).get("count", 0)) for first, last in asked)
+        return before + after - ours
 
     def check_new_manifest(self, member: MemberCommands) -> None:
         """Raise a ClusterError unless the manifest for another data directory differs in nothing but that."""
