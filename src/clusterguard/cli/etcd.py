@@ -65,7 +65,7 @@ _NodeShell = Annotated[
     typer.Option(
         "--node-shell",
         help="How to become root on a node of kubeadm: local, docker:NAME or ssh:[USER@]HOST. Repeated, or "
-        "'ssh:root@{cp-1,cp-2,cp-3}', for all control-plane nodes, and for workers.",
+        "'ssh:root@{cp-1,cp-2,cp-3}', for all control-plane nodes, hosts of etcd, and workers.",
         envvar="CLUSTERGUARD_NODE_SHELL",
     ),
 ]

@@ -170,6 +170,9 @@ class WithRunbook(Protocol):
     def runbook(self, snapshot: Path, *, bump_revision: int) -> tuple[RunbookStep, ...]:
         """Return every command of a restore, in order; nothing is touched."""
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what whoever restores should know before, such as what else goes back with the cluster's state."""
+
     def rollback_lines(self) -> tuple[RunbookLine, ...]:
         """Return the commands that undo a restore at any point before its `commit`."""
 

@@ -97,12 +97,14 @@ class RestorePlan:
         steps: The commands of each step.
         rollback: What undoes them, at any point before the step ``commit``.
         fetch: What must be fetched first, in words, or ``""``.
+        notes: What whoever restores should know before.
     """
 
     snapshot: Snapshot
     steps: tuple[RunbookStep, ...]
     rollback: tuple[RunbookLine, ...]
     fetch: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """Return it as a runbook: shell lines, each under a comment that says why."""
@@ -112,7 +114,8 @@ class RestorePlan:
             "# Checked: the snapshot is intact, and each node has what is needed. Nothing was touched.",
             "# Do each line once, in this order, and stop at the first that fails: the rollback is at the end.",
         ]
-        lines += [f"# Note: {remark.detail}." for remark in self.snapshot.remarks if remark.warning]
+        remarks = [remark.detail for remark in self.snapshot.remarks if remark.warning]
+        lines += [f"# Note: {note}." for note in (*remarks, *self.notes)]
         if self.fetch:
             lines += ["", f"# 0. fetch {self.fetch}"]
         for number, step in enumerate(self.steps, start=1):
@@ -209,6 +212,7 @@ def plan_restore(control_plane: ControlPlane, access: EtcdAccess, *, snapshot: S
         snapshot=snapshot,
         steps=control_plane.runbook(file, bump_revision=bump),
         rollback=control_plane.rollback_lines(),
+        notes=control_plane.notes(),
     )
 
 

@@ -143,6 +143,26 @@ def test_who_has_what_is_seen_there(cluster, tmp_path):
     assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
 
 
+def test_a_unit_may_stand_beside_an_api_server(tmp_path):
+    world = SimpleNamespace(dead=False)
+    nodes = [
+        Node(tmp_path / name, name, cluster=MEMBERS, world=world, pods=CLIENTS, unit=unit_files(name))
+        for name in MEMBERS
+    ]
+    cluster = Cluster(nodes)
+    cluster.restore(cluster.plane())
+    assert outcome(cluster) == ({"restored"}, {tuple(sorted(PODS))}, [])
+    cluster.restore(cluster.plane(), until="start_api")
+    cluster.recover()
+    assert outcome(cluster) == ({"restored"}, {tuple(sorted(PODS))}, [])
+
+
+def test_a_member_of_a_unit_is_not_replaced(units):
+    with pytest.raises(ClusterError) as caught, units.plane().member_places():
+        pass
+    assert caught.value.code == "unit-not-replaceable"
+
+
 def test_a_unit_that_nobody_uses_is_no_etcd(units, tmp_path):
     worker = Node(tmp_path / "worker-1", "worker-1", pods=(), unit=unit_files("etcd-1"), world=units.nodes[0].world)
     (worker.root / "unit").write_text("LoadState=loaded\nUnitFileState=disabled\n")

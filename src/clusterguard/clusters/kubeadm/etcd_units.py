@@ -130,7 +130,8 @@ def start_unit() -> tuple[Command, ...]:
     # Without --no-block it would wait for a quorum, which the other hosts may be slower to give.
     script = (
         f"rm -f {DROP_IN} && {{ rmdir {DROP_IN.rpartition('/')[0]} 2>/dev/null || true; }} && sync {UNITS} && "
-        f"systemctl daemon-reload && systemctl reset-failed {UNIT}; systemctl start --no-block {UNIT}"
+        f"systemctl daemon-reload && {{ systemctl reset-failed {UNIT} 2>/dev/null || true; }} && "
+        f"systemctl start --no-block {UNIT}"
     )
     return (in_shell("systemd starts etcd", script),)
 

@@ -79,6 +79,11 @@ class ReplaceCommands(RestoreCommands):
         return f"{self._work}/broken"
 
     @property
+    def joining_manifest(self) -> str:
+        """The manifest by which it joins."""
+        return self._etcd.new_manifest
+
+    @property
     def replaced(self) -> str:
         """Where the old data is once the new member is proven."""
         return f"{self._work}/replaced"
@@ -105,7 +110,7 @@ class ReplaceCommands(RestoreCommands):
         edits = " ".join(f"-e '{expression}'" for expression in joining(members))
         write = f"sed {edits} {ASIDE}/etcd.yaml > {self._etcd.new_manifest} && sync {self._etcd.new_manifest}"
         # Never with the manifest that it had: kubeadm's first node would begin another cluster with it.
-        start = f"mv -T {self._etcd.new_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
+        start = f"mv -T {self.joining_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
         return (
             (Command(why="a manifest by which it joins the members that there are", argv=("sh", "-c", write)),),
             (
@@ -208,7 +213,7 @@ class KubeadmMember:
         """Start it without data, as one that joins members, and wait until it serves."""
         written, *rest = self._commands.start_empty(members)
         self._perform((written,))
-        manifest, etcd = self._commands._etcd.new_manifest, self._node.etcd
+        manifest, etcd = self._commands.joining_manifest, self._node.etcd
         found = EtcdManifest.parse(self._node.shell.run(["cat", manifest]), where=f"{self._node.name}:{manifest}")
         if not isinstance(etcd, EtcdManifest) or found != replace(
             etcd, initial_cluster=tuple(members.items()), joins=True
