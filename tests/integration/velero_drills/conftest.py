@@ -1,12 +1,15 @@
 """One cluster with a real Velero server for a module: both are slow to start, and a machine has one server only."""
 
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from clusterguard.clusters import EmbeddedCluster
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict
+from clusterguard.drills.steps.registry import verbs
 from clusterguard.velero import InstallOptions, VeleroClient
 from clusterguard.velero.install import install
 
@@ -38,3 +41,34 @@ def api(velero_cluster):
 @pytest.fixture(scope="module")
 def velero(api):
     return VeleroClient(api=api)
+
+
+@pytest.fixture
+def run(velero_cluster):
+    """Run a drill on the module's cluster; whatever comes of it, nothing stays."""
+
+    def run(drill, **settings):
+        defaults = {"open": lambda _: velero_cluster, "longest_wait": timedelta(seconds=60)}
+        result = DrillRunner(settings=DrillSettings(**(defaults | settings))).run(drill)
+        assert [step for step in result.steps if step.phase == "cleanup" and step.verdict is not Verdict.PASS] == []
+        return result
+
+    return run
+
+
+@pytest.fixture
+def around(monkeypatch):
+    """Do something before and after a verb of a drill: `around("veleroRestore", after=…)`."""
+
+    def around(verb, *, before=lambda *_: None, after=lambda *_: None):
+        real = verbs()[verb].perform
+
+        def patched(action, here):
+            before(here.run, action)
+            said = real(action, here)
+            after(here.run, action)
+            return said
+
+        monkeypatch.setattr(verbs()[verb], "perform", patched)
+
+    return around

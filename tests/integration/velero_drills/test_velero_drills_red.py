@@ -43,37 +43,6 @@ def drill(tmp_path):
     return drill
 
 
-@pytest.fixture
-def run(velero_cluster):
-    """Run a drill on the module's cluster; whatever comes of it, nothing stays."""
-
-    def run(drill, **settings):
-        defaults = {"open": lambda _: velero_cluster, "longest_wait": timedelta(seconds=60)}
-        result = DrillRunner(settings=DrillSettings(**(defaults | settings))).run(drill)
-        assert [step for step in result.steps if step.phase == "cleanup" and step.verdict is not Verdict.PASS] == []
-        return result
-
-    return run
-
-
-@pytest.fixture
-def around(monkeypatch):
-    """Do something before and after a verb of a drill: `around("veleroRestore", after=…)`."""
-
-    def around(verb, *, before=lambda *_: None, after=lambda *_: None):
-        real = verbs()[verb].perform
-
-        def patched(action, here):
-            before(here.run, action)
-            said = real(action, here)
-            after(here.run, action)
-            return said
-
-        monkeypatch.setattr(verbs()[verb], "perform", patched)
-
-    return around
-
-
 def red(result):
     return {step.title for step in result.steps if step.phase == "verify" and step.verdict is Verdict.FAIL}
 

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill
-from clusterguard.drills.steps.registry import verbs
 from clusterguard.errors import ResourceNotFoundError
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
@@ -67,24 +66,6 @@ def run(velero_cluster, tmp_path):
         return result
 
     return run
-
-
-@pytest.fixture
-def around(monkeypatch):
-    """Do something before or after a verb of a drill."""
-
-    def around(verb, *, before=lambda *_: None, after=lambda *_: None):
-        real = verbs()[verb].perform
-
-        def patched(action, here):
-            before(here.run, action)
-            said = real(action, here)
-            after(here.run, action)
-            return said
-
-        monkeypatch.setattr(verbs()[verb], "perform", patched)
-
-    return around
 
 
 @pytest.fixture

@@ -103,17 +103,6 @@ def drill(tmp_path, s3):
 
 
 @pytest.fixture
-def run(velero_cluster):
-    def run(drill, **settings):
-        defaults = {"open": lambda _: velero_cluster, "longest_wait": timedelta(seconds=60)}
-        result = DrillRunner(settings=DrillSettings(**(defaults | settings))).run(drill)
-        assert [step for step in result.steps if step.phase == "cleanup" and step.verdict is not Verdict.PASS] == []
-        return result
-
-    return run
-
-
-@pytest.fixture
 def after_restore(monkeypatch):
     """Do something in the cluster once a restore has ended; checks then wait for a second only."""
 
