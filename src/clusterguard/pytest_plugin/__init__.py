@@ -6,14 +6,15 @@ is imported when the first drill file is collected.
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from clusterguard.clusters.base import Cluster
     from clusterguard.etcd import EtcdSnapshotter
@@ -114,9 +115,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "drill(**labels): a drill file, with its labels")
     config.addinivalue_line("markers", "rehearsal: a backup that is rehearsed, by --rehearse")
     _check_options(config)
+    if config.option.collectonly or hasattr(config, "workerinput"):
+        return
     least = config.getoption("--drill-min")
-    if least is not None and not config.option.collectonly and not hasattr(config, "workerinput"):
+    if least is not None:
         config.pluginmanager.register(_Minimum(config, least), "clusterguard-minimum")
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        from clusterguard.pytest_plugin.job_summary import JobSummary
+
+        config.pluginmanager.register(JobSummary(Path(page)), "clusterguard-job-summary")
 
 
 def _check_options(config: pytest.Config) -> None:

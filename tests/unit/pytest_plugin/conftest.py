@@ -110,3 +110,11 @@ def canned_everywhere(pytester, monkeypatch):
 def _without_hypothesis(pytester, monkeypatch):
     """Hypothesis imports all of itself at the end of each pytest run: a second for each test here."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+
+
+@pytest.fixture
+def three(drill, canned):
+    """One drill of each verdict."""
+    drill("green")
+    drill("red", "FAIL", "weekly")
+    drill("unknown", "ERROR")

@@ -6,15 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-
-@pytest.fixture
-def three(drill, canned):
-    """One drill of each verdict."""
-    drill("green")
-    drill("red", "FAIL", "weekly")
-    drill("unknown", "ERROR")
-
-
 # ---- verdicts --------------------------------------------------------------------------------------------
 
 

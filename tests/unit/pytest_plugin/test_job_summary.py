@@ -1,0 +1,83 @@
+"""The page that GitHub Actions shows of a job."""
+
+import re
+
+import pytest
+
+from clusterguard.pytest_plugin.job_summary import _MOST_BYTES, summary
+
+HTTP = {"restored: {}": "http: {service: web, namespace: shop, port: 80}", "{context: nowhere}": "{}"}
+
+
+@pytest.fixture
+def page(pytester, monkeypatch):
+    """The file that GitHub names, which other steps may have written to."""
+    path = pytester.path / "summary.md"
+    path.write_text("# Before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    return path
+
+
+def rows(page):
+    found = re.findall(r"^\| \S+ (\w+) \| (\S+) \| (.*) \| (.*) \|$", page.read_text(), re.MULTILINE)
+    return {name: (verdict, rto.strip(), rpo.strip()) for verdict, name, rto, rpo in found}
+
+
+def test_each_drill_has_a_row_and_red_ones_say_why(pytester, three, canned, page):
+    pytester.runpytest()
+    assert rows(page) == {
+        "green": ("PASS", "8.8 s", "≤ 0.5 s"),
+        "red": ("FAIL", "", "≤ 0.5 s"),
+        "unknown": ("ERROR", "", "≤ 0.5 s"),
+    }
+    text = page.read_text()
+    assert text.startswith("# Before\n## Disaster recovery: 1 PASS, 1 FAIL, 1 ERROR\n")
+    assert re.findall(r"<summary>(\w+): (\w+)", text) == [("red", "FAIL"), ("unknown", "ERROR")]
+    assert "│ -blue " in text
+
+
+def test_one_that_was_skipped_says_why(pytester, drill, canned, page, monkeypatch):
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda *_: set())
+    drill("unreachable", **HTTP)
+    pytester.runpytest()
+    assert rows(page) == {"unreachable": ("SKIPPED", "", "")}
+    assert "needs containers that run" in page.read_text()
+
+
+def test_tests_that_are_no_drills_are_no_part_of_it(pytester, page):
+    pytester.makepyfile("def test_it(): assert False")
+    pytester.runpytest()
+    assert page.read_text() == "# Before\n"
+
+
+def test_workers_leave_it_to_the_one_that_collects_their_reports(pytester, three, canned_everywhere, page):
+    pytester.runpytest_subprocess("-n2", "-p", "xdist")
+    assert page.read_text().count("## Disaster recovery") == 1
+
+
+def test_a_page_that_cannot_be_written_changes_no_verdict(pytester, drill, canned, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "missing" / "summary.md"))
+    drill("green")
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*job summary could not be written*"])
+
+
+def report(name, words):
+    properties = [("clusterguard.verdict", "FAIL")]
+    return pytest.TestReport(
+        f"f.drill.yaml::{name}", ("f", 0, name), {}, "failed", words, "call", user_properties=properties
+    )
+
+
+def test_what_a_program_printed_is_neither_markup_nor_a_cell():
+    text = summary([report("a|b", "</pre><b>| bold | ```")])
+    assert "| a&#124;b |" in text
+    assert "<pre>&lt;/pre&gt;&lt;b&gt;| bold | ```</pre>" in text
+
+
+def test_more_than_github_shows_is_left_out():
+    text = summary([report(f"d{number}", "x" * 30_000) for number in range(100)])
+    assert len(text.encode()) < _MOST_BYTES + 1000
+    assert text.count("❌") == 100
+    assert "x" * 20_001 not in text
