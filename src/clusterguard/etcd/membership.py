@@ -220,12 +220,13 @@ def _look(access: EtcdAccess, place: MemberPlace | None, name: str) -> _Seen:
     beside = [each for each in statuses if each.endpoint != own_url]
     asked, listed = _majority(access, [each.endpoint for each in beside])
     entries = tuple(each for each in listed if each.name == name or (place and place.peer_url in each.peer_urls))
-    if not entries and not (place and place.begun):
+    # One that was removed is taken in again, but not by a wiped node that has begun a cluster of its own.
+    if not entries and not (place and (place.begun or len(listed) > 1)):
         raise ResourceNotFoundError(
             f"etcd has no member {name}; it has {', '.join(sorted(each.name or each.id for each in listed))}",
             code="member-unknown",
             fields={"member": name, "known": sorted(each.name for each in listed)},
-            hint="one that was removed joins again as a new one: kubeadm reset there, then kubeadm join",
+            hint="name a member as etcd calls it; one that was removed is taken in again where its node is named",
         )
     ids = {each.id for each in entries}
     others = [each for each in beside if each.member_id not in ids]

@@ -13,10 +13,19 @@ import pytest
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.clusters.kubeadm import KubeadmControlPlane
+from clusterguard.clusters.kubeadm.manifests import EtcdManifest
 from clusterguard.clusters.node_shell import DockerNodeShell
-from clusterguard.errors import ClusterError, ClusterGuardError, ResourceNotFoundError, RestoreError
+from clusterguard.errors import (
+    ClusterError,
+    ClusterGuardError,
+    ClusterUnreachableError,
+    EtcdError,
+    ResourceNotFoundError,
+    RestoreError,
+)
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.etcd.agreement import look_at_members
+from clusterguard.etcd.membership import replace_member
 from clusterguard.stores import open_store
 from clusterguard.validate import Selection, wait_ready
 
@@ -221,3 +230,65 @@ def recovered(cluster):
 
         until(recover, seconds=600)
     until(cluster.api.ready)
+
+
+# ---- one of them -------------------------------------------------------------------------------------------
+
+
+def replaced(cluster, name, **options):
+    with cluster.member_places() as places:
+        return replace_member(cluster.etcd, places, name, seconds=SECONDS, **options)
+
+
+@pytest.mark.parametrize(
+    "until_step", [None, "stop the member, and keep its data aside", "add it anew", "start it empty"]
+)
+def test_a_lost_member_is_replaced_and_nothing_is_lost(several, until_step):
+    """On the first node, whose manifest would let it begin a cluster on an empty disk."""
+    name, kept = f"{several.name}-control-plane", marker(several.api)
+
+    def stop(step):
+        if step.name == until_step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(EtcdError) as serves:
+        replaced(several, name)
+    assert serves.value.code == "member-serves"
+    several.lose_member(name)
+    if until_step:
+        with pytest.raises(KeyboardInterrupt):
+            replaced(several, name, watch=stop)
+    late = []
+
+    def written():
+        with contextlib.suppress(ClusterUnreachableError):  # the first API server has lost its etcd
+            late.append(marker(several.api))
+        return late
+
+    until(written)
+    replaced(several, name)
+    works(several)
+    assert is_there(several.api, kept)
+    assert is_there(several.api, late[-1])
+    manifest = EtcdManifest.parse(DockerNodeShell(name).run(["cat", "/etc/kubernetes/manifests/etcd.yaml"]), where=name)
+    assert manifest.joins
+    assert len(manifest.initial_cluster) == 3
+
+
+def test_a_replacement_that_a_recovery_gives_up_is_begun_anew(several):
+    name = f"{several.name}-control-plane2"
+
+    def stop(step):
+        if step.name == "remove the member":
+            raise KeyboardInterrupt
+
+    several.lose_member(name)
+    with pytest.raises(KeyboardInterrupt):
+        replaced(several, name, watch=stop)
+    with pytest.raises(ClusterError) as unfit:
+        several.control_plane.check(needed_bytes=1)
+    assert "rollback-incomplete" in unfit.value.fields["problems"]
+    with several.control_plane.exclusive():
+        assert "given up" in several.control_plane.recover()
+    replaced(several, name)  # it was removed, and what it got back is of no use
+    works(several)

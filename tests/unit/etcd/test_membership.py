@@ -186,9 +186,10 @@ def test_one_that_answers_and_is_broken_is_replaced(cluster, spoil):
     assert cluster.done == WHOLE
 
 
-def test_one_that_was_removed_already_is_added_and_one_that_was_added_is_added_anew(cluster):
+@pytest.mark.parametrize("begun", [True, False])
+def test_one_that_was_removed_already_is_added_and_one_that_was_added_is_added_anew(cluster, begun):
     del cluster.members["3"]
-    replaced(cluster, begun=True)
+    replaced(cluster, begun=begun)
     assert cluster.done == ["set aside", "add", "start", "finish"]
     cluster.done.clear()
     del cluster.serving["4"]
@@ -213,7 +214,7 @@ def all_serve(cluster):
         (lambda c: c.serving.pop("2"), "c", "no-quorum"),
         (lambda c: c.serving.clear(), "c", "no-quorum"),
         (lambda c: None, "z", "member-unknown"),
-        (lambda c: c.members.pop("3"), "c", "member-unknown"),
+        (lambda c: [c.members.pop("2"), c.members.pop("3"), c.serving.pop("2")], "c", "member-unknown"),
         (lambda c: c.members.update({"5": "e", "6": "f"}) or c.serving.update({"5": "e"}), "c", "another-member-lost"),
         (lambda c: c.differ.add("2"), "c", "members-differ"),
         (lambda c: c.clusters.update({"2": "another"}), "c", "members-differ"),

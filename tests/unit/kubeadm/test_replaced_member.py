@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from clusterguard.clusters.certificates import Authority
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
 from clusterguard.clusters.kubeadm.manifests import EtcdManifest
 from clusterguard.errors import ClusterError
@@ -226,6 +227,22 @@ def test_a_node_on_which_it_cannot_be_done_is_told_before_anything_is_touched(cl
     assert cluster.leftovers() == []
 
 
+@pytest.mark.parametrize(("address", "problems"), [("127.0.0.1", None), ("10.0.0.5", ["certificate-address"])])
+def test_a_node_whose_address_changed_would_be_added_and_never_let_in(cluster, tmp_path, address, problems):
+    """Certificates of ours are for loopback."""
+    cert, _ = Authority("etcd-ca", folder=tmp_path).issue("peer", common_name="etcd")
+    (cluster.node.root / "etc/kubernetes/pki/etcd/peer.crt").write_bytes(cert.read_bytes())
+    manifest = cluster.node.manifests / "etcd.yaml"
+    manifest.write_text(manifest.read_text().replace("urls=https://10.0.0.5:2380", f"urls=https://{address}:2380"))
+    found = None
+    with cluster.plane().member_places() as places:
+        try:
+            places["node-1"].check(needed_bytes=10)
+        except ClusterError as error:
+            found = error.fields["problems"]
+    assert found == problems
+
+
 def test_a_manifest_that_cannot_be_rewritten_starts_nothing(cluster):
     manifest = cluster.node.manifests / "etcd.yaml"
     manifest.write_text(manifest.read_text().replace("- --initial-cluster=", "- --initial-cluster\n    - "))
@@ -237,6 +254,14 @@ def test_a_manifest_that_cannot_be_rewritten_starts_nothing(cluster):
     assert not manifest.exists()
     recover(cluster)
     assert (manifest.read_text(), cluster.node.live()) == (before, (sorted(PODS), "broken"))
+
+
+def test_a_member_that_has_much_to_get_is_given_time_for_it(cluster):
+    with cluster.plane().member_places() as places:
+        places["node-1"].check(needed_bytes=300 * 1024 * 1024)
+        steps = places["node-1"].runbook(remove=(), members=MEMBERS, asked=places["node-2"])
+    (wait,) = (line.line for step in steps for line in step.lines if line.why == "node-1: etcd serves")
+    assert f"timeout {QUICK.etcd + 30} " in wait
 
 
 def test_whether_it_serves_is_asked_on_the_node(cluster):

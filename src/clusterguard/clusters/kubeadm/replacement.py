@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.commands import ASIDE, JOURNAL, MANIFESTS, STAGING_DIR, Command
+from clusterguard.clusters.kubeadm.etcd_setup import host_of
 from clusterguard.clusters.kubeadm.manifests import EtcdManifest, joining
 from clusterguard.clusters.kubeadm.restore_commands import Phase, RestoreCommands
 from clusterguard.clusters.kubeadm.static_pods import restart_kubelet
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["KubeadmMember", "ReplaceCommands"]
 
 _API = "kube-apiserver"
+# The slowest disk and line that a member is filled over.
+_SLOWEST_BYTES_PER_SECOND = 10 * 1024 * 1024
 
 
 class ReplaceCommands(RestoreCommands):
@@ -61,18 +64,19 @@ class ReplaceCommands(RestoreCommands):
         return cls(**{each.name: getattr(found, each.name) for each in fields(found)})
 
     @property
-    def _etcd(self) -> MemberCommands:
+    def etcd(self) -> MemberCommands:
+        """Its member's commands."""
         if self.member is None:
             raise TypeError("there is no member to replace")
         return self.member
 
     @property
     def _data(self) -> str:
-        return self._etcd.etcd.host_dir
+        return self.etcd.etcd.host_dir
 
     @property
     def _work(self) -> str:
-        return self._etcd.work
+        return self.etcd.work
 
     @property
     def _broken(self) -> str:
@@ -81,7 +85,7 @@ class ReplaceCommands(RestoreCommands):
     @property
     def joining_manifest(self) -> str:
         """The manifest by which it joins."""
-        return self._etcd.new_manifest
+        return self.etcd.new_manifest
 
     @property
     def replaced(self) -> str:
@@ -103,12 +107,12 @@ class ReplaceCommands(RestoreCommands):
         )
         stop_api = self.static.stop(self._api_server, brief=_API)
         data = Command(why="what the member had is kept", argv=("sh", "-c", aside))
-        return ((journal,), stop_api, (*self._etcd.stop(), data))
+        return ((journal,), stop_api, (*self.etcd.stop(), data))
 
     def start_empty(self, members: Mapping[str, str]) -> Stages:
         """Start etcd without data, as one that joins members (peer URLs by name), and wait until it serves."""
         edits = " ".join(f"-e '{expression}'" for expression in joining(members))
-        write = f"sed {edits} {ASIDE}/etcd.yaml > {self._etcd.new_manifest} && sync {self._etcd.new_manifest}"
+        write = f"sed {edits} {ASIDE}/etcd.yaml > {self.etcd.new_manifest} && sync {self.etcd.new_manifest}"
         # Never with the manifest that it had: kubeadm's first node would begin another cluster with it.
         start = f"mv -T {self.joining_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
         return (
@@ -117,7 +121,7 @@ class ReplaceCommands(RestoreCommands):
                 Command(why="the kubelet starts etcd", argv=("sh", "-c", start)),
                 restart_kubelet("a kubelet waits ever longer for a container that did not start"),
             ),
-            self._etcd.wait(),
+            self.etcd.wait(),
         )
 
     def finish(self) -> Stages:
@@ -153,7 +157,7 @@ class ReplaceCommands(RestoreCommands):
 
     def asks(self) -> Command:
         """Return the command that says ``yes`` if etcd serves."""
-        return Command(why="does it serve?", argv=("sh", "-c", f"if {self._etcd.is_ready}; then echo yes; fi"))
+        return Command(why="does it serve?", argv=("sh", "-c", f"if {self.etcd.is_ready}; then echo yes; fi"))
 
 
 class KubeadmMember:
@@ -187,6 +191,7 @@ class KubeadmMember:
         Raises:
             ClusterError: Something is (``node-unfit``).
         """
+        self._wait_for(needed_bytes)
         found = self._node.complaints(needed_bytes=needed_bytes)
         found = [each for each in found if each.code != "rollback-incomplete"]  # what is aside is ours
         if self._authority and self._node.etcd_authority() != self._authority:
@@ -197,6 +202,16 @@ class KubeadmMember:
                     hint="name a node of that very cluster",
                 )
             )
+        host, pki = host_of(self.peer_url), self._node.member.identity.ca.rpartition("/")[0]
+        if not self._node.look().seen.covers(f"{pki}/peer.crt", host):
+            # It would be added, and never be let in: as after a node got another address.
+            found.append(
+                ClusterError(
+                    f"its etcd is reached by others at {host}, and its certificate for them is not for that",
+                    code="certificate-address",
+                    hint="give it the old address again, or a new certificate: kubeadm init phase certs etcd-peer",
+                )
+            )
         if found:
             raise ClusterError(
                 f"{self._node.name}: {'; '.join(each.message for each in found)}",
@@ -204,6 +219,13 @@ class KubeadmMember:
                 fields={"problems": [each.code for each in found]},
                 hint=found[0].hint,
             )
+
+    def _wait_for(self, needed_bytes: int) -> None:
+        """Wait longer until it serves where the others have much to send it."""
+        member = self._commands.etcd
+        times = member.timeouts
+        times = replace(times, etcd=times.etcd + needed_bytes // _SLOWEST_BYTES_PER_SECOND)
+        self._commands = replace(self._commands, member=replace(member, timeouts=times))
 
     def set_aside(self) -> None:
         """Stop its etcd and its API server, and rename its data."""

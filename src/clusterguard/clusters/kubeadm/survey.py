@@ -83,6 +83,17 @@ class Seen:
         # Somewhere in between the node looked at its clock.
         return there - ended if there > ended else min(0.0, there - began)
 
+    def covers(self, path: str, host: str) -> bool:
+        """Return whether a certificate (a path on the node) is one for a host or address, or could not be read."""
+        text = next((line.partition(" ")[2] for line in self.all("certificate") if line.startswith(f"{path} ")), "")
+        try:
+            found = x509.load_pem_x509_certificate(base64.b64decode(text))
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound):
+            return True
+        addresses = map(str, names.get_values_for_type(x509.IPAddress))
+        return host in {*names.get_values_for_type(x509.DNSName), *addresses}
+
     def expired(self, now: datetime) -> tuple[str, ...]:
         """Return the certificates (paths on the node) that have run out, of those that could be read."""
         found = []
