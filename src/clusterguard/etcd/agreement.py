@@ -12,7 +12,7 @@ from clusterguard.errors import ClusterGuardError, EtcdError
 from clusterguard.etcd.member import EtcdMember
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.etcd.member import ListedMember, LiveHash, MemberStatus
@@ -22,7 +22,7 @@ __all__ = ["Agreement", "Further", "further_members", "look_at_members", "status
 # HashKV reads every key: seconds where a database has gigabytes.
 _HASH_SECONDS = 120.0
 # A member whose URL was not named may be out of reach for good: a save does not wait for that.
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,52 +45,55 @@ class Agreement:
 
 
 class Further(NamedTuple):
-    """Members of a cluster that no endpoint was named for.
+    """Voting members of a cluster that no endpoint was named for.
 
     Attributes:
         statuses: What those say that answer at a URL that they advertise.
-        unreached: What could not be asked there, by name; they may advertise a URL for others than us.
+        unreached: Names of the others: what they advertise may lead there from elsewhere alone.
     """
 
     statuses: tuple[MemberStatus, ...] = ()
     unreached: tuple[str, ...] = ()
 
 
-def further_members(access: EtcdAccess, statuses: Sequence[MemberStatus]) -> Further:
-    """Look for the members that the list of those who answered has beside them; never fails, and waits a second.
+def further_members(
+    access: EtcdAccess, statuses: Sequence[MemberStatus], *, connected: Sequence[EtcdMember] = ()
+) -> Further:
+    """Look for the members that the list of those who answered has beside them; never fails, and hardly waits.
 
     A URL counts only where the very member answers: behind a port-forward, 127.0.0.1 may be anybody's.
 
     Args:
         access: Certificates, user and password; its endpoints were asked already.
         statuses: What they said.
+        connected: Those of them that need no connection of their own to be asked for the list.
     """
     asked = {status.member_id for status in statuses}
-    listed = next((found for status in statuses if (found := _listed(access, status.endpoint))), ())
-    schemes = {urlsplit(status.endpoint).scheme for status in statuses}
-    others = {
-        # A password that was meant for TLS goes nowhere else.
-        each: [url for url in each.client_urls if urlsplit(url).scheme in schemes and url not in access.endpoints]
-        for each in listed
-        if each.id not in asked
-    }
+    others = [
+        each
+        for each in _listed(access, statuses, {member.endpoint: member for member in connected})
+        if each.id not in asked and not each.is_learner and not set(each.client_urls) & set(access.endpoints)
+    ]
     if not others:
         return Further()
     clusters = {status.cluster_id for status in statuses}
+    # A password that was meant for TLS goes nowhere else.
+    schemes = {urlsplit(status.endpoint).scheme for status in statuses}
 
     def ask(member: ListedMember) -> MemberStatus | None:
-        for url in others[member]:
-            with contextlib.suppress(ClusterGuardError):
-                status = _status(access, url, timeout_seconds=_LOOK_SECONDS)
-                if status.member_id == member.id and status.cluster_id in clusters:
-                    return status
+        for url in member.client_urls:
+            if urlsplit(url).scheme in schemes:
+                with contextlib.suppress(ClusterGuardError):
+                    status = _status(access, url, timeout_seconds=_LOOK_SECONDS)
+                    if status.member_id == member.id and status.cluster_id in clusters:
+                        return status
         return None
 
     with ThreadPoolExecutor(len(others), thread_name_prefix="clusterguard-member") as pool:
-        answers = dict(zip(others, pool.map(ask, others), strict=True))
+        answers = list(zip(others, pool.map(ask, others), strict=True))
     return Further(
-        tuple(status for status in answers.values() if status is not None),
-        tuple(each.name or each.id for each, status in answers.items() if status is None),
+        tuple(status for _, status in answers if status is not None),
+        tuple(each.name or each.id for each, status in answers if status is None),
     )
 
 
@@ -99,13 +102,18 @@ def _status(access: EtcdAccess, endpoint: str, **options: float) -> MemberStatus
         return member.status()
 
 
-def _listed(access: EtcdAccess, endpoint: str) -> tuple[ListedMember, ...]:
-    """Return the members as one of them lists them; none where it cannot, as without a majority, or as a learner."""
-    try:
-        with EtcdMember(access, endpoint) as member:
-            return member.listed()
-    except EtcdError:
-        return ()
+def _listed(
+    access: EtcdAccess, statuses: Sequence[MemberStatus], connected: Mapping[str, EtcdMember]
+) -> tuple[ListedMember, ...]:
+    """Return the members as the first lists them that has a majority behind it; none where nobody has."""
+    for status in statuses:
+        if status.has_leader:
+            with contextlib.suppress(EtcdError):
+                if member := connected.get(status.endpoint):
+                    return member.listed()
+                with EtcdMember(access, status.endpoint, timeout_seconds=_LOOK_SECONDS) as member:
+                    return member.listed()
+    return ()
 
 
 def look_at_members(access: EtcdAccess, *, besides: Collection[str] = ()) -> Agreement:

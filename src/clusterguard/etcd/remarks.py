@@ -58,13 +58,16 @@ def of_file(*, trailer: bool, passed_over: Sequence[str] = ()) -> Iterator[Remar
         )
 
 
-def of_members(chosen: MemberStatus, others: Sequence[MemberStatus], unasked: Sequence[str]) -> Iterator[Remark]:
+def of_members(
+    chosen: MemberStatus, others: Sequence[MemberStatus], unasked: Sequence[str], unreached: Sequence[str] = ()
+) -> Iterator[Remark]:
     """Yield what to know about the members when a snapshot was saved.
 
     Args:
         chosen: The one that sent it.
         others: Those that were asked, too.
         unasked: What those said that gave no answer.
+        unreached: Names of members that no endpoint was named for, and that do not answer where they advertise.
     """
     if chosen.is_learner:
         yield Remark(code="learner", detail="saved from a learner, which does not vote and may lack the latest changes")
@@ -79,3 +82,9 @@ def of_members(chosen: MemberStatus, others: Sequence[MemberStatus], unasked: Se
             yield Remark(code="behind", detail=f"{other.endpoint} is {lag:,} revisions behind; it was not saved from")
     for reason in unasked:
         yield Remark(code="member-unasked", detail=f"a member could not be asked: {reason}")
+    if unreached:
+        yield Remark(
+            code="members-unreached",
+            detail=f"no endpoint was named for {', '.join(unreached)}, and what etcd tells of them cannot be reached "
+            "from here",
+        )

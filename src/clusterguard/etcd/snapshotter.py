@@ -69,6 +69,7 @@ class _Chosen:
     status: MemberStatus
     others: tuple[MemberStatus, ...]
     unasked: tuple[str, ...]
+    unreached: tuple[str, ...]  # names of members that no endpoint leads to
     why: str  # it was chosen among several, or ""
 
 
@@ -108,7 +109,8 @@ class EtcdSnapshotter:
     Args:
         store: Where snapshots rest.
         access: How to reach etcd; without it only what the store alone can answer is possible.
-        endpoint: The one member to save from; by default the healthy voting member that is furthest ahead.
+        endpoint: The one member to save from; by default a follower that has everything, of all that etcd lists and
+            that can be reached, whether they were named or not.
         now: The time, UTC.
         progress: Told of the bytes.
         scratch: Folder for databases on their way: of a store that has no files, a whole one lies there, without a
@@ -417,6 +419,7 @@ class EtcdSnapshotter:
 
     @contextmanager
     def _chosen(self) -> Iterator[_Chosen]:
+        from clusterguard.etcd.agreement import Further, further_members
         from clusterguard.etcd.choosing import Choice, choose
         from clusterguard.etcd.member import EtcdMember
 
@@ -437,11 +440,19 @@ class EtcdSnapshotter:
                     failures.append(error)
             if not candidates:
                 raise _none_answered(failures)
+            said = [each.status for each in candidates]
+            connected = [each.member for each in candidates]
+            further = Further() if self._endpoint else further_members(access, said, connected=connected)
+            candidates += [
+                Choice(stack.enter_context(EtcdMember(access, each.endpoint)), each) for each in further.statuses
+            ]
             member, status, why = choose(candidates)
             require_supported("etcd", status.version, where=status.endpoint, reads_only=True)
             others = tuple(other.status for other in candidates if other.member is not member)
             unasked = tuple(error.message for error in failures)
-            yield _Chosen(member=member, status=status, others=others, unasked=unasked, why=why)
+            yield _Chosen(
+                member=member, status=status, others=others, unasked=unasked, unreached=further.unreached, why=why
+            )
 
     def _receive(self, key: str, chosen: _Chosen) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
@@ -517,34 +528,56 @@ class EtcdSnapshotter:
         return local_copy(self._store, snapshot.key, scratch=self._scratch, size=snapshot.size)
 
     def _live_check(self, evidence: FileEvidence, path: Path) -> CheckOutcome:
-        """Compare the file's HashKV with that of every member that can still compute it at the same revision."""
+        """Compare the file's HashKV with that of every member that can still compute it at the same revision.
+
+        Members are those that etcd lists, as far as they can be reached, whether they were named or not.
+        """
+        from clusterguard.etcd.agreement import further_members
         from clusterguard.etcd.member import EtcdMember
 
-        if self._access is None:
+        if (access := self._access) is None:
             return CheckOutcome(name="live HashKV", ok=None, detail="not asked: no etcd was named")
-        revision = evidence.structure.hash_kv.hash_revision
+        file = evidence.structure.hash_kv
+        statuses: list[MemberStatus] = []
         unasked: list[str] = []
         equal = 0
-        for endpoint in self._access.endpoints:
+
+        def differs(endpoint: str) -> str:
+            nonlocal equal
             try:
-                with EtcdMember(self._access, endpoint) as member:
-                    live = member.hash_kv(revision)
+                with EtcdMember(access, endpoint) as member:
+                    statuses.append(member.status())
+                    live = member.hash_kv(file.hash_revision)
             except EtcdError as error:
                 unasked.append(error.message)
-                continue
-            ours = _hash_to_compare(evidence.structure.hash_kv, live, path)
+                return ""
+            ours = _hash_to_compare(file, live, path)
             if ours is None:
                 unasked.append(
                     f"{endpoint}: its hash is of compaction {live.compact_revision}, which the file cannot match"
                 )
             elif ours != live.hash:
-                detail = f"{endpoint} has {live.hash} at revision {revision}, the file {ours}: not the same data"
-                return _live(ok=False, detail=detail, unasked=unasked)
+                return (
+                    f"{endpoint} has {live.hash} at revision {file.hash_revision}, the file {ours}: not the same data"
+                )
             else:
                 equal += 1
+            return ""
+
+        found = next(filter(None, map(differs, access.endpoints)), "")
+        if not found:
+            further = further_members(access, statuses)
+            found = next(filter(None, (differs(each.endpoint) for each in further.statuses)), "")
+            if further.unreached:
+                unasked.append(
+                    f"no endpoint was named for {', '.join(further.unreached)}, and none is reached from here"
+                )
+        if found:
+            return _live(ok=False, detail=found, unasked=unasked)
         if not equal:
             return _live(ok=None, detail="", unasked=unasked)
-        return _live(ok=True, detail=f"equal at revision {revision} on {equal} member(s)", unasked=unasked)
+        detail = f"equal at revision {file.hash_revision} on {equal} member(s)"
+        return _live(ok=True, detail=detail, unasked=unasked)
 
     def _reachable(self) -> EtcdAccess:
         if self._access is None:
@@ -590,7 +623,7 @@ def _describe(
 
 def _remarks(chosen: _Chosen, received: _Received) -> Iterator[Remark]:
     yield from remarks.of_database(received.contents.facts, keys=received.measured.total_keys)
-    yield from remarks.of_members(chosen.status, chosen.others, chosen.unasked)
+    yield from remarks.of_members(chosen.status, chosen.others, chosen.unasked, chosen.unreached)
     if chosen.why:
         yield Remark(code="saved-from", detail=f"saved from {chosen.status.endpoint}: {chosen.why}")
     if received.measured.refusal:

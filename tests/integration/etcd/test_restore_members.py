@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -158,6 +159,41 @@ def test_a_snapshot_is_saved_from_a_follower_and_proven_on_all_members(world):
     assert look_at_members(world.cluster.etcd).missing == ""
 
 
+def test_members_that_were_not_named_are_saved_from_and_proven_by_the_list(world):
+    cluster = world.cluster
+    with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+        leader = member.status().leader
+    (named,) = (
+        status.endpoint for status in statuses_of(cluster.etcd)[0] if status.member_id == leader
+    )  # which is saved from only where no other is known
+    one = EtcdSnapshotter(store=world.store, access=replace(cluster.etcd, endpoints=(named,)))
+    snapshot = one.save(f"by-the-list-{next(_numbers)}")
+    assert snapshot.member_id != leader
+    assert [remark.code for remark in snapshot.remarks] == ["saved-from"]
+    live = one.verify(snapshot.name).checks[-1]
+    assert (live.ok, live.unasked, "on 3 member(s)" in live.detail) == (True, (), True)
+    others = [name for name in MEMBERS if cluster._members()[name].client_url != named]
+    cluster.stop_member(others[0])
+    try:
+        snapshot = one.save(f"without-one-{next(_numbers)}")
+        told = {remark.code: remark.detail for remark in snapshot.remarks}
+        assert set(told) == {"saved-from", "members-unreached"}
+        assert others[0] in told["members-unreached"]
+        assert snapshot.member_name == others[1]
+        live = one.verify(snapshot.name).checks[-1]
+        assert (live.ok, len(live.unasked), others[0] in live.unasked[0]) == (True, 1, True)
+    finally:
+        cluster.start_member(others[0])
+    assert look_at_members(cluster.etcd).missing == ""
+
+
+def test_a_chosen_member_stays_the_only_one(world):
+    for endpoint in world.cluster.etcd.endpoints:
+        snapshotter = EtcdSnapshotter(store=world.store, access=world.cluster.etcd, endpoint=endpoint)
+        snapshot = snapshotter.save(f"chosen-{next(_numbers)}")
+        assert (snapshot.endpoint, snapshot.remarks) == (endpoint, ())
+
+
 def replaced(cluster, name, **options):
     with cluster.member_places() as places:
         return replace_member(cluster.etcd, places, name, seconds=60, **options)
@@ -271,7 +307,7 @@ def test_without_a_majority_no_member_is_replaced(world):
     world.assert_serving("restored")
 
 
-def test_a_member_that_is_gone_for_good_is_removed_and_may_not_come_back_by_itself(world):
+def test_a_member_that_is_gone_for_good_is_removed_and_taken_in_again(world):
     cluster, name = world.cluster, MEMBERS[2]
     with cluster.member_places() as places:
         with pytest.raises(EtcdError) as serves:
@@ -282,10 +318,10 @@ def test_a_member_that_is_gone_for_good_is_removed_and_may_not_come_back_by_itse
         with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
             assert {each.name for each in member.listed()} == set(MEMBERS[:2])
         with pytest.raises(ClusterError) as unknown:
-            replace_member(cluster.etcd, places, name, seconds=60)
-    assert unknown.value.code == "member-unknown"
-    world.restore()
-    world.assert_serving("restored")
+            remove_member(cluster.etcd, {}, name, api=lambda: cluster.api)
+        assert unknown.value.code == "member-unknown"
+        replace_member(cluster.etcd, places, name, seconds=60)
+    world.assert_serving("old")
 
 
 def test_what_is_written_down_names_every_member(cluster):

@@ -7,7 +7,7 @@ import pytest
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.errors import EtcdError, EtcdUnavailableError
 from clusterguard.etcd import agreement as module
-from clusterguard.etcd.agreement import look_at_members
+from clusterguard.etcd.agreement import Further, further_members, look_at_members
 
 ALIKE = {"cluster": "c", "leader": "1", "revision": 10, "hash": 7, "compact": 3, "learner": False}
 
@@ -16,7 +16,7 @@ ALIKE = {"cluster": "c", "leader": "1", "revision": 10, "hash": 7, "compact": 3,
 def look(monkeypatch):
     """Look at members, each of which is told in what it is not like the others; None is one that does not answer."""
 
-    def look(*members, unnamed=()):
+    def look(*members, unnamed=(), besides=()):
         said = {str(number): None if each is None else ALIKE | each for number, each in enumerate(members)}
 
         class Member:
@@ -54,7 +54,7 @@ def look(monkeypatch):
                 )
 
         monkeypatch.setattr(module, "EtcdMember", Member)
-        return look_at_members(EtcdAccess(endpoints=tuple(said)))
+        return look_at_members(EtcdAccess(endpoints=tuple(said)), besides=besides)
 
     return look
 
@@ -103,3 +103,85 @@ def test_a_member_that_no_endpoint_leads_to_may_hold_anything(look):
 
 def test_two_endpoints_of_one_member_are_one(look):
     assert look({"id": "a"}, {"id": "a"}).missing
+
+
+def test_a_member_that_need_not_be_asked_is_not_missed(look):
+    assert look({}, {}, unnamed=["gone"], besides=["gone"]).missing == ""
+    assert "other" in look({}, {}, unnamed=["gone", "other"], besides=["gone"]).missing
+
+
+# ---- members that no endpoint was named for ----------------------------------------------------------------
+
+NAMED = SimpleNamespace(member_id="1", cluster_id="c", has_leader=True, endpoint="https://a:2379")
+
+
+def listed(id_, *urls, learner=False):
+    return SimpleNamespace(id=id_, name=f"m{id_}", client_urls=urls, is_learner=learner)
+
+
+@pytest.fixture
+def further(monkeypatch):
+    """Look beside the named member 1; ``there`` has who answers at which URL: its ID, and the ID of its cluster."""
+
+    def further(*members, there, statuses=(NAMED,)):
+        asked = []
+
+        class Member:
+            def __init__(self, access, endpoint, **_):
+                self.endpoint = endpoint
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def status(self):
+                asked.append(self.endpoint)
+                if self.endpoint not in there:
+                    raise EtcdUnavailableError("nobody there")
+                member_id, cluster_id = there[self.endpoint]
+                return SimpleNamespace(member_id=member_id, cluster_id=cluster_id, endpoint=self.endpoint)
+
+            def listed(self):
+                return [listed("1", "https://a:2379"), *members]
+
+        monkeypatch.setattr(module, "EtcdMember", Member)
+        found = further_members(EtcdAccess(endpoints=("https://a:2379", "https://dead:2379")), statuses)
+        return found, asked
+
+    return further
+
+
+def test_members_that_were_not_named_are_found_by_the_list(further):
+    there = {"https://b:2379": ("2", "c"), "https://c2:2379": ("3", "c")}
+    found, _ = further(listed("2", "https://b:2379"), listed("3", "https://c1:2379", "https://c2:2379"), there=there)
+    assert [each.endpoint for each in found.statuses] == list(there)
+    assert found.unreached == ()
+
+
+@pytest.mark.parametrize(
+    "answer", [None, ("1", "c"), ("9", "c"), ("2", "another")], ids=["nobody", "the named one", "a stranger", "another"]
+)
+def test_what_leads_to_somebody_else_is_out_of_reach(further, answer):
+    """Behind a port-forward, or where an address means something else from here."""
+    there = {"https://127.0.0.1:2379": answer} if answer else {}
+    found, _ = further(listed("2", "https://127.0.0.1:2379"), there=there)
+    assert found == Further(unreached=("m2",))
+
+
+def test_what_was_meant_for_tls_goes_nowhere_else(further):
+    found, asked = further(listed("2", "http://b:2379"), there={"http://b:2379": ("2", "c")})
+    assert (found, asked) == (Further(unreached=("m2",)), [])
+
+
+def test_learners_and_those_whose_endpoint_failed_are_not_looked_for(further):
+    members = listed("2", "https://dead:2379"), listed("3", "https://b:2379", learner=True)
+    found, asked = further(*members, there={"https://b:2379": ("3", "c")})
+    assert (found, asked) == (Further(), [])
+
+
+def test_without_a_leader_there_is_no_list_and_nobody_is_waited_for(further):
+    alone = SimpleNamespace(member_id="1", cluster_id="c", has_leader=False, endpoint="https://a:2379")
+    found, asked = further(listed("2", "https://b:2379"), there={}, statuses=(alone,))
+    assert (found, asked) == (Further(), [])

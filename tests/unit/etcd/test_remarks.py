@@ -79,6 +79,12 @@ def test_members_that_gave_no_answer_are_named():
     assert "https://10.0.0.3:2379" in remark.detail
 
 
+def test_members_that_nobody_named_and_that_are_out_of_reach_are_one_note():
+    (remark,) = of_members(STATUS, [], [], ["m2", "m3"])
+    assert (remark.code, remark.warning) == ("members-unreached", False)
+    assert "m2, m3" in remark.detail
+
+
 def test_what_a_restore_brings_back_is_told():
     alarms = (Alarm(member_id="8e9e", kind="NOSPACE"), Alarm(member_id="8e9e", kind="CORRUPT"))
     facts = replace(FACTS, alarms=alarms, auth_enabled=True)
