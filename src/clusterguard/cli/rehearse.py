@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +30,7 @@ _NOT_WHOLE = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Serving:
-    """The options of how an etcd snapshot is served."""
+    """The options of how a backup is served."""
 
     encryption_config: Annotated[
         Path | None,
@@ -44,7 +44,7 @@ class _Serving:
         typer.Option(
             "--kubernetes-version",
             help="Rehearse on this minor version, such as 1.34, which is obtained if need be; by default on the "
-            "cluster's own, or on the nearest one that is here.",
+            "cluster's own, or on the nearest one that is here; Velero backups on the toolchain's.",
             metavar="MINOR",
         ),
     ] = ""
@@ -125,8 +125,8 @@ def rehearse(
         phases = stack.enter_context(closing(PhaseLine(err)))
         others = since.others(stack)
         if chosen.backup or chosen.schedule or holds_velero_backups(location):
-            _require_no_snapshot_options(location, serving, since, opening)
-            rehearsal = _of_velero(location, chosen, opening, phases)
+            _require_no_snapshot_options(location, serving, opening)
+            rehearsal = _of_velero(location, serving, chosen, others, opening, phases)
         else:
             rehearsal = _of_snapshot(location, serving, others, opening, phases)
         report = rehearsal.run()
@@ -138,13 +138,12 @@ def rehearse(
         raise typer.Exit(_NOT_WHOLE)
 
 
-def _require_no_snapshot_options(location: str, serving: _Serving, since: _Since, opening: Opening) -> None:
+def _require_no_snapshot_options(location: str, serving: _Serving, opening: Opening) -> None:
     options = {
-        **asdict(serving),
+        "encryption_config": serving.encryption_config,
+        "prefix": serving.prefix,
         "identity": opening.identity,
         "passphrase_file": opening.passphrase_file,
-        "compare": since.compare,
-        "cluster": since.cluster,
     }
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if given:
@@ -175,7 +174,14 @@ def _of_snapshot(
     )
 
 
-def _of_velero(location: str, chosen: _Chosen, opening: Opening, phases: PhaseLine) -> VeleroRehearsal:
+def _of_velero(
+    location: str,
+    serving: _Serving,
+    chosen: _Chosen,
+    others: Mapping[str, Inventory | KubeClient],
+    opening: Opening,
+    phases: PhaseLine,
+) -> VeleroRehearsal:
     from clusterguard.rehearsal.velero import VeleroRehearsal
     from clusterguard.toolchain import from_environment
 
@@ -184,6 +190,8 @@ def _of_velero(location: str, chosen: _Chosen, opening: Opening, phases: PhaseLi
         backup=chosen.backup,
         schedule=chosen.schedule,
         at=opening.given()["at"],
+        kubernetes_version=serving.kubernetes_version,
+        compare=others,
         toolchain=from_environment(os.environ, progress=phases.installing),
         on_phase=phases,
     )

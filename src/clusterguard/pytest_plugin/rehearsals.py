@@ -91,8 +91,9 @@ def rehearsal_items(session: pytest.Session) -> Iterator[RehearsalItem]:
 
 def _rehearsal(config: pytest.Config, backup: str, progress: ProgressSink) -> Rehearsal | VeleroRehearsal:
     toolchain = from_environment(os.environ, progress=progress)
+    version = config.getoption("--rehearse-kubernetes-version") or ""
     if holds_velero_backups(backup):
-        return VeleroRehearsal(location=backup, toolchain=toolchain, progress=progress)
+        return VeleroRehearsal(location=backup, kubernetes_version=version, toolchain=toolchain, progress=progress)
     identities = map(Path, config.getoption("--rehearse-identity") or ())
     passphrase = config.getoption("--rehearse-passphrase-file")
     at_rest = config.getoption("--rehearse-encryption-config")
@@ -101,7 +102,7 @@ def _rehearsal(config: pytest.Config, backup: str, progress: ProgressSink) -> Re
         encryption=encryption_from(identities, passphrase_file=Path(passphrase) if passphrase else None),
         encryption_config=Path(at_rest) if at_rest else None,
         prefix=config.getoption("--rehearse-prefix") or "/registry",
-        kubernetes_version=config.getoption("--rehearse-kubernetes-version") or "",
+        kubernetes_version=version,
         toolchain=toolchain,
         progress=progress,
     )

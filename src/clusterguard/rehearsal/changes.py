@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.errors import ClusterError
 from clusterguard.model.inventory import Inventory
-from clusterguard.validate.rules import ETCD_RESTORE
-from clusterguard.validate.validator import RestoreValidator, Tolerance
+from clusterguard.model.report import FindingKind
+from clusterguard.validate.rules import ETCD_RESTORE, VELERO_RESTORE
+from clusterguard.validate.validator import RestoreValidator, Tolerance, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clusterguard.clusters.kube import KubeClient
+    from clusterguard.model.inventory import ObjectRef
     from clusterguard.model.report import ValidationReport
 
-__all__ = ["Changes", "changes_between"]
+__all__ = ["Changes", "changes_between", "changes_since"]
 
 _BACKUP: Final = "the backup"
 _EVERYTHING_COUNTS: Final = Tolerance(missing=0, changed=0, extra=0)
@@ -22,7 +27,7 @@ _EVERYTHING_COUNTS: Final = Tolerance(missing=0, changed=0, extra=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """How something else differs from a backup, by the rules that hold for an etcd restore.
+    """How something else differs from a backup, by the rules that hold for a restore of its kind.
 
     Attributes:
         before: What is compared with; missing is what only this has.
@@ -74,3 +79,30 @@ def changes_between(backup: KubeClient | None, other: Inventory | KubeClient, *,
     except ClusterError as error:
         return Changes(before=before, after=after, report=None, error=error.message)
     return Changes(before=before, after=after, report=report)
+
+
+def changes_since(
+    backup: Inventory,
+    other: Inventory | KubeClient,
+    *,
+    name: str,
+    asked_for: Callable[[ObjectRef], bool] = lambda _: True,
+) -> Changes:
+    """Compare what a Velero backup holds with something else, by the rules of ``velero-restore``.
+
+    Args:
+        backup: What it holds of the scope of the other, or of everything.
+        other: What was captured before, or a cluster as it is now.
+        name: What people call it.
+        asked_for: Whether the backup was to have an object of the cluster: what it was not to have is nothing new.
+    """
+    try:
+        if isinstance(other, Inventory):
+            digest_key = secrets.token_bytes(32)
+            report = judge(other, backup, profile=VELERO_RESTORE, tolerate=_EVERYTHING_COUNTS, digest_key=digest_key)
+            return Changes(before=name, after=_BACKUP, report=report)
+        report = RestoreValidator(api=other).validate(backup, profile=VELERO_RESTORE, tolerate=_EVERYTHING_COUNTS)
+        findings = tuple(each for each in report.findings if each.kind is not FindingKind.EXTRA or asked_for(each.ref))
+    except ClusterError as error:
+        return Changes(before=_BACKUP, after=name, report=None, error=error.message)
+    return Changes(before=_BACKUP, after=name, report=replace(report, findings=findings))

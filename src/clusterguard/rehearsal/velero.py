@@ -5,28 +5,34 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from clusterguard.clusters.embedded.isolation import IsolatedCluster
+from clusterguard.documents.values import selects
 from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import BackupCorruptError, BackupFailedError
-from clusterguard.model.inventory import Scope
+from clusterguard.model.inventory import Inventory, Scope
 from clusterguard.model.progress import ignore_progress
 from clusterguard.model.report import FindingKind
+from clusterguard.rehearsal.changes import Changes, changes_between, changes_since
 from clusterguard.rehearsal.clock import PhaseClock
 from clusterguard.rehearsal.hazards import Hazards
-from clusterguard.rehearsal.report import KindCount, Level, RehearsalFinding, RehearsalReport, worst_first
-from clusterguard.rehearsal.versions import other_version
+from clusterguard.rehearsal.report import Examples, KindCount, Level, RehearsalFinding, RehearsalReport, worst_first
+from clusterguard.rehearsal.versions import other_version, requested_api_server
 from clusterguard.scratch import private_folder
+from clusterguard.snapshots.resources import BUILT_IN
 from clusterguard.stores import open_store
 from clusterguard.stores.transfer import copy_object
 from clusterguard.toolchain import from_environment
 from clusterguard.validate import RestoreValidator
 from clusterguard.validate.capture import rule_leaving_out
+from clusterguard.validate.rules import FILLED_IN, VELERO_RESTORE
 from clusterguard.velero.bucket import as_inventory, backups_in, verify_backup
 from clusterguard.velero.client import VeleroClient
 from clusterguard.velero.existing_backups import choose_backup, require_restorable
@@ -36,9 +42,10 @@ from clusterguard.velero.locations import LocationSpec
 from clusterguard.velero.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from clusterguard.model.inventory import Inventory, ObjectRef
+    from clusterguard.clusters.kube import KubeClient
+    from clusterguard.model.inventory import ObjectRef
     from clusterguard.model.progress import ProgressSink
     from clusterguard.model.report import Finding, ValidationReport
     from clusterguard.stores.base import ObjectStore
@@ -52,12 +59,29 @@ _BUCKET: Final = "rehearsal"
 _SCOPE: Final = Scope()
 _RESTORE_SECONDS: Final = 3600.0
 _EXAMPLES: Final = 5
-_CODES: Final = {
-    FindingKind.MISSING: ("not-restored", "objects of the backup that were not restored: {n}"),
-    FindingKind.CHANGED: ("restored-otherwise", "objects that were restored otherwise than they were backed up: {n}"),
-    FindingKind.UNKNOWN: ("not-comparable", "objects that could not be looked at: {n}"),
-    FindingKind.NOT_READY: ("not-ready", "objects that are not ready: {n}"),
+_ASK_VELERO: Final = "what Velero said of them is told, too; a drill may restore with other options"
+_WORDS: Final = {
+    "no-longer-served": (
+        "objects of kinds that this version of Kubernetes does not serve: {n}",
+        "restore to the version that the cluster ran, or move them to another API before the next upgrade",
+    ),
+    "definition-missing": (
+        "custom resources whose definition was not restored: {n}",
+        "have the CustomResourceDefinition backed up, too, or apply it before the restore",
+    ),
+    "not-restored": ("objects of the backup that were not restored: {n}", _ASK_VELERO),
+    "restored-otherwise": ("objects that were restored otherwise than they were backed up: {n}", _ASK_VELERO),
+    "not-comparable": ("objects that could not be looked at: {n}", _ASK_VELERO),
+    "not-ready": ("objects that are not ready: {n}", _ASK_VELERO),
 }
+_CODES: Final = {
+    FindingKind.MISSING: "not-restored",
+    FindingKind.CHANGED: "restored-otherwise",
+    FindingKind.UNKNOWN: "not-comparable",
+    FindingKind.NOT_READY: "not-ready",
+}
+_THROWAWAY: Final = replace(VELERO_RESTORE, rules=(*VELERO_RESTORE.rules, FILLED_IN))
+_BUILT_IN_GROUPS: Final = frozenset(resource.group for resource in BUILT_IN)
 
 
 class VeleroRehearsal:
@@ -75,11 +99,18 @@ class VeleroRehearsal:
         backup: The backup's name; by default the newest.
         schedule: The schedule whose newest backup is taken.
         at: Take the newest that began no later than this.
+        kubernetes_version: The minor version of the API server to rehearse on, such as ``1.37``; by default the
+            toolchain's own, of which the controllers are in any case.
+        compare: What the backup is to be compared with, by name: an inventory, or the API of a cluster as it is now.
+            What has changed is told beside the verdict.
         toolchain: Where the programs come from, by default found or built as needed.
         home: Folder that the throwaway cluster lives under.
         on_phase: Called with the name of each phase as it begins.
         progress: Told of programs as they are installed.
         now: The time, UTC.
+
+    Raises:
+        ConfigError: The location is not valid, or there is no API server of the version that was asked for.
     """
 
     def __init__(
@@ -89,6 +120,8 @@ class VeleroRehearsal:
         backup: str = "",
         schedule: str = "",
         at: datetime | None = None,
+        kubernetes_version: str = "",
+        compare: Mapping[str, Inventory | KubeClient] = MappingProxyType({}),
         toolchain: Toolchain | None = None,
         home: Path | None = None,
         on_phase: Callable[[str], object] = lambda _: None,
@@ -99,6 +132,9 @@ class VeleroRehearsal:
         self._backup = backup
         self._schedule = schedule
         self._at = at
+        self._requested = requested_api_server(kubernetes_version) if kubernetes_version else ""
+        self._compare = compare
+        self._changes: dict[str, Changes] = {}
         self._toolchain = toolchain or from_environment(os.environ, progress=progress)
         self._home = home
         self._clock = PhaseClock(on_phase)
@@ -115,6 +151,13 @@ class VeleroRehearsal:
             ToolchainError: A program is missing and cannot be installed.
             StoreError: The bucket could not be read.
         """
+        report = self._rehearsed()
+        changes = (
+            self._changes.get(name) or changes_between(None, other, name=name) for name, other in self._compare.items()
+        )
+        return replace(report, changes=tuple(changes))
+
+    def _rehearsed(self) -> RehearsalReport:
         self._clock.begin("find the backup")
         backup = self._chosen()
         origin = f"{self._source.url}: Velero backup {backup.name}"
@@ -128,7 +171,7 @@ class VeleroRehearsal:
         self._clock.begin("verify the bucket")
         try:
             verify_backup(self._source, backup.name, now=self._now()).raise_for_findings()
-            inventory = as_inventory(self._source, backup.name, _SCOPE, leave_out=_leave_out)
+            inventory = self._held(backup, _SCOPE)
         except BackupCorruptError as error:
             findings.append(_of_backup(error))
             return self._report(origin, backup, None, findings)
@@ -148,7 +191,12 @@ class VeleroRehearsal:
             server = self._copied(stack, backup.name)
             self._clock.begin("start a cluster")
             cluster = stack.enter_context(
-                IsolatedCluster(toolchain=self._toolchain, home=self._home, progress=self._progress)
+                IsolatedCluster(
+                    api_server=self._requested or "kube-apiserver",
+                    toolchain=self._toolchain,
+                    home=self._home,
+                    progress=self._progress,
+                )
             )
             self._clock.begin("start Velero")
             client = self._velero(cluster, server)
@@ -159,10 +207,31 @@ class VeleroRehearsal:
             outcome = client.outcome(done)
             self._clock.begin("compare")
             validator = RestoreValidator(api=cluster.api)
-            compared = validator.validate(inventory, profile="velero-restore", progress=self._progress)
+            compared = validator.validate(inventory, profile=_THROWAWAY, progress=self._progress)
             version = cluster.api.server_version()
-        findings += [*_of_comparison(compared), *_of_velero(outcome)]
+            served = frozenset(map(str, cluster.api.resources()))
+        findings += [*_of_comparison(compared, served), *_of_velero(outcome)]
+        for name, other in self._compare.items():
+            self._clock.begin(f"compare with {name}")
+            self._changes[name] = self._compared(backup, inventory, other, name)
         return self._report(origin, backup, inventory, findings, compared=compared, version=version)
+
+    def _held(self, backup: Backup, scope: Scope) -> Inventory:
+        """Return what the backup holds of a scope, as a capture of a cluster would."""
+
+        def leave_out(ref: ObjectRef, item: Mapping[str, Any]) -> str | None:
+            if _is_of_velero(ref, backup):
+                return "Velero's own"  # its backups and locations are of the server that made it
+            if not selects(scope.selector, item["metadata"].get("labels") or {}):
+                return "other labels"
+            return rule_leaving_out(ref, dict(item), scope)
+
+        return as_inventory(self._source, backup.name, scope, leave_out=leave_out)
+
+    def _compared(self, backup: Backup, held: Inventory, other: Inventory | KubeClient, name: str) -> Changes:
+        if isinstance(other, Inventory):
+            return changes_since(self._held(backup, other.scope), other, name=name)
+        return changes_since(held, other, name=name, asked_for=_asked_for(backup, other))
 
     def _copied(self, stack: ExitStack, name: str) -> LocalS3Server:
         """Copy one backup into a bucket of our own: a restore writes its results beside it."""
@@ -207,7 +276,11 @@ class VeleroRehearsal:
             kinds=_kinds(objects, compared),
             namespaces=_namespaces(objects),
             findings=worst_first(
-                [*findings, *hazards.findings(), *other_version(backup.source_version, version, selectable=False)]
+                [
+                    *findings,
+                    *hazards.findings(),
+                    *other_version(backup.source_version, version, requested=bool(self._requested)),
+                ]
             ),
             phases=self._clock.phases(),
         )
@@ -230,10 +303,27 @@ def holds_velero_backups(location: str | os.PathLike[str]) -> bool:
 _RESTORABLE_ALL_THE_SAME: Final = frozenset({"backup-partial", "backup-expired"})
 
 
-def _leave_out(ref: ObjectRef, item: Mapping[str, Any]) -> str | None:
-    if ref.group == "velero.io":
-        return "velero's own"  # its backups and locations are of the server that made it
-    return rule_leaving_out(ref, dict(item), _SCOPE)
+def _is_of_velero(ref: ObjectRef, backup: Backup) -> bool:
+    where = ref.name if ref.full_kind == "Namespace" else ref.namespace
+    return ref.group == "velero.io" or ref.name.endswith(".velero.io") or (where != "" and where == backup.namespace)
+
+
+def _asked_for(backup: Backup, api: KubeClient) -> Callable[[ObjectRef], bool]:
+    """Return what tells whether a backup was to have an object of a cluster."""
+    options = backup.options
+    by_labels = options.label_selector is not None or bool(options.or_label_selectors)
+
+    def asked_for(ref: ObjectRef) -> bool:
+        if by_labels or _is_of_velero(ref, backup):
+            return False
+        if ref.full_kind == "Namespace":
+            return options.wants_namespace(ref.name)
+        resource = api.resource(ref.full_kind)
+        plural = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        wanted = options.wants_kind(plural, namespaced=resource.namespaced)
+        return wanted and (not resource.namespaced or options.wants_namespace(ref.namespace))
+
+    return asked_for
 
 
 def _facts(
@@ -277,18 +367,19 @@ def _namespaces(objects: Mapping[ObjectRef, bytes]) -> Mapping[str, Mapping[str,
     return dict(sorted(found.items()))
 
 
-def _of_comparison(compared: ValidationReport) -> Iterator[RehearsalFinding]:
-    for kind, (code, message) in _CODES.items():
-        found = [each for each in compared.findings if each.kind is kind]
-        if found:
-            yield RehearsalFinding(
-                code=code,
-                level=Level.ERROR,
-                message=message.format(n=f"{len(found):,}"),
-                hint="what Velero said of them is told, too; a drill may restore with other options",
-                count=len(found),
-                examples=tuple(map(_described, found[:_EXAMPLES])),
-            )
+def _of_comparison(compared: ValidationReport, served: Collection[str]) -> Iterator[RehearsalFinding]:
+    examples: dict[str, Examples] = {}
+    for each in compared.findings:
+        if code := _code_of(each, served):
+            examples.setdefault(code, Examples()).add(_described(each))
+    for code, words in _WORDS.items():
+        yield from examples.get(code, Examples()).finding(code, Level.ERROR, *words)
+
+
+def _code_of(finding: Finding, served: Collection[str]) -> str | None:
+    if finding.kind is FindingKind.MISSING and finding.ref.full_kind not in served:
+        return "no-longer-served" if finding.ref.group in _BUILT_IN_GROUPS else "definition-missing"
+    return _CODES.get(finding.kind)
 
 
 def _described(finding: Finding) -> str:

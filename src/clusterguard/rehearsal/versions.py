@@ -1,4 +1,4 @@
-"""Which version of Kubernetes a snapshot is rehearsed on."""
+"""Which version of Kubernetes a backup is rehearsed on."""
 
 from __future__ import annotations
 
@@ -56,16 +56,13 @@ def choose_api_server(toolchain: Toolchain, ran: str) -> str:
     return there[min(there, key=lambda minor: (minor[0] != theirs[0], abs(minor[1] - theirs[1]), -minor[1]))]
 
 
-def other_version(
-    theirs: str, ours: str, *, requested: bool = False, selectable: bool = True
-) -> Iterator[RehearsalFinding]:
+def other_version(theirs: str, ours: str, *, requested: bool = False) -> Iterator[RehearsalFinding]:
     """Yield that the rehearsal was on another minor version than the cluster ran, if so.
 
     Args:
         theirs: The version that the cluster ran, or ``""`` if unknown.
         ours: The version that it was rehearsed on, or ``""`` if it did not come up.
         requested: Whether that one was asked for.
-        selectable: Whether another one can be asked for.
     """
     minors = [version[:2] for version in map(parse_version, (theirs, ours)) if version]
     if len(set(minors)) > 1:
@@ -73,13 +70,13 @@ def other_version(
             code="other-kubernetes-version",
             level=Level.NOTE if requested else Level.WARNING,
             message=f"the cluster ran Kubernetes {theirs}, and it was rehearsed on {ours}",
-            hint=_hint(*minors, selectable=selectable),
+            hint=_hint(*minors),
         )
 
 
-def _hint(theirs: tuple[int, ...], ours: tuple[int, ...], *, selectable: bool) -> str:
+def _hint(theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
     older = "the older one drops what it does not know, so errors may come from that; " if ours < theirs else ""
-    if selectable and theirs in API_SERVERS:
+    if theirs in API_SERVERS:
         return f"{older}to rehearse on its own, add --kubernetes-version {_dotted(theirs)}: it is obtained if need be"
     return f"{older}what only Kubernetes {_dotted(theirs)} would refuse was not seen"
 

@@ -13,11 +13,13 @@ import orjson
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.validate.difference import ABSENT, GENERATED, controller_of, look_up
 from clusterguard.validate.field_owners import last_applied, managers_of, names_field
+from clusterguard.validate.paths import Element
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from clusterguard.validate.difference import Difference, Scaler
+    from clusterguard.validate.paths import Path
 
 _Object: TypeAlias = "Mapping[str, Any]"
 
@@ -559,6 +561,38 @@ def bootstrapped_by_other_version(difference: Difference) -> bool:
         and look_up(item, "metadata", "labels", "kubernetes.io/bootstrapping") == "rbac-defaults"
         for item in (difference.old, difference.new)
     )
+
+
+def filled_in_by_other_version(difference: Difference) -> bool:
+    """A field of a built-in kind was not there, and an API server of another version fills it in, or writes null."""
+    ref, path = difference.ref, difference.path
+    return (
+        not difference.context.same_version
+        and ("." not in ref.group or ref.group.endswith(".k8s.io"))
+        and path[0] != "metadata"
+        and (difference.before is ABSENT or difference.before is None)
+        and _elements_were_there(difference.old, path)
+    )
+
+
+def _elements_were_there(item: Any, path: Path) -> bool:  # noqa: ANN401 - any JSON
+    """Return whether no element of a list on the way is a new one: an API server adds fields, and no containers."""
+    for step in path:
+        if not isinstance(step, Element):
+            item = item.get(step) if isinstance(item, dict) else None
+            continue
+        found = [each for number, each in enumerate(item or ()) if _is_labelled(each, number, step.label)]
+        if not found:
+            return False
+        item = found[0]
+    return True
+
+
+def _is_labelled(item: Any, number: int, label: str) -> bool:  # noqa: ANN401 - any JSON
+    if label.isdigit():
+        return number == int(label)
+    keys = (part.partition("=") for part in label.split(","))
+    return all(str(look_up(item, *key.split("."))) == value for key, _, value in keys)
 
 
 def kept_by_api_server(difference: Difference) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ETCD_RESTORE",
+    "FILLED_IN",
     "FINISHED_WORK",
     "OWNERS_LOST",
     "PROFILES",
@@ -776,4 +777,11 @@ OWNERS_LOST: Mapping[str, VolatileRule] = {
     "job-without-owner": _JOB_WITHOUT_CRON_JOB,
 }
 """What a restore by Velero does to owners, by the finding of its outcome: explained only for who tolerates that."""
+FILLED_IN = VolatileRule(
+    name="filled in by another version",
+    reason="API servers of two versions know different fields, and fill in those that were left out",
+    paths=("*",),
+    when=conditions.filled_in_by_other_version,
+)
+"""Only for a cluster in which nobody else writes: elsewhere what is new may be somebody's doing."""
 PROFILES = {profile.name: profile for profile in (ETCD_RESTORE, VELERO_RESTORE, SAME_CLUSTER)}

@@ -277,6 +277,11 @@ class BackupOptions(_Options):
         """Return whether a cluster-scoped resource is asked for by name."""
         return _names(resource, (*self.included_resources, *self.included_cluster_scoped_resources))
 
+    def wants_namespace(self, name: str) -> bool:
+        """Return whether what is in a namespace is asked for, if its kind and labels are."""
+        included = self.chooses_no_namespace or any(fnmatchcase(name, each) for each in self.included_namespaces)
+        return included and not any(fnmatchcase(name, each) for each in self.excluded_namespaces)
+
     def wants_kind(self, resource: str, *, namespaced: bool) -> bool:
         """Return whether all objects of a kind that its namespaces and labels allow are asked for."""
         if not namespaced:

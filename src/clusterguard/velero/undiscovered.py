@@ -8,7 +8,6 @@ of the facts: Velero 1.18.3, run.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from clusterguard.clusters.kube import ApiResource
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kube import KubeClient
     from clusterguard.model.inventory import ObjectRef
-    from clusterguard.velero.options import BackupOptions
     from clusterguard.velero.resources import Backup
 
 __all__ = ["undiscovered"]
@@ -88,15 +86,10 @@ def _has_some(api: KubeClient, backup: Backup, definition: dict[str, Any]) -> bo
     for selector in selectors or [""]:
         wanted = ",".join(filter(None, (selector, _KEPT_OUT)))
         for item in api.list(resource, label_selector=wanted, metadata_only=True):
-            namespace = item["metadata"].get("namespace", "")
-            if _made(item) <= (backup.started or _made(item)) and (not namespaced or _chosen(options, namespace)):
+            wanted_there = not namespaced or options.wants_namespace(item["metadata"].get("namespace", ""))
+            if _made(item) <= (backup.started or _made(item)) and wanted_there:
                 return True
     return False
-
-
-def _chosen(options: BackupOptions, namespace: str) -> bool:
-    included = options.chooses_no_namespace or any(fnmatchcase(namespace, one) for one in options.included_namespaces)
-    return included and not any(fnmatchcase(namespace, one) for one in options.excluded_namespaces)
 
 
 def _made(item: dict[str, Any]) -> datetime:

@@ -13,6 +13,7 @@ import pytest
 
 from clusterguard.drills.servers.local_s3 import LocalS3Server
 from clusterguard.errors import ObjectNotFoundError
+from clusterguard.model.inventory import Scope
 from clusterguard.policies import PolicyRunner, load_policy, open_locations
 from clusterguard.policies.copies.encryption import encryption_of
 from clusterguard.policies.copies.locations import VeleroRecord
@@ -20,7 +21,10 @@ from clusterguard.rehearsal.velero import VeleroRehearsal, holds_velero_backups
 from clusterguard.stores import open_store
 from clusterguard.stores.encryption import EncryptedStore, new_key_pair
 from clusterguard.stores.transfer import copy_object, digest_object
+from clusterguard.toolchain import Toolchain
+from clusterguard.validate import RestoreValidator
 from clusterguard.velero import BackupOptions, LocationSpec
+from other_versions import kubernetes_programs
 
 # The machine has one Velero server; waiting for other users of it takes longer than any test.
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
@@ -78,6 +82,10 @@ def folder(velero_cluster, velero, api, toolchain, tmp_path_factory):
         api.create(thing)
         for kind in ("ConfigMap", "Secret"):
             api.create({"apiVersion": "v1", "kind": kind, "metadata": {"name": "settings", "namespace": "shop"}})
+        template = {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "db", "image": "db"}]}}
+        scaled = {"replicas": 0, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": template}
+        api.create({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "shop"},
+                    "spec": scaled})  # fmt: skip
         runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "sandboxed"}}
         api.create({**runtime, "handler": "sandboxed"})
         spec = {"runtimeClassName": "sandboxed", "containers": [{"name": "c", "image": "busybox"}]}
@@ -95,6 +103,16 @@ def folder(velero_cluster, velero, api, toolchain, tmp_path_factory):
             ),
         )
         velero.back_up("whole", options)
+        selectors = [{"cel": {"expression": "device.driver == 'example.com'"}}]
+        api.create({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "fast"},
+                    "spec": {"selectors": selectors}})  # fmt: skip
+        newer = replace(options, included_cluster_scoped_resources=("deviceclasses.resource.k8s.io",))
+        velero.back_up("newer", newer)
+        definitions = ("customresourcedefinitions.apiextensions.k8s.io",)
+        velero.back_up(
+            "undefined",
+            BackupOptions(included_namespaces=("shop",), excluded_cluster_scoped_resources=definitions),
+        )
         # Velero restores pods before the RuntimeClasses that they need: in a new cluster such a pod is refused.
         velero.back_up("sandboxed", replace(options, included_namespaces=("sandbox",)))
         velero_cluster.velero_server.stop()  # each rehearsal has a server of its own
@@ -122,6 +140,75 @@ def test_a_whole_backup_is_restored_and_left_as_it_is(folder, tmp_path):
     assert [phase.name for phase in report.phases] == phases
     assert digests(folder) == before
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def found(changes):
+    return {str(finding.ref): str(finding.kind) for finding in changes.report.findings}
+
+
+def test_what_has_changed_since_is_told_of_what_the_backup_was_to_have(folder, api, tmp_path):
+    scope = Scope(namespaces=("shop",))
+    held = RestoreValidator(api=api).capture(scope)
+    compare = {"live": api, "inventory": held}
+    same = VeleroRehearsal(location=folder, backup="whole", home=tmp_path, compare=compare).run()
+    assert (same.ok, same.unchanged) == (True, True), same.to_text()
+    api.delete(api.resource(WEBHOOK["kind"]), "nobody-answers")  # it answers no request that follows
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": "shop"}}
+    api.create(config)
+    api.create({**config, "metadata": {"name": "new", "namespace": "sandbox"}})  # the backup was not to have that
+    api.patch(api.resource("ConfigMap"), "settings", "shop", patch={"data": {"key": "value"}})
+    api.delete(api.resource("Secret"), "settings", "shop")
+    compare["inventory"] = RestoreValidator(api=api).capture(scope)
+    report = VeleroRehearsal(location=folder, backup="whole", home=tmp_path, compare=compare).run()
+    assert (report.ok, report.unchanged) == (True, False)
+    live, inventory = report.changes
+    assert (live.before, live.after, inventory.after) == ("the backup", "live", "the backup")
+    assert found(live) == {
+        "ConfigMap shop/new": "extra", "ConfigMap shop/settings": "changed", "Secret shop/settings": "missing",
+        "MutatingWebhookConfiguration.admissionregistration.k8s.io nobody-answers": "missing",
+    }  # fmt: skip
+    assert found(inventory) == {
+        "ConfigMap shop/new": "missing", "ConfigMap shop/settings": "changed", "Secret shop/settings": "extra",
+    }  # fmt: skip
+
+
+def test_custom_resources_without_their_definition_are_red(folder, tmp_path):
+    report = VeleroRehearsal(location=folder, backup="undefined", home=tmp_path).run()
+    (lost,) = (each for each in report.findings if each.code == "definition-missing")
+    assert (report.ok, lost.level, lost.examples) == (False, "error", ("Thing.example.com shop/a",))
+    assert not any(each.code == "not-restored" for each in report.findings)  # one loss has one name
+
+
+OLD, NEW = "1.30.14", "1.37.2"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5 * 3600)  # the first run compiles the API servers
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_another_version_of_kubernetes_takes_the_backup(folder, tmp_path, version):
+    minor = version.rpartition(".")[0]
+    given = {f"kube-apiserver@{minor}": kubernetes_programs(version)["kube-apiserver"]}
+    toolchain = Toolchain(explicit=given, path=os.environ["PATH"])
+    report = VeleroRehearsal(
+        location=folder, backup="whole", home=tmp_path, toolchain=toolchain, kubernetes_version=minor
+    ).run()
+    assert report.ok, report.to_text()
+    assert report.facts["rehearsed on"] == f"Kubernetes v{version}"
+    (other,) = (each for each in report.findings if each.code == "other-kubernetes-version")
+    assert other.level == "note"  # it was asked for
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5 * 3600)
+def test_a_kind_that_the_version_does_not_serve_is_red(folder, tmp_path):
+    given = {"kube-apiserver@1.30": kubernetes_programs(OLD)["kube-apiserver"]}
+    toolchain = Toolchain(explicit=given, path=os.environ["PATH"])
+    report = VeleroRehearsal(
+        location=folder, backup="newer", home=tmp_path, toolchain=toolchain, kubernetes_version="1.30"
+    ).run()
+    (gone,) = (each for each in report.findings if each.code == "no-longer-served")
+    assert (report.ok, gone.count, gone.level) == (False, 1, "error")
+    assert "DeviceClass.resource.k8s.io" in gone.examples[0]
 
 
 def policy_of(tmp_path):
@@ -168,12 +255,14 @@ def test_a_policy_proves_its_own_encrypted_copy(folder, tmp_path, name, outcome)
     assert ("not-restored" in proof.detail) == (outcome == "not proven")
 
 
-def test_what_cannot_come_back_turns_it_red_and_says_why(folder):
+def test_what_cannot_come_back_turns_it_red_and_says_why(folder, velero_cluster):
     command = [sys.executable, "-m", "clusterguard", "rehearse", folder, "--json", "--backup", "sandboxed"]
+    command += ["--kubernetes-version", "1.36", f"--cluster=kubeconfig:{velero_cluster.kubeconfig}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     assert report["source"].endswith("Velero backup sandboxed")
+    assert [each["after"] for each in report["changes"]] == [f"kubeconfig:{velero_cluster.kubeconfig}"]
     levels = {finding["code"]: finding["level"] for finding in report["findings"]}
     assert levels["not-restored"] == "error"
     assert any(code.startswith("velero-") for code in levels)
@@ -182,13 +271,14 @@ def test_what_cannot_come_back_turns_it_red_and_says_why(folder):
     assert any("sandboxed" in example for finding in report["findings"] for example in finding["examples"])
 
 
-def test_damage_in_the_bucket_is_found_before_anything_starts(folder, tmp_path):
+def test_damage_in_the_bucket_is_found_before_anything_starts(folder, api, tmp_path):
     store, target = open_store(folder), open_store(tmp_path / "copy")
     for info in store.list("backups/whole/"):
         copy_object(store, info.key, target)
     tarball = tmp_path / "copy" / "backups" / "whole" / "whole.tar.gz"
     tarball.write_bytes(tarball.read_bytes()[:-20])
-    report = VeleroRehearsal(location=target.url).run()
+    report = VeleroRehearsal(location=target.url, compare={"live": api}).run()
+    assert (report.unchanged, report.changes[0].report) == (False, None)
     assert (report.ok, [finding.level for finding in report.findings]) == (False, ["error"])
     assert [phase.name for phase in report.phases] == ["find the backup", "verify the bucket"]
 

@@ -208,6 +208,12 @@ def test_a_rehearsal_without_errors_is_a_proof(session, monkeypatch):
     assert "certificate-expired" in session.steps[0].detail
 
 
+def test_a_velero_backup_is_rehearsed_on_the_version_that_is_wanted(session, monkeypatch):
+    given = rehearsed(session, monkeypatch, kind="velero")
+    prove(session)
+    assert (given["backup"], given["kubernetes_version"]) == ("etcd-1", "v1.34")
+
+
 def test_a_rehearsal_with_an_error_is_a_no(session, monkeypatch):
     rehearsed(session, monkeypatch, finding("definition-missing", Level.ERROR))
     prove(session)

@@ -218,6 +218,15 @@ def test_a_rehearsal_may_name_a_version_of_kubernetes(minimal, load, written):
     assert policy.proofs[0].rehearse.kubernetes_version == written.strip('"')
 
 
+@pytest.mark.parametrize(("key", "right"), [("kubernetesVersion: v1.37", True), ("prefix: /kubernetes.io", False)])
+def test_what_the_rehearsal_of_a_velero_backup_may_name(minimal, load, refused, key, right):
+    text = minimal + PROOF.replace("source: etcd", "source: shop").replace("kubernetesVersion: {}", key).format()
+    if right:
+        assert load(text, BACKUPS="x").proofs[0].rehearse.kubernetes_version == "v1.37"
+    else:
+        assert "prefix" in refused(text, BACKUPS="x").message
+
+
 @pytest.mark.parametrize("written", ["1.30", "v1.29", "v1.34.2", "latest", '""'])
 def test_another_version_is_refused_before_any_run(minimal, refused, written):
     error = refused(f"{minimal}{PROOF.format(written)}", BACKUPS="x")

@@ -90,6 +90,13 @@ def test_options_open_what_is_encrypted(pytester, rehearsed, tmp_path):
     assert (given["prefix"], given["kubernetes_version"]) == ("/kubernetes.io", "1.34")
 
 
+def test_a_velero_backup_takes_the_version_too(pytester, rehearsed, monkeypatch):
+    monkeypatch.setattr(rehearsals, "VeleroRehearsal", rehearsals.Rehearsal)
+    monkeypatch.setattr(rehearsals, "holds_velero_backups", lambda _: True)
+    pytester.runpytest("--rehearse=velero", "--rehearse-kubernetes-version=1.37").assert_outcomes(passed=1)
+    assert rehearsed[0]["kubernetes_version"] == "1.37"
+
+
 def test_without_it_nothing_is_rehearsed(pytester, rehearsed):
     assert pytester.runpytest().ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert rehearsed == []

@@ -1,6 +1,7 @@
 """Comparing: every difference is found or explained, and none is told that is not there."""
 
 import copy
+import dataclasses
 import json
 
 import orjson
@@ -15,6 +16,7 @@ from clusterguard.validate.compare import compare
 from clusterguard.validate.paths import Element, format_path, parse_pattern
 from clusterguard.validate.rules import (
     ETCD_RESTORE,
+    FILLED_IN,
     OWNERS_LOST,
     PROFILES,
     SAME_CLUSTER,
@@ -517,3 +519,33 @@ def test_owners_that_velero_drops_are_explained_only_for_who_tolerates_it(findin
     tolerant = (*VELERO_RESTORE.rules, OWNERS_LOST[finding])
     profile = type(VELERO_RESTORE)(name="tolerant", identity="name", rules=tolerant, replaceable=True)
     assert (changes(before, after, profile) == {}) == explained
+
+
+def stateful(**spec):
+    return make("StatefulSet", "db", api="apps/v1", spec={"replicas": 1, **spec})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "explained"),
+    [
+        (stateful(), stateful(updateStrategy={"rollingUpdate": {"maxUnavailable": 1}}), True),
+        (stateful(template={}), stateful(template={"creationTimestamp": None}), True),
+        (stateful(template={"creationTimestamp": None}), stateful(template={}), True),
+        (stateful(updateStrategy={}), stateful(), False),  # what an older version drops is lost
+        (stateful(volumes=[{"name": "a"}]), stateful(volumes=[{"name": "a", "emptyDir": {}}]), True),
+        (stateful(args=[{}, {}]), stateful(args=[{}, {"new": 1}]), True),
+        (stateful(), stateful(replicas=2), False),
+        (stateful(volumes=[]), stateful(volumes=[{"name": "a"}]), False),
+        (stateful(), {**stateful(), "metadata": {**stateful()["metadata"], "labels": {"a": "b"}}}, False),
+        (make("Thing", api="example.com/v1"), make("Thing", api="example.com/v1", spec={}), False),
+    ],
+)
+def test_what_another_version_fills_in_is_explained_only_for_who_asks_and_only_then(before, after, explained):
+    profile = dataclasses.replace(VELERO_RESTORE, rules=(*VELERO_RESTORE.rules, FILLED_IN))
+
+    def found(profile, *, same_version):
+        return compare(objects(before), objects(after), profile=profile, digest_key=b"k", same_version=same_version)
+
+    assert bool(found(profile, same_version=False).findings) != explained
+    assert found(profile, same_version=True).findings
+    assert found(VELERO_RESTORE, same_version=False).findings

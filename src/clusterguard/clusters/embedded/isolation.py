@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from clusterguard.clusters.embedded.cluster import EmbeddedCluster
+from clusterguard.clusters.embedded.cluster import PROGRAMS, EmbeddedCluster
 from clusterguard.toolchain.programs import named
 
 if TYPE_CHECKING:
@@ -47,7 +47,23 @@ def isolating_flags(folder: Path, *, minor: tuple[int, ...]) -> tuple[str, ...]:
 
 
 class IsolatedCluster(EmbeddedCluster):
-    """An embedded cluster whose API server calls nobody."""
+    """An embedded cluster whose API server calls nobody.
+
+    Args:
+        api_server: As the toolchain calls it: another minor version is named like ``kube-apiserver@1.37``. The
+            controllers are of the toolchain's own version.
+        **options: As `EmbeddedCluster` takes them.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_server: str = "kube-apiserver",
+        **options: Any,  # noqa: ANN401 - as the base class types them
+    ) -> None:
+        super().__init__(**options)
+        self._minor = named(api_server).accepts.at_least
+        self._program_names = tuple(api_server if name == "kube-apiserver" else name for name in PROGRAMS)
 
     def _flags(self) -> Mapping[str, tuple[str, ...]]:
-        return {"kube-apiserver": isolating_flags(self.folder, minor=named("kube-apiserver").accepts.at_least)}
+        return {"kube-apiserver": isolating_flags(self.folder, minor=self._minor)}

@@ -182,9 +182,13 @@ def _broken(spec: PolicySpec) -> Iterator[tuple[DataPath, str]]:
         if proof.source not in sources:
             near = did_you_mean(proof.source, sources) or f"; there are {', '.join(sources)}"
             yield ("spec", "proofs", index, "source"), f"there is no source `{proof.source}`{near}"
-        elif proof.rehearse and proof.rehearse.model_fields_set and spec.sources[sources.index(proof.source)].velero:
-            given = proof.rehearse.written(min(proof.rehearse.model_fields_set))
-            message = f"source `{proof.source}` is Velero's, and `{given}` is for etcd snapshots; leave it out"
+        elif (
+            spec.sources[sources.index(proof.source)].velero
+            and proof.rehearse
+            and (given := proof.rehearse.model_fields_set - {"kubernetes_version"})
+        ):
+            key = proof.rehearse.written(min(given))
+            message = f"source `{proof.source}` is Velero's, and `{key}` is for etcd snapshots; leave it out"
             yield ("spec", "proofs", index, "rehearse"), message
     if spec.copies > len(spec.locations):
         locations = "one location" if len(spec.locations) == 1 else f"{len(spec.locations)} locations"

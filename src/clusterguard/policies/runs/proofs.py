@@ -139,7 +139,12 @@ def _rehearsal(
     toolchain = from_environment(session.environ, progress=session.progress)
     if entry.kind == "velero":
         return VeleroRehearsal(
-            location=store, backup=entry.name, toolchain=toolchain, progress=session.progress, now=session.now
+            location=store,
+            backup=entry.name,
+            kubernetes_version=options.kubernetes_version,
+            toolchain=toolchain,
+            progress=session.progress,
+            now=session.now,
         )
     config = Path(options.encryption_config) if options.encryption_config else None
     return Rehearsal(
