@@ -411,14 +411,16 @@ class BoltFile:
     def pages_alike(self, other: BoltFile) -> bytes:
         """Return for each page whether the same one of another file has the same bytes: 1, or 0.
 
+        Pages that only one of them has are 0.
+
         Raises:
             SnapshotCorruptError: A file ends too early.
             StoreError: One cannot be read.
         """
         size, pages = self._page_size, min(self.meta.high_water, other.meta.high_water)
+        alike = bytearray(self.meta.high_water)
         if size != other._page_size:
-            return b""
-        alike = bytearray(pages)
+            return bytes(alike)
         step = max(1, _LARGEST_RUN // size)
         for first in range(0, pages, step):
             count = min(step, pages - first)

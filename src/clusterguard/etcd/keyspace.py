@@ -16,8 +16,6 @@ from clusterguard.etcd.boltdb import ELEMENT, ELEMENTS_AT, corrupt
 from clusterguard.etcd.protobuf import length_delimited, places_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from clusterguard.errors import SnapshotCorruptError
     from clusterguard.etcd.boltdb import BoltFile
 
@@ -135,27 +133,32 @@ class Keyspace:
         """Return a record that `live` found as it lies in the file: key, revisions, lease and value."""
         return self._db.read_at(place >> _SIZE_BITS, size_at(place))
 
-    def alike(self, other: Keyspace) -> Callable[[int, int], bool]:
-        """Return what tells whether a record that `live` found here and one that it found in another file are the same.
+    def differing(self, ours: dict[bytes, int], theirs: dict[bytes, int], other: Keyspace) -> set[bytes]:
+        """Return the keys that only one of two files has, or that are not stored alike.
 
         Where much of a file is in the other at the same place, as in two snapshots of one member, that costs one read
         of both from beginning to end, and nothing for each record.
 
+        Args:
+            ours: What `live` returned here.
+            theirs: What it returned of the other file.
+            other: The other file.
+
         Raises:
             SnapshotCorruptError: One of the files ends too early.
         """
-        same = self._db.pages_alike(other._db)
+        first_difference = self._db.pages_alike(other._db).find
         size_of_page = self._db.meta.page_size
-
-        def alike(mine: int, yours: int) -> bool:
+        differing = {key for key in theirs if key not in ours}
+        for key, mine in ours.items():
+            yours = theirs.get(key)
             if mine == yours:
                 offset, size = mine >> _SIZE_BITS, size_at(mine)
-                pages = same[offset // size_of_page : (offset + size - 1) // size_of_page + 1]
-                if pages and 0 not in pages:
-                    return True
-            return size_at(mine) == size_at(yours) and self.stored(mine) == other.stored(yours)
-
-        return alike
+                if first_difference(0, offset // size_of_page, (offset + size - 1) // size_of_page + 1) < 0:
+                    continue
+            if yours is None or size_at(mine) != size_at(yours) or self.stored(mine) != other.stored(yours):
+                differing.add(key)
+        return differing
 
     def value(self, record: Record) -> bytes:
         """Return what a record put under its key.

@@ -302,12 +302,7 @@ class SnapshotReader:
             SnapshotCorruptError: A page of one is broken.
         """
         ours, theirs = self._places(), other._places()
-        alike = self._keyspace.alike(other._keyspace)
-        differing = {key for key in theirs if key not in ours}
-        for key, mine in ours.items():
-            yours = theirs.get(key)
-            if yours is None or not alike(mine, yours):
-                differing.add(key)
+        differing = self._keyspace.differing(ours, theirs, other._keyspace)
         return {key for key in differing if key.startswith(self._prefix)}
 
     def get(self, kind: str, name: str, *, namespace: str = "", revision: int | None = None) -> dict[str, Any]:
