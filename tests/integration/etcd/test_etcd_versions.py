@@ -116,7 +116,7 @@ def test_a_restore_that_fails_is_rolled_back(world):
             raise ClusterError("it failed")
 
     with pytest.raises(RestoreError) as caught:
-        world.snapshotter.restore("s", target(world, watch=fail_once))
+        world.snapshotter.restore("s", target(world, on_command=fail_once))
     assert caught.value.rolled_back
     assert keys(world) == 2
 

@@ -472,6 +472,9 @@ def test_a_node_of_another_cluster_is_refused(cluster, shell):
         def get(self, *_, **__):
             return {"data": {"ca.crt": "another"}}
 
+        def list(self, *_, **__):
+            return []
+
     plane = KubeadmControlPlane([shell], api=Foreign)
     with pytest.raises(ClusterError) as caught:
         plane.check(needed_bytes=1)

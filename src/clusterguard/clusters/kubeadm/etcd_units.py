@@ -129,7 +129,7 @@ def start_unit() -> tuple[Command, ...]:
     """Let etcd start again; safe to repeat."""
     # Without --no-block it would wait for a quorum, which the other hosts may be slower to give.
     script = (
-        f"rm -f {DROP_IN} && {{ rmdir {DROP_IN.rpartition('/')[0]} 2>/dev/null || true; }} && sync {UNITS} && "
+        f"rm -f {DROP_IN} {DROP_IN}.part && {{ rmdir {DROP_IN.rpartition('/')[0]} 2>/dev/null || true; }} && sync {UNITS} && "
         f"systemctl daemon-reload && {{ systemctl reset-failed {UNIT} 2>/dev/null || true; }} && "
         f"systemctl start --no-block {UNIT}"
     )
