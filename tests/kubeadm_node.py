@@ -147,7 +147,7 @@ _STANDINS = {
         if test "$1" = version; then echo "etcdutl version: 3.6.8"; exit; fi
         test -e {root}/etcdutl-fails && { echo "Error: expected sha256" >&2; exit 1; }
         for word; do case $word in --data-dir=*) to=${word#--data-dir=};; esac; done
-        mkdir -p $to/member && cp "$3" $to/member/db
+        mkdir -p $to/member && cp "$3" $to/member/db || exit
         for word; do case $word in --initial-cluster=*) echo $word | tr , '\n' | wc -l > $to/member/size;; esac; done
     """,
 }

@@ -1,6 +1,7 @@
-"""Hosts with etcd as a unit of systemd, each set up in another way, and a kind cluster that keeps its state there.
+"""Three hosts of etcd, and a kind cluster that keeps its state there.
 
-They are containers of the node image of kind, which has systemd; etcd comes from this machine.
+They are containers of the node image of kind, which has systemd. There etcd is a unit of systemd, set up in another way
+on each, with this machine's etcd; or a static pod of the host's own kubelet, as kubeadm's guide for external etcd makes it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,41 @@ _OPTIONS = (
     *("--cgroupns=private", "--tmpfs", "/tmp", "--tmpfs", "/run", "--volume", "/var"),
     *("--volume", "/lib/modules:/lib/modules:ro", "--network", "kind"),
 )
+_CONFIG = """\
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+nodeRegistration: {{name: {name}}}
+localAPIEndpoint: {{advertiseAddress: {address}}}
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+kubernetesVersion: {version}
+etcd:
+  local:
+    serverCertSANs: ["{address}"]
+    peerCertSANs: ["{address}"]
+    extraArgs: {flags}
+"""
+_KUBELET = """\
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: false}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+cgroupDriver: systemd
+cgroupRoot: /kubelet
+failSwapOn: false
+failCgroupV1: false
+address: 127.0.0.1
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+staticPodPath: /etc/kubernetes/manifests
+evictionHard: {imagefs.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%}
+"""
+_ALONE = """\
+[Service]
+ExecStart=
+ExecStart=/usr/bin/kubelet --config=/var/lib/kubelet/config.yaml --runtime-cgroups=/system.slice/containerd.service
+"""
+_UP = "until systemctl is-system-running | grep -Eq 'running|degraded'; do sleep 0.2; done"
 _UNIT = """\
 [Unit]
 After=network-online.target
@@ -46,11 +82,11 @@ class EtcdHosts:
     Args:
         name: What their names begin with.
         folder: For certificates.
-        programs: Paths of etcd and etcdutl.
+        programs: Paths of etcd and etcdutl for units of systemd; none: static pods.
         image: What the hosts are made of.
     """
 
-    def __init__(self, name, *, folder, programs, image):
+    def __init__(self, name, *, folder, image, programs=()):
         self.names = [f"{name}-etcd-{number}" for number in (1, 2, 3)]
         self._folder = folder
         self._programs = programs
@@ -69,10 +105,13 @@ class EtcdHosts:
             (network,) = json.loads(run_docker("inspect", name))[0]["NetworkSettings"]["Networks"].values()
             self.addresses[name] = network["IPAddress"]
         for number, shell in enumerate(self.shells):
-            self._set_up(shell, number)
+            if self._programs:
+                self._set_up_unit(shell, number)
+            else:
+                self._set_up_pod(shell)
         for shell in self.shells:
             # Type=notify: each of them has started once it has found the others.
-            shell.run(["systemctl", "start", "etcd"], timeout_seconds=120)
+            shell.run(["systemctl", "start", "etcd" if self._programs else "kubelet"], timeout_seconds=120)
 
     def remove(self):
         for name in self.names:
@@ -97,14 +136,38 @@ class EtcdHosts:
         new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
         subprocess.run(["openssl", *new, *words], check=True, capture_output=True)
 
-    def _set_up(self, shell, number):
+    def _set_up_pod(self, shell):
+        name, address = shell.name, self.addresses[shell.name]
+        wanted = ("name", "initial-cluster", "listen-peer-urls", "listen-client-urls", "advertise-client-urls",
+                  "initial-advertise-peer-urls")  # fmt: skip
+        flags = [{"name": key, "value": value} for key, value in self._settings(name).items() if key in wanted]
+        version = shell.run(["kubeadm", "version", "--output=short"]).strip()
+        shell.run(["sh", "-c", f"{_UP}; mkdir -p /etc/kubernetes/pki/etcd /etc/systemd/system/kubelet.service.d"])
+        for file in ("ca.crt", "ca.key"):
+            shell.put(self._folder / file, f"/etc/kubernetes/pki/etcd/{file}")
+        config = _CONFIG.format(name=name, address=address, version=version, flags=json.dumps(flags))
+        self._write(shell, "/etc/kubernetes/kubeadmcfg.yaml", config)
+        self._write(shell, "/var/lib/kubelet/config.yaml", _KUBELET)
+        self._write(shell, "/etc/systemd/system/kubelet.service.d/alone.conf", _ALONE)
+        certs = ("etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client")
+        for phase in (*(f"certs {each}" for each in certs), "etcd local"):
+            shell.run(["kubeadm", "init", "phase", *phase.split(), "--config", "/etc/kubernetes/kubeadmcfg.yaml"])
+        # Its key is for the host that issues certificates alone.
+        shell.run(["rm", "/etc/kubernetes/pki/etcd/ca.key"])
+        shell.run(["systemctl", "daemon-reload"])
+
+    def _write(self, shell, path, text):
+        file = self._folder / "file"
+        file.write_text(text)
+        shell.put(file, path, mode=0o644)
+
+    def _set_up_unit(self, shell, number):
         name = shell.name
         cert, key = self.issue(name, self.addresses[name])
         # A container runtime is no part of such a host, and takes of what a machine has for all of them.
         shell.run(["systemctl", "disable", "--now", "containerd"])
-        up = "until systemctl is-system-running | grep -Eq 'running|degraded'; do sleep 0.2; done"
         etcd = "useradd --system etcd && install -d -o etcd -m 700 /var/lib/etcd"
-        shell.run(["sh", "-c", f"mkdir -p {_PKI} /opt/etcd && {etcd} && {up}"])
+        shell.run(["sh", "-c", f"mkdir -p {_PKI} /opt/etcd && {etcd} && {_UP}"])
         for file, target in ((self._folder / "ca.crt", "ca.crt"), (cert, "server.crt"), (key, "server.key")):
             shell.put(file, f"{_PKI}/{target}", mode=0o644)
         for program in self._programs:
@@ -112,9 +175,7 @@ class EtcdHosts:
         settings = self._settings(name)
         ways = (_by_flags, _by_variables, _by_file)
         for path, text in ways[number](settings).items():
-            file = self._folder / "file"
-            file.write_text(text)
-            shell.put(file, path, mode=0o644)
+            self._write(shell, path, text)
         shell.run(["sh", "-c", "systemctl daemon-reload && systemctl enable etcd"])
         shell.run(["systemctl", "start", "--no-block", "etcd"])
 
@@ -192,9 +253,9 @@ def _by_file(settings):
 
 
 @contextmanager
-def cluster_with_etcd_hosts(name, *, folder, programs, image):
+def cluster_with_etcd_hosts(name, *, folder, image, programs=()):
     """Start both; yield the cluster and the hosts, and remove all of it in the end."""
-    hosts = EtcdHosts(name, folder=folder, programs=programs, image=image)
+    hosts = EtcdHosts(name, folder=folder, image=image, programs=programs)
     try:
         hosts.start()
         config = folder / "kind.yaml"

@@ -1,4 +1,4 @@
-"""A kind cluster whose etcd is a unit of systemd on three hosts of their own: saved, broken and restored as one."""
+"""A kind cluster whose etcd is on three hosts of their own: saved, broken and restored as one."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ QUICK = Timeouts(etcd=15)
 
 
 @pytest.fixture(scope="module")
-def external(docker, toolchain, tmp_path_factory):
-    """The cluster and the hosts, for all tests of this file; each leaves them working."""
-    if not (image := os.environ.get("CLUSTERGUARD_KIND_IMAGE")):
-        pytest.skip("NOT RUN: no CLUSTERGUARD_KIND_IMAGE")
+def image(docker):
+    """The node image of kind."""
+    return os.environ.get("CLUSTERGUARD_KIND_IMAGE") or pytest.skip("NOT RUN: no CLUSTERGUARD_KIND_IMAGE")
+
+
+@pytest.fixture(scope="module")
+def external(image, toolchain, tmp_path_factory):
+    """The cluster and hosts with units of systemd, for the tests of this file; each leaves them working."""
     programs = [Path(path) for path in toolchain.ensure("etcd", "etcdutl").values()]
     name = f"clusterguard-test-{secrets.token_hex(4)}"
     folder = tmp_path_factory.mktemp("hosts")
@@ -115,6 +119,8 @@ def test_members_set_up_in_three_ways_are_restored_as_one(external, target, snap
     target.api.delete(target.api.resource("ConfigMap"), early, "default")
     result = snapshotter.restore(name, target)
     assert (is_there(target.api, early), is_there(target.api, late)) == (True, False)
+    server = next(node for node in target.control_plane._nodes if not node.etcd)
+    assert {each["name"] for each in server.look().seen.members} == set(external[1].names)
     assert result.warnings == ()
     assert result.previous.endswith(", ".join(external[1].names))
     seen = look_at_members(target.etcd)
@@ -122,6 +128,18 @@ def test_members_set_up_in_three_ways_are_restored_as_one(external, target, snap
     (after,) = cluster_ids(target)
     assert after not in before
     works(target)
+
+
+def test_members_that_kubelets_of_their_own_start_are_restored_as_one(image, store, tmp_path):
+    """Set up by the commands of kubeadm's guide: such an etcd does not listen on loopback."""
+    name = f"clusterguard-test-{secrets.token_hex(4)}"
+    with cluster_with_etcd_hosts(name, folder=tmp_path, image=image) as found, Target(found) as target:
+        snapshotter = EtcdSnapshotter(store=open_store(store), access=target.etcd)
+        saved, late = snapshotter.save(f"cg-{secrets.token_hex(4)}").name, marker(target.api)
+        result = snapshotter.restore(saved, target)
+        assert (is_there(target.api, late), result.warnings) == (False, ())
+        assert len(look_at_members(target.etcd).revisions) == 3
+        works(target)
 
 
 def test_a_host_that_starts_again_in_between_does_not_start_its_etcd(external, target, snapshotter, monkeypatch):
@@ -145,6 +163,7 @@ def test_a_host_that_starts_again_in_between_does_not_start_its_etcd(external, t
     works(target)
 
 
+@pytest.mark.slow
 def test_a_member_that_does_not_start_brings_all_hosts_back(external, target, snapshotter):
     _, hosts = external
     late = marker(target.api)

@@ -128,8 +128,9 @@ def stop_unit(timeouts: Timeouts) -> tuple[Command, ...]:
 def start_unit() -> tuple[Command, ...]:
     """Let etcd start again; safe to repeat."""
     # Without --no-block it would wait for a quorum, which the other hosts may be slower to give.
+    folder = DROP_IN.rpartition("/")[0]
     script = (
-        f"rm -f {DROP_IN} {DROP_IN}.part && {{ rmdir {DROP_IN.rpartition('/')[0]} 2>/dev/null || true; }} && sync {UNITS} && "
+        f"rm -f {DROP_IN} {DROP_IN}.part && {{ rmdir {folder} 2>/dev/null || true; }} && sync {UNITS} && "
         f"systemctl daemon-reload && {{ systemctl reset-failed {UNIT} 2>/dev/null || true; }} && "
         f"systemctl start --no-block {UNIT}"
     )

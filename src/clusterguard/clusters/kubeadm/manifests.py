@@ -35,14 +35,14 @@ class EtcdManifest(EtcdSetup):
     def parse(cls, text: str, *, where: str) -> EtcdManifest:
         """Return what a manifest says; a ClusterError says that it is not kubeadm's."""
         pod, container, flags = _container(text, "etcd", where=where)
-        told = told_by_flags(flags, where=where, required=("trusted-ca-file",))
+        told = told_by_flags(flags, where=where, required=("trusted-ca-file", "advertise-client-urls"))
         ca = flags["trusted-ca-file"]
         pki = ca.rpartition("/")[0]
         return cls(
             **told,
             host_dir=_host_path(pod, container, told["data_dir"], where=where),
             image=str(container.get("image", "")),
-            client_url=_loopback(flags.get("listen-client-urls", "")),
+            client_url=_loopback(flags.get("listen-client-urls", "")) or told["advertised_url"],
             joins=flags.get("initial-cluster-state") == "existing",
             # As kubeadm's own health check.
             identity=Identity(ca=ca, cert=f"{pki}/healthcheck-client.crt", key=f"{pki}/healthcheck-client.key"),
@@ -137,12 +137,8 @@ def _host_path(pod: Mapping[str, Any], container: Mapping[str, Any], data_dir: s
 
 
 def _loopback(urls: str) -> str:
-    for url in filter(None, urls.split(",")):
-        parts = urlsplit(url)
-        if parts.hostname in {"127.0.0.1", "localhost", "::1"}:
-            return url
-    first = urlsplit(urls.split(",", maxsplit=1)[0])
-    return f"{first.scheme or 'https'}://127.0.0.1:{first.port or 2379}"
+    """Return the one on loopback; ``""`` where there is none, as on hosts that kubeadm set up for etcd alone."""
+    return next((url for url in urls.split(",") if urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}), "")
 
 
 def _sed_pattern(text: str) -> str:
