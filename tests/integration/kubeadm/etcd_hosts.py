@@ -1,7 +1,7 @@
 """Three hosts of etcd, and a kind cluster that keeps its state there.
 
 They are containers of the node image of kind, which has systemd. There etcd is a unit of systemd, set up in another way
-on each, with this machine's etcd; or a static pod of the host's own kubelet, as kubeadm's guide for external etcd makes it.
+on each, with this machine's etcd; or a static pod of the host's own kubelet, as the guide of kubeadm makes it.
 """
 
 from __future__ import annotations
