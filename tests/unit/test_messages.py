@@ -23,12 +23,13 @@ from clusterguard.clusters.base import EtcdAccess
 from clusterguard.clusters.embedded.cluster import EmbeddedCluster
 from clusterguard.clusters.kube_errors import not_kubernetes, status_error, transport_error
 from clusterguard.clusters.kubeadm.manifests import EtcdManifest
+from clusterguard.clusters.kubeadm.membership import judge_gone
 from clusterguard.clusters.kubeconfig import read_kubeconfig
 from clusterguard.clusters.node_shell import open_node_shell
 from clusterguard.clusters.opening import existing_cluster, open_cluster, require_allowed
 from clusterguard.drills.load import load_drill, load_drills
 from clusterguard.errors import ClusterError, ClusterGuardError, ClusterUnreachableError, RestoreError
-from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.etcd import EtcdSnapshotter, membership
 from clusterguard.etcd import restore as restore_module
 from clusterguard.etcd.hashkv import hash_kv
 from clusterguard.etcd.member import EtcdMember
@@ -336,6 +337,20 @@ def manifest(*flags):
 
 LOST = ClusterError("node-1: rm: the connection broke", hint="ssh node-1 rm /var/lib/etcd.staging")
 TAKEN_OVER = RestoreError("another run has changed node-1", rolled_back=False, hint="look at it")
+SEEN = SimpleNamespace(entries=(SimpleNamespace(id="8e9e05c52164694d"),), reason="it does not answer", silent=())
+
+
+def gone(*names):
+    raise next(judge_gone(names, nodes_of_api={"w-1": False}, listed=["cp-1"]))
+
+
+def replaceable(name, *, places=None, **seen):
+    """Replace a member of which this was seen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(membership, "_look", lambda *_: SimpleNamespace(**vars(SEEN) | seen))
+        membership._replaceable(None, {name: SimpleNamespace(begun=False)} if places is None else places, name)
+
+
 RESTORES = {
     "failed before anything was touched": lambda _: restored(prepare=LOST),
     "failed and rolled back": lambda _: restored(start_etcd=LOST),
@@ -352,6 +367,13 @@ RESTORES = {
     "cluster that does not answer": lambda _: hidden(error=ClusterUnreachableError("refused")),
     "a manifest of others": lambda _: manifest("name=a"),
     "no plan": lambda _: restore_module.plan_restore(None, None, snapshot=RECORD, file=Path("a")),
+    "a worker said to be gone": lambda _: raised(
+        *judge_gone(["w-1", "cp-9"], nodes_of_api={"w-1": False}, listed=["cp-1"])
+    ),
+    "a member that serves": lambda _: raised(membership._serves(SEEN, "cp-2")),
+    "members without a majority": lambda _: raised(membership._no_quorum()),
+    "a member of no known node": lambda _: replaceable("cp-2", places={}),
+    "two lost members": lambda _: replaceable("cp-2", silent=("cp-3",)),
 }
 
 

@@ -205,7 +205,7 @@ def _replaceable(access: EtcdAccess, places: Mapping[str, MemberPlace], name: st
             f"{', '.join(seen.silent)} does not serve either, and etcd takes in no member while another is missing",
             code="another-member-lost",
             fields={"members": ", ".join(seen.silent)},
-            hint="bring it back, or remove it first: clusterguard etcd replace-member --remove-only",
+            hint=f"bring it back, or remove it first: clusterguard etcd replace-member {seen.silent[0]} --remove-only",
         )
     _require_agreement(seen.others, besides=[each.id for each in seen.entries], seconds=_CHANGE_SECONDS)
     place.check(needed_bytes=seen.needed_bytes)
