@@ -12,7 +12,7 @@ from clusterguard.errors import ClusterGuardError, EtcdError
 from clusterguard.etcd.member import EtcdMember
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.etcd.member import ListedMember, LiveHash, MemberStatus
@@ -56,9 +56,7 @@ class Further(NamedTuple):
     unreached: tuple[str, ...] = ()
 
 
-def further_members(
-    access: EtcdAccess, statuses: Sequence[MemberStatus], *, connected: Sequence[EtcdMember] = ()
-) -> Further:
+def further_members(access: EtcdAccess, statuses: Sequence[MemberStatus]) -> Further:
     """Look for the members that the list of those who answered has beside them; never fails, and hardly waits.
 
     A URL counts only where the very member answers: behind a port-forward, 127.0.0.1 may be anybody's.
@@ -66,12 +64,11 @@ def further_members(
     Args:
         access: Certificates, user and password; its endpoints were asked already.
         statuses: What they said.
-        connected: Those of them that need no connection of their own to be asked for the list.
     """
     asked = {status.member_id for status in statuses}
     others = [
         each
-        for each in _listed(access, statuses, {member.endpoint: member for member in connected})
+        for each in _listed(access, statuses)
         if each.id not in asked and not each.is_learner and not set(each.client_urls) & set(access.endpoints)
     ]
     if not others:
@@ -102,17 +99,18 @@ def _status(access: EtcdAccess, endpoint: str, **options: float) -> MemberStatus
         return member.status()
 
 
-def _listed(
-    access: EtcdAccess, statuses: Sequence[MemberStatus], connected: Mapping[str, EtcdMember]
-) -> tuple[ListedMember, ...]:
-    """Return the members as the first lists them that has a majority behind it; none where nobody has."""
+def _listed(access: EtcdAccess, statuses: Sequence[MemberStatus]) -> tuple[ListedMember, ...]:
+    """Return the members as the first lists them that has a majority behind it; none where nobody has.
+
+    By a connection of its own: where that hangs, what is done next on another one must not.
+    """
     for status in statuses:
         if status.has_leader:
-            with contextlib.suppress(EtcdError):
-                if member := connected.get(status.endpoint):
-                    return member.listed()
-                with EtcdMember(access, status.endpoint, timeout_seconds=_LOOK_SECONDS) as member:
-                    return member.listed()
+            with (
+                contextlib.suppress(EtcdError),
+                EtcdMember(access, status.endpoint, timeout_seconds=_LOOK_SECONDS) as member,
+            ):
+                return member.listed()
     return ()
 
 

@@ -441,8 +441,7 @@ class EtcdSnapshotter:
             if not candidates:
                 raise _none_answered(failures)
             said = [each.status for each in candidates]
-            connected = [each.member for each in candidates]
-            further = Further() if self._endpoint else further_members(access, said, connected=connected)
+            further = Further() if self._endpoint else further_members(access, said)
             candidates += [
                 Choice(stack.enter_context(EtcdMember(access, each.endpoint)), each) for each in further.statuses
             ]

@@ -24,7 +24,7 @@ class Proxy:
         cut_after: Close the connection once this many bytes went to the client.
         stall_after: Send nothing more after so many bytes, but keep the connection.
         harm: Called with (bytes so far, piece); what it returns is sent instead.
-        sent: Bytes that went to the client over the latest HTTP/2 connection.
+        sent: Bytes that went to the client over the HTTP/2 connection with most of them.
     """
 
     def __init__(self, port):
@@ -38,7 +38,11 @@ class Proxy:
     def reset(self):
         self.cut_after = self.stall_after = None
         self.harm = lambda _, piece: piece
-        self.sent = bytearray()
+        self._sent = []
+
+    @property
+    def sent(self):
+        return max(self._sent, key=len, default=bytearray())
 
     def close(self):
         self._listener.close()
@@ -69,7 +73,8 @@ class Proxy:
                 each.shutdown(socket.SHUT_RDWR)
 
     def _send_back(self, server, client):
-        self.sent = sent = bytearray()
+        sent = bytearray()
+        self._sent.append(sent)
         while piece := server.recv(_PIECE):
             piece = self.harm(len(sent), piece)
             if self.stall_after is not None:

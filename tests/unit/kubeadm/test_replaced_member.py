@@ -200,6 +200,15 @@ def next_number(cluster, *, tmp):
     return next(n for n, line in enumerate(other.node.shell.lines) if tmp in line) + 1
 
 
+def test_data_that_is_half_aside_is_given_back(cluster):
+    with cluster.plane().member_places() as places:
+        places["node-1"].set_aside()
+    work = cluster.node.data / ".clusterguard"
+    (work / "broken").rename(work / "broken.part")
+    recover(cluster)
+    assert (cluster.node.live(), cluster.leftovers()) == ((sorted(PODS), "broken"), [])
+
+
 def test_no_member_is_replaced_where_a_restore_was_interrupted(cluster):
     folder = cluster.node.root / "etc/kubernetes/clusterguard"
     folder.mkdir()

@@ -138,8 +138,9 @@ class ReplaceCommands(RestoreCommands):
         live = f"{self._data}/member"
         back = (
             f"set -e; if test -e {MANIFESTS}/etcd.yaml; then {self._done()}; "
-            f"elif test -e {self._broken}/member; then rm -rf {live}; mv -T {self._broken}/member {live}; fi; "
-            f"if test -e {self._broken}; then rmdir {self._broken}; fi; rm -rf {self._broken}.part; "
+            f"else for each in {self._broken} {self._broken}.part; do "
+            f"if test -e $each/member; then rm -rf {live}; mv -T $each/member {live}; fi; done; fi; "
+            f"for each in {self._broken} {self._broken}.part; do if test -e $each; then rmdir $each; fi; done; "
             f"if test -d {self._work}; then sync {self._work}; fi"
         )
         return (
