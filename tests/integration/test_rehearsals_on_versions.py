@@ -41,6 +41,8 @@ OBJECTS = (
      "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}},
     {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
      "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": POD}},
+    {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "shop"},
+     "spec": {"serviceName": "db", "selector": {"matchLabels": {"app": "web"}}, "template": POD}},
     {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly", "namespace": "shop"},
      "spec": {"schedule": "0 2 * * *", "jobTemplate": {"spec": {"template": {
          "spec": {**POD["spec"], "restartPolicy": "Never"}}}}}},

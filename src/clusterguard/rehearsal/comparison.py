@@ -32,6 +32,15 @@ _NOT_STORED: Final = frozenset({"componentstatuses"})
 _TWINS: Final = {"events": "events.k8s.io", "events.events.k8s.io": ""}
 
 
+def only_adds(stored: Any, served: Any) -> bool:  # noqa: ANN401 - any JSON
+    """Return whether all that is stored is served, and beside it at most fields of maps; null is nothing."""
+    if isinstance(stored, dict) and isinstance(served, dict):
+        return all(only_adds(value, served.get(key)) for key, value in stored.items())
+    if isinstance(stored, list) and isinstance(served, list):
+        return len(stored) == len(served) and all(map(only_adds, stored, served))
+    return type(stored) is type(served) and bool(stored == served)
+
+
 def digest(item: Mapping[str, Any]) -> bytes:
     """Return a digest of an object that is the same for equal objects, whatever the order of their fields."""
     try:
@@ -84,6 +93,10 @@ _WORDS: Final = {
         "objects that are served otherwise than they are stored: {n}",
         "compare the fields named; an older API server than the cluster's drops what it does not know",
     ),
+    "filled-in-when-served": (
+        "objects with fields that are not stored and that this API server fills in: {n}",
+        "nothing is lost; after an upgrade kube-storage-version-migrator writes them as they are served",
+    ),
     "lost-when-served": (
         "objects that are in the file and not served: {n}",
         "look at the API server's log; the cluster would come back without them",
@@ -113,7 +126,11 @@ _WORDS: Final = {
         "write them again in the current version (kube-storage-version-migrator) before the next upgrade",
     ),
 }
-_WARNINGS: Final = frozenset({"stored-in-another-version", "cannot-be-listed"})
+_LEVELS: Final = {
+    "stored-in-another-version": Level.WARNING,
+    "cannot-be-listed": Level.WARNING,
+    "filled-in-when-served": Level.NOTE,
+}
 _ALIVE_SECONDS: Final = 10.0
 
 
@@ -221,18 +238,23 @@ class Comparison:
         elif expected == digest(item):
             count.equal += 1
         else:
-            count.different += 1
-            self._note("differs-when-served", plural, name, self._difference(plural, item))
+            self._judge_difference(plural, name, item, count)
 
-    def _difference(self, plural: str, item: Mapping[str, Any]) -> str:
+    def _judge_difference(self, plural: str, name: str, item: Mapping[str, Any], count: KindCount) -> None:
+        """Tell what is lost or changed from what the API server's defaults add to objects that an older one wrote."""
         metadata = item["metadata"]
         with self._lock:
-            if self._found.setdefault("differs-when-served", Examples()).count >= Examples.MOST:
-                return ""
             stored = self._read(plural, metadata.get("namespace") or "", metadata["name"])
-        if stored is None:
-            return ""
-        return ", ".join(changed_paths(stored, item)[:3]) or "metadata.managedFields"
+        # Custom resources were read with the defaults of their own definitions.
+        filled_in = stored is not None and plural not in self._stored.custom and _is_filled_in(stored, item)
+        paths = changed_paths(stored, item)[:3] if stored is not None else []
+        if filled_in:
+            count.equal += 1
+            self._note("filled-in-when-served", plural, name, ", ".join(paths))
+        else:
+            count.different += 1
+            told = ", ".join(paths) or ("metadata.managedFields" if stored is not None else "")
+            self._note("differs-when-served", plural, name, told)
 
     def _require_alive(self, error: ClusterError) -> None:
         """Raise the error if the server is to blame for it, and not an object: then nobody can tell."""
@@ -322,8 +344,11 @@ class Comparison:
 
     def _findings(self) -> Iterator[RehearsalFinding]:
         for code, found in self._found.items():
-            level = Level.WARNING if code in _WARNINGS else Level.ERROR
-            yield from found.finding(code, level, *_WORDS[code])
+            yield from found.finding(code, _LEVELS.get(code, Level.ERROR), *_WORDS[code])
+
+
+def _is_filled_in(stored: Mapping[str, Any], served: Mapping[str, Any]) -> bool:
+    return digest(stored["metadata"]) == digest(served["metadata"]) and only_adds(stored, served)
 
 
 def _name_of(item: Mapping[str, Any]) -> str:

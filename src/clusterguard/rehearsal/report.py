@@ -98,7 +98,7 @@ class KindCount:
     Attributes:
         kind: Such as ``deployments.apps``.
         backed_up: In the backup.
-        equal: Served, and equal field by field.
+        equal: Served, and equal field by field, but for what the API server fills in.
         converted: Served, but stored in an API version that is not, so compared by name alone.
         different: Served, and not equal.
         missing: Not served.

@@ -319,6 +319,10 @@ class SnapshotReader:
             StoredObjectError: It cannot be read; the code says why.
             SnapshotCorruptError: A page is broken.
         """
+        if revision is None and self._live is not None:  # everything was listed, so nothing has to be looked for
+            newest = self._newest(Place(_guessed(kind) or self._resource(kind), namespace, name))
+            if newest is not None:
+                return self.read(newest)
         history = [each for each in self.history(kind, name, namespace=namespace)
                    if revision is None or each.revision <= revision]  # fmt: skip
         if not history or history[-1].is_deletion:

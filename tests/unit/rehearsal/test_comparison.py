@@ -9,7 +9,7 @@ import pytest
 from clusterguard.clusters.kube import Page
 from clusterguard.clusters.kube_discovery import ApiResource
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ResourceNotFoundError
-from clusterguard.rehearsal.comparison import Comparison, StoredObjects, digest
+from clusterguard.rehearsal.comparison import Comparison, StoredObjects, digest, only_adds
 from clusterguard.rehearsal.report import Level
 
 if TYPE_CHECKING:
@@ -64,11 +64,19 @@ class Api:
             raise ClusterUnreachableError("connection refused")
 
 
-def compared(api: Api, *stored: dict[str, Any]) -> tuple[dict[str, Level], StoredObjects]:
+def compared(
+    api: Api, *stored: dict[str, Any], custom: bool = True, read: bool = False
+) -> tuple[dict[str, Level], StoredObjects]:
     holds = StoredObjects()
     for item in stored:
-        holds.add(PLURAL, f"shop/{item['metadata']['name']}", item, custom=True)
-    findings = Comparison(api, revision=9, stored=holds, read=lambda *_: None).run()  # type: ignore[arg-type]
+        holds.add(PLURAL, f"shop/{item['metadata']['name']}", item, custom=custom)
+    found = {item["metadata"]["name"]: item for item in stored if read}
+    findings = Comparison(
+        api,  # type: ignore[arg-type]
+        revision=9,
+        stored=holds,
+        read=lambda _, __, name: found.get(name),
+    ).run()
     return {finding.code: finding.level for finding in findings}, holds
 
 
@@ -120,3 +128,39 @@ def test_objects_nested_deeper_than_can_be_written_have_a_digest() -> None:
         deep = {"a": deep}
     assert digest(widget("v1", "a", spec=deep)) == digest({"spec": deep, **widget("v1", "a")})
     assert digest(widget("v1", "a", spec=deep)) != digest(widget("v1", "b", spec=deep))
+
+
+OLD = {"strategy": {"type": "Rolling"}, "containers": [{"name": "a"}], "empty": None}
+FILLED = {"strategy": {"type": "Rolling", "most": 1}, "containers": [{"name": "a", "probe": {}}], "limit": 3}
+
+
+@pytest.mark.parametrize(
+    ("served", "custom", "levels"),
+    [
+        (FILLED, False, {"filled-in-when-served": Level.NOTE}),
+        (FILLED, True, {"differs-when-served": Level.ERROR}),
+        (FILLED | {"strategy": {"most": 1}}, False, {"differs-when-served": Level.ERROR}),
+        (FILLED | {"containers": [{"name": "a"}, {"name": "b"}]}, False, {"differs-when-served": Level.ERROR}),
+        (FILLED | {"strategy": {"type": "Recreate"}}, False, {"differs-when-served": Level.ERROR}),
+    ],
+    ids=["added", "added to a custom resource", "one dropped", "an element more", "changed"],
+)
+def test_what_the_api_server_fills_in_is_no_loss(
+    served: dict[str, Any], custom: bool, levels: dict[str, Level]
+) -> None:
+    api = Api(["v1"], held(widget("v1", "a", spec=served)))
+    found, stored = compared(api, widget("v1", "a", spec=OLD), custom=custom, read=True)
+    assert found == levels
+    assert stored.kinds[PLURAL].ok == ("filled-in-when-served" in levels)
+
+
+def test_metadata_is_not_filled_in() -> None:
+    item, served = widget("v1", "a"), widget("v1", "a")
+    served["metadata"]["labels"] = {"a": "b"}
+    found, _ = compared(Api(["v1"], held(served)), item, custom=False, read=True)
+    assert found == {"differs-when-served": Level.ERROR}
+
+
+@pytest.mark.parametrize(("stored", "served"), [(1, True), (0, None), ("", None), ([], None), (1, 1.0), ([1], [1, 2])])
+def test_another_value_is_no_addition(stored: object, served: object) -> None:
+    assert not only_adds({"a": stored}, {"a": served})

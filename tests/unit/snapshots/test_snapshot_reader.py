@@ -83,6 +83,15 @@ def test_get_finds_custom_resources_by_the_keys_alone(reader, kind):
     assert reader.get(kind, "a", namespace="shop")["spec"] == {"note": "a <b> & c"}
 
 
+@pytest.mark.parametrize("kind", ["po", "widgets.example.com"])
+def test_once_all_keys_are_known_get_does_not_search_the_file(reader, monkeypatch, kind):
+    name = "web-1" if kind == "po" else "a"
+    searched = reader.get(kind, name, namespace="shop")
+    reader.contents()
+    monkeypatch.setattr(reader._keyspace, "history", lambda _: pytest.fail("the file was searched"))
+    assert reader.get(kind, name, namespace="shop") == searched
+
+
 def test_services_and_their_endpoints_are_told_apart(reader):
     assert reader.get("svc", "web", namespace="shop")["kind"] == "Service"
     assert reader.get("ep", "web", namespace="shop")["kind"] == "Endpoints"
