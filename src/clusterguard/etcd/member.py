@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.gateway import JsonGateway
     from clusterguard.etcd.rpc import Call
 
-__all__ = ["EtcdMember", "ListedMember", "LiveHash", "MemberStatus"]
+__all__ = ["NO_LEADER", "EtcdMember", "ListedMember", "LiveHash", "MemberStatus"]
 
 _T = TypeVar("_T")
 
@@ -28,7 +28,8 @@ _TIMEOUT_SECONDS = 10.0
 _STALL_SECONDS = 30.0
 _DEFAULT_PORT = 2379
 _ALL_KEYS = b"\0"  # as key and end it means "from the first key to the last"
-_NO_LEADER = "0"
+NO_LEADER = "0"
+"""The leader of a member that follows none."""
 # gRPC status codes.
 _PERMISSION_DENIED, _OUT_OF_RANGE, _UNAVAILABLE, _UNAUTHENTICATED = 7, 11, 14, 16
 # What etcd's own client takes as a reason to log in again: the token ran out, or rights or authentication changed.
@@ -72,7 +73,7 @@ class MemberStatus:
     @property
     def has_leader(self) -> bool:
         """Whether it follows a leader, so that it hears of changes."""
-        return self.leader != _NO_LEADER
+        return self.leader != NO_LEADER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

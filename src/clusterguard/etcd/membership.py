@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from clusterguard.clusters.kubeadm.replacement import KubeadmMember
 from clusterguard.errors import ClusterError, EtcdError, ResourceNotFoundError, WaitTimeoutError
 from clusterguard.etcd.agreement import further_members, look_at_members, statuses_of
-from clusterguard.etcd.member import EtcdMember
+from clusterguard.etcd.member import NO_LEADER, EtcdMember
 from clusterguard.etcd.restore import RestoreStep, typed
 from clusterguard.retrying import poll_until
 
@@ -306,8 +306,9 @@ def _why_broken(
         alarms = member.alarms()
     if f"CORRUPT on {own.member_id}" in alarms:
         return "etcd found its data corrupt"
+    # A wiped first node of kubeadm begins its cluster once more: under the same IDs, and as its own leader.
     try:
-        poll_until(lambda: _no_leader(others, own.endpoint), what="it follows a leader", seconds=_ELECTION_SECONDS)
+        poll_until(lambda: _astray(others, asked, own), what="it follows the leader", seconds=_ELECTION_SECONDS)
     except WaitTimeoutError as error:
         return error.last_seen
     # Whether the others agree, is looked at for its own sake.
@@ -315,12 +316,20 @@ def _why_broken(
     return found.missing if (found := look_at_members(every)).differ else ""
 
 
-def _no_leader(access: EtcdAccess, endpoint: str) -> str:
+def _astray(access: EtcdAccess, asked: str, own: MemberStatus) -> str:
+    """Return whom a member follows if not the leader of the others."""
     try:
-        with EtcdMember(access, endpoint) as member:
-            return "" if member.status().has_leader else "it follows no leader"
+        theirs, followed = (_leader(access, endpoint) for endpoint in (asked, own.endpoint))
     except EtcdError as error:
         return error.message
+    if followed == theirs:
+        return ""
+    return "it follows no leader" if followed == NO_LEADER else f"it follows another leader than the others, {followed}"
+
+
+def _leader(access: EtcdAccess, endpoint: str) -> str:
+    with EtcdMember(access, endpoint) as member:
+        return member.status().leader
 
 
 def _serves(seen: _Seen, name: str) -> EtcdError:

@@ -22,7 +22,7 @@ class Cluster:
         self.members = {"1": "a", "2": "b", "3": "c"}
         self.serving = {"1": "a", "2": "b"}
         self.clusters = {}  # of those that are not of the usual one
-        self.leaderless = set()
+        self.leaders = {}  # of those that do not follow member 1
         self.corrupt = set()
         self.differ = set()
         self.refusals = 0
@@ -35,7 +35,7 @@ class Cluster:
             member_id=id_,
             endpoint=self.serving[id_],
             cluster_id=self.clusters.get(id_, "ours"),
-            has_leader=id_ not in self.leaderless,
+            leader=self.leaders.get(id_, "1"),
             db_size=1000,
         )
 
@@ -174,11 +174,12 @@ def test_an_election_is_waited_for(cluster):
     [
         lambda c: c.clusters.update({"9": "another"}) or c.serving.update({"9": "c"}),
         lambda c: c.serving.update({"9": "c"}),
-        lambda c: c.serving.update({"3": "c"}) or c.leaderless.add("3"),
+        lambda c: c.serving.update({"3": "c"}) or c.leaders.update({"3": "0"}),
+        lambda c: c.serving.update({"3": "c"}) or c.leaders.update({"3": "3"}),
         lambda c: c.serving.update({"3": "c"}) or c.corrupt.add("3"),
         lambda c: c.serving.update({"3": "c"}) or c.differ.add("3"),
     ],
-    ids=["of another cluster", "removed", "without a leader", "corrupt", "with other data"],
+    ids=["of another cluster", "removed", "without a leader", "its own leader", "corrupt", "with other data"],
 )
 def test_one_that_answers_and_is_broken_is_replaced(cluster, spoil):
     spoil(cluster)
