@@ -83,6 +83,11 @@ def test_a_certificate_for_clients_of_its_own_is_used():
     assert set(unit.certificates) == {"/pki/ca.pem", "/pki/client.pem", "/pki/server.pem"}
 
 
+def test_a_certificate_whose_path_a_shell_would_read_differently_is_not_looked_at():
+    unit = parsed(f"/usr/bin/etcd {flags(**{'peer-cert-file': '/pki/$(reboot)'})}")
+    assert set(unit.certificates) == {"/pki/ca.pem", "/pki/server.pem"}
+
+
 def test_plain_http_needs_no_certificate():
     unit = parsed(f"/usr/bin/etcd {flags(**{'advertise-client-urls': 'http://10.0.0.5:2379'})}")
     assert unit.identity == Identity()
@@ -100,6 +105,8 @@ def test_plain_http_needs_no_certificate():
         ({"argv": f"/usr/bin/etcd {flags(**{'data-dir': 'default.etcd'})}"}, "etcd-unit-unreadable"),
         ({"argv": f"/usr/bin/etcd {flags(**{'data-dir': '/$(reboot)'})}"}, "etcd-unit-unreadable"),
         ({"argv": f"/usr/bin/etcd {flags(**{'key-file': ''})}"}, "etcd-unit-unreadable"),
+        ({"argv": f"/usr/bin/etcd {flags(**{'advertise-client-urls': 'https://$(reboot)'})}"}, "etcd-unit-unreadable"),
+        ({"argv": f"/usr/bin/etcd {flags()}", "user": "$(reboot)"}, "etcd-unit-unreadable"),
         ({"argv": f"/usr/bin/etcd {flags(name='')}"}, "etcd-flags-missing"),
         ({"argv": f"/usr/bin/etcd {flags(**{'advertise-client-urls': ''})}"}, "etcd-flags-missing"),
         ({"argv": f"/usr/bin/etcd {flags()} --wal-dir=/fast"}, "own-wal-dir"),

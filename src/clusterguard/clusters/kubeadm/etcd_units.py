@@ -32,7 +32,10 @@ _NEVER = (
     "[Unit]\\n# A restore by clusterguard is at work; clusterguard etcd recover ends it.\\nConditionPathExists=!/\\n"
 )
 _TLS = ("cert-file", "key-file", "trusted-ca-file", "client-cert-file", "client-key-file")
+# What becomes a part of commands must mean itself to every shell.
 _PLAIN_PATH = re.compile(r"/[\w./@:+-]*")
+_PLAIN_URL = re.compile(r"https?://[\w.:\[\]-]+")
+_PLAIN_USER = re.compile(r"[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +78,16 @@ class EtcdUnit(EtcdSetup):
     @classmethod
     def _of(cls, flags: Mapping[str, str], *, user: str, program: str, where: str) -> EtcdUnit:
         fields = told_by_flags(flags, where=where, required=("advertise-client-urls",))
-        place = fields["data_dir"].rstrip("/")
+        place, url = fields["data_dir"].rstrip("/"), fields["advertised_url"].rstrip("/")
         if not _PLAIN_PATH.fullmatch(place):
             raise _unreadable(where, f"its data directory is {place!r}, and not a plain absolute path")
-        url = fields["advertised_url"]
+        if not _PLAIN_URL.fullmatch(url):
+            raise _unreadable(where, f"it advertises {url!r}, and not the URL of a host")
+        if not (_PLAIN_USER.fullmatch(user) and _PLAIN_PATH.fullmatch(program)):
+            raise _unreadable(where, f"it runs {program!r} as {user!r}")
         identity = _identity(flags, where=where) if url.startswith("https://") else Identity()
-        of_peers = (flags.get(f"peer-{name}", "") for name in ("cert-file", "trusted-ca-file"))
-        files = (identity.ca, identity.cert, flags.get("cert-file", ""), *of_peers)
+        more = (flags.get(name, "") for name in ("cert-file", "peer-cert-file", "peer-trusted-ca-file"))
+        files = (identity.ca, identity.cert, *filter(_PLAIN_PATH.fullmatch, more))
         return cls(
             **fields,
             host_dir=place,
