@@ -79,7 +79,7 @@ DRILL_MISTAKES = {
     "bad selector": ("app=web", "app=>web", 17, 52),
     "bad name of a drill": ("name: small", "name: Small_One", 4, 9),
     "bad name of a cluster": ("    other: {", "    Other: {", 8, 5),
-    "two providers": ("main: {}", "main: {kind: {}, embedded: {}}", 7, 11),
+    "two providers": ("main: {}", "main: {kind: {}, context: prod}", 7, 11),
     "existing cluster started": ("other: {startIn: restore}", "other: {context: prod, startIn: restore}", 8, 28),
     "no storage": ("{directory: {path: snapshots}}", "{}", 10, 11),
     "bucket of a throwaway server": ("{directory: {path: snapshots}}", "{s3: {bucket: Drill_Backups, endpoint: local}}", 10, 17),

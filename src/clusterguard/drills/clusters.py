@@ -48,15 +48,13 @@ class Pending:
 
 def cluster_ref_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
     """Return the reference by which `open_cluster` opens a cluster; the default for one that names no provider."""
-    if spec.kind is not None:
-        return "kind"
-    if spec.embedded is not None:
-        return "embedded"
-    if spec.context is not None:
-        return f"context:{spec.context}"
-    if spec.kubeconfig is not None:
-        return f"kubeconfig:{(drill.path.parent / spec.kubeconfig).resolve()}"
-    return default
+    match spec.provider(default):
+        case "context":
+            return f"context:{spec.context}"
+        case "kubeconfig":
+            return f"kubeconfig:{(drill.path.parent / str(spec.kubeconfig)).resolve()}"
+        case provider:
+            return provider or default
 
 
 def changed_clusters(drill: Drill) -> set[str]:

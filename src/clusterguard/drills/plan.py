@@ -81,11 +81,8 @@ def _cluster_words(spec: ClusterSpec, default_cluster: str) -> str:
     if spec.kubeconfig is not None:
         return f"the current context of {spec.kubeconfig}, which exists; it is touched only if it is allowed"
     when = "created when the restore begins" if spec.start_in == "restore" else "created for this run"
-    for provider, name in ((spec.kind, "kind"), (spec.embedded, "embedded")):
-        if provider is not None:
-            version = f" {provider.version}" if provider.version else ""
-            nodes = spec.kind.nodes_in_words if spec.kind else ""
-            return f"{name}{version}{nodes}, {when}, deleted at its end"
+    if (provider := spec.provider(default_cluster)) and (shape := spec.kind if provider == "kind" else spec.embedded):
+        return f"{provider}{shape.in_words}, {when}, deleted at its end"
     if default_cluster in ("embedded", "kind"):
         return f"{default_cluster} (by --drill-cluster), {when}, deleted at its end"
     return f"{default_cluster} (by --drill-cluster), which exists"

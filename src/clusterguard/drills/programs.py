@@ -162,17 +162,13 @@ def require_docker_for(drills: Iterable[Drill], *, default_cluster: str) -> None
 
 
 def _uses_kind(drill: Drill, default_cluster: str) -> bool:
-    return any(
-        spec.kind is not None or (default_cluster.partition(":")[0] == "kind" and not (spec.existing or spec.embedded))
-        for spec in drill.spec.effective_clusters.values()
-    )
+    default = default_cluster.partition(":")[0]
+    return any((spec.provider(default) or default) == "kind" for spec in drill.spec.effective_clusters.values())
 
 
 def _starts_embedded(drill: Drill, default_cluster: str) -> bool:
-    return any(
-        spec.embedded is not None or (default_cluster == "embedded" and not (spec.existing or spec.kind))
-        for spec in drill.spec.effective_clusters.values()
-    )
+    specs = drill.spec.effective_clusters.values()
+    return any((spec.provider(default_cluster) or default_cluster) == "embedded" for spec in specs)
 
 
 def _is_local(spec: StorageSpec) -> bool:

@@ -34,5 +34,4 @@ def skip_reason(drill: Drill, *, default_cluster: str) -> str | None:
 
 
 def _provider(spec: ClusterSpec | None, default: str) -> str:
-    given = [] if spec is None else spec.given("kind", "embedded", "context", "kubeconfig")
-    return given[0] if given else default.partition(":")[0]
+    return (spec.provider(default) if spec else "") or default.partition(":")[0]

@@ -198,26 +198,30 @@ class KindProvider(Model):
     """Worker nodes beside them."""
 
     @property
-    def nodes_in_words(self) -> str:
-        """How many nodes, in a plan; nothing where one node is all."""
+    def in_words(self) -> str:
+        """Its version and how many nodes, in a plan; nothing where it is as usual."""
         counts = {"control planes": self.control_planes if self.control_planes > 1 else 0, "workers": self.workers}
         told = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
-        return f" ({told})" if told else ""
+        return (f" {self.version}" if self.version else "") + (f" ({told})" if told else "")
 
 
 class EmbeddedProvider(Model):
     """A throw-away control plane of real programs on this machine; its pods are simulated."""
 
-    version: Text | Omitted = None
-    """Kubernetes version, such as `1.36`."""
-    nodes: Annotated[int, Field(ge=1, le=100)] | Omitted = None
-    """How many nodes to simulate."""
     members: Literal[1, 3, 5] = 1
     """How many members etcd has."""
 
+    @property
+    def in_words(self) -> str:
+        """How many members, in a plan; nothing where one is all."""
+        return f" (members: {self.members})" if self.members > 1 else ""
+
+
+_PROVIDERS = ("kind", "embedded", "context", "kubeconfig")
+
 
 class ClusterSpec(Model):
-    """One cluster. Without a provider it takes the run's `--drill-cluster`."""
+    """One cluster. Without a provider it takes the run's `--drill-cluster`, which also chooses where both are given."""
 
     kind: KindProvider | Omitted = None
     """Create it with kind."""
@@ -235,9 +239,21 @@ class ClusterSpec(Model):
         """Whether the cluster was there before the drill, and must be there after it."""
         return self.context is not None or self.kubeconfig is not None
 
+    def provider(self, default: str) -> str:
+        """Return the key of its provider; ``""`` where it leaves that to the run.
+
+        Args:
+            default: The run's reference of clusters that name none; of both kind and embedded it chooses one.
+        """
+        given = self.given(*_PROVIDERS)
+        if len(given) > 1:
+            return "kind" if default.partition(":")[0] == "kind" else "embedded"
+        return given[0] if given else ""
+
     @model_validator(mode="after")
     def _one_provider(self) -> ClusterSpec:
-        self.need_one("kind", "embedded", "context", "kubeconfig", optional=True)
+        if self.given(*_PROVIDERS) != ["kind", "embedded"]:  # both: how it is on each
+            self.need_one(*_PROVIDERS, optional=True)
         if self.existing and self.start_in == "restore":
             raise wrong("an existing cluster is not started by the drill", key="startIn")
         return self

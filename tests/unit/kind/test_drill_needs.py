@@ -3,6 +3,8 @@
 import pytest
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict
+from clusterguard.drills.clusters import cluster_ref_of
+from clusterguard.drills.plan import plan_text
 from clusterguard.drills.programs import programs_for, require_docker_for
 from clusterguard.drills.requirements import Requirement, skip_reason
 from clusterguard.errors import ProvisioningError
@@ -14,6 +16,7 @@ HTTP = {"verify": [{"http": {"service": "web", "namespace": "shop", "port": 80}}
 EXEC = {"setup": [{"exec": {"command": ["true"], "in": TARGET}}]}
 STOP = {"fault": [{"stopNode": {"name": "n1"}}]}
 LOSE = {"fault": [{"loseEtcd": {}}]}
+BOTH = {"clusters": {"main": {"kind": {"controlPlanes": 3}, "embedded": {"members": 3}}}}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,9 @@ def test_a_drill_tells_what_it_needs(load, change, needs):
         (LOSE, "kubeconfig:/etc/prod", "`loseEtcd`"),
         (HTTP | {"clusters": {"main": {"kind": {}}}}, "embedded", None),
         (HTTP | {"clusters": {"main": {"embedded": {}}}}, "kind", "`http`"),
+        (HTTP | BOTH, "kind", None),
+        (HTTP | BOTH, "embedded", "`http`"),
+        (HTTP | BOTH, "context:prod", "`http`"),
     ],
 )
 def test_where_its_steps_mean_nothing_it_is_not_run(load, change, where, reason):
@@ -67,6 +73,22 @@ def test_a_runner_that_is_made_to_run_it_does_not_call_it_a_pass(load):
     assert result.verdict is Verdict.ERROR
     assert result.code == "drill-skipped"
     assert result.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("default", "chosen", "program", "words"),
+    [
+        ("kind", "kind", "kind", "kind (control planes: 3), created"),
+        ("kind:mine", "kind", "kind", "kind (control planes: 3), created"),
+        ("embedded", "embedded", "etcd", "embedded (members: 3), created"),
+        ("context:prod", "embedded", "etcd", "embedded (members: 3), created"),
+    ],
+)
+def test_a_drill_may_say_how_its_cluster_is_on_each_provider(load, default, chosen, program, words):
+    drill = load(**BOTH)
+    assert cluster_ref_of(drill.spec.effective_clusters["main"], drill, default=default) == chosen
+    assert program in programs_for([drill], default_cluster=default)
+    assert f"    main: {words}" in plan_text(drill, default_cluster=default)
 
 
 def test_drills_on_kind_need_kind_and_no_control_plane_of_ours(load):
