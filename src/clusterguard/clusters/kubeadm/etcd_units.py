@@ -229,5 +229,6 @@ def _unreadable(where: str, what: str) -> ClusterError:
         f"{where}: what etcd is started with cannot be told: {what}",
         code="etcd-unit-unreadable",
         fields={"reason": what},
-        hint="start etcd by ExecStart, with its flags, its ETCD_ variables or its --config-file",
+        hint="start etcd by ExecStart, with its flags, its ETCD_ variables or its --config-file; if it is the etcd of "
+        "something else, leave its host out",
     )
