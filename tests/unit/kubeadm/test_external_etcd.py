@@ -374,6 +374,22 @@ def test_hosts_of_etcd_alone_are_refused_though_no_lease_tells_of_an_api_server(
     assert outcome(cluster) == ({"old"}, ALL_RUN, [])
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["the members answer", "only the stranger does"])
+def test_an_etcd_that_no_other_node_knows_is_refused_and_not_touched(cluster, tmp_path, answers):
+    """Such as that of a database, on a worker."""
+    files = unit_files("db-9")
+    worker = Node(tmp_path / "worker-1", "db-9", cluster=("db-9",), pods=(), unit=files, world=cluster.nodes[0].world)
+    worker.shell.name = "worker-1"
+    if not answers:
+        for node in cluster.nodes:
+            (node.root / "members").write_text("")
+            (node.root / "range").write_text("")
+    found = problems(cluster.plane([*cluster.nodes, worker], workers=None))
+    assert "not-a-member" in found["problems"]
+    assert found["node"] == "worker-1"
+    assert worker.live() == (["etcd"], "old")
+
+
 def test_api_servers_alone_are_refused(units):
     with pytest.raises(ClusterError) as caught:
         units.plane(servers_of(units)).check(needed_bytes=10)

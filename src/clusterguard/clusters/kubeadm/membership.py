@@ -40,7 +40,9 @@ def judge_members(
     here = {member.peer_url for member in members}
     quorum = any(node.seen.one("quorum") for node in nodes.values())
     listed = _listed(nodes)
-    if quorum:
+    strange = list(_strangers(nodes))
+    yield from strange
+    if quorum and not strange:
         yield from _not_listed(nodes, listed)
     known = listed or {url: name for member in members for name, url in member.initial_cluster}
     lacking = {name: url for url, name in known.items() if url not in here and name not in gone}
@@ -195,6 +197,29 @@ def _not_listed(nodes: Mapping[str, Surveyed], listed: Mapping[str, str]) -> Ite
                 code="not-a-member",
                 fields={"node": shell, "members": ", ".join(listed.values())},
                 hint="if it was removed from the cluster, leave it out; if its address changed, repair its etcd.yaml",
+            )
+
+
+def _strangers(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
+    """Yield a complaint for each etcd on a host without API server that no other node knows: it may be anybody's."""
+    for shell, node in nodes.items():
+        if node.etcd is None or node.api is not None:
+            continue
+        others = {name: each for name, each in nodes.items() if name != shell}
+        if any(each.seen.members for each in others.values()):
+            known = node.etcd.peer_url in _listed(others)
+        else:  # then by what they are started with
+            peers = {url for each in others.values() if each.etcd for _, url in each.etcd.initial_cluster}
+            hosts = {host_of(url) for each in others.values() if each.api for url in each.api.etcd_servers}
+            known = node.etcd.peer_url in peers or bool(
+                hosts & {host_of(node.etcd.peer_url), host_of(node.etcd.advertised_url)}
+            )
+        if not known:
+            yield ClusterError(
+                f"no other node knows the etcd on {shell}, {node.etcd.name} ({node.etcd.peer_url})",
+                code="not-a-member",
+                fields={"node": shell, "members": node.etcd.name},
+                hint="if it is the etcd of something else, leave its host out",
             )
 
 
