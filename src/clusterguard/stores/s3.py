@@ -91,8 +91,8 @@ class S3Store:
         read_timeout_seconds: For one silence of the server.
 
     Raises:
-        ConfigError: The part size is below 5 MiB, the checksum is none of the three, or the endpoint holds
-            credentials.
+        ConfigError: The part size is below 5 MiB, the checksum is none of the three, the endpoint holds
+            credentials, or the prefix has an empty part, ``.`` or ``..`` (``prefix-ambiguous``).
     """
 
     bucket: str
@@ -125,6 +125,14 @@ class S3Store:
         if self.endpoint is not None and "@" in self.endpoint:
             raise ConfigError("the endpoint holds a user or a password", hint="give credentials to AWS's usual chain")
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
+        if self.prefix and {"", ".", ".."} & set(self.prefix.split("/")):
+            # A server that keeps objects as files stores `a//b/x` as `a/b/x`, and lists nothing under `a//b/`.
+            raise ConfigError(
+                f"the prefix {self.prefix!r} has an empty part, a . or a .., which servers read differently",
+                code="prefix-ambiguous",
+                fields={"prefix": self.prefix},
+                hint="leave it out: a/b",
+            )
 
     @property
     def url(self) -> str:

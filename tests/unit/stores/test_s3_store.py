@@ -39,6 +39,13 @@ def test_wrong_settings_are_refused_at_once(settings, seen, hint):
     assert "hunter2" not in f"{raised.value.message} {raised.value.hint}"
 
 
+@pytest.mark.parametrize("prefix", ["a//b", "a/./b", "../b", "."])
+def test_a_prefix_that_servers_read_differently_is_refused(prefix):
+    with pytest.raises(ConfigError) as raised:
+        S3Store(bucket="bucket", prefix=prefix)
+    assert (raised.value.code, raised.value.fields) == ("prefix-ambiguous", {"prefix": prefix})
+
+
 def test_credentials_do_not_show():
     credentials = S3Credentials(access_key="AKIA", secret_key="hunter2", session_token="hunter3")
     store = S3Store(bucket="bucket", credentials=credentials)
