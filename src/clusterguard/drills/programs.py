@@ -122,9 +122,12 @@ class ProgramsInTurn:
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
-        with self._show() as self._sink:
-            yield
-        self._sink = ignore_progress
+        with self._show() as sink:
+            self._sink = sink
+            try:
+                yield
+            finally:
+                self._sink = ignore_progress
 
     def _get(self) -> None:
         for programs, got in self._got.items():

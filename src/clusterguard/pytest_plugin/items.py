@@ -110,6 +110,7 @@ class DrillItem(JudgedItem):
             self.user_properties.append((SKIP_REASON, reason))
             pytest.skip(reason)
         if self.lacks is not None:
+            self.user_properties.append((VERDICT, str(Verdict.ERROR)))
             raise self.lacks
         try:
             with self._view() as view:

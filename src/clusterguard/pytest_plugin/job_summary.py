@@ -77,7 +77,8 @@ def _name(report: pytest.TestReport) -> str:
 
 
 def _verdict(report: pytest.TestReport) -> str:
-    return str(dict(report.user_properties).get(VERDICT, "SKIPPED"))
+    verdict = str(dict(report.user_properties).get(VERDICT, "SKIPPED"))
+    return "ERROR" if verdict == "PASS" and report.failed else verdict  # what came after it went wrong
 
 
 def _seconds(report: pytest.TestReport, name: str, *, most: str = "") -> str:

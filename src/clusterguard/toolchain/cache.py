@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cache"]
 
+_ASK_AGAIN_SECONDS = 1.0
+
 
 class Cache:
     """One cache directory; it is created when something is first put there."""
@@ -42,15 +44,20 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, what: str, *, when_waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock of that name, released when we die; call ``when_waiting`` if another process holds it."""
+        """Hold the lock of that name, released when we die.
+
+        While another process holds it, ``when_waiting`` is called every second; an error there ends the wait.
+        """
         directory = self.root / "locks"
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / f"{what}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            when_waiting()
-            lock.acquire()
+        seconds = 0.0
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=seconds)
+            except Timeout:
+                when_waiting()
+                seconds = _ASK_AGAIN_SECONDS
         try:
             yield
         finally:

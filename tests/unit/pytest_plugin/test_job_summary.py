@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from clusterguard.pytest_plugin.job_summary import _MOST_BYTES, summary
+from clusterguard.errors import ToolchainError
+from clusterguard.pytest_plugin.job_summary import _MOST_BYTES, JobSummary, summary
 
 HTTP = {"restored: {}": "http: {service: web, namespace: shop, port: 80}", "{context: nowhere}": "{}"}
 
@@ -36,6 +37,26 @@ def test_each_drill_has_a_row_and_red_ones_say_why(pytester, three, canned, page
     assert "│ -blue " in text
 
 
+def test_one_that_could_not_run_is_no_part_of_what_passed(pytester, drill, canned, page, monkeypatch):
+    def nothing(*_):
+        raise ToolchainError("etcd: neither on PATH nor to be downloaded")
+
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda _, *names: {"etcd"} & set(names))
+    monkeypatch.setattr("clusterguard.toolchain.Toolchain.ensure", nothing)
+    drill("lacking", **{"context: nowhere": "embedded: {}"})
+    pytester.runpytest()
+    assert rows(page) == {"lacking": ("ERROR", "", "")}
+
+
+def test_one_that_fails_after_its_verdict_is_an_error():
+    passed, failed = report("late", "it broke", verdict="PASS"), report("late", "it broke", verdict="PASS")
+    passed.outcome, failed.when = "passed", "teardown"
+    summary_of = JobSummary(None)
+    for each in (passed, failed):
+        summary_of.pytest_runtest_logreport(each)
+    assert "1 ERROR" in summary(list(summary_of._reports.values()))
+
+
 def test_one_that_was_skipped_says_why(pytester, drill, canned, page, monkeypatch):
     monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda *_: set())
     drill("unreachable", **HTTP)
@@ -63,8 +84,8 @@ def test_a_page_that_cannot_be_written_changes_no_verdict(pytester, drill, canne
     result.stdout.fnmatch_lines(["*job summary could not be written*"])
 
 
-def report(name, words):
-    properties = [("clusterguard.verdict", "FAIL")]
+def report(name, words, *, verdict="FAIL"):
+    properties = [("clusterguard.verdict", verdict)]
     return pytest.TestReport(
         f"f.drill.yaml::{name}", ("f", 0, name), {}, "failed", words, "call", user_properties=properties
     )

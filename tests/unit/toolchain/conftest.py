@@ -138,6 +138,7 @@ def fake_go(tmp_path: Path) -> Path:
         build)
             test -e {folder}/fails && {{ echo "a/b.go:1: syntax error"; exit 1; }}
             test -e {folder}/slow && sleep "$(cat {folder}/slow)"
+            while test -e {folder}/held; do sleep 0.05; done
             echo a; echo b
             while [ "$1" != -o ]; do shift; done
             out=$2; shift 2; mkdir -p "$out"

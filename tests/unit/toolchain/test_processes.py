@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -61,12 +62,25 @@ def everything_said_by(process):
 
 
 def test_two_at_once_build_once_and_the_second_says_that_it_waits(install, fake_go):
-    (fake_go / "slow").write_text("1")
-    first, second = install(), install()
-    said = [everything_said_by(process) for process in (first, second)]
-    assert [process.returncode for process in (first, second)] == [0, 0]
+    held = fake_go / "held"
+    held.touch()
+    both = [install(), install()]
+    waiting = "another clusterguard process is installing it; waiting"
+    # One of them says so, whichever it is, and only then may the other end.
+    ready = [False, False]
+    said = ["", ""]
+    with selectors.DefaultSelector() as streams:
+        for number, process in enumerate(both):
+            streams.register(process.stdout, selectors.EVENT_READ, number)
+        while not any(ready):
+            for key, _ in streams.select(60):
+                said[key.data] += key.fileobj.readline()
+                ready[key.data] = waiting in said[key.data]
+    held.unlink()
+    said = [text + everything_said_by(process) for text, process in zip(said, both, strict=True)]
+    assert [process.returncode for process in both] == [0, 0]
     assert times_built(fake_go) == 1
-    assert sum("another clusterguard process is installing it; waiting" in text for text in said) == 1
+    assert [waiting in text for text in said] == ready
 
 
 @pytest.mark.parametrize(
