@@ -128,7 +128,7 @@ _STANDINS = {
           *member/list*) cat {root}/members; exit;;
           */version) runs {root} && cat {root}/version; exit;;
           */kv/range*) cat {root}/range; exit;;
-          *:2379/readyz)
+          *:2379/readyz*)
             runs {root} && ! test -e {root}/kubelet-died || { echo 000; exit 7; }
             if test -e {root}/etcd-broken || ! quorum {root}; then echo 503; else cat {root}/readyz; fi
             exit;;

@@ -359,6 +359,7 @@ RESTORES = {
     "restored, controllers idle": lambda _: restored(start_controllers=LOST),
     "restored, not committed": lambda _: restored(commit=LOST, clean_up=LOST),
     "alarm in the snapshot": lambda _: usable(alarms=(SimpleNamespace(kind="NOSPACE"),)),
+    "alarm of corruption in the snapshot": lambda _: usable(alarms=(SimpleNamespace(kind="CORRUPT"),)),
     "authentication in the snapshot": lambda _: usable(auth_enabled=True),
     "newer storage": lambda _: require_restorable("3.7.0", "3.7.0", live="3.6.5", where="node-1"),
     "old etcd": lambda _: require_supported("etcd", "3.3.10", where="node-1"),

@@ -23,7 +23,8 @@ def of_database(facts: StoreFacts, *, keys: int) -> Iterator[Remark]:
     for alarm in facts.alarms:
         consequence = {
             "NOSPACE": "a restore brings it back, and etcd refuses every write until it is disarmed",
-            "CORRUPT": "that member's data differed from the others'",
+            "CORRUPT": "that member's data differed from the others'; a restore brings it back, and etcd refuses every "
+            "write until it is disarmed",
         }.get(alarm.kind, "a restore brings it back")
         yield Remark(
             code=f"alarm-{alarm.kind.lower()}", detail=f"alarm {alarm.kind} of member {alarm.member_id}: {consequence}"

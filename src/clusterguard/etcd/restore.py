@@ -55,6 +55,11 @@ _LOOKS = 3
 _T = TypeVar("_T")
 _RETRY = RetryPolicy(attempts=3)
 _RECOVER = "clusterguard etcd recover finishes it"
+# The alarms under which etcd refuses writes, and what should be seen to before they are disarmed.
+_BLOCKING = {
+    "CORRUPT": "see that the snapshot is of a member whose data was sound, or restore one from before",
+    "NOSPACE": "see that etcd's quota has room",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,12 +183,14 @@ def require_usable(facts: StoreFacts, access: EtcdAccess, *, disarm_alarms: bool
     Raises:
         RestoreError: Its writes would be refused, or its API server would be; nothing was touched.
     """
-    if not disarm_alarms and any(alarm.kind == "NOSPACE" for alarm in facts.alarms):
+    blocking = sorted({alarm.kind for alarm in facts.alarms} & set(_BLOCKING))
+    if blocking and not disarm_alarms:
         raise RestoreError(
-            "the snapshot brings back alarm NOSPACE, and etcd would refuse every write; nothing was touched",
+            f"the snapshot brings back alarm {', '.join(blocking)}, and etcd would refuse every write; "
+            "nothing was touched",
             rolled_back=True,
             code="alarm-in-snapshot",
-            hint="disarm it during the restore (--disarm-alarms), and see that etcd's quota has room",
+            hint=f"{'; '.join(_BLOCKING[kind] for kind in blocking)}; disarm it during the restore: --disarm-alarms",
         )
     if facts.auth_enabled and False in _told_by_each(access, EtcdMember.authentication):
         raise RestoreError(
@@ -309,7 +316,7 @@ class _Restore:
         # Before the API server starts: a client that has seen a larger revision would take old objects for new ones.
         after = self._proven_revision(self._snapshot.revision + bump)
         if self._disarm_alarms:
-            # Under alarm NOSPACE etcd refuses every write, and an API server that cannot write does not get ready.
+            # Under an alarm etcd refuses every write, and an API server that cannot write does not get ready.
             self._step("disarm alarms", lambda: _on_member(self._access, EtcdMember.disarm))
         self._step("start the API server", self._control_plane.start_api)
         if self._disarm_alarms and (again := _on_member(self._access, EtcdMember.alarms)):

@@ -337,7 +337,7 @@ class EtcdSnapshotter:
             name: The snapshot.
             cluster: What to restore; it must give access to its etcd and its control plane.
             disarm_alarms: Disarm the alarms that the snapshot brings back, before the API server starts. Without it a
-                snapshot with a NOSPACE alarm is refused: etcd would refuse every write.
+                snapshot with a NOSPACE or CORRUPT alarm is refused: etcd would refuse every write.
             watch: Told of each step when it is done.
 
         Raises:

@@ -475,7 +475,7 @@ def _unknown_fields(fields: Mapping[str, int]) -> RehearsalFinding:
 
 _REMARK_HINTS: Final = {
     "alarm-nospace": "restore with --disarm-alarms, or etcd refuses every write",
-    "alarm-corrupt": "find out which member is sound before it is restored",
+    "alarm-corrupt": "find out which member is sound; restore with --disarm-alarms, or etcd refuses every write",
     "authentication-on": "have etcd's users and passwords at hand",
     "no-keys": "make sure that it is a snapshot of the cluster you mean",
     "no-trailer": "save snapshots through etcd's API: etcdctl snapshot save, or clusterguard etcd save",

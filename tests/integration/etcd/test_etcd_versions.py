@@ -121,10 +121,11 @@ def test_a_restore_that_fails_is_rolled_back(world):
     assert keys(world) == 2
 
 
-def test_an_alarm_that_the_snapshot_carries_is_disarmed_or_nothing_is_touched(world):
+@pytest.mark.parametrize("alarm", ["NOSPACE", "CORRUPT"])
+def test_an_alarm_that_the_snapshot_carries_is_disarmed_or_nothing_is_touched(world, alarm):
     with EtcdMember(world.node.access, world.node.access.endpoints[0]) as member:
         number = str(int(member.status().member_id, 16))
-    world.member.ask("maintenance/alarm", {"action": "ACTIVATE", "memberID": number, "alarm": "NOSPACE"})
+    world.member.ask("maintenance/alarm", {"action": "ACTIVATE", "memberID": number, "alarm": alarm})
     world.snapshotter.save("s")
     with pytest.raises(RestoreError) as refused:
         world.snapshotter.restore("s", target(world))
