@@ -423,6 +423,29 @@ def test_where_no_etcd_answers_another_one_is_told_by_its_addresses(units):
     units.plane().check(needed_bytes=10)  # a name may stand for any address
 
 
+def test_another_etcd_is_told_though_its_members_answer(units):
+    """They list each other, while the etcd that the API servers use is lost."""
+    for node in servers_of(units):
+        (node.root / "members").write_text("")
+    units.plane().check(needed_bytes=10)
+    server = servers_of(units)[1]
+    manifest = server.manifests / "kube-apiserver.yaml"
+    manifest.write_text(manifest.read_text().replace("https://10.0.0.", "https://10.9.9."))
+    found = problems(units.plane())
+    assert (found["problems"], found["node"]) == (["other-etcd"], "cp-2")
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+
+
+def test_a_lost_etcd_that_the_api_servers_know_by_name_is_restored(cluster):
+    for node in cluster.nodes:
+        (node.root / "members").write_text("")
+        (node.root / "range").write_text("")
+    for node in servers_of(cluster):
+        manifest = node.manifests / "kube-apiserver.yaml"
+        manifest.write_text(manifest.read_text().replace("https://10.0.0.", "https://etcd-1.example."))
+    cluster.plane([*servers_of(cluster), members_of(cluster)[0]], gone=MEMBERS[1:]).check(needed_bytes=10)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [

@@ -106,18 +106,19 @@ def judge_api_servers(nodes: Mapping[str, Surveyed], *, leases: Collection[str])
             fields={"addresses": ", ".join(unknown)},
             hint="name the shell of every control-plane node, too: --node-shell 'ssh:root@{cp-1,cp-2,etcd-1,etcd-2}'",
         )
-    if not any(node.seen.members for node in nodes.values()):  # or their lists were compared
-        yield from _other_etcd(nodes)
+    yield from _other_etcd(nodes)
 
 
 def _other_etcd(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
-    """Where no etcd answers, an API server's own words are all there is to tell that it uses another one."""
+    """Where its etcd does not answer, an API server's own words are all there is to tell that it uses another one."""
     members = [node.etcd for node in nodes.values() if node.etcd]
     urls = [url for each in members for url in (each.advertised_url, each.peer_url)]
     urls += [url for each in members for _, url in each.initial_cluster]
     here = {host_of(url) for url in urls}
     for shell, node in nodes.items():
-        theirs = {host_of(url) for url in node.api.etcd_servers} if node.api and not node.etcd else set()
+        if node.api is None or node.etcd or node.seen.members:  # a list from its etcd was compared
+            continue
+        theirs = {host_of(url) for url in node.api.etcd_servers}
         # Names may stand for any address.
         if theirs and here.isdisjoint(theirs) and all(map(_is_address, here | theirs)):
             yield ClusterError(
@@ -211,9 +212,9 @@ def _strangers(nodes: Mapping[str, Surveyed]) -> Iterator[ClusterError]:
         else:  # then by what they are started with
             peers = {url for each in others.values() if each.etcd for _, url in each.etcd.initial_cluster}
             hosts = {host_of(url) for each in others.values() if each.api for url in each.api.etcd_servers}
-            known = node.etcd.peer_url in peers or bool(
-                hosts & {host_of(node.etcd.peer_url), host_of(node.etcd.advertised_url)}
-            )
+            own = {host_of(node.etcd.peer_url), host_of(node.etcd.advertised_url)} - {""}
+            # Names may stand for any address.
+            known = node.etcd.peer_url in peers or bool(hosts & own) or not all(map(_is_address, hosts | own))
         if not known:
             yield ClusterError(
                 f"no other node knows the etcd on {shell}, {node.etcd.name} ({node.etcd.peer_url})",
