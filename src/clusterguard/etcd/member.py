@@ -193,22 +193,25 @@ class EtcdMember:
         alarms = self._ask(rpc.ALARM, action="GET")["alarms"]
         return tuple(f"{alarm['alarm']} on {alarm['memberID']:x}" for alarm in alarms)
 
-    def disarm(self) -> tuple[str, ...]:
+    def disarm(self, *, of: Callable[[str], bool] = lambda _: True) -> tuple[str, ...]:
         """Disarm every alarm that is raised; return them as `alarms` does.
 
         One whose cause lasts, such as a database beyond its quota, is raised again by the next write.
+
+        Args:
+            of: Whether those of a member are meant, by its ID.
         """
-        disarmed = self.alarms()
+        disarmed = tuple(alarm for alarm in self.alarms() if of(alarm.partition(" on ")[2]))
         for alarm in disarmed:
             kind, _, member_id = alarm.partition(" on ")
             self._ask(rpc.ALARM, action="DEACTIVATE", memberID=int(member_id, 16), alarm=kind)
         return disarmed
 
-    def listed(self) -> tuple[ListedMember, ...]:
-        """Return the members of its cluster, as a majority of them knows it.
+    def listed(self, *, linearizable: bool = True) -> tuple[ListedMember, ...]:
+        """Return the members of its cluster, as a majority of them knows it, or else as it knows it by itself.
 
         Raises:
-            EtcdError: There is no majority.
+            EtcdError: There is no majority, and one was asked for.
         """
         return tuple(
             ListedMember(
@@ -218,7 +221,7 @@ class EtcdMember:
                 client_urls=each["clientURLs"],
                 is_learner=each["isLearner"],
             )
-            for each in self._ask(rpc.MEMBER_LIST, linearizable=True)["members"]
+            for each in self._ask(rpc.MEMBER_LIST, linearizable=linearizable)["members"]
         )
 
     def remove(self, member_id: str) -> None:

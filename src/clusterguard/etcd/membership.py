@@ -31,6 +31,7 @@ __all__ = ["MemberChange", "plan_replacement", "remove_member", "replace_member"
 # etcd wants its members connected for five seconds before it takes in another one, and to have missed one as long.
 _CHANGE_SECONDS = 30.0
 _ELECTION_SECONDS = 5.0
+_RESTORE_HINT = "which of them is right cannot be told from here: restore a snapshot on all of them"
 _T = TypeVar("_T")
 
 
@@ -95,11 +96,9 @@ def replace_member(
         step("stop the member, and keep its data aside", place.set_aside)
         with EtcdMember(access, seen.asked) as member:
             step("remove the member", lambda: _removed(member, seen.entries))
-            step("add it anew", lambda: _until_taken(lambda: member.add(place.peer_url), "the others take it in"))
-            joined = _peers(member.listed(), place)
+            joined = step("add it anew", lambda: _added(member, place))
         step("start it empty", lambda: place.start_empty(joined))
-    every = replace(access, endpoints=(*seen.others.endpoints, place.client_url))
-    step("compare the members", lambda: _require_agreement(every, seconds=seconds))
+    step("compare the members", lambda: _require_joined(access, seen, place, seconds=seconds))
     kept = step("start what depends on it", place.finish)
     return MemberChange(name=name, reason=seen.reason, kept=kept, steps=tuple(steps))
 
@@ -111,16 +110,20 @@ def plan_replacement(access: EtcdAccess, places: Mapping[str, MemberPlace], name
         ClusterError: The member is not replaced by commands, or is replaced already, or as `replace_member`.
     """
     seen, place = _replaceable(access, places, name)
-    asked = next((each for each in places.values() if each.client_url == seen.asked), None)
+    with EtcdMember(access, seen.asked) as member:
+        others = [each for each in member.listed() if each not in seen.entries]
+        alarms = [each for each in member.alarms() if _is_of_removed(each.partition(" on ")[2], others)]
+    # All of them serve, and each tells the rest.
+    urls = {url for each in others for url in each.peer_urls}
+    asked = next((each for each in places.values() if each is not place and each.peer_url in urls), None)
     if not isinstance(place, KubeadmMember) or not isinstance(asked, KubeadmMember):
         raise ClusterError(
             "the replacement of this member is not made of commands on nodes that were named, so there is no plan",
             code="no-plan",
             hint="plans are for kubeadm's control planes: name the nodes of all members",
         )
-    with EtcdMember(access, seen.asked) as member:
-        others = [each for each in member.listed() if each not in seen.entries]
-    steps = place.runbook(remove=[each.id for each in seen.entries], members=_peers(others, place), asked=asked)
+    removed = [each.id for each in seen.entries]
+    steps = place.runbook(remove=removed, disarm=alarms, members=_peers(others, place), asked=asked)
     lines = [
         f"# Replacement of member {name}: {seen.reason or 'an earlier run began it'}.",
         "# Checked: a majority serves without it, and its node has what is needed. Nothing was touched.",
@@ -207,19 +210,33 @@ def _replaceable(access: EtcdAccess, places: Mapping[str, MemberPlace], name: st
             fields={"members": ", ".join(seen.silent)},
             hint=f"bring it back, or remove it first: clusterguard etcd replace-member {seen.silent[0]} --remove-only",
         )
-    _require_agreement(seen.others, besides=[each.id for each in seen.entries], seconds=_CHANGE_SECONDS)
+    ids = [each.id for each in seen.entries]
+    _require_agreement(seen.others, besides=ids, seconds=_CHANGE_SECONDS)
+    if found := [each for each in _corrupt(seen) if each not in ids]:
+        raise EtcdError(
+            f"alarm CORRUPT is raised on {', '.join(found)}, and it would stay: etcd refuses every request meanwhile",
+            code="members-differ",
+            hint=_RESTORE_HINT,
+        )
     place.check(needed_bytes=seen.needed_bytes)
     return seen, place
 
 
 def _look(access: EtcdAccess, place: MemberPlace | None, name: str) -> _Seen:
+    def is_it(listed: ListedMember) -> bool:
+        return listed.name == name or (place is not None and place.peer_url in listed.peer_urls)
+
+    def is_beside(status: MemberStatus) -> bool:
+        return not (place and status.endpoint == place.client_url) and not _takes_itself_for(access, status, is_it)
+
     statuses, _ = statuses_of(access)
-    # One on another node's disk may have begun a cluster of its own, and lists itself as its majority.
-    own_url = place.client_url if place else ""
-    statuses += further_members(access, [each for each in statuses if each.endpoint != own_url]).statuses
-    beside = [each for each in statuses if each.endpoint != own_url]
+    # One on an empty disk may have begun a cluster of its own, and lists itself as its majority.
+    beside = [each for each in statuses if is_beside(each)]
+    further = further_members(access, beside).statuses
+    statuses += further
+    beside += [each for each in further if is_beside(each)]
     asked, listed = _majority(access, [each.endpoint for each in beside])
-    entries = tuple(each for each in listed if each.name == name or (place and place.peer_url in each.peer_urls))
+    entries = tuple(each for each in listed if is_it(each))
     # One that was removed is taken in again, but not by a wiped node that has begun a cluster of its own.
     if not entries and not (place and (place.begun or len(listed) > 1)):
         raise ResourceNotFoundError(
@@ -247,6 +264,15 @@ def _look(access: EtcdAccess, place: MemberPlace | None, name: str) -> _Seen:
         needed_bytes=max(each.db_size for each in others),
         reason=_why_broken(reachable, asked, own, others[0].cluster_id, ids, place),
     )
+
+
+def _takes_itself_for(access: EtcdAccess, status: MemberStatus, is_it: Callable[[ListedMember], bool]) -> bool:
+    """Return whether the one that answers is called so in its own list: it may be reached by any URL."""
+    try:
+        with EtcdMember(access, status.endpoint) as member:
+            return any(each.id == status.member_id and is_it(each) for each in member.listed(linearizable=False))
+    except EtcdError:
+        return False
 
 
 def _majority(access: EtcdAccess, endpoints: Collection[str]) -> tuple[str, tuple[ListedMember, ...]]:
@@ -342,18 +368,51 @@ def _serves(seen: _Seen, name: str) -> EtcdError:
     )
 
 
-def _require_agreement(access: EtcdAccess, *, seconds: float, besides: Collection[str] = ()) -> None:
-    def missing() -> str:
-        found = look_at_members(access, besides=besides)
-        if found.differ:
-            raise EtcdError(
-                found.missing,
-                code="members-differ",
-                hint="which of them is right cannot be told from here: restore a snapshot on all of them",
-            )
-        return found.missing
+def _corrupt(seen: _Seen) -> tuple[str, ...]:
+    """Return the IDs on the list for which etcd has raised CORRUPT, and that of nobody where it does not know whose."""
+    with EtcdMember(seen.others, seen.asked) as member:
+        raised = [each.partition(" on ") for each in member.alarms()]
+        listed = member.listed()
+    return tuple(id_ for kind, _, id_ in raised if kind == "CORRUPT" and not _is_of_removed(id_, listed))
 
-    poll_until(missing, what="all members hold the same", seconds=seconds)
+
+def _require_joined(access: EtcdAccess, seen: _Seen, place: MemberPlace, *, seconds: float) -> None:
+    """Return once the new member holds what the others do, and etcd trusts all of them."""
+
+    def missing() -> str:
+        try:
+            with EtcdMember(seen.others, seen.asked) as member:
+                ids = {each.id for each in member.listed() if place.peer_url in each.peer_urls}
+            if found := _corrupt(seen):
+                return f"alarm CORRUPT is raised on {', '.join(found)}"
+        except EtcdError as error:
+            return error.message
+        urls = [each for each in (*access.endpoints, place.client_url) if each not in seen.others.endpoints]
+        # By whichever it answers: where URLs were named, what it advertises may lead nowhere from here.
+        own = next((url for url in urls if _answers_as(access, url, ids)), None)
+        return _disagreement(replace(access, endpoints=(*seen.others.endpoints, *([own] if own else []))))
+
+    hint = "if this machine does not reach it where it says: --endpoints, and the same again"
+    poll_until(missing, what="all members hold the same", seconds=seconds, hint=hint)
+
+
+def _answers_as(access: EtcdAccess, endpoint: str, ids: Collection[str]) -> bool:
+    try:
+        with EtcdMember(access, endpoint) as member:
+            return member.status().member_id in ids
+    except EtcdError:
+        return False
+
+
+def _require_agreement(access: EtcdAccess, *, seconds: float, besides: Collection[str] = ()) -> None:
+    poll_until(lambda: _disagreement(access, besides), what="all members hold the same", seconds=seconds)
+
+
+def _disagreement(access: EtcdAccess, besides: Collection[str] = ()) -> str:
+    found = look_at_members(access, besides=besides)
+    if found.differ:
+        raise EtcdError(found.missing, code="members-differ", hint=_RESTORE_HINT)
+    return found.missing
 
 
 def _require_dead(api: KubeClient, name: str) -> bool:
@@ -377,10 +436,37 @@ def _require_dead(api: KubeClient, name: str) -> bool:
 
 
 def _removed(member: EtcdMember, entries: Collection[ListedMember]) -> None:
-    there = {each.id for each in member.listed()}
-    for each in entries:
-        if each.id in there:
-            _until_taken(lambda id_=each.id: member.remove(id_), "the others let it go")  # type: ignore[misc]
+    def remove() -> None:
+        # Asked for here: where it was the leader, nobody lists members until the others have elected one.
+        there = {each.id for each in member.listed()}
+        for each in entries:
+            if each.id in there:
+                member.remove(each.id)
+        # Nothing else ever ends its alarms, and CORRUPT makes the whole cluster refuse requests. An earlier run may
+        # have come as far as to the removal.
+        listed = member.listed()
+        member.disarm(of=lambda id_: _is_of_removed(id_, listed))
+
+    _until_taken(remove, "the others let it go")
+
+
+def _is_of_removed(id_: str, listed: Collection[ListedMember]) -> bool:
+    """Return whether an alarm's ID is that of nobody any more; 0 stands for one that etcd could not tell."""
+    return id_ != "0" and id_ not in {each.id for each in listed}
+
+
+def _added(member: EtcdMember, place: MemberPlace) -> dict[str, str]:
+    """Add it, and return the members that it joins."""
+    peers: dict[str, str] = {}
+
+    def add() -> None:
+        # Its answer may have been lost.
+        if not any(place.peer_url in each.peer_urls for each in member.listed()):
+            member.add(place.peer_url)
+        peers.update(_peers(member.listed(), place))
+
+    _until_taken(add, "the others take it in")
+    return peers
 
 
 def _until_taken(change: Callable[[], object], what: str) -> None:

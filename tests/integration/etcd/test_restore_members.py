@@ -14,7 +14,7 @@ from clusterguard.clusters.embedded import control_plane as module
 from clusterguard.clusters.embedded.records import ClusterRecord
 from clusterguard.clusters.records import read_record
 from clusterguard.errors import ClusterError, ClusterGuardError, EtcdError, ResourceNotFoundError, RestoreError
-from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.etcd import EtcdSnapshotter, rpc
 from clusterguard.etcd.agreement import look_at_members, statuses_of
 from clusterguard.etcd.member import EtcdMember
 from clusterguard.etcd.membership import remove_member, replace_member
@@ -286,6 +286,53 @@ def test_a_member_with_other_data_is_replaced(world, toolchain):
     cluster.start_member(MEMBERS[0])
     assert "different data" in replaced(cluster, name).reason
     world.assert_serving("old")
+
+
+def test_a_corrupt_member_leaves_no_alarm_that_keeps_the_others_from_serving(world):
+    cluster, name = world.cluster, MEMBERS[2]
+    with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+        (id_,) = (each.id for each in member.listed() if each.name == name)
+        member._ask(rpc.ALARM, action="ACTIVATE", memberID=int(id_, 16), alarm="CORRUPT")
+        with pytest.raises(ClusterError, match="corrupt"):
+            world.make("refused")
+        assert "corrupt" in replaced(cluster, name).reason
+        assert member.alarms() == ()
+    world.assert_serving("old")
+
+
+def test_the_leader_is_replaced_by_those_who_elect_another_one(world):
+    """Reached by other URLs than it advertises, as with --endpoints."""
+    cluster = world.cluster
+    with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+        leader = member.status().leader
+        (name,) = (each.name for each in member.listed() if each.id == leader)
+        before = {each.id for each in member.listed()}
+    with cluster.member_places() as places:
+        data = places[name]._place.live / "member/snap/db"
+        cluster.stop_member(name)
+        spoil(data)
+        cluster.start_member(name)
+        lead(cluster, leader)
+        places[name].client_url = "https://127.0.0.1:9"
+        assert "different data" in replace_member(cluster.etcd, places, name, seconds=60).reason
+    with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+        assert leader in before - {each.id for each in member.listed()}
+    world.assert_serving("old")
+
+
+def lead(cluster, id_):
+    """Let a member lead; only the leader can say who is next."""
+    move = rpc.Call(
+        method="/etcdserverpb.Maintenance/MoveLeader",
+        path="maintenance/transfer-leadership",
+        request={"targetID": rpc.Field(1, "uint")},
+        response={},
+    )
+    for endpoint in cluster.etcd.endpoints:
+        with EtcdMember(cluster.etcd, endpoint) as member:
+            status = member.status()
+            if status.member_id == status.leader != id_:
+                member._ask(move, targetID=int(id_, 16))
 
 
 def spoil(db):

@@ -27,6 +27,7 @@ class Cluster:
         self.differ = set()
         self.refusals = 0
         self.electing = 0  # how often nobody lists members, since there is no leader yet
+        self.alone = set()  # those that have begun a cluster once more
         self.unstarted = set()
         self.done = []
 
@@ -52,7 +53,9 @@ class Cluster:
 class Member:
     def __init__(self, cluster, endpoint):
         self.cluster = cluster
-        self.id = next(id_ for id_, name in cluster.serving.items() if name == endpoint)
+        self.id = next((id_ for id_, name in cluster.serving.items() if name == endpoint), None)
+        if self.id is None:
+            raise EtcdError("nobody answers")
 
     def __enter__(self):
         return self
@@ -66,12 +69,23 @@ class Member:
     def alarms(self):
         return tuple(f"CORRUPT on {id_}" for id_ in self.cluster.corrupt)
 
-    def listed(self):
+    def disarm(self, *, of):
+        self.cluster.corrupt = {id_ for id_ in self.cluster.corrupt if not of(id_)}
+
+    def listed(self, *, linearizable=True):
+        if self.id in self.cluster.alone:
+            name = self.cluster.serving[self.id]
+            return [SimpleNamespace(id=self.id, name=name, peer_urls=(peer(name),), is_learner=False)]
+        if not linearizable:
+            return self._list()
         self.cluster.electing -= 1
         if 2 * len(set(self.cluster.serving) & set(self.cluster.members)) <= len(self.cluster.members):
             raise EtcdError("no leader")
         if self.cluster.electing >= 0:
             raise EtcdError("no leader")
+        return self._list()
+
+    def _list(self):
         return [
             SimpleNamespace(
                 id=id_,
@@ -100,9 +114,9 @@ class Member:
 
 
 class Place:
-    def __init__(self, cluster, name, *, begun=False):
+    def __init__(self, cluster, name, *, begun=False, client_url=""):
         self.cluster, self.name, self.begun = cluster, name, begun
-        self.peer_url, self.client_url = peer(name), name
+        self.peer_url, self.client_url = peer(name), client_url or name
         self.local = False
 
     def serves(self):
@@ -117,6 +131,8 @@ class Place:
         self.cluster.serving = {id_: name for id_, name in self.cluster.serving.items() if name != self.name}
 
     def start_empty(self, members):
+        if self.cluster.corrupt:
+            raise ClusterError("corrupt cluster")  # what etcd answers to every request
         self.joined = members
         self.cluster.done.append("start")
         self.cluster.unstarted.clear()
@@ -184,6 +200,61 @@ def test_an_election_is_waited_for(cluster):
 def test_one_that_answers_and_is_broken_is_replaced(cluster, spoil):
     spoil(cluster)
     replaced(cluster)
+    assert cluster.done == WHOLE
+
+
+def test_an_election_after_the_leader_was_stopped_is_waited_for(cluster, monkeypatch):
+    def set_aside(place):
+        cluster.electing = 3
+        stop(place)
+
+    stop = Place.set_aside
+    monkeypatch.setattr(Place, "set_aside", set_aside)
+    replaced(cluster)
+    assert cluster.done == WHOLE
+
+
+def test_the_alarm_of_what_an_earlier_run_removed_is_disarmed_as_well(cluster):
+    del cluster.members["3"]
+    cluster.corrupt.add("3")
+    replaced(cluster, begun=True)
+    assert cluster.done == ["set aside", "add", "start", "finish"]
+
+
+@pytest.mark.parametrize("id_", ["2", "0"], ids=["on another one", "on nobody knows whom"])
+def test_nothing_is_replaced_while_another_alarm_would_keep_it_from_serving(cluster, id_):
+    cluster.corrupt.add(id_)
+    assert refused(cluster) == "members-differ"
+
+
+def test_one_that_is_found_corrupt_while_it_is_filled_is_not_taken_for_done(cluster, monkeypatch):
+    start = Place.start_empty
+    monkeypatch.setattr(Place, "start_empty", lambda place, members: [start(place, members), cluster.corrupt.add("4")])
+    with pytest.raises(WaitTimeoutError):
+        replaced(cluster)
+    assert "finish" not in cluster.done
+
+
+def elsewhere(cluster):
+    """Return the places of members that advertise what leads nowhere from here."""
+    return {each: Place(cluster, each, client_url=f"inside-{each}") for each in "abc"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: None,
+        lambda c: c.serving.update({"3": "c"}) or c.corrupt.add("3"),
+        # As a wiped first node of kubeadm: under the same IDs, and as its own leader.
+        lambda c: c.serving.update({"3": "c"}) or c.alone.add("3") or c.leaders.update({"3": "3"}),
+        lambda c: c.serving.update({"9": "c"}) or c.alone.add("9") or c.clusters.update({"9": "another"}),
+    ],
+    ids=["lost", "corrupt", "begun once more", "begun as another"],
+)
+def test_members_that_are_reached_by_other_urls_than_they_advertise(cluster, spoil):
+    spoil(cluster)
+    access = EtcdAccess(endpoints=("c", "a", "b"))
+    replace_member(access, elsewhere(cluster), "c", seconds=0.01)
     assert cluster.done == WHOLE
 
 
@@ -282,10 +353,11 @@ class Api:
 def test_a_member_that_is_gone_for_good_leaves_with_its_node(cluster, nodes, deleted):
     cluster.members |= {"5": "e", "6": "f"}  # of which another one may be lost as well
     cluster.serving["5"] = "e"
+    cluster.corrupt.add("3")
     api = Api(nodes)
     access = EtcdAccess(endpoints=("a", "b", "c", "e"))
     remove_member(access, {"a": Place(cluster, "a")}, "c", api=lambda: api)
-    assert (cluster.done, api.deleted) == (["remove 3"], deleted)
+    assert (cluster.done, api.deleted, cluster.corrupt) == (["remove 3"], deleted, set())
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def test_a_manifest_that_cannot_be_rewritten_starts_nothing(cluster):
 def test_a_member_that_has_much_to_get_is_given_time_for_it(cluster):
     with cluster.plane().member_places() as places:
         places["node-1"].check(needed_bytes=300 * 1024 * 1024)
-        steps = places["node-1"].runbook(remove=(), members=MEMBERS, asked=places["node-2"])
+        steps = places["node-1"].runbook(remove=(), disarm=(), members=MEMBERS, asked=places["node-2"])
     (wait,) = (line.line for step in steps for line in step.lines if line.why == "node-1: etcd serves")
     assert f"timeout {QUICK.etcd + 30} " in wait
 
@@ -281,7 +281,9 @@ def test_whether_it_serves_is_asked_on_the_node(cluster):
 
 def test_what_a_plan_prints_is_what_runs_on_the_node(cluster):
     with cluster.plane().member_places() as places:
-        steps = places["node-1"].runbook(remove=["1f"], members=MEMBERS, asked=places["node-2"])
+        steps = places["node-1"].runbook(
+            remove=["1f"], disarm=["CORRUPT on 1f"], members=MEMBERS, asked=places["node-2"]
+        )
         planned = [line.line for step in steps for line in step.lines if line.why.startswith("node-1: ")]
         asked = [line.line for step in steps for line in step.lines if line.why.startswith("node-2: ")]
         before = len(cluster.node.shell.lines)
@@ -290,4 +292,5 @@ def test_what_a_plan_prints_is_what_runs_on_the_node(cluster):
         places["node-1"].finish()
     ran = cluster.node.shell.lines[before:]
     assert [line for line in ran if not line.startswith("cat ")] == planned
-    assert ['{"ID": "31"}' in asked[0], MEMBERS["node-1"] in asked[1]] == [True, True]
+    told = ['{"ID": "31"}', '"memberID": "31", "alarm": "CORRUPT"', MEMBERS["node-1"]]
+    assert [words in line for words, line in zip(told, asked, strict=True)] == [True] * 3

@@ -253,18 +253,24 @@ class KubeadmMember:
         return f"{self._commands.replaced} on {self._node.name}"
 
     def runbook(
-        self, *, remove: Sequence[str], members: Mapping[str, str], asked: KubeadmMember
+        self, *, remove: Sequence[str], disarm: Sequence[str], members: Mapping[str, str], asked: KubeadmMember
     ) -> tuple[RunbookStep, ...]:
         """Return every command of its replacement, in order; nothing is touched.
 
         Args:
             remove: IDs of what is to be removed from the members, hexadecimal.
+            disarm: Alarms that nothing else would end then, such as ``CORRUPT on 1f``.
             members: Those that it joins, itself among them: peer URLs by name.
             asked: A member that serves, on whose node the others are told.
         """
         tell = f"curl --fail --silent --show-error {asked._node.member.identity.curl}"
-        url = f"{asked._node.member.client_url}/v3/cluster/member"
+        api = f"{asked._node.member.client_url}/v3"
+        url = f"{api}/cluster/member"
         removal = [_told("it leaves the members", tell, f"{url}/remove", ID=str(int(each, 16))) for each in remove]
+        for kind, _, id_ in (each.partition(" on ") for each in disarm):
+            removal.append(_told("its alarm ends, which keeps all others from serving", tell,
+                                 f"{api}/maintenance/alarm", action="DEACTIVATE", memberID=str(int(id_, 16)),
+                                 alarm=kind))  # fmt: skip
         addition = _told("the others take it in, once they have missed it for 5 s", tell, f"{url}/add",
                          peerURLs=[self.peer_url])  # fmt: skip
         commands = self._commands
