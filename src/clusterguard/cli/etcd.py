@@ -391,6 +391,11 @@ def replace_member(
     def told(step: RestoreStep) -> None:
         out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
 
+    if plan and remove_only:
+        raise ConfigError(
+            "--plan and --remove-only do not go together: a removal is no commands on nodes",
+            hint="leave --plan away; without --yes you are asked before anything is removed",
+        )
     wait = duration_of(lock_timeout, "--lock-timeout") or timedelta(0)
     seconds = (duration_of(timeout, "--timeout") or timedelta(0)).total_seconds()
     with ExitStack() as stack, opened(cluster, kubeconfig=kubeconfig, progress=ignore_progress) as named:

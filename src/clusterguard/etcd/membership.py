@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clusterguard.clusters.kubeadm.replacement import KubeadmMember
 from clusterguard.errors import ClusterError, EtcdError, ResourceNotFoundError, WaitTimeoutError
@@ -148,12 +148,15 @@ def remove_member(
     Raises:
         EtcdError: As `replace_member`, except that others may be lost as well.
         ResourceNotFoundError: There is no such member (``member-unknown``).
-        ClusterError: Its node is ready (``node-ready``). Nothing was changed.
+        ClusterError: Its node is ready (``node-ready``), or the API knows no node of that name (``node-unknown``).
+            Nothing was changed.
     """
     seen = _look(access, places.get(name), name)
     if not seen.reason:
         raise _serves(seen, name)
-    node = _require_dead(api(), name)
+    with EtcdMember(access, seen.asked) as member:
+        others = [each.name for each in member.listed() if each not in seen.entries]
+    node = _require_dead(api(), name, others, was_asked=name in places)
     with EtcdMember(access, seen.asked) as member:
         _removed(member, seen.entries)
     if node:
@@ -415,12 +418,24 @@ def _disagreement(access: EtcdAccess, besides: Collection[str] = ()) -> str:
     return found.missing
 
 
-def _require_dead(api: KubeClient, name: str) -> bool:
-    """Return whether the API has a node of that name; a ready one is not dead."""
-    try:
-        node = api.get(api.resource("Node"), name)
-    except ResourceNotFoundError:
-        return False
+def _require_dead(api: KubeClient, name: str, others: Collection[str], *, was_asked: bool) -> bool:
+    """Return whether the API has a node of that name; a ready one is not dead.
+
+    None at all may have been deleted; but where no other member is a node there, it is the API of another cluster, or
+    its nodes are called otherwise. One that was asked where it runs is known without it.
+    """
+    node = _found(api, name)
+    if node is None:
+        if was_asked or any(_found(api, each) is not None for each in others):
+            return False
+        raise ClusterError(
+            f"the API knows no node {name}, and none of {', '.join(sorted(others))}: it does not tell whether "
+            "it is gone for good",
+            code="node-unknown",
+            fields={"node": name},
+            hint="use the kubeconfig of that very cluster; where nodes are called otherwise than members: etcdctl "
+            "member remove",
+        )
     conditions = {each["type"]: each["status"] for each in (node.get("status") or {}).get("conditions") or ()}
     if conditions.get("Ready") == "True":
         raise ClusterError(
@@ -430,6 +445,13 @@ def _require_dead(api: KubeClient, name: str) -> bool:
             hint="to replace its member of etcd, leave --remove-only away",
         )
     return True
+
+
+def _found(api: KubeClient, name: str) -> Mapping[str, Any] | None:
+    try:
+        return api.get(api.resource("Node"), name)
+    except ResourceNotFoundError:
+        return None
 
 
 # ---- changing ----------------------------------------------------------------------------------------------

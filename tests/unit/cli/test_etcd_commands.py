@@ -167,6 +167,12 @@ def test_a_plan_asks_and_locks_nothing(cli, asked):
     assert (ended.code, ended.out, asked) == (0, "# the plan\n", [])
 
 
+def test_a_removal_has_no_plan(cli, asked):
+    ended = cli(*REPLACE, "--plan", "--remove-only")
+    assert (ended.code, ended.out, asked) == (2, "", [])
+    assert "--remove-only" in ended.err
+
+
 def test_a_member_that_is_gone_for_good_is_only_removed(cli, asked):
     ended = cli(*REPLACE, "--yes", "--remove-only")
     assert (ended.code, asked[1]) == (0, "remove m1")

@@ -408,6 +408,22 @@ def test_a_member_that_was_lost_on_purpose_is_left_alone_and_keeps_nothing_from_
     assert process(machine).recover() is None
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_restore_begins_where_a_replacement_was_killed_before_there_was_data(tmp_path, faults, left):
+    machine = Machine(Layout(folder=tmp_path), faults, members=3)
+    reset(machine)
+    live = machine.folders()[2]
+    live.rename(live.with_name("etcd-3.broken"))
+    if left == "an empty folder":
+        live.mkdir()
+    machine.kill_one("etcd-3")
+    assert process(machine).recover() is None
+    process(machine).check(needed_bytes=0)
+    restore(machine)
+    assert (machine.running_now, machine.state()) == (machine.all, "new")
+    assert (live.with_name("etcd-3.kept") / "member").is_file()
+
+
 def test_room_is_needed_for_every_member(tmp_path, faults, monkeypatch):
     machine = Machine(Layout(folder=tmp_path), faults, members=3)
     reset(machine)

@@ -347,7 +347,7 @@ class Api:
 
 @pytest.mark.parametrize(
     ("nodes", "deleted"),
-    [({}, []), ({"c": "Unknown"}, ["Node c", "Lease.coordination.k8s.io c"])],
+    [({"a": "True"}, []), ({"c": "Unknown"}, ["Node c", "Lease.coordination.k8s.io c"])],
     ids=["without a node", "with a dead node"],
 )
 def test_a_member_that_is_gone_for_good_leaves_with_its_node(cluster, nodes, deleted):
@@ -360,12 +360,24 @@ def test_a_member_that_is_gone_for_good_leaves_with_its_node(cluster, nodes, del
     assert (cluster.done, api.deleted, cluster.corrupt) == (["remove 3"], deleted, set())
 
 
+def test_one_that_was_asked_where_it_runs_needs_no_node(cluster):
+    api = Api({})
+    remove_member(ACCESS, {"c": Place(cluster, "c")}, "c", api=lambda: api)
+    assert (cluster.done, api.deleted) == (["remove 3"], [])
+
+
 @pytest.mark.parametrize(
-    ("spoil", "code"), [(all_serve, "member-serves"), (lambda _: None, "node-ready")], ids=["serves", "node ready"]
+    ("spoil", "nodes", "code"),
+    [
+        (all_serve, {"c": "True"}, "member-serves"),
+        (lambda _: None, {"c": "True"}, "node-ready"),
+        (lambda _: None, {"worker": "True"}, "node-unknown"),
+    ],
+    ids=["serves", "node ready", "the API of another cluster"],
 )
-def test_what_is_not_gone_is_not_removed(cluster, spoil, code):
+def test_what_is_not_gone_is_not_removed(cluster, spoil, nodes, code):
     spoil(cluster)
-    api = Api({"c": "True"})
+    api = Api(nodes)
     with pytest.raises(ClusterGuardError) as raised:
         remove_member(ACCESS, {}, "c", api=lambda: api)
     assert (raised.value.code, cluster.done, api.deleted) == (code, [], [])

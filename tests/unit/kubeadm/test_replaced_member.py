@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -200,6 +202,31 @@ def next_number(cluster, *, tmp):
     return next(n for n, line in enumerate(other.node.shell.lines) if tmp in line) + 1
 
 
+@pytest.mark.parametrize("state", ["", "new"], ids=["no state", "state new"])
+def test_a_member_without_data_that_is_given_up_begins_no_cluster_of_its_own(tmp_path, state):
+    cluster = Cluster(tmp_path, lost=True)
+    manifest = cluster.node.manifests / "etcd.yaml"
+    if state:
+        line = "    - --initial-cluster="
+        manifest.write_text(manifest.read_text().replace(line, f"    - --initial-cluster-state={state}\n{line}"))
+    before = EtcdManifest.parse(manifest.read_text(), where="")
+    with cluster.plane().member_places() as places:
+        places["node-1"].set_aside()
+    told = recover(cluster)
+    assert EtcdManifest.parse(manifest.read_text(), where="") == replace(before, joins=True)
+    assert "no data" in told
+    assert cluster.leftovers() == []
+    cluster.replace()
+    cluster.assert_replaced(kept="")
+
+
+def test_whoever_gets_data_back_is_not_told_of_none(cluster):
+    with cluster.plane().member_places() as places:
+        places["node-1"].set_aside()
+    assert "no data" not in recover(cluster)
+    assert not EtcdManifest.parse((cluster.node.manifests / "etcd.yaml").read_text(), where="").joins
+
+
 def test_data_that_is_half_aside_is_given_back(cluster):
     with cluster.plane().member_places() as places:
         places["node-1"].set_aside()
@@ -222,18 +249,34 @@ def test_no_member_is_replaced_where_a_restore_was_interrupted(cluster):
     ("spoil", "problem"),
     [
         (lambda node: (node.root / "etc/kubernetes/pki/etcd/ca.crt").write_text("another"), "other-cluster"),
+        (lambda node: rewrite(node, "- --initial-cluster=", "- --initial-cluster\n    - "), "manifest-not-rewritable"),
+        (lambda node: rewrite(node, r"- (--initial-cluster=.*)", r'- "\1"'), "manifest-not-rewritable"),
         (
             lambda node: (node.root / "stand-ins/systemctl").write_text("#!/bin/sh\necho failed\n"),
             "kubelet-not-running",
         ),
     ],
 )
-def test_a_node_on_which_it_cannot_be_done_is_told_before_anything_is_touched(cluster, spoil, problem):
-    spoil(cluster.node)
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_node_on_which_it_cannot_be_done_is_told_before_anything_is_touched(cluster, spoil, problem, number):
+    node = cluster.nodes[number - 1]
+    spoil(node)
     with cluster.plane().member_places() as places, pytest.raises(ClusterError) as caught:
-        places["node-1"].check(needed_bytes=10)
+        places[node.name].check(needed_bytes=10)
     assert caught.value.fields["problems"] == [problem]
     assert cluster.leftovers() == []
+
+
+def rewrite(node, pattern, text):
+    manifest = node.manifests / "etcd.yaml"
+    manifest.write_text(re.sub(pattern, text, manifest.read_text()))
+
+
+def test_nodes_of_another_cluster_than_the_api_are_left_alone(cluster):
+    plane = cluster.plane(api=lambda: Api(ca="another authority"))
+    with pytest.raises(ClusterError) as caught, plane.member_places():
+        pass
+    assert caught.value.code == "other-cluster"
 
 
 @pytest.mark.parametrize(("address", "problems"), [("127.0.0.1", None), ("10.0.0.5", ["certificate-address"])])

@@ -129,7 +129,7 @@ class EmbeddedControlPlane:
             version = ".".join(map(str, parse_version(live) or ()))
             require_restorable(etcd_version, storage_version, live=version, where=self._programs.record.name)
         for place in self._places:
-            if not (place.live / "member").exists():
+            if not (place.live / "member").exists() and not place.lost:
                 raise ClusterError(
                     f"{place.live} is not an etcd data directory: it has no member",
                     code="no-data-directory",
@@ -171,6 +171,8 @@ class EmbeddedControlPlane:
     def swap_in(self) -> None:
         """Rename each live directory aside and the prepared one into its place."""
         for place in self._places:
+            if place.lost:
+                place.mark_lost()
             # In this order: killed between the two, there is no live one, and `recover` puts the old one back.
             place.live.rename(place.before)
             place.prepared.rename(place.live)
@@ -372,7 +374,13 @@ class _Place:
     @property
     def lost(self) -> bool:
         """Whether its data was thrown away on purpose, or is aside, so that it does not start."""
-        return (self.live / "member").is_file() or (self.broken.exists() and not self.live.exists())
+        member = self.live / "member"
+        return member.is_file() or (self.broken.exists() and not member.exists())
+
+    def mark_lost(self) -> None:
+        """Let it not come up by itself, and a restore begin there: an empty one might begin a cluster of its own."""
+        self.live.mkdir(exist_ok=True)
+        (self.live / "member").touch()
 
     def _beside(self, state: str) -> Path:
         return self.live.with_name(f"{self.live.name}.{state}")
@@ -412,9 +420,7 @@ class EmbeddedMember:
             live.rename(broken)
         else:
             broken.mkdir()
-        # As if it was lost: it does not come up by itself, and a restore may begin here.
-        live.mkdir()
-        (live / "member").touch()
+        self._place.mark_lost()
         sync(live.parent)
 
     def start_empty(self, members: Mapping[str, str]) -> None:

@@ -169,10 +169,13 @@ class KubeadmControlPlane:
         return None
 
     def _give_up_replacing(self, node: KubeadmNode, journal: Mapping[str, Any] | None) -> str:
-        for stage in ReplaceCommands.of(node, journal).give_up():
+        commands = ReplaceCommands.of(node, journal)
+        nothing = node.shell.run(commands.has_nothing().argv).strip() == "yes"
+        for stage in commands.give_up():
             node.perform(stage)
-        again = f"clusterguard etcd replace-member {node.member.name}"
-        return f"the replacement of the member of {node.name} was interrupted and is given up: {again} does it anew"
+        again = f"clusterguard etcd replace-member {node.member.name} does it anew"
+        told = f"the replacement of the member of {node.name} was interrupted and is given up: {again}"
+        return f"{told}; until then it has no data, and its etcd does not start" if nothing else told
 
     @contextmanager
     def member_places(
@@ -185,13 +188,19 @@ class KubeadmControlPlane:
 
         Raises:
             ClusterError: A restore was interrupted on one of them (``restore-interrupted``), or etcd is none that
-                a kubelet starts (``unit-not-replaceable``).
+                a kubelet starts (``unit-not-replaceable``), or the API is that of another cluster (``other-cluster``).
         """
         with self.exclusive():
-            authority = self._members[-1].etcd_authority() if len(self._members) > 1 else ""
+            for error in self._view.other_cluster(self._nodes):
+                raise error
+            members = self._members
             places = [
-                KubeadmMember(node, client_url=client_urls.get(node.name, ""), authority=authority)
-                for node in self._members
+                KubeadmMember(
+                    node,
+                    others=[each for each in members if each is not node],
+                    client_url=client_urls.get(node.name, ""),
+                )
+                for node in members
             ]
             yield {place.name: place for place in places}
 

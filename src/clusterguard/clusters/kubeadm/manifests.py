@@ -14,7 +14,7 @@ from clusterguard.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ApiServerManifest", "EtcdManifest", "joining", "relocation"]
+__all__ = ["ApiServerManifest", "EtcdManifest", "joining", "never_beginning", "relocation"]
 
 _DEFAULT_API_PORT = 6443
 _DEFAULT_PKI = "/etc/kubernetes/pki"
@@ -107,6 +107,12 @@ def joining(members: Mapping[str, str]) -> tuple[str, ...]:
         "/--initial-cluster-state=/d",
         rf"s|^\( *\)- --initial-cluster=.*|{line}={listed}\n{line}-state=existing|",
     )
+
+
+def never_beginning() -> tuple[str, ...]:
+    """Return the sed expressions by which a member without data ends instead of beginning a cluster."""
+    state = r"\1- --initial-cluster-state=existing"
+    return ("/--initial-cluster-state=/d", rf"s|^\( *\)- --initial-cluster=.*|&\n{state}|")
 
 
 def _container(text: str, name: str, *, where: str) -> tuple[Mapping[str, Any], Mapping[str, Any], dict[str, str]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from clusterguard.clusters.base import RunbookLine, RunbookStep
 from clusterguard.clusters.kubeadm.commands import ASIDE, JOURNAL, MANIFESTS, STAGING_DIR, Command
 from clusterguard.clusters.kubeadm.etcd_setup import host_of
-from clusterguard.clusters.kubeadm.manifests import EtcdManifest, joining
+from clusterguard.clusters.kubeadm.manifests import EtcdManifest, joining, never_beginning
 from clusterguard.clusters.kubeadm.restore_commands import Phase, RestoreCommands
 from clusterguard.clusters.kubeadm.static_pods import restart_kubelet
 from clusterguard.errors import ClusterError
@@ -111,8 +111,8 @@ class ReplaceCommands(RestoreCommands):
 
     def start_empty(self, members: Mapping[str, str]) -> Stages:
         """Start etcd without data, as one that joins members (peer URLs by name), and wait until it serves."""
-        edits = " ".join(f"-e '{expression}'" for expression in joining(members))
-        write = f"sed {edits} {ASIDE}/etcd.yaml > {self.etcd.new_manifest} && sync {self.etcd.new_manifest}"
+        new = self.joining_manifest
+        write = f"{_joined(members)} {ASIDE}/etcd.yaml > {new} && sync {new}"
         # Never with the manifest that it had: kubeadm's first node would begin another cluster with it.
         start = f"mv -T {self.joining_manifest} {MANIFESTS}/etcd.yaml && sync {MANIFESTS}"
         return (
@@ -123,6 +123,14 @@ class ReplaceCommands(RestoreCommands):
             ),
             self.etcd.wait(),
         )
+
+    def show_joining(self, members: Mapping[str, str]) -> Command:
+        """Return the command that prints the manifest by which it would join; nothing is written."""
+        script = (
+            f"for place in {ASIDE} {MANIFESTS}; do if test -e $place/etcd.yaml; then "
+            f"{_joined(members)} $place/etcd.yaml; exit; fi; done; false"
+        )
+        return Command(why="can a manifest be written by which it joins?", argv=("sh", "-c", script))
 
     def finish(self) -> Stages:
         """Start the API server, keep the old data under the name that means done, and remove the journal last."""
@@ -135,11 +143,15 @@ class ReplaceCommands(RestoreCommands):
 
     def give_up(self) -> Stages:
         """Let the node have again what it had, or keep a new member that was started already; waits for neither."""
-        live = f"{self._data}/member"
+        live, saved, new = f"{self._data}/member", f"{ASIDE}/etcd.yaml", self.joining_manifest
+        edits = " ".join(f"-e '{expression}'" for expression in never_beginning())
         back = (
             f"set -e; if test -e {MANIFESTS}/etcd.yaml; then {self._done()}; "
             f"else for each in {self._broken} {self._broken}.part; do "
-            f"if test -e $each/member; then rm -rf {live}; mv -T $each/member {live}; fi; done; fi; "
+            f"if test -e $each/member; then rm -rf {live}; mv -T $each/member {live}; fi; done; "
+            # Nothing can be given back. Started as it was, it might begin a cluster of its own, for an API server.
+            f"if test -e {saved} && ! test -e {live}; then sed {edits} {saved} > {new}; sync {new}; "
+            f"mv -fT {new} {saved}; fi; fi; "
             f"for each in {self._broken} {self._broken}.part; do if test -e $each; then rmdir $each; fi; done; "
             f"if test -d {self._work}; then sync {self._work}; fi"
         )
@@ -156,15 +168,27 @@ class ReplaceCommands(RestoreCommands):
             f"if test -e {saved}; then mv -fT {saved} {STAGING_DIR}/etcd.yaml.before; fi"
         )
 
+    def has_nothing(self) -> Command:
+        """Return the command that says ``yes`` if there is nothing that could be given back."""
+        places = (f"{MANIFESTS}/etcd.yaml", *(f"{each}/member" for each in (self._data, self._broken)))
+        lacking = " && ".join(f"! test -e {each}" for each in (*places, f"{self._broken}.part/member"))
+        return Command(why="is there data?", argv=("sh", "-c", f"if {lacking}; then echo yes; fi"))
+
     def asks(self) -> Command:
         """Return the command that says ``yes`` if etcd serves."""
         return Command(why="does it serve?", argv=("sh", "-c", f"if {self.etcd.is_ready}; then echo yes; fi"))
 
 
 class KubeadmMember:
-    """The `MemberPlace` of a node that kubeadm made."""
+    """The `MemberPlace` of a node that kubeadm made.
 
-    def __init__(self, node: KubeadmNode, *, client_url: str = "", authority: str = "") -> None:
+    Args:
+        node: It.
+        others: The other nodes with members.
+        client_url: Where this machine reaches the member, by default as it advertises.
+    """
+
+    def __init__(self, node: KubeadmNode, *, others: Sequence[KubeadmNode] = (), client_url: str = "") -> None:
         self._node = node
         journal = node.journal()
         if journal is not None and journal["phase"] != Phase.REPLACING:
@@ -176,7 +200,7 @@ class KubeadmMember:
             )
         self.begun = journal is not None
         self._commands = ReplaceCommands.of(node, journal)
-        self._authority = authority
+        self._others = tuple(others)
         self.name = node.member.name
         self.peer_url = node.member.peer_url
         self.client_url = client_url or node.member.advertised_url
@@ -195,7 +219,7 @@ class KubeadmMember:
         self._wait_for(needed_bytes)
         found = self._node.complaints(needed_bytes=needed_bytes)
         found = [each for each in found if each.code != "rollback-incomplete"]  # what is aside is ours
-        if self._authority and self._node.etcd_authority() != self._authority:
+        if self._others and self._node.etcd_authority() not in {each.etcd_authority() for each in self._others}:
             found.append(
                 ClusterError(
                     "its etcd trusts another authority than that of the other nodes",
@@ -213,6 +237,12 @@ class KubeadmMember:
                     hint="give it the old address again, or a new certificate: kubeadm init phase certs etcd-peer",
                 )
             )
+        members = {self.name: self.peer_url}
+        try:
+            self._require_joining(self._node.shell.run(self._commands.show_joining(members).argv), members)
+        except ClusterError as error:
+            # Seen later, it would be removed by then.
+            found.append(error)
         if found:
             raise ClusterError(
                 f"{self._node.name}: {'; '.join(each.message for each in found)}",
@@ -236,16 +266,20 @@ class KubeadmMember:
         """Start it without data, as one that joins members, and wait until it serves."""
         written, *rest = self._commands.start_empty(members)
         self._perform((written,))
-        manifest, etcd = self._commands.joining_manifest, self._node.etcd
-        found = EtcdManifest.parse(self._node.shell.run(["cat", manifest]), where=f"{self._node.name}:{manifest}")
+        self._require_joining(self._node.shell.run(["cat", self._commands.joining_manifest]), members)
+        self._perform(tuple(rest))
+
+    def _require_joining(self, text: str, members: Mapping[str, str]) -> None:
+        where = f"{self._node.name}:{self._commands.joining_manifest}"
+        found, etcd = EtcdManifest.parse(text, where=where), self._node.etcd
         if not isinstance(etcd, EtcdManifest) or found != replace(
             etcd, initial_cluster=tuple(members.items()), joins=True
         ):
             raise ClusterError(
                 f"{self._node.name}: the manifest could not be rewritten for a member that joins",
-                hint="is --initial-cluster written in etcd.yaml in an unusual way?",
+                code="manifest-not-rewritable",
+                hint="write --initial-cluster in etcd.yaml as kubeadm does: a line of its own, without quotes",
             )
-        self._perform(tuple(rest))
 
     def finish(self) -> str:
         """Start its API server, and give the old data the name that means done; return where it is."""
@@ -289,6 +323,11 @@ class KubeadmMember:
     def _perform(self, stages: Stages) -> None:
         for stage in stages:
             self._node.perform(stage, log_of="etcd")
+
+
+def _joined(members: Mapping[str, str]) -> str:
+    edits = " ".join(f"-e '{expression}'" for expression in joining(members))
+    return f"sed {edits}"
 
 
 def _told(why: str, tell: str, url: str, **body: object) -> Command:
