@@ -287,6 +287,7 @@ class Node:
         folder = self.root / "stand-ins"
         folder.mkdir()
         scripts = {name: text.replace("{root}", str(self.root)) for name, text in _STANDINS.items()}
+        scripts["hostname"] = f"echo {self.name}"
         scripts |= {name: self._counted(name) for name in COUNTED}
         for name, text in scripts.items():
             path = folder / name

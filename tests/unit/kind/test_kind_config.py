@@ -33,6 +33,16 @@ def test_workers_stand_beside_the_control_planes():
     assert published_etcd_ports(config) == (30001, 30002, 30003)
 
 
+def test_nodes_that_share_an_anchor_publish_a_port_each():
+    shared = {"role": "control-plane", "extraPortMappings": [{"containerPort": 80, "hostPort": 8080}]}
+    mappings = shared["extraPortMappings"]
+    given = {"kind": "Cluster", "nodes": [shared, shared, {"role": "control-plane", "extraPortMappings": mappings}]}
+    config = kind_config(etcd_ports=ports, given=given)
+    assert published_etcd_ports(config) == (30001, 30002, 30003)
+    assert [len(node["extraPortMappings"]) for node in config["nodes"]] == [2, 2, 2]
+    assert mappings == [{"containerPort": 80, "hostPort": 8080}]
+
+
 def test_the_users_configuration_stays_and_etcd_is_added():
     given = {
         "kind": "Cluster",

@@ -11,7 +11,7 @@ import pytest
 
 from clusterguard.clusters.kubeadm import Command
 from clusterguard.errors import ClusterError, ClusterGuardError, WaitTimeoutError
-from kubeadm_node import CA, PODS, Cluster, Killed, Node, peer_url
+from kubeadm_node import CA, PODS, Api, Cluster, Killed, Node, peer_url
 
 MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
 SERVERS = ("cp-1", "cp-2")
@@ -332,6 +332,35 @@ def test_an_interrupted_restore_is_not_recovered_on_a_part_of_its_hosts(cluster,
     assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": missing})
     cluster.recover()
     assert outcome(cluster) == ({"old"}, ALL_RUN, [])
+
+
+def test_an_api_server_that_finds_its_address_by_itself_is_missed_as_well(units):
+    for node in servers_of(units):
+        manifest = node.manifests / "kube-apiserver.yaml"
+        text = manifest.read_text()
+        manifest.write_text(text.replace(f", --advertise-address=10.0.1.{node.name[-1]}", ""))
+        assert manifest.read_text() != text
+    units.restore(units.plane(), until="swap_in")
+    with pytest.raises(ClusterError) as caught:
+        units.plane([node for node in units.nodes if node.name != "cp-2"]).recover()
+    assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": "kube-apiserver cp-2"})
+    units.recover()
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+
+
+@pytest.mark.parametrize("dies", ["before", "during"])
+@pytest.mark.parametrize("until", ["swap_in", "commit"])
+def test_a_dead_member_that_was_also_a_worker_is_left_out_of_a_recovery(units, dies, until):
+    """etcd's list tells that it is a member, and an interrupted restore has only what it wrote down."""
+    for node in units.nodes:
+        (node.root / "range").write_text("")
+    *there, lost = units.nodes
+    gone = (lost.name,)
+    how = {"api": lambda: Api(nodes=[{"metadata": {"name": lost.name}}]), "gone": gone}
+    units.restore(units.plane(there, **how) if dies == "before" else units.plane(), until=until)
+    units.plane(there, **how).recover()
+    others = Cluster(there)
+    assert outcome(others) == ({"old" if until == "swap_in" else "restored"}, ALL_RUN, [])
 
 
 def test_a_unit_that_does_not_come_back_is_told_with_its_log(units):

@@ -537,3 +537,18 @@ def test_where_only_serving_is_missing_a_rollback_leaves_nothing_aside(cluster, 
         plane.recover()
     assert (cluster.states(), cluster.running()) == ({"old"}, ALL_RUN)
     plane.check(needed_bytes=10)
+
+
+def test_ctrl_c_while_what_went_back_is_started_is_not_lost(tmp_path):
+    cluster = new_cluster(tmp_path, NAMES[:1])
+    seen = []
+
+    def press(command):
+        seen.append(command.why)
+        if "etcd serves" in seen[:-1]:
+            raise KeyboardInterrupt
+
+    cluster.restore(cluster.plane(), until="swap_in")
+    (cluster.nodes[0].root / "etcd-broken").touch()
+    with pytest.raises(KeyboardInterrupt):
+        cluster.plane(timeouts=replace(QUICK, etcd=1), on_command=press).recover()

@@ -102,7 +102,8 @@ def _checked(given: object) -> dict[str, Any]:
     nodes = given.get("nodes", [])
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise ConfigError("`nodes` of the kind configuration is not a list of nodes")
-    return deepcopy(given)
+    # Each by itself: what shares an anchor in YAML is one object, and a copy of all of it keeps that.
+    return deepcopy(given) | ({"nodes": [deepcopy(node) for node in nodes]} if nodes else {})
 
 
 def _control_planes(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -158,7 +158,7 @@ class KubeadmControlPlane:
             journals = self._journals()
             replacing = [node for node, journal in journals.items() if journal and journal["phase"] == Phase.REPLACING]
             if any(journals.values()):
-                self._require_no_worker_gone()
+                self._require_no_worker_gone(journals)
                 given_up = [self._give_up_replacing(node, journals.pop(node)) for node in replacing]
                 return "\n".join((*given_up, *([self._recover(journals)] if any(journals.values()) else [])))
             if left_over := [node for node in self._nodes if node.is_left_over()]:
@@ -226,7 +226,7 @@ class KubeadmControlPlane:
         if Phase.PROVEN in phases:
             self._expect_no_journal()
             self._perform(RestoreCommands.finish, log_of="etcd")
-            self._require_no_worker_gone()
+            self._require_no_worker_gone(journals)
             for node in [node for node in self._restore if node.api][:1]:
                 node.perform(self._restore[node].forget_dead(self._gone))
             self._restart_workers()
@@ -407,7 +407,9 @@ class KubeadmControlPlane:
 
         Whoever restores it next finds these nodes as they were. What fails now, `check` complains of before that.
         """
-        self._tried(nodes, lambda node: node.perform(self._restore[node].manifests_back()))
+        for error in self._tried(nodes, lambda node: node.perform(self._restore[node].manifests_back())).values():
+            if ends_all(error):
+                raise error
 
     def _is_too_much(self, failed: Collection[KubeadmNode]) -> bool:
         """Tell whether the cluster cannot serve without these nodes."""
@@ -585,7 +587,7 @@ class KubeadmControlPlane:
         token = f"clusterguard-{self._options['run']}"
         told = {node: replace(each, cluster=cluster, token=token) for node, each in layouts.items()}
         names = [node.roles().identity for node in self._nodes]
-        self._restore = {node: node.commands(told.get(node), nodes=names) for node in self._nodes}
+        self._restore = {node: node.commands(told.get(node), nodes=names, gone=self._gone) for node in self._nodes}
 
     def _expect_no_journal(self) -> None:
         for node, restore in self._restore.items():
@@ -622,8 +624,11 @@ class KubeadmControlPlane:
         yield from judge_versions({node.name: node.etcd_version() for node in self._members})
         yield from judge_clocks(seen)
 
-    def _require_no_worker_gone(self) -> None:
-        for error in judge_gone(self._gone, nodes_of_api=self._view.nodes(again=True)) if self._gone else ():
+    def _require_no_worker_gone(self, journals: Mapping[KubeadmNode, Mapping[str, Any] | None]) -> None:
+        # That these are members, the restore saw in etcd's list, whatever else the API may call them.
+        told = [name for each in journals.values() if each for key in ("members", "gone") for name in each.get(key, ())]
+        doubted = [name for name in self._gone if name not in told]
+        for error in judge_gone(doubted, nodes_of_api=self._view.nodes(again=True)) if doubted else ():
             raise error
 
 

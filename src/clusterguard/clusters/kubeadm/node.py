@@ -226,12 +226,13 @@ class KubeadmNode:
 
     # ---- deciding ------------------------------------------------------------------------------------------
 
-    def commands(self, layout: EtcdLayout | None, *, nodes: Sequence[str]) -> RestoreCommands:
+    def commands(self, layout: EtcdLayout | None, *, nodes: Sequence[str], gone: Sequence[str] = ()) -> RestoreCommands:
         """Return the commands of a restore of this node, or raise a ClusterError.
 
         Args:
             layout: What its etcd is restored as, or None where it has none.
             nodes: What the journals call the nodes that take part.
+            gone: The names of members that are dead for good.
         """
         seen = self.look().seen
         runtime = choose_runtime(seen.all("program")) or RUNTIMES[-1]
@@ -247,7 +248,7 @@ class KubeadmNode:
                 run_id=self._run_id,
                 own=self._own_etcdutl,
             )
-        return self._composed(layout, etcdutl, target=self._target, runtime=runtime, pods=pods, nodes=nodes)
+        return self._composed(layout, etcdutl, target=self._target, runtime=runtime, pods=pods, nodes=nodes, gone=gone)
 
     def commands_of(self, journal: Mapping[str, Any]) -> RestoreCommands:
         """Return the commands that undo or finish the restore that a journal tells of."""
@@ -273,6 +274,7 @@ class KubeadmNode:
         runtime: Runtime,
         pods: Sequence[str],
         nodes: Sequence[str] = (),
+        gone: Sequence[str] = (),
         run_id: str = "",
     ) -> RestoreCommands:
         roles, run = self.roles(), run_id or self._run_id
@@ -299,6 +301,7 @@ class KubeadmNode:
             kubelet=roles.kubelet,
             static=static,
             nodes=tuple(nodes),
+            gone=tuple(gone),
             run=run,
             timeouts=self._timeouts,
         )

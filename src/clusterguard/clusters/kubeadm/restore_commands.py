@@ -84,6 +84,7 @@ class RestoreCommands:
         kubelet: Whether a kubelet runs there.
         static: Stops and starts static pods.
         nodes: What the journals call the nodes that take part (`Roles.identity`).
+        gone: The names of members that are dead for good.
         run: What the names of this run end in.
         timeouts: How long things may take.
     """
@@ -94,6 +95,7 @@ class RestoreCommands:
     kubelet: bool
     static: StaticPods
     nodes: tuple[str, ...]
+    gone: tuple[str, ...]
     run: str
     timeouts: Timeouts
 
@@ -245,6 +247,7 @@ class RestoreCommands:
             "data_dir": old,
             "target": new,
             "members": list(self.nodes),
+            "gone": list(self.gone),
             "pods": list(self.pods),
         }
         texts = {path: json.dumps(record | {"phase": phase}) for path, phase in journals.items()}

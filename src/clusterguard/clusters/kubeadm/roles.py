@@ -29,11 +29,13 @@ class Roles:
         etcd: How its member is started: as a static pod, or as a unit of systemd.
         api: Its API server's manifest.
         kubelet: Whether a kubelet runs there.
+        hostname: What the node calls itself.
     """
 
     etcd: EtcdSetup | None = None
     api: ApiServerManifest | None = None
     kubelet: bool = False
+    hostname: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.etcd or self.api)
@@ -43,7 +45,8 @@ class Roles:
         """What its journal calls it, whatever name it is reached by: as its member, or as its API server."""
         if self.etcd:
             return self.etcd.name
-        return f"kube-apiserver {self.api.address}" if self.api else ""
+        # One that finds its address by itself is not told apart by that.
+        return f"kube-apiserver {self.api.address or self.hostname}" if self.api else ""
 
 
 def roles_of(shell: NodeShell) -> Roles:
@@ -64,7 +67,8 @@ def roles_of(shell: NodeShell) -> Roles:
     api = None
     if "kube-apiserver" in texts:
         api = ApiServerManifest.parse(texts["kube-apiserver"], where=f"{where}/kube-apiserver.yaml")
-    return Roles(etcd=etcd, api=api, kubelet=bool(texts) or "kubelet" in told)
+    hostname = next(iter(told.get("hostname", ())), "")
+    return Roles(etcd=etcd, api=api, kubelet=bool(texts) or "kubelet" in told, hostname=hostname)
 
 
 def is_control_plane(shell: NodeShell) -> bool:
@@ -83,6 +87,7 @@ def _script() -> str:
             'text=$(base64 -w 0 $place/$pod.yaml) || exit; echo "$pod=$text"; break; fi; done; done',
             f"test -e {DROP_IN} && echo stopped=yes; test -e {JOURNAL} && echo journal=yes",
             "systemctl is-active --quiet kubelet 2>/dev/null && echo kubelet=yes",
+            "echo hostname=$(hostname)",
             f"systemctl show {UNIT} --property={','.join(PROPERTIES)} 2>/dev/null",
             "true",
         )
