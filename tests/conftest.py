@@ -60,6 +60,7 @@ PROGRAMS = (
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
+    "kubectl",
     "kwok",
     "velero",
     "velero-plugin-for-aws",
