@@ -90,6 +90,7 @@ _STANDINS = {
         unit={root}/unit-active
         case "$*" in
           *--value*) if test -e $unit; then echo active; else echo inactive; fi ;;
+          *=RequiredBy,*) grep -E '^(RequiredBy|RequisiteOf|BoundBy|ConsistsOf|PropagatesStopTo)=' {root}/unit ;;
           show*) if test -e {root}/unit; then
                    cat {root}/unit; if test -e $unit; then echo ActiveState=active; else echo ActiveState=inactive; fi
                  fi ;;

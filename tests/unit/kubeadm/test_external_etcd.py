@@ -500,6 +500,26 @@ def test_a_unit_is_not_moved_to_another_directory(units):
     assert problems(units.plane(data_dir="/mnt/new"))["problems"] == ["unit-not-movable"] * len(MEMBERS)
 
 
+@pytest.mark.parametrize("relation", ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"])
+def test_a_unit_that_would_be_stopped_together_with_etcd_is_refused_while_it_runs(units, relation):
+    """systemd stops it with etcd, and would not start it again."""
+    host = members_of(units)[1]
+    (host.root / "unit").write_text((host.root / "unit").read_text() + f"{relation}=proxy.service idle.service\n")
+    systemctl = host.root / "stand-ins/systemctl"
+    systemctl.write_text(
+        systemctl.read_text().replace(
+            "is-active*) ;;",
+            "is-active*idle*|is-active*stopped*) echo inactive; exit 3 ;; "
+            "is-active*proxy*) echo active ;; is-active*) ;;",
+        )
+    )
+    found = problems(units.plane())
+    assert (found["problems"], found["units"]) == (["unit-required"], "proxy.service")
+    assert outcome(units) == ({"old"}, ALL_RUN, [])
+    (host.root / "unit").write_text((host.root / "unit").read_text().replace("proxy", "stopped"))
+    units.plane().check(needed_bytes=10)
+
+
 def test_a_host_of_a_unit_without_etcdutl_is_refused_unless_ours_fits(units, tmp_path):
     for node in members_of(units):
         (node.root / "stand-ins/etcdutl").write_text("#!/bin/sh\nexit 127\n")

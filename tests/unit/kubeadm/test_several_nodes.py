@@ -392,9 +392,11 @@ def test_a_cluster_that_cannot_serve_is_restored_after_an_interrupted_restore(cl
 def test_ctrl_c_waits_for_what_is_at_work_on_the_nodes(cluster):
     """What undoes a step must not run beside it."""
     begun, ended = threading.Barrier(len(NAMES) + 1), []
+    plane = cluster.plane()
 
     def slow(node):
         begun.wait(30)
+        plane._halt.wait(30)  # at work when it is pressed, however late that is
         time.sleep(0.5)
         ended.append(node.name)
 
@@ -408,7 +410,7 @@ def test_ctrl_c_waits_for_what_is_at_work_on_the_nodes(cluster):
     presser.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            cluster.plane()._everywhere(slow)
+            plane._everywhere(slow)
     finally:
         signal.signal(signal.SIGINT, before)
         presser.join()

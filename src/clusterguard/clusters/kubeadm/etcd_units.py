@@ -22,12 +22,24 @@ if TYPE_CHECKING:
 
     from clusterguard.clusters.kubeadm.commands import Timeouts
 
-__all__ = ["DROP_IN", "PROPERTIES", "UNIT", "UNITS", "EtcdUnit", "is_in_use", "start_unit", "stop_unit"]
+__all__ = [
+    "DROP_IN",
+    "PROPERTIES",
+    "STOPPED_WITH_IT",
+    "UNIT",
+    "UNITS",
+    "EtcdUnit",
+    "is_in_use",
+    "start_unit",
+    "stop_unit",
+]
 
 UNIT = "etcd.service"
 UNITS = "/etc/systemd/system"
 DROP_IN = f"{UNITS}/{UNIT}.d/clusterguard.conf"
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "User", "ExecStart", "Environment", "EnvironmentFiles")
+# What systemd stops together with a unit, by how its own properties call that; started it is not.
+STOPPED_WITH_IT = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
 _NEVER = (
     "[Unit]\\n# A restore by clusterguard is at work; clusterguard etcd recover ends it.\\nConditionPathExists=!/\\n"
 )

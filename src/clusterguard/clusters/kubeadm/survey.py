@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from clusterguard.clusters.kubeadm.commands import ASIDE, JOURNAL, MANIFESTS, PODS, STAGING_DIR
-from clusterguard.clusters.kubeadm.etcd_units import DROP_IN, UNITS, EtcdUnit
+from clusterguard.clusters.kubeadm.etcd_units import DROP_IN, STOPPED_WITH_IT, UNIT, UNITS, EtcdUnit
 from clusterguard.clusters.kubeadm.manifests import EtcdManifest
 from clusterguard.errors import ClusterError
 from clusterguard.model.support import ETCDUTL_BUMPS_REVISIONS, parse_version
@@ -155,6 +155,10 @@ def _about_member(etcd: EtcdSetup, *, target: str) -> Iterator[str]:
     yield f"for each in etcdutl {beside}; do command -v $each >/dev/null && break; done"
     yield "echo etcdutl_path=$each; echo etcdutl=$($each version | sed -n 's/^etcdutl version: //p')"
     if program:
+        # A target runs nothing.
+        yield f"for each in $(systemctl show {UNIT} --property={','.join(STOPPED_WITH_IT)} | sed 's/^[^=]*=//'); do"
+        yield "case $each in *.target) continue ;; esac"
+        yield 'case $(systemctl is-active $each) in inactive|failed) ;; *) echo "stopped_with_it=$each" ;; esac; done'
         yield f"echo etcd_program=$({program} --version | sed -n 's/^etcd Version: //p')"
     yield f'echo etcd=$({ask}/version | sed -n \'s/.*"etcdserver":"\\([^"]*\\)".*/\\1/p\')'
     yield f"echo members=$({ask}/v3/cluster/member/list --data '{{}}')"
@@ -213,7 +217,8 @@ def complaints(seen: Seen, roles: Roles, *, target: str, needed_bytes: int) -> l
             )
         )
     space = _space(seen, target=target, needed_bytes=needed_bytes) if roles.etcd else []
-    return [ClusterError(message, code=code, hint=hint) for code, message, hint in found] + space
+    own = [ClusterError(message, code=code, hint=hint) for code, message, hint in found]
+    return [*own, *_stopped_with_it(seen), *space]
 
 
 def _renewal(roles: Roles) -> str:
@@ -280,6 +285,17 @@ def _places(seen: Seen, roles: Roles, *, target: str) -> Iterator[tuple[str, str
         )
     elif target != data_dir and seen.one("member"):
         yield "target-taken", f"{target} holds an etcd member already", "name an empty or new directory"
+
+
+def _stopped_with_it(seen: Seen) -> Iterator[ClusterError]:
+    if units := ", ".join(dict.fromkeys(seen.all("stopped_with_it"))):
+        yield ClusterError(
+            f"systemd would stop {units} together with {UNIT}, and not start it again",
+            code="unit-required",
+            fields={"units": units},
+            hint=f"stop it there first, and start it again afterwards: systemctl stop {units.replace(',', '')}; "
+            "or let it want etcd and no more (Wants=)",
+        )
 
 
 def minor(version: str) -> str:
