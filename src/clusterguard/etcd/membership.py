@@ -217,7 +217,7 @@ def _replaceable(access: EtcdAccess, places: Mapping[str, MemberPlace], name: st
     _require_agreement(seen.others, besides=ids, seconds=_CHANGE_SECONDS)
     if found := [each for each in _corrupt(seen) if each not in ids]:
         raise EtcdError(
-            f"alarm CORRUPT is raised on {', '.join(found)}, and it would stay: etcd refuses every request meanwhile",
+            f"alarm CORRUPT is raised on {', '.join(found)}, and it would stay: etcd refuses every write meanwhile",
             code="members-differ",
             hint=_RESTORE_HINT,
         )
@@ -464,7 +464,7 @@ def _removed(member: EtcdMember, entries: Collection[ListedMember]) -> None:
         for each in entries:
             if each.id in there:
                 member.remove(each.id)
-        # Nothing else ever ends its alarms, and CORRUPT makes the whole cluster refuse requests. An earlier run may
+        # Nothing else ever ends its alarms, and CORRUPT makes the whole cluster refuse writes. An earlier run may
         # have come as far as to the removal.
         listed = member.listed()
         member.disarm(of=lambda id_: _is_of_removed(id_, listed))

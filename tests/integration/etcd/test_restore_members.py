@@ -294,13 +294,18 @@ def test_a_member_with_other_data_is_replaced(world, toolchain):
 def test_a_corrupt_member_leaves_no_alarm_that_keeps_the_others_from_serving(world):
     cluster, name = world.cluster, MEMBERS[2]
     with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
-        (id_,) = (each.id for each in member.listed() if each.name == name)
-        member._ask(rpc.ALARM, action="ACTIVATE", memberID=int(id_, 16), alarm="CORRUPT")
+        raise_corrupt(member, name)
         with pytest.raises(ClusterError, match="corrupt"):
             world.make("refused")
         assert "corrupt" in replaced(cluster, name).reason
         assert member.alarms() == ()
     world.assert_serving("old")
+
+
+def raise_corrupt(member, name):
+    """Raise the alarm on a member that etcd raises itself where its data differs."""
+    (id_,) = (each.id for each in member.listed() if each.name == name)
+    member._ask(rpc.ALARM, action="ACTIVATE", memberID=int(id_, 16), alarm="CORRUPT")
 
 
 def test_the_leader_is_replaced_by_those_who_elect_another_one(world):
@@ -359,9 +364,12 @@ def test_a_member_that_is_gone_for_good_is_removed_and_taken_in_again(world):
         with pytest.raises(EtcdError) as serves:
             remove_member(cluster.etcd, places, name, api=lambda: cluster.api)
         assert serves.value.code == "member-serves"
+        with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+            raise_corrupt(member, name)
         cluster.lose_member(name)
         remove_member(cluster.etcd, places, name, api=lambda: cluster.api)
         with EtcdMember(cluster.etcd, cluster.etcd.endpoints[0]) as member:
+            assert member.alarms() == ()
             assert {each.name for each in member.listed()} == set(MEMBERS[:2])
         with pytest.raises(ClusterError) as unknown:
             remove_member(cluster.etcd, {}, name, api=lambda: cluster.api)
