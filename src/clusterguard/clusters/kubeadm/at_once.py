@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["answers", "ends_all", "failures", "worst"]
 
+# A signal that comes just before this thread begins to wait for a lock is seen when that ends, and not before.
+_LOOK_SECONDS = 0.5
+
 
 def answers(shells: Sequence[NodeShell], ask: Callable[[NodeShell], bool]) -> dict[NodeShell, bool]:
     """Return what each node answers, or raise what went wrong."""
@@ -52,7 +55,8 @@ def failures(
         try:
             for place in places if interrupted is None else ():
                 running[place] = pool.submit(act, place)
-            wait(running.values())
+            while wait(running.values(), timeout=_LOOK_SECONDS).not_done:
+                pass
             pool.shutdown()
             break
         except BaseException as caught:  # noqa: BLE001 - raised again below
