@@ -298,13 +298,9 @@ def restore(
 ) -> None:
     """Put a snapshot in the place of a cluster's state; until that is proven, any failure brings the old state back."""
     from clusterguard.etcd import EtcdSnapshotter
-    from clusterguard.model.durations import format_duration
     from clusterguard.model.progress import ignore_progress
     from clusterguard.stores import open_store
     from clusterguard.terminal import err, out
-
-    def told(step: RestoreStep) -> None:
-        out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
 
     wait = duration_of(lock_timeout, "--lock-timeout") or timedelta(0)
     # No bars here: they and the steps would write over each other.
@@ -326,7 +322,7 @@ def restore(
             typer.confirm("Restore?", abort=True, err=True)
         stack.enter_context(_locked(target, wait))
         try:
-            result = snapshotter.restore(name, target, disarm_alarms=disarm_alarms, watch=told)
+            result = snapshotter.restore(name, target, disarm_alarms=disarm_alarms, watch=_tell)
         except KeyboardInterrupt:
             err.print(
                 "run `clusterguard etcd recover`: it undoes or finishes what is left of the restore", style="yellow"
@@ -388,9 +384,6 @@ def replace_member(
     from clusterguard.model.progress import ignore_progress
     from clusterguard.terminal import err, out
 
-    def told(step: RestoreStep) -> None:
-        out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
-
     if plan and remove_only:
         raise ConfigError(
             "--plan and --remove-only do not go together: a removal is no commands on nodes",
@@ -417,7 +410,7 @@ def replace_member(
             done = membership.remove_member(access, places, name, api=lambda: target.api)
             out.print(f"removed {name}: {done.reason}", markup=False, soft_wrap=True)
             return
-        done = membership.replace_member(access, places, name, seconds=seconds, watch=told)
+        done = membership.replace_member(access, places, name, seconds=seconds, watch=_tell)
     took = format_duration(sum(step.seconds for step in done.steps))
     out.print(
         f"replaced {name} in {took}: {done.reason or 'an earlier run had begun it'}\n"
@@ -425,6 +418,13 @@ def replace_member(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _tell(step: RestoreStep) -> None:
+    from clusterguard.model.durations import format_duration
+    from clusterguard.terminal import out
+
+    out.print(f"  ✓ {step.name}  {format_duration(step.seconds)}", markup=False)
 
 
 def _reached(
