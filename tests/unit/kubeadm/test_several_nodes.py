@@ -57,6 +57,20 @@ def test_all_members_are_restored_from_one_file_as_one_cluster(cluster):
     assert {each["--initial-cluster-token"] for each in words} == {"clusterguard-run1"}
 
 
+def test_a_leader_that_looks_for_another_one_is_not_waited_for(cluster):
+    """All stop at once: none is there to take over."""
+    node = cluster.nodes[1]
+    leader, crictl = node.root / "stuck", node.root / "stand-ins/crictl"
+    etcd_stopped = f"test ! -e {node.root}/etc/kubernetes/manifests/etcd.yaml"
+    text = crictl.read_text().replace(f"test -e {leader} &&", f"test -e {leader} && {etcd_stopped} &&")
+    crictl.write_text(text.replace("#!/bin/sh\n", f"#!/bin/sh\nif test $1 = stop; then rm -f {leader}; exit; fi\n"))
+    leader.write_text("id-etcd\n")
+    plane = cluster.plane()
+    plane._options["timeouts"] = replace(plane._options["timeouts"], member_grace=1, stubborn=600, gone=30)
+    cluster.restore(plane)
+    assert (cluster.states(), leader.exists()) == ({"restored"}, False)
+
+
 def test_no_node_begins_a_stage_before_all_ended_the_last(cluster):
     """While an API server runs anywhere, no etcd is stopped; while one etcd runs, no data is swapped."""
     order = []

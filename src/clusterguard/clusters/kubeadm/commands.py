@@ -42,6 +42,8 @@ class Timeouts:
         build: etcdutl, on a large snapshot and a slow disk.
         api_grace: The API server keeps no state of its own: it gets this to answer its last requests, not the
             kubelet's 30 s, which it uses up whenever somebody watches.
+        member_grace: Where all members stop at once, their leader looks for another one to lead for 7 s by default,
+            which stops as well. What it has told anybody is in its log, so after so long it is killed.
         gone: Until what was stopped is gone.
         stubborn: After so long it is killed: longer than the 30 s of grace that a kubelet gives.
         etcd: Until etcd serves.
@@ -50,6 +52,7 @@ class Timeouts:
 
     build: int = 1800
     api_grace: int = 3
+    member_grace: int = 2
     gone: int = 90
     stubborn: int = 40
     etcd: int = 120

@@ -123,8 +123,8 @@ def is_in_use(told: Mapping[str, Sequence[str]]) -> bool:
     )
 
 
-def stop_unit(timeouts: Timeouts) -> tuple[Command, ...]:
-    """Stop etcd, keep it off, and see it gone."""
+def stop_unit(timeouts: Timeouts, *, patience: int = 0) -> tuple[Command, ...]:
+    """Stop etcd, keep it off, and see it gone; killed after so many seconds of patience, by default ``stubborn``."""
     folder = DROP_IN.rpartition("/")[0]
     script = (
         f"mkdir -p {folder} && printf '{_NEVER}' > {DROP_IN}.part && sync {DROP_IN}.part && "
@@ -132,7 +132,7 @@ def stop_unit(timeouts: Timeouts) -> tuple[Command, ...]:
         f"systemctl daemon-reload && systemctl stop --no-block {UNIT}"
     )
     gone = (
-        f"end=$(($(date +%s) + {timeouts.stubborn})); "
+        f"end=$(($(date +%s) + {patience or timeouts.stubborn})); "
         f"while state=$(systemctl show --property=ActiveState --value {UNIT}) || exit 1; "
         f"case $state in inactive|failed) false ;; esac; do sleep {POLL}; "
         f"if test $(date +%s) -ge $end; then systemctl kill --signal=SIGKILL {UNIT}; fi; done"

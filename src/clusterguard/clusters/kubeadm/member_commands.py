@@ -119,9 +119,10 @@ class MemberCommands:
 
     def stop(self) -> tuple[Command, ...]:
         """Stop etcd and see it gone."""
+        patience = self.timeouts.member_grace if len(self.layout.cluster) > 1 else 0
         if isinstance(self.etcd, EtcdUnit):
-            return stop_unit(self.timeouts)
-        return self.static.stop(("etcd",))
+            return stop_unit(self.timeouts, patience=patience)
+        return self.static.stop(("etcd",), patience=patience)
 
     def swap_in(self) -> tuple[Command, ...]:
         """Put the new data directory in place by renaming; the old member is kept."""

@@ -32,8 +32,14 @@ class StaticPods:
     timeouts: Timeouts
     data_dir: str
 
-    def stop(self, pods: Sequence[str], *, brief: str = "") -> tuple[Command, ...]:
-        """Move manifests aside and see the containers gone; the one named ``brief`` does not get the full grace."""
+    def stop(self, pods: Sequence[str], *, brief: str = "", patience: int = 0) -> tuple[Command, ...]:
+        """Move manifests aside and see the containers gone.
+
+        Args:
+            pods: The names of the static pods.
+            brief: One that does not get the full grace, but ``api_grace``.
+            patience: Seconds after which any that is left is killed, by default ``stubborn``.
+        """
         if not pods:
             return ()
         # A manifest that stands aside already is the original: what is live then is ours and goes.
@@ -58,7 +64,7 @@ class StaticPods:
         # A kubelet that was restarted since the API server went away ends nothing before it hears from it again.
         # By the clock: where the machine is busy, each look alone takes longer than the pause between two.
         gone = (
-            f"{listing}; end=$(($(date +%s) + {self.timeouts.stubborn})); "
+            f"{listing}; end=$(($(date +%s) + {patience or self.timeouts.stubborn})); "
             f'while ids=$(running) || exit 1; test -n "$ids"; do sleep {POLL}; '
             f"if test $(date +%s) -ge $end; then for id in $ids; do {self.runtime.kill}; done; fi; done"
         )
