@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from etcd_hosts import cluster_with_etcd_hosts, run_docker
+from witnesses import is_there, marker
 
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
 from clusterguard.clusters.node_shell import DockerNodeShell
@@ -73,20 +74,6 @@ def until(condition, seconds=SECONDS):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.5)
-
-
-def marker(api):
-    name = f"cg-{secrets.token_hex(4)}"
-    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}})
-    return name
-
-
-def is_there(api, name):
-    try:
-        api.get(api.resource("ConfigMap"), name, "default")
-    except ResourceNotFoundError:
-        return False
-    return True
 
 
 def works(target):

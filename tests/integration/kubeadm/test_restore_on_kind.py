@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from witnesses import is_there, marker
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts, etcdutl
@@ -31,20 +32,6 @@ class Target:
     def __init__(self, cluster, shell, **options):
         self.name, self.etcd, self.api = cluster.name, cluster.etcd, cluster.api
         self.control_plane = KubeadmControlPlane([shell], api=lambda: cluster.api, **options)
-
-
-def marker(api, name):
-    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}
-    api.create(manifest)
-    return name
-
-
-def is_there(api, name):
-    try:
-        api.get(api.resource("ConfigMap"), name, "default")
-    except ResourceNotFoundError:
-        return False
-    return True
 
 
 def works(api):

@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from witnesses import is_there, marker
 
 from clusterguard.clusters.kind import KindCluster
 from clusterguard.clusters.kubeadm import KubeadmControlPlane
@@ -71,20 +72,6 @@ def until(condition, seconds=SECONDS):
 def agree(cluster):
     seen = look_at_members(cluster.etcd)
     return not seen.missing and len(seen.revisions) == 3
-
-
-def marker(api):
-    name = f"cg-{secrets.token_hex(4)}"
-    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}})
-    return name
-
-
-def is_there(api, name):
-    try:
-        api.get(api.resource("ConfigMap"), name, "default")
-    except ResourceNotFoundError:
-        return False
-    return True
 
 
 def works(cluster):
