@@ -6,7 +6,6 @@ The kubelet is instant: a static pod runs while its manifest is in the manifests
 import json
 import os
 import re
-import stat
 import subprocess
 import textwrap
 from contextlib import contextmanager
@@ -21,7 +20,8 @@ from clusterguard.model.snapshot import Snapshot
 CA = "-----BEGIN CERTIFICATE-----\nour authority\n-----END CERTIFICATE-----\n"
 PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 STEPS = ("stop", "swap_in", "start_etcd", "start_api", "commit", "start_controllers", "clean_up")
-QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=5, api=5)
+# Long enough for any machine; a test that sees one run out shortens it.
+PATIENT = Timeouts(api_grace=1)
 SNAPSHOT = Snapshot(
     name="s",
     key="s.db",
@@ -84,21 +84,22 @@ spec:
     name: kube-apiserver
 """
 
+# Shells that call no other program: a restore runs hundreds of them.
 _STANDINS = {
     # etcd's unit runs while `unit-active` is there, which a drop-in with a condition keeps from coming back.
     "systemctl": """
         unit={root}/unit-active
         case "$*" in
           *--value*) if test -e $unit; then echo active; else echo inactive; fi ;;
-          *=RequiredBy,*) grep -E '^(RequiredBy|RequisiteOf|BoundBy|ConsistsOf|PropagatesStopTo)=' {root}/unit ;;
+          *=RequiredBy,*) show {root}/unit | grep -E '^(RequiredBy|RequisiteOf|BoundBy|ConsistsOf|PropagatesStopTo)=' ;;
           show*) if test -e {root}/unit; then
-                   cat {root}/unit; if test -e $unit; then echo ActiveState=active; else echo ActiveState=inactive; fi
+                   show {root}/unit; if test -e $unit; then echo ActiveState=active; else echo ActiveState=inactive; fi
                  fi ;;
           is-active*) ;;
           *stop*etcd.service) rm -f $unit ;;
           start*etcd.service) test -e {root}/etc/systemd/system/etcd.service.d/clusterguard.conf || touch $unit ;;
           daemon-reload|reset-failed*) ;;
-          *) echo "$@" >> {root}/systemctl.log; rm -f {root}/kubelet-died ;;
+          *) echo "$@" >> {root}/systemctl.log; test ! -e {root}/kubelet-died || rm {root}/kubelet-died ;;
         esac
     """,
     "kubectl": "exit 0",
@@ -106,52 +107,67 @@ _STANDINS = {
     # The data directory that the live manifest names must have a member; the API server needs etcd.
     # A member serves with a majority of the members of its cluster, which are those with the same state.
     "curl": """
-        place() { grep -qs /mnt/new $1/etc/kubernetes/manifests/etcd.yaml && echo $1/mnt/new || echo $1/var/lib/etcd; }
+        place() {
+          if test -d $1/mnt/new && grep -qs /mnt/new $1/etc/kubernetes/manifests/etcd.yaml; then place=$1/mnt/new
+          else place=$1/var/lib/etcd; fi
+        }
         runs() { test -e $1/etc/kubernetes/manifests/etcd.yaml || test -e $1/unit-active; }
+        state() { place $1; state=""; test ! -e $place/member/db || state=$(show $place/member/db); }
         quorum() {
-          own=$(place $1); n=0; size=$(cat $own/member/size 2>/dev/null || cat {root}/size)
+          state $1; own=$state; n=0
+          if test -e $place/member/size; then read -r size < $place/member/size; else read -r size < {root}/size; fi
           test $size = 1 && return
-          for each in $(cat {root}/nodes); do
+          test -n "$own" || return
+          for each in $(show {root}/nodes); do
             runs $each || continue
-            cmp -s $own/member/db $(place $each)/member/db && n=$((n + 1))
+            state $each
+            test "$state" = "$own" && n=$((n + 1))
           done
           test $((2 * n)) -gt $size
         }
         # An API server has its etcd beside it, or asks the members elsewhere.
         served() {
           if test -e {root}/var/lib/etcd; then runs {root} && quorum {root}; return; fi
-          for member in $(cat {root}/nodes); do if runs $member && quorum $member; then return; fi; done; false
+          for member in $(show {root}/nodes); do if runs $member && quorum $member; then return; fi; done; false
         }
         manifests={root}/etc/kubernetes/manifests
         url=""; for word; do url=$word; done
         case "$*" in
           *write-out*/kv/range*) test -e {root}/etcd-broken && echo 503 || echo 200; exit;;
-          *member/list*) cat {root}/members; exit;;
-          */version) runs {root} && cat {root}/version; exit;;
-          */kv/range*) cat {root}/range; exit;;
+          *member/list*) show {root}/members; exit;;
+          */version) runs {root} && show {root}/version; exit;;
+          */kv/range*) show {root}/range; exit;;
           *:2379/readyz*)
             runs {root} && ! test -e {root}/kubelet-died || { echo 000; exit 7; }
-            if test -e {root}/etcd-broken || ! quorum {root}; then echo 503; else cat {root}/readyz; fi
+            if test -e {root}/etcd-broken || ! quorum {root}; then echo 503; else show {root}/readyz; fi
             exit;;
           *) test -e $manifests/kube-apiserver.yaml && served; exit;;
         esac
     """,
     "crictl": """
         names=""; for word; do case $word in ^*) names=$word;; esac; done
+        names=${names#^(}; names=${names%)$}
         for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
-          test -e {root}/etc/kubernetes/manifests/$pod.yaml && echo $pod | grep -Eq "$names" && echo id-$pod
+          test -e {root}/etc/kubernetes/manifests/$pod.yaml || continue
+          case "|$names|" in *"|$pod|"*) echo id-$pod;; esac
         done
-        test -e {root}/stuck && cat {root}/stuck
+        test -e {root}/stuck && show {root}/stuck
         exit 0
     """,
     "etcdutl": """
         if test "$1" = version; then echo "etcdutl version: 3.6.8"; exit; fi
         test -e {root}/etcdutl-fails && { echo "Error: expected sha256" >&2; exit 1; }
         for word; do case $word in --data-dir=*) to=${word#--data-dir=};; esac; done
-        mkdir -p $to/member && cp "$3" $to/member/db || exit
-        for word; do case $word in --initial-cluster=*) echo $word | tr , '\n' | wc -l > $to/member/size;; esac; done
+        mkdir -p $to/member && show "$3" > $to/member/db || exit
+        for word; do case $word in --initial-cluster=*) IFS=,; set -- $word; echo $# > $to/member/size;; esac; done
     """,
 }
+# What cat does.
+_SHOW = """show() {
+    while IFS= read -r line; do printf '%s\\n' "$line"; done < "$1"
+    test -z "$line" || printf %s "$line"
+}
+"""
 
 _PLACES = re.compile(r"/etc/kubernetes|/etc/systemd|/etc/etcd|/opt/etcd|/var/lib/etcd|/run/|/mnt/")
 
@@ -185,8 +201,13 @@ class NodeShell(LocalNodeShell):
             raise Killed  # with all that it does on other nodes
         # Whoever holds the lock tidies up behind itself, and that is no command of a restore.
         holds_the_lock = any("flock --exclusive" in word for word in argv)
-        stand_ins = "" if holds_the_lock else f"{self.root}/stand-ins:"
-        return ["env", f"PATH={stand_ins}{os.environ['PATH']}", *map(self._moved, argv)]
+        words = [self._moved(word) for word in argv]
+        if holds_the_lock:
+            return words
+        path = f"PATH={self.root}/stand-ins:{os.environ['PATH']}"
+        if words[:2] == ["sh", "-c"]:
+            return ["sh", "-c", f"{path}; {words[2]}", *words[3:]]
+        return ["env", path, *words]
 
     def _moved(self, word):
         """Put the node's paths under the folder, but not those that sed writes into a manifest."""
@@ -289,31 +310,40 @@ class Node:
         folder.mkdir()
         scripts = {name: text.replace("{root}", str(self.root)) for name, text in _STANDINS.items()}
         scripts["hostname"] = f"echo {self.name}"
-        scripts |= {name: self._counted(name) for name in COUNTED}
+        # Nothing here outlives a power cut, but what is not there cannot be synced here either.
+        scripts["sync"] = 'for each; do test -e "$each" || exit 1; done'
         for name, text in scripts.items():
-            path = folder / name
-            path.write_text("#!/bin/sh\n" + textwrap.dedent(text).strip() + "\n")
-            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+            self._write_program(name, (_SHOW if "show " in text else "") + textwrap.dedent(text).strip())
+
+    def _write_program(self, name, text):
+        path = self.root / "stand-ins" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
 
     def _counted(self, name):
         """Kills the shell that called it at the chosen call, before doing anything."""
-        return f"""
-            count=$(cat {self.root}/count 2>/dev/null || echo 0); count=$((count + 1)); echo $count > {self.root}/count
-            if test "$count" = "$(cat {self.root}/fatal 2>/dev/null)"; then
-              test "$(cat /proc/$PPID/comm)" = sh && kill -9 $PPID; kill -9 $$
+        return textwrap.dedent(f"""
+            read -r count < {self.root}/count; count=$((count + 1)); echo $count > {self.root}/count
+            read -r fatal < {self.root}/fatal
+            if test "$count" = "$fatal"; then
+              read -r parent < /proc/$PPID/comm; test "$parent" = sh && kill -9 $PPID; kill -9 $$
             fi
             exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {name} "$@"
-        """
+        """).strip()
 
     def die_at_call(self, number):
-        (self.root / "count").unlink(missing_ok=True)
-        (self.root / "fatal").write_text(str(number))
+        """Kill what runs at this call of the programs that change something, counted from now on."""
+        (self.root / "count").write_text("0\n")
+        (self.root / "fatal").write_text(f"{number}\n")
+        for name in COUNTED:
+            self._write_program(name, self._counted(name))
 
     def calls(self):
         return int((self.root / "count").read_text())
 
     def survive(self):
-        (self.root / "fatal").unlink(missing_ok=True)
+        if (self.root / "fatal").exists():
+            (self.root / "fatal").write_text("0\n")
         self.world.dead = False
         self.shell.die_before = None
         self.shell.broken_for = ()
@@ -356,7 +386,7 @@ class Cluster:
 
     def plane(self, nodes=None, **options):
         shells = [node.shell for node in nodes or self.nodes]
-        return KubeadmControlPlane(shells, **{"api": Api, "timeouts": QUICK, "run": "run1"} | options)
+        return KubeadmControlPlane(shells, **{"api": Api, "timeouts": PATIENT, "run": "run1"} | options)
 
     def restore(self, plane, until="clean_up"):
         with plane.exclusive():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from clusterguard.clusters.kubeadm import Command
 from clusterguard.errors import ClusterError, ClusterGuardError, WaitTimeoutError
-from kubeadm_node import CA, PODS, Api, Cluster, Killed, Node, peer_url
+from kubeadm_node import CA, PATIENT, PODS, Api, Cluster, Killed, Node, peer_url
 
 MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
 SERVERS = ("cp-1", "cp-2")
@@ -90,25 +91,49 @@ def outcome(cluster):
 # ---- the way there -----------------------------------------------------------------------------------------
 
 
-def test_members_elsewhere_are_restored_as_one_with_the_api_servers(cluster):
-    cluster.restore(cluster.plane())
-    assert outcome(cluster) == ({"restored"}, ALL_RUN, [])
-    built = [line for node in cluster.nodes for line in node.shell.lines if "snapshot restore" in line]
+@pytest.fixture(scope="module", params=FORMS)
+def whole(tmp_path_factory, request):
+    """A restore of everything that stands there, with a worker among the nodes, and what was seen of it."""
+    root = tmp_path_factory.mktemp("whole")
+    cluster = new_cluster(root, request.param)
+    unused = {"unit": "LoadState=loaded\nUnitFileState=disabled\n"} if request.param == "unit" else None
+    worker = Node(
+        root / "worker-1", "worker-1", pods=("web",), cluster=MEMBERS, unit=unused, world=cluster.nodes[0].world
+    )
+    nodes = [*cluster.nodes, worker]
+    planned = [
+        each.line for step in cluster.plane().runbook(nodes[0].snapshot, bump_revision=1000) for each in step.lines
+    ]
+    for node in nodes:
+        node.shell.lines.clear()
+    watched = []
+    cluster.restore(cluster.plane(nodes, workers=None, on_command=watched.append))
+    return SimpleNamespace(
+        form=request.param,
+        outcome=outcome(cluster),
+        planned=planned,
+        watched=watched,
+        lines={node.name: node.shell.lines for node in nodes},
+        kubelets={node.name: log.read_text() for node in nodes if (log := node.root / "systemctl.log").exists()},
+    )
+
+
+def test_members_elsewhere_are_restored_as_one_with_the_api_servers(whole):
+    assert whole.outcome == ({"restored"}, ALL_RUN, [])
+    built = [line for lines in whole.lines.values() for line in lines if "snapshot restore" in line]
     wanted = ",".join(f"{name}={peer_url(name)}" for name in MEMBERS)
     assert len(built) == len(MEMBERS)
     assert all(f"--initial-cluster={wanted}" in line for line in built)
 
 
-@pytest.mark.parametrize("config", ["flags", "variables"])
-def test_a_unit_may_be_set_up_by_flags_or_variables(tmp_path, config):
-    cluster = new_cluster(tmp_path, config=config)
+def test_a_unit_may_be_set_up_by_variables(tmp_path):
+    cluster = new_cluster(tmp_path, config="variables")
     cluster.restore(cluster.plane())
     assert outcome(cluster) == ({"restored"}, ALL_RUN, [])
 
 
-def test_no_etcd_is_stopped_while_an_api_server_runs_anywhere(cluster):
-    order = []
-    cluster.restore(cluster.plane(on_command=lambda command: order.append(command.why)))
+def test_no_etcd_is_stopped_while_an_api_server_runs_anywhere(whole):
+    order = [command.why for command in whole.watched]
     stages = [
         ("see their containers gone: kube-apiserver", len(SERVERS)),
         ("see their containers gone: etcd|see it gone: etcd", len(MEMBERS)),
@@ -122,25 +147,19 @@ def test_no_etcd_is_stopped_while_an_api_server_runs_anywhere(cluster):
     assert [each for each in found if each] == [stage for stage, count in stages for _ in range(count)]
 
 
-def test_the_kubelets_of_api_servers_forget_before_these_start(units):
-    units.restore(units.plane())
-    assert {(node.root / "systemctl.log").read_text() for node in servers_of(units)} == {"restart kubelet\n" * 2}
+def test_the_kubelets_of_api_servers_forget_before_these_start(whole):
+    assert {name: whole.kubelets[name] for name in SERVERS} == dict.fromkeys(SERVERS, "restart kubelet\n" * 2)
 
 
-def test_a_run_executes_what_the_plan_says_and_nothing_else(cluster):
-    planned = cluster.plane().runbook(cluster.nodes[0].snapshot, bump_revision=1000)
-    lines = [each.line for step in planned for each in step.lines]
-    watched = []
-    cluster.restore(cluster.plane(on_command=watched.append))
-    assert all(isinstance(command, Command) for command in watched)
-    assert len(watched) == len(lines) + len(cluster.nodes)  # several nodes commit once more before they clean up
+def test_a_run_executes_what_the_plan_says_and_nothing_else(whole):
+    assert all(isinstance(command, Command) for command in whole.watched)
+    # Several nodes commit once more before they clean up.
+    assert len(whole.watched) == len(whole.planned) + len(SERVERS + MEMBERS)
 
 
-def test_who_has_what_is_seen_there(cluster, tmp_path):
-    worker = Node(tmp_path / "worker-1", "worker-1", pods=("web",), cluster=MEMBERS, world=cluster.nodes[0].world)
-    cluster.restore(cluster.plane([*cluster.nodes, worker], workers=None))
-    assert outcome(cluster) == ({"restored"}, ALL_RUN, [])
-    assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
+def test_a_node_with_nothing_but_a_unit_that_nobody_uses_is_a_worker(whole):
+    assert whole.kubelets["worker-1"] == "restart kubelet\n"
+    assert not [line for line in whole.lines["worker-1"] if "etcdutl" in line]
 
 
 def test_a_unit_may_stand_beside_an_api_server(tmp_path):
@@ -161,14 +180,6 @@ def test_a_member_of_a_unit_is_not_replaced(units):
     with pytest.raises(ClusterError) as caught, units.plane().member_places():
         pass
     assert caught.value.code == "unit-not-replaceable"
-
-
-def test_a_unit_that_nobody_uses_is_no_etcd(units, tmp_path):
-    worker = Node(tmp_path / "worker-1", "worker-1", pods=(), unit=unit_files("etcd-1"), world=units.nodes[0].world)
-    (worker.root / "unit").write_text("LoadState=loaded\nUnitFileState=disabled\n")
-    (worker.root / "unit-active").unlink()
-    units.restore(units.plane([*units.nodes, worker], workers=None))
-    assert (worker.root / "systemctl.log").read_text() == "restart kubelet\n"
 
 
 @pytest.mark.parametrize(
@@ -226,19 +237,12 @@ def test_what_was_proven_runs_after_its_hosts_were_off(units):
     assert outcome(units) == ({"restored"}, ALL_RUN, [])
 
 
-@pytest.fixture(scope="module", params=FORMS)
-def whole(tmp_path_factory, request):
-    cluster = new_cluster(tmp_path_factory.mktemp("whole"), request.param)
-    cluster.restore(cluster.plane())
-    return request.param, {node.name: node.shell.lines for node in cluster.nodes}
-
-
 def kill_before(cluster, name, number):
     """Restore, with everything killed before a command on one node; return the state that the recovery ends in."""
     node = next(node for node in cluster.nodes if node.name == name)
     node.shell.die_before = number
     with suppress(Killed):
-        cluster.restore(cluster.plane())
+        cluster.restore(cluster.plane(workers=None))  # as the whole one, whose commands were counted
     cluster.recover()
     last = f"killed before command {number} of {name}: {node.shell.lines[number - 1 :][:1]}"
     assert len(cluster.states()) == 1, last
@@ -258,30 +262,29 @@ def kill_before(cluster, name, number):
         ("etcd-2", "rm -f /etc/kubernetes/clusterguard/proven", {"restored"}),
     ],
 )
+# Static pods are killed at the same points where three nodes have all.
+@pytest.mark.parametrize("whole", ["unit", pytest.param("static pod", marks=pytest.mark.slow)], indirect=True)
 def test_killed_at_its_turning_points_all_hosts_have_one_state(tmp_path, whole, name, part, states):
-    form, lines = whole
-    number = max(number for number, line in enumerate(lines[name]) if part in line)
-    assert kill_before(new_cluster(tmp_path, form), name, number) in states
+    number = max(number for number, line in enumerate(whole.lines[name]) if part in line)
+    assert kill_before(new_cluster(tmp_path, whole.form), name, number) in states
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["cp-1", "etcd-1", "etcd-3"])
 def test_killed_before_any_command_of_any_host_all_have_one_state(tmp_path, whole, name):
-    form, lines = whole
-    for number in range(len(lines[name]) + 1):
-        kill_before(new_cluster(tmp_path / str(number), form), name, number)
+    for number in range(len(whole.lines[name]) + 1):
+        kill_before(new_cluster(tmp_path / str(number), whole.form), name, number)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_killed_in_the_middle_of_any_command_of_a_host_all_have_one_state(tmp_path, whole):
-    form, _ = whole
-    counting = new_cluster(tmp_path / "counting", form)
+    counting = new_cluster(tmp_path / "counting", whole.form)
     counting.nodes[-1].die_at_call(-1)
     counting.restore(counting.plane())
     for number in range(1, counting.nodes[-1].calls() + 1):
-        cluster = new_cluster(tmp_path / str(number), form)
+        cluster = new_cluster(tmp_path / str(number), whole.form)
         cluster.nodes[-1].die_at_call(number)
         with suppress(Killed):
             cluster.restore(cluster.plane())
@@ -291,8 +294,9 @@ def test_killed_in_the_middle_of_any_command_of_a_host_all_have_one_state(tmp_pa
         assert (cluster.running(), left) == (ALL_RUN, []), f"killed at call {number}"
 
 
-@pytest.mark.parametrize("name", ["cp-2", "etcd-3"])
-def test_a_host_whose_line_is_lost_brings_all_others_back(cluster, name):
+@pytest.mark.parametrize(("form", "name"), [("static pod", "cp-2"), ("unit", "etcd-3")])
+def test_a_host_whose_line_is_lost_brings_all_others_back(tmp_path, form, name):
+    cluster = new_cluster(tmp_path, form)
     lost = next(node for node in cluster.nodes if node.name == name)
 
     def lose(command):
@@ -323,13 +327,12 @@ def test_a_rollback_goes_on_without_a_host_that_the_others_can_do_without(units,
     assert outcome(units) == ({"old"}, ALL_RUN, [])
 
 
-@pytest.mark.parametrize("left_out", ["cp-2", "etcd-3"])
-def test_an_interrupted_restore_is_not_recovered_on_a_part_of_its_hosts(cluster, left_out):
+def test_an_interrupted_restore_is_not_recovered_on_a_part_of_its_hosts(cluster):
     cluster.restore(cluster.plane(), until="swap_in")
-    with pytest.raises(ClusterError) as caught:
-        cluster.plane([node for node in cluster.nodes if node.name != left_out]).recover()
-    missing = {"cp-2": "kube-apiserver 10.0.1.2", "etcd-3": "etcd-3"}[left_out]
-    assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": missing})
+    for left_out, missing in {"cp-2": "kube-apiserver 10.0.1.2", "etcd-3": "etcd-3"}.items():
+        with pytest.raises(ClusterError) as caught:
+            cluster.plane([node for node in cluster.nodes if node.name != left_out]).recover()
+        assert (caught.value.code, caught.value.fields) == ("members-missing", {"members": missing})
     cluster.recover()
     assert outcome(cluster) == ({"old"}, ALL_RUN, [])
 
@@ -364,7 +367,7 @@ def test_a_dead_member_that_was_also_a_worker_is_left_out_of_a_recovery(units, d
 
 
 def test_a_unit_that_does_not_come_back_is_told_with_its_log(units):
-    plane = units.plane(timeouts=units.plane()._options["timeouts"].__class__(gone=2, etcd=1, api=1, api_grace=1))
+    plane = units.plane(timeouts=replace(PATIENT, etcd=1))
     units.restore(plane, until="swap_in")
     for node in members_of(units):
         (node.root / "etcd-broken").touch()
@@ -500,11 +503,12 @@ def test_a_unit_is_not_moved_to_another_directory(units):
     assert problems(units.plane(data_dir="/mnt/new"))["problems"] == ["unit-not-movable"] * len(MEMBERS)
 
 
-@pytest.mark.parametrize("relation", ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"])
-def test_a_unit_that_would_be_stopped_together_with_etcd_is_refused_while_it_runs(units, relation):
+def test_a_unit_that_would_be_stopped_together_with_etcd_is_refused_while_it_runs(units):
     """systemd stops it with etcd, and would not start it again."""
     host = members_of(units)[1]
-    (host.root / "unit").write_text((host.root / "unit").read_text() + f"{relation}=proxy.service idle.service\n")
+    relations = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+    told = "".join(f"{relation}=proxy-{relation}.service idle.service\n" for relation in relations)
+    (host.root / "unit").write_text((host.root / "unit").read_text() + told)
     systemctl = host.root / "stand-ins/systemctl"
     systemctl.write_text(
         systemctl.read_text().replace(
@@ -514,7 +518,8 @@ def test_a_unit_that_would_be_stopped_together_with_etcd_is_refused_while_it_run
         )
     )
     found = problems(units.plane())
-    assert (found["problems"], found["units"]) == (["unit-required"], "proxy.service")
+    assert found["problems"] == ["unit-required"]
+    assert found["units"].split(", ") == [f"proxy-{relation}.service" for relation in relations]
     assert outcome(units) == ({"old"}, ALL_RUN, [])
     (host.root / "unit").write_text((host.root / "unit").read_text().replace("proxy", "stopped"))
     units.plane().check(needed_bytes=10)

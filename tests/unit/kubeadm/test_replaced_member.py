@@ -11,14 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from clusterguard.clusters.certificates import Authority
-from clusterguard.clusters.kubeadm import KubeadmControlPlane, Timeouts
+from clusterguard.clusters.kubeadm import KubeadmControlPlane
 from clusterguard.clusters.kubeadm.manifests import EtcdManifest
 from clusterguard.errors import ClusterError
-from kubeadm_node import PODS, Api, Killed, Node, peer_url
+from kubeadm_node import PATIENT, PODS, Api, Killed, Node, peer_url
 
 NAMES = ("node-1", "node-2", "node-3")
 MEMBERS = {name: peer_url(name) for name in NAMES}
-QUICK = Timeouts(build=20, api_grace=1, gone=2, etcd=5, api=5)
 PART = "etc/kubernetes/clusterguard/journal.json.part"
 REPLACED = ["etc/kubernetes/clusterguard/etcd.yaml.before", "var/lib/etcd/.clusterguard/replaced"]
 
@@ -39,7 +38,7 @@ class Cluster:
     def plane(self, nodes=None, **options):
         shells = [node.shell for node in nodes or self.nodes]
         return KubeadmControlPlane(
-            shells, **{"api": Api, "timeouts": QUICK, "run": "run1", "on_command": self.fill} | options
+            shells, **{"api": Api, "timeouts": PATIENT, "run": "run1", "on_command": self.fill} | options
         )
 
     def fill(self, command):
@@ -313,7 +312,7 @@ def test_a_member_that_has_much_to_get_is_given_time_for_it(cluster):
         places["node-1"].check(needed_bytes=300 * 1024 * 1024)
         steps = places["node-1"].runbook(remove=(), disarm=(), members=MEMBERS, asked=places["node-2"])
     (wait,) = (line.line for step in steps for line in step.lines if line.why == "node-1: etcd serves")
-    assert f"timeout {QUICK.etcd + 30} " in wait
+    assert f"timeout {PATIENT.etcd + 30} " in wait
 
 
 def test_whether_it_serves_is_asked_on_the_node(cluster):

@@ -25,7 +25,7 @@ from clusterguard.errors import (
 )
 from clusterguard.etcd.restore import restore_control_plane
 from clusterguard.threads import interrupt_between_locks
-from kubeadm_node import PODS, QUICK, SNAPSHOT, STEPS, Api, Cluster, Killed, Node, peer_url
+from kubeadm_node import PATIENT, PODS, SNAPSHOT, STEPS, Api, Cluster, Killed, Node, peer_url
 
 NAMES = ("node-1", "node-2", "node-3")
 
@@ -43,10 +43,18 @@ def cluster(tmp_path):
 ALL_RUN = {tuple(sorted(PODS))}
 
 
-def test_all_members_are_restored_from_one_file_as_one_cluster(cluster):
-    cluster.restore(cluster.plane())
-    assert (cluster.states(), cluster.running(), cluster.leftovers()) == ({"restored"}, ALL_RUN, [])
-    built = [line for node in cluster.nodes for line in node.shell.lines if "--initial-cluster=" in line]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A cluster after a whole restore, with what was done and why."""
+    cluster = new_cluster(tmp_path_factory.mktemp("whole"))
+    cluster.order = []
+    cluster.restore(cluster.plane(on_command=lambda command: cluster.order.append(command.why)))
+    return cluster
+
+
+def test_all_members_are_restored_from_one_file_as_one_cluster(whole):
+    assert (whole.states(), whole.running(), whole.leftovers()) == ({"restored"}, ALL_RUN, [])
+    built = [line for node in whole.nodes for line in node.shell.lines if "--initial-cluster=" in line]
     words = [
         dict(word.split("=", 1) for word in line.split() if word.startswith("--") and "=" in word) for line in built
     ]
@@ -65,20 +73,12 @@ def test_a_leader_that_looks_for_another_one_is_not_waited_for(cluster):
     text = crictl.read_text().replace(f"test -e {leader} &&", f"test -e {leader} && {etcd_stopped} &&")
     crictl.write_text(text.replace("#!/bin/sh\n", f"#!/bin/sh\nif test $1 = stop; then rm -f {leader}; exit; fi\n"))
     leader.write_text("id-etcd\n")
-    plane = cluster.plane()
-    plane._options["timeouts"] = replace(plane._options["timeouts"], member_grace=1, stubborn=600, gone=30)
-    cluster.restore(plane)
+    cluster.restore(cluster.plane(timeouts=replace(PATIENT, member_grace=1, stubborn=600, gone=30)))
     assert (cluster.states(), leader.exists()) == ({"restored"}, False)
 
 
-def test_no_node_begins_a_stage_before_all_ended_the_last(cluster):
+def test_no_node_begins_a_stage_before_all_ended_the_last(whole):
     """While an API server runs anywhere, no etcd is stopped; while one etcd runs, no data is swapped."""
-    order = []
-
-    def note(command):
-        order.append(command.why)
-
-    cluster.restore(cluster.plane(on_command=note))
     stages = [
         "from here on a second run knows what to undo",
         "see their containers gone: kube-apiserver",
@@ -91,7 +91,7 @@ def test_no_node_begins_a_stage_before_all_ended_the_last(cluster):
     ]
     found = [
         next(stage for stage in stages if why.startswith(stage))
-        for why in order
+        for why in whole.order
         if any(why.startswith(stage) for stage in stages)
     ]
     assert found == [stage for stage in stages for _ in NAMES]
@@ -112,13 +112,6 @@ def kill_before(cluster, name, number):
     assert len(cluster.states()) == 1, last
     assert (cluster.running(), cluster.leftovers()) == (ALL_RUN, []), last
     return cluster.states().pop()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    cluster = new_cluster(tmp_path_factory.mktemp("whole"))
-    cluster.restore(cluster.plane())
-    return cluster
 
 
 def number_of(whole, name, part):
@@ -391,7 +384,7 @@ def test_a_cluster_that_cannot_serve_is_restored_after_an_interrupted_restore(cl
     cluster.restore(cluster.plane(), until="swap_in")
     for node in cluster.nodes:
         (node.root / "etcd-broken").touch()
-    plane = cluster.plane(timeouts=replace(QUICK, etcd=1))
+    plane = cluster.plane(timeouts=replace(PATIENT, etcd=1))
     with pytest.raises(WaitTimeoutError):
         plane.recover()
     for node in cluster.nodes:
@@ -457,7 +450,7 @@ def test_two_interrupted_restores_are_told_apart(cluster):
 
 def test_two_restores_that_share_a_node_exclude_each_other(cluster):
     first = cluster.plane(cluster.nodes[:2])
-    second = cluster.plane(cluster.nodes[1:])
+    second = cluster.plane(cluster.nodes[1:], timeouts=replace(PATIENT, lock=0))
     with first.exclusive(), pytest.raises(ClusterError) as caught, second.exclusive():
         pass
     assert caught.value.code == "restore-running"
@@ -499,7 +492,7 @@ def test_nodes_without_a_control_plane_are_workers(cluster, tmp_path):
         manifest.unlink()
     worker.shell.name = "worker-1"
     plane = KubeadmControlPlane(
-        [*(node.shell for node in cluster.nodes), worker.shell], workers=None, api=Api, timeouts=QUICK, run="run1"
+        [*(node.shell for node in cluster.nodes), worker.shell], workers=None, api=Api, timeouts=PATIENT, run="run1"
     )
     cluster.restore(plane)
     assert cluster.states() == {"restored"}
@@ -521,7 +514,7 @@ def test_members_that_cannot_be_asked_are_refused_before_anything_is_touched(clu
 
 
 def test_a_kubelet_that_died_meanwhile_is_started_by_the_rollback(cluster):
-    plane = cluster.plane(timeouts=replace(QUICK, etcd=1))
+    plane = cluster.plane(timeouts=replace(PATIENT, etcd=1))
     cluster.restore(plane, until="swap_in")
     for node in cluster.nodes:
         (node.root / "kubelet-died").touch()
@@ -548,7 +541,7 @@ def test_where_only_serving_is_missing_a_rollback_leaves_nothing_aside(cluster, 
     for node in cluster.nodes:
         if node.name in broken:
             (node.root / "etcd-broken").touch()
-    plane = cluster.plane(timeouts=replace(QUICK, etcd=1))
+    plane = cluster.plane(timeouts=replace(PATIENT, etcd=1))
     with pytest.raises(ClusterGuardError):
         plane.recover()
     assert (cluster.states(), cluster.running()) == ({"old"}, ALL_RUN)
@@ -567,4 +560,4 @@ def test_ctrl_c_while_what_went_back_is_started_is_not_lost(tmp_path):
     cluster.restore(cluster.plane(), until="swap_in")
     (cluster.nodes[0].root / "etcd-broken").touch()
     with pytest.raises(KeyboardInterrupt):
-        cluster.plane(timeouts=replace(QUICK, etcd=1), on_command=press).recover()
+        cluster.plane(timeouts=replace(PATIENT, etcd=1), on_command=press).recover()

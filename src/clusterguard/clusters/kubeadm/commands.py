@@ -39,6 +39,7 @@ class Timeouts:
     """How long things may take, in seconds.
 
     Attributes:
+        lock: Until a killed run's last command on a node has ended, and with it that run's lock.
         build: etcdutl, on a large snapshot and a slow disk.
         api_grace: The API server keeps no state of its own: it gets this to answer its last requests, not the
             kubelet's 30 s, which it uses up whenever somebody watches.
@@ -50,6 +51,7 @@ class Timeouts:
         api: Until the API server is ready.
     """
 
+    lock: float = 30
     build: int = 1800
     api_grace: int = 3
     member_grace: int = 2

@@ -38,7 +38,6 @@ __all__ = ["KubeadmNode", "Surveyed"]
 _TIMED_OUT = 124  # exit code of timeout(1)
 _LOG_LINES = 8
 _COMPACTED = "compact_rev_key"  # API servers agree by it on who compacts; it has no prefix
-_LOCK_SECONDS = 30.0  # a killed run's last command on the node ends first; then the lock is free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +114,7 @@ class KubeadmNode:
         outside = self._shell
         # The lock ends with the connection. After a new one somebody else may have worked here, so the journal is
         # looked at first.
-        with outside.lock(LOCK, wait_seconds=_LOCK_SECONDS, regained=self._require_ours) as locked:
+        with outside.lock(LOCK, wait_seconds=self._timeouts.lock, regained=self._require_ours) as locked:
             self._shell = locked
             self.forget()  # what was seen without the lock may be another run's work, half done
             try:
