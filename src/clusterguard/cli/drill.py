@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -51,7 +51,26 @@ def run(
             envvar="CLUSTERGUARD_NODE_SHELL",
         ),
     ] = "",
-    evidence: Annotated[Path | None, typer.Option(help="Keep journal and result of every drill here.")] = None,
+    evidence: Annotated[
+        str,
+        typer.Option(
+            help="Keep the evidence of every drill here: a folder, or s3://BUCKET/PREFIX.",
+            envvar="CLUSTERGUARD_DRILL_EVIDENCE",
+            metavar="DIR",
+        ),
+    ] = "",
+    evidence_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign it with this private key: Ed25519 or ECDSA P-256 in PEM, or one of cosign.",
+            envvar="CLUSTERGUARD_DRILL_EVIDENCE_KEY",
+            metavar="FILE",
+        ),
+    ] = None,
+    evidence_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the passphrase of that key; or set COSIGN_PASSWORD.", metavar="FILE"),
+    ] = None,
     keep: Annotated[
         Literal["never", "on-failure", "always"],
         typer.Option(help="Leave created clusters running for a look."),
@@ -82,7 +101,7 @@ def run(
         longest_wait=duration_of(longest_wait, "--longest-wait"),
         keep=keep,
         omit_restore=omit_restore,
-        evidence=evidence,
+        **_evidence(evidence, evidence_key, evidence_passphrase_file),
         stored=_stored_backups(),
     )
     drills = _chosen(files, selector)
@@ -116,6 +135,13 @@ def schema() -> None:
     from clusterguard.drills.schema import drill_schema_text
 
     typer.echo(drill_schema_text(), nl=False)
+
+
+def _evidence(location: str, key: Path | None, passphrase_file: Path | None) -> dict[str, Any]:
+    """Return the settings of evidence; a key that will not do is told before any drill runs."""
+    from clusterguard.evidence.options import evidence_settings
+
+    return evidence_settings(location, key=key, passphrase_file=passphrase_file, environ=os.environ)
 
 
 def _stored_backups() -> StoredBackups:

@@ -12,6 +12,7 @@ from clusterguard.clusters.capabilities import Persistable
 from clusterguard.drills.clusters import kept_clusters
 from clusterguard.drills.diagnostics import collect, why_silent
 from clusterguard.drills.events import Note
+from clusterguard.drills.gathering import gather
 from clusterguard.drills.markers import RUN_LABEL
 from clusterguard.drills.recording import phase, record
 from clusterguard.drills.run import DEFAULT_WAIT
@@ -56,6 +57,9 @@ def clean_up(run: DrillRun) -> None:
         # Before anything is cleaned up: that is what it was red about.
         if failed:
             run.diagnostics = collect(run)
+        if run.journal is not None and not run.interrupted:
+            with phase(run, "evidence"):
+                gather(run, run.journal)
     finally:
         run.keep_clusters = run.settings.keep == "always" or (run.settings.keep == "on-failure" and failed)
         with phase(run, "cleanup") as opened, ExitStack() as stack:

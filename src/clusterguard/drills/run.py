@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from clusterguard.drills.clusters import Pending
     from clusterguard.drills.events import EventSink
     from clusterguard.drills.files import FileTree
+    from clusterguard.drills.journal import Journal
     from clusterguard.drills.load import Drill, LoadedStep
     from clusterguard.drills.markers import Markers
     from clusterguard.drills.steps.base import Engine
     from clusterguard.drills.stored import StoredBackups
+    from clusterguard.evidence.keys import SigningKey
     from clusterguard.model.inventory import Inventory, Scope
+    from clusterguard.model.report import ValidationReport
     from clusterguard.stores.base import ObjectStore
 
 __all__ = ["DEFAULT_DRILL_TIMEOUT", "DEFAULT_WAIT", "DrillRun", "DrillSettings"]
@@ -59,7 +62,8 @@ class DrillSettings:
         lock_timeout: How long to wait for another run that works in a cluster, before giving up.
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
         longest_wait: The most that any check of ``verify`` may take; None for what the file says.
-        evidence: Folder for the journal and the result of each run; None for none.
+        evidence: Folder, or location of a bucket, for the bundle of each run; None for none.
+        evidence_key: What signs it; None signs nothing.
         stored: Finds the backups of policies; None where drills of a ``storedBackup`` are not run.
         scratch: Folder for databases on their way, by default that of `scratch_folder`.
         open: Opens a cluster by its reference; tests and fixtures may hand out one that already runs.
@@ -73,7 +77,8 @@ class DrillSettings:
     lock_timeout: timedelta = timedelta(0)
     omit_restore: bool = False
     longest_wait: timedelta | None = None
-    evidence: Path | None = None
+    evidence: Path | str | None = None
+    evidence_key: SigningKey | None = None
     stored: StoredBackups | None = None
     scratch: Path | None = None
     open: Callable[[str], Cluster] | None = None
@@ -86,6 +91,7 @@ class DrillRun:
     drill: Drill
     settings: DrillSettings = field(default_factory=DrillSettings)
     on_event: EventSink = lambda _: None
+    journal: Journal | None = None  # what keeps the evidence of this run, if anything does
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     run_id: str = field(default_factory=lambda: secrets.token_hex(4))
     deadline: float = math.inf  # on the monotonic clock
@@ -130,6 +136,8 @@ class DrillRun:
     verify_seconds: float | None = None
     rpo: float | None = None
     diff: str = ""
+    # What each `restored` saw last, by its location, with the name of the rules it compared by.
+    comparisons: dict[str, tuple[str, ValidationReport]] = field(default_factory=dict)
     suppressed: dict[str, int] = field(default_factory=dict)
     tolerated: dict[str, int] = field(default_factory=dict)
     # Why there are no markers although the drill asks for them; the restore's own list stands in for them then.
@@ -301,6 +309,7 @@ class DrillRun:
             tolerated=self.tolerated,
             diagnostics=self.diagnostics,
             clusters=self.descriptions,
+            providers={name: cluster.provider for name, cluster in self.clusters.items()},
             controls=self.drill.spec.evidence.controls,
             stored=tuple(each.name for each in self.velero.backups.values() if each.existing),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -68,11 +69,17 @@ class DrillRunner:
 
         A drill that fails or cannot tell is a result, not an exception. Ctrl-C cleans up, reports the result, and
         is raised again; so is any unexpected error.
+
+        Raises:
+            ClusterGuardError: The evidence cannot be kept where it should be.
         """
-        on_event = self._on_event
-        if self._settings.evidence is not None:
-            on_event = _both(Journal(self._settings.evidence, drill, now=self._now), on_event)
-        return _run(DrillRun(drill=drill, settings=self._settings, on_event=on_event, now=self._now))
+        settings, now = self._settings, self._now
+        if settings.evidence is None:
+            return _run(DrillRun(drill=drill, settings=settings, on_event=self._on_event, now=now))
+        journal = Journal(settings.evidence, drill, now=now, key=settings.evidence_key)
+        on_event = _both(journal, self._on_event)
+        with closing(journal):
+            return _run(DrillRun(drill=drill, settings=settings, on_event=on_event, journal=journal, now=now))
 
 
 def _run(run: DrillRun) -> DrillResult:

@@ -109,6 +109,7 @@ class DrillResult:
         stored: Velero backups from before the run that it took, by name.
         diagnostics: Title and text of what was collected from a red drill.
         clusters: Descriptions, by the name in the drill.
+        providers: What runs them, such as ``kind``, likewise.
     """
 
     drill: str
@@ -131,6 +132,7 @@ class DrillResult:
     controls: tuple[str, ...]
     tolerated: Mapping[str, int] = field(default_factory=dict)
     stored: tuple[str, ...] = ()
+    providers: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data for JSON; seconds have three decimals."""

@@ -58,7 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how to become root on the control-plane node of context: clusters of kubeadm: local, docker:NAME, "
         "ssh:[USER@]HOST",
     )
-    group.addoption("--drill-evidence", metavar="DIR", help="keep journal and result of every drill here")
+    group.addoption(
+        "--drill-evidence", metavar="DIR", help="keep the evidence of every drill here: a folder, or s3://BUCKET/PREFIX"
+    )
+    group.addoption("--drill-evidence-key", metavar="FILE", help="sign it with this private key")
+    group.addoption(
+        "--drill-evidence-passphrase-file", metavar="FILE", help="file with its passphrase; or set COSIGN_PASSWORD"
+    )
     group.addoption(
         "--drill-keep",
         choices=("never", "on-failure", "always"),
@@ -97,6 +103,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("drill_cluster", "see --drill-cluster")
     parser.addini("drill_allow_context", "see --drill-allow-context", type="args")
     parser.addini("drill_evidence", "see --drill-evidence")
+    parser.addini("drill_evidence_key", "see --drill-evidence-key")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from clusterguard.drills.load import Drill
     from clusterguard.drills.stored import StoredSnapshot
+    from clusterguard.evidence.options import EvidenceSettings
 
 __all__ = [
     "DrillFile",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _COLUMNS = 110
+_EVIDENCE = pytest.StashKey["EvidenceSettings"]()
 _CLEANUP_SECONDS = 600
 
 
@@ -265,12 +267,13 @@ def settings_from(config: pytest.Config) -> DrillSettings:
     """
 
     def chosen(name: str) -> str | None:
-        value = config.getoption(f"--drill-{name}") or os.environ.get(f"CLUSTERGUARD_DRILL_{name.upper()}")
-        return value or config.getini(f"drill_{name}") or None
+        ini = name.replace("-", "_")
+        value = config.getoption(f"--drill-{name}") or os.environ.get(f"CLUSTERGUARD_DRILL_{ini.upper()}")
+        return value or config.getini(f"drill_{ini}") or None
 
     kubeconfig = config.getoption("--drill-kubeconfig") or os.environ.get("KUBECONFIG")
     longest, lock = config.getoption("--drill-longest-wait"), config.getoption("--drill-lock-timeout")
-    evidence = chosen("evidence")
+    passphrase_file = config.getoption("--drill-evidence-passphrase-file")
     try:
         return DrillSettings(
             cluster=chosen("cluster") or "embedded",
@@ -281,11 +284,27 @@ def settings_from(config: pytest.Config) -> DrillSettings:
             lock_timeout=parse_duration(lock) if lock else timedelta(0),
             omit_restore=config.getoption("--drill-omit-restore"),
             longest_wait=parse_duration(longest) if longest else None,
-            evidence=Path(evidence) if evidence else None,
+            **_evidence(config, chosen("evidence"), chosen("evidence-key"), passphrase_file),
             stored=_find_stored,
         )
     except (ValueError, ConfigError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _evidence(
+    config: pytest.Config, location: str | None, key: str | None, passphrase_file: str | None
+) -> EvidenceSettings:
+    """Return the settings of evidence; the key is opened once, which takes a while where a passphrase does it."""
+    if _EVIDENCE not in config.stash:
+        from clusterguard.evidence.options import evidence_settings
+
+        config.stash[_EVIDENCE] = evidence_settings(
+            location or "",
+            key=Path(key) if key else None,
+            passphrase_file=Path(passphrase_file) if passphrase_file else None,
+            environ=os.environ,
+        )
+    return config.stash[_EVIDENCE]
 
 
 def group_by_cluster(config: pytest.Config, items: Iterable[pytest.Item]) -> None:

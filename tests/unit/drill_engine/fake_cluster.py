@@ -273,7 +273,14 @@ class FakeSnapshotter:
         self.cluster.snapshots[name] = copy.deepcopy(dict(self.cluster.api.objects))
         self.cluster.saved()
         return SimpleNamespace(
-            name=name, key=f"{name}.db", revision=7, total_keys=3, size=1234, sha256="0" * 64, remarks=()
+            name=name,
+            key=f"{name}.db",
+            taken=datetime(2030, 1, 2, tzinfo=UTC),
+            revision=7,
+            total_keys=3,
+            size=1234,
+            sha256="0" * 64,
+            remarks=(),
         )
 
     def verify(self, name):

@@ -95,6 +95,7 @@ def test_the_result_as_json(run, spec):
         "hint",
         "seconds",
         "clusters",
+        "providers",
         "controls",
         "diff",
         "stored",

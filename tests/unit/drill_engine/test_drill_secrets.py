@@ -1,6 +1,7 @@
 """Values of Secrets are nobody's business: not the terminal's, not the journal's, not the result's."""
 
 import base64
+import gzip
 import io
 import json
 from datetime import timedelta
@@ -10,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
+from clusterguard.errors import EtcdUnavailableError
 from clusterguard.terminal.drill_view import DrillView
 
 OLD, NEW = "correct-horse-battery", "staple-of-tomorrow"
@@ -64,7 +66,28 @@ def test_a_changed_secret_is_told_without_its_values(leaking, cluster, tmp_path)
     for what in ("Secret shop/login", "data.password"):
         assert what in result.diff.replace("\n", " ")
     assert "differs" in result.diff  # the assertion, too, tells that something does, and not what
-    written = [file.read_text() for file in (tmp_path / "evidence").rglob("*") if file.is_file()]
+    files = {file.name: file.read_bytes() for file in (tmp_path / "evidence").rglob("*") if file.is_file()}
+    assert {"inventory-before-main.jsonl.gz", "inventory-after-main.jsonl.gz", "comparison.json"} <= files.keys()
+    written = [(gzip.decompress(data) if ".gz" in name else data).decode() for name, data in files.items()]
     for text in (json.dumps(result.to_dict()), shown, repr(result), *written):
         for form in FORMS:
             assert form not in text
+
+
+def test_a_value_that_a_drill_file_or_a_log_repeats_is_unreadable_in_the_evidence(spec, run, cluster, tmp_path):
+    spec["setup"][0]["apply"]["manifest"].append({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "login", "namespace": "shop"},
+        "data": {"password": FORMS[1]},
+    })  # fmt: skip
+    spec["description"] = f"it logs in with {OLD}"
+    cluster.broken["restore"] = EtcdUnavailableError(f"refused: user web, password {OLD}")
+    result = run(spec, evidence=tmp_path / "evidence")
+    assert OLD in result.reason  # the terminal's own business; what is handed over is another matter
+    for file in (tmp_path / "evidence").rglob("*.*"):
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        for form in FORMS[:2]:
+            assert form.encode() not in data, file.name
+    (drill,) = (tmp_path / "evidence").rglob("drill.yaml")
+    assert "it logs in with •••" in drill.read_text()

@@ -64,14 +64,16 @@ class Restored(Action):
         from clusterguard.validate.validator import RestoreValidator, Tolerance
 
         limits = {"missing": self.missing, "changed": self.changed, "extra": self.extra}
+        profile = _profile(here.run.drill.spec)
         report = RestoreValidator(api=here.api).validate(
             here.run.baseline_for(here.step),
-            profile=_profile(here.run.drill.spec),
+            profile=profile,
             identity=self._identity,
             ignore=self.ignore,
             without=self.without_rules,
             tolerate=Tolerance(**{kind: _limit(asked) for kind, asked in limits.items()}),
         )
+        here.run.comparisons[here.step.location] = (profile.name, report)
         off = list(self._off(report))
         ok = report.ok and not off
         return CheckResult(
