@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from clusterguard.cli.options import AllowContextOption, LockTimeoutOption, dura
 if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillResult
     from clusterguard.drills.stored import StoredBackups
+    from clusterguard.evidence.options import EvidenceSettings
     from clusterguard.model.progress import ProgressSink
     from clusterguard.toolchain import Toolchain
 
@@ -137,7 +138,7 @@ def schema() -> None:
     typer.echo(drill_schema_text(), nl=False)
 
 
-def _evidence(location: str, key: Path | None, passphrase_file: Path | None) -> dict[str, Any]:
+def _evidence(location: str, key: Path | None, passphrase_file: Path | None) -> EvidenceSettings:
     """Return the settings of evidence; a key that will not do is told before any drill runs."""
     from clusterguard.evidence.options import evidence_settings
 

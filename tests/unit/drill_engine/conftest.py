@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import yaml
 from fake_cluster import FakeCluster, FakeSnapshotter
+from signing_keys import KEY
 
 from clusterguard.drills import DrillRunner, DrillSettings, load_drill
 
@@ -94,3 +95,14 @@ def run(load, cluster, opened, events):
         return runner.run(load(spec))
 
     return run
+
+
+@pytest.fixture
+def bundle(run, spec, tmp_path):
+    """Run the drill; return the folder of its signed bundle."""
+
+    def bundle(key=KEY):
+        result = run(spec, evidence=tmp_path / "evidence", evidence_key=key)
+        return tmp_path / "evidence" / f"small-{result.run_id}"
+
+    return bundle

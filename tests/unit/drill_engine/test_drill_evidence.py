@@ -5,16 +5,14 @@ import json
 import shutil
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from signing_keys import KEY, OTHER
 
 from clusterguard.errors import ConfigError, EtcdUnavailableError, ObjectNotFoundError
 from clusterguard.evidence.envelope import Statement, open_envelope, sealed
-from clusterguard.evidence.keys import SigningKey
 from clusterguard.evidence.verification import verify_evidence
 from clusterguard.validate import load_inventory
 
 ENVELOPE = "evidence.intoto.jsonl"
-KEY, OTHER = (SigningKey(ed25519.Ed25519PrivateKey.generate()) for _ in range(2))
 FILES = {
     "drill.yaml",
     "events.jsonl",
@@ -24,17 +22,6 @@ FILES = {
     "inventory-before-main.jsonl.gz",
     "inventory-after-main.jsonl.gz",
 }
-
-
-@pytest.fixture
-def bundle(run, spec, tmp_path):
-    """Run a drill; return the folder of its signed bundle."""
-
-    def bundle(key=KEY):
-        result = run(spec, evidence=tmp_path / "evidence", evidence_key=key)
-        return tmp_path / "evidence" / f"small-{result.run_id}"
-
-    return bundle
 
 
 def findings(folder, key=KEY):
