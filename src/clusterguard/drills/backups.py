@@ -38,6 +38,8 @@ class TakenBackup:
         storages: Those that have it, first the original.
         repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
         volumes: Whether the data of volumes was asked for.
+        claims: Those whose data is in it by CSI snapshots, as ``namespace/claim``.
+        moved: Whether the data of these was moved into its location.
         expect: The phase that it was expected to end in; empty for Completed.
         tolerated: Its findings that do not count.
         existing: Whether it was there before the run: then nothing of it is changed or removed.
@@ -50,6 +52,8 @@ class TakenBackup:
     storages: tuple[str | None, ...]
     repositories: tuple[str, ...] = ()
     volumes: bool = True
+    claims: tuple[str, ...] = ()
+    moved: bool = False
     expect: str = ""
     tolerated: AbstractSet[str] = frozenset()
     existing: bool = False

@@ -13,8 +13,10 @@ from clusterguard.clusters.capabilities import Persistable
 from clusterguard.clusters.lock import lock_cluster
 from clusterguard.clusters.node_shell import open_node_shells
 from clusterguard.clusters.opening import CREATED, open_cluster, require_allowed
+from clusterguard.drills.csi_driver import install_driver
 from clusterguard.drills.events import Note
 from clusterguard.drills.marker_plan import plan_markers
+from clusterguard.drills.requirements import needs_snapshots
 from clusterguard.errors import ClusterGuardError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 
@@ -75,6 +77,7 @@ def start_cluster(run: DrillRun, name: str) -> Cluster:
         run.clusters[name] = run.pending[name].future.result()
         run.created.add(name)
         del run.pending[name]
+        _give_driver(run, name)
     elif run.settings.open is not None:
         run.clusters[name] = run.settings.open(ref)
     elif ref in CREATED:
@@ -83,11 +86,18 @@ def start_cluster(run: DrillRun, name: str) -> Cluster:
         run.on_close.callback(_close_or_keep, run, cluster)
         run.clusters[name] = cluster
         run.created.add(name)
+        _give_driver(run, name)
     else:
         run.clusters[name] = _cluster(run, name, ref)
         # It existed before the drill, and stays: only our connection to it is closed.
         run.on_close.callback(run.clusters[name].close)
     return run.clusters[name]
+
+
+def _give_driver(run: DrillRun, name: str) -> None:
+    """Put the user's CSI driver into a cluster of ours, where the drill takes snapshots of volumes."""
+    if needs_snapshots(run.drill):
+        install_driver(run.clusters[name].api, progress=run.on_event)
 
 
 def start_in_background(run: DrillRun, name: str) -> bool:

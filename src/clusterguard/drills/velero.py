@@ -15,6 +15,7 @@ from clusterguard.clusters.capabilities import HasExternalVelero, LoadsImages, O
 from clusterguard.clusters.velero_settings import FAST_SERVER_ARGS
 from clusterguard.drills.events import Note
 from clusterguard.drills.markers import RUN_LABEL
+from clusterguard.drills.requirements import needs_snapshots
 from clusterguard.errors import DrillError, ProvisioningError, ResourceNotFoundError
 from clusterguard.model.attempts import try_each
 from clusterguard.model.progress import Progress
@@ -22,6 +23,7 @@ from clusterguard.stores import open_store
 from clusterguard.toolchain import PROGRAMS, from_environment
 from clusterguard.velero.bucket import backups_in
 from clusterguard.velero.client import VeleroClient
+from clusterguard.velero.csi import FEATURE, missing_classes, require_server, require_snapshots
 from clusterguard.velero.install import InstallOptions, install
 from clusterguard.velero.layout import RESTORES
 from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.backups import TakenBackup
     from clusterguard.drills.run import DrillRun
     from clusterguard.stores import ObjectStore
+    from clusterguard.velero.claims import ClaimedVolume
 
 __all__ = ["VeleroClients", "install_options", "label_selector", "plurals"]
 
@@ -130,7 +133,7 @@ class VeleroClients:
             options = InstallOptions(replicas=0)
         else:
             velero = from_environment(os.environ, progress=self.run.on_event).ensure("velero")["velero"]
-            options = install_options(os.environ)
+            options = install_options(os.environ, snapshots=needs_snapshots(self.run.drill))
             self._load_images(cluster, (options.image, *options.plugins))
         install(options, api=client.objects.api, velero=velero, progress=self.run.on_event)
 
@@ -225,6 +228,19 @@ class VeleroClients:
         """Return whether a step means Velero's default location; where a drill put Velero there is none."""
         running = self.run.clusters.get(cluster)
         return storage is None and cluster in self._clients and running is not None and not self._gets_velero(running)
+
+    def require_snapshots(self, cluster: str, claims: Sequence[ClaimedVolume], *, move: bool) -> None:
+        """Return when a cluster's claims can be backed up by CSI snapshots; in ours, a driver gets a class.
+
+        Raises:
+            VeleroError: They cannot.
+        """
+        client = self.client(cluster)
+        require_server(client.objects, moves_data=move)
+        if self._gets_velero(self.run.clusters[cluster]):
+            for each in missing_classes(client.objects.api, claims, prefix=f"clusterguard-{self.run.run_id}"):
+                client.objects.api.create(each)
+        require_snapshots(client.objects, claims, name=f"clusterguard-{self.run.run_id}")
 
     def bucket(self, cluster: str, storage: str | None) -> ObjectStore:
         """Return where the backups of a storage rest, as a client of the bucket sees it, not the server."""
@@ -324,17 +340,19 @@ def _remove_location(client: VeleroClient, name: str) -> None:
         client.locations.delete(name)
 
 
-def install_options(environ: Mapping[str, str]) -> InstallOptions:
+def install_options(environ: Mapping[str, str], *, snapshots: bool = False) -> InstallOptions:
     """Return how Velero is installed in a throwaway cluster: with S3 and the node agent, and in a hurry.
 
     Args:
         environ: Where ``CLUSTERGUARD_VELERO_IMAGE`` and ``CLUSTERGUARD_VELERO_AWS_IMAGE`` may name other images.
+        snapshots: Whether it takes CSI snapshots of volumes.
     """
     server, plugin = (f"{name}:v{PROGRAMS[name].modules.version}" for name in ("velero", "velero-plugin-for-aws"))
     return InstallOptions(
         image=environ.get(VELERO_IMAGE) or f"velero/{server}",
         plugins=(environ.get(AWS_IMAGE) or f"velero/{plugin}",),
         node_agent=True,
+        features=(FEATURE,) if snapshots else (),
         server_args=FAST_SERVER_ARGS,
         # Its default of half a processor is more than small machines have left beside a control plane.
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}},

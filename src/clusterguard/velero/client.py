@@ -66,6 +66,7 @@ from clusterguard.velero.resources import (
 )
 from clusterguard.velero.tarball import DEFAULT_LIMITS, read_document
 from clusterguard.velero.undiscovered import undiscovered
+from clusterguard.velero.volume_infos import volume_records
 from clusterguard.velero.waiting import Follower, far, task_of
 
 if TYPE_CHECKING:
@@ -767,12 +768,14 @@ class VeleroClient:
         has_list = run.phase.has_contents and run.progress.done
         contents = self._evidence(DownloadKind.BACKUP_RESOURCE_LIST, run.name, missing, bucket) if has_list else None
         refs = [item.ref for item in parse_resource_list(contents)]
+        infos = self._evidence(DownloadKind.BACKUP_VOLUME_INFOS, run.name, missing, bucket) if has_list else None
         return judge_backup(
             run,
             messages=parse_results(messages) if messages is not None else (),
             contents=refs,
             undiscovered=self._undiscovered(run, refs, missing) if contents or not has_list else (),
             volumes=self._volumes({_BACKUP_NAME: valid_label(run.name)}, PodVolumeBackup, DataUpload),
+            records=volume_records(infos),
             missing_evidence=missing,
             tolerate=tolerate,
         )
@@ -879,6 +882,7 @@ def _document_in(bucket: ObjectStore, kind: DownloadKind, name: str) -> object:
     file = {
         DownloadKind.BACKUP_RESULTS: BackupFile.RESULTS,
         DownloadKind.BACKUP_RESOURCE_LIST: BackupFile.RESOURCE_LIST,
+        DownloadKind.BACKUP_VOLUME_INFOS: BackupFile.VOLUME_INFO,
     }[kind]
     with bucket.get(BackupLayout(name).key(file)) as stream:
         return read_document(stream, limits=DEFAULT_LIMITS)

@@ -48,6 +48,12 @@ class Rule(StrEnum):
     VOLUME_FAILED = "volume-failed"
     VOLUME_UNFINISHED = "volume-unfinished"
     VOLUME_LEFT_OUT = "volume-left-out"
+    SNAPSHOT_WITHOUT_CONTENT = "snapshot-without-content"
+    SNAPSHOT_NOT_MOVED = "snapshot-not-moved"
+    SNAPSHOT_NOT_READY = "snapshot-not-ready"
+    CLAIM_UNBOUND = "claim-unbound"
+    CLAIM_UNUSED = "claim-unused"
+    NOT_KEPT = "not-kept"
     EVIDENCE_MISSING = "evidence-missing"
 
 
@@ -56,6 +62,7 @@ EXPLAINED: Mapping[Rule, str] = {
     Rule.EXISTS_SAME: "Velero calls it different, and nothing differs but what every write of it changes",
     Rule.SYSTEM_OWNED: "something in the cluster makes it by itself, and keeps it as it wants it",
     Rule.LEFT_OUT_BY_FILTER: "as its filters say",
+    Rule.SNAPSHOT_NOT_MOVED: "another cluster restores it only where its storage knows the snapshot",
     Rule.SERVER_NOT_DEPLOYED: "Velero runs outside of the cluster, so it has no Deployment to take settings from",
 }
 
@@ -87,8 +94,11 @@ class OutcomeFinding:
         return {"rule": str(self.rule), "detail": self.detail, "object": named, "count": self.count}
 
 
-DEFAULT_TOLERATED: Final = frozenset({Rule.ROOT_CA_EXISTS, Rule.SYSTEM_OWNED, Rule.LEFT_OUT_BY_FILTER})
-"""What is expected of every restore into a new namespace or cluster, and of every backup of chosen objects."""
+DEFAULT_TOLERATED: Final = frozenset(
+    {Rule.ROOT_CA_EXISTS, Rule.SYSTEM_OWNED, Rule.LEFT_OUT_BY_FILTER, Rule.SNAPSHOT_NOT_MOVED}
+)
+"""What is expected of every restore into a new namespace or cluster, and of every backup of chosen objects or by
+snapshots."""
 
 EXPECTED: Final[Mapping[str, frozenset[Rule]]] = {
     "PartiallyFailed": frozenset({Rule.PARTIALLY_FAILED, Rule.ERROR}),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from clusterguard.clusters.applying import WORKLOADS, apply_all, named
 from clusterguard.errors import (
     ClusterError,
     ConfigError,
@@ -25,7 +26,6 @@ from clusterguard.errors import (
     WaitTimeoutError,
 )
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
-from clusterguard.model.readiness import readiness
 from clusterguard.process import run
 from clusterguard.retrying import RetryPolicy
 from clusterguard.scratch import in_memory
@@ -59,7 +59,6 @@ _FINALIZERS: Mapping[type[VeleroObject], str] = {
     DataDownload: "velero.io/data-upload-download-finalizer",
 }
 _COMPONENT = {"component": "velero"}  # what `velero install` puts on everything it makes
-_WORKLOADS = ("Deployment", "DaemonSet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,44 +281,9 @@ def install(
         WaitTimeoutError: A definition was not accepted, or the pods did not become ready, in time.
     """
     manifests = render(options, velero=velero)
-    definitions = [each for each in manifests if each["kind"] == DEFINITIONS.kind]
-    others = [each for each in manifests if each["kind"] != DEFINITIONS.kind]
-    task = "installing Velero"
-    for done, each in enumerate(definitions):
-        progress(Progress(task=task, done=done, total=len(manifests), unit="objects", note=_named(each)))
-        api.apply(each)
-    for each in definitions:
-        _wait_ready(api, DEFINITIONS, each, seconds=60)
-    for done, each in enumerate(others, start=len(definitions)):
-        progress(Progress(task=task, done=done, total=len(manifests), unit="objects", note=_named(each)))
-        api.await_kind(each)
-        api.apply(each)
-    if wait_seconds is not None and options.replicas:
-        for each in others:
-            if each["kind"] in _WORKLOADS:
-                progress(Progress(task=task, done=len(manifests), unit="objects", note=f"{_named(each)} to be ready"))
-                _wait_ready(api, api.resource_of(each), each, seconds=wait_seconds)
-    progress(Progress(task=task, finished=True))
-    return Installed(objects=[_named(each) for each in manifests])
-
-
-def _wait_ready(api: KubeClient, resource: ApiResource, manifest: Json, *, seconds: float) -> None:
-    api.wait_for(
-        resource,
-        manifest["metadata"]["name"],
-        manifest["metadata"].get("namespace"),
-        until=lambda seen: seen is not None and bool(readiness({**_typed(manifest), **seen})),
-        what=f"{_named(manifest)} to be ready",
-        timeout_seconds=seconds,
-    )
-
-
-def _typed(manifest: Json) -> Json:
-    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"]}
-
-
-def _named(manifest: Json) -> str:
-    return f"{manifest['kind']} {manifest['metadata']['name']}"
+    waits = wait_seconds if options.replicas else None
+    apply_all(manifests, api=api, task="installing Velero", wait_seconds=waits, progress=progress)
+    return Installed(objects=[named(each) for each in manifests])
 
 
 # ---- and out of it -----------------------------------------------------------------------------------------
@@ -415,7 +379,7 @@ class _Removal:
     def delete_workloads(self, *, timeout_seconds: float) -> None:
         """Delete the server before finalizers are taken off: it would put them back."""
         if self._namespace_object() is not None:
-            found = [each for each in self._labelled_inside() if each.resource.kind in _WORKLOADS]
+            found = [each for each in self._labelled_inside() if each.resource.kind in WORKLOADS]
             self._delete_all(found, seconds=timeout_seconds, foreground=True)  # its pods first
 
     def free_guarded(self) -> None:

@@ -22,11 +22,13 @@ from clusterguard.velero.completeness import shortcomings
 from clusterguard.velero.findings import DEFAULT_TOLERATED, EXPLAINED, OutcomeFinding, Rule
 from clusterguard.velero.layout import plural_of
 from clusterguard.velero.phases import BackupPhase, RestorePhase, TransferPhase
+from clusterguard.velero.volume_infos import volume_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clusterguard.velero.resources import Backup, Restore, VolumeTransfer
+    from clusterguard.velero.volume_infos import VolumeRecord
 
 __all__ = [
     "DEFAULT_TOLERATED",
@@ -140,9 +142,11 @@ class BackupOutcome(Outcome):
 
     Attributes:
         backup: In its last state.
+        volumes: What Velero recorded of each volume; empty where that is unknown.
     """
 
     backup: Backup
+    volumes: Sequence[VolumeRecord] = field(default=(), repr=False)
 
     def raise_for_findings(self) -> None:
         """Turn findings into an exception.
@@ -255,6 +259,8 @@ _REFUSED = re.compile(
     r"(?: is invalid| is forbidden| not found|:)"
 )
 _ITEM_ERROR = re.compile(r"error restoring (?P<resource>[a-z0-9.-]+)/(?:(?P<namespace>[^/:\s]+)/)?(?P<name>[^/:\s]+): ")
+# As the plugin for CSI snapshots words it, and Velero itself.
+_UNBOUND = re.compile(r"PVC (?P<namespace>[^/\s]+)/(?P<name>\S+) has no volume backing this claim")
 _NO_DISCOVERY = re.compile(r"Failed to discover group: (?P<api>\S+)")
 _RESOURCE = re.compile(r" resource: /\S+")
 _OBJECT_NAME = " name: /"
@@ -271,6 +277,7 @@ def judge_backup(
     contents: Sequence[ObjectRef] | None = None,
     undiscovered: Sequence[OutcomeFinding] = (),
     volumes: Sequence[VolumeTransfer] = (),
+    records: Sequence[VolumeRecord] = (),
     missing_evidence: Sequence[str] = (),
     tolerate: AbstractSet[Rule] = DEFAULT_TOLERATED,
 ) -> BackupOutcome:
@@ -282,6 +289,7 @@ def judge_backup(
         contents: Of its resource list; None where that is unknown.
         undiscovered: The kinds that its server did not know yet.
         volumes: Its PodVolumeBackups and DataUploads.
+        records: What Velero recorded of each volume.
         missing_evidence: What could not be read, each with the reason.
         tolerate: The rules that do not count.
     """
@@ -292,9 +300,10 @@ def judge_backup(
         if backup.phase in {BackupPhase.COMPLETED, BackupPhase.PARTIALLY_FAILED}:
             yield from _content_findings(backup, contents, messages)
         yield from undiscovered
+        yield from volume_findings(records, backup.options)
         yield from _common_findings(backup, volumes, missing_evidence)
 
-    return BackupOutcome(**_judged(backup, found(), tolerate), backup=backup)
+    return BackupOutcome(**_judged(backup, found(), tolerate), backup=backup, volumes=tuple(records))
 
 
 def _content_findings(
@@ -432,9 +441,8 @@ def _message_finding(message: Message, index: _Index) -> OutcomeFinding:
         ref = _ref(index, match["kind"], message.namespace, match["name"])
         expected = (ref.kind, ref.name) == _ROOT_CA
         return OutcomeFinding(rule=Rule.ROOT_CA_EXISTS if expected else Rule.EXISTS_DIFFERENT, detail=text, ref=ref)
-    if match := _ITEM_ERROR.search(text):
-        ref = _ref(index, match["resource"], match["namespace"] or "", match["name"])
-        return OutcomeFinding(rule=rule, detail=text, ref=ref)
+    if finding := _about_item(text, rule, index):
+        return finding
     if _NO_DEPLOYMENT in text:
         return OutcomeFinding(rule=Rule.SERVER_NOT_DEPLOYED, detail=text)
     if match := _NO_DISCOVERY.search(text):
@@ -449,6 +457,17 @@ def _message_finding(message: Message, index: _Index) -> OutcomeFinding:
             detail = f"it exists, and could not be changed: {text[:_LONGEST_DETAIL]}"
             return OutcomeFinding(rule=Rule.EXISTS_DIFFERENT, detail=detail, ref=ref)
     return OutcomeFinding(rule=rule, detail=text)
+
+
+def _about_item(text: str, rule: Rule, index: _Index) -> OutcomeFinding | None:
+    """Return what a message says of one object that it names by its resource."""
+    if match := _UNBOUND.search(text):
+        ref = ObjectRef(kind="PersistentVolumeClaim", namespace=match["namespace"], name=match["name"])
+        return OutcomeFinding(rule=Rule.CLAIM_UNBOUND, detail=text, ref=ref)
+    if match := _ITEM_ERROR.search(text):
+        ref = _ref(index, match["resource"], match["namespace"] or "", match["name"])
+        return OutcomeFinding(rule=rule, detail=text, ref=ref)
+    return None
 
 
 def rule_of(message: Message) -> Rule:

@@ -1,27 +1,44 @@
-"""Which volumes a file-system backup or restore left out: asked of the cluster, because Velero does not say.
+"""Which volumes a backup or a restore left out: asked of the cluster, because Velero does not say.
 
 Velero skips a Pod's volume without any word in the backup's status when its PersistentVolume is of the type
 hostPath, when the Pod does not run, and when an annotation or a policy says so.
 
-Source of facts: velero.io/docs/main/file-system-backup.
+A restore by CSI snapshots is Completed before any data is there, and where the storage does not know the snapshot none
+ever is.
+
+Source of facts: velero.io/docs/main/file-system-backup; Velero 1.18.3, run.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from clusterguard.errors import ResourceNotFoundError
+from clusterguard.errors import ResourceNotFoundError, WaitTimeoutError
+from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.csi import SNAPSHOT_API
 from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoreOutcome, Rule
-from clusterguard.velero.resources import PodVolumeBackup, PodVolumeRestore, valid_label
+from clusterguard.velero.resources import DataDownload, DataUpload, PodVolumeBackup, PodVolumeRestore, valid_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from clusterguard.clusters.kube import Json, KubeClient
+    from clusterguard.velero.claims import ClaimedVolume
     from clusterguard.velero.objects import VeleroObjects
+    from clusterguard.velero.volume_infos import VolumeRecord
 
-__all__ = ["claims_of", "repositories_of", "require_all_restored", "require_every_volume"]
+__all__ = [
+    "claims_of",
+    "repositories_of",
+    "require_all_restored",
+    "require_claims_restored",
+    "require_every_claim",
+    "require_every_volume",
+    "with_findings",
+]
 
 _Outcome = TypeVar("_Outcome", BackupOutcome, RestoreOutcome)
 
@@ -51,7 +68,7 @@ def require_every_volume(
                     findings.append(_left_out(f"{name}: {_why(objects.api, pod, claim)}"))
     if not claimed:
         findings.append(_left_out("no Pod of the backup uses a PersistentVolumeClaim, so no data is in it"))
-    return _with(outcome, findings)
+    return with_findings(outcome, findings)
 
 
 def require_all_restored(outcome: RestoreOutcome, objects: VeleroObjects, *, backup: str) -> RestoreOutcome:
@@ -67,12 +84,121 @@ def require_all_restored(outcome: RestoreOutcome, objects: VeleroObjects, *, bac
     findings = [_left_out(f"{volume}: it is in the backup, and the restore did not fill it") for volume in left]
     if not saved:
         findings.append(_left_out("the backup has no volume data"))
-    return _with(outcome, findings)
+    return with_findings(outcome, findings)
+
+
+def require_every_claim(
+    outcome: BackupOutcome, claims: Sequence[ClaimedVolume], *, moved: bool, tolerate: AbstractSet[Rule] = frozenset()
+) -> BackupOutcome:
+    """Return the outcome of a backup by CSI snapshots with a finding for each claim whose data it cannot give back.
+
+    Args:
+        outcome: What else is known.
+        claims: What was backed up.
+        moved: Whether the data of the snapshots was to be moved into the location.
+        tolerate: The rules that do not count.
+    """
+    told = {each.ref for each in (*outcome.findings, *outcome.tolerated) if each.rule is Rule.CLAIM_UNBOUND}
+    records: dict[str, list[VolumeRecord]] = {}
+    for record in outcome.volumes:
+        records.setdefault(record.volume, []).append(record)
+    findings: list[OutcomeFinding] = []
+    for claim in claims:
+        ref = ObjectRef(kind="PersistentVolumeClaim", namespace=claim.namespace, name=claim.name)
+        found = records.get(str(claim), [])
+        if not claim.volume:
+            if ref not in told:
+                findings.append(OutcomeFinding(rule=Rule.CLAIM_UNBOUND, detail=claim.why_unbound, ref=ref))
+        elif not found:
+            findings.append(_left_out(f"{claim}: Velero recorded nothing of its volume {claim.volume}"))
+        elif moved and any(each.in_storage_alone for each in found) and not any(each.moved for each in found):
+            findings.append(_left_out(f"{claim}: its snapshot was not moved into the location"))
+        elif moved and claim.waits and not claim.pods:
+            detail = (
+                f"no Pod uses it, and its class {claim.storage_class} waits for one: a restore moves its data then, "
+                "and the node agent moves no other data meanwhile"
+            )
+            findings.append(OutcomeFinding(rule=Rule.CLAIM_UNUSED, detail=detail, ref=ref))
+    if not claims:
+        findings.append(_left_out("there is no PersistentVolumeClaim in what is backed up, so no data is in it"))
+    return with_findings(outcome, findings, tolerate=tolerate)
+
+
+def require_claims_restored(
+    outcome: RestoreOutcome,
+    objects: VeleroObjects,
+    *,
+    claims: Sequence[str],
+    moved: bool,
+    wait_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> RestoreOutcome:
+    """Return the outcome of a restore with a finding for each claim of the backup that does not get its data.
+
+    Args:
+        outcome: What else is known.
+        objects: Velero's objects, and the cluster they are in.
+        claims: Those whose data is in the backup, as ``namespace/claim`` there.
+        moved: Whether their data was moved into the location, and not left in the storage.
+        wait_seconds: How long the storage may take to make the snapshots ready.
+        clock: Seconds that only grow.
+    """
+    names = outcome.restore.options.namespace_mapping or {}
+    here = [
+        (names.get(namespace, namespace), claim) for namespace, _, claim in (each.partition("/") for each in claims)
+    ]
+    if moved:
+        made = objects.list(DataDownload, labels={"velero.io/restore-name": valid_label(outcome.name)})
+        filled = {each.volume for each in made}
+        left = [f"{namespace}/{claim}" for namespace, claim in here if f"{namespace}/{claim}" not in filled]
+        findings = [_left_out(f"{each}: its data is in the backup, and the restore did not fill it") for each in left]
+        return with_findings(outcome, findings)
+    deadline = clock() + wait_seconds
+    found = [
+        _not_ready(objects.api, namespace, claim, seconds=max(0.0, deadline - clock())) for namespace, claim in here
+    ]
+    return with_findings(outcome, [each for each in found if each])
+
+
+def _not_ready(api: KubeClient, namespace: str, claim: str, *, seconds: float) -> OutcomeFinding | None:
+    """Return why a restored claim does not get what its snapshot holds; None where the snapshot is ready."""
+    try:
+        there = api.get(api.resource("PersistentVolumeClaim", api_version="v1"), claim, namespace)
+    except ResourceNotFoundError:
+        return _left_out(f"{namespace}/{claim}: its data is in the backup, and the claim was not restored")
+    source = (there.get("spec") or {}).get("dataSource") or {}
+    if source.get("kind") != "VolumeSnapshot":
+        return _left_out(f"{namespace}/{claim}: it was not made from the snapshot in the backup")
+    name, last = str(source.get("name") or ""), dict[str, Any]()
+
+    def ready(seen: Json | None) -> bool:
+        nonlocal last
+        last = (seen or {}).get("status") or {}
+        return bool(last.get("readyToUse"))
+
+    try:
+        api.wait_for(
+            api.resource("VolumeSnapshot", api_version=SNAPSHOT_API),
+            name,
+            namespace,
+            until=ready,
+            what=f"VolumeSnapshot {name} to be ready",
+            timeout_seconds=seconds,
+        )
+    except WaitTimeoutError:
+        said = (last.get("error") or {}).get("message") or "its storage says nothing of it"
+        detail = f"{namespace}/{claim}: VolumeSnapshot {name} is not ready to use, so it gets no data: {said}"
+        return OutcomeFinding(rule=Rule.SNAPSHOT_NOT_READY, detail=detail)
+    return None
 
 
 def repositories_of(objects: VeleroObjects, backup: str) -> tuple[str, ...]:
-    """Return the namespaces whose volumes' files are in a backup: each has a repository ``kopia/NAMESPACE/``."""
-    saved = objects.list(PodVolumeBackup, labels={"velero.io/backup-name": valid_label(backup)})
+    """Return the namespaces whose volumes' data is in a backup: each has a repository ``kopia/NAMESPACE/``."""
+    saved = [
+        each
+        for kind in (PodVolumeBackup, DataUpload)
+        for each in objects.list(kind, labels={"velero.io/backup-name": valid_label(backup)})
+    ]
     return tuple(sorted({each.volume.partition("/")[0] for each in saved}))
 
 
@@ -116,5 +242,12 @@ def _left_out(detail: str) -> OutcomeFinding:
     return OutcomeFinding(rule=Rule.VOLUME_LEFT_OUT, detail=detail)
 
 
-def _with(outcome: _Outcome, findings: Sequence[OutcomeFinding]) -> _Outcome:
-    return replace(outcome, findings=(*outcome.findings, *findings))
+def with_findings(
+    outcome: _Outcome, findings: Sequence[OutcomeFinding], *, tolerate: AbstractSet[Rule] = frozenset()
+) -> _Outcome:
+    """Return an outcome with further findings, those of the tolerated rules among the tolerated."""
+    return replace(
+        outcome,
+        findings=(*outcome.findings, *(each for each in findings if each.rule not in tolerate)),
+        tolerated=(*outcome.tolerated, *(each for each in findings if each.rule in tolerate)),
+    )

@@ -1,12 +1,23 @@
 """Which volumes a backup or a restore left out: Velero does not tell, so the cluster is asked."""
 
+from dataclasses import replace
+
 import pytest
 
-from clusterguard.errors import ResourceNotFoundError
+from clusterguard.errors import ResourceNotFoundError, WaitTimeoutError
 from clusterguard.model.inventory import ObjectRef
+from clusterguard.velero.claims import ClaimedVolume
 from clusterguard.velero.outcome import RestoredItem, Rule, judge_backup, judge_restore
-from clusterguard.velero.resources import Backup, PodVolumeBackup, PodVolumeRestore, Restore
-from clusterguard.velero.volumes import claims_of, repositories_of, require_all_restored, require_every_volume
+from clusterguard.velero.resources import Backup, DataDownload, DataUpload, PodVolumeBackup, PodVolumeRestore, Restore
+from clusterguard.velero.volume_infos import VolumeRecord
+from clusterguard.velero.volumes import (
+    claims_of,
+    repositories_of,
+    require_all_restored,
+    require_claims_restored,
+    require_every_claim,
+    require_every_volume,
+)
 
 
 def pod(name="web-0", namespace="shop", *, claim="data-web-0", phase="Running", mounted=True):
@@ -32,7 +43,7 @@ class Cluster:
     def __init__(self, *, pods=(), saved=(), filled=(), volume=None):
         self.api = self
         self._pods, self._volume = pods, volume
-        self._transfers = {PodVolumeBackup: saved, PodVolumeRestore: filled}
+        self._transfers = {PodVolumeBackup: saved, PodVolumeRestore: filled, DataUpload: [], DataDownload: []}
 
     def resource(self, kind, *, api_version):
         return kind
@@ -49,7 +60,11 @@ class Cluster:
         return {"spec": {"volumeName": "pv"}} if kind == "PersistentVolumeClaim" else {"spec": self._volume}
 
 
-def backup():
+def backup(**more):
+    return replace(_backup(), **more)
+
+
+def _backup():
     return judge_backup(
         Backup.model_validate(
             {
@@ -60,12 +75,13 @@ def backup():
     )
 
 
-def restore():
+def restore(**spec):
     item = RestoredItem(ref=ObjectRef(kind="Pod", namespace="shop", name="db"), action="created")
     return judge_restore(
         Restore.model_validate(
             {
                 "metadata": {"name": "r"},
+                "spec": spec,
                 "status": {"phase": "Completed", "progress": {"itemsRestored": 1, "totalItems": 1}},
             }
         ),
@@ -142,3 +158,89 @@ def test_a_backup_without_volume_data_fills_none():
 def test_there_is_a_repository_for_each_namespace_with_volumes():
     saved = [transfer(PodVolumeBackup, namespace=name) for name in ("shop", "bank", "shop")]
     assert repositories_of(Cluster(saved=saved), "b") == ("bank", "shop")
+
+
+# ---- by CSI snapshots ----------------------------------------------------------------------------------------
+
+MOVED = VolumeRecord(volume="shop/data", method="CSISnapshot", moved=True, handle="k1", result="succeeded")
+STAYS = VolumeRecord(volume="shop/data", method="CSISnapshot", handle="s1", ready=True)
+
+
+def claim(**fields):
+    fields = {"volume": "pv", "driver": "d", "storage_class": "fast", "pods": ("db",)} | fields
+    return ClaimedVolume(namespace="shop", name="data", annotations={}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("records", "claims", "moved", "rules"),
+    [
+        ([MOVED], [claim()], True, []),
+        ([STAYS], [claim()], False, []),
+        ([STAYS], [claim()], True, [Rule.VOLUME_LEFT_OUT]),
+        ([], [claim()], False, [Rule.VOLUME_LEFT_OUT]),
+        ([], [], False, [Rule.VOLUME_LEFT_OUT]),
+        ([], [claim(volume="")], False, [Rule.CLAIM_UNBOUND]),
+        ([MOVED], [claim(waits=True, pods=())], True, [Rule.CLAIM_UNUSED]),
+        ([STAYS], [claim(waits=True, pods=())], False, []),
+        ([MOVED], [claim(waits=False, pods=())], True, []),
+    ],
+)
+def test_every_claim_has_its_data_where_it_was_asked_for(records, claims, moved, rules):
+    outcome = require_every_claim(backup(volumes=records), claims, moved=moved)
+    assert [each.rule for each in outcome.findings] == rules
+
+
+def test_what_is_tolerated_of_claims_is_told_and_does_not_count():
+    outcome = require_every_claim(
+        backup(volumes=[MOVED]), [claim(waits=True, pods=())], moved=True, tolerate={Rule.CLAIM_UNUSED}
+    )
+    assert (outcome.ok, [each.rule for each in outcome.tolerated]) == (True, [Rule.CLAIM_UNUSED])
+
+
+def test_an_unbound_claim_that_velero_told_of_is_told_once():
+    text = "error executing custom action: rpc error: PVC shop/data has no volume backing this claim"
+    from clusterguard.velero.outcome import Message
+
+    run = Backup.model_validate({"metadata": {"name": "b"}, "status": {"phase": "PartiallyFailed", "errors": 1}})
+    judged = judge_backup(run, messages=[Message(severity="error", namespace="shop", text=text)])
+    outcome = require_every_claim(judged, [claim(volume="")], moved=False)
+    assert [each.rule for each in outcome.findings].count(Rule.CLAIM_UNBOUND) == 1
+
+
+class Storage(Cluster):
+    """A cluster with a restored claim, whose snapshot its storage knows or not."""
+
+    def __init__(self, *, status=None, source=True):
+        super().__init__()
+        self._status, self._source = status, source
+
+    def get(self, kind, name, namespace=None):
+        assert (kind, name, namespace) == ("PersistentVolumeClaim", "data", "copy")
+        return {"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}} if self._source else {}}
+
+    def wait_for(self, kind, name, namespace, *, until, what, timeout_seconds):
+        assert (kind, name, namespace) == ("VolumeSnapshot", "s", "copy")
+        if not until({"status": self._status or {}}):
+            raise WaitTimeoutError(what, seconds=timeout_seconds, last_seen="")
+
+
+def brought_back(cluster, *, moved=False):
+    outcome = require_claims_restored(
+        restore(namespaceMapping={"shop": "copy"}), cluster, claims=["shop/data"], moved=moved, wait_seconds=1
+    )
+    return [each.rule for each in outcome.findings]
+
+
+def test_a_snapshot_that_the_storage_does_not_know_is_a_finding():
+    assert brought_back(Storage(status={"readyToUse": True})) == []
+    assert brought_back(Storage(status={"readyToUse": False})) == [Rule.SNAPSHOT_NOT_READY]
+    assert brought_back(Storage()) == [Rule.SNAPSHOT_NOT_READY]
+    assert brought_back(Storage(source=False)) == [Rule.VOLUME_LEFT_OUT]
+
+
+def test_moved_data_that_the_restore_did_not_bring_is_a_finding():
+    cluster = Cluster()
+    assert brought_back(cluster, moved=True) == [Rule.VOLUME_LEFT_OUT]
+    target = {"targetVolume": {"namespace": "copy", "pvc": "data"}}
+    cluster._transfers[DataDownload] = [DataDownload.model_validate({"spec": target})]
+    assert brought_back(cluster, moved=True) == []

@@ -35,6 +35,7 @@ class Requirement(StrEnum):
     CONTAINERS = "containers that run"
     NODES = "nodes that can be stopped and started"
     CONTROL_PLANE = "a control plane that can be broken"
+    SNAPSHOTS = "a CSI driver that takes snapshots"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from clusterguard.drills.files import differences, read_tree
+from clusterguard.drills.files import Aspect, differences, filled_holes, read_tree
 from clusterguard.drills.steps.base import Action, Look, Requirement, StepContext
 from clusterguard.drills.steps.containers import NOT_RUNNING, ExecTarget
 from clusterguard.drills.steps.fields import ContainerPath
@@ -24,18 +24,23 @@ _SHORTEST_SECONDS = 60.0
 
 
 class SameFiles(Action):
-    """Compare every file below a path, by SHA-256, with what was there when the backup phase began."""
+    """Compare all below a path with what was there when the backup phase began: bytes, links, owners, modes."""
 
     phases = ("verify",)
     requires = frozenset({Requirement.CONTAINERS})
 
     in_: Annotated[ExecTarget, Field(alias="in")]
-    """Where; the container needs `sh`, `find`, `sha256sum` and `wc`."""
+    """Where; the container needs `sh`, `find`, `sha256sum` and `wc`, and for owners, modes and hard links `stat`."""
     path: ContainerPath
-    """A directory or a file, by its path in the container. No file at all is an error."""
+    """A directory, a file or a block device, by its path in the container. No file at all is an error."""
+    ignore: tuple[Aspect, ...] = ()
+    """What is passed over: `owners`, `modes`, `hardLinks`, `specialFiles` (FIFOs, sockets, devices), `emptyFolders`."""
 
     def plan(self) -> str:
-        return f"compare every file below {self.path} in {self.in_} with what was there before the backup, by SHA-256"
+        but = f", but for {', '.join(self.ignore)}" if self.ignore else ""
+        return (
+            f"compare every file below {self.path} in {self.in_} with what was there before the backup, by SHA-256{but}"
+        )
 
     def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
         if spec.proves_stored:
@@ -48,7 +53,7 @@ class SameFiles(Action):
         api = (here.run.clusters.get(here.step.cluster) or here.run.clusters[here.run.drill.default_cluster]).api
         container = self._before_renaming(here.run).wait(api, seconds=here.seconds)
         tree = read_tree(api, container, self.path, seconds=here.run.at_least(here.seconds, _SHORTEST_SECONDS))
-        if not tree.files:
+        if not tree.has_files:
             raise DrillError(f"there is no file below {self.path} in {container}: nothing would be compared")
         here.run.files[here.step.location] = tree
         return f"{self.path}: {tree.summary()}"
@@ -63,10 +68,12 @@ class SameFiles(Action):
             after = read_tree(api, self.in_.find(api), self.path, seconds=seconds)
         except (*NOT_RUNNING, DrillError) as error:
             return CheckResult(ok=False, summary=error.message)
-        found = differences(before, after)
-        own = f"; {after.ignored} of Velero's own passed over" if after.ignored else ""
+        moved = any(each.moved or (each.repositories and not each.claims) for each in here.run.velero.backups.values())
+        found = differences(before, after, ignore=self.ignore, moved=moved)
+        own = f"{after.ignored} of Velero's own passed over" if after.ignored else ""
+        beside = "".join(f"; {each}" for each in (filled_holes(before, after), own) if each)
         summary = "; ".join(found) or f"the same {after.summary()}"
-        return CheckResult(ok=not found, summary=summary + own, detail="\n".join(found))
+        return CheckResult(ok=not found, summary=summary + beside, detail="\n".join(found))
 
     def _before_renaming(self, run: DrillRun) -> ExecTarget:
         """Return where the files were before a restore that renames namespaces."""

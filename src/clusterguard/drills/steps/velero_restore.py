@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from clusterguard.velero.client import VeleroClient
     from clusterguard.velero.options import RestoreOptions
     from clusterguard.velero.outcome import RestoreOutcome
+
+
+_READY_SECONDS: Final = 60.0  # of storage, for snapshots that it has; what it knows nothing of it refuses at once
 
 
 class VeleroRestore(VeleroSelection):
@@ -98,13 +101,16 @@ class VeleroRestore(VeleroSelection):
 
     def perform(self, here: StepContext) -> str:
         from clusterguard.velero.bucket import namespaces_in_backup
-        from clusterguard.velero.volumes import require_all_restored
+        from clusterguard.velero.csi import require_server
+        from clusterguard.velero.volumes import require_all_restored, require_claims_restored
 
         velero = here.run.velero
         taken = velero.taken(self.from_)
         client = velero.client(here.step.cluster)
         location = velero.location_of(here.step.cluster, taken, self.storage)
         bucket = velero.bucket_of(here.step.cluster, taken, self.storage)
+        if taken.claims:
+            require_server(client.objects, moves_data=taken.moved)
         client.locations.require_available(location, fresh=True)
         self._forget_elsewhere(here, client, taken, location)
         client.adopt(taken.name, store=bucket, location=location)
@@ -115,7 +121,11 @@ class VeleroRestore(VeleroSelection):
             done = client.wait(started, timeout_seconds=here.seconds)
             outcome = client.outcome(done, tolerate=self.tolerated)
             namespaces.update(outcome.created_namespaces)
-        if taken.repositories and self.takes_all:
+        if taken.claims and self.takes_all:
+            outcome = require_claims_restored(
+                outcome, client.objects, claims=taken.claims, moved=taken.moved, wait_seconds=_READY_SECONDS
+            )
+        elif taken.repositories and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
         if taken.existing or here.run.without_markers:

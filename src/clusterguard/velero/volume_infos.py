@@ -1,0 +1,156 @@
+"""What Velero recorded of each volume of a backup: which have their data in it, how, and which have none.
+
+Velero calls a backup ``Completed`` whose volumes it skipped, because nobody told it to take snapshots of them. Source
+of the fields: Velero 1.18, ``internal/volume``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from clusterguard.velero.findings import OutcomeFinding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from clusterguard.velero.options import BackupOptions
+
+__all__ = ["VolumeRecord", "volume_findings", "volume_records"]
+
+_CSI: Final = "CSISnapshot"
+# Velero's words for "nobody asked for a snapshot of it", and for what a policy, a label or an annotation decided.
+_NOT_WANTED: Final = "not satisfy the criteria for VolumePolicy or the legacy snapshot way"
+_DECIDED: Final = (
+    "skipped due to resource policy",
+    "matched action is 'skip' in chosen resource policies",
+    "item has label velero.io/exclude-from-backup=true",
+    "opted out due to annotation in pod ",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRecord:
+    """What became of one volume in a backup.
+
+    Attributes:
+        volume: ``namespace/claim``, or what else it is called where it has no claim.
+        method: ``CSISnapshot``, ``PodVolumeBackup``, ``NativeSnapshot``; empty for one that was skipped.
+        moved: Whether the snapshot's data was to be moved into the location.
+        skipped: Whether nothing was done, for this reason.
+        result: ``succeeded`` or ``failed``; empty while that is not known.
+        handle: What the storage, or the repository, calls the snapshot.
+        ready: Whether a snapshot that was not moved was ready to use; None where it does not say so.
+        phase: Of a DataUpload.
+    """
+
+    volume: str
+    method: str = ""
+    moved: bool = False
+    skipped: bool = False
+    reason: str = ""
+    result: str = ""
+    handle: str = ""
+    ready: bool | None = None
+    phase: str = ""
+
+    @property
+    def by_snapshot(self) -> bool:
+        """Whether its data is a CSI snapshot, or was moved from one."""
+        return self.method == _CSI
+
+    @property
+    def in_storage_alone(self) -> bool:
+        """Whether its data is nowhere but in the storage of its cluster."""
+        return self.by_snapshot and not self.moved and not self.skipped
+
+    @property
+    def problem(self) -> OutcomeFinding | None:
+        """Why its data is not in the backup; None where it is."""
+        rule, detail = None, ""
+        if self.skipped:
+            rule, detail = Rule.VOLUME_LEFT_OUT, f"its data is not in the backup: {self._why_skipped}"
+        elif self.result == "failed":
+            rule, detail = Rule.VOLUME_FAILED, f"{self.method} failed" + (f" ({self.phase})" if self.phase else "")
+        elif self.by_snapshot and not self.handle:
+            what = "data in the location" if self.moved else "content in the storage"
+            rule, detail = Rule.SNAPSHOT_WITHOUT_CONTENT, f"its snapshot has no {what}: no handle is recorded"
+        elif self.in_storage_alone and self.ready is False:
+            rule, detail = Rule.SNAPSHOT_WITHOUT_CONTENT, f"its snapshot {self.handle} is not ready to use"
+        return OutcomeFinding(rule=rule, detail=f"{self.volume}: {detail}") if rule else None
+
+    @property
+    def _why_skipped(self) -> str:
+        return " ".join(self.reason.split()).rstrip("; ") or "Velero does not say why"
+
+    def left_out_by(self, options: BackupOptions) -> str:
+        """Return what decided that its data is not in the backup; empty where nobody did."""
+        if not self.skipped:
+            return ""
+        if options.snapshot_volumes is False and not options.default_volumes_to_fs_backup:
+            return "the backup was told to hold no data of volumes"
+        # ``<approach>: <reason>;`` for each way to back it up; one that failed is no decision, whatever another was.
+        reasons = [part.partition(": ")[2] for part in self.reason.split(";")]
+        no_snapshots = options.snapshot_volumes is False or bool(options.resource_policy)
+        reasons = [each for each in reasons if each and not (no_snapshots and each.endswith(_NOT_WANTED))]
+        return self._why_skipped if reasons and all(each.startswith(_DECIDED) for each in reasons) else ""
+
+
+def volume_records(document: object) -> tuple[VolumeRecord, ...]:
+    """Return the records of a backup's volume infos; an odd document has none."""
+    items = document if isinstance(document, list) else []
+    return tuple(_record(each) for each in items if isinstance(each, Mapping))
+
+
+def _record(item: Mapping[str, Any]) -> VolumeRecord:
+    snapshot, move, pod, native = (
+        _part(item, key) for key in ("csiSnapshotInfo", "snapshotDataMovementInfo", "pvbInfo", "nativeSnapshotInfo")
+    )
+    moved = bool(item.get("snapshotDataMoved"))
+    of = move if moved else pod or native or snapshot
+    name = f"PersistentVolume {item.get('pvName') or 'without a name'}"
+    if item.get("pvcName"):
+        name = f"{item.get('pvcNamespace') or ''}/{item['pvcName']}"
+    elif pod:
+        name = f"{pod.get('podNamespace')}/{pod.get('podName')}:{pod.get('volumeName')}"
+    ready = snapshot.get("ReadyToUse")
+    return VolumeRecord(
+        volume=name,
+        method=str(item.get("backupMethod") or ""),
+        moved=moved,
+        skipped=bool(item.get("skipped")),
+        reason=str(item.get("skippedReason") or ""),
+        result=str(item.get("result") or ""),
+        handle=str(of.get("snapshotHandle") or ""),
+        ready=ready if isinstance(ready, bool) else None,
+        phase=str(move.get("Phase") or ""),
+    )
+
+
+def _part(item: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = item.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def volume_findings(records: Iterable[VolumeRecord], options: BackupOptions) -> Iterator[OutcomeFinding]:
+    """Yield what speaks against the volumes of a backup, and which of them are in its cluster's storage alone.
+
+    Args:
+        records: What Velero recorded; a volume may have several records, and one with data is enough.
+        options: What the backup was asked for.
+    """
+    by_volume: dict[str, list[VolumeRecord]] = {}
+    for each in records:
+        by_volume.setdefault(each.volume, []).append(each)
+    for volume, found in sorted(by_volume.items()):
+        whole = [each for each in found if each.problem is None]
+        problems = [each.problem for each in found if each.problem is not None]
+        decisions = [each.left_out_by(options) for each in found]
+        if whole and all(each.in_storage_alone for each in whole):
+            detail = f"{volume}: its snapshot {whole[0].handle} is in the storage of its cluster alone"
+            yield OutcomeFinding(rule=Rule.SNAPSHOT_NOT_MOVED, detail=detail)
+        elif not whole and all(decisions):
+            yield OutcomeFinding(rule=Rule.LEFT_OUT_BY_FILTER, detail=f"{volume}: {decisions[0]}")
+        elif not whole:
+            yield next((each for each in problems if each.rule != Rule.VOLUME_LEFT_OUT), problems[0])
