@@ -55,6 +55,7 @@ DRILL_MISTAKES = {
     "no node": (FAULT, FAULT + "  - stopNode: {}\n", 18, 15),
     "a node twice": (FAULT, FAULT + "  - stopNode: {name: a, selector: b=c}\n", 18, 15),
     "misspelt volumes": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, volumes: filesystem}", 15, 38),
+    "volumes said twice": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, volumes: move, extra: {snapshotVolumes: true}}", 15, 44),
     "unknown phase to expect": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, expect: partial}", 15, 37),
     "unknown finding to tolerate": ("- etcdSnapshot: {name: before}", "- etcdSnapshot: {name: before}\n  - veleroBackup: {name: v, tolerate: [exist-different]}", 15, 40),
     "a size in other units": ("  backup:\n", "  - writeFile: {in: {namespace: shop, pod: a}, path: /a, size: 8MB}\n  backup:\n", 13, 64),

@@ -21,16 +21,19 @@ from clusterguard.errors import (
     DrillError,
     LocationUnavailableError,
     ProvisioningError,
+    VeleroError,
     VeleroNotInstalledError,
     WaitTimeoutError,
 )
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.model.support import require_supported
 from clusterguard.stores.memory import MemoryStore
+from clusterguard.velero.claims import ClaimedVolume
 from clusterguard.velero.locations import LocationSpec
 from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoredItem, RestoreOutcome, Rule
 from clusterguard.velero.phases import BackupPhase, RestorePhase
 from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
+from clusterguard.velero.volume_infos import VolumeRecord
 
 DIFFERS = OutcomeFinding(
     rule=Rule.EXISTS_DIFFERENT, detail="data.page differs", ref=ObjectRef("ConfigMap", "shop", "web")
@@ -114,7 +117,8 @@ class FakeVelero:
 
     def outcome(self, run, *, tolerate, bucket=None):
         found = self.server.findings.get(run.kind, ())
-        kind, more = (BackupOutcome, {"backup": run}) if run.kind == "Backup" else (RestoreOutcome, {"restore": run})
+        made = {"backup": run, "volumes": self.server.volumes}
+        kind, more = (BackupOutcome, made) if run.kind == "Backup" else (RestoreOutcome, {"restore": run})
         return kind(
             name=run.name,
             phase=str(run.phase),
@@ -150,7 +154,7 @@ class Server:
         self.calls, self.options, self.phases, self.restores = [], [], {}, {}
         self.items = (RestoredItem(ref=ObjectRef("ConfigMap", "shop", "web"), action="created"),) * 3
         self.after_restore = lambda api: None
-        self.default = None
+        self.default, self.volumes = None, ()
 
     @classmethod
     def of(cls, api):
@@ -1107,3 +1111,87 @@ def test_loss_that_cannot_be_measured_is_an_error_before_the_backup(run, spec, s
     result = run(spec)
     assert (result.verdict, result.code) == (Verdict.ERROR, "no-place-for-markers")
     assert server.did("back up") == []
+
+
+# ---- volumes by CSI snapshots
+
+
+CLAIM = ClaimedVolume(namespace="shop", name="data", volume="pv", driver="d", annotations={}, pods=("db",))
+MOVED = VolumeRecord(volume="shop/data", method="CSISnapshot", moved=True, handle="k1", result="succeeded")
+
+
+@pytest.fixture
+def snapshots(monkeypatch, server):
+    """What was asked of the cluster, which can do all of it."""
+    asked = []
+    monkeypatch.setattr("clusterguard.velero.claims.claimed_volumes", lambda *_, **__: (CLAIM,))
+    monkeypatch.setattr(module, "missing_classes", lambda *_, **__: [])
+    for name in ("clusterguard.drills.velero", "clusterguard.velero.csi"):
+        monkeypatch.setattr(f"{name}.require_server", lambda _, **how: asked.append(("server", how["moves_data"])))
+    monkeypatch.setattr(module, "require_snapshots", lambda _, claims, **__: asked.append(("tried", claims)))
+    monkeypatch.setattr("clusterguard.drills.unkept.not_kept", lambda *_, **__: ([], []))
+    monkeypatch.setattr(
+        "clusterguard.velero.volumes.require_claims_restored",
+        lambda outcome, _, **how: asked.append(("restored", how["claims"], how["moved"])) or outcome,
+    )
+    server.volumes = [MOVED]
+    return asked
+
+
+def test_moved_volumes_are_looked_for_before_the_backup_and_after_the_restore(run, spec, server, snapshots):
+    spec["backup"][0]["veleroBackup"]["volumes"] = "move"
+    result = run(spec)
+    assert result.verdict is Verdict.PASS, result
+    assert snapshots == [("server", True), ("tried", (CLAIM,)), ("server", True), ("restored", ("shop/data",), True)]
+    asked = server.options[0]
+    assert (asked.snapshot_volumes, asked.snapshot_move_data, asked.default_volumes_to_fs_backup) == (True, True, False)
+
+
+def test_snapshots_that_stay_are_not_moved_by_the_default_of_a_server(run, spec, server, snapshots):
+    spec["backup"][0]["veleroBackup"]["volumes"] = "snapshot"
+    server.volumes = [replace(MOVED, moved=False, ready=True)]
+    assert run(spec).verdict is Verdict.PASS
+    asked = server.options[0]
+    assert (asked.snapshot_volumes, asked.snapshot_move_data, asked.default_volumes_to_fs_backup) == (
+        True,
+        False,
+        False,
+    )
+    assert snapshots[-1] == ("restored", ("shop/data",), False)
+
+
+def test_what_cannot_take_snapshots_ends_the_drill_before_anything_is_backed_up(
+    run, spec, server, snapshots, monkeypatch
+):
+    def refuse(*_, **__):
+        raise VeleroError("no class", code="snapshots-impossible")
+
+    monkeypatch.setattr(module, "require_snapshots", refuse)
+    spec["backup"][0]["veleroBackup"]["volumes"] = "snapshot"
+    result = run(spec)
+    assert (result.verdict, result.code) == (Verdict.ERROR, "snapshots-impossible")
+    assert server.did("back up") == []
+
+
+def test_a_claim_that_was_not_moved_stops_the_drill_before_its_fault(run, spec, server, snapshots):
+    spec["backup"][0]["veleroBackup"]["volumes"] = "move"
+    server.volumes = []
+    result = run(spec)
+    assert result.verdict is Verdict.ERROR
+    assert "fault" not in {phase.name for phase in result.phases}
+
+
+def test_what_the_mover_does_not_keep_stops_the_drill_unless_it_is_tolerated(run, spec, server, snapshots, monkeypatch):
+    pipe = OutcomeFinding(rule=Rule.NOT_KEPT, detail="1 FIFO(s)")
+    monkeypatch.setattr("clusterguard.drills.unkept.not_kept", lambda *_, **__: ([pipe], ["shop/other: no stat"]))
+    spec["backup"][0]["veleroBackup"]["volumes"] = "move"
+    assert run(spec).verdict is Verdict.ERROR
+    spec["backup"][0]["veleroBackup"]["tolerate"] = ["not-kept"]
+    assert run(spec).verdict is Verdict.PASS
+
+
+def test_volumes_that_nobody_wants_the_data_of_do_not_count(run, spec, server):
+    server.findings["Backup"] = [OutcomeFinding(rule=Rule.VOLUME_LEFT_OUT, detail="shop/data")]
+    assert run(spec).verdict is Verdict.PASS
+    spec["backup"][0]["veleroBackup"]["extra"] = {"snapshotVolumes": True}
+    assert run(spec).verdict is Verdict.ERROR
