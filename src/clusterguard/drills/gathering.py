@@ -39,7 +39,7 @@ def gather(run: DrillRun, journal: Journal) -> None:
     """Write what was used, what was there before and is there now, and what tells the two apart."""
     gathering = _Gathering(run, journal)
     gathering.inventories()
-    if run.comparisons:
+    if run.judged or run.comparisons:
         journal.add(COMPARISON, list(_comparisons(run)))
     journal.add(MATERIALS, gathering.materials())
 
@@ -155,15 +155,14 @@ class _Gathering:
 
 
 def _comparisons(run: DrillRun) -> Iterator[dict[str, Any]]:
-    verified = any(phase.name == "verify" for phase in run.phases)
     titles = {step.location: (step.title, step.cluster) for step in run.drill.phase("verify")}
-    for location, (profile, report) in run.comparisons.items():
+    for location, (profile, report) in (run.judged or run.comparisons).items():
         title, cluster = titles[location]
         yield {
             "check": title,
             "location": location,
             "cluster": cluster,
-            "seen": "after the restore" if verified else "after the fault",
+            "seen": "after the restore" if run.judged else "after the fault",
             "rules": profile,
             **report.to_dict(),
         }

@@ -138,7 +138,8 @@ class Journal:
         }  # what is in it was written by this run alone: the folder is new
         told = result.to_dict()
         names = ("drill", "runId", "verdict", "code", "started", "seconds", "controls", "rtoSeconds", "rpoSeconds")
-        return Statement(files=files, predicate={name: told[name] for name in names})
+        score = (told.get("mutation") or {}).get("score")
+        return Statement(files=files, predicate={**{name: told[name] for name in names}, "mutationScore": score})
 
     def _send(self, folder: Path) -> None:
         store = bundle.evidence_store(self._location)

@@ -20,6 +20,8 @@ from clusterguard.drills.schema import Canary
 from clusterguard.drills.steps.base import StepContext
 from clusterguard.drills.verdict import Verdict
 from clusterguard.errors import DrillError
+from clusterguard.evidence.bundle import evidence_store
+from clusterguard.evidence.history import LEAST_RUNS, earlier_runs, trend_of
 from clusterguard.model.durations import format_duration
 from clusterguard.model.support import require_supported
 from clusterguard.validate.validator import RestoreValidator
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.run import DrillRun
     from clusterguard.drills.steps.base import PhaseName
     from clusterguard.drills.verdict import CheckResult
+    from clusterguard.evidence.history import EarlierRun
 
 __all__ = [
     "back_up",
@@ -181,10 +184,10 @@ def verify(run: DrillRun) -> None:
     """Watch until all checks hold together, and ask the markers whether it was the restore that did it."""
     steps = run.drill.phase("verify")
     began = time.monotonic()
-    run.comparisons.clear()  # those from right after the fault
     with phase(run, "verify") as opened:
         require_time(run, "verify")
         results = checks.watch_together(run, steps)
+        run.judged = dict(run.comparisons)  # whoever looks later looks at something else
         held = all(result.ok for result in results)
         if not held and time.monotonic() >= run.deadline:
             timed_out(run, "before all of verify held")
@@ -210,6 +213,29 @@ def weigh_objectives(run: DrillRun) -> None:
     if run.rpo is not None and objectives.rpo and run.rpo > objectives.rpo.total_seconds():
         reason = f"{format_duration(run.rpo)} of changes were lost, {_promised(objectives.rpo)}"
         run.worsen(Verdict.FAIL, reason, "back up more often", code="rpo-missed")
+    if run.rto is not None and objectives.slower_than:
+        _weigh_trend(run, run.rto.total, objectives.slower_than)
+
+
+def _weigh_trend(run: DrillRun, rto: float, slower_than: float) -> None:
+    """Compare recovery time with that of earlier runs, which is no promise where there are too few of them."""
+    earlier: tuple[EarlierRun, ...] = ()
+    if (location := run.settings.evidence) is not None:
+        key = run.settings.evidence_key
+        public = key.public if key else None
+        earlier = earlier_runs(evidence_store(location), run.drill.id, providers=run.providers, key=public)
+    run.trend = trend = trend_of(rto, earlier, slower_than=slower_than)
+    if trend.median_seconds is None or trend.ratio is None:
+        why = f"{trend.runs} earlier runs passed, {LEAST_RUNS} are needed" if location else "no evidence is kept"
+        run.on_event(Note(text=f"slowerThan: not judged: {why}"))
+    elif trend.slower:
+        run.worsen(
+            Verdict.FAIL,
+            f"recovery took {format_duration(rto)}, {trend.ratio:.2f} times the median of the last {trend.runs} runs "
+            f"({format_duration(trend.median_seconds)}), more than the {slower_than:g}x promised",
+            "clusterguard report of the evidence shows which phase takes longer",
+            code="slower-than-before",
+        )
 
 
 def _promised(objective: timedelta) -> str:

@@ -94,6 +94,8 @@ def _promise_lines(drill: Drill) -> Iterator[str]:
         yield f"recovery: within {duration_text(objectives.rto)}, or the drill fails"
     if objectives.rpo:
         yield f"data loss: at most {duration_text(objectives.rpo)}, or the drill fails"
+    if objectives.slower_than:
+        yield f"recovery: within {objectives.slower_than:g} times the median of the last runs, or the drill fails"
 
 
 # ── phase by phase ────────────────────────────────────────────────────────────────────────────────────────

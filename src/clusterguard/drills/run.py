@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.markers import Markers
     from clusterguard.drills.steps.base import Engine
     from clusterguard.drills.stored import StoredBackups
+    from clusterguard.evidence.history import Trend
     from clusterguard.evidence.keys import SigningKey
     from clusterguard.model.inventory import Inventory, Scope
     from clusterguard.model.report import ValidationReport
@@ -135,9 +136,11 @@ class DrillRun:
     restore_seconds: float = 0.0
     verify_seconds: float | None = None
     rpo: float | None = None
+    trend: Trend | None = None
     diff: str = ""
     # What each `restored` saw last, by its location, with the name of the rules it compared by.
     comparisons: dict[str, tuple[str, ValidationReport]] = field(default_factory=dict)
+    judged: dict[str, tuple[str, ValidationReport]] = field(default_factory=dict)  # those that `verify` ended with
     suppressed: dict[str, int] = field(default_factory=dict)
     tolerated: dict[str, int] = field(default_factory=dict)
     # Why there are no markers although the drill asks for them; the restore's own list stands in for them then.
@@ -220,6 +223,11 @@ class DrillRun:
     def creates(self, name: str) -> bool:
         """Return whether a cluster of the drill is one that this run creates, or will."""
         return self.settings.open is None and self.cluster_ref_of(name) in CREATED
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """What runs the clusters, by the name in the drill."""
+        return {name: cluster.provider for name, cluster in self.clusters.items()}
 
     @property
     def storages(self) -> Storages:
@@ -309,7 +317,8 @@ class DrillRun:
             tolerated=self.tolerated,
             diagnostics=self.diagnostics,
             clusters=self.descriptions,
-            providers={name: cluster.provider for name, cluster in self.clusters.items()},
+            providers=self.providers,
+            trend=self.trend,
             controls=self.drill.spec.evidence.controls,
             stored=tuple(each.name for each in self.velero.backups.values() if each.existing),
         )

@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import (
@@ -21,7 +22,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_snake
 
-from clusterguard.documents.model import Cron, Duration, Label, Model, Omitted, Text, listed, wrong
+from clusterguard.documents.model import REFERENCE_PATTERN, Cron, Duration, Label, Model, Omitted, Text, listed, wrong
 from clusterguard.documents.schema import document_schema, schema_text
 from clusterguard.drills.steps.base import PHASES, Action, PhaseName
 from clusterguard.drills.steps.registry import verbs
@@ -304,6 +305,23 @@ class StorageSpec(Model):
         return self
 
 
+def _read_times(written: object) -> float:
+    found = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)x", written) if isinstance(written, str) else None
+    if found is None or float(found[1]) <= 1:
+        raise ValueError("how many times as slow is expected here, more than 1x, such as 1.4x")
+    return float(found[1])
+
+
+Times: TypeAlias = Annotated[
+    float,
+    PlainValidator(_read_times),
+    PlainSerializer(lambda times: f"{times:g}x"),
+    WithJsonSchema(
+        {"type": "string", "pattern": rf"^([0-9]{{1,4}}(\.[0-9]{{1,3}})?x{REFERENCE_PATTERN})$", "examples": ["1.4x"]}
+    ),
+]
+
+
 class Objectives(Model):
     """What recovery is promised to take; a miss fails the drill."""
 
@@ -311,6 +329,9 @@ class Objectives(Model):
     """Recovery time: from the end of the fault until all of verify holds."""
     rpo: Duration | Omitted = None
     """Data loss: the age of the newest marker that came back."""
+    slower_than: Times | Omitted = None
+    """How many times the median recovery time of its last ten runs it may take, such as `1.4x`; with evidence of fewer
+    than five it judges nothing."""
 
 
 class Canary(Model):

@@ -5,7 +5,7 @@ A restore is proven, which is PASS, when all of these held, each decided by a fu
     require_red         after the fault something of ``verify`` was red, so a green look later means something
     verify              every check of ``verify`` holds, all at once, by statuses newer than the restore
     _ask_markers        the marker from before the backup is back, and that from after it is gone
-    weigh_objectives    recovery time and lost changes are within what was promised
+    weigh_objectives    recovery time and lost changes are within what was promised, and recovery is no slower
 
 What one of them denies is FAIL; what could not be looked at is ERROR.
 """
@@ -21,6 +21,8 @@ from clusterguard.documents.json_output import json_data
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from clusterguard.evidence.history import Trend
 
 __all__ = ["CheckResult", "DrillResult", "PhaseResult", "RecoveryTime", "StepResult", "Verdict"]
 
@@ -110,6 +112,7 @@ class DrillResult:
         diagnostics: Title and text of what was collected from a red drill.
         clusters: Descriptions, by the name in the drill.
         providers: What runs them, such as ``kind``, likewise.
+        trend: Recovery time beside that of earlier runs, where the drill promises something of it.
     """
 
     drill: str
@@ -133,6 +136,7 @@ class DrillResult:
     tolerated: Mapping[str, int] = field(default_factory=dict)
     stored: tuple[str, ...] = ()
     providers: Mapping[str, str] = field(default_factory=dict)
+    trend: Trend | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data for JSON; seconds have three decimals."""
@@ -142,6 +146,7 @@ class DrillResult:
             "rtoSeconds": {"total": self.rto.total, **json_data(self.rto)} if self.rto else None,
             "rpoSeconds": self.rpo,
             "redAfterFault": {"red": red[0], "checks": red[1]} if red else None,
+            "trend": self.trend.to_dict() if self.trend else None,
             "diagnostics": [{"title": title, "text": text} for title, text in self.diagnostics],
         }
         return {key: _rounded(value) for key, value in data.items() if key not in ("rto", "rpo")}

@@ -164,6 +164,9 @@ def _summary(result: DrillResult) -> Iterator[RenderableType]:
     yield verdict
     if result.hint and result.verdict is not Verdict.PASS:
         yield Text(f"  → {result.hint}", style="yellow")
+    if (trend := result.trend) is not None and trend.median_seconds is not None:
+        median = format_duration(trend.median_seconds)
+        yield Text(f"  {trend.ratio:.2f} times the median of the last {trend.runs} runs, {median}", style="dim")
     if result.suppressed:
         rules = ", ".join(f"{rule} ({number})" for rule, number in sorted(result.suppressed.items()))
         yield Text(f"  differences that named rules explain: {rules}", style="dim")

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from watched import DUE, NOW, a_policy, all_well, catalog, nightly, status
 
 from clusterguard.errors import ClusterGuardError, ConfigError, StoreUnavailableError
+from clusterguard.evidence.history import LatestRun
 from clusterguard.policies.copies.catalog import Leftover
 from clusterguard.policies.policy import Metrics
 from clusterguard.policies.watching import metrics
@@ -108,7 +109,22 @@ def test_what_broke_off_is_counted_in_bytes():
 
 
 def test_every_metric_that_is_promised_is_there_and_no_other():
-    assert names(render(status())) == set(METRICS)
+    assert names(render(status(), drilled())) == set(METRICS)
+
+
+def drilled(**changed):
+    told = {"drill": "menu", "started": NOW, "verdict": "PASS", "rto": 14.0, "lost": 2.0, "median": 10.0, "ratio": 1.4}
+    return LatestRun(**told | changed)
+
+
+def test_the_last_run_of_a_drill_is_told_beside_those_before_it():
+    text = render(drilled(), drilled(drill="volumes", verdict="ERROR", rto=None, lost=None, median=None, ratio=None))
+    assert value(text, "drill_rto_seconds", drill="menu") == 14
+    assert value(text, "drill_rto_ratio", drill="menu") == 1.4
+    assert value(text, "drill_last_verdict", drill="menu", verdict="PASS") == 1
+    assert value(text, "drill_last_verdict", drill="volumes", verdict="ERROR") == 1
+    told = {name for name, *labels in samples(text) if dict(labels)["drill"] == "volumes"}
+    assert told == {"clusterguard_drill_last_verdict", "clusterguard_drill_last_run_timestamp_seconds"}
 
 
 def test_several_policies_share_their_families():

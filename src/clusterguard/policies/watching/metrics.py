@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from clusterguard.errors import ClusterGuardError, ConfigError
+from clusterguard.evidence.history import LatestRun
 from clusterguard.policies.report import reported
 from clusterguard.policies.watching.addresses import unlogged
 from clusterguard.scratch import replacing
@@ -80,6 +81,14 @@ _MEANINGS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "proof_rpo_seconds": ("rpo_seconds", "How old the backup was when the last proof began."),
         "proof_overdue": ("overdue", "1 where the last proof is longer ago than the policy says, or never was."),
     },
+    "drill": {
+        "drill_last_run_timestamp_seconds": ("started", "When the last run whose evidence is kept began."),
+        "drill_last_verdict": ("verdict", "1 for the verdict of that run, 0 for the others."),
+        "drill_rto_seconds": ("rto", "How long recovery took in that run."),
+        "drill_rpo_seconds": ("lost", "How many seconds of changes were lost at most in that run."),
+        "drill_rto_median_seconds": ("median", "Median of the recovery times of up to ten runs before it that passed."),
+        "drill_rto_ratio": ("ratio", "How many times that median the recovery of that run took."),
+    },
 }  # fmt: skip
 METRICS: Final[Mapping[str, str]] = {
     f"clusterguard_{name}": text for metrics in _MEANINGS.values() for name, (_, text) in metrics.items()
@@ -90,14 +99,15 @@ _CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "protection": ("verdict", ("protected", "at risk", "not protected")),
     "last_run_outcome": ("outcome", ("ok", "warning", "failed")),
     "proof_last_outcome": ("outcome", ("proven", "not proven", "error")),
+    "drill_last_verdict": ("verdict", ("PASS", "FAIL", "ERROR")),
 }
 _NEVER_IS_ZERO: Final = ("last_success", "last_run", "newest_at", "last_proven")
 _JOB: Final = "clusterguard"
 _PUSH_SECONDS: Final = 10.0
 
 
-def render(*statuses: PolicyStatus) -> bytes:
-    """Return the metrics of one or more policies in Prometheus's text format."""
+def render(*statuses: PolicyStatus | LatestRun) -> bytes:
+    """Return the metrics of policies, and of drills' last runs, in Prometheus's text format."""
     text: bytes = _library().generate_latest(_registry(lambda: statuses))
     return text
 
@@ -171,7 +181,9 @@ def publish(
 
 
 @contextmanager
-def serve(listen: str, collect: Callable[[], Sequence[PolicyStatus]], *, cache_seconds: float = 5.0) -> Iterator[str]:
+def serve(
+    listen: str, collect: Callable[[], Sequence[PolicyStatus | LatestRun]], *, cache_seconds: float = 5.0
+) -> Iterator[str]:
     """Serve the metrics at ``/metrics`` while the ``with`` block runs, and give the URL.
 
     When they cannot be collected the answer is 500, which a Prometheus sees as a target that is down: never numbers of
@@ -206,14 +218,14 @@ def serve(listen: str, collect: Callable[[], Sequence[PolicyStatus]], *, cache_s
 class _Cached:
     """Collects once for all who ask within a few seconds."""
 
-    def __init__(self, collect: Callable[[], Sequence[PolicyStatus]], seconds: float) -> None:
+    def __init__(self, collect: Callable[[], Sequence[PolicyStatus | LatestRun]], seconds: float) -> None:
         self._collect = collect
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._collected: Sequence[PolicyStatus] = ()
+        self._collected: Sequence[PolicyStatus | LatestRun] = ()
         self._until = float("-inf")
 
-    def __call__(self) -> Sequence[PolicyStatus]:
+    def __call__(self) -> Sequence[PolicyStatus | LatestRun]:
         with self._lock:
             if time.monotonic() >= self._until:
                 self._collected = self._collect()
@@ -224,7 +236,7 @@ class _Cached:
 class _Collector:
     """What prometheus_client asks for numbers."""
 
-    def __init__(self, statuses: Callable[[], Sequence[PolicyStatus]]) -> None:
+    def __init__(self, statuses: Callable[[], Sequence[PolicyStatus | LatestRun]]) -> None:
         self._statuses = statuses
 
     def describe(self) -> list[Any]:
@@ -252,8 +264,12 @@ def _family(name: str, text: str, samples: Sequence[_Sample]) -> Any:  # noqa: A
     return family
 
 
-def _items(scope: str, status: PolicyStatus) -> Iterator[tuple[object, dict[str, str]]]:
-    """Yield what a policy has numbers of, with their labels."""
+def _items(scope: str, status: PolicyStatus | LatestRun) -> Iterator[tuple[object, dict[str, str]]]:
+    """Yield what a policy or a drill has numbers of, with their labels."""
+    if isinstance(status, LatestRun):
+        if scope == "drill":
+            yield status, {"drill": status.drill}
+        return
     labels = {"policy": status.policy}
     match scope:
         case "policy":
@@ -262,7 +278,7 @@ def _items(scope: str, status: PolicyStatus) -> Iterator[tuple[object, dict[str,
             yield from ((each, {**labels, "source": each.name}) for each in status.sources)
         case "location":
             yield from ((each, {**labels, "location": each.name}) for each in status.locations)
-        case _:
+        case "proof":
             yield from ((each, {**labels, "source": each.source, "proof": each.name}) for each in status.proofs)
 
 
@@ -286,7 +302,7 @@ def _number(value: float | datetime | tuple[str, ...] | None) -> float:
     return float(value or 0)
 
 
-def _registry(statuses: Callable[[], Sequence[PolicyStatus]]) -> Any:  # noqa: ANN401 - the library's own
+def _registry(statuses: Callable[[], Sequence[PolicyStatus | LatestRun]]) -> Any:  # noqa: ANN401 - the library's own
     registry = _library().CollectorRegistry()
     registry.register(_Collector(statuses))
     return registry
