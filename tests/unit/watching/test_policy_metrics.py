@@ -119,10 +119,12 @@ def drilled(**changed):
 
 def test_the_last_run_of_a_drill_is_told_beside_those_before_it():
     text = render(drilled(), drilled(drill="volumes", verdict="ERROR", rto=None, lost=None, median=None, ratio=None))
-    assert value(text, "drill_rto_seconds", drill="menu") == 14
-    assert value(text, "drill_rto_ratio", drill="menu") == 1.4
-    assert value(text, "drill_last_verdict", drill="menu", verdict="PASS") == 1
-    assert value(text, "drill_last_verdict", drill="volumes", verdict="ERROR") == 1
+    found = samples(text)
+    assert found["clusterguard_drill_rto_seconds", ("drill", "menu")] == 14
+    assert found["clusterguard_drill_rto_ratio", ("drill", "menu")] == 1.4
+    assert found["clusterguard_drill_last_verdict", ("drill", "menu"), ("verdict", "PASS")] == 1
+    assert found["clusterguard_drill_last_verdict", ("drill", "menu"), ("verdict", "FAIL")] == 0
+    assert found["clusterguard_drill_last_verdict", ("drill", "volumes"), ("verdict", "ERROR")] == 1
     told = {name for name, *labels in samples(text) if dict(labels)["drill"] == "volumes"}
     assert told == {"clusterguard_drill_last_verdict", "clusterguard_drill_last_run_timestamp_seconds"}
 
