@@ -82,6 +82,14 @@ _VELERO = ModuleSet(
     ldflags="-X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
 )
 _VELERO_AWS = ModuleSet(name="velero-plugin-for-aws", version="1.14.3")
+# The fork that Velero 1.18 is built from (the `replace` of its go.mod): kopia's own module is not what writes the
+# repositories. Without the web page, which is most of what there is to compile and to carry.
+_KOPIA = ModuleSet(
+    name="kopia",
+    version="0.22.3",
+    ldflags="-X github.com/kopia/kopia/repo.BuildVersion=0.22.3",
+    tags="nohtmlui",
+)
 # Nothing of clusterguard runs it: tests and benchmarks show with it that the stock program reads what we encrypt.
 _AGE = ModuleSet(name="age", version="1.3.2", ldflags="-X main.Version=v1.3.2")
 _VERSITYGW = ModuleSet(name="versitygw", version="1.8.0", ldflags="-X main.Version=v1.8.0")
@@ -115,6 +123,8 @@ _ROWS = (
     # It speaks only to a Velero server that started it.
     ("velero-plugin-for-aws", _VELERO_AWS, f"{_AWS}/velero-plugin-for-aws", VersionRange((1, 14), (1, 15)), ""),
     ("versitygw", _VERSITYGW, "github.com/versity/versitygw/cmd/versitygw", VersionRange((1, 6), (2,))),
+    # Since 0.22 `snapshot verify` and `ls` print what is read of them here.
+    ("kopia", _KOPIA, "github.com/kopia/kopia", VersionRange((0, 22), (1,))),
     ("age", _AGE, "filippo.io/age/cmd/age", _ANY_AGE),
     ("age-keygen", _AGE, "filippo.io/age/cmd/age-keygen", _ANY_AGE),
 )
