@@ -15,6 +15,7 @@ from clusterguard.terminal.console import ProgressLines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from clusterguard.clusters import EmbeddedCluster
     from clusterguard.toolchain import Toolchain
@@ -166,7 +167,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        from_environment(os.environ, progress=ProgressLines(say)).ensure(*PROGRAMS)
+        # It takes minutes to compile, and few tests read the data of volumes.
+        kopia = spread or any("kopia" in getattr(item, "fixturenames", ()) for item in session.items)
+        from_environment(os.environ, progress=ProgressLines(say)).ensure(*PROGRAMS, *["kopia"] * kopia)
 
 
 def pytest_unconfigure() -> None:
@@ -180,6 +183,12 @@ def toolchain() -> Toolchain:
     from clusterguard.toolchain import from_environment
 
     return from_environment(os.environ)
+
+
+@pytest.fixture(scope="session")
+def kopia(toolchain: Toolchain) -> Path:
+    """The program that reads the data of volumes."""
+    return toolchain.ensure("kopia")["kopia"]
 
 
 @pytest.fixture(scope="session")

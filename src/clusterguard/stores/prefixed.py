@@ -74,6 +74,13 @@ class PrefixedStore:
         return lambda key: path_of(self._full(key))
 
     @property
+    def get_range(self) -> Callable[[str, int, int], AbstractContextManager[ByteReader]]:
+        """The inner store's; there is no such attribute where it has none."""
+        inner: Any = self._inner
+        ranged: Callable[[str, int, int], AbstractContextManager[ByteReader]] = inner.get_range
+        return lambda key, first, size: ranged(self._full(key), first, size)
+
+    @property
     def locked_until(self) -> Callable[[str], datetime | None]:
         """The inner store's; there is no such attribute where it has none."""
         inner: Any = self._inner

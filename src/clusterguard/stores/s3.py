@@ -36,6 +36,7 @@ from clusterguard.stores.s3_upload import SMALLEST_PART, Target, Upload, key_tak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
@@ -189,9 +190,21 @@ class S3Store:
             upload.abort()
             raise
 
-    @contextmanager
-    def get(self, key: str) -> Iterator[Download]:
+    def get(self, key: str) -> AbstractContextManager[Download]:
         """Open an object for reading; see `ObjectStore.get`."""
+        return self._download(key, None)
+
+    def get_range(self, key: str, first: int, size: int) -> AbstractContextManager[Download]:
+        """Open a part of an object for reading: at most ``size`` bytes (one or more) from the offset ``first`` on.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            StoreError: It ends before that offset, or the server knows no ranges.
+        """
+        return self._download(key, (first, size))
+
+    @contextmanager
+    def _download(self, key: str, part: tuple[int, int] | None) -> Iterator[Download]:
         check_key(key)
         download = Download(
             self._client,
@@ -199,6 +212,7 @@ class S3Store:
             key=self._full(key),
             place=self._place(key),
             resumptions=self.resumptions,
+            part=part,
         )
         try:
             yield download

@@ -22,17 +22,45 @@ _LOG = logging.getLogger(__name__)
 class Download:
     """Reads one version of one object, over several connections where one breaks."""
 
-    def __init__(self, client: S3Client, *, bucket: str, key: str, place: str, resumptions: int) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        *,
+        bucket: str,
+        key: str,
+        place: str,
+        resumptions: int,
+        part: tuple[int, int] | None = None,
+    ) -> None:
+        """Ask for an object.
+
+        Args:
+            client: Of the server.
+            bucket: Its name.
+            key: As the server knows it.
+            place: What messages call it.
+            resumptions: How often a broken read goes on.
+            part: Offset of the first byte and number of bytes, where not all of it is wanted.
+        """
         self._client = client
         self._bucket = bucket
         self._key = key
         self._place = place
         self._resumptions = resumptions
         with translated(place):
-            self._response = client.get_object(Bucket=bucket, Key=key)
+            if part is None:
+                self._response = client.get_object(Bucket=bucket, Key=key)
+            else:
+                self._response = client.get_object(Bucket=bucket, Key=key, Range=f"bytes={part[0]}-{sum(part) - 1}")
         self._etag = required(self._response, "ETag", place=place)
-        self._size = self._response["ContentLength"]
-        self._at = 0
+        self._at = self._begin = part[0] if part else 0
+        self._size = self._begin + self._response["ContentLength"]
+        self._end = f"{self._size - 1}" if part else ""
+        if part and not _continues(self._response, at=self._begin, etag=self._etag):
+            self.close()
+            raise StoreError(
+                f"{place}: the server sent other bytes than were asked for", hint="this server does not know ranges"
+            )
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes, and ``b""`` only at the end, where botocore checks the checksum.
@@ -76,7 +104,7 @@ class Download:
         try:
             # The rest of that very version, or none: pieces of two would make an object that nobody wrote.
             self._response = self._client.get_object(
-                Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
+                Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-{self._end}", IfMatch=self._etag
             )
         except BOTO_ERRORS as error:
             if status_of(error) == HTTPStatus.PRECONDITION_FAILED:

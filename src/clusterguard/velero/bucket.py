@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -25,6 +26,8 @@ from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout
 from clusterguard.velero.manifest import HashingReader
 from clusterguard.velero.outcome import parse_resource_list
 from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated, read_document
+from clusterguard.velero.volume_data import check_volume_data
+from clusterguard.velero.volume_records import stored_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,8 +37,18 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
     from clusterguard.velero.resources import Backup
+    from clusterguard.velero.volume_data import DataCheck
+    from clusterguard.velero.volume_records import StoredVolume
 
-__all__ = ["as_inventory", "backups_in", "namespaces_in_backup", "objects_in", "objects_in_backup", "verify_backup"]
+__all__ = [
+    "as_inventory",
+    "backups_in",
+    "namespaces_in_backup",
+    "objects_in",
+    "objects_in_backup",
+    "verify_backup",
+    "volumes_in",
+]
 
 _T = TypeVar("_T")
 _READERS = 8  # a bucket has hundreds of backups, each with a small document
@@ -49,12 +62,14 @@ def verify_backup(
     policy: BucketPolicy = STRICT,
     inventory: Inventory | None = None,
     manifest: DigestManifest | None = None,
+    volume_data: DataCheck | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: ProgressSink = ignore_progress,
 ) -> BackupVerifyReport:
     """Read a whole backup back from its bucket, and judge it.
 
-    Nothing is unpacked to disk, and the memory needed does not grow with the size of the objects.
+    Nothing is unpacked to disk, and the memory needed does not grow with the size of the objects. The data of volumes
+    is in repositories beside the backup, and is looked at where that is asked for.
 
     Args:
         store: Opened at the prefix of the storage location.
@@ -63,6 +78,7 @@ def verify_backup(
         policy: What counts against it.
         inventory: What must be in it, captured from the cluster when it was made.
         manifest: What its bytes were when it was made (see `clusterguard.velero.manifest`).
+        volume_data: How the data of volumes is looked at; None for not at all.
         limits: When a file counts as a bomb.
         progress: Told the bytes read.
 
@@ -70,10 +86,14 @@ def verify_backup(
         ConfigError: The name is not valid.
         ObjectNotFoundError: There is no such backup.
         StoreError: The store cannot be read; whether the backup is intact is not known.
+        ToolchainError, ProgramError: The data of volumes was asked for, and the kopia program cannot be had or run.
     """
     layout = BackupLayout(name)
     reading = _Reading(store, layout, limits=limits, hashing=manifest is not None, progress=progress)
     evidence = reading.evidence(with_uids=inventory is not None)
+    volumes = stored_volumes(evidence.documents)
+    found = check_volume_data(store, volumes, volume_data, progress=progress) if volume_data and volumes else None
+    evidence = replace(evidence, stored_volumes=len(volumes), volume_data=found)
     answers = judge(evidence, now=now, policy=policy, inventory=inventory, manifest=manifest)
     return report_of(name, store.url, answers, objects=len(evidence.inspection))
 
@@ -133,6 +153,16 @@ def namespaces_in_backup(store: ObjectStore, name: str, *, limits: Limits = DEFA
     with _naming(store, key), store.get(key) as stream:
         refs = [item.ref for item in parse_resource_list(read_document(stream, limits=limits))]
     return {ref.name if ref.full_kind == "Namespace" else ref.namespace for ref in refs} - {""}
+
+
+def volumes_in(store: ObjectStore, name: str, *, limits: Limits = DEFAULT_LIMITS) -> Sequence[StoredVolume]:
+    """Return the volumes whose data is in repositories beside a backup; raises as `objects_in_backup` does."""
+    documents = {}
+    for file in (BackupFile.POD_VOLUME_BACKUPS, BackupFile.VOLUME_INFO):
+        key = BackupLayout(name).key(file)
+        with _naming(store, key), store.get(key) as stream:
+            documents[file] = READERS[file](stream, limits)
+    return stored_volumes(documents)
 
 
 def objects_in(

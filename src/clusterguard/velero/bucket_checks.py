@@ -470,6 +470,23 @@ def _repositories(case: _Case) -> Answer:
     return Answer(f"{case.evidence.repositories} there" if case.evidence.repositories else "none needed", flaws)
 
 
+@_question("volume data")
+def _volume_data(case: _Case) -> Answer:
+    told, found = case.evidence.stored_volumes, case.evidence.volume_data
+    records = (BackupFile.POD_VOLUME_BACKUPS, BackupFile.VOLUME_INFO)
+    unread = [file for file in records if isinstance(case.evidence.documents[file], Unreadable)]
+    if unread:
+        missing = case.evidence.layout.key(unread[0])
+        return Answer(f"which volumes have data in the bucket is not known without {missing}", asked=False)
+    if not told:
+        return Answer("none is in the bucket")
+    if found is None:
+        return Answer(f"that of {count_of(told, 'volume')} was not read", asked=False)
+    equal = f"{found.read:,} bytes decrypted and equal to their hashes"
+    seen = f"{count_of(told, 'volume')}, {found.entries:,} entries, {found.size:,} bytes; {equal}"
+    return Answer(seen, tuple(found.flaws))
+
+
 @_question("inventory", tarball=True)
 def _inventory(case: _Case) -> Answer:
     inventory, uids = case.inventory, case.evidence.uids

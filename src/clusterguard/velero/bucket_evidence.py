@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clusterguard.velero.manifest import ObjectDigest
     from clusterguard.velero.outcome import Message
     from clusterguard.velero.tarball import Inspection, Limits
+    from clusterguard.velero.volume_data import VolumeData
 
 __all__ = [
     "READERS",
@@ -27,6 +28,7 @@ __all__ = [
     "Unreadable",
     "part_of",
     "read_backup",
+    "records_in",
     "repositories",
     "text_of",
 ]
@@ -55,6 +57,8 @@ class Evidence:
     missing_repositories: Sequence[str]
     repositories: int
     digests: Mapping[str, ObjectDigest]
+    stored_volumes: int = 0
+    volume_data: VolumeData | None = None
 
     @property
     def backup(self) -> Backup | Unreadable:
@@ -65,7 +69,7 @@ class Evidence:
     def post_operation_items(self) -> frozenset[tuple[str, str]]:
         """Return resource and ``namespace/name`` of what is stored once the operations have ended."""
         named = set()
-        for record in _records_in(self.documents[BackupFile.ITEM_OPERATIONS]):
+        for record in records_in(self.documents[BackupFile.ITEM_OPERATIONS]):
             items = part_of(record, "spec").get("postOperationItems")
             for item in items if isinstance(items, list) else ():
                 if isinstance(item, dict):
@@ -143,17 +147,17 @@ def _is_messages(part: object) -> bool:
 def repositories(documents: Mapping[BackupFile, Any]) -> list[str]:
     """Return the keys that must exist for the data of volumes to be readable."""
     keys = set()
-    for record in _records_in(documents[BackupFile.POD_VOLUME_BACKUPS]):
+    for record in records_in(documents[BackupFile.POD_VOLUME_BACKUPS]):
         spec = part_of(record, "spec")
         keys.add(repository_key(text_of(spec, "uploaderType"), text_of(part_of(spec, "pod"), "namespace")))
-    for record in _records_in(documents[BackupFile.VOLUME_INFO]):
+    for record in records_in(documents[BackupFile.VOLUME_INFO]):
         if record.get("snapshotDataMoved") and not record.get("skipped"):
             mover = text_of(part_of(record, "snapshotDataMovementInfo"), "uploaderType")
             keys.add(repository_key(mover, text_of(record, "pvcNamespace")))
     return sorted(keys)
 
 
-def _records_in(records: Records | Unreadable) -> Records:
+def records_in(records: Records | Unreadable) -> Records:
     """Return the records, none where they could not be read."""
     return () if isinstance(records, Unreadable) else records
 

@@ -83,11 +83,13 @@ class BackupFinding:
         check: Which question it answers.
         subject: The object, file or volume.
         detail: What was seen.
+        code: What kind of damage it is, where the data of volumes was read; see the reference. Else empty.
     """
 
     check: str
     subject: str
     detail: str
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.detail}"
@@ -169,8 +171,8 @@ class BackupVerifyReport(Checked):
             yield f"  explained: {', '.join(f'{rule} {count}' for rule, count in rules)}"
 
 
-Flaws: TypeAlias = "tuple[tuple[str, str], ...]"
-"""Subject and detail of each."""
+Flaws: TypeAlias = "tuple[tuple[str, str] | tuple[str, str, str], ...]"
+"""Subject, detail and, where it has one, code of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class Answer:
             return CheckOutcome(name=self.check, ok=None, detail=self.seen)
         detail = self.seen
         if self.flaws:
-            subject, what = self.flaws[0]
+            subject, what = self.flaws[0][:2]
             detail = f"{subject}: {what}" if len(self.flaws) == 1 else count_of(len(self.flaws), "finding")
         return CheckOutcome(name=self.check, ok=not self.flaws, detail=detail)
 
@@ -214,6 +216,6 @@ def report_of(name: str, store: str, answers: Sequence[Answer], *, objects: int)
     )
 
 
-def count_of(number: int, noun: str) -> str:
+def count_of(number: int, noun: str, plural: str = "") -> str:
     """Return such as ``1 object``, ``2 objects``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"

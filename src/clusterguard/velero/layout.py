@@ -31,6 +31,7 @@ __all__ = [
     "format_major",
     "parse_item_path",
     "plural_of",
+    "repository_folder",
     "repository_key",
 ]
 
@@ -165,6 +166,16 @@ def format_major(version: str) -> int | None:
     return int(major) if major.isascii() and major.isdigit() else None
 
 
+def repository_folder(uploader: str, namespace: str) -> str:
+    """Return what the keys of the repository of a namespace's volumes start with.
+
+    Args:
+        uploader: ``kopia``, or ``restic`` in old backups.
+        namespace: Of the volumes.
+    """
+    return f"{'restic' if uploader == 'restic' else 'kopia'}/{namespace}/"
+
+
 def repository_key(uploader: str, namespace: str) -> str:
     """Return the key whose presence shows that the repository of a namespace's volumes exists.
 
@@ -172,7 +183,7 @@ def repository_key(uploader: str, namespace: str) -> str:
         uploader: ``kopia``, or ``restic`` in old backups.
         namespace: Of the volumes.
     """
-    return f"restic/{namespace}/config" if uploader == "restic" else f"kopia/{namespace}/kopia.repository"
+    return repository_folder(uploader, namespace) + ("config" if uploader == "restic" else "kopia.repository")
 
 
 def _item(resource: str, version: list[str], namespace: str, name: str) -> ItemPath:

@@ -75,7 +75,7 @@ def test_the_report_tells_everything_as_text_and_as_data(builder):
     assert report.to_text().splitlines()[0] == "nightly: NOT INTACT (7 objects, memory:)"
     assert "  phase                FAILED     nightly: Failed: it was given up" in report.to_text()
     assert json.loads(json.dumps(report.to_dict()))["findings"] == [
-        {"check": "phase", "subject": "nightly", "detail": "Failed: it was given up"}
+        {"check": "phase", "subject": "nightly", "detail": "Failed: it was given up", "code": ""}
     ]
     with pytest.raises(BackupCorruptError, match="it was given up"):
         report.raise_for_findings()
