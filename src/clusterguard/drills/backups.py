@@ -36,10 +36,11 @@ class TakenBackup:
 
     Attributes:
         storages: Those that have it, first the original.
-        repositories: The namespaces whose volumes' files are in it; kopia keeps a repository for each.
+        repositories: The namespaces whose volumes' data is in its location; kopia keeps a repository for each.
+        files: Whether files of Pods' volumes are among it.
         volumes: Whether the data of volumes was asked for.
-        claims: Those whose data is in it by CSI snapshots, as ``namespace/claim``.
-        moved: Whether the data of these was moved into its location.
+        snapshots: The claims, as ``namespace/claim``, whose data is a CSI snapshot in the storage of their cluster.
+        moved: Those whose data was moved from such a snapshot into its location.
         expect: The phase that it was expected to end in; empty for Completed.
         tolerated: Its findings that do not count.
         existing: Whether it was there before the run: then nothing of it is changed or removed.
@@ -51,9 +52,10 @@ class TakenBackup:
     cluster: str
     storages: tuple[str | None, ...]
     repositories: tuple[str, ...] = ()
+    files: bool = False
     volumes: bool = True
-    claims: tuple[str, ...] = ()
-    moved: bool = False
+    snapshots: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
     expect: str = ""
     tolerated: AbstractSet[str] = frozenset()
     existing: bool = False

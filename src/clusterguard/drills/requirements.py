@@ -43,6 +43,10 @@ def skip_reason(drill: Drill, *, default_cluster: str, environ: Mapping[str, str
     return None
 
 
-def needs_snapshots(drill: Drill) -> bool:
-    """Return whether clusters that a drill creates get a CSI driver."""
-    return any(Requirement.SNAPSHOTS in step.action.requirements() for step in drill.steps)
+def needs_snapshots(drill: Drill, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether clusters that a drill creates get a CSI driver.
+
+    What a backup holds that was there before is only seen when it is read: there the user's driver is enough.
+    """
+    asked = any(Requirement.SNAPSHOTS in step.action.requirements() for step in drill.steps)
+    return asked or (drill.spec.stored_in_velero and names_driver(environ))

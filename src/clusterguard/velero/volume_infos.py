@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from clusterguard.velero.findings import OutcomeFinding, Rule
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from clusterguard.velero.options import BackupOptions
 
-__all__ = ["VolumeRecord", "volume_findings", "volume_records"]
+__all__ = ["VolumeRecord", "data_of", "volume_findings", "volume_records"]
 
 _CSI: Final = "CSISnapshot"
+_FILES: Final = "PodVolumeBackup"
 # Velero's words for "nobody asked for a snapshot of it", and for what a policy, a label or an annotation decided.
 _NOT_WANTED: Final = "not satisfy the criteria for VolumePolicy or the legacy snapshot way"
 _DECIDED: Final = (
@@ -131,6 +132,29 @@ def _record(item: Mapping[str, Any]) -> VolumeRecord:
 def _part(item: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = item.get(key)
     return found if isinstance(found, Mapping) else {}
+
+
+class DataOf(TypedDict):
+    """Where the data of volumes in a backup is: see `clusterguard.drills.backups.TakenBackup`."""
+
+    repositories: tuple[str, ...]
+    files: bool
+    snapshots: tuple[str, ...]
+    moved: tuple[str, ...]
+
+
+def data_of(records: Iterable[VolumeRecord]) -> DataOf:
+    """Return where the data is of those volumes that have some."""
+    whole = [each for each in records if each.problem is None]
+    files = [each.volume for each in whole if each.method == _FILES]
+    moved = dict.fromkeys(each.volume for each in whole if each.by_snapshot and each.moved)
+    stays = dict.fromkeys(each.volume for each in whole if each.in_storage_alone and each.volume not in moved)
+    return DataOf(
+        repositories=tuple(sorted({each.partition("/")[0] for each in (*files, *moved)})),
+        files=bool(files),
+        snapshots=tuple(stays),
+        moved=tuple(moved),
+    )
 
 
 def volume_findings(records: Iterable[VolumeRecord], options: BackupOptions) -> Iterator[OutcomeFinding]:

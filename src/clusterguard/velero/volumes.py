@@ -19,7 +19,7 @@ from clusterguard.errors import ResourceNotFoundError, WaitTimeoutError
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.velero.csi import SNAPSHOT_API
 from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoreOutcome, Rule
-from clusterguard.velero.resources import DataDownload, DataUpload, PodVolumeBackup, PodVolumeRestore, valid_label
+from clusterguard.velero.resources import DataDownload, PodVolumeBackup, PodVolumeRestore, valid_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "claims_of",
-    "repositories_of",
     "require_all_restored",
     "require_claims_restored",
     "require_every_claim",
@@ -128,8 +127,8 @@ def require_claims_restored(
     outcome: RestoreOutcome,
     objects: VeleroObjects,
     *,
-    claims: Sequence[str],
-    moved: bool,
+    snapshots: Sequence[str],
+    moved: Sequence[str],
     wait_seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> RestoreOutcome:
@@ -138,26 +137,26 @@ def require_claims_restored(
     Args:
         outcome: What else is known.
         objects: Velero's objects, and the cluster they are in.
-        claims: Those whose data is in the backup, as ``namespace/claim`` there.
-        moved: Whether their data was moved into the location, and not left in the storage.
+        snapshots: The claims whose data is a CSI snapshot in their storage, as ``namespace/claim`` of the backup.
+        moved: Those whose data was moved into the location.
         wait_seconds: How long the storage may take to make the snapshots ready.
         clock: Seconds that only grow.
     """
     names = outcome.restore.options.namespace_mapping or {}
-    here = [
-        (names.get(namespace, namespace), claim) for namespace, _, claim in (each.partition("/") for each in claims)
-    ]
-    if moved:
-        made = objects.list(DataDownload, labels={"velero.io/restore-name": valid_label(outcome.name)})
-        filled = {each.volume for each in made}
-        left = [f"{namespace}/{claim}" for namespace, claim in here if f"{namespace}/{claim}" not in filled]
-        findings = [_left_out(f"{each}: its data is in the backup, and the restore did not fill it") for each in left]
-        return with_findings(outcome, findings)
+
+    def here(claims: Sequence[str]) -> list[tuple[str, str]]:
+        parts = [each.partition("/") for each in claims]
+        return [(names.get(namespace, namespace), claim) for namespace, _, claim in parts]
+
+    made = objects.list(DataDownload, labels={"velero.io/restore-name": valid_label(outcome.name)}) if moved else ()
+    filled = {each.volume for each in made}
+    left = [f"{namespace}/{claim}" for namespace, claim in here(moved) if f"{namespace}/{claim}" not in filled]
+    findings = [_left_out(f"{each}: its data is in the backup, and the restore did not fill it") for each in left]
     deadline = clock() + wait_seconds
-    found = [
-        _not_ready(objects.api, namespace, claim, seconds=max(0.0, deadline - clock())) for namespace, claim in here
-    ]
-    return with_findings(outcome, [each for each in found if each])
+    for namespace, claim in here(snapshots):
+        found = _not_ready(objects.api, namespace, claim, seconds=max(0.0, deadline - clock()))
+        findings += [found] if found else []
+    return with_findings(outcome, findings)
 
 
 def _not_ready(api: KubeClient, namespace: str, claim: str, *, seconds: float) -> OutcomeFinding | None:
@@ -190,16 +189,6 @@ def _not_ready(api: KubeClient, namespace: str, claim: str, *, seconds: float) -
         detail = f"{namespace}/{claim}: VolumeSnapshot {name} is not ready to use, so it gets no data: {said}"
         return OutcomeFinding(rule=Rule.SNAPSHOT_NOT_READY, detail=detail)
     return None
-
-
-def repositories_of(objects: VeleroObjects, backup: str) -> tuple[str, ...]:
-    """Return the namespaces whose volumes' data is in a backup: each has a repository ``kopia/NAMESPACE/``."""
-    saved = [
-        each
-        for kind in (PodVolumeBackup, DataUpload)
-        for each in objects.list(kind, labels={"velero.io/backup-name": valid_label(backup)})
-    ]
-    return tuple(sorted({each.volume.partition("/")[0] for each in saved}))
 
 
 def claims_of(pod: Json) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """Velero drills on a cluster and a Velero server in memory: what each answer of the server comes to."""
 
 import copy
+import gzip
 import io
 import json
 import tarfile
@@ -677,6 +678,7 @@ def store_backup(name, *items, **of):
             tar.addfile(member, io.BytesIO(data))
     write(f"backups/{name}/{name}.tar.gz", packed.getvalue())
     write(f"backups/{name}/velero-backup.json", json.dumps(made.manifest).encode())
+    write(f"backups/{name}/{name}-volumeinfo.json.gz", gzip.compress(b"[]"))
     Server.saved[name] = {
         (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): {
             **copy.deepcopy(item),
@@ -1132,7 +1134,7 @@ def snapshots(monkeypatch, server):
     monkeypatch.setattr("clusterguard.drills.unkept.not_kept", lambda *_, **__: ([], []))
     monkeypatch.setattr(
         "clusterguard.velero.volumes.require_claims_restored",
-        lambda outcome, _, **how: asked.append(("restored", how["claims"], how["moved"])) or outcome,
+        lambda outcome, _, **how: asked.append(("restored", how["snapshots"], how["moved"])) or outcome,
     )
     server.volumes = [MOVED]
     return asked
@@ -1142,7 +1144,7 @@ def test_moved_volumes_are_looked_for_before_the_backup_and_after_the_restore(ru
     spec["backup"][0]["veleroBackup"]["volumes"] = "move"
     result = run(spec)
     assert result.verdict is Verdict.PASS, result
-    assert snapshots == [("server", True), ("tried", (CLAIM,)), ("server", True), ("restored", ("shop/data",), True)]
+    assert snapshots == [("server", True), ("tried", (CLAIM,)), ("server", True), ("restored", (), ("shop/data",))]
     asked = server.options[0]
     assert (asked.snapshot_volumes, asked.snapshot_move_data, asked.default_volumes_to_fs_backup) == (True, True, False)
 
@@ -1157,7 +1159,7 @@ def test_snapshots_that_stay_are_not_moved_by_the_default_of_a_server(run, spec,
         False,
         False,
     )
-    assert snapshots[-1] == ("restored", ("shop/data",), False)
+    assert snapshots[-1] == ("restored", ("shop/data",), ())
 
 
 def test_what_cannot_take_snapshots_ends_the_drill_before_anything_is_backed_up(

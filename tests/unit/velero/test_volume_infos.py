@@ -6,7 +6,7 @@ from clusterguard.velero.findings import DEFAULT_TOLERATED, Rule
 from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.outcome import judge_backup
 from clusterguard.velero.resources import Backup
-from clusterguard.velero.volume_infos import volume_findings, volume_records
+from clusterguard.velero.volume_infos import data_of, volume_findings, volume_records
 
 CLAIM = {"pvcName": "data", "pvcNamespace": "shop", "pvName": "pv"}
 SNAPSHOT = {
@@ -86,3 +86,16 @@ def test_a_completed_backup_whose_volume_was_skipped_is_not_fine():
     assert not judge_backup(
         backup, records=volume_records([SNAPSHOT]), tolerate=DEFAULT_TOLERATED - {Rule.SNAPSHOT_NOT_MOVED}
     ).ok
+
+
+def test_where_the_data_is_goes_by_what_has_some():
+    other = {**FILES, "pvcNamespace": "bank", "pvcName": "files"}
+    skipped = {**CLAIM, "pvcName": "skipped", "skipped": True}
+    found = data_of(volume_records([MOVED, {**SNAPSHOT, "pvcName": "stays"}, other, skipped]))
+    assert found == {
+        "repositories": ("bank", "shop"),
+        "files": True,
+        "snapshots": ("shop/stays",),
+        "moved": ("shop/data",),
+    }
+    assert data_of(volume_records([skipped])) == {"repositories": (), "files": False, "snapshots": (), "moved": ()}

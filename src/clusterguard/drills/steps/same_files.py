@@ -68,7 +68,7 @@ class SameFiles(Action):
             after = read_tree(api, self.in_.find(api), self.path, seconds=seconds)
         except (*NOT_RUNNING, DrillError) as error:
             return CheckResult(ok=False, summary=error.message)
-        moved = any(each.moved or (each.repositories and not each.claims) for each in here.run.velero.backups.values())
+        moved = any(each.repositories for each in here.run.velero.backups.values())
         found = differences(before, after, ignore=self.ignore, moved=moved)
         own = f"{after.ignored} of Velero's own passed over" if after.ignored else ""
         beside = "".join(f"; {each}" for each in (filled_holes(before, after), own) if each)

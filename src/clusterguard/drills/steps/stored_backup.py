@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clusterguard.snapshots.encryption import EncryptionKeys
     from clusterguard.stores.base import ObjectStore
     from clusterguard.velero.resources import Backup
+    from clusterguard.velero.volume_infos import DataOf
 
 
 class StoredVeleroBackup(Model):
@@ -174,7 +175,7 @@ class StoredBackup(Action):
             name=found.name,
             cluster=cluster,
             storages=(wanted.storage,),
-            repositories=_repositories(bucket, found.name),
+            **_data_of(bucket, found.name),
             volumes=wanted.volumes is None and found.options.snapshot_volumes is not False,
             location="" if wanted.storage else found.storage_location,
             existing=True,
@@ -241,10 +242,11 @@ def _namespace_of(ref: ObjectRef) -> str:
     return ref.name if ref.full_kind == "Namespace" else ref.namespace
 
 
-def _repositories(bucket: ObjectStore, name: str) -> tuple[str, ...]:
-    """Return the namespaces whose volumes' files are in a backup, as `repositories_of` does for one of the cluster."""
-    from clusterguard.velero.adoption import read_documents
-    from clusterguard.velero.resources import PodVolumeBackup
+def _data_of(bucket: ObjectStore, name: str) -> DataOf:
+    """Return where the data of its volumes is, by what Velero recorded of each."""
+    from clusterguard.velero.layout import BackupFile, BackupLayout
+    from clusterguard.velero.tarball import DEFAULT_LIMITS, read_document
+    from clusterguard.velero.volume_infos import data_of, volume_records
 
-    _, volumes = read_documents(bucket, name)
-    return tuple(sorted({PodVolumeBackup.model_validate(each).volume.partition("/")[0] for each in volumes}))
+    with bucket.get(BackupLayout(name).key(BackupFile.VOLUME_INFO)) as stream:
+        return data_of(volume_records(read_document(stream, limits=DEFAULT_LIMITS)))

@@ -115,7 +115,7 @@ class VeleroBackup(VeleroSelection):
     def perform(self, here: StepContext) -> str:
         from clusterguard.drills.velero import plurals
         from clusterguard.velero.manifest import record_manifest
-        from clusterguard.velero.volumes import repositories_of
+        from clusterguard.velero.volume_infos import data_of
 
         client = here.run.velero.client(here.step.cluster)
         name = f"{self.name}-{here.run.run_id}"
@@ -142,12 +142,7 @@ class VeleroBackup(VeleroSelection):
             outcome = self._with_volumes(here, client, outcome, options)
         tolerated = self.accept(here, outcome)
         if done.phase.has_contents:
-            here.run.velero.backups[self.name] = replace(
-                taken,
-                repositories=repositories_of(client.objects, name),
-                claims=tuple(each.volume for each in outcome.volumes if each.by_snapshot and not each.problem),
-                moved=self.volumes == "move",
-            )
+            here.run.velero.backups[self.name] = replace(taken, **data_of(outcome.volumes))
             record_manifest(bucket, name, into=here.run.store(None), now=datetime.now(UTC))
         return f"{self.ended(done.phase)}{done.progress.done} object(s) in backup {name}{tolerated}"
 

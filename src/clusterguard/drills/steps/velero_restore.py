@@ -109,8 +109,9 @@ class VeleroRestore(VeleroSelection):
         client = velero.client(here.step.cluster)
         location = velero.location_of(here.step.cluster, taken, self.storage)
         bucket = velero.bucket_of(here.step.cluster, taken, self.storage)
-        if taken.claims:
-            require_server(client.objects, moves_data=taken.moved)
+        by_snapshots = bool(taken.snapshots or taken.moved)
+        if by_snapshots:
+            require_server(client.objects, moves_data=bool(taken.moved))
         client.locations.require_available(location, fresh=True)
         self._forget_elsewhere(here, client, taken, location)
         client.adopt(taken.name, store=bucket, location=location)
@@ -121,11 +122,10 @@ class VeleroRestore(VeleroSelection):
             done = client.wait(started, timeout_seconds=here.seconds)
             outcome = client.outcome(done, tolerate=self.tolerated)
             namespaces.update(outcome.created_namespaces)
-        if taken.claims and self.takes_all:
-            outcome = require_claims_restored(
-                outcome, client.objects, claims=taken.claims, moved=taken.moved, wait_seconds=_READY_SECONDS
-            )
-        elif taken.repositories and self.takes_all:
+        if by_snapshots and self.takes_all:
+            claims = {"snapshots": taken.snapshots, "moved": taken.moved}
+            outcome = require_claims_restored(outcome, client.objects, **claims, wait_seconds=_READY_SECONDS)
+        if taken.files and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
         if taken.existing or here.run.without_markers:
