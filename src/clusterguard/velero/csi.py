@@ -104,7 +104,7 @@ def require_snapshots(
         for driver in (node.get("spec") or {}).get("drivers") or ()
     }
     problems: list[str] = []
-    tried: dict[tuple[str, str], str] = {}
+    tried: set[tuple[str, str]] = set()
     for claim in claims:
         if not claim.volume:
             continue  # what that means is told of the backup
@@ -118,7 +118,7 @@ def require_snapshots(
         if chosen.problem:
             problems.append(f"{claim}: {chosen.problem}")
         elif (claim.driver, chosen.name) not in tried:
-            tried[claim.driver, chosen.name] = f"{claim}"
+            tried.add((claim.driver, chosen.name))
             why = "" if problems else _why_not_cut(api, kinds, claim, chosen.name, name=name, seconds=seconds)
             problems += [f"{claim}: {why}"] if why else []
     if problems:

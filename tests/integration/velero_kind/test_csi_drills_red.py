@@ -107,3 +107,12 @@ def test_a_claim_without_volume_is_named(run, in_place):
     result = run(in_place)
     assert result.verdict is Verdict.ERROR
     assert "claim-unbound: PersistentVolumeClaim shop/nobody" in result.reason
+
+
+@pytest.mark.slow
+def test_a_snapshot_that_was_not_moved_is_red_in_another_cluster_although_velero_says_completed(run):
+    lost = shipped("velero-moved-new-cluster")
+    lost["backup"][0]["veleroBackup"]["volumes"] = "snapshot"
+    result = run(lost, open=None)
+    assert (result.verdict, result.code) == (Verdict.FAIL, "restore-failed")
+    assert "Completed, 1 snapshot-not-ready" in result.reason
