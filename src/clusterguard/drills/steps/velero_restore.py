@@ -123,8 +123,9 @@ class VeleroRestore(VeleroSelection):
             outcome = client.outcome(done, tolerate=self.tolerated)
             namespaces.update(outcome.created_namespaces)
         if by_snapshots and self.takes_all:
-            claims = {"snapshots": taken.snapshots, "moved": taken.moved}
-            outcome = require_claims_restored(outcome, client.objects, **claims, wait_seconds=_READY_SECONDS)
+            outcome = require_claims_restored(
+                outcome, client.objects, snapshots=taken.snapshots, moved=taken.moved, wait_seconds=_READY_SECONDS
+            )
         if taken.files and self.takes_all:
             outcome = require_all_restored(outcome, client.objects, backup=taken.name)
         tolerated = self.accept(here, outcome)
