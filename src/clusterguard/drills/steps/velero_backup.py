@@ -105,7 +105,7 @@ class VeleroBackup(VeleroSelection):
             chosen = self.chosen(client, lambda: _namespaces(client))
             # Rules for volumes may give those of no CSI driver another way; what the backup holds of them will tell.
             found = self._claims(client, self.options(chosen))
-            claims = [each for each in found if each.driver or not self.resource_policy]
+            claims = tuple(each for each in found if each.driver or not self.resource_policy)
             here.run.velero.require_snapshots(here.step.cluster, claims, move=self.volumes == "move")
 
     def _claims(self, client: VeleroClient, options: BackupOptions) -> tuple[ClaimedVolume, ...]:
