@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clusterguard.cli.options import AllowContextOption, LockTimeoutOption, duration_of
+from clusterguard.cli.options import AllowContextOption, LockTimeoutOption, duration_of, with_options
 
 if TYPE_CHECKING:
-    from clusterguard.drills import Drill, DrillResult
+    from clusterguard.drills import Drill, DrillResult, DrillSettings
     from clusterguard.drills.stored import StoredBackups
     from clusterguard.evidence.options import EvidenceSettings
     from clusterguard.model.progress import ProgressSink
@@ -36,76 +37,117 @@ _Cluster = Annotated[
 ]
 
 
-@app.command()
-def run(
-    files: _Files,
-    cluster: _Cluster = "embedded",
-    allow_context: AllowContextOption = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """How drills are run."""
+
+    cluster: _Cluster = "embedded"
+    allow_context: AllowContextOption = None
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
-    ] = None,
+        Path | None, typer.Option("--kubeconfig", help="The kubeconfig of context: clusters.", envvar="KUBECONFIG")
+    ] = None
     node_shell: Annotated[
         str,
         typer.Option(
+            "--node-shell",
             help="How to become root on the control-plane node of context: clusters of kubeadm: local, docker:NAME or "
             "ssh:[USER@]HOST.",
             envvar="CLUSTERGUARD_NODE_SHELL",
         ),
-    ] = "",
+    ] = ""
     evidence: Annotated[
         str,
         typer.Option(
+            "--evidence",
             help="Keep the evidence of every drill here: a folder, or s3://BUCKET/PREFIX.",
             envvar="CLUSTERGUARD_DRILL_EVIDENCE",
             metavar="DIR",
         ),
-    ] = "",
+    ] = ""
     evidence_key: Annotated[
         Path | None,
         typer.Option(
+            "--evidence-key",
             help="Sign it with this private key: Ed25519 or ECDSA P-256 in PEM, or one of cosign.",
             envvar="CLUSTERGUARD_DRILL_EVIDENCE_KEY",
             metavar="FILE",
         ),
-    ] = None,
+    ] = None
     evidence_passphrase_file: Annotated[
         Path | None,
-        typer.Option(help="File with the passphrase of that key; or set COSIGN_PASSWORD.", metavar="FILE"),
-    ] = None,
+        typer.Option(
+            "--evidence-passphrase-file",
+            help="File with the passphrase of that key; or set COSIGN_PASSWORD.",
+            metavar="FILE",
+        ),
+    ] = None
     keep: Annotated[
         Literal["never", "on-failure", "always"],
-        typer.Option(help="Leave created clusters running for a look."),
-    ] = "never",
+        typer.Option("--keep", help="Leave created clusters running for a look."),
+    ] = "never"
+    lock_timeout: LockTimeoutOption = ""
+    longest_wait: Annotated[
+        str, typer.Option("--longest-wait", help="Cap on the timeout of every check, such as 10s.", metavar="DURATION")
+    ] = ""
+    selector: Annotated[
+        str, typer.Option("--selector", help="Run only drills with these labels, such as tier=nightly.")
+    ] = ""
+
+    def settings(self) -> DrillSettings:
+        """Return what the person decides, as drills take it."""
+        from clusterguard.drills import DrillSettings
+
+        return DrillSettings(
+            cluster=self.cluster,
+            allowed_contexts=tuple(self.allow_context or ()),
+            kubeconfig=self.kubeconfig,
+            node_shell=self.node_shell,
+            lock_timeout=duration_of(self.lock_timeout, "--lock-timeout") or timedelta(0),
+            longest_wait=duration_of(self.longest_wait, "--longest-wait"),
+            keep=self.keep,
+            **_evidence(self.evidence, self.evidence_key, self.evidence_passphrase_file),
+            stored=_stored_backups(),
+        )
+
+
+@app.command()
+@with_options
+def run(
+    files: _Files,
+    runs: _Runs,
     omit_restore: Annotated[
         bool,
         typer.Option("--omit-restore", help="Leave the restore out: a drill that stays green proves nothing."),
     ] = False,
-    lock_timeout: LockTimeoutOption = "",
-    longest_wait: Annotated[
-        str, typer.Option(help="Cap on the timeout of every check, such as 10s.", metavar="DURATION")
-    ] = "",
-    selector: Annotated[str, typer.Option(help="Run only drills with these labels, such as tier=nightly.")] = "",
 ) -> None:
     """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
-    from clusterguard.drills import DrillRunner, DrillSettings
+    _run_all(files, runs.selector, replace(runs.settings(), omit_restore=omit_restore))
+
+
+@app.command()
+@with_options
+def mutate(
+    files: _Files,
+    runs: _Runs,
+    minimum: Annotated[
+        float, typer.Option("--min", help="Percent of the defects that must be found.", min=0, max=100)
+    ] = 100,
+) -> None:
+    """Run drills, and once each is proven put defects into what was restored, one at a time: its checks must find them.
+
+    Exit code 0: all proven, and enough defects found; 1: not so; 2: one could not tell, or could not be run here.
+    """
+    _run_all(files, runs.selector, replace(runs.settings(), mutate=minimum))
+
+
+def _run_all(files: list[Path], selector: str, settings: DrillSettings) -> None:
+    from clusterguard.drills import DrillRunner
     from clusterguard.drills.programs import ProgramsInTurn, require_docker_for
     from clusterguard.drills.requirements import skip_reason
     from clusterguard.terminal import out, progress_sink
     from clusterguard.terminal.drill_view import DrillView
 
-    settings = DrillSettings(
-        cluster=cluster,
-        allowed_contexts=tuple(allow_context or ()),
-        kubeconfig=kubeconfig,
-        node_shell=node_shell,
-        lock_timeout=duration_of(lock_timeout, "--lock-timeout") or timedelta(0),
-        longest_wait=duration_of(longest_wait, "--longest-wait"),
-        keep=keep,
-        omit_restore=omit_restore,
-        **_evidence(evidence, evidence_key, evidence_passphrase_file),
-        stored=_stored_backups(),
-    )
-    drills = _chosen(files, selector)
+    drills, cluster = _chosen(files, selector), settings.cluster
     require_docker_for(drills, default_cluster=cluster)
     runner = DrillRunner(settings=settings, on_event=DrillView(out))
     reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clusterguard.clusters.kube import KubeClient
 
 __all__ = [
+    "EditsMembers",
     "EtcdFaults",
     "ExternalVelero",
     "HasExternalVelero",
@@ -22,6 +23,7 @@ __all__ = [
     "OnDockerNetwork",
     "Persistable",
     "ReplacesMembers",
+    "StopsControllers",
 ]
 
 
@@ -141,6 +143,22 @@ class ReplacesMembers(Protocol):
 
     def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
         """Keep restores and other replacements out, and give every member that is within reach, by its name."""
+
+
+@runtime_checkable
+class StopsControllers(Protocol):
+    """A cluster whose controllers can be kept from making good what somebody changes."""
+
+    def controllers_stopped(self) -> AbstractContextManager[object]:
+        """Stop controllers and scheduler while the ``with`` block runs; after it they know nothing of what was then."""
+
+
+@runtime_checkable
+class EditsMembers(Protocol):
+    """A cluster that lets the database of one etcd member be changed behind the others' backs."""
+
+    def replace_in_member(self, name: str, old: bytes, new: bytes) -> int:
+        """Replace bytes by as many others wherever they lie in the database of a stopped member; return how often."""
 
 
 @runtime_checkable

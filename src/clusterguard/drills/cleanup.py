@@ -61,7 +61,8 @@ def clean_up(run: DrillRun) -> None:
             with phase(run, "evidence"):
                 gather(run, run.journal)
     finally:
-        run.keep_clusters = run.settings.keep == "always" or (run.settings.keep == "on-failure" and failed)
+        asked = run.settings.keep == "always" or (run.settings.keep == "on-failure" and failed)
+        run.keep_clusters = asked and not run.spoiled
         with phase(run, "cleanup") as opened, ExitStack() as stack:
             # Last in, first out; each runs whatever becomes of the others, a second Ctrl-C included.
             stack.callback(_do, run, opened, "close everything", run.close)

@@ -66,6 +66,16 @@ class Markers:
         """Write the marker that an etcd restore must lose."""
         self._write(api, _AFTER)
 
+    @property
+    def first(self) -> str:
+        """The name of the marker that must come back, or ``""`` if none was written."""
+        return self._name(_BEFORE) if _BEFORE in self._written else ""
+
+    @property
+    def second(self) -> str:
+        """The name of the marker that an etcd restore must lose, or ``""`` if none was written."""
+        return self._name(_AFTER) if _AFTER in self._written else ""
+
     def tick(self, api: KubeClient, *, every_seconds: float) -> None:
         """Write further markers in the background until `stop_ticking`."""
         self._ticker = _Ticker(lambda number: self._write(api, f"tick-{number:06d}"), every_seconds)

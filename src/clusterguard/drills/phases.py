@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "back_up",
     "break_it",
+    "look_for_markers",
     "provision",
     "refuse_what_cannot_work",
     "require_access",
@@ -355,7 +356,7 @@ def _judge_without_markers(run: DrillRun) -> bool:
 def _ask_markers(run: DrillRun, markers: Markers) -> bool:
     """Let the markers say whether the restore did it, and how much was lost."""
     began = time.monotonic()
-    findings = _look_for(run, markers)
+    findings = look_for_markers(run, markers)
     summary = "; ".join(findings.problems) or _markers_are_right(run)
     verdict = Verdict.FAIL if findings.problems else Verdict.PASS
     record(run, "verify", "markers", verdict, time.monotonic() - began, summary)
@@ -367,7 +368,7 @@ def _ask_markers(run: DrillRun, markers: Markers) -> bool:
     return not findings.problems
 
 
-def _look_for(run: DrillRun, markers: Markers) -> MarkerFindings:
+def look_for_markers(run: DrillRun, markers: Markers) -> MarkerFindings:
     """Ask for the markers; a cluster that does not answer has not been recovered, and needs no waiting for."""
     target = run.clusters.get(run.marker_plan.target)
     if target is None:

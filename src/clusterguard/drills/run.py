@@ -15,7 +15,7 @@ from clusterguard.drills.clusters import cluster_ref_of
 from clusterguard.drills.marker_plan import MarkerPlan, plan_markers
 from clusterguard.drills.storages import Storages
 from clusterguard.drills.velero import VeleroClients
-from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
+from clusterguard.drills.verdict import DrillResult, Mutation, PhaseResult, RecoveryTime, StepResult, Verdict
 from clusterguard.errors import DrillError
 from clusterguard.etcd.snapshotter import EtcdSnapshotter
 from clusterguard.model.durations import format_duration
@@ -63,6 +63,8 @@ class DrillSettings:
         lock_timeout: How long to wait for another run that works in a cluster, before giving up.
         omit_restore: Leave the restore phase out: a drill that is still green then proves nothing.
         longest_wait: The most that any check of ``verify`` may take; None for what the file says.
+        mutate: Put defects into what was restored, once it is proven, and fail if a smaller share of them than this is
+            found, in percent; None for no defects.
         evidence: Folder, or location of a bucket, for the bundle of each run; None for none.
         evidence_key: What signs it; None signs nothing.
         stored: Finds the backups of policies; None where drills of a ``storedBackup`` are not run.
@@ -78,6 +80,7 @@ class DrillSettings:
     lock_timeout: timedelta = timedelta(0)
     omit_restore: bool = False
     longest_wait: timedelta | None = None
+    mutate: float | None = None
     evidence: Path | str | None = None
     evidence_key: SigningKey | None = None
     stored: StoredBackups | None = None
@@ -103,6 +106,7 @@ class DrillRun:
     pending: dict[str, Pending] = field(default_factory=dict)
     locks: dict[str, ClusterLock] = field(default_factory=dict)
     keep_clusters: bool = False
+    spoiled: set[str] = field(default_factory=set)  # clusters that a defect could not be taken out of again
     on_close: ExitStack = field(default_factory=ExitStack)
     _storages: Storages | None = None
     _velero: VeleroClients | None = None
@@ -147,6 +151,7 @@ class DrillRun:
     without_markers: str = ""
     brought_back: bool = False  # whether a Velero restore lists something of the scope as created or updated
     diagnostics: tuple[tuple[str, str], ...] = ()
+    mutation: Mutation | None = None
 
     def __post_init__(self) -> None:
         self.started = self.now()
@@ -321,6 +326,7 @@ class DrillRun:
             trend=self.trend,
             controls=self.drill.spec.evidence.controls,
             stored=tuple(each.name for each in self.velero.backups.values() if each.existing),
+            mutation=self.mutation,
         )
 
     def _why_proven(self) -> str:

@@ -11,6 +11,7 @@ from clusterguard.drills.cleanup import clean_up, remove_leftovers
 from clusterguard.drills.clusters import lock_clusters
 from clusterguard.drills.events import DrillFinished, DrillStarted
 from clusterguard.drills.journal import Journal
+from clusterguard.drills.mutation import mutate
 from clusterguard.drills.recording import StopDrillError
 from clusterguard.drills.run import DrillRun, DrillSettings
 from clusterguard.drills.verdict import Verdict
@@ -38,6 +39,7 @@ _PHASES = (
     phases.restore,
     phases.verify,
     phases.weigh_objectives,
+    mutate,
 )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clusterguard.documents.json_output import json_data
 
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from clusterguard.evidence.history import Trend
 
-__all__ = ["CheckResult", "DrillResult", "PhaseResult", "RecoveryTime", "StepResult", "Verdict"]
+__all__ = [
+    "CheckResult",
+    "DrillResult",
+    "Mutation",
+    "PhaseResult",
+    "RecoveryTime",
+    "StepResult",
+    "TriedDefect",
+    "Verdict",
+]
 
 
 class Verdict(StrEnum):
@@ -93,6 +102,74 @@ class RecoveryTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TriedDefect:
+    """One defect that was put into the restored cluster, or could not be.
+
+    Attributes:
+        defect: Its name, as docs/reference/defects.md lists it.
+        target: What it was put into, such as ``Secret shop/web``.
+        outcome: ``found`` when a check went red, ``missed`` when all stayed green, ``notApplied`` when it could not be
+            put there, which counts for nothing.
+        detail: Which check found it and what that said, which one would have, or why it could not be put there.
+    """
+
+    defect: str
+    target: str
+    outcome: Literal["found", "missed", "notApplied"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """How many defects a drill's checks found.
+
+    Attributes:
+        tried: All of them, in the order in which they were tried.
+        minimum: The score that was asked for, in percent.
+        stopped: Why no more of them were tried; ``""`` if all were.
+    """
+
+    tried: tuple[TriedDefect, ...]
+    minimum: float
+    stopped: str = ""
+
+    @property
+    def found(self) -> int:
+        """How many were found."""
+        return len(self.with_outcome("found"))
+
+    @property
+    def counted(self) -> int:
+        """How many were put there."""
+        return self.found + len(self.with_outcome("missed"))
+
+    @property
+    def score(self) -> float | None:
+        """How many of those were found, in percent; None where none was put there."""
+        return 100 * self.found / self.counted if self.counted else None
+
+    @property
+    def enough(self) -> bool:
+        """Whether that is what was asked for; no defect at all shows nothing."""
+        return not self.stopped and self.score is not None and self.score >= self.minimum
+
+    def with_outcome(self, outcome: str) -> tuple[TriedDefect, ...]:
+        """Return those that ended so."""
+        return tuple(each for each in self.tried if each.outcome == outcome)
+
+    def summary(self) -> str:
+        """Return it in one line."""
+        score = "" if self.score is None else f" ({int(self.score)} %)"
+        other = len(self.with_outcome("notApplied"))
+        return f"{self.found} of {self.counted} defects found{score}" + (f", {other} not applied" if other else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        counts = {"score": self.score, "found": self.found, "counted": self.counted}
+        return {**counts, **json_data(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillResult:
     """What one run of one drill showed.
 
@@ -113,6 +190,7 @@ class DrillResult:
         clusters: Descriptions, by the name in the drill.
         providers: What runs them, such as ``kind``, likewise.
         trend: Recovery time beside that of earlier runs, where the drill promises something of it.
+        mutation: How good its checks are, or None where that was not asked or not reached.
     """
 
     drill: str
@@ -137,6 +215,7 @@ class DrillResult:
     stored: tuple[str, ...] = ()
     providers: Mapping[str, str] = field(default_factory=dict)
     trend: Trend | None = None
+    mutation: Mutation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data for JSON; seconds have three decimals."""
@@ -148,6 +227,7 @@ class DrillResult:
             "redAfterFault": {"red": red[0], "checks": red[1]} if red else None,
             "trend": self.trend.to_dict() if self.trend else None,
             "diagnostics": [{"title": title, "text": text} for title, text in self.diagnostics],
+            "mutation": self.mutation.to_dict() if self.mutation else None,
         }
         return {key: _rounded(value) for key, value in data.items() if key not in ("rto", "rpo")}
 

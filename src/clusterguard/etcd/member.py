@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clusterguard.etcd.gateway import JsonGateway
     from clusterguard.etcd.rpc import Call
 
-__all__ = ["NO_LEADER", "EtcdMember", "ListedMember", "LiveHash", "MemberStatus"]
+__all__ = ["NO_LEADER", "EtcdMember", "ListedMember", "LiveHash", "MemberStatus", "StoredValue"]
 
 _T = TypeVar("_T")
 
@@ -89,6 +89,14 @@ class LiveHash:
     hash: int
     hash_revision: int
     compact_revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredValue:
+    """What lies under a key, and the revision of its newest change."""
+
+    value: bytes
+    revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +195,28 @@ class EtcdMember:
         # Serializable: what this member holds at that revision, without asking a quorum that may be lost.
         every = {"key": _ALL_KEYS, "range_end": _ALL_KEYS}
         return int(self._ask(rpc.RANGE, **every, revision=revision, count_only=True, serializable=True)["count"])
+
+    def stored(self, key: bytes) -> StoredValue | None:
+        """Return what a majority of the members has under a key, or None where there is nothing."""
+        found = self._ask(rpc.RANGE, key=key)["kvs"]
+        return StoredValue(value=found[0]["value"], revision=found[0]["mod_revision"]) if found else None
+
+    def replace(self, key: bytes, value: bytes | None, *, revision: int) -> bool:
+        """Put a value under a key, or remove it for None, if its newest change still is that of a revision.
+
+        Args:
+            key: Of etcd, such as ``/registry/configmaps/shop/web``.
+            value: All of it.
+            revision: As `stored` told; 0 means that there is no such key.
+
+        Returns:
+            Whether that was so, and it was replaced.
+        """
+        unchanged = {"result": "EQUAL", "target": "MOD", "key": key, "mod_revision": revision}
+        change: dict[str, object] = (
+            {"request_delete_range": {"key": key}} if value is None else {"request_put": {"key": key, "value": value}}
+        )
+        return bool(self._ask(rpc.TXN, compare=(unchanged,), success=(change,))["succeeded"])
 
     def alarms(self) -> tuple[str, ...]:
         """Return raised alarms, such as ``NOSPACE on 8e9e05c52164694d``."""

@@ -26,6 +26,7 @@ __all__ = [
     "RANGE",
     "SNAPSHOT",
     "STATUS",
+    "TXN",
     "BrokenAnswerError",
     "Call",
     "RpcError",
@@ -133,7 +134,36 @@ RANGE: Final = Call(
         "serializable": Field(7, "bool"),
         "count_only": Field(9, "bool"),
     },
-    response={"header": _HEADER, "count": Field(4, "int")},
+    response={
+        "header": _HEADER,
+        "kvs": Field(2, {"mod_revision": Field(3, "int"), "value": Field(5, "bytes")}, repeated=True),
+        "count": Field(4, "int"),
+    },
+)
+TXN: Final = Call(
+    method="/etcdserverpb.KV/Txn",
+    path="kv/txn",
+    request={
+        "compare": Field(
+            1,
+            {
+                "result": Field(1, ("EQUAL", "GREATER", "LESS", "NOT_EQUAL")),
+                "target": Field(2, ("VERSION", "CREATE", "MOD", "VALUE", "LEASE")),
+                "key": Field(3, "bytes"),
+                "mod_revision": Field(6, "int"),
+            },
+            repeated=True,
+        ),
+        "success": Field(
+            2,
+            {
+                "request_put": Field(2, {"key": Field(1, "bytes"), "value": Field(2, "bytes")}),
+                "request_delete_range": Field(3, {"key": Field(1, "bytes")}),
+            },
+            repeated=True,
+        ),
+    },
+    response={"header": _HEADER, "succeeded": Field(2, "bool")},
 )
 _MEMBERS: Final = Field(
     2,
@@ -220,8 +250,10 @@ def _to_wire(field: Field, value: Any) -> bytes:  # noqa: ANN401 - the table tel
             return length_delimited(field.number, value)
         case tuple() as names:
             return varint_field(field.number, names.index(value))
-        case _:
+        case "uint" | "int" | "bool":
             return varint_field(field.number, int(value))
+        case shape:
+            return length_delimited(field.number, encode(shape, value))
 
 
 def _from_wire(kind: Kind | tuple[str, ...] | Shape, content: Any) -> object:  # noqa: ANN401 - an int, or bytes
@@ -268,6 +300,8 @@ def _as_json(value: object) -> object:
             return base64.b64encode(value).decode()
         case tuple():
             return [_as_json(each) for each in value]
+        case dict():
+            return to_json(value)
         case bool() | str():
             return value
         case _:

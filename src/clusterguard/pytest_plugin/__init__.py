@@ -81,6 +81,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave the restore out: every drill must go red, or it proves nothing",
     )
+    group.addoption(
+        "--drill-mutate",
+        action="store_true",
+        help="once a drill is proven, put defects into what was restored, one at a time: its checks must find them",
+    )
+    group.addoption(
+        "--drill-mutate-min",
+        metavar="PERCENT",
+        type=float,
+        default=100,
+        help="with --drill-mutate: fail a drill that finds a smaller share of the defects (default: 100)",
+    )
     group.addoption("--drill-longest-wait", metavar="DURATION", help="cap on the timeout of every check, such as 10s")
     group.addoption("--drill-min", metavar="N", type=int, help="fail unless at least N drills ran")
     rehearsals = parser.getgroup("rehearsals", "rehearsals of backups (clusterguard)")

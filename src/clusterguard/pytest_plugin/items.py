@@ -144,6 +144,11 @@ class DrillItem(JudgedItem):
             self.user_properties.append((f"{PROPERTIES}rto_seconds", round(result.rto.total, 3)))
         if result.rpo is not None:
             self.user_properties.append((f"{PROPERTIES}rpo_seconds", round(result.rpo, 3)))
+        if result.mutation is not None:
+            score = result.mutation.score
+            self.user_properties.append((f"{PROPERTIES}defects_found", result.mutation.found))
+            self.user_properties.append((f"{PROPERTIES}defects_counted", result.mutation.counted))
+            self.user_properties.append((f"{PROPERTIES}defects_score", "" if score is None else round(score, 1)))
         for phase in result.phases:
             self.user_properties.append((f"{PROPERTIES}phase.{phase.name}_seconds", round(phase.seconds, 3)))
 
@@ -283,6 +288,7 @@ def settings_from(config: pytest.Config) -> DrillSettings:
             keep=config.getoption("--drill-keep") or "never",
             lock_timeout=parse_duration(lock) if lock else timedelta(0),
             omit_restore=config.getoption("--drill-omit-restore"),
+            mutate=config.getoption("--drill-mutate-min") if config.getoption("--drill-mutate") else None,
             longest_wait=parse_duration(longest) if longest else None,
             **_evidence(config, chosen("evidence"), chosen("evidence-key"), passphrase_file),
             stored=_find_stored,

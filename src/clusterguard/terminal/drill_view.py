@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from clusterguard.drills.verdict import DrillResult, PhaseResult, StepResult
+    from clusterguard.drills.verdict import DrillResult, Mutation, PhaseResult, StepResult
 
 __all__ = ["DrillView", "result_view"]
 
@@ -167,6 +167,8 @@ def _summary(result: DrillResult) -> Iterator[RenderableType]:
     if (trend := result.trend) is not None and trend.median_seconds is not None:
         median = format_duration(trend.median_seconds)
         yield Text(f"  {trend.ratio:.2f} times the median of the last {trend.runs} runs, {median}", style="dim")
+    if result.mutation is not None:
+        yield from _defects(result.mutation)
     if result.suppressed:
         rules = ", ".join(f"{rule} ({number})" for rule, number in sorted(result.suppressed.items()))
         yield Text(f"  differences that named rules explain: {rules}", style="dim")
@@ -175,6 +177,14 @@ def _summary(result: DrillResult) -> Iterator[RenderableType]:
         yield Text(f"  findings that the drill tolerates: {names}", style="yellow")
     if any("simulated" in description for description in result.clusters.values()):
         yield Text("  pods were simulated: no container ran in this drill", style="dim")
+
+
+def _defects(mutation: Mutation) -> Iterator[RenderableType]:
+    yield Text(f"  {mutation.summary()}", style="green" if mutation.score == 100 else "red")  # noqa: PLR2004 - percent
+    for each in mutation.with_outcome("missed"):
+        yield Text(f"    missed: {each.defect} in {each.target}; what would find it: {each.detail}", style="red")
+    for each in mutation.with_outcome("notApplied"):
+        yield Text(f"    not applied: {each.defect} to {each.target}: {each.detail}", style="dim")
 
 
 def _explanation(result: DrillResult) -> Iterator[RenderableType]:

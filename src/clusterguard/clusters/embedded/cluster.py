@@ -35,7 +35,7 @@ from clusterguard.sockets import free_ports, require_free
 from clusterguard.toolchain.programs import named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
@@ -262,6 +262,17 @@ class EmbeddedCluster:
     def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
         """Keep restores and other replacements out, and give every member, by its name."""
         return self.control_plane.member_places()
+
+    @contextlib.contextmanager
+    def controllers_stopped(self) -> Iterator[None]:
+        """Stop controllers, scheduler and the simulation of nodes while the ``with`` block runs."""
+        # Ended, not paused: a garbage collector that had seen an object go would take what belonged to it later on,
+        # even if the object is back by then.
+        self._running().stop(*CONTROLLERS, grace_seconds=0)
+        try:
+            yield
+        finally:
+            self.control_plane.start_controllers()
 
     def close(self) -> None:
         """Close it: one that was started here is deleted, one that was attached to stays. Safe to repeat."""

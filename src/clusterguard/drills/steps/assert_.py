@@ -15,7 +15,7 @@ from clusterguard.drills.values import Comparison
 from clusterguard.drills.verdict import CheckResult
 
 if TYPE_CHECKING:
-    from clusterguard.clusters.kube import ApiResource, KubeClient
+    from clusterguard.clusters.kube import KubeClient
 
 
 class Assert(Action):
@@ -47,23 +47,25 @@ class Assert(Action):
         return f"compare {which} {' '.join(filter(None, (self.resource['kind'], name)))} with the file{count}"
 
     def check(self, here: StepContext, look: Look) -> CheckResult:
-        api = here.api
-        resource = api.resource(self.resource["kind"], api_version=self.resource["apiVersion"])
-        found = self._select(api, resource)
+        # As the cluster writes it: the file may say `secrets`.
+        kind = here.api.resource(self.resource["kind"], api_version=self.resource["apiVersion"]).kind
+        found = self.find(here.api)
         count = self.count or Comparison(">=", 1)
         if not count.holds(len(found)):
-            summary = f"{len(found)} {resource.kind} found, {count.in_words()} expected"
+            summary = f"{len(found)} {kind} found, {count.in_words()} expected"
             return CheckResult(ok=False, summary=summary)
         lines = {item["metadata"]["name"]: mismatches(self.resource, item) for item in found}
         wrong_ones = {name: each for name, each in lines.items() if each}
         ok = len(wrong_ones) < len(found) if self.match == "any" else not wrong_ones
         return CheckResult(
             ok=ok,
-            summary=f"{len(found) - len(wrong_ones)} of {len(found)} {resource.kind} match",
-            detail="" if ok else _described(resource.kind, wrong_ones),
+            summary=f"{len(found) - len(wrong_ones)} of {len(found)} {kind} match",
+            detail="" if ok else _described(kind, wrong_ones),
         )
 
-    def _select(self, api: KubeClient, resource: ApiResource) -> list[Any]:
+    def find(self, api: KubeClient) -> list[Any]:
+        """Return what it selects."""
+        resource = api.resource(self.resource["kind"], api_version=self.resource["apiVersion"])
         metadata = self.resource.get("metadata") or {}
         names = [metadata["name"]] if "name" in metadata else []
         selector = ",".join(f"{key}={value}" for key, value in (metadata.get("labels") or {}).items())
