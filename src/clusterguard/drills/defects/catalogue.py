@@ -88,12 +88,16 @@ def _changed(before: Any, after: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
         for key in dict.fromkeys([*before, *after]):
             for path in _changed(before.get(key), after.get(key)):
                 yield f".{key}{path}"
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+    elif _are_objects(before) and _are_objects(after) and len(before) == len(after):
         for index, (old, new) in enumerate(zip(before, after, strict=True)):
             for path in _changed(old, new):
                 yield f"[{index}]{path}"
     elif before != after:
         yield ""
+
+
+def _are_objects(value: Any) -> bool:  # noqa: ANN401 - JSON
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 # ---- of every kind ------------------------------------------------------------------------------------------
@@ -112,6 +116,8 @@ def _drop_last(item: Object, field: str, counts: Callable[[str], bool]) -> bool:
     wanted = [key for key in sorted(found) if counts(key)]
     if wanted:
         del found[wanted[-1]]
+        if not found:
+            del item["metadata"][field]  # as an API server serves it
     return bool(wanted)
 
 
@@ -241,6 +247,8 @@ def _cut_schema(item: Object) -> bool:
             fields = inner.get("properties") or {}
             if fields and name not in ("metadata", "status"):
                 del fields[max(fields)]
+                if not fields:
+                    del inner["properties"]
                 inner["required"] = [each for each in inner.get("required") or () if each in fields]
                 if not inner["required"]:
                     del inner["required"]
