@@ -2,9 +2,11 @@
 
 import base64
 import copy
+from pathlib import Path
 
 import pytest
 
+from clusterguard.drills.defects.attempts import LATER_STATE, PREVIOUS_BACKUP
 from clusterguard.drills.defects.catalogue import OBJECT_DEFECTS, changed_field
 from clusterguard.drills.defects.choosing import choose
 from clusterguard.model.inventory import ObjectRef
@@ -179,3 +181,17 @@ def test_what_a_controller_makes_again_is_only_missed_where_the_very_same_object
     pod["metadata"]["ownerReferences"] = [{"controller": True, "uid": "1"}]
     assert chosen(pod) == []
     assert chosen(pod, owned_too=True) == [("object-left-out", "web")]
+
+
+# ---- the documentation --------------------------------------------------------------------------------------
+
+
+def test_the_documentation_lists_every_defect():
+    page = (Path(__file__).parents[3] / "docs/reference/defects.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("| `")]
+    written = {name.strip("`"): (words, kinds) for name, words, kinds in rows}
+    for defect in OBJECT_DEFECTS:
+        kinds = ", ".join(kind.partition(".")[0] for kind in defect.kinds)
+        kinds = kinds or ("every other kind" if defect.not_kinds else "every kind")
+        assert written.pop(defect.name) == (defect.words, kinds)
+    assert written.keys() == {PREVIOUS_BACKUP, LATER_STATE}

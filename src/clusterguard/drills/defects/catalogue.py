@@ -293,7 +293,7 @@ _OWN: Final = (
     ObjectDefect(name="secret-changed", words="one bit of a value changed", kinds=("Secret",), edit=_change_secret),
     ObjectDefect(
         name="config-cut",
-        words="the longest value of the ConfigMap cut in half",
+        words="its longest value cut in half",
         kinds=("ConfigMap",),
         edit=_cut_config,
     ),
