@@ -36,9 +36,12 @@ class StoredFormat(Generic[Record]):
     damaged: type[ClusterGuardError]
     hint: str
 
-    def dump(self, record: Record, *, indent: bool = True, **more: object) -> bytes:
-        """Return a record as it is stored, with more keys that only other programs read."""
-        document = {**more, "format": self.number, **self.adapter.dump_python(record, mode="json", by_alias=True)}
+    def dump(
+        self, record: Record, *, indent: bool = True, without: frozenset[str] = frozenset(), **more: object
+    ) -> bytes:
+        """Return a record as it is stored, without some fields, and with more keys that only other programs read."""
+        fields = self.adapter.dump_python(record, mode="json", by_alias=True, exclude=set(without))
+        document = {**more, "format": self.number, **fields}
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else None)
 
     def parse(self, text: bytes) -> Record:

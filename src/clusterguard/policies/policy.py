@@ -171,6 +171,13 @@ def _store(url: str, info: ValidationInfo) -> str:
     return absolute
 
 
+def _share(text: str) -> str:
+    from clusterguard.velero.volume_data import parse_share
+
+    parse_share(text)
+    return text
+
+
 def _time_zone(name: str) -> str:
     return read_time_zone(name).key
 
@@ -337,18 +344,36 @@ class VeleroSource(Model):
     namespaces need, and all where none is included."""
     tolerate: tuple[FindingName, ...] = ()
     """Findings of a backup's outcome that do not count, by name, such as `api-unavailable`."""
-    volumes: Literal["none", "snapshots", "fileSystem"] = "none"
-    """`snapshots` of volumes, or the files in them; `none` of both when left out."""
+    volumes: Literal["none", "snapshots", "move", "fileSystem"] = "none"
+    """`snapshots` of volumes, which stay where they are; snapshots whose data is put into the bucket (`move`), or the
+    files in volumes (`fileSystem`), both of which are verified and copied; `none` when left out."""
+    read_data: Annotated[Text, AfterValidator(_share)] = Field(default="5%", examples=["5%", "all"])
+    """How much of the data of volumes is decrypted and compared with its hashes at each look: a share, or `all`."""
+    repository_password_file: SecretFile = ""
+    """A file with the password of the repositories that the data of volumes is in; Velero's own when left out."""
+    repository_password_env: Variable = ""
+    """A variable with that password."""
     timeout: Duration = timedelta(hours=4)
     """How long a backup may take."""
 
     @model_validator(mode="after")
     def _sensible(self) -> VeleroSource:
         _check_kubeconfig(self.cluster, self.kubeconfig)
+        self.need_one("repository_password_file", "repository_password_env", optional=True)
         both = sorted(set(self.included_namespaces) & set(self.excluded_namespaces))
         if both:
             raise wrong(f"`{both[0]}` is both included and excluded", key="excludedNamespaces")
         return self
+
+    @property
+    def data_in_bucket(self) -> bool:
+        """Whether the data of volumes is in the bucket, in repositories beside the backup."""
+        return self.volumes in {"move", "fileSystem"}
+
+    @property
+    def repository_password(self) -> Secret | None:
+        """Where the password of these repositories is; None for Velero's own."""
+        return Secret.named(self.repository_password_file, self.repository_password_env)
 
 
 def _check_kubeconfig(cluster: str, kubeconfig: str) -> None:

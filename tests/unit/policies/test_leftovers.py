@@ -29,7 +29,7 @@ from clusterguard.policies.copies.naming import backup_of_key, etcd_name, velero
 from clusterguard.policies.copies.rotation import reencrypt_copy
 from clusterguard.policies.policy import EtcdSource, RetentionPolicy, Source, VeleroSource
 from clusterguard.policies.runs import backup
-from clusterguard.policies.runs.backup import _copy_velero, back_up
+from clusterguard.policies.runs.backup import _Copied, _copy_velero, back_up
 from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import plan_retention_of, retain
 from clusterguard.stores import LocalStore, MemoryStore, PrefixedStore, ReplicatedStore
@@ -41,6 +41,7 @@ DAY = timedelta(days=1)
 BROKEN = "etcd-20260501T020000Z"
 SOUND = "etcd-20260502T020000Z"
 SHOP = "shop-20260501t020000z-0a1b2c"
+SHOP_SOURCE = VeleroSource(cluster="context:prod", bucket="memory:")
 
 
 class Clocked(MemoryStore):
@@ -54,7 +55,7 @@ class Clocked(MemoryStore):
 @pytest.fixture
 def wanted():
     made = policy("here", "there", retention=RetentionPolicy(last=9))
-    shop = Source(name="shop", velero=VeleroSource(cluster="context:prod", bucket="memory:"))
+    shop = Source(name="shop", velero=SHOP_SOURCE)
     return made.model_copy(
         update={"sources": (*made.sources, Source(name="etcd-2", etcd=EtcdSource(endpoints=("http://x",))), shop)}
     )
@@ -315,7 +316,7 @@ def copy_a_velero_backup(session, locations):
     for name in ("velero-backup.json", f"{SHOP}.tar.gz"):
         put(bucket, f"backups/{SHOP}/{name}", b"x" * 100)
     replicas = ReplicatedStore({location.name: location.of_source("shop") for location in locations})
-    _copy_velero("shop", session, replicas, bucket, SHOP, NOW)
+    _copy_velero(_Copied(name=SHOP, source="shop", created=NOW), SHOP_SOURCE, session, replicas, bucket, {})
 
 
 def remove_the_old_ones(session, locations):

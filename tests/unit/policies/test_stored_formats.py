@@ -9,14 +9,15 @@ import pytest
 
 from clusterguard.errors import ConfigError
 from clusterguard.policies.copies.catalog import Catalog
-from clusterguard.policies.copies.locations import VELERO_RECORD
+from clusterguard.policies.copies.locations import VeleroRecord
 from clusterguard.policies.fleet.results import ClusterResult
 from clusterguard.policies.watching.chain import ChainLink, Segment, chained, check_trail, events_in
 
 STORED = Path(__file__).parents[2] / "golden" / "stored"
 READERS = {
     "catalog.json": Catalog.from_json,
-    "velero-record.json": VELERO_RECORD.parse,
+    "velero-record.json": VeleroRecord.from_json,
+    "velero-record-volumes.json": VeleroRecord.from_json,
     "fleet-result.json": ClusterResult.from_json,
 }
 
@@ -30,7 +31,7 @@ def test_a_record_of_an_earlier_release_is_read_and_written_as_it_was(name):
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_record_of_a_later_release_is_not_taken_for_a_damaged_one(name):
-    later = {**json.loads((STORED / name).read_bytes()), "format": 2}
+    later = {**json.loads((STORED / name).read_bytes()), "format": 3}
 
     with pytest.raises(ConfigError) as caught:
         READERS[name](json.dumps(later).encode())

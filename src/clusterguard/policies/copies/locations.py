@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping  # noqa: TC003 - pydantic evaluates annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
@@ -43,6 +44,7 @@ __all__ = [
     "RECORD",
     "StorageLocation",
     "VeleroRecord",
+    "is_record",
     "objects_of",
     "open_locations",
     "read_catalogs",
@@ -53,7 +55,7 @@ OWN_FOLDER: Final = ".clusterguard"
 RECORD: Final = ".json"
 _CATALOG: Final = f"{OWN_FOLDER}/catalog.json"
 _LARGEST_CATALOG: Final = 1 << 30
-_LARGEST_RECORD: Final = 16 << 20
+_LARGEST_RECORD: Final = 256 << 20  # 300 bytes for each blob of its volumes, and a blob is about 20 MB
 _READERS: Final = 8
 _ASKED: Final = 10  # of what a listing lacks: one that lacks more by mistake lacks some of the newest
 _NOTED: Final = 3  # more of the same is counted, not listed
@@ -71,19 +73,50 @@ class VeleroRecord:
     encrypted: Annotated[bool, Field(alias="sealed")]  # as records call it since the first release
     objects: Mapping[str, tuple[str, int]]  # path below the backup's folder: SHA-256 of the stored bytes, size
     plain: Mapping[str, str]  # the same paths: SHA-256 of the bytes in Velero's own bucket
+    # Those of them that hold the data of volumes: bytes in Velero's own bucket. Other records may name them, too.
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    readers: str = ""  # who opens it, see `Encryption.readers`: later copies share blobs only among the same
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""
-        return VELERO_RECORD.dump(self, kind="VeleroBackup")
+        without = frozenset() if self.volumes else _OF_VOLUMES
+        return _format_of(with_volumes=bool(self.volumes)).dump(self, without=without, kind="VeleroBackup")
+
+    @classmethod
+    def from_json(cls, text: bytes) -> VeleroRecord:
+        """Read one.
+
+        Raises:
+            SnapshotCorruptError: It is damaged, or not one.
+            ConfigError: A later release wrote it.
+        """
+        try:
+            return cls.of(orjson.loads(text))
+        except orjson.JSONDecodeError as error:
+            raise SnapshotCorruptError(
+                f"the record of a Velero backup's copy cannot be read: {error}", hint="it was changed or damaged"
+            ) from error
+
+    @classmethod
+    def of(cls, document: Mapping[str, object]) -> VeleroRecord:
+        """Read one that was parsed; see `from_json`."""
+        plain = isinstance(document, dict) and document.get("format") == 1
+        return _format_of(with_volumes=not plain).load(document)
 
 
-VELERO_RECORD: Final = StoredFormat(
-    adapter=TypeAdapter(VeleroRecord),
-    number=1,
-    noun="the record of a Velero backup's copy",
-    damaged=SnapshotCorruptError,
-    hint="it was changed or damaged",
-)
+_OF_VOLUMES: Final = frozenset({"volumes", "readers"})
+
+
+@cache
+def _format_of(*, with_volumes: bool) -> StoredFormat[VeleroRecord]:
+    # Releases that know no shared blobs would remove them with the first backup that names them, so they must refuse.
+    return StoredFormat(
+        adapter=TypeAdapter(VeleroRecord),
+        number=2 if with_volumes else 1,
+        noun="the record of a Velero backup's copy",
+        damaged=SnapshotCorruptError,
+        hint="it was changed or damaged",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +304,7 @@ def _record(text: bytes) -> Snapshot | VeleroRecord:
     with suppress(orjson.JSONDecodeError):
         document = orjson.loads(text)
         if isinstance(document, dict) and document.get("kind") == "VeleroBackup":
-            return VELERO_RECORD.load(document)
+            return VeleroRecord.of(document)
     return Snapshot.from_json(text)
 
 
@@ -302,15 +335,20 @@ def read_catalogs(locations: Sequence[StorageLocation]) -> dict[str, Catalog | C
         return dict(zip((location.name for location in locations), readers.map(read, locations), strict=True))
 
 
+def is_record(key: str) -> bool:
+    """Return whether a key below a source's folder is that of a record: records lie directly in it."""
+    return key.endswith(RECORD) and "/" not in key
+
+
 def _source_of(key: str) -> str:
     source, slash, _ = key.partition("/")
     return source if slash and source != OWN_FOLDER else ""
 
 
 def _name_of(key: str) -> str:
-    """Return the backup whose record a key is, or nothing: records lie directly in their source's folder."""
+    """Return the backup whose record a key is, or nothing."""
     rest = key.partition("/")[2]
-    return rest.removesuffix(RECORD) if rest.endswith(RECORD) and "/" not in rest else ""
+    return rest.removesuffix(RECORD) if is_record(rest) else ""
 
 
 def _noted(what: str, keys: Iterable[str]) -> tuple[str, ...]:

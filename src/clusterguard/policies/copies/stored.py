@@ -22,6 +22,7 @@ from clusterguard.policies.copies.locations import (
     read_catalogs,
     read_record,
 )
+from clusterguard.policies.copies.volumes import OpenedCopy, view_key
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import copy_object
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.encryption import Encryption
 
-__all__ = ["PolicyBackups", "fetch", "find_copy", "opened_copy"]
+__all__ = ["PolicyBackups", "fetch", "find_copy", "opened_copy", "opened_velero"]
 
 
 class PolicyBackups:
@@ -73,8 +74,26 @@ def opened_copy(policy: Policy, source: str, *, environ: Mapping[str, str]) -> t
     found, entry = find_copy(policy, source)
     encryption = encryption_of(policy, environ)
     _require_key(entry, encryption)
-    plain = (RECORD,) if entry.kind == "etcd" else ()
-    return entry, EncryptedStore(found.of_source(source), encryption, plain=plain)
+    folder = found.of_source(source)
+    if entry.kind == "etcd":
+        return entry, EncryptedStore(folder, encryption, plain=(RECORD,))
+    return entry, opened_velero(folder, entry, encryption)
+
+
+def opened_velero(folder: ObjectStore, entry: BackupEntry, encryption: Encryption) -> ObjectStore:
+    """Return a copy of a Velero backup as the bucket that it was.
+
+    - ``folder``: of its source in a location.
+
+    Raises:
+        ObjectNotFoundError: Its record is gone.
+        SnapshotCorruptError: Its record cannot be read.
+        ConfigError: A later release wrote its record.
+    """
+    record = read_record(folder, f"{entry.name}{RECORD}")
+    if not isinstance(record, VeleroRecord):
+        raise SnapshotCorruptError(f"{entry.name}: its record is that of a snapshot", hint="it was changed or damaged")
+    return OpenedCopy(EncryptedStore(folder, encryption, plain=()), record)
 
 
 def find_copy(
@@ -128,7 +147,7 @@ def fetch(
     if isinstance(record, VeleroRecord):
         opened = EncryptedStore(folder, encryption, plain=())
         for key, sha256 in record.plain.items():
-            _copy(opened, key, target, sha256)
+            _copy(opened, key, target, sha256, target_key=view_key(key))
         return entry.name
     _copy(EncryptedStore(folder, encryption), record.key, target, record.sha256)
     copy_object(folder, f"{entry.name}{RECORD}", target)
@@ -163,10 +182,10 @@ def _require_key(entry: BackupEntry, encryption: Encryption) -> None:
         )
 
 
-def _copy(source: ObjectStore, key: str, target: ObjectStore, sha256: str) -> None:
-    found = copy_object(source, key, target)
+def _copy(source: ObjectStore, key: str, target: ObjectStore, sha256: str, *, target_key: str = "") -> None:
+    found = copy_object(source, key, target, target_key=target_key or key)
     if found != sha256:
-        target.delete(key)
+        target.delete(target_key or key)
         raise SnapshotCorruptError(
             f"{key} opens to other bytes than were backed up (sha256 {found[:16]}…, recorded {sha256[:16]}…)",
             hint="fetch it from another location: --location",

@@ -117,6 +117,7 @@ def secret_files(policy: Policy) -> tuple[str, ...]:
 def _secrets(policy: Policy) -> Iterator[Secret]:
     if policy.encryption is not None:
         yield from filter(None, (policy.encryption.passphrase, policy.encryption.identity))
+    yield from filter(None, (each.velero.repository_password for each in policy.sources if each.velero))
     yield from policy.addresses
 
 

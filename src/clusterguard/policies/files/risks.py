@@ -83,7 +83,7 @@ def _of_velero(policy: Policy) -> Iterator[Risk]:
             yield _risk(
                 f"{about}.volumes",
                 "no data of volumes is in the backups: claims come back empty",
-                "volumes: snapshots, or fileSystem; none is right where nothing is in volumes",
+                "volumes: move, fileSystem or snapshots; none is right where nothing is in volumes",
             )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError, WrongKeyError
 from clusterguard.etcd import EtcdSnapshotter
-from clusterguard.policies.copies.locations import RECORD, VeleroRecord, etcd_entry, velero_entry
+from clusterguard.policies.copies.locations import RECORD, VeleroRecord, etcd_entry, read_record, velero_entry
 from clusterguard.policies.copies.naming import etcd_name, velero_name
+from clusterguard.policies.copies.volumes import copy_blobs, opened_by_same, shared_blobs
 from clusterguard.policies.policy import EtcdSource
 from clusterguard.policies.runs.connect import connect_etcd, connect_velero
 from clusterguard.policies.runs.verify import CopyCheck, can_decrypt, check_contents, check_stored, noted, verify_velero
@@ -22,13 +24,14 @@ from clusterguard.velero.options import BackupOptions
 from clusterguard.velero.selectors import LabelSelector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.model.snapshot import Snapshot
     from clusterguard.policies.copies.catalog import BackupEntry
     from clusterguard.policies.copies.locations import StorageLocation
+    from clusterguard.policies.copies.volumes import SharedBlob
     from clusterguard.policies.policy import Source, VeleroSource
     from clusterguard.policies.runs.session import Session, Task
     from clusterguard.stores.base import ObjectStore
@@ -80,17 +83,22 @@ def _back_up_velero(source: Source, wanted: VeleroSource, session: Session) -> N
             outcome = velero.outcome(backup, tolerate=DEFAULT_TOLERATED | {*wanted.tolerate}, bucket=bucket)
             if not backup.phase.has_contents:
                 outcome.raise_for_findings()
-            verified = verify_velero(bucket, name, wanted, now=session.now())  # first: is it in this bucket at all
+            # First: is it in this bucket at all?
+            verified = verify_velero(bucket, name, wanted, session, now=session.now())
             outcome.raise_for_findings()
         verified.raise_for_findings()
         with _locations(source.name, name, session) as replicas:
-            record = _copy_velero(source.name, session, replicas, bucket, name, backup.started or session.now())
+            # Asked before anything is written: what no location lacks is not copied again.
+            known = _known_blobs(source.name, session) if wanted.data_in_bucket else {}
+            copied = _Copied(name=name, source=source.name, created=backup.started or session.now())
+            record = _copy_velero(copied, wanted, session, replicas, bucket, known)
         entry = velero_entry(record)
         task.size = entry.size
-        _read_back(task, entry, session, None)
-        task.detail = f"{len(record.objects)} files, {entry.size:,} bytes; {task.detail}"
-        if wanted.volumes != "none" and task.outcome == "ok":
-            task.detail += "; the data of volumes stays where Velero put it, and has no further copy"
+        _read_back(task, entry, session, None, known={blob.key for blob in known.values()})
+        blobs = f" and {len(record.volumes)} blobs of volumes" if record.volumes else ""
+        task.detail = f"{len(record.objects) - len(record.volumes)} files{blobs}, {entry.size:,} bytes; {task.detail}"
+        if wanted.volumes == "snapshots" and task.outcome == "ok":
+            task.detail += "; snapshots of volumes stay where they were taken, and have no further copy"
 
 
 @contextmanager
@@ -160,14 +168,18 @@ def _new_name(source: str, session: Session) -> str:
     return name if name not in taken else etcd_name(source, now=session.now(), suffix=session.suffix)
 
 
-def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAccess | None) -> None:
+def _read_back(
+    task: Task, entry: BackupEntry, session: Session, access: EtcdAccess | None, *, known: Collection[str] = ()
+) -> None:
     """Read every new copy back, all locations at once, and judge whether enough of them are known to be whole.
 
     A copy that could not be read is kept and counts as not verified yet: a later run reads it.
+
+    - ``known``: objects that lay there already, and were read back with the backup that brought them.
     """
     locations = [location for location in session.locations if location.name not in session.takes_no_more]
     with ThreadPoolExecutor(max_workers=max(1, len(locations))) as readers:
-        found = list(readers.map(lambda location: _check(location, entry, session), locations))
+        found = list(readers.map(lambda location: _check(location, entry, session, known), locations))
     looks = {location.name: [check] for location, check in zip(locations, found, strict=True)}
     intact = [location for location in locations if looks[location.name][-1].state == "intact"]
     if intact and can_decrypt(session.encryption, entry):
@@ -186,9 +198,9 @@ def _read_back(task: Task, entry: BackupEntry, session: Session, access: EtcdAcc
     _judge_copies(task, session, sum(copy.sound for copy in copies), made=len(locations), unread=unread)
 
 
-def _check(location: StorageLocation, entry: BackupEntry, session: Session) -> CopyCheck:
+def _check(location: StorageLocation, entry: BackupEntry, session: Session, known: Collection[str]) -> CopyCheck:
     with session.step("verify", source=entry.source, location=location.name, backup=entry.name) as task:
-        check = check_stored(location, entry)
+        check = check_stored(location, entry, known=known)
         task.digest, task.size = entry.sha256, entry.size
         check.apply_to(task)
         # Whether the backup counts without this copy is judged with all of them.
@@ -221,17 +233,52 @@ def _options(source: VeleroSource) -> BackupOptions:
         label_selector=LabelSelector.parse(source.selector) if source.selector else None,
         include_cluster_resources=source.cluster_scoped,
         storage_location=source.location,
-        snapshot_volumes=source.volumes == "snapshots",
+        snapshot_volumes=source.volumes in {"snapshots", "move"},
+        snapshot_move_data=True if source.volumes == "move" else None,
         default_volumes_to_fs_backup=source.volumes == "fileSystem",
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copied:
+    """What is copied: a backup of Velero's, of a source."""
+
+    name: str
+    source: str
+    created: datetime
+
+
+def _known_blobs(source: str, session: Session) -> dict[str, SharedBlob]:
+    """Return the blobs of volumes that lie in every location that takes copies, by the newest sound one in each."""
+    found: list[dict[str, SharedBlob]] = []
+    for location in session.locations:
+        if location.name in session.takes_no_more:
+            continue
+        sound = (each for each in session.catalogs[location.name].of_source(source) if each.sound)
+        newest = next(sound, None)
+        record = read_record(location.root, f"{newest.key}{RECORD}") if newest is not None else None
+        # After a change of keys, whoever has only the new ones must be able to open all of a new copy.
+        same = isinstance(record, VeleroRecord) and opened_by_same(
+            record, location.of_source(source), session.encryption
+        )
+        found.append(shared_blobs(record) if isinstance(record, VeleroRecord) and same else {})
+    first, *others = found or [{}]
+    return {key: blob for key, blob in first.items() if all(each.get(key) == blob for each in others)}
+
+
 def _copy_velero(
-    source: str, session: Session, replicas: ReplicatedStore, bucket: ObjectStore, name: str, created: datetime
+    copied: _Copied,
+    wanted: VeleroSource,
+    session: Session,
+    replicas: ReplicatedStore,
+    bucket: ObjectStore,
+    known: Mapping[str, SharedBlob],
 ) -> VeleroRecord:
     """Copy a backup's folder as it stands in the bucket, so that a copy, once opened, is a bucket to Velero."""
+    from clusterguard.velero.bucket import volumes_in
     from clusterguard.velero.layout import BackupLayout
 
+    name = copied.name
     encrypted = EncryptedStore(replicas, session.encryption, plain=())
     objects: dict[str, tuple[str, int]] = {}
     plain: dict[str, str] = {}
@@ -244,15 +291,24 @@ def _copy_velero(
         raise BackupCorruptError(
             f"backup {name} is not in {bucket.url}", hint="`bucket` must be the prefix of Velero's storage location"
         )
+    volumes: dict[str, int] = {}
+    folders = {each.repository for each in volumes_in(bucket, name)} if wanted.data_in_bucket else set()
+    for folder in sorted(folders):
+        blobs = copy_blobs(bucket, folder, encrypted, known=known, run=session.suffix)
+        objects |= blobs.objects
+        plain |= blobs.plain
+        volumes |= blobs.sizes
     record = VeleroRecord(
         name=name,
-        source=source,
+        source=copied.source,
         policy=session.policy.name,
         run=session.run,
-        created=created,
+        created=copied.created,
         encrypted=session.encryption.suffix.endswith(".age"),
         objects=objects,
         plain=plain,
+        volumes=volumes,
+        readers=session.encryption.readers if volumes else "",
     )
     # The record last: without it what was copied so far is no backup, but a leftover.
     with replicas.put(f"{name}{RECORD}") as writer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from clusterguard.errors import ClusterGuardError, ObjectNotFoundError, RunInProgressError, SnapshotCorruptError
 from clusterguard.policies.copies.locations import RECORD, read_record
+from clusterguard.policies.copies.volumes import SHARED, is_shared
 from clusterguard.policies.runs.retain import plan_for
 from clusterguard.policies.runs.verify import check_stored, stored_objects
 from clusterguard.stores.transfer import copy_object
@@ -65,8 +66,10 @@ def _copy(location: StorageLocation, entry: BackupEntry, session: Session) -> No
             task.outcome, task.detail = "warning", "no location that answers has a sound copy to make this one from"
             return
         for replica in replicas:
+            there = session.catalogs[location.name].entries.get(entry.key)
+            keep = there is None or not there.problem
             try:
-                _copy_objects(replica, location, entry, confirm=partial(session.require_lease, location))
+                _copy_objects(replica, location, entry, keep=keep, confirm=partial(session.require_lease, location))
             except RunInProgressError:
                 raise  # no fault of this copy: another run has taken over, so this one ends
             except ClusterGuardError as error:
@@ -96,16 +99,23 @@ def _healthy_replicas(location: StorageLocation, entry: BackupEntry, session: Se
 
 
 def _copy_objects(
-    replica: StorageLocation, location: StorageLocation, entry: BackupEntry, *, confirm: Callable[[], None]
+    replica: StorageLocation, location: StorageLocation, entry: BackupEntry, *, keep: bool, confirm: Callable[[], None]
 ) -> None:
     """Copy the stored bytes as they are, so that no key is needed; the record comes last and makes it a backup.
+
+    ``keep``: leave blobs of volumes that are there already; not where the copy that is there was found damaged.
 
     ``confirm`` raises where this run no longer holds the lease: asked before each change, since a copy takes long.
     """
     with suppress(ObjectNotFoundError, SnapshotCorruptError):
         read_record(location.root, f"{entry.key}{RECORD}")  # one that a later release wrote is not written over
     source, target = replica.of_source(entry.source), location.of_source(entry.source)
-    for key, (sha256, _) in stored_objects(replica, entry).items():
+    objects = stored_objects(replica, entry)
+    there = {info.key: info.size for info in target.list(SHARED)} if keep and any(map(is_shared, objects)) else {}
+    for key, (sha256, size) in objects.items():
+        # A blob that other copies brought; the copy is read back as a whole.
+        if there.get(key) == size:
+            continue
         confirm()
         # Overwriting: what is there already without a record, or damaged, is no backup.
         found = copy_object(source, key, target, overwrite=True)

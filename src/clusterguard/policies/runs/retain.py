@@ -17,8 +17,9 @@ from clusterguard.errors import (
     StoreError,
 )
 from clusterguard.policies.copies.catalog import entry_key
-from clusterguard.policies.copies.locations import RECORD, objects_of, read_record
+from clusterguard.policies.copies.locations import RECORD, VeleroRecord, is_record, objects_of, read_record
 from clusterguard.policies.copies.naming import backup_of_key
+from clusterguard.policies.copies.volumes import SHARED, is_shared, unnamed
 from clusterguard.policies.retention import RetentionPlan, StoredBackup, plan_retention
 from clusterguard.policies.runs.session import Task
 from clusterguard.policies.runs.verify import stored_objects
@@ -121,6 +122,8 @@ def retain(session: Session) -> None:
     for planned in plan_retention_of(session):
         if planned.location.name not in untrusted and planned.location in session.locations:
             _remove(planned, session)
+            if session.policy.source(planned.source).velero is not None and planned.location in session.locations:
+                _remove_unnamed(planned, session)
 
 
 def clock_problem(session: Session, location: StorageLocation) -> str:
@@ -186,7 +189,8 @@ def _delete(location: StorageLocation, entry: BackupEntry, session: Session) -> 
     """Remove a backup, its record first: a partial deletion is then not listed as a backup."""
     store = location.of_source(entry.source)
     try:
-        keys = list(stored_objects(location, entry))
+        # The blobs of volumes go once no record names them.
+        keys = [key for key in stored_objects(location, entry) if not is_shared(key)]
     except (ObjectNotFoundError, SnapshotCorruptError):
         keys = [info.key for info in store.list(entry.name) if backup_of_key(entry.source, info.key) == entry.name]
     session.require_lease(location)  # after every look: this run may have stood still during one
@@ -216,6 +220,31 @@ def _delete_objects(location: StorageLocation, store: ObjectStore, keys: Iterabl
     for key in keys:
         session.require_lease(location)
         store.delete(key)
+
+
+def _remove_unnamed(planned: PlannedRetention, session: Session) -> None:
+    """Remove the blobs of volumes that no backup of a source needs any more, those of broken runs among them."""
+    location = planned.location
+    store = location.of_source(planned.source)
+    now = session.now() + session.location_clocks.get(location.name, timedelta(0))
+    try:
+        # A blob that a run at work brings is young, and named by no record yet.
+        old = {info.key: info for info in store.list(SHARED) if now - info.modified >= _LEFTOVER_AGE}
+        # Of this very moment: whatever a record names stays. One that cannot be read may name any of them.
+        records = [read_record(store, info.key) for info in store.list() if is_record(info.key)] if old else []
+        gone = unnamed(old, [each for each in records if isinstance(each, VeleroRecord)])
+        until = {key: _held_until(location, [f"{planned.source}/{key}"]) for key in gone}
+        gone = [key for key in gone if (held := until[key]) is None or held <= session.now()]
+    except ClusterGuardError as error:
+        if session.answers(location):
+            with session.step("delete", source=planned.source, location=location.name) as task:
+                task.outcome, task.code, task.hint = "warning", error.code, error.hint or ""
+                task.detail = f"no blob of volumes was removed: {error.message}"
+        return
+    if gone:
+        size = sum(old[key].size for key in gone)
+        said = Task(size=size, detail=f"{len(gone)} blobs of volumes that no backup needs any more")
+        _remove_one(planned, "", said, partial(_delete_objects, location, store, gone, session), session)
 
 
 def _delete_leftover(location: StorageLocation, leftover: Leftover, session: Session) -> None:
@@ -266,7 +295,7 @@ def _locks(location: StorageLocation, entries: Iterable[BackupEntry]) -> dict[st
 def _keys_of(location: StorageLocation, entry: BackupEntry) -> Iterator[str]:
     yield f"{entry.key}{RECORD}"
     with suppress(ObjectNotFoundError, SnapshotCorruptError):
-        yield from (f"{entry.source}/{key}" for key in stored_objects(location, entry))
+        yield from (f"{entry.source}/{key}" for key in stored_objects(location, entry) if not is_shared(key))
 
 
 def _held_until(location: StorageLocation, keys: Iterable[str]) -> datetime | None:

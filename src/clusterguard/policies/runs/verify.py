@@ -16,12 +16,14 @@ from clusterguard.errors import (
     StoreUnavailableError,
 )
 from clusterguard.etcd import EtcdSnapshotter
+from clusterguard.policies.copies.encryption import read_secret
 from clusterguard.policies.copies.locations import RECORD, objects_of, read_record
+from clusterguard.policies.copies.stored import opened_velero
 from clusterguard.stores.encryption import EncryptedStore
 from clusterguard.stores.transfer import digest_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from clusterguard.clusters.base import EtcdAccess
     from clusterguard.policies.copies.catalog import BackupEntry, VerifyLevel
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ObjectStore
     from clusterguard.stores.encryption import Encryption
     from clusterguard.velero.bucket_report import BackupVerifyReport
+    from clusterguard.velero.volume_data import DataCheck
 
 __all__ = [
     "CopyCheck",
@@ -134,9 +137,12 @@ def stored_objects(location: StorageLocation, entry: BackupEntry) -> dict[str, t
     return objects_of(read_record(location.root, f"{entry.key}{RECORD}"))
 
 
-def check_stored(location: StorageLocation, entry: BackupEntry) -> CopyCheck:
-    """Read every stored byte of a copy back, and compare it with what was written."""
-    return _checked("bytes", lambda: _stored(location, entry))
+def check_stored(location: StorageLocation, entry: BackupEntry, *, known: Collection[str] = ()) -> CopyCheck:
+    """Read every stored byte of a copy back, and compare it with what was written.
+
+    - ``known``: objects that were read back with an earlier backup; whether they are there is asked all the same.
+    """
+    return _checked("bytes", lambda: _stored(location, entry, known))
 
 
 def check_contents(
@@ -182,41 +188,63 @@ def _look(depth: VerifyLevel, look: Callable[[], tuple[bool, str]]) -> CopyCheck
     return CopyCheck(state="intact" if intact else "damaged", depth=depth, detail=seen)
 
 
-def _stored(location: StorageLocation, entry: BackupEntry) -> tuple[bool, str]:
+def _stored(location: StorageLocation, entry: BackupEntry, known: Collection[str]) -> tuple[bool, str]:
     objects = stored_objects(location, entry)
     if entry.sha256 and [sha256 for sha256, _ in objects.values()] != [entry.sha256]:
         return False, "its record tells another digest than the catalog: one of the two was changed"
     store = location.of_source(entry.source)
     for key, (sha256, size) in objects.items():
-        found, read = digest_object(store, key)
+        found, read = (sha256, store.stat(key).size) if key in known else digest_object(store, key)
         if (found, read) != (sha256, size):
             return False, f"{key}: {read:,} bytes with sha256 {found[:16]}…, written were {size:,} with {sha256[:16]}…"
-    return True, "every stored byte read back, digest equal"
+    before = sum(key in known for key in objects)
+    also = f"; {before} blobs of earlier backups are there" if before else ""
+    return True, f"every stored byte read back, digest equal{also}"
 
 
 def _contents(
     location: StorageLocation, entry: BackupEntry, session: Session, access: EtcdAccess | None
 ) -> tuple[bool, str]:
-    store = EncryptedStore(
-        location.of_source(entry.source), session.encryption, plain=(RECORD,) if entry.kind == "etcd" else ()
-    )
+    folder = location.of_source(entry.source)
     if entry.kind == "etcd":
+        store = EncryptedStore(folder, session.encryption, plain=(RECORD,))
         snapshotter = EtcdSnapshotter(store=store, access=access, progress=session.progress, scratch=session.scratch)
         report = snapshotter.verify(entry.name)
         return report.ok, "; ".join(f"{check.name}: {check.detail}" for check in report.checks)
     # Whether Velero would call it expired is no question to a copy that this policy keeps.
     wanted = next((each.velero for each in session.policy.sources if each.name == entry.source), None)
-    found = verify_velero(store, entry.name, wanted, now=entry.created)
+    copy = opened_velero(folder, entry, session.encryption)
+    found = verify_velero(copy, entry.name, wanted, session, now=entry.created)
     return found.ok, found.to_text().splitlines()[0] if found.ok else found.to_text()
 
 
-def verify_velero(store: ObjectStore, name: str, wanted: VeleroSource | None, *, now: datetime) -> BackupVerifyReport:
-    """Read a Velero backup back, by what its source tolerates."""
+def verify_velero(
+    store: ObjectStore, name: str, wanted: VeleroSource | None, session: Session, *, now: datetime
+) -> BackupVerifyReport:
+    """Read a Velero backup back, by what its source tolerates, and the data of its volumes where it has any there."""
     from clusterguard.velero.bucket import verify_backup
     from clusterguard.velero.bucket_report import BucketPolicy
 
     policy = BucketPolicy(tolerate_rules=frozenset(wanted.tolerate if wanted else ()))
-    return verify_backup(store, name, now=now, policy=policy)
+    check = _data_check(wanted, session) if wanted is not None and wanted.data_in_bucket else None
+    return verify_backup(store, name, now=now, policy=policy, volume_data=check, progress=session.progress)
+
+
+def _data_check(wanted: VeleroSource, session: Session) -> DataCheck:
+    from clusterguard.toolchain import from_environment
+    from clusterguard.velero.repository import DEFAULT_PASSWORD
+    from clusterguard.velero.volume_data import DataCheck, parse_share
+
+    secret = wanted.repository_password
+    toolchain = from_environment(session.environ, progress=session.progress)
+    return DataCheck(
+        program=lambda: toolchain.ensure("kopia")["kopia"],
+        share=parse_share(wanted.read_data),
+        password=read_secret(secret, session.environ, what="the repositories' password")
+        if secret
+        else DEFAULT_PASSWORD,
+        scratch=session.scratch,
+    )
 
 
 def _verify_in(location: StorageLocation, session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -78,6 +79,14 @@ class Encryption:
         """What is added to the key of an object that this wrote: ``.zst.age``, ``.age``, ``.zst``, or nothing."""
         compressed = self.compression_level is not None
         return f"{_COMPRESSED if compressed else ''}{_ENCRYPTED if self.encrypts else ''}"
+
+    @property
+    def readers(self) -> str:
+        """Who opens what this writes: a digest of the public keys, or ``passphrase``; nothing where anybody does."""
+        if self.passphrase is not None:
+            return "passphrase"
+        keys = "\n".join(sorted(self.recipients))
+        return hashlib.sha256(keys.encode()).hexdigest() if keys else ""
 
     @property
     def can_decrypt(self) -> bool:
