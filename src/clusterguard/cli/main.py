@@ -45,6 +45,7 @@ _COMMANDS = {
     "fleet": Late("clusterguard.cli.fleet:app", "Fleets: the drills of many clusters, and one report."),
     "drill": Late("clusterguard.cli.drill:app", "Drills: back up, break, restore, and prove it."),
     "evidence": Late("clusterguard.cli.evidence:app", "The evidence of drills: signed bundles, checked offline."),
+    "report": Late("clusterguard.cli.report:report", "Write a page about the last run of every drill."),
     "etcd": Late("clusterguard.cli.etcd:app", "etcd snapshots."),
     "snapshot": Late(
         "clusterguard.cli.snapshot:app", "Look into etcd snapshots: nothing is started, no cluster is needed."

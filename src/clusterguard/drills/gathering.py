@@ -89,6 +89,7 @@ class _Gathering:
             "python": platform.python_version(),
             "drill": {
                 "name": run.drill.id,
+                "description": run.drill.spec.description,
                 "file": run.drill.path.name,
                 "sha256": hashlib.sha256(run.drill.text.encode()).hexdigest(),
                 "combination": dict(run.drill.combination),

@@ -323,6 +323,7 @@ class DrillRun:
             diagnostics=self.diagnostics,
             clusters=self.descriptions,
             providers=self.providers,
+            objectives=self.drill.spec.objectives.to_dict(),
             trend=self.trend,
             controls=self.drill.spec.evidence.controls,
             stored=tuple(each.name for each in self.velero.backups.values() if each.existing),

@@ -333,6 +333,12 @@ class Objectives(Model):
     """How many times the median recovery time of its last ten runs it may take, such as `1.4x`; with evidence of fewer
     than five it judges nothing."""
 
+    def to_dict(self) -> dict[str, float]:
+        """Return what is promised as plain data for JSON."""
+        seconds = {"rtoSeconds": self.rto, "rpoSeconds": self.rpo}
+        promised = {name: promise.total_seconds() for name, promise in seconds.items() if promise}
+        return promised | ({"slowerThan": self.slower_than} if self.slower_than else {})
+
 
 class Canary(Model):
     """Markers written again and again, so that the lost time is measured."""

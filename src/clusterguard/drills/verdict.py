@@ -189,6 +189,7 @@ class DrillResult:
         diagnostics: Title and text of what was collected from a red drill.
         clusters: Descriptions, by the name in the drill.
         providers: What runs them, such as ``kind``, likewise.
+        objectives: What was promised: ``rtoSeconds``, ``rpoSeconds``, ``slowerThan``, each only where it was.
         trend: Recovery time beside that of earlier runs, where the drill promises something of it.
         mutation: How good its checks are, or None where that was not asked or not reached.
     """
@@ -214,6 +215,7 @@ class DrillResult:
     tolerated: Mapping[str, int] = field(default_factory=dict)
     stored: tuple[str, ...] = ()
     providers: Mapping[str, str] = field(default_factory=dict)
+    objectives: Mapping[str, float] = field(default_factory=dict)
     trend: Trend | None = None
     mutation: Mutation | None = None
 

@@ -97,6 +97,7 @@ def test_the_result_as_json(run, spec):
         "clusters",
         "providers",
         "trend",
+        "objectives",
         "controls",
         "diff",
         "stored",

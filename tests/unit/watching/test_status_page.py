@@ -7,7 +7,6 @@ import re
 import sys
 from dataclasses import replace
 from datetime import timedelta
-from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
@@ -19,6 +18,7 @@ from clusterguard.policies.policy import EtcdSource, Location, Proof, Source
 from clusterguard.policies.watching.page import render_page, write_page
 from clusterguard.policies.watching.verdict import age_in_words, size_in_words
 from clusterguard.terminal.status_view import status_view
+from html_page import Page
 
 EVIL = "<script>alert('x')</script>"
 DOWN = StoreUnavailableError("the bucket did not answer", hint="look at the network")
@@ -130,35 +130,6 @@ def test_sizes_in_words():
 
 
 # ---- as a page -----------------------------------------------------------------------------------------------
-
-
-class Page(HTMLParser):
-    """What a browser would make of it."""
-
-    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.open, self.words, self.torn = [], [], [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.torn.append(tag)
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
 
 
 def test_the_page_says_what_there_is():

@@ -1,26 +1,19 @@
-"""A policy's status as one HTML file: no script, nothing loaded from elsewhere, for screens light and dark, and paper.
-
-Every text in it is escaped: names and errors come from files and servers, and some of them mean harm.
-"""
+"""A policy's status as one HTML file; see `clusterguard.documents.pages`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from clusterguard.errors import ClusterGuardError, ConfigError
-from clusterguard.model.durations import format_duration
+from clusterguard.documents.pages import page_environment, write_text
 from clusterguard.policies.watching.verdict import DAY_WORDS, age_in_words, size_in_words
-from clusterguard.scratch import replacing
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from pathlib import Path
 
     from clusterguard.policies.watching.verdict import DayStatus, PolicyStatus
 
 __all__ = ["render_page", "write_page"]
-
-_MODE: Final = 0o644
 
 
 def render_page(*statuses: PolicyStatus) -> str:
@@ -32,37 +25,16 @@ def render_page(*statuses: PolicyStatus) -> str:
 
 def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
     """Write the page in the place of an earlier one; atomically."""
-    target = Path(path).expanduser()
-    page = render_page(*statuses)
-    try:
-        with replacing(target, mode=_MODE) as file:
-            file.write(page.encode())
-    except OSError as error:
-        raise ClusterGuardError(
-            f"{target}: {error.strerror}", hint=f"let this user write in {target.parent}"
-        ) from error
+    write_text(path, render_page(*statuses))
 
 
-def _environment() -> Any:  # noqa: ANN401 - imported late, for those who have not installed it
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ConfigError("the status page needs jinja2", hint="pip install 'clusterguard[policy]'") from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clusterguard.policies.watching", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _environment() -> Any:  # noqa: ANN401 - the library's own
+    environment = page_environment("clusterguard.policies.watching")
     environment.filters |= {
         "age": age_in_words,
         "ago": _ago,
         "size": lambda size: "-" if size is None else size_in_words(size),
-        "duration": lambda seconds: "-" if seconds is None else format_duration(seconds),
-        "moment": lambda moment: "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC",
         "day": _day,
-        "slug": lambda verdict: verdict.replace(" ", "-"),
     }
     return environment
 
