@@ -96,6 +96,7 @@ def test_the_result_as_json(run, spec):
         "seconds",
         "clusters",
         "providers",
+        "mutation",
         "trend",
         "objectives",
         "controls",
