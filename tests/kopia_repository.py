@@ -47,6 +47,14 @@ class Repository:
         self.kopia("policy", "set", "--global", "--compression=none", "--keep-latest=1000")
         return self
 
+    def connect(self, bucket, prefix, *, endpoint, credentials):
+        """Open one that lies in a bucket already, to write to it as Velero's node agent does."""
+        key = (f"--access-key={credentials.access_key}", f"--secret-access-key={credentials.secret_key}")
+        where = (f"--bucket={bucket}", f"--prefix={prefix}", f"--endpoint={endpoint.removeprefix('http://')}")
+        names = ("--override-hostname=default", "--override-username=default")
+        self.kopia("repository", "connect", "s3", *where, *key, "--region=us-east-1", "--disable-tls", *names)
+        return self
+
     def snapshot(self, data, *, tags=()):
         """Save a folder and return the ID of the snapshot, and the bytes of its files."""
         words = [f"--tags={tag}" for tag in tags]

@@ -34,6 +34,7 @@ def programs_for(drills: Iterable[Drill], *, default_cluster: str) -> tuple[str,
     for drill in drills:
         if skip_reason(drill, default_cluster=default_cluster):
             continue
+        needed |= dict.fromkeys(name for step in drill.steps for name in step.action.programs())
         if _uses_kind(drill, default_cluster):
             from clusterguard.clusters.kind.cluster import PROGRAMS as KIND_PROGRAMS
 

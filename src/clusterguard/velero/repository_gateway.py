@@ -39,6 +39,7 @@ BUCKET: Final = "repository"
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _KEPT_FILES: Final = 12  # of a store without ranges: kopia reads many parts of one blob, from a few blobs at a time
+_WRITTEN_ONCE: Final = ("p", "q")  # the blobs that hold data, and folders
 _NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -67,6 +68,7 @@ class RepositoryGateway:
         self._folder = folder
         self._scratch = scratch
         self._lock = threading.Lock()
+        self._listed: dict[str, ObjectInfo] = {}
         self._kept: OrderedDict[str, UnnamedFile] = OrderedDict()
         self._in_use: dict[str, threading.Lock] = {}
 
@@ -77,11 +79,14 @@ class RepositoryGateway:
     def listing(self, prefix: str) -> bytes:
         """Return the answer to a request for a list; all of it at once, since a repository has thousands of blobs."""
         start = len(self._folder)
+        found = list(self.objects(prefix))
+        # Of these the client asks for thousands of parts, and each would take a question of ours before.
+        self._listed.update({info.key: info for info in found if info.key[start:].startswith(_WRITTEN_ONCE)})
         entries = "".join(
             f"<Contents><Key>{escape(info.key[start:])}</Key><Size>{info.size}</Size><ETag>&quot;&quot;</ETag>"
             f"<LastModified>{info.modified:%Y-%m-%dT%H:%M:%S}.{info.modified.microsecond // 1000:03d}Z</LastModified>"
             "</Contents>"
-            for info in self.objects(prefix)
+            for info in found
         )
         return (
             f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="{_NAMESPACE}"><Name>{BUCKET}</Name>'
@@ -89,8 +94,9 @@ class RepositoryGateway:
         ).encode()
 
     def stat(self, name: str) -> ObjectInfo:
-        """Describe one object of the folder."""
-        return self._store.stat(self._folder + name)
+        """Describe one object of the folder; one that is written once, as it was when it was listed."""
+        key = self._folder + name
+        return self._listed.get(key) or self._store.stat(key)
 
     @contextmanager
     def opened(self, name: str, first: int, size: int) -> Iterator[ByteReader]:

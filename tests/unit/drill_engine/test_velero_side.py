@@ -46,6 +46,8 @@ PARTIAL = OutcomeFinding(rule=Rule.PARTIALLY_FAILED, detail="1 errors, 0 warning
 class FakeVelero:
     """The part of `VeleroClient` that drills use; what a test wants to go wrong is set on `Server`."""
 
+    namespace = "velero"
+
     def __init__(self, *, api):
         self.server = Server.of(api)
         self.objects = SimpleNamespace(
@@ -635,6 +637,23 @@ def test_a_backup_is_verified_by_what_its_step_expects_and_tolerates(run, spec, 
     assert run(spec).verdict is Verdict.PASS
     assert policies[0].tolerate_phases == ("PartiallyFailed",)
     assert {"api-unavailable", "error", "partially-failed"} <= policies[0].tolerate_rules
+
+
+def test_the_data_of_volumes_is_read_where_the_step_asks_for_it(run, spec, server, monkeypatch):
+    checks = []
+
+    def verify(*_, volume_data, **__):
+        checks.append(volume_data)
+        return SimpleNamespace(raise_for_findings=lambda: None, objects=3, checks=())
+
+    monkeypatch.setattr("clusterguard.velero.bucket.verify_backup", verify)
+    monkeypatch.setattr("clusterguard.velero.manifest.load_manifest", lambda *_: None)
+    monkeypatch.setattr("clusterguard.velero.repository.password_in", lambda api, namespace: f"of {namespace}")
+    spec["backup"] += [{"verifyBackup": {"backup": "shop"}}, {"verifyBackup": {"backup": "shop", "data": "5%"}}]
+    assert run(spec).verdict is Verdict.PASS
+    without, check = checks
+    assert without is None
+    assert (check.share, check.password) == (0.05, "of velero")
 
 
 # ---- backups that exist

@@ -91,6 +91,13 @@ def test_a_drill_may_say_how_its_cluster_is_on_each_provider(load, default, chos
     assert f"    main: {words}" in plan_text(drill, default_cluster=default)
 
 
+def test_a_drill_that_reads_the_data_of_volumes_needs_kopia_and_no_other_does(load):
+    steps = {"backup": [{"veleroBackup": {"name": "b"}}, {"verifyBackup": {"backup": "b", "data": "all"}}]}
+    steps["restore"] = [{"veleroRestore": {"from": "b"}}]
+    assert "kopia" in programs_for([load(**steps)], default_cluster="kind")
+    assert "kopia" not in programs_for([load()], default_cluster="kind")
+
+
 def test_drills_on_kind_need_kind_and_no_control_plane_of_ours(load):
     assert programs_for([load()], default_cluster="kind") == ("kind",)
     assert programs_for([load()], default_cluster="kind:mine") == ("kind",)

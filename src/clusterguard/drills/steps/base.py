@@ -110,6 +110,10 @@ class Action(Model):
         """Return whether the cluster of its step must run for it."""
         return self.on_a_cluster
 
+    def programs(self) -> tuple[str, ...]:
+        """Return the programs that it runs on this machine, beside those of its clusters."""
+        return ()
+
     def plan(self) -> str:
         """Return in one line what it would do."""
         raise NotImplementedError

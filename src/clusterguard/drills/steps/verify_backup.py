@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from clusterguard.documents.model import Label, Omitted
+from pydantic import AfterValidator
+
+from clusterguard.documents.model import Label, Omitted, Text
 from clusterguard.drills.steps.base import Action, StepContext
-from clusterguard.errors import DrillError
+from clusterguard.errors import DrillError, ResourceNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
     from clusterguard.documents.yamlfile import DataPath
     from clusterguard.drills.run import DrillRun
     from clusterguard.drills.schema import DrillSpec, Step
+    from clusterguard.velero.volume_data import DataCheck
+
+
+def _share(text: str) -> str:
+    from clusterguard.velero.volume_data import parse_share
+
+    parse_share(text)
+    return text
 
 
 class VerifyBackup(Action):
@@ -33,6 +44,8 @@ class VerifyBackup(Action):
     """`scope`: every object of spec.scope must be in it."""
     same_as: Label | Omitted = None
     """A storage whose copy must be equal, byte for byte."""
+    data: Annotated[Text, AfterValidator(_share)] | Omitted = None
+    """How much of the data of volumes is read, too, and compared with its hashes: `5%`, or `all`."""
 
     def needs_cluster(self) -> bool:
         return False  # it reads where the backup is stored
@@ -41,7 +54,11 @@ class VerifyBackup(Action):
         where = f" in storage {self.storage}" if self.storage else ""
         contents = ", and find everything in scope in it" if self.contains else ""
         same = f", and compare it byte for byte with {self.same_as}" if self.same_as else ""
-        return f"read backup `{self.backup}`{where} back: digest, structure, revision{contents}{same}"
+        data = f", and the data of its volumes with it, {self.data} of it byte by byte" if self.data else ""
+        return f"read backup `{self.backup}`{where} back: digest, structure, revision{contents}{same}{data}"
+
+    def programs(self) -> tuple[str, ...]:
+        return ("kopia",) if self.data else ()
 
     def problems(self, spec: DrillSpec, step: Step) -> Iterator[tuple[DataPath, str]]:
         if self.contains and spec.proves_stored:
@@ -58,6 +75,8 @@ class VerifyBackup(Action):
         taken = run.snapshot(self.backup)
         if self.contains:
             raise DrillError("`contains` is for Velero backups: an etcd snapshot always holds the whole cluster")
+        if self.data:
+            raise DrillError("`data` is for Velero backups: an etcd snapshot holds no data of volumes")
         storages = [self.storage or taken.storages[0], *filter(None, [self.same_as])] if taken.storages else []
         stores = [run.store(storage) for storage in storages] or [run.store_of(taken)]
         access = run.clusters[taken.cluster].etcd if taken.cluster in run.clusters else None
@@ -92,7 +111,23 @@ class VerifyBackup(Action):
                 ),
                 inventory=inventory,
                 manifest=manifest,
+                volume_data=self._data_check(run, taken.cluster) if self.data else None,
+                progress=run.on_event,
             )
             report.raise_for_findings()
             said.append(f"{report.objects} object(s), {len(report.checks)} checks hold")
         return said[0] + (f", `{self.same_as}` holds the same" if self.same_as is not None else "")
+
+    def _data_check(self, run: DrillRun, cluster: str) -> DataCheck:
+        from clusterguard.toolchain import from_environment
+        from clusterguard.velero.repository import DEFAULT_PASSWORD, password_in
+        from clusterguard.velero.volume_data import DataCheck, parse_share
+
+        client = run.velero.client(cluster)
+        try:
+            password = password_in(client.objects.api, client.namespace)
+        except ResourceNotFoundError:  # this Velero has never opened a repository
+            password = DEFAULT_PASSWORD
+        toolchain = from_environment(os.environ, progress=run.on_event)
+        share = parse_share(self.data or "all")
+        return DataCheck(program=lambda: toolchain.ensure("kopia")["kopia"], share=share, password=password)
