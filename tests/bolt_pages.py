@@ -8,14 +8,18 @@ import struct
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from unittest import mock
 
+from clusterguard.errors import ClusterGuardError
+from clusterguard.etcd import boltdb
 from clusterguard.etcd.boltdb import BoltFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Row = tuple[bytes, bytes]
+Answer = TypeVar("Answer")
 NO_FREELIST = 2**64 - 1
 HEADER, ELEMENT, BRANCH = struct.Struct("<QHHI"), struct.Struct("<IIII"), struct.Struct("<IIQ")
 
@@ -131,6 +135,32 @@ def opened(image: bytes) -> Iterator[BoltFile]:
         yield BoltFile(descriptor)
     finally:
         os.close(descriptor)
+
+
+def in_both_ways(image: bytes, ask: Callable[[BoltFile], Answer]) -> Answer:
+    """Ask a database whose leaves are read one by one, and the same read in runs: it must not make a difference.
+
+    Raises:
+        ClusterGuardError: What both refuse it with.
+    """
+    outcomes: list[tuple[Answer | None, ClusterGuardError | None]] = []
+    for size_for_runs in (len(image) + 1, 0):
+        with mock.patch.object(boltdb, "_SIZE_FOR_RUNS", size_for_runs):
+            try:
+                with opened(image) as db:
+                    outcomes.append((ask(db), None))
+            except ClusterGuardError as error:
+                outcomes.append((None, error))
+    (one_by_one, refusal), (in_runs, refusal_of_runs) = outcomes
+    assert seen(refusal) == seen(refusal_of_runs)
+    if refusal is not None:
+        raise refusal
+    assert one_by_one == in_runs
+    return one_by_one  # type: ignore[return-value] # there is an answer where nothing was refused
+
+
+def seen(error: ClusterGuardError | None) -> object:
+    return error and (type(error), error.code, error.fields, error.message)
 
 
 # --- etcd's history ---

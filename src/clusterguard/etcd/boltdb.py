@@ -21,23 +21,35 @@ import os
 import struct
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import islice, pairwise
+from operator import add, lt
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.errors import SnapshotCorruptError, StoreError
+from clusterguard.etcd.bolt_leaves import (
+    ELEMENT,
+    ELEMENTS_AT,
+    HEADER,
+    LEAF,
+    UNUSABLE,
+    Leaf,
+    corrupt,
+    parse_leaf,
+    require_order,
+)
 from clusterguard.etcd.integrity import DIGEST_SIZE, has_trailer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeAlias
+
+    from clusterguard.etcd.bolt_leaves import Reference
+    from clusterguard.etcd.bolt_runs import LeafRun, RunReader
 
 __all__ = [
-    "ELEMENT",
-    "ELEMENTS_AT",
     "PEEK_BYTES",
     "BoltFile",
     "Bucket",
-    "Leaf",
     "Meta",
     "PageLedger",
     "Split",
@@ -45,23 +57,18 @@ __all__ = [
     "looks_like_database",
 ]
 
-_HEADER = struct.Struct("<QHHI")
 _BRANCH_ELEMENT = struct.Struct("<IIQ")
 _BUCKET = struct.Struct("<QQ")
 _META = struct.Struct("<IIIIQQQQQ")
 _U64 = struct.Struct("<Q")
 _NOT_COUNT = 0xFFFF_FFFF_0000_FFFF  # flags and overflow, where the header's second half is one number
-_BRANCH, _LEAF, _META_PAGE, _FREELIST = 0x01, 0x02, 0x04, 0x10
+_BRANCH, _META_PAGE, _FREELIST = 0x01, 0x04, 0x10
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _NO_FREELIST = (1 << 64) - 1  # bbolt's NoFreelistSync, which etcd uses: free is what nothing refers to
 _COUNT_IN_BODY = 0xFFFF
 _PAGE_SIZES = tuple(1 << power for power in range(10, 17))
 _META_PAGES = 2
-_META_BYTES = _HEADER.size + _META.size + _U64.size
-ELEMENT = struct.Struct("<IIII")
-"""An element of a leaf: flags, position, key size, value size; the position counts from where the element begins."""
-ELEMENTS_AT = _HEADER.size
-"""Where in a page its elements begin."""
+_META_BYTES = HEADER.size + _META.size + _U64.size
 PEEK_BYTES = _PAGE_SIZES[-1] + _META_BYTES
 """How many bytes from the beginning hold both meta pages, whatever the page size."""
 _LARGEST_READ = 128 * 1024
@@ -69,16 +76,9 @@ _LARGEST_RUN = 96 * 1024  # larger buffers come fresh from the system each time,
 _SHORTEST_RUN = 4  # pages; in shorter ones reading ahead gains more
 _SEARCHED_AT_ONCE = 1024 * 1024
 _GAP_PAGES = 8  # pages skipped by a reader that still counts as going in order
+_SIZE_FOR_RUNS = 64 * 1024 * 1024  # bytes; below, what reads many leaves at once takes longer to import than it saves
 # Far beyond the largest request etcd advises (10 MiB, a few to a page): a wrong length must not take memory.
 _LARGEST_PAGE = 128 * 1024 * 1024
-_HINT = "the snapshot cannot be restored; use another one"
-
-_Reference: TypeAlias = "tuple[int, bytes | None, bytes | None]"  # page, least key, key that is too great
-
-
-def corrupt(page: int, problem: str) -> SnapshotCorruptError:
-    """Return the error for one page."""
-    return SnapshotCorruptError(f"page {page}: {problem}", fields={"defect": "page", "page": page}, hint=_HINT)
 
 
 def unreadable(error: OSError) -> StoreError:
@@ -110,44 +110,6 @@ class Meta:
     transaction: int
 
 
-class Leaf(NamedTuple):
-    """The elements of one checked leaf page, in the order of their keys.
-
-    A value lies at ``data[values[i]:ends[i]]``, its key directly before it.
-
-    Attributes:
-        page: Its number; that of the parent page for a bucket that is stored inside its parent.
-        data: Bytes that hold the page, and others around it.
-        base: Where in the file ``data`` begins.
-        keys: Ascending.
-        values: Where each value starts in ``data``.
-        ends: Where each value ends.
-        nested: Indices of elements whose value is a bucket.
-        gapless: Whether all keys and values follow one another without a byte between them.
-    """
-
-    page: int
-    data: bytes
-    base: int
-    keys: list[bytes]
-    values: list[int]
-    ends: list[int]
-    nested: list[int]
-    gapless: bool
-
-    def value(self, index: int) -> bytes:
-        """Return one value."""
-        return self.data[self.values[index] : self.ends[index]]
-
-    def record(self, index: int) -> bytes:
-        """Return one key with the value after it."""
-        return self.data[self.values[index] - len(self.keys[index]) : self.ends[index]]
-
-    def body(self) -> bytes:
-        """Return all keys and values, alternating; only of a gapless leaf that has elements."""
-        return self.data[self.values[0] - len(self.keys[0]) : self.ends[-1]]
-
-
 class Bucket(NamedTuple):
     """A named tree: the page of its root, or the one leaf that is stored inside its parent."""
 
@@ -160,13 +122,13 @@ class Split(NamedTuple):
 
     Attributes:
         boundary: The leaf in which the pivot lies or would lie.
-        after: The leaves after it, in order.
-        before: The leaves before it, in order.
+        after: The leaves after it, in order, several at once where that is possible.
+        before: The leaves before it, likewise.
     """
 
     boundary: Leaf
-    after: Iterator[Leaf]
-    before: Iterator[Leaf]
+    after: Iterator[Leaf | LeafRun]
+    before: Iterator[Leaf | LeafRun]
 
 
 class PageLedger:
@@ -265,7 +227,7 @@ class BoltFile:
             SnapshotCorruptError: The tree that lists them is broken.
         """
         found: dict[bytes, Bucket] = {}
-        for leaf in self._walk([(self.meta.root, None, None)], ledger):
+        for leaf in self._walk(self.meta.root, ledger):
             if len(leaf.nested) != len(leaf.keys):
                 raise corrupt(leaf.page, "has a plain value among the top-level buckets")
             found.update((leaf.keys[index], _bucket(leaf, index)) for index in leaf.nested)
@@ -279,7 +241,17 @@ class BoltFile:
         """
         if bucket.inline is not None:
             return iter((bucket.inline,))
-        return self._walk([(bucket.root, None, None)], ledger)
+        return self._walk(bucket.root, ledger)
+
+    def leaf_runs(self, bucket: Bucket, ledger: PageLedger) -> Iterator[Leaf | LeafRun]:
+        """Yield what `leaves` does, several leaves at once where that is possible.
+
+        Raises:
+            SnapshotCorruptError: A page is broken, as `leaves` says; the ones yielded before were not.
+        """
+        if bucket.inline is not None:
+            return iter((bucket.inline,))
+        return self._runs([[(bucket.root, None, None)]], ledger)
 
     def runs(self, bucket: Bucket, ledger: PageLedger) -> Iterator[tuple[bytes, int, Sequence[int]]]:
         """Yield a bucket's leaves in the order of their keys as bytes, many at a time where they lie side by side.
@@ -305,17 +277,17 @@ class BoltFile:
                     yield from self._run(first, pages, ledger)
                 continue
             at, _, count, length = self._page(siblings[0], ledger)
-            table_end = _HEADER.size + count * _BRANCH_ELEMENT.size
+            table_end = HEADER.size + count * _BRANCH_ELEMENT.size
             if not count or table_end > length:
                 raise corrupt(siblings[0], f"is a branch with {count} children, which cannot be")
             pending += [siblings[1:]] if siblings[1:] else []
-            table = self._data[at + _HEADER.size : at + table_end]
+            table = self._data[at + HEADER.size : at + table_end]
             pending.append([child for _, _, child in _BRANCH_ELEMENT.iter_unpack(table)])
 
     def _flags(self, number: int) -> int:
         """Return what a page says that it is; one that cannot be is refused by whoever reads it."""
-        header = self._pread(_HEADER.size, number * self._page_size) if number < self.meta.high_water else b""
-        return int(_HEADER.unpack(header)[1]) if len(header) == _HEADER.size else 0
+        header = self._pread(HEADER.size, number * self._page_size) if number < self.meta.high_water else b""
+        return int(HEADER.unpack(header)[1]) if len(header) == HEADER.size else 0
 
     def _run(self, first: int, pages: int, ledger: PageLedger) -> Iterator[tuple[bytes, int, Sequence[int]]]:
         """Yield leaves side by side at once, or one by one where that is not what they are."""
@@ -324,7 +296,7 @@ class BoltFile:
             data = self.read_at(first * page_size, pages * page_size)
             words = memoryview(data).cast("Q")  # what follows is wrong where bytes are the other way round, and seen
             headers = words[1 :: page_size // _U64.size].tolist()
-            counts = [each >> 16 for each in headers if each & _NOT_COUNT == _LEAF]
+            counts = [each >> 16 for each in headers if each & _NOT_COUNT == LEAF]
             if (
                 words[:: page_size // _U64.size].tolist() == list(range(first, first + pages))
                 and len(counts) == pages
@@ -335,7 +307,7 @@ class BoltFile:
                 return
         for number in range(first, first + pages):
             at, kind, count, length = self._page(number, ledger)
-            if kind != _LEAF or count * ELEMENT.size > length - ELEMENTS_AT:
+            if kind != LEAF or count * ELEMENT.size > length - ELEMENTS_AT:
                 raise corrupt(number, f"is no leaf with room for its elements: flags {kind:#x}, {count} elements")
             yield self._data[at : at + length], number * page_size, [count]
 
@@ -347,16 +319,16 @@ class BoltFile:
         """
         if bucket.inline is not None:
             return Split(bucket.inline, iter(()), iter(()))
-        before: list[_Reference] = []
-        after: list[_Reference] = []
+        before: list[list[Reference]] = []
+        after: list[list[Reference]] = []
         node = self._node((bucket.root, None, None), ledger)
         while not isinstance(node, Leaf):
             least = [reference[1] or b"" for reference in node]
             index = max(0, bisect_right(least, pivot) - 1)
-            before += node[:index]
-            after = node[index + 1 :] + after
+            before.append(node[:index])
+            after.append(node[index + 1 :])
             node = self._node(node[index], ledger)
-        return Split(node, self._walk(after[::-1], ledger), self._walk(before[::-1], ledger))
+        return Split(node, self._runs(after, ledger), self._runs(before[::-1], ledger))
 
     def last_key(self, bucket: Bucket) -> bytes | None:
         """Return a bucket's greatest key, or None if it is empty.
@@ -379,7 +351,7 @@ class BoltFile:
         Raises:
             SnapshotCorruptError: A page on the way is broken.
         """
-        node: Leaf | list[_Reference] = bucket.inline or [(bucket.root, None, None)]
+        node: Leaf | list[Reference] = bucket.inline or [(bucket.root, None, None)]
         ledger = PageLedger(self.meta.high_water)
         while not isinstance(node, Leaf):
             index = bisect_right(node, key, key=lambda reference: reference[1] or b"") - 1
@@ -455,7 +427,7 @@ class BoltFile:
             more = self._pread(size - len(data), offset + len(data))
             if not more:
                 raise SnapshotCorruptError(
-                    f"the file ends before byte {offset + size}", fields={"defect": "cut-off"}, hint=_HINT
+                    f"the file ends before byte {offset + size}", fields={"defect": "cut-off"}, hint=UNUSABLE
                 )
             data += more
         return data
@@ -472,7 +444,8 @@ class BoltFile:
         except OSError as error:
             raise unreadable(error) from error
 
-    def _walk(self, pending: list[_Reference], ledger: PageLedger) -> Iterator[Leaf]:
+    def _walk(self, root: int, ledger: PageLedger) -> Iterator[Leaf]:
+        pending: list[Reference] = [(root, None, None)]
         while pending:
             node = self._node(pending.pop(), ledger)
             if isinstance(node, Leaf):
@@ -481,13 +454,95 @@ class BoltFile:
                 node.reverse()
                 pending += node
 
-    def _node(self, reference: _Reference, ledger: PageLedger) -> Leaf | list[_Reference]:
+    def _runs(self, pending: list[list[Reference]], ledger: PageLedger) -> Iterator[Leaf | LeafRun]:
+        """Yield the leaves below references, which are lists of pages of one depth, the last list first."""
+        while pending:
+            siblings = pending.pop()
+            if not siblings:
+                continue
+            branches, leaves = self._branches_above_leaves(siblings)
+            tried, run = self._read_run(leaves) if leaves else (len(siblings), None)
+            if run is not None and run.take(ledger, also=branches):
+                pending += [siblings[len(branches) :], leaves[tried:]] if branches else [leaves[tried:]]
+                yield run
+                continue
+            # One by one: what is wrong, if anything is, gets its name.
+            tried = 1 if branches else tried
+            for index in range(tried):
+                node = self._node(siblings[index], ledger)
+                if not isinstance(node, Leaf):
+                    pending += [siblings[index + 1 :], node]
+                    break
+                yield node
+            else:
+                pending.append(siblings[tried:])
+
+    def _branches_above_leaves(self, siblings: list[Reference]) -> tuple[list[int], list[Reference]]:
+        """Return which of these pages, from the first on, lead to the leaves of one run, and those leaves.
+
+        No page is noted as met. Pages that are leaves already are given back, and what is anything else leads to none.
+        """
+        if self._run_reader is None:
+            return [], []
+        flags = self._flags(siblings[0][0])
+        if flags == LEAF:
+            return [], siblings
+        branches: list[int] = []
+        leaves: list[Reference] = []
+        for reference in siblings if flags == _BRANCH else ():
+            below = self._peek(reference)
+            if not below or (branches and len(leaves) + len(below) > self._run_reader.room):
+                break
+            if not branches and self._flags(below[0][0]) != LEAF:
+                break
+            branches.append(reference[0])
+            leaves += below
+        return branches, leaves
+
+    def _peek(self, reference: Reference) -> list[Reference]:
+        """Return what a branch of one page refers to, and nothing for any other page or a broken one."""
+        number = reference[0]
+        if not _META_PAGES <= number < self.meta.high_water:
+            return []
+        if not self._first <= number < self._end:
+            self._read(number, 1)
+        at = (number - self._first) * self._page_size
+        own, flags, count, overflow = HEADER.unpack_from(self._data, at)
+        if (own, flags, overflow) != (number, _BRANCH, 0):
+            return []
+        try:
+            return _children(self._data[at : at + self._page_size], count, reference)
+        except SnapshotCorruptError:  # told by whoever comes to it in its turn
+            return []
+
+    def _read_run(self, leaves: list[Reference]) -> tuple[int, LeafRun | None]:
+        if self._run_reader is None:
+            return len(leaves), None
+        try:
+            return self._run_reader.read(leaves)
+        except OSError as error:
+            raise unreadable(error) from error
+
+    @cached_property
+    def _run_reader(self) -> RunReader | None:
+        """None where reading leaf by leaf is as fast, or the only way."""
+        if self.size < _SIZE_FOR_RUNS:
+            return None
+        try:
+            from clusterguard.etcd.bolt_runs import RunReader
+        except ImportError as error:
+            if error.name != "numpy":
+                raise
+            return None
+        return RunReader(self._descriptor, page_size=self._page_size, high_water=self.meta.high_water)
+
+    def _node(self, reference: Reference, ledger: PageLedger) -> Leaf | list[Reference]:
         number = reference[0]
         at, flags, count, length = self._page(number, ledger)
-        if flags == _LEAF:
-            leaf = _leaf(number, self._data, at, at + length, count, base=self._first * self._page_size)
+        if flags == LEAF:
+            leaf = parse_leaf(number, self._data, at, at + length, count, base=self._first * self._page_size)
             if leaf.keys:
-                _require_order(reference, leaf.keys[0], leaf.keys[-1])
+                require_order(reference, leaf.keys[0], leaf.keys[-1])
             return leaf
         if flags == _BRANCH:
             return _children(self._data[at : at + length], count, reference)
@@ -502,7 +557,7 @@ class BoltFile:
             self._read(number, 1)
         page_size = self._page_size
         at = (number - self._first) * page_size
-        own, flags, count, overflow = _HEADER.unpack_from(self._data, at)
+        own, flags, count, overflow = HEADER.unpack_from(self._data, at)
         if own != number:
             raise corrupt(number, f"says it is page {own}")
         if not overflow:
@@ -536,7 +591,7 @@ class BoltFile:
             raise SnapshotCorruptError(
                 f"the database is cut off: {meta.high_water} pages of {meta.page_size} bytes do not fit "
                 f"into {self.size} bytes",
-                hint=_HINT,
+                hint=UNUSABLE,
             )
         return meta
 
@@ -566,7 +621,7 @@ def declared_size(beginning: bytes) -> int | None:
 
 
 def _meta_part(beginning: bytes, at: int) -> bytes:
-    part = beginning[at + _HEADER.size : at + _HEADER.size + _META.size]
+    part = beginning[at + HEADER.size : at + HEADER.size + _META.size]
     return part if len(part) == _META.size else b""
 
 
@@ -582,14 +637,14 @@ def _meta_of(data: bytes, number: int) -> Meta | None:
     """Return the meta page of this number that some bytes begin with, if it is valid."""
     if len(data) < _META_BYTES:
         return None
-    own, flags, _, _ = _HEADER.unpack_from(data, 0)
-    magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(data, _HEADER.size)
-    (checksum,) = _U64.unpack_from(data, _HEADER.size + _META.size)
+    own, flags, _, _ = HEADER.unpack_from(data, 0)
+    magic, version, page_size, _, root, _, freelist, high_water, transaction = _META.unpack_from(data, HEADER.size)
+    (checksum,) = _U64.unpack_from(data, HEADER.size + _META.size)
     valid = (
         (own, flags) == (number, _META_PAGE)
         and (magic, version) == (_MAGIC, _VERSION)
         and page_size in _PAGE_SIZES
-        and checksum == _fnv1a(data[_HEADER.size : _HEADER.size + _META.size])
+        and checksum == _fnv1a(data[HEADER.size : HEADER.size + _META.size])
     )
     if not valid:
         return None
@@ -602,72 +657,25 @@ def _meta_of(data: bytes, number: int) -> Meta | None:
     )
 
 
-def _leaf(number: int, data: bytes, at: int, end: int, count: int, *, base: int) -> Leaf:
-    """Parse and check one leaf's own elements, which lie in ``data[at:end]`` behind the page header."""
-    element = at + _HEADER.size
-    table_end = element + count * ELEMENT.size
-    if table_end > end:
-        raise corrupt(number, f"has no room for its {count} elements")
-    keys: list[bytes] = []
-    values: list[int] = []
-    ends: list[int] = []
-    nested: list[int] = []
-    gapless = True
-    stop = table_end
-    previous = b""
-    for flags, position, key_size, value_size in ELEMENT.iter_unpack(data[element:table_end]):
-        start = element + position
-        value = start + key_size
-        if start != stop:
-            if start < table_end:
-                raise corrupt(number, f"element {len(keys)} starts inside the table of elements")
-            gapless = False
-        stop = value + value_size
-        if stop > end:
-            raise corrupt(number, f"element {len(keys)} ends {stop - end} bytes behind the page")
-        key = data[start:value]
-        if key <= previous:
-            raise corrupt(number, f"key {len(keys)} is empty or not greater than the one before")
-        if flags:
-            if flags != 1:
-                raise corrupt(number, f"element {len(keys)} has the unknown flags {flags:#x}")
-            nested.append(len(keys))
-        keys.append(key)
-        values.append(value)
-        ends.append(stop)
-        previous = key
-        element += 16
-    return Leaf(number, data, base, keys, values, ends, nested, gapless)
-
-
-def _children(page: bytes, count: int, reference: _Reference) -> list[_Reference]:
+def _children(page: bytes, count: int, reference: Reference) -> list[Reference]:
     """Parse and check one branch page."""
     number, _, beyond = reference
-    table_end = _HEADER.size + count * _BRANCH_ELEMENT.size
+    table_end = HEADER.size + count * _BRANCH_ELEMENT.size
     if count == 0 or table_end > len(page):
         raise corrupt(number, f"is a branch with {count} children, which cannot be")
-    pages: list[int] = []
-    keys: list[bytes] = []
-    previous = None
-    for index, (position, key_size, child) in enumerate(_BRANCH_ELEMENT.iter_unpack(page[_HEADER.size : table_end])):
-        start = _HEADER.size + index * _BRANCH_ELEMENT.size + position
-        if start < table_end or start + key_size > len(page):
-            raise corrupt(number, f"child {index}'s key lies outside the page")
-        key = page[start : start + key_size]
-        if previous is not None and key <= previous:
-            raise corrupt(number, f"child {index}'s key is not greater than the one before")
-        keys.append(key)
-        pages.append(child)
-        previous = key
-    _require_order(reference, keys[0], keys[-1])
+    positions, sizes, pages = zip(*_BRANCH_ELEMENT.iter_unpack(page[HEADER.size : table_end]), strict=True)
+    starts = list(map(add, range(HEADER.size, table_end, _BRANCH_ELEMENT.size), positions))
+    stops = list(map(add, starts, sizes))
+    keys = [page[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    inside = min(starts) >= table_end and max(stops) <= len(page)
+    if not inside or not all(map(lt, keys, islice(keys, 1, None))):
+        for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            if start < table_end or stop > len(page):
+                raise corrupt(number, f"child {index}'s key lies outside the page")
+            if index and keys[index] <= keys[index - 1]:
+                raise corrupt(number, f"child {index}'s key is not greater than the one before")
+    require_order(reference, keys[0], keys[-1])
     return list(zip(pages, keys, [*keys[1:], beyond], strict=True))
-
-
-def _require_order(reference: _Reference, first: bytes, last: bytes) -> None:
-    """Refuse a page whose keys are not between the ones its parent says."""
-    number, least, beyond = reference
-    if (least is not None and first < least) or (beyond is not None and last >= beyond):
-        raise corrupt(number, "has keys that belong to another page")
 
 
 def _bucket(leaf: Leaf, index: int) -> Bucket:
@@ -678,19 +686,19 @@ def _bucket(leaf: Leaf, index: int) -> Bucket:
     root, _ = _BUCKET.unpack_from(value, 0)
     if root:
         return Bucket(root, None)
-    if len(value) < _BUCKET.size + _HEADER.size:
+    if len(value) < _BUCKET.size + HEADER.size:
         raise corrupt(leaf.page, f"element {index} is too short for a bucket stored inside it")
-    own, flags, count, overflow = _HEADER.unpack_from(value, _BUCKET.size)
-    if (own, flags, overflow) != (0, _LEAF, 0):
+    own, flags, count, overflow = HEADER.unpack_from(value, _BUCKET.size)
+    if (own, flags, overflow) != (0, LEAF, 0):
         raise corrupt(leaf.page, f"element {index} is a bucket stored inside it, but no leaf")
-    inline = _leaf(leaf.page, value, _BUCKET.size, len(value), count, base=leaf.base + leaf.values[index])
+    inline = parse_leaf(leaf.page, value, _BUCKET.size, len(value), count, base=leaf.base + leaf.values[index])
     if inline.nested:
         raise corrupt(leaf.page, f"element {index} is a bucket stored inside it and holds another one")
     return Bucket(0, inline)
 
 
 def _free_pages(number: int, page: bytes, count: int) -> list[int]:
-    numbers = struct.unpack_from(f"<{(len(page) - _HEADER.size) // 8}Q", page, _HEADER.size)
+    numbers = struct.unpack_from(f"<{(len(page) - HEADER.size) // 8}Q", page, HEADER.size)
     start = 0
     if count == _COUNT_IN_BODY and numbers:
         count, start = numbers[0], 1

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from clusterguard.etcd import mvcc
-from clusterguard.etcd.boltdb import ELEMENT, ELEMENTS_AT, corrupt
+from clusterguard.etcd.bolt_leaves import ELEMENT, ELEMENTS_AT, corrupt
 from clusterguard.etcd.protobuf import length_delimited, places_of
 
 if TYPE_CHECKING:

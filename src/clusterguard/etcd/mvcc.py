@@ -22,14 +22,15 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from clusterguard.errors import SnapshotCorruptError
-from clusterguard.etcd.boltdb import corrupt
+from clusterguard.etcd.bolt_leaves import Leaf, corrupt
 from clusterguard.etcd.protobuf import fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TypeAlias
 
-    from clusterguard.etcd.boltdb import BoltFile, Bucket, Leaf, PageLedger
+    from clusterguard.etcd.bolt_runs import LeafRun
+    from clusterguard.etcd.boltdb import BoltFile, Bucket, PageLedger, Split
 
 __all__ = ["Alarm", "Keyspace", "MemberRecord", "StoreFacts", "read_facts", "scan"]
 
@@ -216,7 +217,7 @@ def scan(
     bucket = key_bucket(buckets)
     if facts.compacted == 0:
         recent = _Recent(pivot=b"", ceiling=ceiling, feed=feed_recent, superseded=None)
-        for leaf in db.leaves(bucket, ledger):
+        for leaf in db.leaf_runs(bucket, ledger):
             on_leaf()
             recent.read(leaf)
         return Keyspace(records=recent.records, live_keys=recent.live, nameless=recent.nameless)
@@ -261,9 +262,23 @@ class _Recent:
         self.nameless = 0
         self.records = 0
 
-    def read(self, leaf: Leaf) -> None:
+    def read(self, leaf: Leaf | LeafRun) -> None:
+        if isinstance(leaf, Leaf):
+            self._read(leaf)
+        elif leaf.first_key >= self._pivot and leaf.last_key < self._ceiling:
+            self._feed(leaf.body(0, leaf.count))
+            others = leaf.other_than_first_puts()
+            self.live += leaf.count - len(others)
+            self.records += leaf.count
+            for index in others:
+                self._count(leaf.single(index), 0)
+        else:
+            for each in leaf.leaves():
+                self._read(each)
+
+    def _read(self, leaf: Leaf) -> None:
         # This loop runs once for every record of the database: what it does not do costs nothing.
-        keys, values, ends, data, superseded = leaf.keys, leaf.values, leaf.ends, leaf.data, self._superseded
+        keys, values, ends, data = leaf.keys, leaf.values, leaf.ends, leaf.data
         if not keys:
             return
         if keys[0] >= self._pivot and keys[-1] < self._ceiling:
@@ -287,18 +302,22 @@ class _Recent:
             ):
                 live += 1
                 continue
-            _check_key(leaf, revision)
-            if len(revision) == _PUT_SIZE:
-                key, first = _key_and_whether_first(leaf, index)
-                live += first
-                self.nameless += not key
-            else:
-                key, first = _user_key(leaf, index), False
-                live -= 1
-            if superseded is not None and not first:
-                superseded.add(key)
+            self._count(leaf, index)
         self.live += live
         self.records += len(counted)
+
+    def _count(self, leaf: Leaf, index: int) -> None:
+        """Look at one record whole."""
+        _check_key(leaf, leaf.keys[index])
+        if len(leaf.keys[index]) == _PUT_SIZE:
+            key, first = _key_and_whether_first(leaf, index)
+            self.live += first
+            self.nameless += not key
+        else:
+            key, first = _user_key(leaf, index), False
+            self.live -= 1
+        if self._superseded is not None and not first:
+            self._superseded.add(key)
 
 
 class _Compacted:
@@ -313,7 +332,29 @@ class _Compacted:
         self.nameless = 0
         self.records = 0
 
-    def read(self, leaf: Leaf) -> None:
+    def read(self, leaf: Leaf | LeafRun) -> None:
+        if isinstance(leaf, Leaf):
+            self._read(leaf)
+        elif leaf.last_key < self._pivot and self._newest is None:
+            self._read_run(leaf)
+        else:
+            for each in leaf.leaves():
+                self._read(each)
+
+    def _read_run(self, run: LeafRun) -> None:
+        superseded = self._superseded
+        out = [index for index, key in enumerate(run.users_keys()) if key in superseded] if superseded else []
+        first = 0
+        for other in [*run.other_than_short_puts(), run.count]:
+            if first < other:
+                self._feed(run.body(first, other, without=out))
+                self.puts += other - first
+                self.records += other - first
+            if other < run.count:
+                self._read(run.single(other))
+            first = other + 1
+
+    def _read(self, leaf: Leaf) -> None:
         keys, values, ends, data, superseded = leaf.keys, leaf.values, leaf.ends, leaf.data, self._superseded
         if not keys or keys[0] >= self._pivot:
             return
@@ -350,7 +391,7 @@ class _Compacted:
 def _newest_of_each_key(db: BoltFile, bucket: Bucket, pivot: bytes) -> dict[bytes, bytes]:
     newest: dict[bytes, bytes] = {}
     parts = db.split(bucket, pivot, db.ledger())
-    for leaf in chain(parts.before, (parts.boundary,)):
+    for leaf in _leaves(parts):
         _check_shape(leaf)
         for index, revision in enumerate(leaf.keys):
             if revision < pivot:
@@ -364,7 +405,7 @@ def _feed_all_that_is_left(
     """Feed what a finished compaction leaves, except deletions at it."""
     parts = db.split(bucket, pivot, db.ledger())
     at_compaction = _U64.pack(_U64.unpack(pivot)[0] - 1)
-    for leaf in chain(parts.before, (parts.boundary,)):
+    for leaf in _leaves(parts):
         counted = []
         for index, revision in enumerate(leaf.keys):
             if revision >= pivot:
@@ -376,6 +417,12 @@ def _feed_all_that_is_left(
             if left:
                 counted.append(index)
         _feed(leaf, counted, feed)
+
+
+def _leaves(parts: Split) -> Iterator[Leaf]:
+    """Yield the leaves before the pivot, and the one in which it lies."""
+    for each in chain(parts.before, (parts.boundary,)):
+        yield from each.leaves()
 
 
 def _feed(leaf: Leaf, indices: Sequence[int], feed: Feed) -> None:

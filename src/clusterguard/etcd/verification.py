@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["FileEvidence", "Structure", "check_structure", "checks_of", "file_facts", "open_database", "verify_file"]
 
 # Between two pieces the hashing thread waits for the GIL, up to 5 ms each time: few large pieces, not many small.
-_PIECE = 32 * 1024 * 1024
+_PIECE = 8 * 1024 * 1024
 _LEAVES_PER_MOMENT = 4096
 
 

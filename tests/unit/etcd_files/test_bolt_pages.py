@@ -16,11 +16,11 @@ from bolt_pages import (
     Database,
     branch_bytes,
     etcd_image,
+    in_both_ways,
     inline_bucket,
     key_value,
     leaf_bytes,
     meta_bytes,
-    opened,
     revision_key,
 )
 from clusterguard.errors import SnapshotCorruptError
@@ -34,8 +34,7 @@ def puts(count: int, size: int = 10) -> list[tuple[bytes, bytes]]:
 
 
 def check(image: bytes) -> Structure:
-    with opened(image) as db:
-        return check_structure(db)
+    return in_both_ways(image, check_structure)
 
 
 def refused(image: bytes, message: str) -> None:

@@ -16,6 +16,7 @@ from bolt_pages import (
     History,
     ascending,
     etcd_image,
+    in_both_ways,
     inline_bucket,
     key_value,
     opened,
@@ -60,8 +61,8 @@ def agree(
     *,
     settled: list[Change] | None = None,
 ) -> None:
+    found = in_both_ways(image, check_structure)
     with opened(image) as db:
-        found = check_structure(db)
         assert found.total_keys == len(history.newest(history.main))
         assert found.records == len(stored)
         for revision in range(max(1, compacted), history.main + 1):
@@ -206,8 +207,8 @@ PUT = key_value(b"k", 2, 2, 1, b"v")
     ],
 )
 def test_records_that_are_none_are_refused(rows: list[tuple[bytes, bytes]], message: str) -> None:
-    with opened(etcd_image(rows)) as db, pytest.raises(SnapshotCorruptError, match=message) as caught:
-        check_structure(db)
+    with pytest.raises(SnapshotCorruptError, match=message) as caught:
+        in_both_ways(etcd_image(rows), check_structure)
     assert caught.value.hint
 
 
