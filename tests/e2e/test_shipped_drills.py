@@ -1,4 +1,4 @@
-"""Each drill that we ship is green as it is, and red without its restore: so green means something."""
+"""Each drill that we ship is green as it is, and red without its restore and for each defect: green means something."""
 
 import base64
 from datetime import timedelta
@@ -26,7 +26,7 @@ def loses_the_cluster(drill):
     return drill.name == "lost-etcd" or "members" in drill.metadata.labels
 
 
-# `pytest drills/` runs them all; here one of them shows what else a green one leaves and says.
+# `pytest drills/ --drill-mutate` runs them all; here one of them shows what else a green one leaves and says.
 QUICK = [
     pytest.param(drill, marks=() if drill.name == "changed-objects" else pytest.mark.slow, id=drill.id)
     for drill in ETCD
@@ -56,8 +56,12 @@ def test_there_are_drills():
 
 @pytest.mark.parametrize("drill", QUICK)
 def test_it_is_green_and_nothing_stays_of_it(run, own_cluster, drill):
-    result = run(drill, **({"open": None} if loses_the_cluster(drill) else {}))
+    result = run(drill, mutate=100, **({"open": None} if loses_the_cluster(drill) else {}))
     assert result.verdict is Verdict.PASS, result
+    assert (result.mutation.score, result.mutation.stopped) == (100, "")
+    tried = {each.defect for each in result.mutation.with_outcome("found")}
+    assert {"object-left-out", "label-dropped", "secret-changed", "config-cut", "image-changed"} <= tried
+    assert ("member-changed" in tried) == ("members" in drill.metadata.labels)
     assert result.red_after_fault[0] >= 1
     assert 0 < result.rto.restore < result.rto.total
     assert 0 <= result.rpo < 60
@@ -68,6 +72,29 @@ def test_it_is_green_and_nothing_stays_of_it(run, own_cluster, drill):
     assert "the marker from before the backup is back, the one from after it is gone" in details
     names = {item["metadata"]["name"] for item in own_cluster.api.list(own_cluster.api.resource("Namespace"))}
     assert names == {"default", "kube-node-lease", "kube-public", "kube-system"}
+
+
+class WithoutItsEtcd:
+    """A cluster whose controllers cannot be stopped, as one that somebody else runs."""
+
+    def __init__(self, cluster):
+        self._cluster = cluster
+
+    def __getattr__(self, name):
+        if name in {"controllers_stopped", "replace_in_member"}:
+            raise AttributeError(name)
+        return getattr(self._cluster, name)
+
+
+@pytest.mark.slow
+def test_through_the_api_it_finds_what_can_be_put_there(run, own_cluster):
+    drill = next(drill for drill in ETCD if drill.name == "changed-objects")
+    result = run(drill, mutate=100, open=lambda _: WithoutItsEtcd(own_cluster))
+    assert (result.verdict, result.mutation.score, result.mutation.stopped) == (Verdict.PASS, 100, ""), result
+    outcomes = {each.defect: each.outcome for each in result.mutation.tried}
+    expected = {"object-left-out": "notApplied", "replicas-changed": "notApplied"}
+    expected |= dict.fromkeys(("label-dropped", "secret-changed", "selector-changed", "later-state"), "found")
+    assert outcomes.items() >= expected.items()
 
 
 @pytest.mark.parametrize("drill", RED)

@@ -199,6 +199,13 @@ def test_the_exit_code_is_the_worst_verdict(cli, verdicts, words, code):
     assert [drill for drill, _ in ran.ran] == ["deleted-pods", "deleted-namespace"]
 
 
+@pytest.mark.parametrize(("words", "minimum"), [((), 100), (("--min", "80"), 80)])
+def test_attacking_drills_is_running_them_with_a_minimum(cli, verdicts, words, minimum):
+    ran = verdicts("PASS")
+    assert cli("drill", "mutate", ROOT / "drills" / "deleted-pods.drill.yaml", *words).code == 0
+    assert [settings.mutate for _, settings in ran.ran] == [minimum]
+
+
 def test_a_folder_stands_for_the_drills_in_it(cli, verdicts, monkeypatch):
     monkeypatch.setattr("clusterguard.clusters.kind.Docker.require", lambda _: None)  # on kind all of them can be run
     monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda *_: set())
@@ -225,7 +232,7 @@ def test_what_is_decided_by_options(cli, verdicts, tmp_path):
     cli("drill", "run", ROOT / "drills/deleted-pods.drill.yaml", *options.split(), *paths)
     ((_, settings),) = ran.ran
     assert (settings.cluster, settings.allowed_contexts) == ("context:staging", ("stag*", "test"))
-    assert (settings.kubeconfig, settings.evidence) == (tmp_path / "kube", tmp_path / "proof")
+    assert (settings.kubeconfig, settings.evidence) == (tmp_path / "kube", str(tmp_path / "proof"))
     assert (settings.keep, settings.omit_restore) == ("always", True)
 
 

@@ -205,3 +205,9 @@ def test_what_the_api_refuses_is_not_applied(api):
 def test_what_the_api_does_not_take_back_is_told(api):
     with pytest.raises(NotUndoneError), put(ApiPlace(api, same_uids=True), "config-cut"):
         api.refuses["replace"] = ConflictError("a webhook denied the request")
+
+
+def test_pods_that_must_stay_the_same_are_not_replaced(api):
+    with pytest.raises(NotAppliedError), put(ApiPlace(api, same_uids=True), "replicas-changed"):
+        pytest.fail("it was put there")
+    assert api.item == ITEM

@@ -13,7 +13,9 @@ import clusterguard.validate  # noqa: F401 - see above
 CANNED = '''
 from datetime import UTC, datetime
 
-from clusterguard.drills.verdict import DrillResult, PhaseResult, RecoveryTime, StepResult, Verdict
+from clusterguard.drills.verdict import (
+    DrillResult, Mutation, PhaseResult, RecoveryTime, StepResult, TriedDefect, Verdict,
+)
 
 
 def canned(runner, drill):
@@ -41,6 +43,13 @@ def canned(runner, drill):
         diagnostics=(),
         clusters={},
         controls=(),
+        mutation=None if runner._settings.mutate is None else Mutation(
+            tried=tuple(
+                TriedDefect(defect="config-cut", target="ConfigMap shop/web", outcome=outcome, detail="restored")
+                for outcome in ("found", "found", "missed", "notApplied")
+            ),
+            minimum=runner._settings.mutate,
+        ),
     )
     if "raises" in drill.metadata.annotations:
         raise ZeroDivisionError

@@ -233,6 +233,24 @@ def test_collecting_needs_no_cluster_and_no_programs(pytester, drill, canned, mo
     result.stdout.fnmatch_lines(["*DrillFile green.drill.yaml*", "*DrillItem green*"])
 
 
+@pytest.mark.parametrize(
+    ("options", "minimum"),
+    [((), None), (("--drill-mutate",), 100), (("--drill-mutate", "--drill-mutate-min=80"), 80)],
+)
+def test_drills_are_attacked_only_where_that_is_asked_for(pytester, drill, canned, options, minimum):
+    drill("green")
+    pytester.runpytest(*options)
+    assert [settings.mutate for settings in canned] == [minimum]
+
+
+def test_the_junit_report_has_the_score(pytester, drill, canned):
+    drill("green")
+    pytester.runpytest("--drill-mutate", "--junitxml=report.xml")
+    (found,) = (dict(properties(case)) for case in cases(pytester))
+    names = ("found", "counted", "score")
+    assert [found[f"clusterguard.defects_{name}"] for name in names] == ["2", "3", "66.7"]
+
+
 # ---- for machines ----------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from clusterguard.drills.events import (
     StepFinished,
     StepStarted,
 )
-from clusterguard.drills.verdict import PhaseResult, Verdict
+from clusterguard.drills.verdict import Mutation, PhaseResult, TriedDefect, Verdict
 from clusterguard.model.progress import Progress
 from clusterguard.terminal.drill_view import DrillView, result_view
 
@@ -41,6 +41,23 @@ def tell(view, step, result):
         DrillFinished(result=result(Verdict.ERROR)),
     ):
         view(event)
+
+
+def test_the_score_comes_with_what_was_missed_and_what_would_find_it(console, result):
+    tried = [
+        TriedDefect(defect=name, target="Service shop/web", outcome=outcome, detail=detail)
+        for name, outcome, detail in (
+            ("object-left-out", "found", "restored: 1 missing"),
+            ("port-changed", "missed", "`restored: {}`"),
+            ("label-dropped", "notApplied", "a webhook denied it"),
+        )
+    ]
+    log = console(200)
+    log.print(result_view(result(mutation=Mutation(tried=tuple(tried), minimum=50))))
+    shown = log.shown()
+    assert "1 of 2 defects found (50 %)" in shown
+    assert re.search(r"port-changed.*Service shop/web.*`restored: {}`", shown)
+    assert re.search(r"label-dropped.*a webhook denied it", shown)
 
 
 # ---- in a log --------------------------------------------------------------------------------------------

@@ -259,6 +259,20 @@ class EmbeddedCluster:
             shutil.rmtree(data, ignore_errors=True)
             data.touch()
 
+    def replace_in_member(self, name: str, old: bytes, new: bytes) -> int:
+        """Replace bytes by as many others wherever they lie in the database of a stopped member; return how often.
+
+        Raises:
+            ClusterError: They are not as many, or the member runs.
+        """
+        member = self._members()[name]
+        if len(old) != len(new) or self._running().running(member.program):
+            raise ClusterError(f"the database of member {name} cannot be edited: it runs, or would have another size")
+        database = member.data / "member" / "snap" / "db"
+        content = database.read_bytes()
+        database.write_bytes(content.replace(old, new))
+        return content.count(old)
+
     def member_places(self) -> AbstractContextManager[Mapping[str, MemberPlace]]:
         """Keep restores and other replacements out, and give every member, by its name."""
         return self.control_plane.member_places()

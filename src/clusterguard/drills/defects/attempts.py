@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from clusterguard.clusters.capabilities import StopsControllers
+from clusterguard.clusters.capabilities import EditsMembers, MemberFaults, StopsControllers
 from clusterguard.drills.defects.catalogue import OBJECT_DEFECTS, changed_field
 from clusterguard.drills.defects.choosing import choose
+from clusterguard.drills.defects.members import another_state, last_member
 from clusterguard.drills.defects.placing import ApiPlace, EtcdPlace, NotAppliedError, NotUndoneError
 from clusterguard.drills.steps.absent import Absent
 from clusterguard.drills.steps.assert_ import Assert
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from clusterguard.drills.markers import Markers
     from clusterguard.drills.run import DrillRun
 
-__all__ = ["LATER_STATE", "PREVIOUS_BACKUP", "Attempt", "attacked_clusters", "attempts_in"]
+__all__ = ["LATER_STATE", "MEMBER_CHANGED", "PREVIOUS_BACKUP", "Attempt", "attacked_clusters", "attempts_in"]
 
 PREVIOUS_BACKUP: Final = "previous-backup"
 LATER_STATE: Final = "later-state"
+MEMBER_CHANGED: Final = "member-changed"
 _BY_NAME: Final = {each.name: each for each in OBJECT_DEFECTS}
+_SEVERAL: Final = 2
 _LEFT_OUT: Final = _BY_NAME["object-left-out"]
 # What a check that names an object says of it at least: that it is there, and that the API can serve it.
 _OF_NAMED: Final = (_LEFT_OUT, _BY_NAME["definition-older"])
@@ -99,6 +102,7 @@ def attempts_in(run: DrillRun, name: str, opened: ExitStack) -> Iterator[Attempt
             found_by=_advice(defect, ref, item, compared=compared and ref in objects),
         )
     yield from _of_markers(run, name, place)
+    yield from _of_members(name, cluster)
 
 
 # ---- objects ------------------------------------------------------------------------------------------------
@@ -219,3 +223,21 @@ def _second_again(markers: Markers, api: KubeClient) -> Iterator[None]:
             pass
         except ClusterError as error:
             raise NotUndoneError(error.message) from error
+
+
+# ---- members of etcd ----------------------------------------------------------------------------------------
+
+
+def _of_members(name: str, cluster: Cluster) -> Iterator[Attempt]:
+    """Yield what only a look at every member finds: an API server asks any of them."""
+    if not isinstance(cluster, EditsMembers) or not isinstance(cluster, MemberFaults):
+        return
+    if (access := cluster.etcd) is None or len(access.endpoints) < _SEVERAL:
+        return
+    yield Attempt(
+        defect=MEMBER_CHANGED,
+        target=f"etcd member {last_member(cluster)}",
+        cluster=name,
+        put=partial(another_state, cluster, access),
+        found_by="`sameMembers: {}`",
+    )

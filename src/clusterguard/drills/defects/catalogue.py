@@ -51,6 +51,7 @@ class ObjectDefect:
         edit: Puts it into an object, and returns whether there was something to change; None removes the object.
         kinds: Those that can have it, with their groups; empty for all.
         not_kinds: Those that have defects of their own in its place.
+        replaces_pods: Whether a controller that sees it makes other Pods.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ObjectDefect:
     edit: Callable[[Object], bool] | None
     kinds: tuple[str, ...] = ()
     not_kinds: tuple[str, ...] = ()
+    replaces_pods: bool = False
 
     @property
     def removes(self) -> bool:
@@ -298,12 +300,22 @@ _OWN: Final = (
         edit=_cut_config,
     ),
     ObjectDefect(
-        name="image-changed", words="another tag of a container's image", kinds=tuple(_TEMPLATES), edit=_change_image
+        name="image-changed",
+        words="another tag of a container's image",
+        kinds=tuple(_TEMPLATES),
+        replaces_pods=True,
+        edit=_change_image,
     ),
     ObjectDefect(
-        name="limit-changed", words="another resource limit or request", kinds=tuple(_TEMPLATES), edit=_change_limit
+        name="limit-changed",
+        words="another resource limit or request",
+        kinds=tuple(_TEMPLATES),
+        replaces_pods=True,
+        edit=_change_limit,
     ),
-    ObjectDefect(name="replicas-changed", words="one replica less", kinds=_SCALED, edit=_change_replicas),
+    ObjectDefect(
+        name="replicas-changed", words="one replica less", kinds=_SCALED, replaces_pods=True, edit=_change_replicas
+    ),
     ObjectDefect(name="selector-changed", words="another selector", kinds=("Service",), edit=_change_selector),
     ObjectDefect(name="port-changed", words="another port", kinds=("Service",), edit=_change_port),
     ObjectDefect(

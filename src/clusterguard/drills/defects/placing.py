@@ -139,6 +139,8 @@ class ApiPlace:
         item = _current(self._api, resource, ref)
         if defect.removes:
             self._refuse_to_delete(item)
+        if defect.replaces_pods and self._same_uids:
+            raise NotAppliedError("its controller would make other Pods, and the checks want the same ones")
         try:
             try:
                 if defect.removes:
