@@ -9,6 +9,7 @@ import pytest
 from clusterguard.drills.defects.attempts import LATER_STATE, MEMBER_CHANGED, PREVIOUS_BACKUP
 from clusterguard.drills.defects.catalogue import OBJECT_DEFECTS, changed_field
 from clusterguard.drills.defects.choosing import choose
+from clusterguard.drills.defects.volumes import BYTE_CHANGED, VOLUME_EMPTIED
 from clusterguard.model.inventory import ObjectRef
 
 BY_NAME = {each.name: each for each in OBJECT_DEFECTS}
@@ -194,4 +195,4 @@ def test_the_documentation_lists_every_defect():
         kinds = ", ".join(kind.partition(".")[0] for kind in defect.kinds)
         kinds = kinds or ("every other kind" if defect.not_kinds else "every kind")
         assert written.pop(defect.name) == (defect.words, kinds)
-    assert written.keys() == {PREVIOUS_BACKUP, LATER_STATE, MEMBER_CHANGED}
+    assert written.keys() == {PREVIOUS_BACKUP, LATER_STATE, MEMBER_CHANGED, BYTE_CHANGED, VOLUME_EMPTIED}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -14,6 +15,7 @@ from clusterguard.drills.defects.catalogue import OBJECT_DEFECTS, changed_field
 from clusterguard.drills.defects.choosing import choose
 from clusterguard.drills.defects.members import another_state, last_member
 from clusterguard.drills.defects.placing import ApiPlace, EtcdPlace, NotAppliedError, NotUndoneError
+from clusterguard.drills.defects.volumes import BYTE_CHANGED, VOLUME_EMPTIED, byte_changed, emptied, mounted_claims
 from clusterguard.drills.steps.absent import Absent
 from clusterguard.drills.steps.assert_ import Assert
 from clusterguard.drills.steps.http import Http
@@ -103,6 +105,8 @@ def attempts_in(run: DrillRun, name: str, opened: ExitStack) -> Iterator[Attempt
         )
     yield from _of_markers(run, name, place)
     yield from _of_members(name, cluster)
+    if run.owns(name) and not cluster.simulated_pods:
+        yield from _of_volumes(name, cluster.api, objects)
 
 
 # ---- objects ------------------------------------------------------------------------------------------------
@@ -241,3 +245,25 @@ def _of_members(name: str, cluster: Cluster) -> Iterator[Attempt]:
         put=partial(another_state, cluster, access),
         found_by="`sameMembers: {}`",
     )
+
+
+# ---- volumes ------------------------------------------------------------------------------------------------
+
+
+def _of_volumes(name: str, api: KubeClient, objects: Mapping[ObjectRef, Object]) -> Iterator[Attempt]:
+    """Yield what happens to the first volume of the scope that a running container has."""
+    claims = {(ref.namespace, ref.name) for ref in objects if ref.full_kind == "PersistentVolumeClaim"}
+    pods = (
+        pod for namespace in sorted({each for each, _ in claims}) for pod in api.list(api.resource("Pod"), namespace)
+    )
+    found = (each for each in mounted_claims(pods) if (each.container.namespace, each.claim) in claims)
+    for mounted in islice(found, 1):
+        where = f"{{namespace: {mounted.container.namespace}, pod: {mounted.container.pod}}}"
+        for defect, put in ((BYTE_CHANGED, byte_changed), (VOLUME_EMPTIED, emptied)):
+            yield Attempt(
+                defect=defect,
+                target=str(mounted),
+                cluster=name,
+                put=partial(put, api, mounted),
+                found_by=f"`sameFiles: {{in: {where}, path: {mounted.path}}}`",
+            )
