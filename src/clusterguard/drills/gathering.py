@@ -156,6 +156,7 @@ class _Gathering:
 
 
 def _comparisons(run: DrillRun) -> Iterator[dict[str, Any]]:
+    verified = any(phase.name == "verify" for phase in run.phases)
     titles = {step.location: (step.title, step.cluster) for step in run.drill.phase("verify")}
     for location, (profile, report) in (run.judged or run.comparisons).items():
         title, cluster = titles[location]
@@ -163,7 +164,7 @@ def _comparisons(run: DrillRun) -> Iterator[dict[str, Any]]:
             "check": title,
             "location": location,
             "cluster": cluster,
-            "seen": "after the restore" if run.judged else "after the fault",
+            "seen": "after the restore" if verified else "after the fault",
             "rules": profile,
             **report.to_dict(),
         }

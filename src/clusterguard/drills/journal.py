@@ -8,7 +8,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from clusterguard.drills.events import DrillFinished, DrillStarted
 from clusterguard.evidence import bundle
@@ -19,7 +19,7 @@ from clusterguard.scratch import private_folder, replacing
 from clusterguard.validate.files import save_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from clusterguard.drills.events import DrillEvent
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from clusterguard.model.inventory import Inventory
 
 __all__ = ["Journal"]
+
+_SIGNED: Final = ("drill", "runId", "verdict", "code", "started", "seconds", "controls", "rtoSeconds", "rpoSeconds")
+"""What the statement says of a run, as its result has it."""
 
 
 class Journal:
@@ -73,11 +76,16 @@ class Journal:
             self._events.close()
             self._events = None
             self._result = event.result
-            self.add(bundle.RESULT, event.result.to_dict())
+            told = event.result.to_dict()
+            # What tells which run it was is no secret, whatever somebody chose for a password.
+            self.add(bundle.RESULT, told, as_it_is={name: told[name] for name in _SIGNED})
 
-    def add(self, name: str, document: Any) -> None:  # noqa: ANN401 - JSON
-        """Write a file of JSON, without the values of Secrets."""
-        self._write(name, json.dumps(self.secrets.hidden(document), indent=2, ensure_ascii=False).encode())
+    def add(self, name: str, document: Any, *, as_it_is: Mapping[str, Any] | None = None) -> None:  # noqa: ANN401 - JSON
+        """Write a file of JSON, without the values of Secrets but for the fields that stay as they are."""
+        hidden = self.secrets.hidden(document)
+        if as_it_is:
+            hidden |= as_it_is
+        self._write(name, json.dumps(hidden, indent=2, ensure_ascii=False).encode())
 
     def add_inventory(self, name: str, inventory: Inventory) -> None:
         """Write an inventory, with digests in the place of the values of Secrets."""
@@ -137,9 +145,8 @@ class Journal:
             path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(self._folder.iterdir())
         }  # what is in it was written by this run alone: the folder is new
         told = result.to_dict()
-        names = ("drill", "runId", "verdict", "code", "started", "seconds", "controls", "rtoSeconds", "rpoSeconds")
         score = (told.get("mutation") or {}).get("score")
-        return Statement(files=files, predicate={**{name: told[name] for name in names}, "mutationScore": score})
+        return Statement(files=files, predicate={**{name: told[name] for name in _SIGNED}, "mutationScore": score})
 
     def _send(self, folder: Path) -> None:
         store = bundle.evidence_store(self._location)

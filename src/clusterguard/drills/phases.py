@@ -185,6 +185,7 @@ def verify(run: DrillRun) -> None:
     """Watch until all checks hold together, and ask the markers whether it was the restore that did it."""
     steps = run.drill.phase("verify")
     began = time.monotonic()
+    run.comparisons.clear()  # those from right after the fault
     with phase(run, "verify") as opened:
         require_time(run, "verify")
         results = checks.watch_together(run, steps)

@@ -42,9 +42,11 @@ class VerifyingKey:
         from cryptography.hazmat.primitives import serialization
 
         self._key = key
-        encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        self.id = hashlib.sha256(encoded).hexdigest()
-        """SHA-256 of its SubjectPublicKeyInfo, in hexadecimal."""
+        encoded = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        digest = hashlib.sha256(base64.b64decode(encoded.split()[1])).digest()
+        # cosign passes a signature over whose key id is any other than this one, or none (go-securesystemslib 0.9.1).
+        self.id = f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+        """Its fingerprint as ssh-keygen prints it."""
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Return whether this key's private half signed the data."""
@@ -71,7 +73,7 @@ class SigningKey:
         self._key = key
 
     def __repr__(self) -> str:
-        return f"SigningKey({self.public.id[:16]})"
+        return f"SigningKey({self.public.id})"
 
     @property
     def public(self) -> VerifyingKey:

@@ -151,8 +151,8 @@ def _statement(
     if key.id in named:
         detail = "it names this key, which did not sign what is there"
         return None, [EvidenceFinding(code="evidence-signature-wrong", file=ENVELOPE, detail=detail)]
-    who = ", ".join(each[:16] for each in named if each) or "a key that it does not name"
-    detail = f"signed by {who}, not by {key.id[:16]}"
+    who = ", ".join(filter(None, named)) or "a key that it does not name"
+    detail = f"signed by {who}, not by {key.id}"
     return None, [EvidenceFinding(code="evidence-key-mismatch", file=ENVELOPE, detail=detail)]
 
 

@@ -1,15 +1,20 @@
 """The bundle that a run leaves, and what is found wrong with it afterwards."""
 
 import gzip
+import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from signing_keys import KEY, OTHER
 
+from clusterguard.drills.backups import TakenBackup
+from clusterguard.drills.gathering import _objects as velero_objects
 from clusterguard.errors import ConfigError, EtcdUnavailableError, ObjectNotFoundError
 from clusterguard.evidence.envelope import Statement, open_envelope, sealed
 from clusterguard.evidence.verification import verify_evidence
+from clusterguard.stores import MemoryStore
 from clusterguard.validate import load_inventory
 
 ENVELOPE = "evidence.intoto.jsonl"
@@ -194,3 +199,28 @@ def test_where_evidence_cannot_be_kept_is_told_before_anything_runs():
 def test_an_inventory_is_readable_by_zcat(bundle):
     lines = gzip.decompress((bundle() / "inventory-before-main.jsonl.gz").read_bytes()).splitlines()
     assert json.loads(lines[0])["format"] == "clusterguard-inventory"
+
+
+def test_every_file_of_a_velero_backup_has_its_digest():
+    bucket = MemoryStore()
+    for key in ("backups/nightly/velero-backup.json", "backups/nightly/nightly.tar.gz", "backups/nightly-2/other"):
+        with bucket.put(key) as writer:
+            writer.write(key.encode())
+    taken = TakenBackup(name="nightly", cluster="main", storages=("near",))
+    run = SimpleNamespace(velero=SimpleNamespace(bucket_of=lambda cluster, taken, storage: bucket))
+    found = {each["key"]: (each["size"], each["sha256"]) for each in velero_objects(run, taken)}
+    assert found == {
+        key: (len(key), hashlib.sha256(key.encode()).hexdigest())
+        for key in ("backups/nightly/nightly.tar.gz", "backups/nightly/velero-backup.json")
+    }
+
+
+def test_what_cannot_be_had_is_told_and_judges_nothing(bundle, monkeypatch):
+    def silent(*_):
+        return "the API server is not ready"
+
+    monkeypatch.setattr("clusterguard.drills.gathering.why_silent", silent)
+    folder = bundle()
+    (lacking,) = json.loads((folder / "materials.json").read_text())["notCollected"]
+    assert lacking == {"what": "inventory after, cluster `main`", "reason": "the API server is not ready"}
+    assert verify_evidence(folder, KEY.public)[0].predicate["verdict"] == "PASS"

@@ -91,3 +91,24 @@ def test_a_value_that_a_drill_file_or_a_log_repeats_is_unreadable_in_the_evidenc
             assert form.encode() not in data, file.name
     (drill,) = (tmp_path / "evidence").rglob("drill.yaml")
     assert "it logs in with •••" in drill.read_text()
+
+
+def test_a_password_that_is_a_part_of_a_name_takes_no_run_its_name(spec, run, cluster, tmp_path):
+    from signing_keys import KEY
+
+    from clusterguard.evidence.verification import verify_evidence
+
+    spec["setup"][0]["apply"]["manifest"].append({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "login", "namespace": "shop"},
+        "stringData": {"password": "recovered", "user": "not-recovered"},
+    })  # fmt: skip
+    cluster.restored = lambda api: api.item("ConfigMap", "web")["data"].update(page="shut")
+    result = run(spec, evidence=tmp_path / "evidence", evidence_key=KEY)
+    (report,) = verify_evidence(tmp_path / "evidence", KEY.public)
+    assert (report.ok, report.predicate["code"]) == (True, "not-recovered")
+    (file,) = (tmp_path / "evidence").rglob("result.json")
+    written = json.loads(file.read_text())
+    assert (written["code"], written["drill"]) == (result.code, "small")
+    assert "recovered" not in written["reason"]

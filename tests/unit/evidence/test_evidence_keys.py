@@ -44,6 +44,29 @@ def cosign_pem(key, passphrase, *, label="ENCRYPTED SIGSTORE PRIVATE KEY", **cha
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode()
 
 
+# Sealed by go-securesystemslib 0.9.1, which cosign seals its keys with, under the passphrase open-sesame; it signs
+# nothing but in this test.
+OF_COSIGN = b"""\
+-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----
+eyJrZGYiOnsibmFtZSI6InNjcnlwdCIsInBhcmFtcyI6eyJOIjo2NTUzNiwiciI6
+OCwicCI6MX0sInNhbHQiOiIrWUN4bzA0T0FpSUZKQmF0Q0h6QlR2dFJvRElNRVJl
+T0dkMlBnaWJOMXYwPSJ9LCJjaXBoZXIiOnsibmFtZSI6Im5hY2wvc2VjcmV0Ym94
+Iiwibm9uY2UiOiJ0UzI2OWs2bktoNjBDeGxncHdTYU9kcVdzSCtqc05nMCJ9LCJj
+aXBoZXJ0ZXh0IjoiM2h6WUhkVlhEMHZjOENjUTlXTytIMWhTWVNoSTAvZWVxTnY5
+azVpSjdkdnN1UldyMkVpeXFPUit6cmNyWlJEdVBLeGw1ajFlTnBHUmlwclZ5K1Y5
+VVlZdndXUWFud3pCVWFJdW0wNW92NCt5NmkveXB3NzI1ekV5eDBRajdCOHlUY3Jt
+VjlnbWNZSzJLUzBKSHdhMkIrUm8zVkxkRHF6aUNJSmVmMDRDWEgwWmVuem44Qnl2
+cE9JUDRDNTNaK201cERzNjU4OHhybi9VZXc9PSJ9
+-----END ENCRYPTED SIGSTORE PRIVATE KEY-----
+"""
+ITS_PUBLIC_KEY = b"""\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEUQQJkr570kRQr5ISzo+fYpSLMekU
+697DXst3+imgocS9OvGoEQpkQlXZa8Pl+N7JH4volz64Wlaq8EJtSerP/Q==
+-----END PUBLIC KEY-----
+"""
+
+
 @pytest.fixture
 def keep(tmp_path):
     def keep(data, mode=0o600):
@@ -135,3 +158,14 @@ def test_a_private_key_that_others_may_read_is_refused(keep):
 def test_a_key_is_shown_nowhere(keep):
     key = KINDS["ed25519"]()
     assert repr(load_signing_key(keep(private_pem(key)))).startswith("SigningKey(")
+
+
+def test_a_key_that_the_library_of_cosign_sealed_is_opened(keep):
+    signing = load_signing_key(keep(OF_COSIGN), passphrase="open-sesame")
+    assert signing.public.id == load_verifying_key(keep(ITS_PUBLIC_KEY, 0o644)).id
+
+
+def test_a_key_has_the_id_that_go_programs_give_it(keep):
+    """cosign skips a signature by a key of any other id; ssh-keygen -l prints the same."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+    assert load_signing_key(keep(private_pem(key))).public.id == "SHA256:tAXFyTXI8xtDaujAEcwJslAYc9/6FKcUkd2Lw0xDhPo"
