@@ -25,7 +25,7 @@ _MOST_RUNS = 3
 
 app = typer.Typer(
     name="audit",
-    help="The audit trail: every backup, deletion, verification and restore, chained by hashes.",
+    help="The audit trail: what was done with backups, chained by hashes.",
     no_args_is_help=True,
 )
 

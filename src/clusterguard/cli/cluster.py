@@ -22,7 +22,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="cluster",
-    help="Clusters: embedded ones (real control planes, simulated pods), and those of kind, in Docker.",
+    help="Clusters: embedded ones with simulated pods, and kind's.",
     no_args_is_help=True,
 )
 

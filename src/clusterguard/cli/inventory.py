@@ -16,7 +16,7 @@ _NOT_EQUAL = 1
 
 app = typer.Typer(
     name="inventory",
-    help="Capture what is in a cluster, and compare a restored one with it.",
+    help="Inventories: what is in a cluster, to compare a restored one.",
     no_args_is_help=True,
 )
 

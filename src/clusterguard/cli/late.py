@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -11,7 +11,10 @@ from typer.core import TyperCommand, TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Late", "late_group"]
+__all__ = ["PLAIN_HELP", "Late", "late_group"]
+
+# Help without boxes, as kubectl's: drawing them takes as long as all else that a command does to start.
+PLAIN_HELP: Final = None
 
 
 class Late(NamedTuple):
@@ -30,8 +33,9 @@ class Late(NamedTuple):
         module, _, attribute = self.place.partition(":")
         found = getattr(import_module(module), attribute)
         if isinstance(found, typer.Typer):
+            found.rich_markup_mode = PLAIN_HELP
             return typer.main.get_group(found)
-        app = typer.Typer(add_completion=False)
+        app = typer.Typer(add_completion=False, rich_markup_mode=PLAIN_HELP)
         app.command(name)(found)
         return typer.main.get_command(app)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from clusterguard.cli.late import Late, late_group
+from clusterguard.cli.late import PLAIN_HELP, Late, late_group
 from clusterguard.errors import ClusterGuardError
 from clusterguard.threads import interrupt_between_locks
 
@@ -22,11 +22,11 @@ _BROKEN_PIPE = 141  # what a shell calls an end by SIGPIPE, which is how other p
 _COMMANDS = {
     "rehearse": Late(
         "clusterguard.cli.rehearse:rehearse",
-        "Restore a backup into a throwaway control plane, and see whether it is all in there.",
+        "Restore a backup into a throwaway cluster, and compare all of it.",
     ),
     "run": Late("clusterguard.cli.run:run", "Do what a policy says, once: back up, verify, remove, prove."),
     "retain": Late(
-        "clusterguard.cli.run:retain", "Remove what the policy's retention removes, and nothing else of a run."
+        "clusterguard.cli.run:retain", "Remove what a policy's retention removes; do nothing else."
     ),
     "status": Late(
         "clusterguard.cli.status:status",
@@ -34,13 +34,13 @@ _COMMANDS = {
     ),
     "metrics": Late(
         "clusterguard.cli.metrics:metrics",
-        "Serve Prometheus metrics at /metrics until it is interrupted. Each scrape looks at the locations.",
+        "Serve Prometheus metrics at /metrics until it is interrupted.",
     ),
     "policy": Late("clusterguard.cli.policy:app", "Policies: what is backed up, when, where to."),
     "schedule": Late("clusterguard.cli.schedule:app", "Schedules: print a policy's for cron, CronJobs and CI."),
     "audit": Late(
         "clusterguard.cli.audit:app",
-        "The audit trail: every backup, deletion, verification and restore, chained by hashes.",
+        "The audit trail: what was done with backups, chained by hashes.",
     ),
     "fleet": Late("clusterguard.cli.fleet:app", "Fleets: the drills of many clusters, and one report."),
     "drill": Late("clusterguard.cli.drill:app", "Drills: back up, break, restore, and prove it."),
@@ -48,18 +48,18 @@ _COMMANDS = {
     "report": Late("clusterguard.cli.report:report", "Write a page about the last run of every drill."),
     "etcd": Late("clusterguard.cli.etcd:app", "etcd snapshots."),
     "snapshot": Late(
-        "clusterguard.cli.snapshot:app", "Look into etcd snapshots: nothing is started, no cluster is needed."
+        "clusterguard.cli.snapshot:app", "Look into etcd snapshots, without any cluster or program."
     ),
     "velero": Late("clusterguard.cli.velero:app", "Velero: backups and restores of API objects."),
     "inventory": Late(
-        "clusterguard.cli.inventory:app", "Capture what is in a cluster, and compare a restored one with it."
+        "clusterguard.cli.inventory:app", "Inventories: what is in a cluster, to compare a restored one."
     ),
     "cluster": Late(
         "clusterguard.cli.cluster:app",
-        "Clusters: embedded ones (real control planes, simulated pods), and those of kind, in Docker.",
+        "Clusters: embedded ones with simulated pods, and kind's.",
     ),
     "toolchain": Late(
-        "clusterguard.cli.toolchain:app", "The programs that clusterguard runs: etcd, kube-apiserver, kwok and others."
+        "clusterguard.cli.toolchain:app", "The programs that clusterguard runs: etcd, kube-apiserver, …."
     ),
 }
 
@@ -71,7 +71,8 @@ app = typer.Typer(
     "2 could not tell: an error, or wrong usage · 130 interrupted · 141 nobody reads the output any more.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=PLAIN_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 

@@ -32,7 +32,10 @@ def metrics(
     within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 8,
     cache: Annotated[float, typer.Option(help="Seconds for which an answer is given again.", min=0)] = 5,
 ) -> None:
-    """Serve Prometheus metrics at /metrics until it is interrupted. Each scrape looks at the locations."""
+    """Serve Prometheus metrics at /metrics until it is interrupted.
+
+    Each scrape looks at the locations.
+    """
     from clusterguard.errors import ConfigError
     from clusterguard.evidence.bundle import evidence_store
     from clusterguard.evidence.history import latest_runs

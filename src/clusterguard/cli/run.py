@@ -73,7 +73,7 @@ def retain(
     wait: _Wait = "",
     trust_clock: _TrustClock = False,
 ) -> None:
-    """Remove what the policy's retention removes, and nothing else of a run."""
+    """Remove what a policy's retention removes; do nothing else."""
     from clusterguard.policies.runs.run import PolicyRunner
     from clusterguard.terminal import out
     from clusterguard.terminal.run_view import RunView, show_retention

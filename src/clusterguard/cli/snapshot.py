@@ -27,7 +27,7 @@ _COULD_NOT_TELL = 2
 _SHOWN_PATHS = 4
 
 app = typer.Typer(
-    name="snapshot", help="Look into etcd snapshots: nothing is started, no cluster is needed.", no_args_is_help=True
+    name="snapshot", help="Look into etcd snapshots, without any cluster or program.", no_args_is_help=True
 )
 
 _Location = Annotated[

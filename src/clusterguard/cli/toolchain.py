@@ -20,7 +20,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="toolchain",
-    help="The programs that clusterguard runs: etcd, kube-apiserver, kwok and others.",
+    help="The programs that clusterguard runs: etcd, kube-apiserver, ….",
     no_args_is_help=True,
 )
 
