@@ -42,7 +42,8 @@ class VolumeRecord:
         skipped: Whether nothing was done, for this reason.
         result: ``succeeded`` or ``failed``; empty while that is not known.
         handle: What the storage, or the repository, calls the snapshot.
-        ready: Whether a snapshot that was not moved was ready to use; None where it does not say so.
+        ready: Whether a snapshot was ready to use when the record was first written; None where it does not say so.
+        watched: Whether an operation waited for it to be ready, whose result is the last word.
         phase: Of a DataUpload.
     """
 
@@ -54,6 +55,7 @@ class VolumeRecord:
     result: str = ""
     handle: str = ""
     ready: bool | None = None
+    watched: bool = False
     phase: str = ""
 
     @property
@@ -77,8 +79,9 @@ class VolumeRecord:
         elif self.by_snapshot and not self.handle:
             what = "data in the location" if self.moved else "content in the storage"
             rule, detail = Rule.SNAPSHOT_WITHOUT_CONTENT, f"its snapshot has no {what}: no handle is recorded"
-        elif self.in_storage_alone and self.ready is False:
-            rule, detail = Rule.SNAPSHOT_WITHOUT_CONTENT, f"its snapshot {self.handle} is not ready to use"
+        elif self.by_snapshot and self.result != "succeeded" and (self.moved or self.watched or not self.ready):
+            # What was seen of it while it was still being made does not count once the wait for it has succeeded.
+            rule, detail = Rule.SNAPSHOT_WITHOUT_CONTENT, f"its snapshot {self.handle} is not known to be ready"
         return OutcomeFinding(rule=rule, detail=f"{self.volume}: {detail}") if rule else None
 
     @property
@@ -125,6 +128,7 @@ def _record(item: Mapping[str, Any]) -> VolumeRecord:
         result=str(item.get("result") or ""),
         handle=str(of.get("snapshotHandle") or ""),
         ready=ready if isinstance(ready, bool) else None,
+        watched=bool(snapshot.get("operationID")),
         phase=str(move.get("Phase") or ""),
     )
 

@@ -15,6 +15,8 @@ SNAPSHOT = {
     "result": "succeeded",
     "csiSnapshotInfo": {"snapshotHandle": "s-1@node", "driver": "d", "ReadyToUse": True},
 }
+UNKNOWN = {**SNAPSHOT, "result": ""}
+WATCHED = {"snapshotHandle": "s", "ReadyToUse": True, "operationID": "o"}
 MOVED = {
     **CLAIM,
     "backupMethod": "CSISnapshot",
@@ -37,10 +39,12 @@ def found(*records, **options):
         (FILES, []),
         (SNAPSHOT, [Rule.SNAPSHOT_NOT_MOVED]),
         ({**SNAPSHOT, "csiSnapshotInfo": {"snapshotHandle": ""}}, [Rule.SNAPSHOT_WITHOUT_CONTENT]),
-        (
-            {**SNAPSHOT, "csiSnapshotInfo": {"snapshotHandle": "s", "ReadyToUse": False}},
-            [Rule.SNAPSHOT_WITHOUT_CONTENT],
-        ),
+        ({**SNAPSHOT, "csiSnapshotInfo": {"snapshotHandle": "s", "ReadyToUse": False}}, [Rule.SNAPSHOT_NOT_MOVED]),
+        ({**UNKNOWN, "csiSnapshotInfo": {"snapshotHandle": "s", "ReadyToUse": False}}, [Rule.SNAPSHOT_WITHOUT_CONTENT]),
+        ({**UNKNOWN, "csiSnapshotInfo": {"snapshotHandle": "s"}}, [Rule.SNAPSHOT_WITHOUT_CONTENT]),
+        ({**UNKNOWN, "csiSnapshotInfo": {"snapshotHandle": "s", "ReadyToUse": True}}, [Rule.SNAPSHOT_NOT_MOVED]),
+        ({**UNKNOWN, "csiSnapshotInfo": WATCHED}, [Rule.SNAPSHOT_WITHOUT_CONTENT]),
+        ({**MOVED, "result": ""}, [Rule.SNAPSHOT_WITHOUT_CONTENT]),
         ({**MOVED, "snapshotDataMovementInfo": {"snapshotHandle": ""}}, [Rule.SNAPSHOT_WITHOUT_CONTENT]),
         ({**MOVED, "result": "failed"}, [Rule.VOLUME_FAILED]),
         ({**CLAIM, "skipped": True, "skippedReason": UNASKED}, [Rule.VOLUME_LEFT_OUT]),
