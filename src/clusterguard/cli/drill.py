@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clusterguard.model.progress import ProgressSink
     from clusterguard.toolchain import Toolchain
 
-__all__ = ["app"]
+__all__ = ["app", "drill_files"]
 
 _PROVEN, _NOT_PROVEN, _COULD_NOT_TELL = 0, 1, 2
 
@@ -205,7 +205,7 @@ def _chosen(files: list[Path], selector: str) -> list[Drill]:
     from clusterguard.drills import load_drills
     from clusterguard.errors import ConfigError
 
-    found = [path for file in files for path in _drill_files(file)]
+    found = [path for file in files for path in drill_files(file)]
     drills = [drill for path in found for drill in load_drills(path, environ=os.environ, root=Path.cwd())]
     try:
         chosen = [drill for drill in drills if selects(selector, drill.metadata.labels)]
@@ -217,7 +217,8 @@ def _chosen(files: list[Path], selector: str) -> list[Drill]:
     return chosen
 
 
-def _drill_files(path: Path) -> list[Path]:
+def drill_files(path: Path) -> list[Path]:
+    """Return the drill files that an argument means: itself, or all below a folder."""
     return sorted(path.rglob("*.drill.yaml")) if path.is_dir() else [path]
 
 

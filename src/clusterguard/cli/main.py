@@ -32,6 +32,10 @@ _COMMANDS = {
         "clusterguard.cli.status:status",
         "Show what is protected right now. Exit code 1: a policy is not, or is at risk; 2: of one nothing can be read.",
     ),
+    "coverage": Late(
+        "clusterguard.cli.coverage:coverage",
+        "Show what no backup and no proof covers. Exit code 1: something is not covered; 2: not all could be seen.",
+    ),
     "metrics": Late(
         "clusterguard.cli.metrics:metrics",
         "Serve Prometheus metrics at /metrics until it is interrupted.",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from clusterguard.clusters.kube import ApiResource, Json, KubeClient
 
-__all__ = ["ClaimedVolume", "claimed_volumes"]
+__all__ = ["ClaimedVolume", "claimed_among", "claimed_volumes", "claims_in"]
 
 _NO_SOURCE = {"capacity", "claimRef", "nodeAffinity"}
 _ENDED = {"Succeeded", "Failed"}
@@ -30,6 +30,7 @@ class ClaimedVolume:
         block: Whether it is a block device, and no file system.
         annotations: Of the claim.
         pods: The Pods that have it as a volume, and have not ended.
+        uid: Of the claim.
     """
 
     namespace: str
@@ -42,6 +43,7 @@ class ClaimedVolume:
     block: bool = False
     annotations: Mapping[str, str]
     pods: tuple[str, ...] = ()
+    uid: str = ""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -72,24 +74,30 @@ def claimed_volumes(
     every = listed(claims)
     if not every:
         return ()
-    users: dict[tuple[str, str], list[str]] = {}
-    for pod in listed(pods):
-        if (pod.get("status") or {}).get("phase") not in _ENDED:
-            for key in _claims_in(pod):
-                users.setdefault(key, []).append(pod["metadata"]["name"])
+    running = [each for each in listed(pods) if (each.get("status") or {}).get("phase") not in _ENDED]
     chosen = {_key(each) for each in every}
     if selector:  # a Pod brings its claims, whatever their labels
         chosen = {_key(each) for each in listed(claims, selector)}
-        chosen |= {key for pod in listed(pods, selector) for key in _claims_in(pod)}
-    classes = {
-        each["metadata"]["name"]: each
-        for each in api.list(api.resource("StorageClass", api_version="storage.k8s.io/v1"))
-    }
-    volumes = {each["metadata"]["name"]: each for each in api.list(api.resource("PersistentVolume", api_version="v1"))}
+        chosen |= {key for pod in listed(pods, selector) for key in claims_in(pod).values()}
+    return claimed_among(
+        [each for each in every if _key(each) in chosen],
+        pods=running,
+        classes=list(api.list(api.resource("StorageClass", api_version="storage.k8s.io/v1"))),
+        volumes=list(api.list(api.resource("PersistentVolume", api_version="v1"))),
+    )
+
+
+def claimed_among(
+    claims: Sequence[Json], *, pods: Sequence[Json], classes: Sequence[Json], volumes: Sequence[Json]
+) -> tuple[ClaimedVolume, ...]:
+    """Return claims with what is behind them, of the objects of a cluster; the Pods are those that have not ended."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for pod in pods:
+        for key in claims_in(pod).values():
+            users.setdefault(key, []).append(pod["metadata"]["name"])
+    by_name = [{each["metadata"]["name"]: each for each in items} for items in (volumes, classes)]
     return tuple(
-        _claimed(each, volumes=volumes, classes=classes, pods=users.get(_key(each), ()))
-        for each in every
-        if _key(each) in chosen
+        _claimed(each, volumes=by_name[0], classes=by_name[1], pods=users.get(_key(each), ())) for each in claims
     )
 
 
@@ -115,14 +123,20 @@ def _claimed(
         block=spec.get("volumeMode") == "Block",
         annotations=claim["metadata"].get("annotations") or {},
         pods=tuple(sorted(pods)),
+        uid=claim["metadata"].get("uid") or "",
     )
 
 
-def _claims_in(pod: Json) -> Iterator[tuple[str, str]]:
-    """Yield every claim that a Pod has as a volume, one of its own (``ephemeral``) included."""
+def claims_in(pod: Json) -> Mapping[str, tuple[str, str]]:
+    """Return every claim that a Pod has as a volume, one of its own (``ephemeral``) included, by the volume's name."""
     namespace, name = _key(pod)
-    for volume in pod["spec"].get("volumes") or ():
-        if "persistentVolumeClaim" in volume:
-            yield namespace, volume["persistentVolumeClaim"]["claimName"]
-        elif "ephemeral" in volume:
-            yield namespace, f"{name}-{volume['name']}"
+    return {
+        volume["name"]: (
+            namespace,
+            volume["persistentVolumeClaim"]["claimName"]
+            if "persistentVolumeClaim" in volume
+            else f"{name}-{volume['name']}",
+        )
+        for volume in pod["spec"].get("volumes") or ()
+        if "persistentVolumeClaim" in volume or "ephemeral" in volume
+    }
