@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.coverage.found import Unread
 from clusterguard.coverage.gathering import drill_facts, runs_in, seen_of_policies, velero_seen
 from clusterguard.coverage.look import look_at
-from clusterguard.coverage.proofs import proofs_of
-from clusterguard.coverage.sources import VeleroSeen, etcd_sources, velero_sources
+from clusterguard.coverage.proofs import proofs_of, rehearsals_of
+from clusterguard.coverage.sources import VeleroSeen, etcd_sources, makers_of, velero_sources
 from clusterguard.coverage.table import DEFAULT_IGNORED, coverage_of
 from clusterguard.errors import ClusterError, StoreError
 from clusterguard.model.progress import ProgressSink, ignore_progress
 from clusterguard.velero.objects import VeleroObjects
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from clusterguard.clusters.kube import KubeClient
@@ -69,14 +68,15 @@ def cover(
         unread.append(Unread(f"Velero in namespace {velero_namespace}", error.message))
     by_velero, refused = velero_sources(velero, [each for each, _ in ours], now=found.at, max_age=max_age)
     by_etcd, too = etcd_sources(ours, now=found.at, max_age=max_age)
-    known = [each.name for each in velero.backups]
-    proofs, unproven, missed = _proofs(drills, evidence, cluster, ours, known, now=found.at)
+    makers = makers_of(velero, [each for each, _ in ours])
+    proofs, unproven, missed = _proofs(drills, evidence, cluster, ours, makers, now=found.at)
+    rehearsed, not_rehearsed = rehearsals_of(ours, now=found.at)
     return coverage_of(
         found,
         [*by_velero, *by_etcd],
-        proofs,
+        [*proofs, *rehearsed],
         ignore=frozenset((*DEFAULT_IGNORED, *ignore)),
-        not_counted=[*not_counted, *refused, *too, *unproven],
+        not_counted=[*not_counted, *refused, *too, *unproven, *not_rehearsed],
         unread=[*unread, *missed],
     )
 
@@ -86,12 +86,11 @@ def _proofs(
     evidence: ObjectStore | None,
     cluster: str,
     policies: Sequence[tuple[Policy, PolicyStatus]],
-    backups: Collection[str],
+    makers: Mapping[str, str],
     *,
     now: datetime,
 ) -> tuple[list[Proof], list[NotCounted], list[Unread]]:
-    files = [Path(each.path) for each, _ in policies if any(source.etcd for source in each.sources)]
-    facts = [drill_facts(each, cluster=cluster, policies=files) for each in drills]
+    facts = [drill_facts(each, cluster=cluster, policies=[each for each, _ in policies]) for each in drills]
     unread: list[Unread] = []
     runs = {}
     if evidence is not None and facts:
@@ -99,4 +98,4 @@ def _proofs(
             runs = dict(runs_in(evidence, {each.id for each in facts}))
         except StoreError as error:
             unread.append(Unread(f"evidence in {evidence.url}", error.message))
-    return (*proofs_of(facts, runs, backups=backups, now=now), unread)
+    return (*proofs_of(facts, runs, backups=makers, now=now), unread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
@@ -15,6 +16,7 @@ from clusterguard.errors import ObjectCorruptError, ObjectNotFoundError, Resourc
 from clusterguard.evidence.bundle import MATERIALS
 from clusterguard.evidence.history import as_run, results_in
 from clusterguard.stores.transfer import read_object
+from clusterguard.velero.objects import definition_of
 from clusterguard.velero.resources import (
     Backup,
     BackupStorageLocation,
@@ -26,9 +28,10 @@ from clusterguard.velero.resources import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
     from clusterguard.drills.load import Drill
+    from clusterguard.drills.steps.base import Action
+    from clusterguard.drills.steps.stored_backup import StoredBackup
     from clusterguard.policies.policy import Policy, Source
     from clusterguard.policies.watching.verdict import PolicyStatus
     from clusterguard.stores.base import ObjectStore
@@ -49,11 +52,12 @@ def velero_seen(objects: VeleroObjects) -> VeleroSeen | None:
     Raises:
         ClusterError: It cannot be read.
     """
-    if objects.missing_definitions():
+    missing = set(objects.missing_definitions())
+    if definition_of(Backup) in missing:
         return None
     transfers: dict[str, list[VolumeTransfer]] = defaultdict(list)
     for kind in (PodVolumeBackup, DataUpload):
-        for each in objects.list(kind):
+        for each in () if definition_of(kind) in missing else objects.list(kind):
             transfers[each.labels.get(_BACKUP_NAME, "")].append(each)
     backups = objects.list(Backup)
     named = {name for each in backups if (name := each.options.resource_policy)}
@@ -124,37 +128,62 @@ def of_this_cluster(source: Source, policy: Policy, cluster: str) -> bool:
 # ---- drills --------------------------------------------------------------------------------------------------
 
 
-def drill_facts(drill: Drill, *, cluster: str, policies: Sequence[Path]) -> DrillFacts:
+def drill_facts(drill: Drill, *, cluster: str, policies: Sequence[Policy]) -> DrillFacts:
     """Return what a drill file says that decides what it proves.
 
     Args:
         drill: The drill.
         cluster: The reference of this cluster.
-        policies: The files of policies of which a source is this cluster.
+        policies: Policies, with the sources of this cluster alone.
     """
+    from clusterguard.drills.steps.stored_backup import StoredBackup
+
+    stored = [step.action for step in drill.phase("backup") if isinstance(step.action, StoredBackup)]
+    sources = {_source_of(each, drill, policies) for each in stored if not each.velero}
+    of: Literal["cluster", "velero", "policy", "stand-in"] = "stand-in"
+    if any(each.velero for each in stored):
+        of = "velero"
+    elif stored and "" not in sources:
+        of = "policy"
+    elif not stored and _is_at_home(drill, cluster):
+        of = "cluster"
     return DrillFacts(
         id=drill.id,
         sha256=hashlib.sha256(drill.text.encode()).hexdigest(),
         scope=drill.spec.scope.scope(),
-        compares=any(step.verb == "restored" for step in drill.phase("verify")),
-        of=_restores(drill, cluster, [each.resolve() for each in policies]),
+        compares=any(_compares_all(step.action) for step in drill.phase("verify")),
+        of=of,
+        sources=frozenset(sources),
     )
 
 
-def _restores(
-    drill: Drill, cluster: str, policies: Collection[Path]
-) -> Literal["cluster", "velero", "policy", "stand-in"]:
-    from clusterguard.drills.steps.stored_backup import StoredBackup
+def _compares_all(check: Action) -> bool:
+    """Return whether a check compares everything in scope, and lets nothing be missing or changed."""
+    from clusterguard.drills.steps.restored import Restored
 
-    stored = [step.action for step in drill.phase("backup") if isinstance(step.action, StoredBackup)]
-    if any(each.velero for each in stored):
-        return "velero"
-    if stored:
-        files = {(drill.path.parent / str(each.policy)).resolve() for each in stored}
-        return "policy" if files <= set(policies) else "stand-in"
+    if not isinstance(check, Restored):
+        return False
+    return all(getattr(check, name) == Restored.model_fields[name].default for name in ("missing", "changed"))
+
+
+def _source_of(stored: StoredBackup, drill: Drill, policies: Sequence[Policy]) -> str:
+    """Return the source of this cluster whose snapshot a drill takes; empty where it is of no such source."""
+    file = (drill.path.parent / str(stored.policy)).resolve()
+    return next(
+        (
+            f"policy {policy.name}/{source.name}"
+            for policy in policies
+            for source in policy.sources
+            if source.name == stored.source and policy.path and Path(policy.path).resolve() == file
+        ),
+        "",
+    )
+
+
+def _is_at_home(drill: Drill, cluster: str) -> bool:
+    """Return whether everything that a drill backs up is this cluster's own."""
     named = {name: f"context:{each.context}" for name, each in drill.spec.effective_clusters.items() if each.context}
-    backed_up = {step.cluster for step in drill.phase("backup")}
-    return "cluster" if {named.get(each, "") for each in backed_up} == {cluster} else "stand-in"
+    return {named.get(step.cluster, "") for step in drill.phase("backup")} == {cluster}
 
 
 def runs_in(store: ObjectStore, drills: Collection[str]) -> Mapping[str, DrillRun]:

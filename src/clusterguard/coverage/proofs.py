@@ -9,11 +9,11 @@ this cluster.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from clusterguard.coverage.sources import NotCounted
 from clusterguard.documents.values import selects
-from clusterguard.model.inventory import ObjectRef
+from clusterguard.model.inventory import ObjectRef, Scope
 from clusterguard.validate.capture import belongs_to
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clusterguard.coverage.found import Kind, Thing
-    from clusterguard.model.inventory import Scope
+    from clusterguard.policies.policy import Policy
+    from clusterguard.policies.watching.verdict import PolicyStatus
 
-__all__ = ["DrillFacts", "DrillRun", "Proof", "proofs_of"]
+__all__ = ["DrillFacts", "DrillRun", "Proof", "proofs_of", "rehearsals_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +36,14 @@ class DrillFacts:
         compares: Whether a check compares everything in scope with the baseline.
         of: Whose state it restores: this cluster's own, that of a Velero backup from before, that of a snapshot of a
             policy of this cluster, or that of a stand-in.
+        sources: Those of a policy's sources that it restores.
     """
 
     id: str
     sha256: str
     scope: Scope
     compares: bool
+    sources: frozenset[str] = frozenset()
     of: Literal["cluster", "velero", "policy", "stand-in"]
 
 
@@ -64,13 +67,13 @@ class Proof:
     """A drill whose last run proves that what is in its scope restores.
 
     Attributes:
-        engine: Of the backups that it proves; empty where it broke the cluster itself, and made its own.
+        of: The sources whose backups it proves; empty where it broke the cluster itself, and made its own.
     """
 
     drill: str
     at: datetime
     scope: Scope
-    engine: Literal["", "velero", "etcd"] = ""
+    of: frozenset[str] = frozenset()
 
     def covers(self, kind: Kind, thing: Thing) -> bool:
         """Return whether an object is in its scope."""
@@ -79,14 +82,14 @@ class Proof:
 
 
 def proofs_of(
-    drills: Sequence[DrillFacts], runs: Mapping[str, DrillRun], *, backups: Collection[str], now: datetime
+    drills: Sequence[DrillFacts], runs: Mapping[str, DrillRun], *, backups: Mapping[str, str], now: datetime
 ) -> tuple[list[Proof], list[NotCounted]]:
     """Return what is proven, and which drills prove nothing of this cluster.
 
     Args:
         drills: The drill files.
         runs: The last run of each, by its id.
-        backups: The Velero backups that the cluster knows.
+        backups: The Velero backups that the cluster knows, each with the source that made it.
         now: The time.
     """
     proofs: list[Proof] = []
@@ -97,11 +100,38 @@ def proofs_of(
         if problem or run is None:
             refused.append(NotCounted(f"drill {drill.id}", *(problem or ("never-run", ""))))
         else:
-            proofs.append(Proof(drill=drill.id, at=run.started, scope=drill.scope, engine=_ENGINES[drill.of]))
+            of = {"velero": {backups[each] for each in run.stored if each in backups}, "policy": drill.sources}
+            proofs.append(Proof(drill=drill.id, at=run.started, scope=drill.scope, of=frozenset(of.get(drill.of, ()))))
     return proofs, refused
 
 
-_ENGINES: Final[Mapping[str, Literal["", "velero", "etcd"]]] = {"cluster": "", "velero": "velero", "policy": "etcd"}
+def rehearsals_of(
+    looks: Sequence[tuple[Policy, PolicyStatus]], *, now: datetime
+) -> tuple[list[Proof], list[NotCounted]]:
+    """Return what the rehearsals of policies prove: a rehearsal compares every object in the backup.
+
+    Args:
+        looks: Policies, with the sources of this cluster alone, and what is known of them.
+        now: The time.
+    """
+    proofs: list[Proof] = []
+    refused: list[NotCounted] = []
+    for policy, status in looks:
+        named = {each.name for each in policy.sources}
+        seen = {each.name: each for each in status.proofs}
+        for proof in policy.proofs:
+            if proof.rehearse is None or proof.source not in named:
+                continue  # a drill is judged as one
+            name, last = f"policy {policy.name}/{proof.name}", seen.get(proof.name)
+            if last is None or last.last_proven is None:
+                refused.append(NotCounted(name, "never-run", "it was never green"))
+            elif last.last_outcome != "proven" or last.overdue or last.last_proven > now:
+                detail = f"the last one, {last.last_at:%Y-%m-%d %H:%M} UTC, is {last.last_outcome}"
+                refused.append(NotCounted(name, "not-proven", detail + (", and overdue" if last.overdue else "")))
+            else:
+                of = frozenset({f"policy {policy.name}/{proof.source}"})
+                proofs.append(Proof(drill=name, at=last.last_proven, scope=Scope(), of=of))
+    return proofs, refused
 
 
 def _problems(

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from clusterguard.velero.options import BackupOptions
     from clusterguard.velero.resources import Backup, BackupStorageLocation, Schedule, VolumeTransfer
 
-__all__ = ["NotCounted", "Source", "VeleroSeen", "When", "etcd_sources", "read_cron", "too_old", "velero_sources"]
+__all__ = [
+    "NotCounted",
+    "Source",
+    "VeleroSeen",
+    "When",
+    "etcd_sources",
+    "makers_of",
+    "read_cron",
+    "too_old",
+    "velero_sources",
+]
 
 WITHOUT_SCHEDULE: Final = timedelta(hours=24)
 """How old a backup may be that no schedule makes, where nobody says otherwise."""
@@ -191,6 +201,11 @@ def velero_sources(
             if why.code == "too-old":
                 break  # those before it are older
     return sources, refused
+
+
+def makers_of(seen: VeleroSeen, policies: Sequence[Policy] = ()) -> Mapping[str, str]:
+    """Return the name of the source that made each backup, by the name of the backup."""
+    return {each.name: series.name for series in _series(seen, policies) for each in series.backups}
 
 
 def _series(seen: VeleroSeen, policies: Sequence[Policy]) -> Iterator[_Series]:

@@ -262,8 +262,8 @@ class _Judge:
         there = (
             self._namespaces.get(_namespace_of(kind, thing), "") <= at and self._definitions.get(definition, "") <= at
         )
-        of_engine = not proof.engine or any(each.engine == proof.engine for each in having)
-        return there and of_engine and proof.covers(kind, thing)
+        of_these = not proof.of or any(each.name in proof.of for each in having)
+        return there and of_these and proof.covers(kind, thing)
 
     def _first(self, reasons: Iterator[Reason]) -> Reason:
         return min(reasons, key=self._order.index, default=Reason.NO_BACKUP)
