@@ -34,6 +34,7 @@ TOGETHER = (
     (
         "tests/integration/clusters/test_embedded_cluster.py",
         "tests/integration/deploy/test_runs_with_least_access.py",
+        "tests/integration/coverage/",
         "tests/integration/drills/",
         "tests/unit/test_docs.py",
     ),

@@ -195,6 +195,8 @@ def _own_rule(kind: Kind, item: Json) -> str:
             each.get("kind") == "Pod" for each in item["metadata"].get("ownerReferences") or ()
         ):
             return "claims that go with their Pod"
+        case "CustomResourceDefinition.apiextensions.k8s.io" if item["metadata"]["name"].endswith(".velero.io"):
+            return "definitions that come with Velero"
     return "records of Velero" if kind.name in _RECORDS else ""
 
 

@@ -70,9 +70,9 @@ class LeftOut:
     """Objects of one kind that Velero's backups leave out for one reason.
 
     Attributes:
-        elsewhere: How many of them an etcd snapshot has.
+        elsewhere: How many of those that are not excused an etcd snapshot has.
         excused: How many need not be in any backup.
-        examples: The first few, as ``namespace/name``.
+        examples: The first few, as ``namespace/name``, of those that are not excused, if any.
     """
 
     kind: str
@@ -334,13 +334,15 @@ class _LeftOutTally:
     elsewhere: int = 0
     excused: int = 0
     examples: list[str] = field(default_factory=list)
+    excused_examples: list[str] = field(default_factory=list)
 
     def add(self, seen: _Judged, thing: Thing) -> None:
         self.objects += 1
-        self.elsewhere += bool(seen.by)
+        self.elsewhere += bool(seen.by) and not seen.rule
         self.excused += bool(seen.rule)
-        if len(self.examples) < _MOST_NAMED:
-            self.examples.append(f"{thing.namespace}/{thing.name}" if thing.namespace else thing.name)
+        examples = self.excused_examples if seen.rule else self.examples
+        if len(examples) < _MOST_NAMED:
+            examples.append(f"{thing.namespace}/{thing.name}" if thing.namespace else thing.name)
 
     def row(self, kind: str, reason: Reason) -> LeftOut:
         return LeftOut(
@@ -349,5 +351,5 @@ class _LeftOutTally:
             objects=self.objects,
             elsewhere=self.elsewhere,
             excused=self.excused,
-            examples=tuple(self.examples),
+            examples=tuple(self.examples or self.excused_examples),
         )

@@ -200,7 +200,9 @@ class _ClaimsOf:
         if reason is None and self._snapshots_are_complete():
             return "counted", NoData.NOT_RECORDED, ""
         begun, done = self._taking.source.snapshots
-        return "", reason or NoData.NOT_RECORDED, detail or f"{done} of {begun} snapshots are complete"
+        if reason is None:
+            reason, detail = NoData.NOT_RECORDED, f"{done} of {begun} snapshots are complete"
+        return "", reason, detail
 
     def _why_not(self, claim: ClaimedVolume) -> tuple[NoData | None, str]:
         """Return why a claim without a record has no data in the backup; None where its storage may have a snapshot."""

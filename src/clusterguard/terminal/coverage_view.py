@@ -141,6 +141,7 @@ def _left_out(coverage: Coverage) -> Iterator[RenderableType]:
     for each in told[:_MOST]:
         elsewhere = f", {each.elsewhere:,} of them in an etcd snapshot" if each.elsewhere else ""
         examples = ", ".join(each.examples)
-        yield Text(f"  Velero leaves out: {each.kind} {each.objects:,} ({examples}){elsewhere}: {each.reason.words}")
+        found = f"{each.kind} {each.objects - each.excused:,} ({examples}){elsewhere}"
+        yield Text(f"  Velero leaves out: {found}: {each.reason.words}")
     if len(told) > _MOST:
         yield Text(f"  and {len(told) - _MOST:,} more", style="dim")

@@ -31,6 +31,7 @@ KINDS = (
     kind("ClusterRoleBinding", "rbac.authorization.k8s.io", namespaced=False),
     kind("APIService", "apiregistration.k8s.io", namespaced=False),
     kind("Restore", "velero.io"),
+    kind("CustomResourceDefinition", "apiextensions.k8s.io", namespaced=False),
 )
 
 
@@ -109,6 +110,8 @@ def test_every_kind_is_looked_at_and_secrets_are_never_read():
         (item("Job", "done", status={"completionTime": "x"}), "completed jobs"),
         (item("Job", "runs", status={}), ""),
         (item("Restore", "r"), "records of Velero"),
+        (item("CustomResourceDefinition", "restores.velero.io"), "definitions that come with Velero"),
+        (item("CustomResourceDefinition", "menus.example.com"), ""),
         (item("ServiceAccount", "default"), "untouched default service accounts"),
         (item("ServiceAccount", "default", automountServiceAccountToken=False), ""),
         (item("ConfigMap", "kube-root-ca.crt"), "root certificates"),

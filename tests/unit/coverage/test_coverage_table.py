@@ -64,6 +64,15 @@ def test_one_object_that_is_left_out_is_enough_to_be_told():
     assert [(each.kind, each.objects, each.examples) for each in table.left_out] == [("ConfigMap", 1, ("shop/two",))]
 
 
+def test_examples_are_of_what_is_not_excused():
+    gone = [thing(f"a-{number}", rule="ended pods", **{"velero.io/exclude-from-backup": "true"}) for number in range(5)]
+    kept_out = thing("z", **{"velero.io/exclude-from-backup": "true"})
+    [left] = coverage_of(found({CONFIG: [*gone, kept_out]}), [velero()]).left_out
+    assert (left.objects, left.excused, left.examples) == (6, 5, ("shop/z",))
+    [only] = coverage_of(found({CONFIG: gone}), [velero()]).left_out
+    assert only.examples == ("shop/a-0", "shop/a-1", "shop/a-2")
+
+
 def test_two_sources_make_up_for_each_other():
     cluster = found({**SHOP, WORLD: [thing("one", "")]})
     assert coverage_of(cluster, [velero()]).uncovered
