@@ -183,6 +183,7 @@ def verdicts(monkeypatch):
             return made
 
         monkeypatch.setattr("clusterguard.drills.runner.DrillRunner", runner)
+        monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda *_: set())  # none is needed
         return made
 
     return verdicts
@@ -208,7 +209,6 @@ def test_attacking_drills_is_running_them_with_a_minimum(cli, verdicts, words, m
 
 def test_a_folder_stands_for_the_drills_in_it(cli, verdicts, monkeypatch):
     monkeypatch.setattr("clusterguard.clusters.kind.Docker.require", lambda _: None)  # on kind all of them can be run
-    monkeypatch.setattr("clusterguard.toolchain.Toolchain.missing", lambda *_: set())
     ran = verdicts(*itertools.repeat("PASS", 100))
     assert cli("drill", "run", ROOT / "drills", "--selector", "backup=etcd", "--cluster", "kind").code == 0
     names = {path.name.removesuffix(".drill.yaml") for path in (ROOT / "drills").glob("*.drill.yaml")}
