@@ -309,9 +309,9 @@ def fail_from(monkeypatch, cluster, step, *, times):
     monkeypatch.setattr(kind, step, failing)
 
 
-@pytest.mark.parametrize("step", ["commit", "start_controllers", "clean_up"])
-def test_a_proven_restore_does_not_fail_over_what_fails_once(world, monkeypatch, step):
-    fail_from(monkeypatch, world.cluster, step, times=1)
+def test_a_proven_restore_does_not_fail_over_what_fails_once(world, monkeypatch):
+    for step in ("commit", "start_controllers", "clean_up"):
+        fail_from(monkeypatch, world.cluster, step, times=1)
     assert world.restore().warnings == ()
     world.assert_serving("restored")
     assert world.cluster.control_plane.recover() is None
@@ -376,7 +376,7 @@ MOMENTS = {
     "rename to etcd.kept": "restored",
     "clean up": "restored",
 }
-QUICK = {"build the new data directory", "rename to etcd.before", "start the API server", "commit"}
+QUICK = {"rename to etcd.before", "start the API server", "commit"}
 
 
 @pytest.fixture(scope="module")
