@@ -22,7 +22,7 @@ _BROKEN_PIPE = 141  # what a shell calls an end by SIGPIPE, which is how other p
 _COMMANDS = {
     "rehearse": Late(
         "clusterguard.cli.rehearse:rehearse",
-        "Restore a backup into a throwaway cluster, and compare all of it.",
+        "Restore a backup into a throwaway cluster, and compare it.",
     ),
     "run": Late("clusterguard.cli.run:run", "Do what a policy says, once: back up, verify, remove, prove."),
     "retain": Late(

@@ -112,7 +112,7 @@ def rehearse(
     since: _Since,
     opening: Opening,
 ) -> None:
-    """Restore a backup into a throwaway cluster, and compare all of it.
+    """Restore a backup into a throwaway cluster, and compare it.
 
     It needs no cluster, and nothing leaves this machine. Exit code 1: it does not restore, or not all of it.
     """

@@ -23,7 +23,10 @@ def report(
         Path | None, typer.Option(help="The public key that must have signed them, in PEM.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Write one HTML file about the last run of every drill, beside the runs before it."""
+    """Write a page about the last run of every drill.
+
+    It is one HTML file, in which the runs before it stand beside.
+    """
     from clusterguard.documents.pages import write_text
     from clusterguard.evidence.keys import load_verifying_key
     from clusterguard.evidence.page import render_report
