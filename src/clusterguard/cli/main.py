@@ -25,9 +25,7 @@ _COMMANDS = {
         "Restore a backup into a throwaway cluster, and compare it.",
     ),
     "run": Late("clusterguard.cli.run:run", "Do what a policy says, once: back up, verify, remove, prove."),
-    "retain": Late(
-        "clusterguard.cli.run:retain", "Remove what a policy's retention removes; do nothing else."
-    ),
+    "retain": Late("clusterguard.cli.run:retain", "Remove what a policy's retention removes; do nothing else."),
     "status": Late(
         "clusterguard.cli.status:status",
         "Show what is protected right now. Exit code 1: a policy is not, or is at risk; 2: of one nothing can be read.",
@@ -51,9 +49,7 @@ _COMMANDS = {
     "evidence": Late("clusterguard.cli.evidence:app", "The evidence of drills: signed bundles, checked offline."),
     "report": Late("clusterguard.cli.report:report", "Write a page about the last run of every drill."),
     "etcd": Late("clusterguard.cli.etcd:app", "etcd snapshots."),
-    "snapshot": Late(
-        "clusterguard.cli.snapshot:app", "Look into etcd snapshots, without any cluster or program."
-    ),
+    "snapshot": Late("clusterguard.cli.snapshot:app", "Look into etcd snapshots, without any cluster or program."),
     "velero": Late("clusterguard.cli.velero:app", "Velero: backups and restores of API objects."),
     "inventory": Late(
         "clusterguard.cli.inventory:app", "Inventories: what is in a cluster, to compare a restored one."
