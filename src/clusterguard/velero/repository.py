@@ -271,7 +271,7 @@ class KopiaRepository:
 
 @contextmanager
 def opened_repository(
-    program: Path, store: ObjectStore, folder: str, *, password: str, scratch: Path | None = None
+    program: Path, store: ObjectStore, folder: str, *, password: str, scratch: Path | None = None, whole: bool = False
 ) -> Iterator[KopiaRepository]:
     """Open a repository.
 
@@ -280,13 +280,14 @@ def opened_repository(
         store: Where it is.
         folder: What the keys of its blobs start with, such as ``kopia/shop/``.
         password: What it is encrypted with.
-        scratch: Where the parts of blobs rest whose store gives whole ones only.
+        scratch: Where whole blobs rest of which parts are read.
+        whole: Whether most of each blob will be read.
 
     Raises:
         BackupCorruptError: It cannot be opened; the code says why.
         StoreError: The store cannot be read.
     """
-    with private_folder() as private, serving(store, folder, scratch=scratch) as gateway:
+    with private_folder() as private, serving(store, folder, scratch=scratch, whole=whole) as gateway:
         repository = KopiaRepository(program, gateway, private, password)
         repository.connect()
         yield repository

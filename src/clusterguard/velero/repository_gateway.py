@@ -56,7 +56,7 @@ class RepositoryGateway:
         failure: The first error of the store: what the program then says is no evidence of anything.
     """
 
-    def __init__(self, store: ObjectStore, folder: str, *, scratch: Path | None = None) -> None:
+    def __init__(self, store: ObjectStore, folder: str, *, scratch: Path | None = None, whole: bool = False) -> None:
         self.access_key = secrets.token_hex(16)
         self.secret_key = secrets.token_hex(16)
         self.address = ""
@@ -67,6 +67,7 @@ class RepositoryGateway:
         self._store = store
         self._folder = folder
         self._scratch = scratch
+        self._whole = whole
         self._lock = threading.Lock()
         self._listed: dict[str, ObjectInfo] = {}
         self._kept: OrderedDict[str, UnnamedFile] = OrderedDict()
@@ -108,7 +109,7 @@ class RepositoryGateway:
             size: How many bytes at most.
         """
         key = self._folder + name
-        ranged: Any = getattr(self._store, "get_range", None)
+        ranged: Any = None if self._whole else getattr(self._store, "get_range", None)
         if ranged is not None:
             part: AbstractContextManager[ByteReader] = ranged(key, first, size)
             with part as reader:
@@ -174,15 +175,18 @@ class RepositoryGateway:
 
 
 @contextmanager
-def serving(store: ObjectStore, folder: str, *, scratch: Path | None = None) -> Iterator[RepositoryGateway]:
+def serving(
+    store: ObjectStore, folder: str, *, scratch: Path | None = None, whole: bool = False
+) -> Iterator[RepositoryGateway]:
     """Serve a folder of a store while the ``with`` block runs.
 
     Args:
         store: Where the objects are.
         folder: What their keys start with, up to and with its last ``/``.
-        scratch: Where the parts of large objects rest whose store gives whole ones only.
+        scratch: Where whole objects rest of which parts are given.
+        whole: Whether most of each object will be asked for: then it is read at once, and not in thousands of parts.
     """
-    gateway = RepositoryGateway(store, folder, scratch=scratch)
+    gateway = RepositoryGateway(store, folder, scratch=scratch, whole=whole)
     server = _Server(gateway)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

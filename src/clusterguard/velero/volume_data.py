@@ -37,6 +37,7 @@ _LOOKS: Final = 2  # what changed under the first one stands still for the secon
 _DATA, _INDEX, _LOGS = ("p", "q"), ("x", "n"), "_log"
 _BLOB: Final = re.compile(r"\b[pqxn][0-9a-f]*_?[0-9a-f]{32}-s[0-9a-f]+(?:-c\d+)?\b")
 _SOURCE: Final = re.compile(r"^[^@/]*@[^:/]*:.*?@\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+/?")
+_WHOLE_BLOBS: Final = 0.5  # from this share on, most of each blob is read
 _NAMED: Final = 3  # blobs in one finding; a command of kopia's tells all of them
 
 
@@ -177,7 +178,12 @@ class _Looking:
         gateway = None
         try:
             with opened_repository(
-                check.program(), self._store, self._folder, password=check.password, scratch=check.scratch
+                check.program(),
+                self._store,
+                self._folder,
+                password=check.password,
+                scratch=check.scratch,
+                whole=check.share >= _WHOLE_BLOBS,
             ) as repository:
                 gateway = repository.gateway
                 snapshots = repository.snapshots()

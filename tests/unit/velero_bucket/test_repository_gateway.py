@@ -75,6 +75,23 @@ def test_parts_of_objects_are_given_from_any_store(store, span, expected, told):
         assert ask(gateway, "GET", f"/{BUCKET}/p1", Range="bytes=5120-")[0] == 416
 
 
+def test_what_is_wanted_whole_is_read_at_once(tmp_path):
+    class Counting(Ranged):
+        reads = 0
+
+        def get(self, key):
+            self.reads += 1
+            return super().get(key)
+
+    store = Counting()
+    with store.put("kopia/shop/p1") as writer:
+        writer.write(CONTENT)
+    with serving(store, "kopia/shop/", scratch=tmp_path, whole=True) as gateway:
+        for first in range(10):
+            assert ask(gateway, "GET", f"/{BUCKET}/p1", Range=f"bytes={first}-{first}")[1] == CONTENT[first : first + 1]
+    assert store.reads == 1
+
+
 def test_only_the_folder_is_there(store):
     with serving(store, "kopia/shop/") as gateway:
         listed = ask(gateway, "GET", f"/{BUCKET}/?list-type=2&prefix=")[1].decode()
