@@ -145,6 +145,7 @@ class _Looking:
         self._folder = folder
         self._check = check
         self._progress = progress
+        self._missed: set[str] = set()
 
     def at(self, volumes: Sequence[StoredVolume]) -> VolumeData:
         """Look, and once more where blobs went away meanwhile: maintenance rewrites what a reader has just found."""
@@ -153,7 +154,10 @@ class _Looking:
             before = self._blobs()
             found = self._look(volumes, before)
             fetched += found.fetched
-            gone = sorted(before.keys() - self._blobs().keys()) if found.flaws else []
+            # Some may be back by now: those were not there when they were read.
+            gone = (
+                sorted((before.keys() - self._blobs().keys()) | (self._missed & before.keys())) if found.flaws else []
+            )
             if not gone or look == _LOOKS:
                 break
         found.fetched = fetched
@@ -198,6 +202,7 @@ class _Looking:
             found.flaws.append((self._folder, _told(error), error.code))
         if gateway is not None:
             found.fetched = gateway.bytes_read
+            self._missed = gateway.missing
             if gateway.failure is not None:
                 raise gateway.failure
         return found
