@@ -432,6 +432,11 @@ def filled_from_snapshot(difference: Difference) -> bool:
     return source == ("snapshot.storage.k8s.io", "VolumeSnapshot")
 
 
+def snapshot_noted(difference: Difference) -> bool:
+    """Velero has put it on a claim that it restored."""
+    return difference.after is not ABSENT and _restored_by_velero(difference.new)
+
+
 def claim_made_again(difference: Difference) -> bool:
     """The volume is bound to the same claim, which is another object than before."""
     named = look_up(difference.new, "spec", "claimRef") or {}

@@ -634,6 +634,17 @@ _FILLED_FROM_SNAPSHOT = VolatileRule(
     kinds=("PersistentVolumeClaim",),
     when=conditions.filled_from_snapshot,
 )
+_SNAPSHOT_NOTED = VolatileRule(
+    name="snapshot noted",
+    reason="Velero notes on a claim the snapshot that it is filled from",
+    paths=(
+        "metadata.labels[velero.io/volume-snapshot-name]",
+        "metadata.annotations[velero.io/volume-snapshot-name]",
+        "metadata.annotations[backup.velero.io/must-include-additional-items]",
+    ),
+    kinds=("PersistentVolumeClaim",),
+    when=conditions.snapshot_noted,
+)
 _VELERO_LABELS = VolatileRule(
     name="velero labels",
     reason="Velero marks what it has restored",
@@ -766,6 +777,7 @@ VELERO_RESTORE = Profile(
         _PROVISIONER,
         _FILLED_FROM_SNAPSHOT,
         _NATIVE_SNAPSHOT,
+        _SNAPSHOT_NOTED,
         _VELERO_LABELS,
         _VELERO_WAIT,
         _NO_NAME_PATTERN,
