@@ -25,8 +25,8 @@ from clusterguard.sockets import free_ports, listening
 from clusterguard.stores.s3 import S3Credentials, S3Store
 from clusterguard.toolchain import from_environment
 from clusterguard.velero.repository import DEFAULT_PASSWORD
+from clusterguard.velero.stored_volumes import StoredVolume
 from clusterguard.velero.volume_data import DataCheck, check_volume_data
-from clusterguard.velero.volume_records import StoredVolume
 
 TARGET_RATIO = 1.2
 FOLDER, BUCKET = "kopia/shop/", "velero"

@@ -133,9 +133,7 @@ def earlier_runs(
     """
     prefix = folder_name(drill, "")
     found = [info for info in store.list(prefix) if _folder(info).startswith(prefix)]
-    newest = sorted(found, key=lambda info: (info.modified, info.key), reverse=True)[:_MOST_READ]
-    runs = (run for info in newest if (run := _read(store, info, key)) is not None)
-    same = [run for run in runs if _counts(run, drill, providers)]
+    same = [run for run in _newest(store, found, key) if _counts(run, drill, providers)]
     return tuple(sorted(same, key=lambda run: run.started))[-MOST_RUNS:]
 
 
@@ -164,8 +162,7 @@ def latest_runs(store: ObjectStore) -> tuple[LatestRun, ...]:
             by_folder.setdefault(folder.rpartition("-")[0], []).append(info)
     latest = []
     for _, found in sorted(by_folder.items()):
-        newest = sorted(found, key=lambda info: (info.modified, info.key), reverse=True)[:_MOST_READ]
-        runs = sorted(filter(None, (_read(store, info, None) for info in newest)), key=lambda run: run.started)
+        runs = sorted(_newest(store, found, None), key=lambda run: run.started)
         # Two drills whose names differ by what no file is called share the beginning of their folders.
         names = sorted({run.drill for run in runs})
         latest += [_latest([run for run in runs if run.drill == name]) for name in names]
@@ -200,7 +197,7 @@ def results_in(store: ObjectStore) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for info in store.list():
         if info.key == RESULT or _folder(info):
             document = _parsed(store, info)
-            if document is not None:
+            if document is not None and as_run(document):
                 yield info.key.removesuffix(RESULT), document
 
 
@@ -215,6 +212,11 @@ def as_run(document: Mapping[str, Any]) -> EarlierRun | None:
 def _folder(info: ObjectInfo) -> str:
     found = _RESULT_KEY.fullmatch(info.key)
     return found["folder"] if found else ""
+
+
+def _newest(store: ObjectStore, found: Sequence[ObjectInfo], key: VerifyingKey | None) -> Iterator[EarlierRun]:
+    newest = sorted(found, key=lambda info: (info.modified, info.key), reverse=True)[:_MOST_READ]
+    return (run for info in newest if (run := _read(store, info, key)) is not None)
 
 
 def _read(store: ObjectStore, info: ObjectInfo, key: VerifyingKey | None) -> EarlierRun | None:
@@ -234,4 +236,4 @@ def _parsed(store: ObjectStore, info: ObjectInfo) -> Mapping[str, Any] | None:
         document = orjson.loads(read_object(store, info.key, most_bytes=_LARGEST_RESULT))
     except (ObjectNotFoundError, ObjectCorruptError, orjson.JSONDecodeError):
         return None  # gone meanwhile, cut, or somebody else's
-    return document if isinstance(document, dict) and as_run(document) else None
+    return document if isinstance(document, dict) else None

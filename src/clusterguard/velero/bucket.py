@@ -25,9 +25,9 @@ from clusterguard.velero.bucket_report import STRICT, BackupVerifyReport, Bucket
 from clusterguard.velero.layout import BACKUPS, BackupFile, BackupLayout
 from clusterguard.velero.manifest import HashingReader
 from clusterguard.velero.outcome import parse_resource_list
+from clusterguard.velero.stored_volumes import stored_volumes
 from clusterguard.velero.tarball import DEFAULT_LIMITS, Inspection, Limits, inflated, read_document
 from clusterguard.velero.volume_data import check_volume_data
-from clusterguard.velero.volume_records import stored_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from clusterguard.stores.base import ByteReader, ObjectStore
     from clusterguard.velero.manifest import DigestManifest, ObjectDigest
     from clusterguard.velero.resources import Backup
+    from clusterguard.velero.stored_volumes import StoredVolume
     from clusterguard.velero.volume_data import DataCheck
-    from clusterguard.velero.volume_records import StoredVolume
 
 __all__ = [
     "as_inventory",

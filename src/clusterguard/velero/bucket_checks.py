@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from clusterguard.model.inventory import ObjectRef
-from clusterguard.velero.bucket_evidence import Unreadable, part_of, text_of
+from clusterguard.velero.bucket_evidence import Unreadable
 from clusterguard.velero.bucket_report import EXCLUDED_LABEL, Answer, Explanation, count_of
 from clusterguard.velero.completeness import shortcomings
 from clusterguard.velero.findings import DEFAULT_TOLERATED, Rule
 from clusterguard.velero.layout import FORMAT_MAJOR, MANDATORY, VERSION_PATH, BackupFile, format_major, plural_of
 from clusterguard.velero.outcome import rule_of
 from clusterguard.velero.phases import BackupPhase, TransferPhase
+from clusterguard.velero.records import part_of, text_of
 from clusterguard.velero.resources import PodVolumeBackup
+from clusterguard.velero.volume_infos import NOT_WANTED, is_decision, skip_reasons, volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -337,7 +339,7 @@ def _compare_counts(backup: Backup, messages: Sequence[Message]) -> tuple[list[E
 def _volumes(case: _Case) -> Answer:
     by_volume: dict[str, list[Mapping[str, Any]]] = {}
     for record in case.document:
-        by_volume.setdefault(_volume_name(record), []).append(record)
+        by_volume.setdefault(volume_name(record), []).append(record)
     problems = {name: found for name, records in by_volume.items() if (found := _volume_problem(records)) is not None}
     explained = []
     for claim in case.evidence.inspection.claims:
@@ -359,16 +361,6 @@ def _volumes(case: _Case) -> Answer:
     return Answer(f"{count_of(saved, 'volume')} with data", tuple(flaws), tuple(explained))
 
 
-# Velero's words for "nobody asked for a snapshot of it", and for what a policy, a label or an annotation decided.
-_NO_SNAPSHOT_WANTED = "not satisfy the criteria for VolumePolicy or the legacy snapshot way"
-_DECIDED = (
-    "skipped due to resource policy",
-    "matched action is 'skip' in chosen resource policies",
-    "item has label velero.io/exclude-from-backup=true",
-    "opted out due to annotation in pod ",
-)
-
-
 def _reason_for_no_data(case: _Case, subject: str, records: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the rule that explains why a volume's data is not in the backup, or None."""
     if any(fnmatchcase(subject, glob) for glob in case.policy.volumes_without_data):
@@ -380,23 +372,9 @@ def _reason_for_no_data(case: _Case, subject: str, records: Sequence[Mapping[str
     if unasked and not spec.get("defaultVolumesToFsBackup"):
         return "volume data not asked for"
     no_snapshots = spec.get("snapshotVolumes") is False or "resourcePolicy" in spec
-    # ``<approach>: <reason>;`` for each way to back it up; one that failed is no decision, whatever another one was.
-    reasons = [part.partition(": ")[2] for record in records for part in text_of(record, "skippedReason").split(";")]
-    reasons = [reason for reason in reasons if reason and not (no_snapshots and reason == _NO_SNAPSHOT_WANTED)]
-    return "volume left out by choice" if reasons and all(map(_is_decision, reasons)) else None
-
-
-def _is_decision(reason: str) -> bool:
-    return reason.startswith(_DECIDED)
-
-
-def _volume_name(record: Mapping[str, Any]) -> str:
-    if claim := text_of(record, "pvcName"):
-        return f"{text_of(record, 'pvcNamespace')}/{claim}"
-    pod = part_of(record, "pvbInfo")
-    if pod:
-        return f"{text_of(pod, 'podNamespace')}/{text_of(pod, 'podName')}:{text_of(pod, 'volumeName')}"
-    return f"PersistentVolume {text_of(record, 'pvName') or 'without a name'}"
+    reasons = [reason for record in records for reason in skip_reasons(text_of(record, "skippedReason"))]
+    reasons = [reason for reason in reasons if not (no_snapshots and reason == NOT_WANTED)]
+    return "volume left out by choice" if reasons and all(map(is_decision, reasons)) else None
 
 
 def _volume_problem(records: Sequence[Mapping[str, Any]]) -> str | None:

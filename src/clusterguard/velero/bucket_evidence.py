@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from clusterguard.errors import BackupCorruptError
 from clusterguard.velero.layout import BackupFile, repository_key
 from clusterguard.velero.outcome import parse_results
+from clusterguard.velero.records import part_of, text_of
 from clusterguard.velero.resources import Backup
 from clusterguard.velero.tarball import read_document
 
@@ -26,11 +27,9 @@ __all__ = [
     "READERS",
     "Evidence",
     "Unreadable",
-    "part_of",
     "read_backup",
     "records_in",
     "repositories",
-    "text_of",
 ]
 
 
@@ -160,18 +159,6 @@ def repositories(documents: Mapping[BackupFile, Any]) -> list[str]:
 def records_in(records: Records | Unreadable) -> Records:
     """Return the records, none where they could not be read."""
     return () if isinstance(records, Unreadable) else records
-
-
-def part_of(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return an object inside another one, empty where there is none."""
-    value = record.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def text_of(record: Mapping[str, Any], key: str) -> str:
-    """Return a value as text, empty where there is none."""
-    value = record.get(key)
-    return "" if value is None else str(value)
 
 
 READERS: Mapping[BackupFile, Callable[[ByteReader, Limits], Any]] = {

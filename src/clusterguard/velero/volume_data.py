@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from clusterguard.stores.base import ObjectInfo, ObjectStore
     from clusterguard.velero.repository import KopiaRepository, KopiaSnapshot, Verification
-    from clusterguard.velero.volume_records import StoredVolume
+    from clusterguard.velero.stored_volumes import StoredVolume
 
 __all__ = ["DataCheck", "VolumeData", "check_volume_data", "parse_share"]
 

@@ -11,18 +11,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from clusterguard.velero.findings import OutcomeFinding, Rule
+from clusterguard.velero.records import part_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from clusterguard.velero.options import BackupOptions
 
-__all__ = ["VolumeRecord", "data_of", "volume_findings", "volume_records"]
+__all__ = [
+    "NOT_WANTED",
+    "VolumeRecord",
+    "data_of",
+    "is_decision",
+    "skip_reasons",
+    "volume_findings",
+    "volume_name",
+    "volume_records",
+]
 
 _CSI: Final = "CSISnapshot"
 _FILES: Final = "PodVolumeBackup"
-# Velero's words for "nobody asked for a snapshot of it", and for what a policy, a label or an annotation decided.
-_NOT_WANTED: Final = "not satisfy the criteria for VolumePolicy or the legacy snapshot way"
+NOT_WANTED: Final = "not satisfy the criteria for VolumePolicy or the legacy snapshot way"
+"""Velero's words for "nobody asked for a snapshot of it"."""
+
+# And for what a policy, a label or an annotation decided.
 _DECIDED: Final = (
     "skipped due to resource policy",
     "matched action is 'skip' in chosen resource policies",
@@ -94,11 +106,32 @@ class VolumeRecord:
             return ""
         if options.snapshot_volumes is False and not options.default_volumes_to_fs_backup:
             return "the backup was told to hold no data of volumes"
-        # ``<approach>: <reason>;`` for each way to back it up; one that failed is no decision, whatever another was.
-        reasons = [part.partition(": ")[2] for part in self.reason.split(";")]
         no_snapshots = options.snapshot_volumes is False or bool(options.resource_policy)
-        reasons = [each for each in reasons if each and not (no_snapshots and each.endswith(_NOT_WANTED))]
-        return self._why_skipped if reasons and all(each.startswith(_DECIDED) for each in reasons) else ""
+        reasons = [each for each in skip_reasons(self.reason) if not (no_snapshots and each.endswith(NOT_WANTED))]
+        return self._why_skipped if reasons and all(map(is_decision, reasons)) else ""
+
+
+def skip_reasons(text: str) -> list[str]:
+    """Return why a volume was skipped, a reason for each way to back it up: Velero has ``<way>: <reason>;`` for each.
+
+    One that failed is no decision, whatever another one was.
+    """
+    return [reason for part in text.split(";") if (reason := part.partition(": ")[2])]
+
+
+def is_decision(reason: str) -> bool:
+    """Return whether a volume was skipped because somebody said so."""
+    return reason.startswith(_DECIDED)
+
+
+def volume_name(record: Mapping[str, Any]) -> str:
+    """Return what a volume is called in its record: ``namespace/claim``, or else by its Pod or PersistentVolume."""
+    if claim := text_of(record, "pvcName"):
+        return f"{text_of(record, 'pvcNamespace')}/{claim}"
+    pod = part_of(record, "pvbInfo")
+    if pod:
+        return f"{text_of(pod, 'podNamespace')}/{text_of(pod, 'podName')}:{text_of(pod, 'volumeName')}"
+    return f"PersistentVolume {text_of(record, 'pvName') or 'without a name'}"
 
 
 def volume_records(document: object) -> tuple[VolumeRecord, ...]:
@@ -109,33 +142,22 @@ def volume_records(document: object) -> tuple[VolumeRecord, ...]:
 
 def _record(item: Mapping[str, Any]) -> VolumeRecord:
     snapshot, move, pod, native = (
-        _part(item, key) for key in ("csiSnapshotInfo", "snapshotDataMovementInfo", "pvbInfo", "nativeSnapshotInfo")
+        part_of(item, key) for key in ("csiSnapshotInfo", "snapshotDataMovementInfo", "pvbInfo", "nativeSnapshotInfo")
     )
     moved = bool(item.get("snapshotDataMoved"))
-    of = move if moved else pod or native or snapshot
-    name = f"PersistentVolume {item.get('pvName') or 'without a name'}"
-    if item.get("pvcName"):
-        name = f"{item.get('pvcNamespace') or ''}/{item['pvcName']}"
-    elif pod:
-        name = f"{pod.get('podNamespace')}/{pod.get('podName')}:{pod.get('volumeName')}"
     ready = snapshot.get("ReadyToUse")
     return VolumeRecord(
-        volume=name,
-        method=str(item.get("backupMethod") or ""),
+        volume=volume_name(item),
+        method=text_of(item, "backupMethod"),
         moved=moved,
         skipped=bool(item.get("skipped")),
-        reason=str(item.get("skippedReason") or ""),
-        result=str(item.get("result") or ""),
-        handle=str(of.get("snapshotHandle") or ""),
+        reason=text_of(item, "skippedReason"),
+        result=text_of(item, "result"),
+        handle=text_of(move if moved else pod or native or snapshot, "snapshotHandle"),
         ready=ready if isinstance(ready, bool) else None,
         watched=bool(snapshot.get("operationID")),
-        phase=str(move.get("Phase") or ""),
+        phase=text_of(move, "Phase"),
     )
-
-
-def _part(item: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = item.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 class DataOf(TypedDict):

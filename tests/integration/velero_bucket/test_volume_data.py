@@ -13,8 +13,8 @@ import pytest
 from clusterguard.errors import BackupCorruptError, StoreUnavailableError
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.repository import opened_repository
+from clusterguard.velero.stored_volumes import StoredVolume
 from clusterguard.velero.volume_data import DataCheck, check_volume_data
-from clusterguard.velero.volume_records import StoredVolume
 from kopia_repository import Repository
 from s3_gateway import gateway
 

@@ -11,8 +11,8 @@ from clusterguard.errors import ToolchainError
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.velero.bucket import verify_backup, volumes_in
 from clusterguard.velero.repository import classify
+from clusterguard.velero.stored_volumes import StoredVolume
 from clusterguard.velero.volume_data import DataCheck, check_volume_data, parse_share
-from clusterguard.velero.volume_records import StoredVolume
 
 BY_FILES = {
     "spec": {

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from clusterguard.velero.bucket_evidence import part_of, records_in, text_of
+from clusterguard.velero.bucket_evidence import records_in
 from clusterguard.velero.layout import BackupFile, repository_folder
 from clusterguard.velero.phases import TransferPhase
+from clusterguard.velero.records import part_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
