@@ -115,13 +115,13 @@ def _watch(
 def _look(run: DrillRun, step: LoadedStep, look: Look) -> CheckResult:
     try:
         if step.cluster not in run.clusters:
-            return CheckResult(ok=False, summary=f"cluster `{step.cluster}` does not run")
+            return CheckResult(ok=False, summary=f"cluster `{step.cluster}` does not run", seen=False)
         # An API server that says that it is not ready need not be waited for by a check.
         if silent := why_silent(run.clusters[step.cluster].api):
-            return CheckResult(ok=False, summary=silent)
+            return CheckResult(ok=False, summary=silent, seen=False)
         result = step.action.check(StepContext(run, step), look)
     except _PASSING as error:
-        return CheckResult(ok=False, summary=error.message)
+        return CheckResult(ok=False, summary=error.message, seen=not error.retryable)
     if result.ok and not result.since:
         return replace(result, since=time.monotonic())
     return result

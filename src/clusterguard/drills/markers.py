@@ -39,10 +39,12 @@ class MarkerFindings:
     Attributes:
         problems: Why the restore cannot have done it, or is not what it seems; empty when it did.
         newest: When the newest marker that came back was written, UTC, or None when none did.
+        seen: Whether the cluster answered at all.
     """
 
     problems: tuple[str, ...]
     newest: datetime | None
+    seen: bool = True
 
 
 @dataclass(slots=True)

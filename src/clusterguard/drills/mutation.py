@@ -49,6 +49,10 @@ class _NotGreenError(Exception):
     """The checks are red without a defect."""
 
 
+class _NotSeenError(Exception):
+    """A check could not be looked at, since something did not answer: that tells nothing of a defect."""
+
+
 def mutate(run: DrillRun, *, sleep: Callable[[float], object] = time.sleep) -> None:  # noqa: TID251 - the real one
     """Put defects into what was restored, where that is asked for and it is proven, and count those that are found.
 
@@ -104,6 +108,8 @@ def _try_all(run: DrillRun, tried: list[TriedDefect], sleep: Callable[[float], o
                 _require_green(run, seconds)
             except _NotGreenError as error:
                 return _not_undone(run, name, str(error)) if tried else _not_steady(run, str(error))
+            except _NotSeenError as error:
+                return _not_steady(run, str(error))
             except NotUndoneError as error:
                 return _not_undone(run, name, str(error))
     return ""
@@ -120,10 +126,10 @@ def _try_one(
     ended = partial(TriedDefect, defect=attempt.defect, target=attempt.target)
     try:
         with attempt.put():
-            red = _first_red(run)
+            red = _first_red_seen(run, seconds)
             if red is None:
                 sleep(_PAUSE_SECONDS)
-                red = _first_red(run)
+                red = _first_red_seen(run, seconds)
         if red is not None:
             _await_green(run, red[0], seconds)
             tried.append(ended(outcome="found", detail=f"{_title(red[0])}: {red[1]}"))
@@ -141,22 +147,58 @@ def _try_one(
 
 
 def _first_red(run: DrillRun) -> tuple[LoadedStep | None, str] | None:
-    """Return the first check that is red, None standing for the markers, and what it says; nothing if all are green."""
+    """Return the first check that is red, None standing for the markers, and what it says; nothing if all are green.
+
+    Raises:
+        _NotSeenError: One cannot be looked at now.
+    """
     for step in (None, *run.drill.phase("verify")):
         if why := _why_red(run, step):
             return step, why
     return None
 
 
-def _why_red(run: DrillRun, step: LoadedStep | None) -> str:
-    """Look at a check once, or at the markers; return why it is not green."""
-    if step is None:
-        return "; ".join(problem for each in run.markers.values() for problem in look_for_markers(run, each).problems)
+def _first_red_seen(run: DrillRun, seconds: float) -> tuple[LoadedStep | None, str] | None:
+    """As ``_first_red``, after an outage is over.
+
+    Raises:
+        _NotSeenError: It is not over within `seconds`.
+    """
+    found: list[tuple[LoadedStep | None, str] | None] = []
+
+    def ask() -> str | None:
+        try:
+            found.append(_first_red(run))
+        except _NotSeenError as error:
+            return str(error)
+        return None
+
     try:
-        result = checks.look_once(run, step, fresh=False)
+        poll_until(ask, what="every check can be looked at", seconds=seconds, every=_POLL_SECONDS)
+    except WaitTimeoutError as error:
+        raise _NotSeenError(error.message) from error
+    return found[0]
+
+
+def _why_red(run: DrillRun, step: LoadedStep | None) -> str:
+    """Look at a check once, or at the markers; return why it is not green.
+
+    Raises:
+        _NotSeenError: It cannot be looked at now.
+    """
+    try:
+        if step is None:
+            looks = [look_for_markers(run, each) for each in run.markers.values()]
+            why, seen = "; ".join(what for each in looks for what in each.problems), all(each.seen for each in looks)
+        else:
+            result = checks.look_once(run, step, fresh=False)
+            why, seen = "" if result.ok else result.summary, result.seen
     except ClusterGuardError as error:
-        return f"it cannot be looked at: {error.message}"  # which is no pass either
-    return "" if result.ok else result.summary
+        # Of one object, such as one whose kind is gone, that is no pass either.
+        why, seen = f"it cannot be looked at: {error.message}", not error.retryable
+    if why and not seen:
+        raise _NotSeenError(f"{_title(step)}: {why}")
+    return why
 
 
 def _title(step: LoadedStep | None) -> str:
@@ -171,7 +213,10 @@ def _await_green(run: DrillRun, step: LoadedStep | None, seconds: float) -> None
     """
 
     def ask() -> str | None:
-        return _why_red(run, step) or None
+        try:
+            return _why_red(run, step) or None
+        except _NotSeenError as error:
+            return str(error)
 
     try:
         poll_until(ask, what=f"{_title(step)} is green again", seconds=seconds, every=_POLL_SECONDS)
@@ -187,7 +232,10 @@ def _require_green(run: DrillRun, seconds: float) -> None:
     """
 
     def ask() -> str | None:
-        red = _first_red(run)
+        try:
+            red = _first_red(run)
+        except _NotSeenError as error:
+            return str(error)
         return f"{_title(red[0])}: {red[1]}" if red else None
 
     try:
@@ -201,7 +249,7 @@ def _require_green(run: DrillRun, seconds: float) -> None:
 
 def _not_steady(run: DrillRun, why: str) -> str:
     hint = "checks that held together a moment ago do not hold any more: give them `stableFor`"
-    run.worsen(Verdict.ERROR, f"no defect was tried: {why}", hint, code="checks-not-steady")
+    run.worsen(Verdict.ERROR, f"defects cannot be told from it: {why}", hint, code="checks-not-steady")
     return why
 
 

@@ -373,10 +373,11 @@ def look_for_markers(run: DrillRun, markers: Markers) -> MarkerFindings:
     """Ask for the markers; a cluster that does not answer has not been recovered, and needs no waiting for."""
     target = run.clusters.get(run.marker_plan.target)
     if target is None:
-        return MarkerFindings(problems=("the cluster that the markers must be back in does not run",), newest=None)
+        problem = "the cluster that the markers must be back in does not run"
+        return MarkerFindings(problems=(problem,), newest=None, seen=False)
     if reason := why_silent(target.api):
         problem = f"the cluster that the markers must be back in does not answer: {reason}"
-        return MarkerFindings(problems=(problem,), newest=None)
+        return MarkerFindings(problems=(problem,), newest=None, seen=False)
     namespace = run.namespace_mapping.get(markers.namespace, "")
     return markers.look(target.api, etcd_restored=run.restores("etcd"), namespace=namespace)
 

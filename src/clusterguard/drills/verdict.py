@@ -74,6 +74,7 @@ class CheckResult:
         summary: What was seen, in one line; `detail` is more of it, such as the diff.
         suppressed: Differences that named rules explain, by rule.
         since: When it began to hold, on the monotonic clock; 0 while it does not.
+        seen: Whether the cluster answered at all; where it did not, the look says nothing of what the cluster holds.
     """
 
     ok: bool
@@ -81,6 +82,7 @@ class CheckResult:
     detail: str = ""
     suppressed: Mapping[str, int] | None = None
     since: float = 0.0
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from clusterguard.drills import Verdict, runner
 from clusterguard.drills.cleanup import clean_up
 from clusterguard.drills.run import DrillRun, DrillSettings
 from clusterguard.drills.verdict import Mutation
-from clusterguard.errors import ConflictError
+from clusterguard.errors import ClusterUnreachableError, ConflictError
 
 PAGE = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "shop"}}
 WEAK = {"assert": {"resource": PAGE | {"data": {"page": "open"}}}}
@@ -158,6 +158,38 @@ def test_checks_that_are_red_without_a_defect_are_no_finding(attack, cluster):
     result = attack({"restored": {}})
     assert (result.verdict, result.code) == (Verdict.ERROR, "checks-not-steady")
     assert result.mutation.tried == ()
+
+
+def silent_after_a_defect(api, looks):
+    """Let the API answer no list while a Secret has a defect, for that many looks."""
+    listed, replaced, left = api.list_pages, api.replace, []
+
+    def replace(item, **more):
+        if item["kind"] == "Secret":
+            left[:] = [None] * (looks if not left and looks else 0)
+        return replaced(item, **more)
+
+    def list_pages(resource, *given, **more):
+        if left:
+            left.pop()
+            raise ClusterUnreachableError("no answer")
+        return listed(resource, *given, **more)
+
+    api.replace, api.list_pages = replace, list_pages
+
+
+def test_an_outage_that_passes_finds_no_defect(attack, api):
+    """Only looking again tells that this drill does not see the Secret."""
+    silent_after_a_defect(api, 2)
+    result = attack(WEAK)
+    assert outcomes(result)["secret-changed", "Secret shop/web"] == "missed"
+
+
+def test_an_outage_that_lasts_is_no_score(attack, api):
+    silent_after_a_defect(api, 10**6)
+    result = attack({"restored": {}})
+    assert (result.verdict, result.code) == (Verdict.ERROR, "checks-not-steady")
+    assert "found" not in {each.outcome for each in result.mutation.tried if each.defect == "secret-changed"}
 
 
 def test_where_no_defect_can_be_put_anywhere_nothing_is_shown():
