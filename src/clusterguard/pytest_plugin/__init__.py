@@ -94,6 +94,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="with --drill-mutate: fail a drill that finds a smaller share of the defects (default: 100)",
     )
     group.addoption("--drill-longest-wait", metavar="DURATION", help="cap on the timeout of every check, such as 10s")
+    group.addoption(
+        "--drill-summary",
+        metavar="FILE",
+        help="write a table of drills and rehearsals here, in Markdown, with what those that did not pass had to say",
+    )
     group.addoption("--drill-min", metavar="N", type=int, help="fail unless at least N drills ran")
     rehearsals = parser.getgroup("rehearsals", "rehearsals of backups (clusterguard)")
     rehearsals.addoption(
@@ -139,10 +144,15 @@ def pytest_configure(config: pytest.Config) -> None:
     least = config.getoption("--drill-min")
     if least is not None:
         config.pluginmanager.register(_Minimum(config, least), "clusterguard-minimum")
-    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-        from clusterguard.pytest_plugin.job_summary import JobSummary
+    _write_summary(config, os.environ.get("GITHUB_STEP_SUMMARY"), append=True)
+    _write_summary(config, config.getoption("--drill-summary"), append=False)
 
-        config.pluginmanager.register(JobSummary(Path(page)), "clusterguard-job-summary")
+
+def _write_summary(config: pytest.Config, path: str | None, *, append: bool) -> None:
+    if path:
+        from clusterguard.pytest_plugin.summary import Summary
+
+        config.pluginmanager.register(Summary(Path(path), append=append))
 
 
 def _check_options(config: pytest.Config) -> None:

@@ -1,11 +1,11 @@
-"""The page that GitHub Actions shows of a job."""
+"""The page for CI: the one that GitHub Actions shows of a job, and the one of --drill-summary."""
 
 import re
 
 import pytest
 
 from clusterguard.errors import ToolchainError
-from clusterguard.pytest_plugin.job_summary import _MOST_BYTES, JobSummary, summary
+from clusterguard.pytest_plugin.summary import _MOST_BYTES, Summary, summary
 
 HTTP = {"restored: {}": "http: {service: web, namespace: shop, port: 80}", "{context: nowhere}": "{}"}
 
@@ -51,7 +51,7 @@ def test_one_that_could_not_run_is_no_part_of_what_passed(pytester, drill, canne
 def test_one_that_fails_after_its_verdict_is_an_error():
     passed, failed = report("late", "it broke", verdict="PASS"), report("late", "it broke", verdict="PASS")
     passed.outcome, failed.when = "passed", "teardown"
-    summary_of = JobSummary(None)
+    summary_of = Summary(None, append=True)
     for each in (passed, failed):
         summary_of.pytest_runtest_logreport(each)
     assert "1 ERROR" in summary(list(summary_of._reports.values()))
@@ -71,6 +71,32 @@ def test_tests_that_are_no_drills_are_no_part_of_it(pytester, page):
     assert page.read_text() == "# Before\n"
 
 
+def test_another_ci_gets_it_as_a_file_of_its_own(pytester, three, canned, monkeypatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    page = pytester.path / "drills.md"
+    page.write_text("of the run before")
+    pytester.runpytest("--drill-summary=drills.md")
+    assert page.read_text().startswith("## Disaster recovery: 1 PASS, 1 FAIL, 1 ERROR\n")
+    assert set(rows(page)) == {"green", "red", "unknown"}
+
+
+def test_where_nothing_ran_the_file_of_the_run_before_does_not_stay(pytester, monkeypatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    page = pytester.path / "drills.md"
+    page.write_text("## Disaster recovery: 3 PASS\n")
+    pytester.runpytest("--drill-summary=drills.md")
+    assert "PASS" not in page.read_text()
+
+
+def test_it_tells_how_many_defects_were_found():
+    attacked, plain = report("attacked", "it broke"), report("plain", "it broke")
+    attacked.user_properties += [("clusterguard.defects_found", 19), ("clusterguard.defects_counted", 20)]
+    assert re.findall(r"\| (attacked|plain) \|  \|  \| (.*) \|", summary([attacked, plain])) == [
+        ("attacked", "19 of 20"),
+        ("plain", ""),
+    ]
+
+
 def test_workers_leave_it_to_the_one_that_collects_their_reports(pytester, three, canned_everywhere, page):
     pytester.runpytest_subprocess("-n2", "-p", "xdist")
     assert page.read_text().count("## Disaster recovery") == 1
@@ -81,7 +107,7 @@ def test_a_page_that_cannot_be_written_changes_no_verdict(pytester, drill, canne
     drill("green")
     result = pytester.runpytest()
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["*job summary could not be written*"])
+    result.stdout.fnmatch_lines(["*summary could not be written*"])
 
 
 def report(name, words, *, verdict="FAIL"):
