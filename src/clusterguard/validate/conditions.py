@@ -411,11 +411,6 @@ def is_ephemeral(difference: Difference) -> bool:
     return difference.replaced and look_up(controller_of(difference.old), "kind") == "Pod"
 
 
-def claim_restored(difference: Difference) -> bool:
-    """A new claim was bound anew, which the cluster notes in it."""
-    return difference.made_again and bool(look_up(difference.new, "spec", "volumeName"))
-
-
 def provisioner_noted_anew(difference: Difference) -> bool:
     """The note of who makes the volume is not there yet, or there only now; another name is another driver."""
     return difference.made_again and (difference.before is ABSENT or difference.after is ABSENT)
