@@ -100,7 +100,6 @@ class Model(BaseModel):
         frozen=True,
         strict=True,
         defer_build=True,  # of a policy or a drill, what it holds is built with it
-        use_attribute_docstrings=True,
         validate_by_alias=True,
         serialize_by_alias=True,
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from typing import TYPE_CHECKING, Any
+from inspect import cleandoc, getsource
+from itertools import pairwise
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from clusterguard.documents.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from clusterguard.documents.model import Model
 
 __all__ = ["document_schema", "schema_text"]
 
@@ -30,7 +36,7 @@ def document_schema(
         scope: Whose values may stand for numbers and booleans, such as ``matrix``; None for none.
         adjust: Adds to the definitions what pydantic does not know of.
     """
-    schema = model.model_json_schema(by_alias=True)
+    schema = model.model_json_schema(by_alias=True, schema_generator=_Described)
     definitions: dict[str, Any] = schema.pop("$defs")
     if adjust is not None:
         adjust(definitions)
@@ -46,6 +52,30 @@ def document_schema(
 def schema_text(schema: dict[str, Any]) -> str:
     """Return a JSON Schema as the text that is published."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+class _Described(GenerateJsonSchema):
+    """Describes fields by the docstrings under them; pydantic would read the source of every model at every start."""
+
+    def model_schema(self, schema: Any) -> dict[str, Any]:  # noqa: ANN401 - a type of pydantic's core
+        described = super().model_schema(schema)
+        model: type[Model] = schema["cls"]
+        for name, text in _docstrings(model).items():
+            described["properties"][model.model_fields[name].alias or name].setdefault("description", text)
+        return described
+
+
+def _docstrings(model: type[Model]) -> dict[str, str]:
+    """Return the docstrings under a model's fields, and under those that it has from others."""
+    found: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if issubclass(each, Model):
+            definition = ast.parse(dedent(getsource(each))).body[0]
+            for field, below in pairwise(cast("ast.ClassDef", definition).body):
+                match field, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[name] = cleandoc(text)
+    return {name: text for name, text in found.items() if name in model.model_fields}
 
 
 def _polished(definition: dict[str, Any], definitions: dict[str, Any], scope: str | None) -> dict[str, Any]:

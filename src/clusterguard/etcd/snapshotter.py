@@ -24,8 +24,6 @@ from clusterguard.errors import (
     SnapshotError,
 )
 from clusterguard.etcd import remarks
-from clusterguard.etcd.integrity import TrailerChecker
-from clusterguard.etcd.spool import Spool
 from clusterguard.model.progress import Progress, ProgressSink, ignore_progress
 from clusterguard.model.snapshot import CheckOutcome, Remark, Snapshot, SnapshotList, VerifyReport
 from clusterguard.model.support import require_supported
@@ -455,6 +453,8 @@ class EtcdSnapshotter:
 
     def _receive(self, key: str, chosen: _Chosen) -> _Received:
         """Stream the snapshot into the store; return what its bytes are and what it holds."""
+        from clusterguard.etcd.spool import Spool
+
         member = chosen.member
         own_file = files_of(self._store)
         if own_file is not None:
@@ -478,6 +478,8 @@ class EtcdSnapshotter:
         return _Received(integrity=integrity, contents=contents, measured=measured)
 
     def _stream(self, member: EtcdMember, sink: ObjectWriter, *, task: str) -> Integrity:
+        from clusterguard.etcd.integrity import TrailerChecker
+
         checker = TrailerChecker()
         batch = bytearray()
         told = time.monotonic()

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from clusterguard.model.durations import format_duration
 
@@ -35,8 +33,11 @@ class _Console(Console):
 
 
 def console_on(file: IO[str] | None = None, *, stderr: bool = False) -> Console:
-    """Return a console; where there is no terminal to ask, and no COLUMNS, lines are as long as logs show them."""
-    console = _Console(file=file, stderr=stderr, highlight=False)
+    """Return a console; where there is no terminal to ask, and no COLUMNS, lines are as long as logs show them.
+
+    What is printed stands there as it is: an address such as ``[::1]:100:`` has no emoji in it.
+    """
+    console = _Console(file=file, stderr=stderr, highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_LOGS
     return console
@@ -55,16 +56,10 @@ def progress_sink(console: Console = err) -> Iterator[ProgressSink]:
     if not console.is_terminal:
         yield ProgressLines(lambda line: console.print(line, markup=False, soft_wrap=True))
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[amount]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
-        yield _BarsSink(bars)
+    from clusterguard.terminal.bars import bars_on  # slow, and most runs that nobody watches draw none
+
+    with bars_on(console) as sink:
+        yield sink
 
 
 class ProgressLines:
@@ -97,28 +92,6 @@ class ProgressLines:
         elif now - self._told[moment.task] >= _SECONDS_BETWEEN_LINES:
             self._told[moment.task] = now
             self._write(f"{moment.task} … {amount(moment)}")
-
-
-class _BarsSink:
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, moment: Progress) -> None:
-        if moment.finished:
-            if moment.task in self._tasks:
-                self._bars.remove_task(self._tasks.pop(moment.task))
-            note = f": {moment.note}" if moment.note else ""
-            self._bars.console.print(f"{moment.task}{note or ', done'}", markup=False, style="dim")
-            return
-        far = amount(moment)
-        if moment.task not in self._tasks:
-            self._tasks[moment.task] = self._bars.add_task(
-                moment.task, total=moment.total, amount=far, note=moment.note
-            )
-        self._bars.update(
-            self._tasks[moment.task], completed=moment.done, total=moment.total, amount=far, note=moment.note
-        )
 
 
 def amount(moment: Progress) -> str:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 import typer
@@ -52,15 +54,83 @@ def test_the_help_of_one_group_imports_no_other():
     assert {name for name in modules if name.startswith("cli.")} == {"cli.late", "cli.main", "cli.etcd", "cli.options"}
 
 
-def test_looking_into_a_folder_imports_no_cluster_and_no_cloud(tmp_path):
+def test_looking_into_a_folder_imports_no_cluster_no_cloud_and_nothing_that_reads_files(tmp_path):
     modules = loaded_by("etcd", "list", "--store", str(tmp_path))
-    assert modules & (SLOW - {"pydantic"}) == set()  # the command line library's own, for any argument
+    assert modules & SLOW == set()
+    assert modules & {"rich.progress", "ssl", "clusterguard.etcd.integrity", "clusterguard.etcd.member"} == set()
 
 
 def test_a_run_imports_no_cluster_and_no_cloud_before_it_has_read_its_policy(tmp_path):
     modules = loaded_by("run", str(tmp_path / "none.yaml"))
     assert modules & (SLOW - {"orjson", "pydantic", "yaml"}) == set()
     assert ours(modules) & {"clusters.embedded", "clusters.kind", "stores.s3"} == set()
+
+
+def test_a_run_imports_what_its_policy_asks_for(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"""
+apiVersion: clusterguard.dev/v1alpha1
+kind: BackupPolicy
+metadata: {{name: nightly}}
+spec:
+  sources: [{{name: etcd, etcd: {{endpoints: ["http://127.0.0.1:1"]}}}}]
+  locations: [{{name: near, url: "file://{tmp_path}/near"}}]
+  retention: {{daily: 2}}
+""")
+    served = {"http.client", "http.server", "urllib.request", "clusterguard.policies.watching.metrics"}
+    modules = loaded_by("run", "--step", "retain", str(policy))
+    assert modules & (served | {"rich.progress", "clusterguard.clusters.node_shell"}) == set()
+    policy.write_text(f"{policy.read_text()}  metrics: {{textfile: {tmp_path}/metrics.prom}}\n")
+    assert loaded_by("run", "--step", "retain", str(policy)) >= served - {"http.server"}
+
+
+def _with_options(
+    text: Annotated[str, typer.Argument()],
+    more: Annotated[list[str] | None, typer.Argument()] = None,
+    note: Annotated[str, typer.Option(envvar="NOTE")] = "none",
+    tag: Annotated[list[str] | None, typer.Option(envvar="TAGS")] = None,
+    path: Annotated[Path | None, typer.Option()] = None,
+    many: Annotated[list[Path] | None, typer.Option()] = None,
+    number: int = 3,
+    kind: Literal["a", "b"] = "a",
+    upper: Annotated[str, typer.Option(parser=str.upper)] = "",
+    flag: bool = False,
+) -> None:
+    typer.echo(repr((text, more, note, tag, path, many, number, kind, upper, flag)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["x"],
+        [],
+        ["x", "y", "z"],
+        ["", "--note", ""],
+        ["x", "--tag", "1", "--tag", "2"],
+        ["x", "--path", "a/../b", "--many", "c", "--many", "d"],
+        ["x", "--number", "4", "--kind", "b", "--upper", "up", "--flag"],
+        ["x", "--number", "four"],
+        ["x", "--kind", "c"],
+        ["x", "--note"],
+        ["--help"],
+    ],
+)
+@pytest.mark.parametrize(
+    "environment", [{}, {"NOTE": "env", "TAGS": "3 4"}, {"NOTE": ""}], ids=["bare", "set", "empty"]
+)
+def test_a_command_that_loads_later_reads_its_words_as_the_library_does(words, environment, monkeypatch, capsys):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    early = typer.Typer(add_completion=False, rich_markup_mode=None)
+    early.command("late")(_with_options)
+    later = Late(f"{__name__}:_with_options", "").load("late")
+
+    def answer(command):
+        with pytest.raises(SystemExit) as end:
+            command.main(words, prog_name="late")
+        return end.value.code, capsys.readouterr()
+
+    assert answer(later) == answer(typer.main.get_command(early))
 
 
 def test_what_loads_later_says_of_itself_what_help_says_of_it():

@@ -17,6 +17,7 @@ from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import retain
 from clusterguard.policies.runs.run import PolicyRunner
 from clusterguard.policies.runs.verify import verify_due
+from clusterguard.policies.watching import metrics
 from clusterguard.stores import MemoryStore
 from clusterguard.stores.encryption import Encryption
 
@@ -209,7 +210,7 @@ def test_a_location_that_goes_away_while_it_is_re_encrypted_is_tried_once(locati
 def test_a_location_that_goes_away_at_the_end_is_named_once_and_counts_as_down(there, monkeypatch, tmp_path):
     """What is shown after the run must not be what was known before the location went away."""
     shown = []
-    monkeypatch.setattr(run, "publish", lambda _, status: shown.append(status) or ())
+    monkeypatch.setattr(metrics, "publish", lambda _, status: shown.append(status) or ())
     policy_of_two = wanted(metrics=Metrics(textfile=str(tmp_path / "cg.prom")))
     locations = locations_of(policy_of_two, {"there": there})
     fill(locations, 1)

@@ -102,3 +102,9 @@ def test_a_log_is_as_wide_as_logs_are(monkeypatch):
     assert console_on(io.StringIO()).width == 120
     monkeypatch.setenv("COLUMNS", "70")
     assert console_on(io.StringIO()).width == 70
+
+
+def test_what_is_printed_stands_there_as_it_is():
+    file = io.StringIO()
+    console_on(file).print("[::1]:100: refused :warning:", markup=False)
+    assert file.getvalue() == "[::1]:100: refused :warning:\n"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.base import EtcdAccess
-from clusterguard.clusters.node_shell import open_node_shells
 from clusterguard.clusters.opening import existing_cluster
 from clusterguard.errors import ClusterError, ConfigError
 from clusterguard.policies.copies.encryption import read_secret
@@ -43,6 +42,8 @@ def connect_etcd(source: EtcdSource, *, environ: Mapping[str, str], progress: Pr
             password=password,
         )
         return
+    from clusterguard.clusters.node_shell import open_node_shells  # slow, and endpoints need none
+
     nodes = open_node_shells(source.node_shell)
     kubeconfig = _file(source.kubeconfig)
     with existing_cluster(source.cluster, kubeconfig=kubeconfig, nodes=nodes, progress=progress) as cluster:

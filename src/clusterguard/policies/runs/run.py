@@ -28,7 +28,6 @@ from clusterguard.policies.runs.session import Session, new_run_id
 from clusterguard.policies.runs.verify import verify_due
 from clusterguard.policies.watching.audit import AuditTrail, events_of
 from clusterguard.policies.watching.heartbeat import beat
-from clusterguard.policies.watching.metrics import publish
 from clusterguard.policies.watching.notifications import notify
 from clusterguard.policies.watching.status import policy_status
 from clusterguard.stores.encryption import Encryption
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from clusterguard.policies.copies.locations import StorageLocation
     from clusterguard.policies.policy import Policy
     from clusterguard.policies.runs.retain import PlannedRetention
+    from clusterguard.policies.watching.verdict import PolicyStatus
 
 __all__ = ["PARTS", "Part", "PolicyRunner"]
 
@@ -238,13 +238,20 @@ class PolicyRunner:
         }
         catalogs |= {location.name: session.catalogs[location.name] for location in session.locations}
         status = policy_status(self.policy, catalogs, now=self.now())
-        for step in (*publish(self.policy, status), *self._notified(report)):
+        for step in (*self._published(status), *self._notified(report)):
             session.add(step)
         if report.outcome == "failed":
             self._beat(session, "failure", report)
         elif backs_up:  # whoever waits for the nightly backup must not take a verification at noon for it
             self._beat(session, "success", report)
         return replace(report, finished=self.now(), steps=tuple(session.steps))
+
+    def _published(self, status: PolicyStatus) -> tuple[StepReport, ...]:
+        if not (self.policy.metrics.textfile or self.policy.metrics.pushgateway):
+            return ()
+        from clusterguard.policies.watching.metrics import publish  # slow: it brings an HTTP client and a server
+
+        return publish(self.policy, status)
 
     def _notified(self, report: RunReport) -> Iterator[StepReport]:
         try:
