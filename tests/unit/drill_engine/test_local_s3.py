@@ -141,7 +141,7 @@ def test_its_location_is_one_that_stores_are_opened_by(server):
     assert server.credentials.secret_key not in location
 
 
-def _wait_until(true, seconds=15):
+def _wait_until(true, seconds=100):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
