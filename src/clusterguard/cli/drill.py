@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clusterguard.cli.options import AllowContextOption, LockTimeoutOption, duration_of, with_options
+from clusterguard.cli.options import (
+    AllowContextOption,
+    ClusterOption,
+    KubeconfigOption,
+    LockTimeoutOption,
+    duration_of,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from clusterguard.drills import Drill, DrillResult, DrillSettings
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "drill_files"]
 
 _PROVEN, _NOT_PROVEN, _COULD_NOT_TELL = 0, 1, 2
+_ALL = 100.0  # percent of the defects
 
 app = typer.Typer(name="drill", help="Drills: back up, break, restore, and prove it.", no_args_is_help=True)
 
@@ -138,6 +146,32 @@ def mutate(
     Exit code 0: all proven, and enough defects found; 1: not so; 2: one could not tell, or could not be run here.
     """
     _run_all(files, runs.selector, replace(runs.settings(), mutate=minimum))
+
+
+@app.command()
+def init(
+    cluster: ClusterOption,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The namespace to look at.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where it is written; drills/NAMESPACE when left out.", metavar="FOLDER")
+    ] = None,
+    kubeconfig: KubeconfigOption = None,
+    backup: Annotated[
+        Literal["auto", "etcd", "velero"],
+        typer.Option("--backup", help="What backs it up; auto is etcd, or Velero where only that can be had."),
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the files of a drill that is there.")] = False,
+    no_mutate: Annotated[bool, typer.Option("--no-mutate", help="Write it, and do not run it.")] = False,
+) -> None:
+    """Write a drill of a namespace with a stand-in for it, and see on an embedded cluster how many defects it finds.
+
+    The cluster is only looked at; Secrets get values that are made up. Exit codes as of drill mutate.
+    """
+    from clusterguard.cli.drill_init import write_first_drill
+
+    drill = write_first_drill(cluster, namespace, folder, kubeconfig=kubeconfig, backup=backup, force=force)
+    if not no_mutate:
+        _run_all([drill], "", replace(_Runs().settings(), mutate=_ALL))
 
 
 def _run_all(files: list[Path], selector: str, settings: DrillSettings) -> None:

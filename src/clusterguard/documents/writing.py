@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -9,7 +10,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["yaml_text"]
+__all__ = ["flow_text", "yaml_text"]
 
 _WIDTH = 110
 
@@ -31,9 +32,27 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
+class _FlowDumper(_Dumper):
+    """Writes texts of several lines on one."""
+
+
+_FlowDumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None),
+)
+
+
 def yaml_text(documents: Iterable[Mapping[str, Any]]) -> str:
     """Return documents as one text; several of them begin with ``---`` each."""
     written = list(documents)
     return yaml.dump_all(
         written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH, explicit_start=len(written) > 1
     )
+
+
+def flow_text(value: Any, *, width: float = math.inf) -> str:  # noqa: ANN401 - whatever a document may hold
+    """Return a value on one line, or on lines of a width, as it may stand in a document: ``{kind: Pod, name: a}``."""
+    text = yaml.dump(
+        value, Dumper=_FlowDumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=width
+    )
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -19,18 +19,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from clusterguard.validate.field_owners import LAST_APPLIED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from clusterguard.model.inventory import Inventory, ObjectRef
 
-__all__ = ["SecretValues"]
+__all__ = ["UNREADABLE", "SecretValues"]
 
 UNREADABLE: Final = "•••"
+"""What stands in the place of a value."""
+
 _SHORTEST: Final = 8  # characters: shorter ones are words and numbers that stand everywhere
 _LONG_LINE: Final = 20  # of a value of several lines, such as a key in PEM, each line of this length is one, too
 _CLEAR: Final = frozenset({"apiVersion", "kind", "metadata", "type", "immutable"})
-_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"  # the whole Secret once more
 
 
 class SecretValues:
@@ -112,8 +115,8 @@ class SecretValues:
             return self._hidden_bytes(data)
         item = orjson.loads(data)
         annotations = item["metadata"].get("annotations") or {}
-        if _LAST_APPLIED in annotations:
-            annotations[_LAST_APPLIED] = self._digest(annotations[_LAST_APPLIED])
+        if LAST_APPLIED in annotations:
+            annotations[LAST_APPLIED] = self._digest(annotations[LAST_APPLIED])
         for key in item.keys() - _CLEAR:
             held = item[key]
             item[key] = (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from clusterguard.snapshots.reader import SnapshotObject
 
-__all__ = ["Export", "export_objects", "manifest_of"]
+__all__ = ["Export", "apply_order", "export_objects", "manifest_of"]
 
 _BY_THE_SERVER: Final = (
     *("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink"),
@@ -115,9 +115,7 @@ def export_objects(
             continue
         item = manifest_of(found.data)
         metadata = item["metadata"]
-        manifests.append(
-            (_rank(ObjectRef.of(item).full_kind), metadata.get("namespace", ""), item["kind"], metadata["name"], item)
-        )
+        manifests.append((apply_order(item), metadata.get("namespace", ""), item["kind"], metadata["name"], item))
     digits = len(str(len(manifests)))
     for number, (_, namespace, kind, name, item) in enumerate(sorted(manifests, key=lambda each: each[:4]), start=1):
         words = "-".join(filter(None, (kind.lower(), namespace, name)))
@@ -164,7 +162,9 @@ def _why_not(item: Mapping[str, Any], *, secrets: bool, owned: bool, named: bool
     return rule_leaving_out(ref, dict(item), Scope()) or ""
 
 
-def _rank(full_kind: str) -> int:
+def apply_order(item: Mapping[str, Any]) -> int:
+    """Return when an object is applied: what others need has a lower number."""
+    full_kind = ObjectRef.of(item).full_kind
     if full_kind in _LAST:
         return len(_ORDER) + 1
     return next((rank for rank, kinds in enumerate(_ORDER) if full_kind in kinds), len(_ORDER))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
+from clusterguard.validate.field_owners import LAST_APPLIED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["masked"]
-
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # has the whole Secret once more
 
 
 def masked(item: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -20,8 +20,8 @@ def masked(item: Mapping[str, Any]) -> Mapping[str, Any]:
     hidden = {name: _masked_values(item[name]) for name in ("data", "stringData") if isinstance(item.get(name), dict)}
     metadata = dict(item["metadata"])
     annotations = metadata.get("annotations") or {}
-    if _LAST_APPLIED in annotations:
-        metadata["annotations"] = {**annotations, _LAST_APPLIED: "(hidden)"}
+    if LAST_APPLIED in annotations:
+        metadata["annotations"] = {**annotations, LAST_APPLIED: "(hidden)"}
     return {**item, **hidden, "metadata": metadata}
 
 

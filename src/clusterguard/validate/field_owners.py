@@ -9,10 +9,11 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["last_applied", "managers", "managers_of", "names_field"]
+__all__ = ["LAST_APPLIED", "last_applied", "managers", "managers_of", "names_field"]
 
 _Object: TypeAlias = "Mapping[str, Any]"
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""The annotation in which ``kubectl apply`` keeps the whole object once more, a Secret too."""
 
 
 def managers(item: _Object) -> frozenset[str]:
@@ -39,7 +40,7 @@ def names_field(item: _Object, *steps: str) -> bool:
 
 def last_applied(item: _Object) -> _Object:
     """Return the manifest that ``kubectl apply`` keeps in an annotation, or an empty one."""
-    text = ((item.get("metadata") or {}).get("annotations") or {}).get(_LAST_APPLIED)
+    text = ((item.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
     try:
         manifest = orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:
