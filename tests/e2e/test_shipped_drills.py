@@ -1,16 +1,22 @@
 """Each drill that we ship is green as it is, and red without its restore and for each defect: green means something."""
 
 import base64
+import gzip
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clusterguard.clusters.embedded import control_plane
-from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
+from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill, load_drills
+from clusterguard.drills.authoring.folder import drill_files_of, write_files
+from clusterguard.drills.authoring.looking import look_at_namespace
 from clusterguard.drills.requirements import skip_reason
+from clusterguard.drills.steps.selection import named, wait_until_gone
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.stores import LocalStore
+from clusterguard.validate.readiness import Selection, wait_ready
 
 pytestmark = pytest.mark.programs
 
@@ -41,9 +47,12 @@ def run(own_cluster, tmp_path):
     def run(drill, **settings):
         defaults = {"open": lambda _: own_cluster, "evidence": tmp_path / "evidence"}
         result = DrillRunner(settings=DrillSettings(**(defaults | settings))).run(drill)
-        written = "".join(file.read_text() for file in (tmp_path / "evidence").rglob("*") if file.is_file())
-        assert PASSWORD not in written
-        assert base64.b64encode(PASSWORD.encode()).decode() not in written
+        files = [file for file in (tmp_path / "evidence").rglob("*") if file.is_file()]
+        written = b"".join(
+            gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes() for file in files
+        )
+        assert PASSWORD.encode() not in written
+        assert base64.b64encode(PASSWORD.encode()) not in written
         return result
 
     return run
@@ -140,6 +149,43 @@ def test_with_another_snapshot_on_one_member_it_is_red(run, tmp_path, monkeypatc
     result = run(next(drill for drill in ETCD if drill.name == "lost-quorum"), open=None)
     assert result.verdict is Verdict.FAIL, result
     assert (result.code, "one snapshot" in result.reason) == ("rollback-failed", True), result.reason
+
+
+@pytest.fixture
+def seen_shop(own_cluster):
+    """What `drill init` sees of a namespace that somebody uses; it is gone from the cluster, which the drill needs."""
+    api, made = own_cluster.api, []
+    files = [FOLDER / "manifests" / name for name in ("custom-resources.yaml", "shop.yaml", "menus.yaml")]
+    for file in [*files, Path(__file__).parent / "busy-shop.yaml"]:
+        for item in yaml.safe_load_all(file.read_text()):
+            api.await_kind(item)
+            made.append(api.apply(item))
+    wait_ready(api, Selection(kind="Deployment.apps", namespace="shop"), timeout_seconds=60)
+    seen = look_at_namespace(api, "shop")
+    doomed = [named(api, item) for item in made if "namespace" not in item["metadata"]]
+    for resource, item in doomed:
+        api.delete(resource, item["metadata"]["name"])
+    wait_until_gone(api, doomed, seconds=180)
+    return seen
+
+
+def test_a_drill_of_a_live_namespace_finds_every_defect_and_holds_no_secret(run, seen_shop, tmp_path):
+    files, stand_in = drill_files_of(seen_shop, engine="etcd", origin="context:prod")
+    text = "".join(files.values())
+    for secret in (PASSWORD, "correct-horse-battery"):
+        assert secret not in text
+        assert base64.b64encode(secret.encode()).decode() not in text
+    assert {each.ref.kind for each in stand_in.manifests} >= {
+        *("ConfigMap", "CronJob", "CustomResourceDefinition", "DaemonSet", "Deployment", "HorizontalPodAutoscaler"),
+        *("Ingress", "LimitRange", "Menu", "NetworkPolicy", "PersistentVolume", "PersistentVolumeClaim", "Pod"),
+        *("PodDisruptionBudget", "ResourceQuota", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount"),
+    }
+    assert not {each.ref.kind for each in stand_in.manifests} & {"ReplicaSet", "EndpointSlice", "Event", "Lease"}
+    result = run(load_drill(write_files(tmp_path / "drill", files)[-1]), mutate=100)
+    assert result.verdict is Verdict.PASS, result
+    assert (result.mutation.score, result.mutation.stopped, result.mutation.with_outcome("notApplied")) == (100, "", ())
+    tried = {each.defect for each in result.mutation.tried}
+    assert tried >= {"secret-changed", "rule-widened", "subject-changed", "network-opened", "definition-older"}
 
 
 @pytest.mark.slow  # `pytest drills/` is the same for all of them; that nothing stays is shown for an interrupted one
