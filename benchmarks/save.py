@@ -6,7 +6,8 @@ Fills a member that wants client certificates through its gateway. Then both pro
 process that writes a new file and flushes it to the disk; the time is that of the whole process, so that start-up
 counts for both. What they do differs: etcdctl writes what comes; we also compute the sha256 and compare it with
 etcd's trailer, read the revision from the file, ask etcd for the number of keys and HashKV at that revision, and
-write a record. Further lines tell how much of our time is Python's start and imports, and that of the save itself.
+write a record. Further lines tell how much of our time is Python's start and imports, and that of the save itself,
+and how long it takes to receive the same stream and throw it away, which is the limit.
 """
 
 from __future__ import annotations
@@ -47,7 +48,26 @@ if sys.argv[6:] != ["only-start"]:
     snapshotter.save("snapshot")
     print(time.perf_counter() - began)
 """
+# The limit: whoever wants the bytes must receive them. The curl program takes as long as this.
+DISCARD = """
+import sys
+import pycurl
+endpoint, ca, cert, key = sys.argv[1:5]
+curl = pycurl.Curl()
+curl.setopt(pycurl.URL, endpoint + "/etcdserverpb.Maintenance/Snapshot")
+curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+curl.setopt(pycurl.POSTFIELDS, bytes(5))
+curl.setopt(pycurl.POSTFIELDSIZE, 5)
+curl.setopt(pycurl.HTTPHEADER, ["content-type: application/grpc", "te: trailers"])
+curl.setopt(pycurl.BUFFERSIZE, 512 * 1024)
+curl.setopt(pycurl.CAINFO, ca)
+curl.setopt(pycurl.SSLCERT, cert)
+curl.setopt(pycurl.SSLKEY, key)
+curl.setopt(pycurl.WRITEFUNCTION, len)
+curl.perform()
+"""
 TARGET_RATIO, TARGET_MIB = 1.1, 100
+LIMIT = "stream thrown away"
 TRANSACTION_BYTES = 1_000_000
 
 
@@ -56,6 +76,7 @@ class Run:
     seconds: float
     mib: float
     inner: float
+    cpu: float  # seconds of processor time of the client alone, not of the member
 
 
 class Etcd:
@@ -137,13 +158,17 @@ def measure(argv: list[str]) -> Run:
     if process.returncode:
         sys.exit(f"{argv[0]} failed with exit code {process.returncode}")
     inner = float(said) if said.replace(".", "").strip().isdigit() else 0.0
-    return Run(seconds=seconds, mib=usage.ru_maxrss / 1024, inner=inner)
+    return Run(seconds=seconds, mib=usage.ru_maxrss / 1024, inner=inner, cpu=usage.ru_utime + usage.ru_stime)
 
 
 def show(name: str, runs: list[Run]) -> None:
     times = " ".join(f"{each.seconds:5.2f}" for each in runs)
     median = statistics.median(each.seconds for each in runs)
-    print(f"  {name:<24} {times}  median {median:.2f} s, at most {max(each.mib for each in runs):.0f} MiB")
+    cpu = statistics.median(each.cpu for each in runs)
+    print(
+        f"  {name:<24} {times}  median {median:.2f} s, {cpu:.2f} s of processor,"
+        f" at most {max(each.mib for each in runs):.0f} MiB"
+    )
 
 
 def main() -> None:
@@ -163,25 +188,39 @@ def main() -> None:
             target, store = folder / "etcdctl.db", folder / "store"
             theirs = [str(programs["etcdctl"]), *flags, "snapshot", "save", str(target)]
             ours = [sys.executable, "-c", OURS, etcd.endpoint, *map(str, (etcd.ca, etcd.cert, etcd.key, store))]
+            discard = [sys.executable, "-c", DISCARD, *ours[3:7]]
             run(theirs, timeout_seconds=600)  # so that neither is the first to read the file
             size = target.stat().st_size
-            runs: dict[str, list[Run]] = {"etcdctl snapshot save": [], "EtcdSnapshotter.save": [], "Python's start": []}
+            runs: dict[str, list[Run]] = {
+                "etcdctl snapshot save": [],
+                "EtcdSnapshotter.save": [],
+                "Python's start": [],
+                LIMIT: [],
+            }
             for _ in range(options.runs):
                 target.unlink()
                 runs["etcdctl snapshot save"].append(measure(theirs))
                 shutil.rmtree(store, ignore_errors=True)
                 runs["EtcdSnapshotter.save"].append(measure(ours))
                 runs["Python's start"].append(measure([*ours, "only-start"]))
+                runs[LIMIT].append(measure(discard))
         finally:
             etcd.process.stop(grace_seconds=0)
-    print(f"{size / 1e6:.0f} MB, {keys:,} keys of {options.value_bytes} bytes, {options.runs} runs, whole processes")
+    print(
+        f"{size / 1e6:.0f} MB, {keys:,} keys of {options.value_bytes} bytes, {options.runs} runs, whole processes,"
+        f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+    )
     for name, each in runs.items():
         show(name, each)
     pairs = list(zip(runs["EtcdSnapshotter.save"], runs["etcdctl snapshot save"], strict=True))
     ratio = statistics.median(mine.seconds / other.seconds for mine, other in pairs)
     inner = statistics.median(mine.inner / other.seconds for mine, other in pairs)
+    limit = statistics.median(
+        mine.seconds / other.seconds for mine, other in zip(runs["EtcdSnapshotter.save"], runs[LIMIT], strict=True)
+    )
+    print(f"  ratio {limit:.2f} to the stream thrown away (target {TARGET_RATIO})")
     peak = max(mine.mib for mine, _ in pairs)
-    met = ratio <= TARGET_RATIO and peak < TARGET_MIB
+    met = max(ratio, limit) <= TARGET_RATIO and peak < TARGET_MIB
     print(f"  ratio {ratio:.2f} with Python's start (target {TARGET_RATIO}), {inner:.2f} without")
     print(f"  peak {peak:.0f} MiB (target {TARGET_MIB}): {'met' if met else 'NOT MET'}")
     raise SystemExit(0 if met else 1)

@@ -52,7 +52,6 @@ _NOT_OURS = (
     "another program may have saved it, or a save or a deletion broke off; if nobody needs it, remove it by hand"
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_BATCH_BYTES = 1024 * 1024
 _CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
 _PROGRESS_SECONDS = 0.2
 # A record is a few hundred bytes; a larger object under that name is not one of ours.
@@ -478,22 +477,15 @@ class EtcdSnapshotter:
         return _Received(integrity=integrity, contents=contents, measured=measured)
 
     def _stream(self, member: EtcdMember, sink: ObjectWriter, *, task: str) -> Integrity:
+        from clusterguard.etcd.behind import WorkBehind
         from clusterguard.etcd.integrity import TrailerChecker
 
         checker = TrailerChecker()
-        batch = bytearray()
         told = time.monotonic()
 
-        def flush() -> None:
-            checker.update(batch)
-            sink.write(batch)
-            batch.clear()
-
-        def take(piece: memoryview) -> None:
-            nonlocal batch
-            batch += piece
-            if len(batch) >= _BATCH_BYTES:
-                flush()
+        def keep(piece: memoryview) -> None:
+            checker.update(piece)
+            sink.write(piece)
 
         def watch(frames: SnapshotFrames) -> None:
             nonlocal told
@@ -502,8 +494,9 @@ class EtcdSnapshotter:
                 total = frames.received + (frames.remaining or 0)
                 self._progress(Progress(task=task, done=frames.received, total=total, unit="bytes"))
 
-        frames = member.stream_snapshot(take, watch=watch)
-        flush()
+        with WorkBehind(keep, name="clusterguard-save") as behind:
+            frames = member.stream_snapshot(behind.write, watch=watch)
+            behind.finish()
         done = frames.received
         self._progress(Progress(task=task, done=done, total=done, unit="bytes", finished=True))
         return checker.finish()

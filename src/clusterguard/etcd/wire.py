@@ -42,6 +42,7 @@ class SnapshotFrames:
     def __init__(self, take: Callable[[memoryview], object]) -> None:
         self._take = take
         self._pending = bytearray()
+        self._needed = _PREFIX  # bytes that are pending once there is anything to do
         self._empty = 0
         self.remaining: int | None = None
         self.version = ""
@@ -56,6 +57,9 @@ class SnapshotFrames:
         pending = self._pending
         pending += data
         at, end = 0, len(pending)
+        if end < self._needed:
+            return
+        self._needed = _PREFIX
         view = memoryview(pending)
         try:
             while end - at >= _PREFIX:
@@ -66,6 +70,7 @@ class SnapshotFrames:
                         f"{length:,} bytes long"
                     )
                 if end - at - _PREFIX < length:
+                    self._needed = _PREFIX + length
                     break
                 at += _PREFIX
                 self._message(view, at, at + length)

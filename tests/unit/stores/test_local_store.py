@@ -420,3 +420,24 @@ class TwoStores(RuleBasedStateMachine):
 
 TwoStores.TestCase.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
 TestTwoStores = TwoStores.TestCase
+
+
+def test_a_large_object_is_on_its_way_to_the_disk_before_it_ends(store, monkeypatch):
+    begun = []
+    monkeypatch.setattr("clusterguard.stores.local._FLUSH_BYTES", 100)
+    monkeypatch.setattr("os.posix_fadvise", lambda _file, start, size, _advice: begun.append((start, size)))
+    with store.put("large") as writer:
+        for _ in range(8):
+            writer.write(bytes(60))
+        assert begun == [(0, 120), (120, 120), (240, 120), (360, 120)]
+
+
+def test_a_file_system_that_refuses_to_begin_early_gets_everything_at_the_end(store, monkeypatch):
+    def refuse(*_):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("clusterguard.stores.local._FLUSH_BYTES", 100)
+    monkeypatch.setattr("os.posix_fadvise", refuse)
+    with store.put("large") as writer:
+        writer.write(bytes(500))
+    assert store.stat("large").size == 500
