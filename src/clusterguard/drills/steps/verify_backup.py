@@ -115,7 +115,10 @@ class VerifyBackup(Action):
                 progress=run.on_event,
             )
             report.raise_for_findings()
-            said.append(f"{report.objects} object(s), {len(report.checks)} checks hold")
+            data = [
+                f"; volume data: {check.detail}" for check in report.checks if check.name == "volume data" and self.data
+            ]
+            said.append(f"{report.objects} object(s), {len(report.checks)} checks hold{''.join(data)}")
         return said[0] + (f", `{self.same_as}` holds the same" if self.same_as is not None else "")
 
     def _data_check(self, run: DrillRun, cluster: str) -> DataCheck:
