@@ -1,7 +1,8 @@
 """Bytes on their way from one thread to another, a few pieces at a time.
 
-It is the only such queue. What looks like two others is none: `clusterguard.etcd.spool` goes through a file, since etcd
-must never wait for a slow store, and an S3 upload is a pool of parts that travel side by side, in no order.
+It is the only such queue. What looks like three others is none: `clusterguard.etcd.spool` goes through a file, since
+etcd must never wait for a slow store; `clusterguard.etcd.behind` fills the same few buffers again and again, which stay
+in the cache of the processor; and an S3 upload is a pool of parts that travel side by side, in no order.
 """
 
 from __future__ import annotations
