@@ -12,6 +12,7 @@ Further lines tell what capturing all kinds of the cluster takes, and comparing 
 from __future__ import annotations
 
 import argparse
+import base64
 import itertools
 import os
 import shutil
@@ -19,9 +20,11 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from verify import Member, b64
 
 from clusterguard.clusters import EmbeddedCluster
 
@@ -55,6 +58,8 @@ with KubeClient.from_kubeconfig(sys.argv[1]) as api:
 """
 TARGET_RATIO, TARGET_COVERAGE, TARGET_MIB = 1.0, 1.2, 200
 NAMESPACES = 10
+NUMBER = "99999999"  # of the object whose bytes the others are made of
+PAIRS = 120  # in one transaction: etcd takes 128
 
 
 @dataclass
@@ -75,23 +80,44 @@ def measure(argv: Sequence[str]) -> Measured:
     return Measured(seconds=seconds, mib=usage.ru_maxrss / 1024)
 
 
-def fill(api: KubeClient, count: int) -> None:
-    """Make ConfigMaps and Secrets, half of each, in several namespaces."""
+def fill(cluster: EmbeddedCluster, count: int, *, there: int = 0) -> None:
+    """Make ConfigMaps and Secrets, half of each, in several namespaces; so many are there already.
+
+    One of each goes through the API server. The others are what it stored of them, with other names, values and uids
+    of the same length, written to etcd: a hundred thousand requests would take longer than what is measured.
+    """
     for number in range(NAMESPACES):
-        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"bench-{number}"}})
+        cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"bench-{number}"}})
+    etcd = Member.of(cluster.etcd, prefix="/registry")
+    templates = [stored(cluster.api, etcd, kind) for kind in ("ConfigMap", "Secret")]
+    for first in range(there, count, PAIRS):
+        etcd.put_all(
+            tuple(renamed(text, number, uid) for text in (key, value))
+            for number in range(first, min(count, first + PAIRS))
+            for key, value, uid in (templates[number % 2],)
+        )
 
-    def create(number: int) -> None:
-        kind = ("ConfigMap", "Secret")[number % 2]
-        field = "data" if kind == "ConfigMap" else "stringData"
-        labels = {"app": "bench", "number": str(number)}
-        values = {f"key-{part}": f"{number:08d}" * 24 for part in range(4)}
-        metadata = {"name": f"object-{number}", "namespace": f"bench-{number % NAMESPACES}", "labels": labels}
-        api.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, field: values})
 
-    with ThreadPoolExecutor(8) as threads:
-        for done, _ in enumerate(threads.map(create, range(count)), 1):
-            if done % 1000 == 0 and sys.stdout.isatty():
-                print(f"\r{done} of {count} objects made", end="", flush=True)
+def stored(api: KubeClient, etcd: Member, kind: str) -> tuple[bytes, bytes, bytes]:
+    """Return the key and the bytes that the API server makes of an object, which is removed again, and its uid."""
+    name, namespace, plural = f"object-{NUMBER}", "bench-0", f"{kind.lower()}s"
+    field = "data" if kind == "ConfigMap" else "stringData"
+    values = {f"key-{part}": NUMBER * 24 for part in range(4)}
+    metadata = {"name": name, "namespace": namespace, "labels": {"app": "bench", "number": NUMBER}}
+    uid = api.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, field: values})["metadata"]["uid"]
+    key = f"/registry/{plural}/{namespace}/{name}".encode()
+    (pair,) = etcd.ask("kv/range", {"key": b64(key)})["kvs"]
+    api.delete(api.resource(kind), name, namespace)
+    return key, base64.b64decode(pair["value"]), uid.encode()
+
+
+def renamed(text: bytes, number: int, uid: bytes) -> bytes:
+    other = f"bench-{number % NAMESPACES}".encode()
+    return (
+        text.replace(NUMBER.encode(), f"{number:08}".encode())
+        .replace(b"bench-0", other)
+        .replace(uid, str(uuid.UUID(int=number)).encode())
+    )
 
 
 def median(runs: Sequence[Measured]) -> str:
@@ -109,7 +135,7 @@ def main() -> None:
     if kubectl is None:
         sys.exit("kubectl is not on PATH; it is what we measure against")
     with EmbeddedCluster() as cluster:
-        fill(cluster.api, options.objects)
+        fill(cluster, options.objects)
         config = str(cluster.kubeconfig)
         ours = [sys.executable, "-c", OURS, config]
         minimum = str(options.objects)

@@ -21,6 +21,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -28,9 +29,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from clusterguard.process import run, spawn, tail
 from clusterguard.toolchain import from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from clusterguard.clusters.base import EtcdAccess
 
 VERIFY = """
 import sys
@@ -43,26 +50,20 @@ SMALL_RECORDS, SMALL_BYTES = 2_000_000, 200
 TRANSACTION_BYTES = 1_000_000
 
 
-class Etcd:
-    """A member to fill."""
+class Member:
+    """A member to fill, through its gateway."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
-        self.port = free_port()
-        url, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{free_port()}"
-        argv = [program, "--data-dir", folder / "data", "--unsafe-no-fsync", "--log-level", "error"]
-        argv += ["--listen-client-urls", url, "--advertise-client-urls", url]
-        argv += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-        argv += ["--initial-cluster", f"default={peer}", "--quota-backend-bytes", str(16 << 30)]
-        argv += ["--max-txn-ops", "10000", "--max-request-bytes", str(10 * TRANSACTION_BYTES)]
-        self.child = spawn([str(word) for word in argv], log=folder / "etcd.log")
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                self.db_size()
-                return
-            self.connection.close()
-            time.sleep(0.05)
-        raise SystemExit(tail(folder / "etcd.log"))
+    def __init__(self, connection: http.client.HTTPConnection, *, prefix: str = "/registry/configmaps") -> None:
+        self.connection = connection
+        self.prefix = prefix
+
+    @classmethod
+    def of(cls, access: EtcdAccess, *, prefix: str) -> Self:
+        """Return one that runs already, and wants a client certificate."""
+        context = ssl.create_default_context(cafile=access.ca)
+        context.load_cert_chain(access.cert, access.key)
+        host = access.endpoints[0].removeprefix("https://")
+        return cls(http.client.HTTPSConnection(host, timeout=120, context=context), prefix=prefix)
 
     def ask(self, path: str, body: dict[str, object]) -> dict:
         self.connection.request("POST", f"/v3/{path}", json.dumps(body))
@@ -76,11 +77,40 @@ class Etcd:
         return int(self.ask("maintenance/status", {}).get("dbSize", 0))
 
     def put(self, names: list[int], value_size: int) -> int:
-        puts = [
-            {"requestPut": {"key": key_of(name), "value": base64.b64encode(os.urandom(value_size)).decode()}}
-            for name in names
-        ]
+        return self.put_all((self.key_of(name), os.urandom(value_size)) for name in names)
+
+    def put_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> int:
+        puts = [{"requestPut": {"key": b64(key), "value": b64(value)}} for key, value in pairs]
         return int(self.ask("kv/txn", {"success": puts})["header"]["revision"])
+
+    def key_of(self, name: int) -> bytes:
+        return f"{self.prefix}/namespace-{name % 97:03}/object-{name:08}".encode()
+
+
+class Etcd(Member):
+    """A member of its own."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.port = free_port()
+        super().__init__(http.client.HTTPConnection("127.0.0.1", self.port, timeout=120))
+        url, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{free_port()}"
+        argv = [program, "--data-dir", folder / "data", "--unsafe-no-fsync", "--log-level", "error"]
+        argv += ["--listen-client-urls", url, "--advertise-client-urls", url]
+        argv += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        argv += ["--initial-cluster", f"default={peer}", "--quota-backend-bytes", str(16 << 30)]
+        argv += ["--max-txn-ops", "10000", "--max-request-bytes", str(10 * TRANSACTION_BYTES)]
+        self.child = spawn([str(word) for word in argv], log=folder / "etcd.log")
+        for _ in range(200):
+            with contextlib.suppress(OSError):
+                self.db_size()
+                return
+            self.connection.close()
+            time.sleep(0.05)
+        raise SystemExit(tail(folder / "etcd.log"))
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def free_port() -> int:
@@ -89,12 +119,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def key_of(name: int) -> str:
-    return base64.b64encode(f"/registry/configmaps/namespace-{name % 97:03}/object-{name:08}".encode()).decode()
-
-
-def fill(etcd: Etcd, megabytes: int, value_size: int) -> int:
-    per_transaction, keys = max(1, TRANSACTION_BYTES // value_size), 0
+def fill(etcd: Member, megabytes: int, value_size: int, *, keys: int = 0) -> int:
+    """Write keys after the first ``keys`` until the database is that large; return how many there are."""
+    per_transaction = max(1, TRANSACTION_BYTES // value_size)
     while etcd.db_size() < megabytes * 1_000_000:
         for _ in range(5):
             etcd.put(list(range(keys, keys + per_transaction)), value_size)
@@ -122,7 +149,7 @@ def churn(etcd: Etcd, keys: int, value_size: int) -> None:
     for round_ in range(3):
         revision = overwrite(keys // 10)
         for name in range(round_, keys, 100):
-            etcd.ask("kv/deleterange", {"key": key_of(name)})
+            etcd.ask("kv/deleterange", {"key": b64(etcd.key_of(name))})
         etcd.ask("kv/compaction", {"revision": str(revision), "physical": True})
     overwrite(keys // 20)
 
