@@ -34,9 +34,9 @@ def test_what_grows_otherwise_than_the_size_is_not_linear(scale, power):
     assert not scale.fit({size: size**power for size in (10, 100, 800, 4000)}).linear
 
 
-@pytest.mark.parametrize(("largest", "expected"), [(60, True), (61, False)])
-def test_memory_is_flat_up_to_half_more_than_the_smallest_takes(scale, largest, expected):
-    assert scale.flat({10: 40, 100: 55, 4000: largest}) is expected
+@pytest.mark.parametrize(("largest", "expected"), [(75, True), (76, False)])
+def test_memory_is_flat_up_to_a_quarter_more_than_the_second_size_takes(scale, largest, expected):
+    assert scale.flat({10: 35, 100: 60, 4000: largest}) is expected
 
 
 def test_each_size_counts_by_its_median(scale):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from clusterguard.model.inventory import encoded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -56,7 +58,7 @@ def _renamed(ref: ObjectRef, data: bytes, names: Mapping[str, str]) -> tuple[Obj
     for named in _REFERENCES.get(ref.full_kind, _none)(item):
         if named.get("namespace") in names:
             named["namespace"] = names[named["namespace"]]
-    return ref, orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+    return ref, encoded(item)
 
 
 def _none(_: _Object) -> list[_Object]:

@@ -1,10 +1,12 @@
 """What belongs to an inventory, what is left out and under which rule, and what cannot be told."""
 
+import tracemalloc
+
 import pytest
 from fake_client import KINDS, FakeClient, kind, thing
 
 from clusterguard.errors import ClusterError, ClusterUnreachableError, ConflictError, ResourceNotFoundError
-from clusterguard.model.inventory import Scope
+from clusterguard.model.inventory import Scope, canonical
 from clusterguard.model.report import FindingKind
 from clusterguard.validate import SYSTEM_KINDS, SYSTEM_RULES, RestoreValidator, Tolerance
 from clusterguard.validate.capture import capture
@@ -18,6 +20,19 @@ def names(inventory):
 
 def validator(api):
     return RestoreValidator(api=api, digest_key=b"k")
+
+
+def test_an_object_is_kept_in_no_more_memory_than_its_bytes():
+    items = [thing("ConfigMap", f"object-{number}", data={"key": "x" * 500}) for number in range(200)]
+
+    tracemalloc.start()
+    try:
+        kept = [canonical(item) for item in items]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < sum(map(len, kept)) * 1.3
 
 
 def test_an_object_is_kept_as_canonical_json_without_managed_fields():
