@@ -228,11 +228,17 @@ def measure_objects(counts: list[int], rounds: int, scratch: Path) -> None:
 # ---- drawing ---------------------------------------------------------------------------------------------
 
 
+def measured(operations: tuple[str, ...], figures: list[Figure]) -> list[str]:
+    """Return the operations that a line can be drawn for."""
+    sizes = medians(figures, "seconds")
+    return [operation for operation in operations if len(sizes.get(operation, ())) > 2]
+
+
 def report(figures: list[Figure]) -> None:
     """Print what a line through the medians says, by the clock and by processor time, and whether memory is flat."""
     clock, processor, memory = (medians(figures, field) for field in ("seconds", "processor", "mib"))
     for unit, step, operations in (("MB", 100, OPERATIONS["database"]), ("objects", 10_000, OPERATIONS["objects"])):
-        for operation in operations:
+        for operation in measured(operations, figures):
             print(operation)
             for name, values in (("by the clock", clock), ("of processors", processor)):
                 line = fit(values[operation])
@@ -256,28 +262,30 @@ def draw(figures: list[Figure]) -> None:
     mpl.use("svg")
     mpl.rcParams.update({
         "svg.fonttype": "none", "svg.hashsalt": "scale", "font.family": "sans-serif", "font.size": 10,
+        "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
         "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.labelcolor": GREY,
     })  # fmt: skip
-    picture("database", "MB", figures)
-    picture("objects", "objects", figures)
+    for what, unit in (("database", "MB"), ("objects", "objects")):
+        if operations := measured(OPERATIONS[what], figures):
+            picture(what, unit, operations, figures)
 
 
-def picture(what: str, unit: str, figures: list[Figure]) -> None:
+def picture(what: str, unit: str, operations: list[str], figures: list[Figure]) -> None:
     """Draw time and memory side by side: dots are runs, lines the straight ones that fit (curved by the log scale)."""
     from matplotlib.figure import Figure as Drawing
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     drawing = Drawing(figsize=(9, 3.6), layout="constrained")
     time_axes, memory_axes = drawing.subplots(1, 2)
-    sizes = sorted({each.size for each in figures if each.operation in OPERATIONS[what]})
+    sizes = sorted({each.size for each in figures if each.operation in operations})
     processor = medians(figures, "processor")
     memory = medians(figures, "mib")
-    for operation in OPERATIONS[what]:
+    for operation in operations:
         runs = [each for each in figures if each.operation == operation]
         colour = COLOURS[operation]
         line = fit(processor[operation])
-        along = [sizes[0] * (sizes[-1] / sizes[0]) ** (step / 24) for step in range(25)]
+        along = [sizes[0] * (sizes[-1] / sizes[0]) ** (step / 12) for step in range(13)]
         time_axes.plot(along, [line.fixed + line.slope * size for size in along], color=colour, linewidth=1)
         time_axes.plot([each.size for each in runs], [each.processor for each in runs], "o", color=colour, markersize=5,
                        label=operation)  # fmt: skip
@@ -286,7 +294,7 @@ def picture(what: str, unit: str, figures: list[Figure]) -> None:
     time_axes.set(xscale="log", yscale="log", title="seconds (● of processors, x by the clock)")
     memory_axes.set(xscale="log", ylim=(0, None), title="most memory, MiB")
     time_axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    time_axes.legend(loc="upper left")
+    time_axes.legend(loc="lower right")
     for axes in (time_axes, memory_axes):
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axes.set_xlabel(unit)
