@@ -222,7 +222,8 @@ def main() -> None:
     peak = max(mine.mib for mine, _ in pairs)
     met = max(ratio, limit) <= TARGET_RATIO and peak < TARGET_MIB
     print(f"  ratio {ratio:.2f} with Python's start (target {TARGET_RATIO}), {inner:.2f} without")
-    print(f"  peak {peak:.0f} MiB (target {TARGET_MIB}): {'met' if met else 'NOT MET'}")
+    print(f"  peak {peak:.0f} MiB (target {TARGET_MIB})")
+    print("  every target is met" if met else "  a target is NOT MET")
     raise SystemExit(0 if met else 1)
 
 
