@@ -21,7 +21,7 @@ from clusterguard.drills.events import Note, StepStarted
 from clusterguard.drills.phases import look_for_markers
 from clusterguard.drills.recording import StopDrillError, phase, record
 from clusterguard.drills.verdict import Mutation, TriedDefect, Verdict
-from clusterguard.errors import ClusterGuardError, WaitTimeoutError
+from clusterguard.errors import ClusterError, ClusterGuardError, WaitTimeoutError
 from clusterguard.retrying import poll_until
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _PAUSE_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 15.0
 _SETTLED_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.2
+_UNSTEADY: Final = "checks that held together a moment ago do not hold any more: give them `stableFor`"
 _WORDS: Final = {"found": "", "missed": "missed; what would find it: ", "notApplied": "not applied: "}
 _VERDICTS: Final = {"found": Verdict.PASS, "missed": Verdict.FAIL, "notApplied": Verdict.ERROR}
 
@@ -107,9 +108,9 @@ def _try_all(run: DrillRun, tried: list[TriedDefect], sleep: Callable[[float], o
                     _try_one(run, attempt, tried, seconds, sleep)
                 _require_green(run, seconds)
             except _NotGreenError as error:
-                return _not_undone(run, name, str(error)) if tried else _not_steady(run, str(error))
+                return _not_undone(run, name, str(error)) if tried else _not_steady(run, str(error), _UNSTEADY)
             except _NotSeenError as error:
-                return _not_steady(run, str(error))
+                return _not_steady(run, str(error), "see why the cluster did not answer, and run the drill again")
             except NotUndoneError as error:
                 return _not_undone(run, name, str(error))
     return ""
@@ -149,11 +150,13 @@ def _try_one(
 def _first_red(run: DrillRun) -> tuple[LoadedStep | None, str] | None:
     """Return the first check that is red, None standing for the markers, and what it says; nothing if all are green.
 
+    Red is what is so twice in a row: a request that fails once is no defect.
+
     Raises:
         _NotSeenError: One cannot be looked at now.
     """
     for step in (None, *run.drill.phase("verify")):
-        if why := _why_red(run, step):
+        if _why_red(run, step) and (why := _why_red(run, step)):
             return step, why
     return None
 
@@ -196,9 +199,19 @@ def _why_red(run: DrillRun, step: LoadedStep | None) -> str:
     except ClusterGuardError as error:
         # Of one object, such as one whose kind is gone, that is no pass either.
         why, seen = f"it cannot be looked at: {error.message}", not error.retryable
-    if why and not seen:
+    if why and not (seen and _answers(run)):
         raise _NotSeenError(f"{_title(step)}: {why}")
     return why
+
+
+def _answers(run: DrillRun) -> bool:
+    """Return whether every API server answers: to many a check one that does not looks like an object that is gone."""
+    try:
+        for cluster in run.clusters.values():
+            cluster.api.server_version()
+    except ClusterError:
+        return False
+    return True
 
 
 def _title(step: LoadedStep | None) -> str:
@@ -247,8 +260,7 @@ def _require_green(run: DrillRun, seconds: float) -> None:
 # ---- what went wrong ----------------------------------------------------------------------------------------
 
 
-def _not_steady(run: DrillRun, why: str) -> str:
-    hint = "checks that held together a moment ago do not hold any more: give them `stableFor`"
+def _not_steady(run: DrillRun, why: str, hint: str) -> str:
     run.worsen(Verdict.ERROR, f"defects cannot be told from it: {why}", hint, code="checks-not-steady")
     return why
 

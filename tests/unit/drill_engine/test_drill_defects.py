@@ -185,6 +185,46 @@ def test_an_outage_that_passes_finds_no_defect(attack, api):
     assert outcomes(result)["secret-changed", "Secret shop/web"] == "missed"
 
 
+def test_a_request_that_fails_once_finds_no_defect(attack, api):
+    """To this check a list that fails looks like an object that is not ready."""
+    failing = []
+
+    def replace(item, **more):
+        failing[:] = ["Deployment"] * (item["kind"] == "Secret")
+        return replaced(item, **more)
+
+    def list_pages(resource, *given, **more):
+        if resource.kind in failing:
+            failing.clear()
+            raise ClusterUnreachableError("no answer")
+        return listed(resource, *given, **more)
+
+    replaced, listed = api.replace, api.list_pages
+    api.replace, api.list_pages = replace, list_pages
+    result = attack({"empty": {"kinds": ["Deployment"], "namespaces": ["shop"]}}, WEAK)
+    assert outcomes(result)["secret-changed", "Secret shop/web"] == "missed"
+
+
+def test_an_api_server_that_does_not_answer_shows_nothing(attack, api, monkeypatch):
+    """Whatever a check makes of it: here each says that what it asks for is not there."""
+    broken = []
+
+    def replace(item, **more):
+        broken[:] = [item] if item["kind"] == "Secret" else []
+        return replaced(item, **more)
+
+    def version():
+        if broken:
+            raise ClusterUnreachableError("no answer")
+        return "v1.36.3"
+
+    replaced, api.server_version = api.replace, version
+    api.replace = replace
+    result = attack({"restored": {}})
+    assert (result.verdict, result.code) == (Verdict.ERROR, "checks-not-steady")
+    assert "found" not in {each.outcome for each in result.mutation.tried if each.defect == "secret-changed"}
+
+
 def test_an_outage_that_lasts_is_no_score(attack, api):
     silent_after_a_defect(api, 10**6)
     result = attack({"restored": {}})
