@@ -132,7 +132,7 @@ class Measurements:
         self._keep(Figure(operation=operation, size=size, seconds=seconds, load=load, **json.loads(told.read_text())))
 
     def beside(self, operation: str, size: float, *words: object) -> None:
-        """Measure another program; what it took is all its own."""
+        """Measure the time of another program; its memory, as the kernel has it, would begin with ours."""
         load = os.getloadavg()[0]
         began = time.perf_counter()
         process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -141,7 +141,7 @@ class Measurements:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             sys.exit(f"{operation} failed with exit code {process.returncode}")
-        took = {"seconds": seconds, "processor": usage.ru_utime + usage.ru_stime, "mib": usage.ru_maxrss / 1024}
+        took = {"seconds": seconds, "processor": usage.ru_utime + usage.ru_stime, "mib": 0.0}
         self._keep(Figure(operation=operation, size=size, others=0, load=load, **took))
 
     def _run(self, operation: str, argv: list[str]) -> None:
