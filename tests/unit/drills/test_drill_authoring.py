@@ -582,6 +582,38 @@ LEAKS = {
     "bytes": an_object("ConfigMap", binaryData={"keystore": base64.b64encode(PASSWORD.encode()).decode()}),
     "an annotation": a_service(),
     "the last applied": a_workload(),
+    **{
+        f"a variable {name}": a_workload(pod=a_pod_spec(container={"env": [{"name": name, "value": PASSWORD}]}))
+        for name in (
+            *("DB_PASS", "SMTP_PASS", "RABBITMQ_DEFAULT_PASS", "PGPASS", "dbPass", "ADMIN_PW", "rootpw"),
+            *("PASSWORD_PROFILE", "basicAuth", "DBPassword"),
+        )
+    },
+    "an argument after a flag of Redis": a_workload(pod=a_pod_spec(container={"args": ["--requirepass", PASSWORD]})),
+    "a variable of several lines": a_workload(
+        pod=a_pod_spec(container={"env": [{"name": "TOKENS", "value": f"a\n{PASSWORD}"}]})
+    ),
+    "several lines": an_object("ConfigMap", data={"api-tokens": f"a\n{PASSWORD}"}),
+    **{
+        f"a file with {text!r}": an_object("ConfigMap", data={"app.conf": f"a: b\n{text.format(PASSWORD)}\nc: d\n"})
+        for text in (
+            *("tokens:\n  - {}", "tokens:\n- {}", "password:\n  {}", "password:\r\n  {}", "password: |2-\n  {}"),
+            *("password: | # c\n  {}", "password: # c\n  {}", "password: first\n  {}", "- password: first\n    {}"),
+            *("password: 'first\n{}'", 'password = """\n{}"""', "password: first\\\n{}", "password='a' \\\n{}"),
+            *('"tokens": [\n"{}"\n]', "password=${{X:-{}}}", "password=$(cat <<E\n{}\nE\n)", "password: 'it''s {}'"),
+            *("<password><![CDATA[{}]]></password>", "PASS='a'\"{}\"", 'password: {{{{ default "{}" }}}}'),
+            "$config['db_password'] = '{}'",
+        )
+    },
+    **{
+        f"a custom resource with {spec!r}": an_object("Menu", "m", api_version="example.com/v1", spec=spec)
+        for spec in (
+            *({"credentials": {"admin": PASSWORD}}, {"password": {"value": PASSWORD}}, {"tokens": [{"a": [PASSWORD]}]}),
+            *({"values": {"image": {"credentials": {"password": PASSWORD}}}}, {"name": {"token": PASSWORD}}),
+            {"adminName": f"postgres://me:{PASSWORD}@db/shop"},
+        )
+    },
+    "a password with an at sign in a URL": an_object("ConfigMap", data={"x": f"amqp://me:a@{PASSWORD}@mq/x"}),
     "a field of a custom resource": an_object(
         "Menu", "m", api_version="example.com/v1", spec={"db": {"adminPassword": PASSWORD}}
     ),
@@ -599,6 +631,52 @@ def test_a_credential_elsewhere_is_made_up_and_told(written, leak):
     assert base64.b64encode(PASSWORD.encode()).decode() not in text
     told = stand_in_for(seen(item)).made_up
     assert bool(told) == (leak != "the last applied")  # which is never written at all
+
+
+def test_a_credential_may_be_a_number():
+    item = an_object("Menu", "m", api_version="example.com/v1", spec={"password": 12345678, "pins": [87654321], "a": 5})
+    made, places = MadeUp([item, a_secret(pin="87654321")]).without_credentials(item)
+    assert made["spec"] == {"password": 12345, "pins": [12345], "a": 5}
+    assert places == ("spec.password", "spec.pins[0]")
+
+
+def test_a_value_of_a_secret_is_found_wherever_it_is(written):
+    of_keys = dict.fromkeys(("name", "image", "type", "selector", "kind", "apiVersion", PASSWORD), f"x{PASSWORD}")
+    service = a_service(selector={"app": PASSWORD}, externalName=f"{PASSWORD}.example.com")
+    service["metadata"] |= {"annotations": {"a/lastName": PASSWORD}, "labels": {PASSWORD: PASSWORD}}
+    pod = a_pod_spec(
+        container={"image": f"example.com/{PASSWORD}:1"}, volumes=[{"name": PASSWORD, "ephemeral": {"a": "b"}}]
+    )
+    menu = an_object("Menu", "m", api_version="example.com/v1", spec={PASSWORD: 1, f"x-{PASSWORD}": {PASSWORD: "a"}})
+    secret = a_secret(password=PASSWORD, metadata={"labels": {"a": PASSWORD}})
+    objects = [secret, an_object("ConfigMap", data=of_keys), service, a_workload(pod=pod), menu]
+    _, text = written(*objects, definitions={"Menu.example.com": a_definition()})
+    assert PASSWORD not in text
+    told = stand_in_for(seen(*objects)).made_up
+    assert {ref.kind for ref in told} == {"ConfigMap", "Service", "Deployment", "Menu", "Secret"}
+    assert PASSWORD not in str(told)
+
+
+def test_no_key_is_lost_when_several_are_made_up():
+    item = an_object("ConfigMap", data={f"a-{PASSWORD}": "1", f"a-{PASSWORD[::-1]}": "2", "a-made-up": "3"})
+    made, _ = MadeUp([a_secret(a=PASSWORD, b=PASSWORD[::-1]), item]).without_credentials(item)
+    assert sorted(made["data"].values()) == ["1", "2", "3"]
+
+
+def test_a_secret_with_a_common_word_spoils_no_fields_and_no_names():
+    item = a_workload(name="postgres-db", pod=a_pod_spec(restartPolicy="Never"))
+    made, _ = MadeUp(
+        [a_secret("postgres-login", user="postgres", a="template", b="metadata"), item]
+    ).without_credentials(item)
+    assert made["metadata"]["name"] == "postgres-db"
+    assert made["spec"]["template"]["spec"]["containers"]
+
+
+def test_of_a_known_value_with_a_form_nothing_stays(written):
+    value = "postgres://app:Very@Secret9Word@db/app"
+    _, text = written(a_secret(url=value), an_object("ConfigMap", data={"x": f"a {value} b"}))
+    assert "Secret9Word" not in text
+    assert "a made-up b" in text
 
 
 def test_a_value_of_a_secret_is_found_under_any_name(written):
@@ -619,6 +697,16 @@ def test_a_value_of_a_secret_is_found_under_any_name(written):
         a_workload(pod=a_pod_spec(imagePullSecrets=[{"name": "pull"}], serviceAccountName="web",
                                   automountServiceAccountToken=False,
                                   volumes=[{"name": "s", "secret": {"secretName": "db"}}])),
+        a_workload(pod=a_pod_spec(volumes=[
+            {"name": "s", "secret": {"secretName": "db", "items": [{"key": "token", "path": "p"}], "defaultMode": 256}},
+            {"name": "p", "projected": {"sources": [
+                {"secret": {"name": "db", "optional": True}},
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607, "audience": "vault"}}]}}])),
+        a_workload(pod=a_pod_spec(container={"env": [
+            {"name": name, "value": "x"} for name in ("COMPASS", "BYPASS", "PASSIVE_MODE", "sslPassthrough")]})),
+        an_object("Menu", "m", api_version="example.com/v1", spec={
+            "passwordSecretRef": {"name": "db", "key": "token"}, "basicAuth": {"password": {"name": "a", "key": "b"}},
+            "privateKey": {"algorithm": "RSA", "size": 2048}, "auth": {"method": "scram"}, "secretName": "db"}),
         an_object("ConfigMap", data={"app.properties": "db.password=${DB_PASSWORD}\ntoken-file: /run/token\na=b\n"}),
         an_object("ConfigMap", data={"index.html": "<h1>open</h1>", "url": "https://example.com/a@b"}),
     ],
@@ -645,6 +733,10 @@ def test_very_long_texts_take_no_long_time():
         "eyJ-" * 80_000,
         "x " * 200_000,
         "://a:" * 60_000,
+        "password='a' " * 20_000,
+        "password: a\n" + " " * 300_000,
+        "password: a\n" * 20_000,
+        "://" + "a:@" * 100_000,
     ):
         assert without_credentials_in(text)
 

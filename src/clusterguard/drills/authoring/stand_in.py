@@ -203,17 +203,24 @@ def _manifest(item: Mapping[str, Any], made_up: MadeUp) -> tuple[Manifest, Seque
     made = manifest_of(item)
     _without(made["metadata"], "annotations", LAST_APPLIED, *_BY_CONTROLLERS)
     if full_kind == "Secret":
-        return Manifest(item=made_up_secret(made), notes=("every value is made up", *notes)), ()
-    without_defaults(full_kind, made)
-    if (edit := _OF_KIND.get(full_kind)) is not None:
-        notes += edit(made)
-    template = pod_template(full_kind, made)
-    if template is not None:
-        notes += _for_an_empty_cluster(template.get("spec") or {})
-    made, places = made_up.without_credentials(made)
+        named, places = made_up.without_credentials({key: made[key] for key in ("apiVersion", "kind", "metadata")})
+        made = made_up_secret({**made, **named})
+        notes.insert(0, "every value is made up")
+    else:
+        notes += _fit_for_an_empty_cluster(full_kind, made)
+        made, places = made_up.without_credentials(made)
+        made = _in_order(made)
     if places:
         notes.append(f"made up: {', '.join(places)}")
-    return Manifest(item=_in_order(made), notes=tuple(notes)), places
+    return Manifest(item=made, notes=tuple(map(made_up.hidden, notes))), places
+
+
+def _fit_for_an_empty_cluster(full_kind: str, made: dict[str, Any]) -> Iterator[str]:
+    without_defaults(full_kind, made)
+    if (edit := _OF_KIND.get(full_kind)) is not None:
+        yield from edit(made)
+    if (template := pod_template(full_kind, made)) is not None:
+        yield from _for_an_empty_cluster(template.get("spec") or {})
 
 
 def _in_order(data: Any) -> Any:  # noqa: ANN401 - JSON
