@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.authoring.document import Engine
     from clusterguard.drills.authoring.looking import Seen
     from clusterguard.drills.authoring.stand_in import StandIn
+    from clusterguard.errors import ConfigError
 
 __all__ = ["write_first_drill"]
 
@@ -29,25 +30,43 @@ def write_first_drill(
     force: bool,
 ) -> Path:
     """Look at a namespace, write a drill with a stand-in for it, say what to read, and return the drill's path."""
+    from clusterguard.drills.authoring.document import on_one_line
     from clusterguard.drills.authoring.folder import drill_files_of, require_free, write_files
     from clusterguard.drills.authoring.looking import look_at_namespace, shows_etcd
     from clusterguard.terminal import err, out, progress_sink
 
     where = folder or Path("drills", namespace)
-    require_free(where, force=force)
+    try:
+        require_free(where, force=force)
+    except OSError as error:
+        raise _unwritable(where, error) from error
     with progress_sink() as progress, opened(cluster, kubeconfig=kubeconfig, progress=progress) as target:
         seen = look_at_namespace(target.api, namespace, progress=progress)
         hidden = backup == "auto" and seen.velero and not target.simulated_pods and not shows_etcd(target.api)
     engine: Engine = "velero" if backup == "velero" or hidden else "etcd"
     files, stand_in = drill_files_of(seen, engine=engine, origin=_called(cluster))
-    paths = write_files(where, files)
+    try:
+        paths = write_files(where, files)
+    except OSError as error:
+        raise _unwritable(where, error) from error
     for path in paths:
         out.print(str(path), markup=False, soft_wrap=True)
     if hidden:
         out.print("It backs up by Velero: the cluster has one, and shows no etcd.", markup=False, soft_wrap=True)
     for line in _to_read(seen, stand_in):
-        err.print(line, style="yellow", markup=False, soft_wrap=True)
+        err.print(on_one_line(line), style="yellow", markup=False, soft_wrap=True)
     return paths[-1]
+
+
+def _unwritable(folder: Path, error: OSError) -> ConfigError:
+    from clusterguard.errors import ConfigError
+
+    return ConfigError(
+        f"the drill cannot be written to {folder}: {error.strerror or error}",
+        code="drill-not-written",
+        fields={"folder": str(folder)},
+        hint="name a folder that you may write to, on a disk with room",
+    )
 
 
 def _called(cluster: str) -> str:

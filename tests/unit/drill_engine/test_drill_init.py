@@ -217,6 +217,21 @@ def test_it_replaces_nothing_without_force(cli, tmp_path):
     assert (folder / "shop.drill.yaml").exists()
 
 
+def test_it_fills_the_empty_folder_that_one_is_in(cli, tmp_path):
+    assert cli("-n", "shop", ".", "--no-mutate")[0] == 0
+    assert (tmp_path / "shop.drill.yaml").exists()
+
+
+@pytest.mark.parametrize("broken", ["write_files", "require_free"])
+def test_a_folder_that_cannot_be_written_is_no_bug_of_ours(cli, monkeypatch, broken):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"clusterguard.drills.authoring.folder.{broken}", full)
+    code, _, err = cli("-n", "shop", "--no-mutate")
+    assert (code, "No space left on device" in err, "bug" in err) == (2, True, False)
+
+
 def test_nothing_is_written_for_a_namespace_that_is_not_there(cli, tmp_path):
     code, _, err = cli("-n", "nowhere", "--no-mutate")
     assert (code, "no namespace nowhere" in err) == (2, True)

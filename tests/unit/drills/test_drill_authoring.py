@@ -232,6 +232,37 @@ def test_each_field_of_a_definition_is_asserted(written):
     assert next(iter(drill.steps)).objects[0]["kind"] == "CustomResourceDefinition"
 
 
+def test_in_the_namespace_default_pods_go_before_the_claims_that_they_mount(written):
+    pod = an_object("Pod", "alone", spec=a_pod_spec())
+    objects = [a_claim(), a_workload(), pod]
+    for item in objects:
+        item["metadata"]["namespace"] = "default"
+    drill, _ = written(*objects, namespace="default")
+    kinds = [str(action.kind).partition(".")[0] for action in of_verb(drill, "delete")]
+    assert kinds.index("Pod") < kinds.index("PersistentVolumeClaim")
+    assert kinds.index("Deployment") < kinds.index("PersistentVolumeClaim")
+
+
+def test_the_namespace_default_may_have_nothing_but_pods(tmp_path):
+    pod = an_object("Pod", "alone", namespace="default", spec=a_pod_spec())
+    alone = Seen(namespace="default", objects=(pod,), unread={"Secret": ""})
+    files, _ = drill_files_of(alone, engine="etcd", origin="context:prod")
+    drill = load_drill(write_files(tmp_path / "out", files)[-1])
+    assert [action.names for action in of_verb(drill, "delete")] == [("alone",)]
+    assert sorted(files) == ["default.drill.yaml", "manifests/default-pods.yaml"]
+
+
+def test_no_key_leaves_the_comment_that_names_it(written):
+    odd = "token\n---\nkind: Injected\n\u2028\x85---\x1b[1m"
+    menu = an_object("Menu", "lunch", api_version="example.com/v1", spec={odd: "abc"})
+    drill, text = written(menu, definitions={"Menu.example.com": a_definition()})
+    assert {each["kind"] for step in drill.steps for each in step.objects} == {
+        *("CustomResourceDefinition", "Menu", "Namespace"),
+    }
+    (line,) = (line for line in text.splitlines() if line.startswith("# ") and "made up: " in line)
+    assert line.isprintable()
+
+
 def test_what_needs_containers_is_a_comment_that_loads_without_its_mark(written, tmp_path):
     pod = a_pod_spec(
         container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
@@ -380,6 +411,12 @@ def test_what_controllers_make_again_is_left_out_and_what_operators_made_is_not(
     (kept,) = stand_in.of_kind("StatefulSet.apps")
     assert "ownerReferences" not in kept.item["metadata"]
     assert "Postgres o" in kept.notes[0]
+
+
+def test_a_claim_that_goes_with_its_stateful_set_is_kept():
+    claim = a_claim()
+    claim["metadata"] |= owned("StatefulSet", "apps/v1")
+    assert [each.ref.name for each in stand_in_for(seen(claim)).of_kind("PersistentVolumeClaim")] == ["data"]
 
 
 def test_what_is_over_or_only_a_record_is_left_out():

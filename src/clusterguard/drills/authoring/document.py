@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.authoring.looking import Seen
     from clusterguard.drills.authoring.stand_in import Manifest, StandIn
 
-__all__ = ["Engine", "drill_text"]
+__all__ = ["Engine", "drill_text", "on_one_line"]
 
 Engine: TypeAlias = Literal["etcd", "velero"]
 
@@ -84,7 +85,7 @@ def _header(seen: Seen, stand_in: StandIn, origin: str) -> Iterator[str]:
         yield "#"
         yield "# Could not be read, so nothing of it is in the stand-in:"
         for kind, reason in seen.unread.items():
-            yield from _comment(f"{kind}: {reason.splitlines()[0]}", indent="  ")
+            yield from _comment(f"{kind}: {next(iter(reason.splitlines()), 'no reason given')}", indent="  ")
 
 
 def _said(text: str) -> list[str]:
@@ -92,10 +93,16 @@ def _said(text: str) -> list[str]:
     return [f"  {line}" for line in _comment(text)]
 
 
+def on_one_line(text: str) -> str:
+    """Return a text that ends no comment and moves no cursor, whatever somebody called a key in a custom resource."""
+    text = " ".join(text.split())
+    return text if text.isprintable() else json.dumps(text)
+
+
 def _comment(text: str, *, indent: str = "") -> list[str]:
     """Return a text as lines of comments."""
     return textwrap.wrap(
-        " ".join(text.split()),
+        on_one_line(text),
         width=_WIDTH,
         initial_indent=f"# {indent}",
         subsequent_indent=f"# {indent}{indent}",
@@ -122,7 +129,8 @@ def _body(seen: Seen, stand_in: StandIn, engine: Engine, files: tuple[Sequence[s
     yield from _said("Yours to decide: a recovery that takes longer fails the drill.")
     yield "  objectives: {rto: 10m}"
     yield "  setup:"
-    yield _apply(files[0])
+    if files[0]:
+        yield _apply(files[0])
     if files[1]:
         yield from _said("A Pod without a controller is refused until its namespace has an account for it.")
         yield from _step(
@@ -182,7 +190,7 @@ def _fault(seen: Seen, stand_in: StandIn) -> Iterator[str]:
     if seen.namespace == _DEFAULT:
         yield from _said("No cluster lets its namespace `default` go, so everything in it goes, kind by kind.")
         by_kind: dict[str, list[str]] = {}
-        for each in stand_in.objects:
+        for each in reversed(stand_in.manifests):  # a claim that a Pod mounts goes after the Pod
             if each.ref.namespace:
                 by_kind.setdefault(each.ref.full_kind, []).append(each.ref.name)
         for kind, names in by_kind.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clusterguard.documents.writing import yaml_text
-from clusterguard.drills.authoring.document import drill_text
+from clusterguard.drills.authoring.document import drill_text, on_one_line
 from clusterguard.drills.authoring.stand_in import stand_in_for
 from clusterguard.errors import ConfigError
 from clusterguard.scratch import replacing
@@ -44,17 +44,16 @@ def drill_files_of(seen: Seen, *, engine: Engine, origin: str) -> tuple[dict[str
     stand_in = stand_in_for(seen)
     named = {"namespace": seen.namespace, "origin": origin}
     files: dict[str, str] = {}
-    if stand_in.definitions:
-        files |= _in_files(f"{seen.namespace}-definitions", _DEFINITIONS_HEAD.format(**named), stand_in.definitions)
+    files |= _in_files(f"{seen.namespace}-definitions", _DEFINITIONS_HEAD.format(**named), stand_in.definitions)
     files |= _in_files(seen.namespace, _HEAD.format(**named), stand_in.objects)
-    pods = dict(_in_files(f"{seen.namespace}-pods", _HEAD.format(**named), stand_in.pods)) if stand_in.pods else {}
+    pods = dict(_in_files(f"{seen.namespace}-pods", _HEAD.format(**named), stand_in.pods))
     text = drill_text(seen, stand_in, engine=engine, origin=origin, files=list(files), pods=list(pods))
     return {**files, **pods, f"{seen.namespace}.drill.yaml": text}, stand_in
 
 
 def _in_files(name: str, head: str, manifests: Sequence[Manifest]) -> Iterator[tuple[str, str]]:
     """Yield manifests as files that are not too large, each with its path."""
-    texts = [head]
+    texts = [head] if manifests else []
     for manifest in manifests:
         text = _text_of(manifest)
         if len(texts[-1]) > len(head) and len(texts[-1]) + len(text) > _LARGEST:
@@ -65,7 +64,7 @@ def _in_files(name: str, head: str, manifests: Sequence[Manifest]) -> Iterator[t
 
 
 def _text_of(manifest: Manifest) -> str:
-    notes = "".join(f"# {note}\n" for note in manifest.notes)
+    notes = "".join(f"# {on_one_line(note)}\n" for note in manifest.notes)
     return f"---\n{notes}{yaml_text([manifest.item])}"
 
 
@@ -104,15 +103,16 @@ def write_files(folder: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     Raises:
         OSError: They cannot be written.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        _write_each(folder, files)
+    whole = folder.absolute()
+    if whole.is_dir():
+        _write_each(whole, files)
     else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{whole.name}.", dir=whole.parent))
         try:
             _write_each(new, files)
             new.chmod(0o755)
-            new.replace(folder)  # an empty folder is replaced, too
+            new.replace(whole)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise

@@ -143,7 +143,8 @@ def stand_in_for(seen: Seen) -> StandIn:
 def _why_not(item: Mapping[str, Any], seen: Seen) -> str:
     """Return why an object is not in the stand-in, or an empty text."""
     full_kind = ObjectRef.of(item).full_kind
-    if any(_makes_it_again(owner) for owner in item["metadata"].get("ownerReferences") or ()):
+    # What is in a claim no controller makes again, even where the claim goes with its StatefulSet.
+    if full_kind != _CLAIM and any(_makes_it_again(owner) for owner in item["metadata"].get("ownerReferences") or ()):
         return "a controller makes them again"
     if full_kind == "Job.batch":
         return "work, and no state: a restored Job would do it again"
