@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -140,7 +139,7 @@ def _definitions(api: KubeClient, items: Sequence[Json]) -> tuple[dict[str, Json
     """Return the definitions of custom resources, and the kinds of which there is none."""
     found: dict[str, Json] = {}
     undefined: dict[str, str] = {}
-    for full_kind in sorted(Counter(ObjectRef.of(item).full_kind for item in items)):
+    for full_kind in sorted({ObjectRef.of(item).full_kind for item in items}):
         kind, _, group = full_kind.partition(".")
         if is_built_in(group):
             continue

@@ -16,6 +16,7 @@ from clusterguard.drills.authoring.looking import is_built_in
 from clusterguard.drills.authoring.made_up import MadeUp, made_up_secret
 from clusterguard.model.inventory import ObjectRef
 from clusterguard.snapshots.export import apply_order, manifest_of
+from clusterguard.validate.difference import controller_of
 from clusterguard.validate.field_owners import LAST_APPLIED
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _why_not(item: Mapping[str, Any], seen: Seen) -> str:
     """Return why an object is not in the stand-in, or an empty text."""
     full_kind = ObjectRef.of(item).full_kind
     # What is in a claim no controller makes again, even where the claim goes with its StatefulSet.
-    if full_kind != _CLAIM and any(_makes_it_again(owner) for owner in item["metadata"].get("ownerReferences") or ()):
+    if full_kind != _CLAIM and (owner := controller_of(item)) and _makes_it_again(owner):
         return "a controller makes them again"
     if full_kind == "Job.batch":
         return "work, and no state: a restored Job would do it again"
@@ -158,7 +159,7 @@ def _why_not(item: Mapping[str, Any], seen: Seen) -> str:
 def _makes_it_again(owner: Mapping[str, Any]) -> bool:
     """Return whether a controller of Kubernetes' own has it made; no operator runs on an empty cluster."""
     group = str(owner.get("apiVersion", "")).rpartition("/")[0]
-    return bool(owner.get("controller")) and is_built_in(group)
+    return is_built_in(group)
 
 
 def _few_of_each(items: Iterable[Mapping[str, Any]], left_out: Counter[tuple[str, str]]) -> Iterator[Mapping[str, Any]]:
@@ -198,8 +199,7 @@ def _texts(data: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
 def _manifest(item: Mapping[str, Any], made_up: MadeUp) -> tuple[Manifest, Sequence[str]]:
     full_kind = ObjectRef.of(item).full_kind
     notes: list[str] = []
-    if any(owner.get("controller") for owner in item["metadata"].get("ownerReferences") or ()):
-        owner = next(each for each in item["metadata"]["ownerReferences"] if each.get("controller"))
+    if owner := controller_of(item):
         notes.append(f"made by {owner.get('kind')} {owner.get('name')}, whose operator does not run here")
     made = manifest_of(item)
     _without(made["metadata"], "annotations", LAST_APPLIED, *_BY_CONTROLLERS)
