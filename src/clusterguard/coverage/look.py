@@ -43,7 +43,14 @@ _WHOLE: Final = frozenset(
 """Kinds of which more than the metadata decides."""
 
 _KEPT: Final = _WHOLE - {"Job.batch", "ServiceAccount"}
-_RECORDS: Final = frozenset({"Backup.velero.io", "Restore.velero.io", "BackupRepository.velero.io"})
+_RECORDS: Final = frozenset(
+    f"{kind}.velero.io"
+    for kind in (
+        *("Backup", "Restore", "BackupRepository", "PodVolumeBackup", "PodVolumeRestore", "DataUpload", "DataDownload"),
+        *("DeleteBackupRequest", "DownloadRequest", "ServerStatusRequest"),
+    )
+)
+"""What Velero writes down of what it did, and what it is asked; its settings are the other kinds."""
 
 
 @dataclass(slots=True)

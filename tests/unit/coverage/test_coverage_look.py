@@ -30,7 +30,10 @@ KINDS = (
     kind("StorageClass", "storage.k8s.io", namespaced=False, plural="storageclasses"),
     kind("ClusterRoleBinding", "rbac.authorization.k8s.io", namespaced=False),
     kind("APIService", "apiregistration.k8s.io", namespaced=False),
-    kind("Restore", "velero.io"),
+    *(
+        kind(name, "velero.io")
+        for name in ("Restore", "PodVolumeBackup", "DownloadRequest", "Schedule", "BackupStorageLocation")
+    ),
     kind("CustomResourceDefinition", "apiextensions.k8s.io", namespaced=False),
 )
 
@@ -110,6 +113,10 @@ def test_every_kind_is_looked_at_and_secrets_are_never_read():
         (item("Job", "done", status={"completionTime": "x"}), "completed jobs"),
         (item("Job", "runs", status={}), ""),
         (item("Restore", "r"), "records of Velero"),
+        (item("PodVolumeBackup", "p"), "records of Velero"),
+        (item("DownloadRequest", "d"), "records of Velero"),
+        (item("Schedule", "nightly"), ""),
+        (item("BackupStorageLocation", "default"), ""),
         (item("CustomResourceDefinition", "restores.velero.io"), "definitions that come with Velero"),
         (item("CustomResourceDefinition", "menus.example.com"), ""),
         (item("ServiceAccount", "default"), "untouched default service accounts"),
