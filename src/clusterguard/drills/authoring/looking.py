@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Seen", "is_built_in", "look_at_namespace", "shows_etcd"]
 
+_NAMESPACE: Final = "Namespace"
 _DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
 # Kubernetes' own groups with a dot; whatever else has one was added to the cluster.
 _OWN_GROUPS: Final = frozenset(
@@ -74,11 +75,14 @@ def look_at_namespace(api: KubeClient, namespace: str, *, progress: ProgressSink
             fields={"namespace": namespace},
             hint="name one of yours; an etcd snapshot is proven with everything in it by `clusterguard rehearse`",
         )
-    _require_alive(api, namespace)
+    itself = _alive(api, namespace)
     inventory = capture(api, Scope(namespaces=(namespace,)), progress=progress)
     objects = [orjson.loads(data) for data in inventory.objects.values()]
     within = [item for item in objects if item["metadata"].get("namespace")]
     unread = {**inventory.skipped, **inventory.unanswered}
+    if itself is not None and _NAMESPACE in unread:  # the role `view`, bound in it, lets it be got alone
+        del unread[_NAMESPACE]
+        objects.append(itself)
     if not within and inventory.skipped:
         kind, reason = next(iter(inventory.skipped.items()))
         raise ForbiddenError(
@@ -117,11 +121,12 @@ def shows_etcd(api: KubeClient) -> bool:
         return False
 
 
-def _require_alive(api: KubeClient, name: str) -> None:
+def _alive(api: KubeClient, name: str) -> Json | None:
+    """Return the namespace itself; None where it may not be read."""
     try:
-        found = api.get(api.resource("Namespace"), name)
+        found = api.get(api.resource(_NAMESPACE), name)
     except ForbiddenError:
-        return  # what is in it may be readable all the same
+        return None  # what is in it may be readable all the same
     except ResourceNotFoundError as error:
         raise ResourceNotFoundError(
             f"{api.server} has no namespace {name}", hint="kubectl get namespaces lists those that are there"
@@ -133,6 +138,7 @@ def _require_alive(api: KubeClient, name: str) -> None:
             fields={"namespace": name},
             hint="wait until it is gone, or name another one",
         )
+    return found
 
 
 def _definitions(api: KubeClient, items: Sequence[Json]) -> tuple[dict[str, Json], dict[str, str]]:
