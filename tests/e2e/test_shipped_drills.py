@@ -6,17 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
+from busy_shop import look_at_busy_shop
 from clusterguard.clusters.embedded import control_plane
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drill, load_drills
 from clusterguard.drills.authoring.folder import drill_files_of, write_files
-from clusterguard.drills.authoring.looking import look_at_namespace
 from clusterguard.drills.requirements import skip_reason
-from clusterguard.drills.steps.selection import named, wait_until_gone
 from clusterguard.etcd import EtcdSnapshotter
 from clusterguard.stores import LocalStore
-from clusterguard.validate.readiness import Selection, wait_ready
 
 pytestmark = pytest.mark.programs
 
@@ -151,26 +148,9 @@ def test_with_another_snapshot_on_one_member_it_is_red(run, tmp_path, monkeypatc
     assert (result.code, "one snapshot" in result.reason) == ("rollback-failed", True), result.reason
 
 
-@pytest.fixture
-def seen_shop(own_cluster):
-    """What `drill init` sees of a namespace that somebody uses; it is gone from the cluster, which the drill needs."""
-    api, made = own_cluster.api, []
-    files = [FOLDER / "manifests" / name for name in ("custom-resources.yaml", "shop.yaml", "menus.yaml")]
-    for file in [*files, Path(__file__).parent / "busy-shop.yaml"]:
-        for item in yaml.safe_load_all(file.read_text()):
-            api.await_kind(item)
-            made.append(api.apply(item))
-    wait_ready(api, Selection(kind="Deployment.apps", namespace="shop"), timeout_seconds=60)
-    seen = look_at_namespace(api, "shop")
-    doomed = [named(api, item) for item in made if "namespace" not in item["metadata"]]
-    for resource, item in doomed:
-        api.delete(resource, item["metadata"]["name"])
-    wait_until_gone(api, doomed, seconds=180)
-    return seen
-
-
-def test_a_drill_of_a_live_namespace_finds_every_defect_and_holds_no_secret(run, seen_shop, tmp_path):
-    files, stand_in = drill_files_of(seen_shop, engine="etcd", origin="context:prod")
+def test_a_drill_of_a_live_namespace_finds_every_defect_and_holds_no_secret(run, own_cluster, tmp_path):
+    seen = look_at_busy_shop(own_cluster.api)
+    files, stand_in = drill_files_of(seen, engine="etcd", origin="context:prod")
     text = "".join(files.values())
     for secret in (PASSWORD, "correct-horse-battery"):
         assert secret not in text

@@ -148,6 +148,15 @@ def test_where_there_is_nothing_to_change_there_is_no_defect(name, before):
     assert BY_NAME[name].put_into(before) is None
 
 
+def test_what_a_controller_counts_by_is_no_annotation_that_somebody_could_miss():
+    agent = item("apps/v1", "DaemonSet")
+    agent["metadata"]["annotations"] = {"deprecated.daemonset.template.generation": "1"}
+    assert not BY_NAME["annotation-dropped"].fits("DaemonSet.apps", agent)
+    agent["metadata"]["annotations"]["a"] = "b"
+    changed = BY_NAME["annotation-dropped"].put_into(agent)
+    assert set(changed["metadata"]["annotations"]) == {"deprecated.daemonset.template.generation"}
+
+
 def test_a_label_that_every_namespace_has_cannot_be_dropped():
     namespace = item("v1", "Namespace")
     namespace["metadata"]["labels"] = {"kubernetes.io/metadata.name": "shop"}

@@ -38,7 +38,10 @@ _DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
 # The API server gives it to every Namespace that it reads.
 _ALWAYS_THERE: Final = "kubernetes.io/metadata.name"
 # Of controllers, of kubectl and of Velero itself: nobody's wish.
-_BOOKKEEPING: Final = ("deployment.kubernetes.io/", "kubectl.kubernetes.io/", "pv.kubernetes.io/", "velero.io/")
+_BOOKKEEPING: Final = (
+    *("deployment.kubernetes.io/", "deprecated.daemonset.template.generation"),
+    *("kubectl.kubernetes.io/", "pv.kubernetes.io/", "velero.io/"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
