@@ -162,6 +162,13 @@ def test_velero_does_not_know_a_kind_at_once_and_etcd_does():
     assert taking(etcd(), cluster).left_out(MENU, thing()) is None
 
 
+def test_velero_knows_its_own_kinds_from_its_start():
+    schedules = Kind("Schedule.velero.io", "schedules.velero.io", namespaced=True)
+    for created, reason in (("2030-01-02T01:56:00Z", None), (YOUNG, Reason.NEWER)):
+        cluster = found({DEFINITION: [thing("schedules.velero.io", "", created=created)]})
+        assert why(schedules, thing(), cluster) is reason
+
+
 def test_etcd_has_everything_but_what_another_server_keeps():
     assert taking(etcd(), found()).left_out(WORLD, thing("one", "", **EXCLUDED)) is None
     elsewhere = found(aggregated=frozenset({"example.com"}))
