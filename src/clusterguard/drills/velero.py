@@ -156,6 +156,9 @@ class VeleroClients:
             self._locations[cluster, storage] = name  # known before it is made, to be cleaned up either way
             in_pods = not isinstance(self.run.clusters[cluster], HasExternalVelero)
             spec = self.run.storages.velero_location(storage, in_pods=in_pods)
+            if in_pods and spec.credentials is None and self._gets_velero(self.run.clusters[cluster]):
+                # In a cluster that was made for this run nobody else gives pods access to a bucket of somebody's.
+                spec = replace(spec, credentials=_credentials_of_environment())
             if self.run.drill.spec.stored_in_velero:
                 # In somebody's bucket no server of ours may remove what has expired, or maintain what it finds.
                 spec = replace(spec, read_only=True)
@@ -357,6 +360,13 @@ def install_options(environ: Mapping[str, str], *, snapshots: bool = False) -> I
         # Its default of half a processor is more than small machines have left beside a control plane.
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}},
     )
+
+
+def _credentials_of_environment() -> str | None:
+    from clusterguard.stores import S3Credentials  # boto3 is slow to load
+
+    identity = S3Credentials.of_environment()
+    return identity.as_file() if identity else None
 
 
 def _bucket_location(location: BackupStorageLocation) -> str:

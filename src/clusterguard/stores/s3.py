@@ -56,6 +56,21 @@ class S3Credentials:
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
 
+    @classmethod
+    def of_environment(cls) -> S3Credentials | None:
+        """Return the identity that AWS's usual chain finds (variables, profile, role); None where it finds none."""
+        with translated("AWS's credentials"):
+            found = BotocoreSession().get_credentials()
+            keys = found.get_frozen_credentials() if found else None
+        if keys is None or not keys.access_key or not keys.secret_key:
+            return None
+        return cls(access_key=keys.access_key, secret_key=keys.secret_key, session_token=keys.token)
+
+    def as_file(self) -> str:
+        """Return it as a credentials file of AWS's."""
+        token = f"aws_session_token={self.session_token}\n" if self.session_token else ""
+        return f"[default]\naws_access_key_id={self.access_key}\naws_secret_access_key={self.secret_key}\n{token}"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class S3Store:

@@ -175,6 +175,7 @@ def in_memory(monkeypatch):
     monkeypatch.setattr(Storages, "for_velero", lambda _, name: Server.buckets.setdefault(name, MemoryStore()))
     monkeypatch.setattr(Storages, "velero_location", lambda _, name, *, in_pods: LocationSpec(bucket=f"drill-{name}"))
     monkeypatch.setattr("clusterguard.velero.manifest.record_manifest", lambda *_, **__: None)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture
@@ -772,6 +773,25 @@ def test_its_location_may_not_be_written_to(run, stored, server, monkeypatch):
     )
     assert run(stored()).verdict is Verdict.PASS
     assert [spec.read_only for spec in made] == [True]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_a_velero_in_a_cluster_of_the_runs_own_gets_the_credentials_of_the_environment(
+    run, spec, server, monkeypatch, ours
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "for an hour")
+    monkeypatch.setattr(FakeCluster, "created_by_us", ours)
+    made = []
+    monkeypatch.setattr(
+        FakeVelero,
+        "_create_location",
+        lambda self, name, spec: made.append(spec) or self.server.locations.update({name: spec}),
+    )
+    assert run(spec).verdict is Verdict.PASS
+    file = "[default]\naws_access_key_id=somebody\naws_secret_access_key=a secret\naws_session_token=for an hour\n"
+    assert [location.credentials for location in made] == [file if ours else None]
 
 
 @pytest.mark.parametrize("lost", ["missing", "changed"])

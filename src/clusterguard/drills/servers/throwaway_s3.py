@@ -35,8 +35,7 @@ class ThrowawayS3Server(ABC):
 
     def credentials_file(self) -> str:
         """Return the credentials in the form of an AWS credentials file."""
-        keys = self.credentials
-        return f"[default]\naws_access_key_id={keys.access_key}\naws_secret_access_key={keys.secret_key}\n"
+        return self.credentials.as_file()
 
     def location(self, bucket: str, prefix: str = "") -> str:
         """Return the location of a bucket, as `open_store` takes it."""
