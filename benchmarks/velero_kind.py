@@ -1,6 +1,6 @@
 """How long it takes to lose a kind cluster and have its volumes back in a new one, beside the raw tools by hand.
 
-    python benchmarks/velero_kind.py [--rounds 1]
+    python benchmarks/velero_kind.py [--rounds 1] [--volumes move]
 
 raw      `kind create cluster`, `velero install --use-node-agent --wait`, `kubectl apply`, `kubectl rollout status`,
          data written by `kubectl exec`, `velero backup create --wait`, `kind delete cluster`, the same creation and
@@ -10,6 +10,10 @@ ours     the shipped drill velero-volume-new-cluster with its second cluster in 
          first one works; on top of the same: both markers, red before green, the backup verified in the bucket, and
          every object compared
 shipped  the same drill as it is: its second cluster is created after the disaster, and counts as recovery time
+
+With `--volumes move` the drill is velero-moved-new-cluster, and by hand a CSI driver (CLUSTERGUARD_CSI_MANIFESTS) is
+applied to both clusters and waited for, Velero installed with `--features=EnableCSI`, and the backup made with
+`--snapshot-move-data`.
 
 All begin without any cluster and end with none. The S3 server is a container of the same image. Needs Docker; the
 images are those that a drill takes (CLUSTERGUARD_KIND_IMAGE and the like).
@@ -29,13 +33,20 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import yaml
+
 from clusterguard.drills import DrillRunner, DrillSettings, Verdict, load_drills
+from clusterguard.drills.csi_driver import VARIABLE, driver_manifests, names_driver
 from clusterguard.drills.servers.container_s3 import ContainerS3Server
 from clusterguard.toolchain import from_environment
 
 TARGET_RATIO = 1.0
 DRILLS = Path(__file__).parents[1] / "drills"
-DRILL = "velero-volume-new-cluster.drill.yaml"
+DRILL = {
+    "fileSystem": "velero-volume-new-cluster.drill.yaml",
+    "move": "velero-moved-new-cluster.drill.yaml",
+}
+BACK_UP = {"fileSystem": "--default-volumes-to-fs-backup", "move": "--snapshot-move-data"}
 NAMES = ("benchmark-source", "benchmark-target")
 BUCKET = "benchmark"
 VELERO = os.environ.get("CLUSTERGUARD_VELERO_IMAGE")
@@ -46,17 +57,21 @@ SECONDS = 600
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--volumes", choices=DRILL, default="fileSystem")
     asked = parser.parse_args()
+    if asked.volumes == "move" and not names_driver():
+        raise SystemExit(f"{VARIABLE} names no CSI driver")
+    drill = DRILLS / DRILL[asked.volumes]
     programs = from_environment(os.environ).ensure("kind", "kubectl", "velero")
     phases = {"raw": defaultdict(list), "ours": defaultdict(list), "shipped": defaultdict(list)}
     totals = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        warm = copy_of_the_drill(Path(folder))
+        warm = copy_of_the_drill(drill, Path(folder))
         for round_ in range(asked.rounds):
             ways = {
-                "raw": lambda: by_hand(programs, Path(folder), phases["raw"]),
+                "raw": lambda: by_hand(programs, Path(folder), phases["raw"], asked.volumes),
                 "ours": lambda: by_drill(warm, phases["ours"]),
-                "shipped": lambda: by_drill(DRILLS / DRILL, phases["shipped"]),
+                "shipped": lambda: by_drill(drill, phases["shipped"]),
             }
             for way in ways if round_ % 2 == 0 else reversed(ways):
                 began = time.perf_counter()
@@ -66,12 +81,12 @@ def main() -> None:
     tell(phases, totals)
 
 
-def copy_of_the_drill(folder: Path) -> Path:
+def copy_of_the_drill(drill: Path, folder: Path) -> Path:
     shutil.copytree(DRILLS / "manifests", folder / "manifests")
-    text = (DRILLS / DRILL).read_text()
+    text = drill.read_text()
     assert "target: {startIn: restore}" in text
-    (folder / DRILL).write_text(text.replace("target: {startIn: restore}", "target: {}"))
-    return folder / DRILL
+    (folder / drill.name).write_text(text.replace("target: {startIn: restore}", "target: {}"))
+    return folder / drill.name
 
 
 def by_drill(path: Path, phases) -> None:
@@ -83,7 +98,7 @@ def by_drill(path: Path, phases) -> None:
     phases["(recovery time)"].append(result.rto.total)
 
 
-def by_hand(programs, folder: Path, phases) -> None:
+def by_hand(programs, folder: Path, phases, volumes: str) -> None:
     source, target = NAMES
     with ContainerS3Server(network="kind") as s3, contextlib.ExitStack() as stack:
         s3.create_bucket(BUCKET)
@@ -91,7 +106,7 @@ def by_hand(programs, folder: Path, phases) -> None:
         credentials.write_text(s3.credentials_file())
         for name in NAMES:
             stack.callback(subprocess.run, [programs["kind"], "delete", "cluster", "--name", name], capture_output=True)
-        tools = Tools(programs, folder, phases)
+        tools = Tools(programs, folder, phases, csi=volumes == "move")
         with tools.on("create the first cluster"):
             tools.create(source)
         with tools.on("install Velero in it"):
@@ -103,7 +118,7 @@ def by_hand(programs, folder: Path, phases) -> None:
             tools.kubectl(source, "-n", "shop", "exec", "web-0", "--", "sh", "-c", write)
             before = tools.checksums(source)
         with tools.on("back up"):
-            options = ("--include-namespaces", "shop", "--default-volumes-to-fs-backup", "--wait")
+            options = ("--include-namespaces", "shop", BACK_UP[volumes], "--wait")
             assert "Completed" in tools.velero(source, "backup", "create", "shop", *options)
         with tools.on("lose the first cluster"):
             tools.run("kind", "delete", "cluster", "--name", source)
@@ -124,8 +139,8 @@ def by_hand(programs, folder: Path, phases) -> None:
 class Tools:
     """The raw programs, with the time that each part took."""
 
-    def __init__(self, programs, folder: Path, phases) -> None:
-        self.programs, self.folder, self.phases = programs, folder, phases
+    def __init__(self, programs, folder: Path, phases, *, csi: bool) -> None:
+        self.programs, self.folder, self.phases, self.csi = programs, folder, phases, csi
 
     @contextlib.contextmanager
     def on(self, what: str):
@@ -153,13 +168,29 @@ class Tools:
         chosen = ("--image", image) if image else ()
         kubeconfig = ("--kubeconfig", self.folder / name)
         self.run("kind", "create", "cluster", "--name", name, "--wait", "3m", *kubeconfig, *chosen)
+        if self.csi:
+            self.install_driver(name)
+
+    def install_driver(self, cluster: str) -> None:
+        # In two files, definitions first: what is of them cannot be applied before they are served.
+        kinds = {"definitions": [], "driver": []}
+        for each in driver_manifests():
+            kinds["definitions" if each["kind"] == "CustomResourceDefinition" else "driver"].append(each)
+        for name, found in kinds.items():
+            file = self.folder / f"{name}.yaml"
+            file.write_text(yaml.safe_dump_all(found))
+            self.kubectl(cluster, "apply", "--server-side", "-f", file)
+            if name == "definitions":
+                self.kubectl(cluster, "wait", "--for=condition=Established", "-f", file, "--timeout=60s")
+        self.kubectl(cluster, "wait", "--for=condition=Available", "deployment", "--all", "-A", "--timeout=180s")
 
     def install(self, cluster: str, s3, credentials: Path) -> None:
         config = f"region={s3.region},s3ForcePathStyle=true,s3Url={s3.endpoint_for_pods}"
         image = ("--image", VELERO) if VELERO else ()
+        features = ("--features=EnableCSI",) if self.csi else ()
         options = ("--use-node-agent", "--secret-file", credentials, "--backup-location-config", config, "--wait")
         provider = ("--provider", "aws", "--plugins", PLUGIN, "--bucket", BUCKET, "--use-volume-snapshots=false")
-        self.velero(cluster, "install", *provider, *options, *image)
+        self.velero(cluster, "install", *provider, *options, *image, *features)
 
     def checksums(self, cluster: str) -> str:
         # .velero is what its restore leaves behind: the sign that the files are there.
