@@ -151,6 +151,14 @@ def test_without_the_note_a_postgresql_is_red(postgresql, rows):
     assert postgresql.codes(rows[:1]) != [0]
 
 
+def test_dumps_of_the_same_rows_are_equal_with_a_key_of_ones_own_alone(postgresql, rows):
+    def dump(*more):
+        return postgresql.run("pg_dump", "--username=postgres", "--table=drill", *more).stdout
+
+    assert dump() != dump()
+    assert dump("--restrict-key=drill") == dump("--restrict-key=drill")
+
+
 def test_orders_that_are_old_or_few_are_red(postgresql):
     (command,) = recipe("orders", postgresql)["verify"]
     sql(

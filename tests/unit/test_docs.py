@@ -139,6 +139,17 @@ def test_drills_on_a_page_load(tmp_path):
     assert loaded >= 3
 
 
+def test_the_example_of_a_database_asks_it_as_its_page_says():
+    page = ROOT / "docs/how-to/prove-databases.md"
+    (shown,) = (yaml.safe_load(each.text) for each in blocks_of(page, "yaml") if "postgresql.steps" in each.text)
+    example = ROOT / "examples/prove-postgresql.drill.yaml"
+    assert load_drills(example, environ={"POSTGRES_IMAGE": "postgres:17"})
+    spec = yaml.safe_load(example.read_text(encoding="utf-8"))["spec"]
+    asked = {phase: [each["exec"] for each in spec[phase] if "exec" in each] for phase in shown}
+    for phase, steps in shown.items():
+        assert [each["exec"] for each in steps] == asked[phase][: len(steps)]
+
+
 # ---- Python --------------------------------------------------------------------------------------------------
 
 

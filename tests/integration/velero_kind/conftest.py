@@ -1,5 +1,6 @@
 """One kind cluster for all drills here, as if it were the run's own: Velero is put into it once."""
 
+import os
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -47,7 +48,7 @@ def run(cluster, tmp_path):
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         if not (tmp_path / "manifests").exists():
             (tmp_path / "manifests").symlink_to(DRILLS / "manifests")
-        drill = load_drill(path, root=DRILLS)
+        drill = load_drill(path, environ=os.environ, root=DRILLS)
         defaults = {"cluster": "kind", "open": lambda _: cluster, "longest_wait": timedelta(seconds=40)}
         return DrillRunner(settings=DrillSettings(**(defaults | settings)), on_event=tell).run(drill)
 
