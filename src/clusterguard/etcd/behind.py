@@ -29,11 +29,12 @@ class WorkBehind:
 
     def __init__(self, work: Callable[[memoryview], object], *, name: str) -> None:
         self._work = work
-        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[tuple[bytearray, int] | None] = queue.SimpleQueue()
-        for _ in range(_BUFFERS - 1):
-            self._free.put(bytearray(_BUFFER_BYTES))
-        self._buffer = bytearray(_BUFFER_BYTES)
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
+        for _ in range(_BUFFERS):
+            # Views: what is assigned to a part of a bytearray itself is copied twice.
+            self._free.put(memoryview(bytearray(_BUFFER_BYTES)))
+        self._buffer = self._free.get()
         self._filled = 0
         self._failure: BaseException | None = None
         self._given_up = False
@@ -86,7 +87,7 @@ class WorkBehind:
         try:
             while (full := self._full.get()) is not None and not self._given_up:
                 buffer, filled = full
-                with memoryview(buffer) as view, view[:filled] as bytes_in_it:
+                with buffer[:filled] as bytes_in_it:
                     self._work(bytes_in_it)
                 self._free.put(buffer)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever writes or finishes

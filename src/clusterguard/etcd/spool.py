@@ -98,12 +98,12 @@ class Spool:
             return 0 if self._failure is not None else min(_PIECE, self._written - done)
 
     def _follow(self) -> None:
-        done = 0
+        done, buffer = 0, memoryview(bytearray(_PIECE))
         try:
             while size := self._await_more(done):
                 # At a place of its own: the position of the file is the writer's.
-                piece = os.pread(self._file.fileno(), size, done)
-                self._follower.write(piece)
-                done += len(piece)
+                read = os.preadv(self._file.fileno(), [buffer[:size]], done)
+                self._follower.write(buffer[:read])
+                done += read
         except BaseException as error:  # noqa: BLE001 - raised again by whoever writes or finishes
             self._failure = error

@@ -194,8 +194,9 @@ class _Put:
         self._minimum = minimum
         self._failures = failures
         self._overwrite = overwrite
-        # One buffer, filled again and again: growing a new one each time scatters the memory.
-        self._gathered = bytearray(CHUNK_BYTES)
+        # One buffer, filled again and again: growing a new one each time scatters the memory. A view of it, since what
+        # is assigned to a part of a bytearray itself is copied twice.
+        self._gathered = memoryview(bytearray(CHUNK_BYTES))
         self._filled = 0
 
     def begin(self) -> None:
@@ -239,7 +240,7 @@ class _Put:
 
     def _send(self) -> None:
         # One copy for all of them: the buffer is filled again while the slowest still has this piece before it.
-        piece = bytes(memoryview(self._gathered)[: self._filled])
+        piece = bytes(self._gathered[: self._filled])
         self._filled = 0
         for replica in self._live:
             replica.send(piece)

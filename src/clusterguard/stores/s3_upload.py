@@ -98,15 +98,15 @@ class Upload:
         self._target = target
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
-        self._gathered = bytearray()
+        self._gathered = bytearray(part_size)
         self._filled = 0
         self._size = 0
         self._underway: deque[Future[dict[str, Any]]] = deque()
         self._parts: list[dict[str, Any]] = []
         # Buffers go round: memory that is given back and asked for again all the time is kept by the allocator.
-        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         for _ in range(parts_in_flight):
-            self._free.put(bytearray())
+            self._free.put(None)  # made when it is needed
         self._upload_id: str | None = None
         self._failure: ClusterGuardError | None = None
         # Kept with the object: it tells ours from a rival's where an answer was lost and the request was sent again.
@@ -118,7 +118,9 @@ class Upload:
         rest = memoryview(data).cast("B")
         while rest:
             taken = rest[: self._part_size - self._filled]
-            self._gathered[self._filled : self._filled + len(taken)] = taken
+            # Through a view: what is assigned to a part of a bytearray itself is copied twice.
+            with memoryview(self._gathered) as gathered:
+                gathered[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
             self._size += len(taken)
             rest = rest[len(taken) :]
@@ -168,7 +170,7 @@ class Upload:
             if self._upload_id is None:
                 self._upload_id = self._begin()
             # This is where a fast writer waits for a slow server.
-            free = self._free.get()
+            free = self._free.get() or bytearray(self._part_size)
             while self._underway and self._underway[0].done():
                 self._take_result()
             number = len(self._parts) + len(self._underway) + 1
