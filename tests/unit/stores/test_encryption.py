@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import threading
 import tracemalloc
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pyrage
 import pytest
@@ -16,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterguard.errors import ConfigError, ObjectCorruptError, StoreError, StoreUnavailableError, WrongKeyError
-from clusterguard.stores.encryption import SUFFIXES, Encryption
+from clusterguard.stores.encryption import SUFFIXES, Encryption, compression
 from clusterguard.stores.encryption import passphrase as passphrase_module
-from clusterguard.stores.encryption.compression import _LIBRARY, _zstd
+from clusterguard.stores.encryption.compression import _LIBRARY, CompressingWriter, _zstd
 
 PASSPHRASE = "correct horse battery staple"
 MiB = 1 << 20
@@ -424,6 +427,54 @@ class TestFaults:
                 writer.write(memoryview(buffer))
             buffer[:] = b"\xff" * MiB
         assert opened(encryption, sink.getvalue()) == b"".join(bytes([n]) * MiB for n in range(8))
+
+
+class _SingleThreaded:
+    """zstd's library as it may be built: without threads."""
+
+    def __init__(self):
+        self.options = {}
+
+    def __call__(self):
+        return self
+
+    @property
+    def CompressionParameter(self):  # noqa: N802 - the library's name
+        return SimpleNamespace(
+            compression_level=_zstd().CompressionParameter.compression_level,
+            checksum_flag=_zstd().CompressionParameter.checksum_flag,
+            nb_workers=SimpleNamespace(bounds=lambda: (0, 0)),
+        )
+
+    def ZstdCompressor(self, options):  # noqa: N802
+        self.options = options
+        return _zstd().ZstdCompressor(options=options)
+
+
+class TestCompressionInThreads:
+    RUNS = b"".join(bytes([n % 251]) * 40_000 + os.urandom(25_000) for n in range(160))  # 10 MB: five runs
+
+    def test_many_runs_are_one_whole_frame(self):
+        data = encrypted(Encryption(), *(self.RUNS[at : at + MiB] for at in range(0, len(self.RUNS), MiB)))
+        frame = _zstd().ZstdDecompressor()
+        assert frame.decompress(data) == self.RUNS
+        assert (frame.eof, frame.unused_data) == (True, b"")
+
+    @pytest.mark.parametrize(("level", "threads"), [(1, 2), (3, 2), (9, 2), (10, 0), (19, 0)])
+    def test_the_library_has_threads_where_they_are_small(self, level, threads):
+        gc.collect()  # the threads of an earlier one end with it
+        before = len(list(Path("/proc/self/task").iterdir()))
+        writer = CompressingWriter(io.BytesIO(), level=level)
+        writer.write(b"begin")
+        assert len(list(Path("/proc/self/task").iterdir())) == before + threads
+        writer.finish()
+
+    def test_a_library_without_threads_compresses_too(self, monkeypatch):
+        library = _SingleThreaded()
+        monkeypatch.setattr(compression, "_zstd", library)
+        data = encrypted(Encryption(), self.RUNS)
+        assert set(library.options.values()) == {1, 3}
+        assert _zstd().decompress(data) == self.RUNS
 
 
 def frame(data, **options):

@@ -16,6 +16,9 @@ __all__ = ["CompressingWriter", "DecompressingReader", "check_level"]
 
 _LEVELS: Final = range(1, 20)
 _INPUT_BYTES: Final = 1 << 17  # a frame's largest block
+_THREADS: Final = 2
+_THREADED_LEVELS: Final = range(1, 10)  # each thread of a higher one takes up to 100 MiB
+_RUN_BYTES: Final = 2 << 20  # what a thread compresses at a time
 _LIBRARY: Final = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _HINT: Final = "restore from another copy, and check the disk or server below this store"
 
@@ -37,6 +40,10 @@ def check_level(level: int) -> None:
 class CompressingWriter:
     """Compresses what is written into one zstd frame with a checksum.
 
+    Up to level 9 that is done by two threads of the library's own, which take 20 MiB at level 3 and 40 at 9; whoever
+    writes waits only while both are busy and more lies before them. At higher levels, and where the library was built
+    without threads, whoever writes compresses.
+
     Args:
         sink: Gets the frame.
         level: Of compression, 1 to 19.
@@ -46,7 +53,11 @@ class CompressingWriter:
         zstd = _zstd()
         parameter = zstd.CompressionParameter
         self._sink = sink
-        self._frame = zstd.ZstdCompressor(options={parameter.compression_level: level, parameter.checksum_flag: 1})
+        options = {parameter.compression_level: level, parameter.checksum_flag: 1}
+        threads = min(_THREADS, parameter.nb_workers.bounds()[1])
+        if threads and level in _THREADED_LEVELS:
+            options |= {parameter.nb_workers: threads, parameter.job_size: _RUN_BYTES}
+        self._frame = zstd.ZstdCompressor(options=options)
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Take the next bytes."""
