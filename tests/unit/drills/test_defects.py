@@ -32,12 +32,22 @@ LABELLED = item("v1", "ConfigMap")
 LABELLED["metadata"]["labels"] = {"app": "web", "velero.io/restore-name": "r"}
 ANNOTATED = item("v1", "ConfigMap")
 ANNOTATED["metadata"]["annotations"] = {"owner": "me", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
+# The cluster writes these, and a restore by Velero has it write them anew: no check could tell that one was dropped.
+CLAIMED = item("v1", "PersistentVolumeClaim")
+CLAIMED["metadata"]["annotations"] = {
+    "backup": "daily",
+    "pv.kubernetes.io/bind-completed": "yes",
+    "volume.beta.kubernetes.io/storage-provisioner": "ebs.csi.aws.com",
+    "volume.kubernetes.io/selected-node": "worker-1",
+    "volume.kubernetes.io/storage-provisioner": "ebs.csi.aws.com",
+}
 SCHEMA = {"properties": {"metadata": {"properties": {"name": {}}}, "spec": {"properties": {"a": {}, "b": {}}}}}
 
 # The defect, an object, the first field that differs with it, and what is there then.
 CASES = [
     ("label-dropped", LABELLED, "metadata.labels.app", None),
     ("annotation-dropped", ANNOTATED, "metadata.annotations.owner", None),
+    ("annotation-dropped", CLAIMED, "metadata.annotations.backup", None),
     ("secret-changed", secret(b"ab"), "data.password", base64.b64encode(b"ac").decode()),
     ("config-cut", item("v1", "ConfigMap", data={"a": "1", "b": "1234"}), "data.b", "12"),
     (

@@ -12,6 +12,9 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from clusterguard.model.inventory import ObjectRef
+from clusterguard.validate.rules import VELERO_RESTORE, RuleIndex
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -37,11 +40,8 @@ _NETWORK_POLICY: Final = "NetworkPolicy.networking.k8s.io"
 _DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
 # The API server gives it to every Namespace that it reads.
 _ALWAYS_THERE: Final = "kubernetes.io/metadata.name"
-# Of controllers, of kubectl and of Velero itself: nobody's wish.
-_BOOKKEEPING: Final = (
-    *("deployment.kubernetes.io/", "deprecated.daemonset.template.generation"),
-    *("kubectl.kubernetes.io/", "pv.kubernetes.io/", "velero.io/"),
-)
+# Of kubectl, of controllers and of Velero itself: nobody's wish, although no rule may name all of it.
+_BOOKKEEPING: Final = ("deployment.kubernetes.io/", "kubectl.kubernetes.io/", "pv.kubernetes.io/", "velero.io/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,16 +109,22 @@ def _are_objects(value: Any) -> bool:  # noqa: ANN401 - JSON
 
 
 def _drop_label(item: Object) -> bool:
-    return _drop_last(item, "labels", lambda key: key != _ALWAYS_THERE and not key.startswith("velero.io/"))
+    return _drop_last(item, "labels")
 
 
 def _drop_annotation(item: Object) -> bool:
-    return _drop_last(item, "annotations", lambda key: not key.startswith(_BOOKKEEPING))
+    return _drop_last(item, "annotations")
 
 
-def _drop_last(item: Object, field: str, counts: Callable[[str], bool]) -> bool:
+def _drop_last(item: Object, field: str) -> bool:
+    """Drop what somebody wrote, not what the cluster itself writes and may write anew after a restore."""
     found: dict[str, str] = item["metadata"].get(field) or {}
-    wanted = [key for key in sorted(found) if counts(key)]
+    excused = RuleIndex(VELERO_RESTORE, ObjectRef.of(item).full_kind)
+    wanted = [
+        key
+        for key in sorted(found)
+        if not key.startswith((_ALWAYS_THERE, *_BOOKKEEPING)) and not any(excused.candidates(("metadata", field, key)))
+    ]
     if wanted:
         del found[wanted[-1]]
         if not found:
