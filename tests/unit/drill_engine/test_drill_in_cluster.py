@@ -170,6 +170,33 @@ def test_not_being_allowed_to_ask_is_an_error(check, monkeypatch):
     assert check("http", ASK)[0].verdict is Verdict.ERROR
 
 
+# ---- how long a look may take ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "action", "least"),
+    [
+        ("exec", COMMAND, 1000),
+        ("sameFiles", {"in": IN, "path": "/data"}, 1000),
+        ("http", ASK, 10),
+    ],
+)
+def test_also_the_last_look_has_the_time_that_the_step_gives(run, spec, containers, monkeypatch, verb, action, least):
+    """A command that takes a minute held once, and was cut off when it was asked whether it still did."""
+    given = []
+
+    def took(answer):
+        return lambda *_, timeout_seconds=0, seconds=0, **__: given.append(timeout_seconds or seconds) or answer
+
+    monkeypatch.setattr("clusterguard.clusters.kube_exec.run_in", took(done()))
+    monkeypatch.setattr(same_files, "read_tree", took(tree(a="aa")))
+    monkeypatch.setattr(http, "ask_service", took(ApiResponse(status=200, headers={}, body=b"")))
+    verify = [{verb: action, "timeout": "20m"}]
+    assert run(spec | {"verify": verify, "prove": False}, longest_wait=None).verdict is Verdict.PASS
+    assert len(given) >= 3
+    assert min(given) >= least
+
+
 # ---- files -----------------------------------------------------------------------------------------------
 
 

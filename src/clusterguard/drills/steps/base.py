@@ -77,6 +77,10 @@ class StepContext:
         """How long the step may take."""
         return self.run.wait_of(self.step)
 
+    def seconds_of(self, look: Look) -> float:
+        """Return how long a look may take: what is left of its watch, or for a single one as long as the step."""
+        return look.seconds if look.watching else self.seconds
+
 
 class Action(Model):
     """The one thing that a step does. Its fields are the keys of the drill file; the class's name is the verb."""

@@ -55,7 +55,9 @@ class Exec(Action):
     def check(self, here: StepContext, look: Look) -> CheckResult:
         api = here.api
         try:
-            return self._run(api, self.in_.find(api), seconds=here.run.at_least(look.seconds, _SHORTEST_SECONDS))
+            return self._run(
+                api, self.in_.find(api), seconds=here.run.at_least(here.seconds_of(look), _SHORTEST_SECONDS)
+            )
         except NOT_RUNNING as error:
             return CheckResult(ok=False, summary=error.message)
 

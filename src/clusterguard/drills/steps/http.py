@@ -61,7 +61,7 @@ class Http(Action):
                 self.service,
                 port=self.port,
                 path=self.path,
-                timeout_seconds=here.run.at_least(min(look.seconds, _LONGEST_ANSWER_SECONDS), 1.0),
+                timeout_seconds=here.run.at_least(min(here.seconds_of(look), _LONGEST_ANSWER_SECONDS), 1.0),
             )
         except (ClusterUnreachableError, ResourceNotFoundError) as error:
             return CheckResult(ok=False, summary=error.message)

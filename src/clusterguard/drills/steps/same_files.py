@@ -64,7 +64,7 @@ class SameFiles(Action):
             raise DrillError(f"the files below {self.path} were not noted before the backup")
         api = here.api
         try:
-            seconds = here.run.at_least(look.seconds, _SHORTEST_SECONDS)
+            seconds = here.run.at_least(here.seconds_of(look), _SHORTEST_SECONDS)
             after = read_tree(api, self.in_.find(api), self.path, seconds=seconds)
         except (*NOT_RUNNING, DrillError) as error:
             return CheckResult(ok=False, summary=error.message)
