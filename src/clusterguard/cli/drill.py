@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -100,6 +101,9 @@ class _Runs:
     selector: Annotated[
         str, typer.Option("--selector", help="Run only drills with these labels, such as tier=nightly.")
     ] = ""
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; what happens meanwhile goes to standard error.")
+    ] = False
 
     def settings(self) -> DrillSettings:
         """Return what the person decides, as drills take it."""
@@ -129,7 +133,7 @@ def run(
     ] = False,
 ) -> None:
     """Run drills. Exit code 0: all proven; 1: one is not proven; 2: one could not tell, or could not be run here."""
-    _run_all(files, runs.selector, replace(runs.settings(), omit_restore=omit_restore))
+    _run_all(files, runs, replace(runs.settings(), omit_restore=omit_restore))
 
 
 @app.command()
@@ -145,7 +149,7 @@ def mutate(
 
     Exit code 0: all proven, and enough defects found; 1: not so; 2: one could not tell, or could not be run here.
     """
-    _run_all(files, runs.selector, replace(runs.settings(), mutate=minimum))
+    _run_all(files, runs, replace(runs.settings(), mutate=minimum))
 
 
 @app.command()
@@ -171,19 +175,21 @@ def init(
 
     drill = write_first_drill(cluster, namespace, folder, kubeconfig=kubeconfig, backup=backup, force=force)
     if not no_mutate:
-        _run_all([drill], "", replace(_Runs().settings(), mutate=_ALL))
+        runs = _Runs()
+        _run_all([drill], runs, replace(runs.settings(), mutate=_ALL))
 
 
-def _run_all(files: list[Path], selector: str, settings: DrillSettings) -> None:
+def _run_all(files: list[Path], runs: _Runs, settings: DrillSettings) -> None:
     from clusterguard.drills import DrillRunner
     from clusterguard.drills.programs import ProgramsInTurn, require_docker_for
     from clusterguard.drills.requirements import skip_reason
-    from clusterguard.terminal import out, progress_sink
+    from clusterguard.terminal import err, out, progress_sink
     from clusterguard.terminal.drill_view import DrillView
 
-    drills, cluster = _chosen(files, selector), settings.cluster
+    drills, cluster = _chosen(files, runs.selector), settings.cluster
     require_docker_for(drills, default_cluster=cluster)
-    runner = DrillRunner(settings=settings, on_event=DrillView(out))
+    shown = err if runs.as_json else out
+    runner = DrillRunner(settings=settings, on_event=DrillView(shown))
     reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}
     results = []
     with ProgramsInTurn(drills, default_cluster=cluster, toolchain=_toolchain, show=progress_sink) as programs:
@@ -193,7 +199,10 @@ def _run_all(files: list[Path], selector: str, settings: DrillSettings) -> None:
                 results.append(runner.run(drill))
     skipped = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in skipped.items():
-        out.print(f"SKIPPED {name}: {reason}", markup=False, soft_wrap=True)
+        shown.print(f"SKIPPED {name}: {reason}", markup=False, soft_wrap=True)
+    if runs.as_json:
+        not_run = [{"drill": name, "verdict": "SKIPPED", "reason": reason} for name, reason in skipped.items()]
+        typer.echo(json.dumps([*(each.to_dict() for each in results), *not_run], indent=2, ensure_ascii=False))
     raise typer.Exit(_COULD_NOT_TELL if skipped else _exit_code(results))
 
 

@@ -11,6 +11,7 @@ import typer
 from clusterguard.cli.options import PolicyArguments, read_policy
 
 if TYPE_CHECKING:
+    from clusterguard.coverage.recorded import RecordedCoverage
     from clusterguard.policies.watching.verdict import PolicyStatus
 
 __all__ = ["looked_at", "status"]
@@ -23,17 +24,22 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_metrics: Annotated[bool, typer.Option("--metrics", help="Print Prometheus metrics.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page for browsers to this file.")] = None,
+    coverage: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also show what `coverage --json` wrote to this file, with its age.", metavar="FILE"),
+    ] = None,
     allow_at_risk: Annotated[bool, typer.Option("--allow-at-risk", help="Exit code 0 for `at risk` too.")] = False,
     within: Annotated[float, typer.Option(help="Seconds that locations get to answer in.", min=0.1)] = 30,
 ) -> None:
     """Show what is protected right now. Exit code 1: a policy is not, or is at risk; 2: of one nothing can be read."""
     if as_json and as_metrics:
         raise typer.BadParameter("choose one of --json and --metrics")
+    if coverage and (as_json or as_metrics) and html is None:
+        raise typer.BadParameter("--coverage is for the screen and for --html; `coverage --json` is JSON itself")
+    covered = _recorded(coverage or [])
     found = looked_at(policy, within_seconds=within)
     if html is not None:
-        from clusterguard.policies.watching.page import write_page
-
-        write_page(html, *found)
+        _write_page(html, found, covered)
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
     elif as_metrics:
@@ -41,7 +47,7 @@ def status(
 
         typer.echo(render(*found), nl=False)
     else:
-        _show(found)
+        _show(found, covered)
     if any(each.locations and not any(location.reachable for location in each.locations) for each in found):
         raise typer.Exit(_COULD_NOT_TELL)
     good = {"protected", "at risk"} if allow_at_risk else {"protected"}
@@ -62,7 +68,26 @@ def looked_at(files: list[Path], *, within_seconds: float) -> list[PolicyStatus]
     return [PolicyWatch(each, open_locations(each), within_seconds=within_seconds).status() for each in policies]
 
 
-def _show(found: list[PolicyStatus]) -> None:
+def _recorded(files: list[Path]) -> list[RecordedCoverage]:
+    if not files:
+        return []
+    from clusterguard.coverage.recorded import read_coverage
+
+    return [read_coverage(file) for file in files]
+
+
+def _write_page(html: Path, found: list[PolicyStatus], covered: list[RecordedCoverage]) -> None:
+    from clusterguard.policies.watching.page import write_page
+
+    more: list[str] = []
+    if covered:
+        from clusterguard.coverage.page import render_coverage
+
+        more = [render_coverage(each, now=found[0].at) for each in covered]
+    write_page(html, *found, more=more)
+
+
+def _show(found: list[PolicyStatus], covered: list[RecordedCoverage]) -> None:
     from clusterguard.terminal import out
     from clusterguard.terminal.status_view import status_view
 
@@ -70,3 +95,9 @@ def _show(found: list[PolicyStatus]) -> None:
         if number:
             out.print()
         out.print(status_view(each))
+    if covered:
+        from clusterguard.terminal.coverage_view import coverage_line
+
+        out.print()
+        for recorded in covered:
+            out.print(coverage_line(recorded, found[0].at))

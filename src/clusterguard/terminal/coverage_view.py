@@ -12,14 +12,16 @@ from clusterguard.policies.watching.verdict import age_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from rich.console import RenderableType
 
+    from clusterguard.coverage.recorded import RecordedCoverage
     from clusterguard.coverage.sources import NotCounted
     from clusterguard.coverage.table import Coverage, Row
     from clusterguard.coverage.volumes import VolumeRow
 
-__all__ = ["coverage_view"]
+__all__ = ["coverage_line", "coverage_view"]
 
 _STYLES: Final = {
     "proven": "green",
@@ -35,6 +37,24 @@ _MOST: Final = 40
 def coverage_view(coverage: Coverage) -> RenderableType:
     """Return what a console shows; what is covered as a whole is counted, and what is not is listed."""
     return Group(*_parts(coverage))
+
+
+def coverage_line(coverage: RecordedCoverage, now: datetime) -> Text:
+    """Return one line of what was recorded some time ago: how it was, how long ago, and how much is not covered."""
+    mark, verdict, style = {
+        "covered": ("✓", "COVERED", "green"),
+        "uncovered": ("✗", "NOT ALL COVERED", "red"),
+        "unknown": ("!", "UNKNOWN", "yellow"),
+    }[coverage.verdict]
+    age = f"{age_in_words(coverage.age(now))} ago"
+    if not coverage.is_current(now):
+        age += ": old, see `clusterguard coverage`" if coverage.at < now else ": a clock is wrong"
+        mark, style = ("!", "yellow") if mark == "✓" else (mark, style)
+    counts = ", ".join(f"{what} {count:,}" for what, count in coverage.uncovered().items())
+    told = Text.assemble(
+        ("coverage of ", "dim"), (coverage.cluster, "bold"), "  ", (f"{mark} {verdict}", f"bold {style}")
+    )
+    return told.append(f"  {age}{f'; not covered: {counts}' if counts else ''}", style="dim")
 
 
 def _parts(coverage: Coverage) -> Iterator[RenderableType]:

@@ -3,12 +3,15 @@
 import io
 import itertools
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from clusterguard import __version__
 from clusterguard.clusters.base import EtcdAccess
+from clusterguard.drills.events import DrillFinished, DrillStarted
+from clusterguard.drills.verdict import DrillResult, Mutation, PhaseResult, RecoveryTime, TriedDefect, Verdict
 from clusterguard.errors import ClusterLockedError, ClusterUnreachableError, ForbiddenError
 from whole_command_line import whole_command_line
 
@@ -167,8 +170,6 @@ class Verdicts:
         self.ran = []
 
     def run(self, drill):
-        from clusterguard.drills import Verdict
-
         self.ran.append((drill.id, self.settings))
         return type("Result", (), {"verdict": Verdict(next(self.words))})
 
@@ -205,6 +206,65 @@ def test_attacking_drills_is_running_them_with_a_minimum(cli, verdicts, words, m
     ran = verdicts("PASS")
     assert cli("drill", "mutate", ROOT / "drills" / "deleted-pods.drill.yaml", *words).code == 0
     assert [settings.mutate for _, settings in ran.ran] == [minimum]
+
+
+ATTACKED = Mutation(
+    tried=(
+        TriedDefect(
+            defect="config-cut", target="ConfigMap shop/web", outcome="found", detail="restored: 1 changed: data.page"
+        ),
+        TriedDefect(defect="label-dropped", target="Secret shop/web", outcome="missed", detail="restored"),
+        TriedDefect(defect="port-changed", target="Service shop/web", outcome="notApplied", detail="refused"),
+    ),
+    minimum=100.0,
+)
+
+
+def attacked_result(drill, mutation=ATTACKED):
+    return DrillResult(
+        drill=drill,
+        run_id="1a2b3c4d",
+        verdict=Verdict.FAIL,
+        reason="1 of 2 defects found (50 %), 1 not applied, at least 100 % asked for",
+        hint="add to verify: restored",
+        code="defects-missed",
+        started=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC),
+        seconds=12.3456,
+        phases=(PhaseResult(name="defects", verdict=Verdict.FAIL, seconds=1.5, detail=mutation.summary()),),
+        steps=(),
+        rto=RecoveryTime(provision=0.0, restore=1.25, verify=0.5),
+        rpo=3.0,
+        red_after_fault=(1, 2),
+        diff="",
+        suppressed={"bookkeeping": 2},
+        diagnostics=(),
+        clusters={"main": "embedded, pods are simulated"},
+        controls=("SOC2 A1.3",),
+        providers={"main": "embedded"},
+        mutation=mutation,
+    )
+
+
+def test_json_is_the_result_of_each_drill_and_nothing_else(cli, verdicts, monkeypatch):
+    class Runner:
+        def __init__(self, *, settings, on_event):
+            self.on_event = on_event
+
+        def run(self, drill):
+            self.on_event(DrillStarted(drill=drill.id, run_id="1a2b3c4d", description="what it is for"))
+            result = attacked_result(drill.id)
+            self.on_event(DrillFinished(result=result))
+            return result
+
+    verdicts()
+    monkeypatch.setattr("clusterguard.drills.runner.DrillRunner", Runner)
+    monkeypatch.chdir(ROOT)
+    files = [f"drills/{name}.drill.yaml" for name in ("deleted-namespace", "velero-volume-in-place")]
+    code, out, err = cli("drill", "mutate", *files, "--json")
+    assert code == 2  # one of them needs containers
+    assert out == (ROOT / "tests" / "golden" / "drill-mutate.json").read_text()
+    assert "what it is for" in err
+    assert "1 of 2 defects found (50 %)" in err
 
 
 def test_a_folder_stands_for_the_drills_in_it(cli, verdicts, monkeypatch):

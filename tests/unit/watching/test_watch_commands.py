@@ -157,6 +157,38 @@ def test_not_as_everything_at_once(kept):
     assert run("status", kept, "--json", "--metrics").exit_code == 2
 
 
+@pytest.fixture
+def covered(tmp_path):
+    """What ``coverage --json`` wrote three days ago."""
+    document = {
+        **{key: [] for key in ("sources", "notCounted", "kinds", "definitions", "volumes", "unread")},
+        "format": 1,
+        "cluster": "context:prod",
+        "at": (datetime.now(UTC) - timedelta(days=3)).isoformat(),
+        "verdict": "uncovered",
+        "namespaces": [{"name": "shop", "state": "unprotected", "objects": 7, "protected": 0}],
+    }
+    (tmp_path / "coverage.json").write_text(json.dumps(document))
+    return tmp_path / "coverage.json"
+
+
+def test_coverage_is_shown_with_its_age_and_changes_no_verdict(kept, covered, tmp_path):
+    done = run("status", kept, "--coverage", covered, "--html", tmp_path / "status.html")
+    assert done.exit_code == 0
+    assert "context:prod  ✗ NOT ALL COVERED  3 days ago" in done.output
+    page = (tmp_path / "status.html").read_text()
+    assert page.index("prod: protected") < page.index("Coverage of context:prod") < page.index("0 of 7")
+
+
+def test_coverage_that_cannot_be_read_is_told_before_anything_is_asked(kept, covered):
+    covered.write_text("")
+    assert isinstance(run("status", kept, "--coverage", covered).exception, ConfigError)
+
+
+def test_coverage_has_no_place_in_what_programs_read(kept, covered):
+    assert run("status", kept, "--json", "--coverage", covered).exit_code == 2
+
+
 def test_a_policy_that_cannot_be_read_is_an_error(tmp_path):
     done = run("status", tmp_path / "none.yaml")
     assert isinstance(done.exception, ConfigError)

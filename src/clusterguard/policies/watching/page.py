@@ -8,6 +8,7 @@ from clusterguard.documents.pages import page_environment, write_text
 from clusterguard.policies.watching.verdict import DAY_WORDS, age_in_words, size_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
     from pathlib import Path
 
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["render_page", "write_page"]
 
 
-def render_page(*statuses: PolicyStatus) -> str:
-    """Return the page of one or more policies."""
+def render_page(*statuses: PolicyStatus, more: Sequence[str] = ()) -> str:
+    """Return the page of one or more policies.
+
+    Args:
+        statuses: What is known of each.
+        more: What else the page says below them: HTML, in which every text is escaped.
+    """
     template = _environment().get_template("status.html.j2")
-    page: str = template.render(statuses=statuses, day_words=DAY_WORDS)
+    page: str = template.render(statuses=statuses, day_words=DAY_WORDS, more=more)
     return page
 
 
-def write_page(path: Path | str, *statuses: PolicyStatus) -> None:
+def write_page(path: Path | str, *statuses: PolicyStatus, more: Sequence[str] = ()) -> None:
     """Write the page in the place of an earlier one; atomically."""
-    write_text(path, render_page(*statuses))
+    write_text(path, render_page(*statuses, more=more))
 
 
 def _environment() -> Any:  # noqa: ANN401 - the library's own
