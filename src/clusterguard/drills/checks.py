@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["look_once", "watch_all", "watch_together"]
 
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 1.0
+_SHORT_LOOK_SECONDS = 60.0  # what a look gets also where less is left
 _MOST_AT_ONCE = 8
 # Where a restore is under way these pass by themselves; a check that meets them is red, not broken.
 _PASSING = (ClusterUnreachableError, ConflictError)
@@ -104,9 +105,14 @@ def _watch(
     since = run.restored_at.get(step.cluster)
     pause = _FIRST_RETRY_SECONDS
     while True:
-        left = max(0.0, deadline - clock())
-        result = _look(run, step, Look(seconds=left, watching=True, fresh_since=since, clock=clock))
-        if result.ok or clock() >= deadline:
+        began = clock()
+        result = _look(
+            run, step, Look(seconds=max(0.0, deadline - began), watching=True, fresh_since=since, clock=clock)
+        )
+        now = clock()
+        # One more look that takes as long would be cut off, and say nothing of what was seen now.
+        too_long = result.seen and now - began > max(deadline - now, _SHORT_LOOK_SECONDS)
+        if result.ok or now >= deadline or too_long:
             return result
         sleep(min(pause, max(0.0, deadline - clock())))
         pause = min(pause * 1.5, _LONGEST_RETRY_SECONDS)

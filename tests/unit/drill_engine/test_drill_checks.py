@@ -1,8 +1,12 @@
 """The checks of ``verify``, on a cluster in memory."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
-from clusterguard.drills import Verdict
+from clusterguard.drills import Verdict, checks
+from clusterguard.drills.verdict import CheckResult
 from clusterguard.errors import ClusterUnreachableError, ForbiddenError
 
 
@@ -212,6 +216,22 @@ def test_an_api_server_that_does_not_answer_is_red_and_not_broken(run, spec, clu
     cluster.restored = begin
     spec["verify"] = [{"assert": {"resource": wanted(metadata={"name": "web", "namespace": "shop"})}, "timeout": "5s"}]
     assert run(spec, longest_wait=None).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("takes", "looks"), [(100, 2), (20, 13)])
+def test_a_look_that_would_be_cut_off_does_not_hide_what_the_one_before_it_saw(monkeypatch, takes, looks):
+    now, seen = [0.0], []
+
+    def look(*_):
+        now[0] += takes
+        seen.append(now[0])
+        return CheckResult(ok=False, summary=f"1 changed at {now[0]}")
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checks, "_look", look)
+    run = SimpleNamespace(restored_at={}, wait_of=lambda _: 250)
+    [result] = checks.watch_all(run, [SimpleNamespace(cluster="main")], sleep=lambda _: None)
+    assert (len(seen), result.summary) == (looks, f"1 changed at {float(looks * takes)}")
 
 
 # ---- empty -----------------------------------------------------------------------------------------------
