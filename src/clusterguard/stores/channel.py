@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Generic, Literal, TypeVar
 
 __all__ = ["Channel", "GivenUpError"]
 
 _PIECES = 3
+_Piece = TypeVar("_Piece")
 
 
 class GivenUpError(Exception):
     """The other side stopped without a failure of its own, because nobody wants the bytes any more."""
 
 
-class Channel:
+class Channel(Generic[_Piece]):
     """Hands pieces over in order; whoever sends waits while too many are on their way.
 
     Either side may stop: the sender by `end`, the receiver by `refuse`. A failure given with it is raised on the
@@ -31,13 +33,13 @@ class Channel:
 
     def __init__(self, *, pieces: int = _PIECES) -> None:
         self._room = pieces
-        self._underway: deque[bytes] = deque()
+        self._underway: deque[_Piece] = deque()
         self._changed = threading.Condition()
         self._ended = False
         self._failure: BaseException | None = None
         self._refusal: BaseException | None = None
 
-    def send(self, piece: bytes) -> None:
+    def send(self, piece: _Piece) -> None:
         """Hand a piece over, waiting for room; an empty one is none.
 
         Raises:
@@ -59,7 +61,7 @@ class Channel:
             self._failure = self._failure or failure
             self._changed.notify_all()
 
-    def receive(self) -> bytes:
+    def receive(self) -> _Piece | Literal[b""]:
         """Take the next piece, waiting for it; ``b""`` only at the end.
 
         Raises:

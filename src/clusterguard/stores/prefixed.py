@@ -81,6 +81,13 @@ class PrefixedStore:
         return lambda key, first, size: ranged(self._full(key), first, size)
 
     @property
+    def part_size(self) -> int:
+        """The inner store's; there is no such attribute where it has none."""
+        inner: Any = self._inner
+        size: int = inner.part_size
+        return size
+
+    @property
     def locked_until(self) -> Callable[[str], datetime | None]:
         """The inner store's; there is no such attribute where it has none."""
         inner: Any = self._inner

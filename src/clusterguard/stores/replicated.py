@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +23,7 @@ from clusterguard.errors import (
 )
 from clusterguard.stores.base import CHUNK_BYTES, check_key
 from clusterguard.stores.channel import Channel, GivenUpError
+from clusterguard.stores.parts import Part
 from clusterguard.threads import Worker
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ReplicatedStore"]
 
 _T = TypeVar("_T")
+_UNDERWAY_BYTES = 3 * CHUNK_BYTES
 
 
 class ReplicatedStore:
@@ -40,8 +44,9 @@ class ReplicatedStore:
     about did not. What it failed with is in `failures`; who needs to know that nothing was overlooked looks there, or
     sets the minimum to all of them. A key that is taken in any of the others is taken.
 
-    A put holds 5 MiB, and what each store's own put does; the slowest store sets the pace. The stores publish the
-    object one after the first: of two writers of one key the first store tells who wins.
+    A put holds 5 MiB, and what each store's own put does. Where stores upload parts, they upload the same ones, of
+    which there are five at a time (25 MiB), however many stores there are. The slowest store sets the pace. The stores
+    publish the object one after the first: of two writers of one key the first store tells who wins.
 
     Args:
         stores: By the names that people call them; in this order they are read.
@@ -194,9 +199,9 @@ class _Put:
         self._minimum = minimum
         self._failures = failures
         self._overwrite = overwrite
-        # One buffer, filled again and again: growing a new one each time scatters the memory. A view of it, since what
-        # is assigned to a part of a bytearray itself is copied twice.
-        self._gathered = memoryview(bytearray(CHUNK_BYTES))
+        self._part_size = max((replica.part_size for replica in replicas), default=CHUNK_BYTES)
+        self._spare: deque[bytearray] = deque()
+        self._gathered = bytearray(self._part_size)
         self._filled = 0
 
     def begin(self) -> None:
@@ -212,11 +217,13 @@ class _Put:
         """Take the next bytes, waiting for the slowest store."""
         rest = memoryview(data).cast("B")
         while rest:
-            taken = rest[: CHUNK_BYTES - self._filled]
-            self._gathered[self._filled : self._filled + len(taken)] = taken
+            taken = rest[: self._part_size - self._filled]
+            # Through a view: what is assigned to a part of a bytearray itself is copied twice.
+            with memoryview(self._gathered) as gathered:
+                gathered[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
             rest = rest[len(taken) :]
-            if self._filled == CHUNK_BYTES:
+            if self._filled == self._part_size:
                 self._send()
 
     def finish(self) -> None:
@@ -239,11 +246,12 @@ class _Put:
             self._drop_failed()
 
     def _send(self) -> None:
-        # One copy for all of them: the buffer is filled again while the slowest still has this piece before it.
-        piece = bytes(self._gathered[: self._filled])
-        self._filled = 0
+        # One for all of them: another buffer is filled while the slowest still has this part before it.
+        part = Part(self._gathered, self._filled, holders=len(self._live), spare=self._spare)
         for replica in self._live:
-            replica.send(piece)
+            replica.send(part)
+        self._gathered = self._spare.pop() if self._spare else bytearray(self._part_size)
+        self._filled = 0
         self._drop_failed()
 
     def _drop_failed(self) -> None:
@@ -277,18 +285,19 @@ class _Replica:
         self.entered = threading.Event()
         self._key = key
         self._overwrite = overwrite
-        self._channel = Channel()
+        self.part_size: int = getattr(store, "part_size", CHUNK_BYTES)
+        self._channel: Channel[Part] = Channel(pieces=max(1, _UNDERWAY_BYTES // self.part_size))
         self._thread = Worker(self._put, name=f"clusterguard-copy-{name}")
 
     def start(self) -> None:
         """Begin the put."""
         self._thread.start()
 
-    def send(self, piece: bytes) -> None:
-        """Hand the next piece over; nothing comes of it once the put failed."""
+    def send(self, part: Part) -> None:
+        """Hand the next part over; nothing comes of it once the put failed."""
         if self.failure is None:
             with suppress(_RefusedError):
-                self._channel.send(piece)
+                self._channel.send(part)
 
     def publish(self) -> None:
         """Let the object appear."""
@@ -308,8 +317,9 @@ class _Replica:
         try:
             with self.store.put(self._key, overwrite=self._overwrite) as writer:
                 self.entered.set()
-                while piece := self._channel.receive():
-                    writer.write(piece)
+                write_part = getattr(writer, "write_part", None) or partial(_write, writer)
+                while part := self._channel.receive():
+                    write_part(part)
             self.published = True
         except BaseException as error:  # noqa: BLE001 - judged by the thread that writes
             self.failure = error
@@ -320,6 +330,11 @@ class _Replica:
 
 class _RefusedError(Exception):
     """The store of a replica takes nothing more; the replica knows why."""
+
+
+def _write(writer: ObjectWriter, part: Part) -> None:
+    writer.write(part.body)
+    part.let_go()
 
 
 def _without_version(info: ObjectInfo) -> ObjectInfo:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from clusterguard.errors import ClusterGuardError, ObjectExistsError, ObjectNotFoundError, StoreError
 from clusterguard.stores.base import object_changed
-from clusterguard.stores.s3_checksums import checksum_of, crc32_of_parts
+from clusterguard.stores.parts import Part
+from clusterguard.stores.s3_checksums import crc32_of_parts
 from clusterguard.stores.s3_errors import BOTO_ERRORS, explain, required, status_of, translated
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class Target:
             {"ChecksumType": "FULL_OBJECT"} if self.checksum == "CRC32" else {}
         )
 
-    def checksum_of(self, data: bytes | bytearray) -> dict[str, str]:
+    def checksum_of(self, part: Part) -> dict[str, str]:
         """Return the checksum of a body, as boto3 takes it."""
-        return {f"Checksum{self.checksum}": text} if (text := checksum_of(data, self.checksum)) else {}
+        return {f"Checksum{self.checksum}": text} if (text := part.checksum(self.checksum)) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +104,10 @@ class Upload:
         self._size = 0
         self._underway: deque[Future[dict[str, Any]]] = deque()
         self._parts: list[dict[str, Any]] = []
-        # Buffers go round: memory that is given back and asked for again all the time is kept by the allocator.
-        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._spare: deque[bytearray] = deque()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # as many as parts may set out
         for _ in range(parts_in_flight):
-            self._free.put(None)  # made when it is needed
+            self._room.put(None)
         self._upload_id: str | None = None
         self._failure: ClusterGuardError | None = None
         # Kept with the object: it tells ours from a rival's where an answer was lost and the request was sent again.
@@ -125,7 +126,17 @@ class Upload:
             self._size += len(taken)
             rest = rest[len(taken) :]
             if self._filled == self._part_size:
-                self._send_part()
+                self._send_gathered()
+
+    def write_part(self, part: Part) -> None:
+        """Take the next bytes, and let go of them when they are sent; a whole part is not copied."""
+        if self._filled or len(part.body) != self._part_size:
+            self.write(part.body)
+            part.let_go()
+            return
+        self._refuse_after_failure()
+        self._size += self._part_size
+        self._send(part)
 
     def finish(self) -> None:
         """Make the object."""
@@ -134,7 +145,7 @@ class Upload:
             self._publish(self._put_whole)
             return
         if self._filled:
-            self._send_part()
+            self._send_gathered()
         while self._underway:
             self._take_result()
         self._workers.shutdown()
@@ -165,20 +176,24 @@ class Upload:
         if self._failure is not None:
             raise self._failure
 
-    def _send_part(self) -> None:
+    def _send_gathered(self) -> None:
+        self._send(Part(self._gathered, self._filled, spare=self._spare))
+        self._gathered = self._spare.pop() if self._spare else bytearray(self._part_size)
+        self._filled = 0
+
+    def _send(self, part: Part) -> None:
         try:
             if self._upload_id is None:
                 self._upload_id = self._begin()
             # This is where a fast writer waits for a slow server.
-            free = self._free.get() or bytearray(self._part_size)
+            self._room.get()
             while self._underway and self._underway[0].done():
                 self._take_result()
             number = len(self._parts) + len(self._underway) + 1
-            self._underway.append(self._workers.submit(self._upload_part, number, self._gathered, self._filled))
+            self._underway.append(self._workers.submit(self._upload_part, number, part))
         except ClusterGuardError as error:
             self._failure = error
             raise
-        self._gathered, self._filled = free, 0
 
     def _begin(self) -> str:
         with translated(self._target.place):
@@ -187,15 +202,15 @@ class Upload:
             )
         return str(required(begun, "UploadId", place=self._target.place))
 
-    def _upload_part(self, number: int, buffer: bytearray, size: int) -> dict[str, Any]:
+    def _upload_part(self, number: int, part: Part) -> dict[str, Any]:
         try:
-            body = buffer if size == len(buffer) else bytes(buffer[:size])
-            checksum = self._target.checksum_of(body)
+            checksum = self._target.checksum_of(part)
             sent = self._client.upload_part(
-                **self._target.names, **checksum, UploadId=self._upload_id, PartNumber=number, Body=body
+                **self._target.names, **checksum, UploadId=self._upload_id, PartNumber=number, Body=part.body
             )
         finally:
-            self._free.put(buffer)
+            part.let_go()
+            self._room.put(None)
         return {"PartNumber": number, "ETag": required(sent, "ETag", place=self._target.place), **checksum}
 
     def _take_result(self) -> None:
@@ -209,14 +224,14 @@ class Upload:
         return explain(self._client, error, bucket=target.bucket, key=target.key, place=target.place)
 
     def _put_whole(self, **condition: str) -> None:
-        body = bytes(self._gathered[: self._filled])
-        checksum = self._target.checksum_of(body)
+        part = Part(self._gathered, self._filled, spare=self._spare)
+        checksum = self._target.checksum_of(part)
         made = self._client.put_object(
             **self._target.names,
             **self._target.encryption,
             **checksum,
             **condition,
-            Body=body,
+            Body=part.body,
             Metadata={_PUT_ID: self._id},
         )
         self._require_whole(made, checksum)

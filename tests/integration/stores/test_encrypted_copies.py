@@ -21,6 +21,7 @@ from clusterguard.process import run
 from clusterguard.stores import LocalStore, ReplicatedStore
 from clusterguard.stores.encryption import EncryptedStore, Encryption
 from clusterguard.stores.encryption.compression import _zstd
+from clusterguard.stores.transfer import digest_object
 from clusterguard.testing import ObjectStoreContract
 from s3_fault_proxy import Fault
 from s3_gateway import BUCKET, CREDENTIALS, gateway
@@ -149,6 +150,22 @@ class TestEncryptedCopiesInS3(ObjectStoreContract):
         recipient, identity = keys["age"]
         copies = ReplicatedStore({"far": s3.store(prefix=prefix), "near": LocalStore(tmp_path)}, minimum=2)
         return EncryptedStore(copies, Encryption(recipients=(recipient,), identities=(identity.read_text(),)))
+
+
+def test_two_buckets_and_a_directory_have_what_was_encrypted(s3, prefix, keys, tmp_path):
+    """One stream in parts that all of them take, at paces of their own."""
+    recipient, identity = keys["age"]
+    near, far = s3.store(prefix=f"{prefix}/near"), s3.store(prefix=f"{prefix}/far", parts_in_flight=1)
+    stores = {"near": near, "far": far, "local": LocalStore(tmp_path)}
+    store = EncryptedStore(
+        ReplicatedStore(stores, minimum=3),
+        Encryption(recipients=(recipient,), identities=(identity.read_text(),), compression_level=None),
+    )
+    data = os.urandom(7 * PART + 12_345)
+    put(store, "a.db", data)
+    stored = store.stored("a.db")
+    assert {digest_object(each, stored.key) for each in stores.values()} == {(stored.sha256, stored.size)}
+    assert read(store, "a.db") == data
 
 
 class TestServersThatFail:

@@ -11,7 +11,8 @@ from itertools import chain, islice
 import pytest
 
 from clusterguard.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError, StoreUnavailableError
-from clusterguard.stores import LocalStore, MemoryStore, ReplicatedStore
+from clusterguard.stores import LocalStore, MemoryStore, ReplicatedStore, parts
+from clusterguard.stores.prefixed import PrefixedStore
 
 MiB = 1 << 20
 
@@ -243,6 +244,83 @@ class TestPace:
             raise KeyboardInterrupt
         assert [list(store.list()) for store in stores.values()] == [[], []]
         assert list((tmp_path / "a" / ".clusterguard-partial").iterdir()) == []
+
+
+class InParts(MemoryStore):
+    """Keeps the parts that it is given until it may send them, as an upload does, and sends some at the end."""
+
+    def __init__(self, *, part_size=MiB, fails=False):
+        super().__init__()
+        self.part_size = part_size
+        self.fails = fails
+        self.full = threading.Event()
+        self.go = threading.Event()
+        self.seen = []  # the buffers, by identity
+        self.checksums = []
+
+    @contextmanager
+    def put(self, key, *, overwrite=False, if_version=None):
+        with super().put(key, overwrite=overwrite, if_version=if_version) as data:
+            store, held = self, []
+
+            class Writer:
+                def write_part(self, part):
+                    store.seen.append(id(part.body))
+                    store.checksums.append(part.checksum("CRC32"))
+                    held.append(part)
+                    if len(held) > 2:
+                        store.full.set()
+                        store.go.wait(20)
+                        if store.fails:
+                            raise StoreUnavailableError("gone")
+                        send(held.pop(0))
+
+            def send(part):
+                data.write(part.body)
+                part.let_go()
+
+            yield Writer()
+            for part in held:
+                send(part)
+
+
+class TestParts:
+    BYTES = b"".join(bytes([number]) * MiB for number in range(40)) + b"end"
+
+    def test_all_stores_send_the_same_bytes_and_nobody_changes_them_meanwhile(self):
+        slow, fast = InParts(), InParts()
+        fast.go.set()
+        threading.Thread(target=lambda: slow.full.wait(20) and slow.go.set()).start()
+        put(ReplicatedStore({"fast": fast, "slow": slow}), "a", self.BYTES, piece=65_552)
+        assert read(fast, "a") == read(slow, "a") == self.BYTES
+        assert fast.seen == slow.seen
+        assert len(set(fast.seen)) <= 2 + 1 + 3 + 1 + 1  # held, asked for, on their way, being filled, and the last one
+
+    def test_the_checksum_of_a_part_is_computed_once(self, monkeypatch):
+        computed = []
+        monkeypatch.setattr(parts, "checksum_of", lambda data, kind: computed.append(len(data)) or f"{len(computed)}")
+        stores = {"near": InParts(), "far": InParts(), "local": MemoryStore()}
+        stores["near"].go.set()
+        stores["far"].go.set()
+        put(ReplicatedStore(stores), "a", self.BYTES)
+        assert computed == [MiB] * 40 + [3]
+        assert stores["near"].checksums == stores["far"].checksums
+
+    def test_a_store_that_keeps_its_parts_and_fails_spoils_none_of_the_others(self):
+        failing, slow, plain = InParts(fails=True), InParts(), MemoryStore()
+        failing.go.set()
+        threading.Thread(target=lambda: slow.full.wait(20) and slow.go.set()).start()
+        replicated = ReplicatedStore({"failing": failing, "slow": slow, "plain": plain})
+        put(replicated, "a", self.BYTES, piece=300_000)
+        assert list(replicated.failures) == ["failing"]
+        assert read(slow, "a") == read(plain, "a") == self.BYTES
+
+    def test_the_largest_part_that_a_store_wants_is_that_of_all(self):
+        near, far = InParts(part_size=2 * MiB), MemoryStore()
+        near.go.set()
+        put(ReplicatedStore({"near": PrefixedStore(near, "x"), "far": far}), "a", self.BYTES)
+        assert len(near.seen) == 21
+        assert read(near, "x/a") == read(far, "a") == self.BYTES
 
 
 class TestReading:

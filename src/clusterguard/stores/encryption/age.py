@@ -66,7 +66,7 @@ class EncryptingWriter:
 
     def __init__(self, sink: ObjectWriter, *, recipients: Sequence[_Key]) -> None:
         self._sink = _Sink(sink.write)
-        self._plain = Channel()
+        self._plain: Channel[bytes] = Channel()
         self._failure: BaseException | None = None
         self._worker = _start(partial(self._encrypt, recipients))
 
@@ -112,7 +112,7 @@ class DecryptingReader:
 
     def __init__(self, source: ByteReader, *, identities: Sequence[_Key]) -> None:
         self._source = _Source(lambda: source.read(CHUNK_BYTES))
-        self._plain = Channel()
+        self._plain: Channel[bytes] = Channel()
         self._ready = memoryview(b"")
         self._worker = _start(partial(self._decrypt, identities))
 
