@@ -107,6 +107,11 @@ class DrillItem(JudgedItem):
             limit = (drill.spec.timeout or DEFAULT_DRILL_TIMEOUT) + settings_from(self.config).lock_timeout
             self.add_marker(pytest.mark.timeout(limit.total_seconds() + _CLEANUP_SECONDS))
 
+    @property
+    def why_skipped(self) -> str | None:
+        """Why it cannot be run here; None where it can."""
+        return skip_reason(self.drill, default_cluster=settings_from(self.config).cluster)
+
     def runtest(self) -> None:
         """Run the drill.
 
@@ -114,7 +119,7 @@ class DrillItem(JudgedItem):
             DrillNotProvenError: It did not pass.
             ToolchainError: A program that it needs cannot be had.
         """
-        if reason := skip_reason(self.drill, default_cluster=settings_from(self.config).cluster):
+        if reason := self.why_skipped:
             self.user_properties.append((SKIP_REASON, reason))
             pytest.skip(reason)
         if self.lacks is not None:
@@ -223,7 +228,7 @@ class Session:
         """Wait for the programs of a drill outside of its time limits, and tell it which one comes next."""
         if isinstance(item, DrillItem) and self._programs is not None:
             item.ahead = self._ahead
-            if isinstance(nextitem, DrillItem) and self._programs.has(nextitem.drill):
+            if isinstance(nextitem, DrillItem) and not nextitem.why_skipped and self._programs.has(nextitem.drill):
                 item.next = nextitem.drill
             try:
                 self._programs.wait_for(item.drill)
