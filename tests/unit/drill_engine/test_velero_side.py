@@ -33,6 +33,7 @@ from clusterguard.velero.claims import ClaimedVolume
 from clusterguard.velero.locations import LocationSpec
 from clusterguard.velero.outcome import BackupOutcome, OutcomeFinding, RestoredItem, RestoreOutcome, Rule
 from clusterguard.velero.phases import BackupPhase, RestorePhase
+from clusterguard.velero.repository import DEFAULT_PASSWORD
 from clusterguard.velero.resources import Backup, BackupStorageLocation, Restore
 from clusterguard.velero.volume_infos import VolumeRecord
 
@@ -750,9 +751,11 @@ def test_a_cluster_that_is_created_for_the_restore_counts(load, stored, server, 
     cluster = FakeCluster()
     monkeypatch.setattr("clusterguard.drills.clusters.open_cluster", lambda *_, **__: cluster)
     drill = stored() | {"clusters": {"main": {"startIn": "restore"}}, "fault": []}
-    drill["backup"].append({"verifyBackup": {"backup": "night"}})
-    report = SimpleNamespace(raise_for_findings=lambda: None, objects=2, checks=())
-    monkeypatch.setattr("clusterguard.velero.bucket.verify_backup", lambda *_, **__: report)
+    drill["backup"].append({"verifyBackup": {"backup": "night", "data": "all"}})
+    report, checks = SimpleNamespace(raise_for_findings=lambda: None, objects=2, checks=()), []
+    monkeypatch.setattr(
+        "clusterguard.velero.bucket.verify_backup", lambda *_, volume_data, **__: checks.append(volume_data) or report
+    )
     monkeypatch.setattr("clusterguard.velero.manifest.load_manifest", lambda *_: None)
     Server.of(cluster.api).items = server.items
     result = DrillRunner(settings=DrillSettings(cluster="embedded")).run(load(drill))
@@ -761,6 +764,7 @@ def test_a_cluster_that_is_created_for_the_restore_counts(load, stored, server, 
         "provision for the restore"
     )
     assert result.red_after_fault == (1, 1)
+    assert [check.password for check in checks] == [DEFAULT_PASSWORD], "there is no cluster yet that could tell it"
 
 
 def test_its_location_may_not_be_written_to(run, stored, server, monkeypatch):

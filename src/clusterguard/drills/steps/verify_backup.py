@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -126,11 +127,11 @@ class VerifyBackup(Action):
         from clusterguard.velero.repository import DEFAULT_PASSWORD, password_in
         from clusterguard.velero.volume_data import DataCheck, parse_share
 
-        client = run.velero.client(cluster)
-        try:
-            password = password_in(client.objects.api, client.namespace)
-        except ResourceNotFoundError:  # this Velero has never opened a repository
-            password = DEFAULT_PASSWORD
+        password = DEFAULT_PASSWORD
+        if cluster in run.clusters:  # and not only created in the restore, with a Velero that knows no other
+            client = run.velero.client(cluster)
+            with suppress(ResourceNotFoundError):  # this Velero has never opened a repository
+                password = password_in(client.objects.api, client.namespace)
         toolchain = from_environment(os.environ, progress=run.on_event)
         share = parse_share(self.data or "all")
         return DataCheck(program=lambda: toolchain.ensure("kopia")["kopia"], share=share, password=password)
