@@ -428,8 +428,9 @@ def filled_from_snapshot(difference: Difference) -> bool:
 
 
 def snapshot_noted(difference: Difference) -> bool:
-    """Velero has put it on a claim that it restored."""
-    return difference.after is not ABSENT and _restored_by_velero(difference.new)
+    """Velero has put it on a claim that it restored, or on the one in its backup, from which it takes it off again."""
+    taken_off = difference.after is ABSENT
+    return _restored_by_velero(difference.new) and (not taken_off or difference.path[1] == "annotations")
 
 
 def claim_made_again(difference: Difference) -> bool:

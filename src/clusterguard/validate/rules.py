@@ -640,6 +640,7 @@ _SNAPSHOT_NOTED = VolatileRule(
     paths=(
         "metadata.labels[velero.io/volume-snapshot-name]",
         "metadata.annotations[velero.io/volume-snapshot-name]",
+        "metadata.annotations[velero.io/data-upload-name]",
         "metadata.annotations[backup.velero.io/must-include-additional-items]",
     ),
     kinds=("PersistentVolumeClaim",),
