@@ -41,6 +41,8 @@ CLAIMED["metadata"]["annotations"] = {
     "volume.kubernetes.io/selected-node": "worker-1",
     "volume.kubernetes.io/storage-provisioner": "ebs.csi.aws.com",
 }
+NOTED = item("v1", "Pod")
+NOTED["metadata"]["annotations"] = {"owner": "me"}
 SCHEMA = {"properties": {"metadata": {"properties": {"name": {}}}, "spec": {"properties": {"a": {}, "b": {}}}}}
 
 # The defect, an object, the first field that differs with it, and what is there then.
@@ -48,6 +50,7 @@ CASES = [
     ("label-dropped", LABELLED, "metadata.labels.app", None),
     ("annotation-dropped", ANNOTATED, "metadata.annotations.owner", None),
     ("annotation-dropped", CLAIMED, "metadata.annotations.backup", None),
+    ("annotation-dropped", NOTED, "metadata.annotations.owner", None),
     ("secret-changed", secret(b"ab"), "data.password", base64.b64encode(b"ac").decode()),
     ("config-cut", item("v1", "ConfigMap", data={"a": "1", "b": "1234"}), "data.b", "12"),
     (

@@ -120,10 +120,13 @@ def _drop_last(item: Object, field: str) -> bool:
     """Drop what somebody wrote, not what the cluster itself writes and may write anew after a restore."""
     found: dict[str, str] = item["metadata"].get(field) or {}
     excused = RuleIndex(VELERO_RESTORE, ObjectRef.of(item).full_kind)
+    # Rules for whatever key are about replaced Pods, which nobody attacks: only one that names the key counts.
+    of_any = {rule.name for rule in excused.candidates(("metadata", field, ""))}
     wanted = [
         key
         for key in sorted(found)
-        if not key.startswith((_ALWAYS_THERE, *_BOOKKEEPING)) and not any(excused.candidates(("metadata", field, key)))
+        if not key.startswith((_ALWAYS_THERE, *_BOOKKEEPING))
+        and all(rule.name in of_any for rule in excused.candidates(("metadata", field, key)))
     ]
     if wanted:
         del found[wanted[-1]]
