@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 from clusterguard.clusters.opening import open_cluster
@@ -19,8 +20,8 @@ __all__ = ["ClusterAhead"]
 class ClusterAhead:
     """An embedded cluster that a drill finds ready, since it was started while the drill before it ran.
 
-    It is like any other: nobody has used it, and whoever takes it closes it. Much of a drill is waiting, so that its
-    processor has time for this; a restore and what follows it, which are measured, come later than that.
+    It is like any other: nobody has used it, and whoever takes it closes it. Much of what a drill does before it breaks
+    something is waiting. Its recovery is measured, so it is not begun before `settle` has returned.
 
     Args:
         default_cluster: The reference of the cluster of drills that name no provider.
@@ -37,15 +38,27 @@ class ClusterAhead:
         if plain and self._pending is None:
             self._pending = Pending.begin(open_cluster("embedded"), name="ahead")
 
+    def settle(self) -> None:
+        """Wait until a cluster that is being created is ready, or has failed."""
+        if self._pending is not None:
+            wait([self._pending.future])
+
     def take(self) -> Cluster | None:
-        """Return the cluster once it is ready, or None where there is none, or it could not be created."""
+        """Return the cluster once it is ready, or None where there is none, it could not be created, or has ended."""
+        self.settle()  # whoever is interrupted here leaves it to `close`
         pending, self._pending = self._pending, None
         if pending is None:
             return None
         try:
-            return pending.future.result()
+            cluster = pending.future.result()
         except ClusterGuardError:
             return None  # whoever wants one creates it, and says what is wrong
+        try:
+            cluster.api.server_version()
+        except ClusterGuardError:
+            cluster.__exit__(None, None, None)
+            return None
+        return cluster
 
     def close(self) -> None:
         """Remove a cluster that nobody took."""

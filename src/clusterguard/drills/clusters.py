@@ -91,8 +91,11 @@ def start_cluster(run: DrillRun, name: str) -> Cluster:
     elif run.settings.open is not None:
         run.clusters[name] = run.settings.open(ref)
     elif ref in CREATED:
-        cluster = _taken_ahead(run, name, ref) or _cluster(run, name, ref).__enter__()
+        taken = _taken_ahead(run, name, ref)
+        cluster = taken or _cluster(run, name, ref).__enter__()
         run.on_close.callback(_close_or_keep, run, cluster)
+        if taken is not None:
+            run.on_event(Note(text=f"cluster `{name}` was started while the drill before this one ran"))
         run.clusters[name] = cluster
         run.created.add(name)
         _give_driver(run, name)
@@ -113,9 +116,7 @@ def _taken_ahead(run: DrillRun, name: str, ref: str) -> Cluster | None:
     ahead, spec = run.settings.ahead, run.drill.spec.effective_clusters[name]
     if ahead is None or run.settings.keep != "never" or spec.start_in != "setup" or not is_plain(spec, ref):
         return None
-    if cluster := ahead.take():
-        run.on_event(Note(text=f"cluster `{name}` was started while the drill before this one ran"))
-    return cluster
+    return ahead.take()
 
 
 def _give_driver(run: DrillRun, name: str) -> None:

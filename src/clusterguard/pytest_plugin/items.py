@@ -165,13 +165,16 @@ class DrillItem(JudgedItem):
             self.user_properties.append((f"{PROPERTIES}phase.{phase.name}_seconds", round(phase.seconds, 3)))
 
     def _looking_ahead(self, view: EventSink) -> EventSink:
-        """Start the next drill's cluster once this one has its own, and before anything is measured."""
+        """Start the next drill's cluster once this one has its own, and have it ready before anything is measured."""
 
         def on_event(event: DrillEvent) -> None:
             view(event)
-            begun = isinstance(event, PhaseFinished) and event.result.name == "provision"
-            if begun and self.ahead is not None and self.next is not None:
+            if self.ahead is None or self.next is None or not isinstance(event, PhaseFinished):
+                return
+            if event.result.name == "provision":
                 self.ahead.start_for(self.next)
+            elif event.result.name == "fault":
+                self.ahead.settle()
 
         return on_event
 
@@ -215,8 +218,10 @@ class Session:
         Raises:
             pytest.UsageError: A program that a variable names will not do, or Docker is missing for kind.
         """
-        ahead = ClusterAhead(default_cluster=settings_from(self._config).cluster)
-        if not hasattr(self._config, "workerinput"):  # those of pytest-xdist fill each other's waiting already
+        settings = settings_from(self._config)
+        ahead = ClusterAhead(default_cluster=settings.cluster)
+        # Workers of pytest-xdist fill each other's waiting already, and what may be kept is never taken from it.
+        if not hasattr(self._config, "workerinput") and settings.keep == "never":
             self._ahead = ahead
         with self._programs_of(session), _torn_by_no_signal(), closing(ahead):
             return (yield)

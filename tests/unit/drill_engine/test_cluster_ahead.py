@@ -10,7 +10,7 @@ from clusterguard.clusters.embedded import EmbeddedCluster
 from clusterguard.drills.ahead import ClusterAhead
 from clusterguard.drills.clusters import start_cluster
 from clusterguard.drills.run import DrillRun, DrillSettings
-from clusterguard.errors import ProvisioningError
+from clusterguard.errors import ClusterError, ProvisioningError
 
 SPEC = {
     "backup": [{"etcdSnapshot": {"name": "before"}}],
@@ -21,12 +21,13 @@ SPEC = {
 
 
 class Log:
-    """What became of the clusters, by name; `gate` holds their creation up, `error` makes it fail."""
+    """What became of the clusters, by name; `gate` holds them up, `error` makes them fail, `ended` answers nobody."""
 
     def __init__(self):
         self.entries = []
         self.gate = None
         self.error = None
+        self.ended = False
 
     def of(self, what):
         return [name for each, name in self.entries if each == what]
@@ -45,7 +46,13 @@ def log(monkeypatch):
         log.entries.append(("ready", cluster.name))
         return cluster
 
+    class Api:
+        def server_version(self):
+            if log.ended:
+                raise ClusterError("connection refused")
+
     monkeypatch.setattr(EmbeddedCluster, "__enter__", start)
+    monkeypatch.setattr(EmbeddedCluster, "api", Api())
     monkeypatch.setattr(EmbeddedCluster, "close", lambda cluster: log.entries.append(("closed", cluster.name)))
     monkeypatch.setattr(EmbeddedCluster, "__exit__", lambda cluster, *_: cluster.close())
     return log
@@ -103,6 +110,27 @@ def test_what_fails_meanwhile_is_tried_again_where_somebody_sees_it(log, ahead, 
     with pytest.raises(ProvisioningError, match="no room"):
         start_cluster(run(), "main")
     assert len(log.of("begin")) == 2
+
+
+def test_one_that_ended_meanwhile_is_removed_and_not_taken(log, ahead, load, run):
+    ahead.start_for(load())
+    ahead.settle()
+    log.ended = True
+    cluster = start_cluster(run(), "main")
+    first, second = log.of("begin")
+    assert (cluster.name, log.of("closed")) == (second, [first])
+
+
+def test_who_is_interrupted_while_waiting_leaves_it_to_the_end_of_the_session(log, ahead, load, monkeypatch):
+    def interrupted(_futures):
+        raise KeyboardInterrupt
+
+    ahead.start_for(load())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("clusterguard.drills.ahead.wait", interrupted)
+        ahead.take()
+    ahead.close()
+    assert log.of("closed") == log.of("begin") != []
 
 
 def test_what_nobody_takes_is_removed(log, ahead, load):

@@ -42,7 +42,7 @@ CLAIMED["metadata"]["annotations"] = {
     "volume.kubernetes.io/storage-provisioner": "ebs.csi.aws.com",
 }
 NOTED = item("v1", "Pod")
-NOTED["metadata"]["annotations"] = {"owner": "me"}
+NOTED["metadata"]["annotations"] = {"note": "kept", "owner": "me"}
 SCHEMA = {"properties": {"metadata": {"properties": {"name": {}}}, "spec": {"properties": {"a": {}, "b": {}}}}}
 
 # The defect, an object, the first field that differs with it, and what is there then.

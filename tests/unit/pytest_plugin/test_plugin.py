@@ -105,19 +105,25 @@ def ahead(monkeypatch):
     """What was done with clusters that are started ahead: the drills that they are for, and ``closed``."""
     log = []
     monkeypatch.setattr(ClusterAhead, "start_for", lambda _, drill: log.append(drill.id))
+    monkeypatch.setattr(ClusterAhead, "settle", lambda _: log.append("settled"))
     monkeypatch.setattr(ClusterAhead, "close", lambda _: log.append("closed"))
     return log
 
 
 def test_the_cluster_of_the_drill_that_comes_next_is_started_ahead(pytester, three, ahead):
     pytester.runpytest()
-    assert ahead == ["red", "unknown", "closed"]
+    assert ahead == ["red", "settled", "unknown", "settled", "closed"]
+
+
+def test_where_clusters_may_be_kept_none_is_started_ahead(pytester, three, ahead):
+    pytester.runpytest("--drill-keep=on-failure")
+    assert ahead == ["closed"]
 
 
 def test_a_drill_whose_programs_are_still_to_come_gets_none(pytester, three, ahead, monkeypatch):
     monkeypatch.setattr(ProgramsInTurn, "has", lambda _, drill: drill.id == "unknown")
     pytester.runpytest()
-    assert ahead == ["unknown", "closed"]
+    assert ahead == ["unknown", "settled", "closed"]
 
 
 def test_the_next_drill_is_given_what_was_started_ahead(pytester, three, ahead, canned):
