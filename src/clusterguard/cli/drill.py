@@ -191,18 +191,20 @@ def _run_all(files: list[Path], runs: _Runs, settings: DrillSettings) -> None:
     shown = err if runs.as_json else out
     runner = DrillRunner(settings=settings, on_event=DrillView(shown))
     reasons = {drill.id: skip_reason(drill, default_cluster=cluster) for drill in drills}
-    results = []
-    with ProgramsInTurn(drills, default_cluster=cluster, toolchain=_toolchain, show=progress_sink) as programs:
-        for drill in programs.in_turn(drills):
-            if not reasons[drill.id]:
-                programs.wait_for(drill)
-                results.append(runner.run(drill))
     skipped = {name: reason for name, reason in reasons.items() if reason}
-    for name, reason in skipped.items():
-        shown.print(f"SKIPPED {name}: {reason}", markup=False, soft_wrap=True)
-    if runs.as_json:
-        not_run = [{"drill": name, "verdict": "SKIPPED", "reason": reason} for name, reason in skipped.items()]
-        typer.echo(json.dumps([*(each.to_dict() for each in results), *not_run], indent=2, ensure_ascii=False))
+    results: list[DrillResult] = []
+    try:
+        with ProgramsInTurn(drills, default_cluster=cluster, toolchain=_toolchain, show=progress_sink) as programs:
+            for drill in programs.in_turn(drills):
+                if drill.id not in skipped:
+                    programs.wait_for(drill)
+                    results.append(runner.run(drill))
+    finally:  # what has been shown until then is printed, also where a later one cannot be run
+        for name, reason in skipped.items():
+            shown.print(f"SKIPPED {name}: {reason}", markup=False, soft_wrap=True)
+        if runs.as_json:
+            not_run = [{"drill": name, "verdict": "SKIPPED", "reason": reason} for name, reason in skipped.items()]
+            typer.echo(json.dumps([*(each.to_dict() for each in results), *not_run], indent=2, ensure_ascii=False))
     raise typer.Exit(_COULD_NOT_TELL if skipped else _exit_code(results))
 
 

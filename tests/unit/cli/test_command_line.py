@@ -12,7 +12,7 @@ from clusterguard import __version__
 from clusterguard.clusters.base import EtcdAccess
 from clusterguard.drills.events import DrillFinished, DrillStarted
 from clusterguard.drills.verdict import DrillResult, Mutation, PhaseResult, RecoveryTime, TriedDefect, Verdict
-from clusterguard.errors import ClusterLockedError, ClusterUnreachableError, ForbiddenError
+from clusterguard.errors import ClusterLockedError, ClusterUnreachableError, ForbiddenError, ToolchainError
 from whole_command_line import whole_command_line
 
 ROOT = Path(__file__).parents[3]
@@ -265,6 +265,26 @@ def test_json_is_the_result_of_each_drill_and_nothing_else(cli, verdicts, monkey
     assert out == (ROOT / "tests" / "golden" / "drill-mutate.json").read_text()
     assert "what it is for" in err
     assert "1 of 2 defects found (50 %)" in err
+
+
+def test_json_tells_what_was_shown_before_a_later_drill_could_not_be_run(cli, verdicts, monkeypatch):
+    class Runner:
+        def __init__(self, *, settings, on_event):
+            self.ran = []
+
+        def run(self, drill):
+            if self.ran:
+                raise ToolchainError("velero cannot be had")
+            self.ran.append(drill.id)
+            return attacked_result(drill.id)
+
+    verdicts()
+    monkeypatch.setattr("clusterguard.drills.runner.DrillRunner", Runner)
+    monkeypatch.chdir(ROOT)
+    files = [f"drills/{name}.drill.yaml" for name in ("deleted-namespace", "deleted-pods")]
+    ended = cli("drill", "run", *files, "--json")
+    assert ended.code == 2
+    assert [each["drill"] for each in json.loads(ended.out)] == ["deleted-namespace"]
 
 
 def test_a_folder_stands_for_the_drills_in_it(cli, verdicts, monkeypatch):
