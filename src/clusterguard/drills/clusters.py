@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING
 
 from clusterguard.clusters.capabilities import Persistable
 from clusterguard.clusters.lock import lock_cluster
@@ -31,7 +31,6 @@ __all__ = [
     "Pending",
     "changed_clusters",
     "cluster_ref_of",
-    "is_plain",
     "kept_clusters",
     "lock_clusters",
     "start_cluster",
@@ -39,23 +38,14 @@ __all__ = [
 ]
 
 _LONGEST_KIND_NAME = 49
-_Created = TypeVar("_Created", bound="Cluster")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending(Generic[_Created]):
+class Pending:
     """A cluster that is being created in another thread."""
 
-    cluster: _Created
-    future: Future[_Created]
-
-    @classmethod
-    def begin(cls, cluster: _Created, *, name: str) -> Self:
-        """Create a cluster in a thread of that name."""
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"clusterguard-{name}")
-        future = executor.submit(cluster.__enter__)
-        executor.shutdown(wait=False)
-        return cls(cluster=cluster, future=future)
+    cluster: KindCluster
+    future: Future[KindCluster]
 
 
 def cluster_ref_of(spec: ClusterSpec, drill: Drill, *, default: str) -> str:
@@ -91,11 +81,9 @@ def start_cluster(run: DrillRun, name: str) -> Cluster:
     elif run.settings.open is not None:
         run.clusters[name] = run.settings.open(ref)
     elif ref in CREATED:
-        taken = _taken_ahead(run, name, ref)
-        cluster = taken or _cluster(run, name, ref).__enter__()
+        cluster = _cluster(run, name, ref)
+        cluster.__enter__()
         run.on_close.callback(_close_or_keep, run, cluster)
-        if taken is not None:
-            run.on_event(Note(text=f"cluster `{name}` was started while the drill before this one ran"))
         run.clusters[name] = cluster
         run.created.add(name)
         _give_driver(run, name)
@@ -104,19 +92,6 @@ def start_cluster(run: DrillRun, name: str) -> Cluster:
         # It existed before the drill, and stays: only our connection to it is closed.
         run.on_close.callback(run.clusters[name].close)
     return run.clusters[name]
-
-
-def is_plain(spec: ClusterSpec, provider: str) -> bool:
-    """Return whether a cluster is an embedded one of a single member, which is like any other."""
-    return provider == "embedded" and (spec.embedded is None or spec.embedded.members == 1)
-
-
-def _taken_ahead(run: DrillRun, name: str, ref: str) -> Cluster | None:
-    """Take the cluster that was started while another drill ran, if this run wants such a one."""
-    ahead, spec = run.settings.ahead, run.drill.spec.effective_clusters[name]
-    if ahead is None or run.settings.keep != "never" or spec.start_in != "setup" or not is_plain(spec, ref):
-        return None
-    return ahead.take()
 
 
 def _give_driver(run: DrillRun, name: str) -> None:
@@ -133,7 +108,9 @@ def start_in_background(run: DrillRun, name: str) -> bool:
     if run.cluster_ref_of(name) != "kind" or run.settings.open is not None:
         return False
     cluster = _kind_cluster(run, name, ignore_progress)  # the terminal belongs to what runs in front
-    run.pending[name] = Pending.begin(cluster, name=name)
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"clusterguard-{name}")
+    run.pending[name] = Pending(cluster=cluster, future=executor.submit(cluster.__enter__))
+    executor.shutdown(wait=False)
     run.on_close.callback(_close_pending, run, name, run.pending[name])
     return True
 
@@ -208,7 +185,7 @@ def _close_or_keep(run: DrillRun, cluster: Cluster) -> None:
         cluster.keep()  # until now it was to go with this process, however that ends
 
 
-def _close_pending(run: DrillRun, name: str, pending: Pending[KindCluster]) -> None:
+def _close_pending(run: DrillRun, name: str, pending: Pending) -> None:
     if name in run.created or name not in run.pending:
         _close_or_keep(run, pending.cluster)  # it was waited for
         return

@@ -94,11 +94,6 @@ class ProgramsInTurn:
         """Return the drills that need the fewest programs first, if any have to be got at all."""
         return sorted(drills, key=lambda drill: len(self._programs(drill))) if self._got else list(drills)
 
-    def has(self, drill: Drill) -> bool:
-        """Return whether the programs of a drill are there already."""
-        programs = self._programs(drill)
-        return programs not in self._errors and (programs not in self._got or self._got[programs].is_set())
-
     def wait_for(self, drill: Drill) -> None:
         """Return once the programs of a drill are there.
 

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clusterguard.clusters.base import Cluster, EtcdAccess
-    from clusterguard.clusters.kind import KindCluster
     from clusterguard.clusters.lock import ClusterLock
-    from clusterguard.drills.ahead import ClusterAhead
     from clusterguard.drills.backups import TakenSnapshot
     from clusterguard.drills.clusters import Pending
     from clusterguard.drills.events import EventSink
@@ -71,7 +69,6 @@ class DrillSettings:
         evidence_key: What signs it; None signs nothing.
         stored: Finds the backups of policies; None where drills of a ``storedBackup`` are not run.
         scratch: Folder for databases on their way, by default that of `scratch_folder`.
-        ahead: Has a cluster ready that was started while the drill before this one ran; None where each starts its own.
         open: Opens a cluster by its reference; tests and fixtures may hand out one that already runs.
     """
 
@@ -88,7 +85,6 @@ class DrillSettings:
     evidence_key: SigningKey | None = None
     stored: StoredBackups | None = None
     scratch: Path | None = None
-    ahead: ClusterAhead | None = None
     open: Callable[[str], Cluster] | None = None
 
 
@@ -107,7 +103,7 @@ class DrillRun:
     # What is open. `created`: clusters of this run, which go as a whole; `pending`: those still being created.
     clusters: dict[str, Cluster] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
-    pending: dict[str, Pending[KindCluster]] = field(default_factory=dict)
+    pending: dict[str, Pending] = field(default_factory=dict)
     locks: dict[str, ClusterLock] = field(default_factory=dict)
     keep_clusters: bool = False
     spoiled: set[str] = field(default_factory=set)  # clusters that a defect could not be taken out of again

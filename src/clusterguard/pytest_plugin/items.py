@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,7 @@ from rich.console import Console
 
 from clusterguard.clusters.opening import CREATED, context_of
 from clusterguard.documents.values import selects
-from clusterguard.drills.ahead import ClusterAhead
 from clusterguard.drills.clusters import cluster_ref_of
-from clusterguard.drills.events import PhaseFinished
 from clusterguard.drills.load import load_drills
 from clusterguard.drills.programs import ProgramsInTurn, require_docker_for
 from clusterguard.drills.requirements import skip_reason
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from clusterguard.drills.events import DrillEvent, EventSink
     from clusterguard.drills.load import Drill
     from clusterguard.drills.stored import StoredSnapshot
     from clusterguard.evidence.options import EvidenceSettings
@@ -98,19 +94,12 @@ class DrillItem(JudgedItem):
         super().__init__(**kwargs)
         self.drill = drill
         self.lacks: Exception | None = None
-        self.ahead: ClusterAhead | None = None
-        self.next: Drill | None = None
         self.add_marker(pytest.mark.drill(**drill.metadata.labels))
         self.extra_keyword_matches.update(f"{key}={value}" for key, value in drill.metadata.labels.items())
         if self.config.pluginmanager.hasplugin("timeout"):
             # pytest-timeout would kill the cleanup, too. The drill has a time limit of its own, which does not.
             limit = (drill.spec.timeout or DEFAULT_DRILL_TIMEOUT) + settings_from(self.config).lock_timeout
             self.add_marker(pytest.mark.timeout(limit.total_seconds() + _CLEANUP_SECONDS))
-
-    @property
-    def why_skipped(self) -> str | None:
-        """Why it cannot be run here; None where it can."""
-        return skip_reason(self.drill, default_cluster=settings_from(self.config).cluster)
 
     def runtest(self) -> None:
         """Run the drill.
@@ -119,7 +108,7 @@ class DrillItem(JudgedItem):
             DrillNotProvenError: It did not pass.
             ToolchainError: A program that it needs cannot be had.
         """
-        if reason := self.why_skipped:
+        if reason := skip_reason(self.drill, default_cluster=settings_from(self.config).cluster):
             self.user_properties.append((SKIP_REASON, reason))
             pytest.skip(reason)
         if self.lacks is not None:
@@ -127,8 +116,7 @@ class DrillItem(JudgedItem):
             raise self.lacks
         try:
             with self._view() as view:
-                settings = replace(settings_from(self.config), ahead=self.ahead)
-                result = DrillRunner(settings=settings, on_event=self._looking_ahead(view)).run(self.drill)
+                result = DrillRunner(settings=settings_from(self.config), on_event=view).run(self.drill)
         except Exception:
             self.user_properties.append((VERDICT, str(Verdict.ERROR)))
             raise
@@ -164,20 +152,6 @@ class DrillItem(JudgedItem):
         for phase in result.phases:
             self.user_properties.append((f"{PROPERTIES}phase.{phase.name}_seconds", round(phase.seconds, 3)))
 
-    def _looking_ahead(self, view: EventSink) -> EventSink:
-        """Start the next drill's cluster once this one has its own, and have it ready before anything is measured."""
-
-        def on_event(event: DrillEvent) -> None:
-            view(event)
-            if self.ahead is None or self.next is None or not isinstance(event, PhaseFinished):
-                return
-            if event.result.name == "provision":
-                self.ahead.start_for(self.next)
-            elif event.result.name == "fault":
-                self.ahead.settle()
-
-        return on_event
-
     @contextmanager
     def _view(self) -> Iterator[Any]:
         """Give a view on the real terminal; workers of pytest-xdist have none."""
@@ -201,7 +175,6 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._programs: ProgramsInTurn | None = None
-        self._ahead: ClusterAhead | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -218,23 +191,13 @@ class Session:
         Raises:
             pytest.UsageError: A program that a variable names will not do, or Docker is missing for kind.
         """
-        settings = settings_from(self._config)
-        ahead = ClusterAhead(default_cluster=settings.cluster)
-        # Workers of pytest-xdist fill each other's waiting already, and what may be kept is never taken from it.
-        if not hasattr(self._config, "workerinput") and settings.keep == "never":
-            self._ahead = ahead
-        with self._programs_of(session), _torn_by_no_signal(), closing(ahead):
+        with self._programs_of(session), _torn_by_no_signal():
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(
-        self, item: pytest.Item, nextitem: pytest.Item | None
-    ) -> Generator[None, object, object]:
-        """Wait for the programs of a drill outside of its time limits, and tell it which one comes next."""
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Wait for the programs of a drill outside of its time limits."""
         if isinstance(item, DrillItem) and self._programs is not None:
-            item.ahead = self._ahead
-            if isinstance(nextitem, DrillItem) and not nextitem.why_skipped and self._programs.has(nextitem.drill):
-                item.next = nextitem.drill
             try:
                 self._programs.wait_for(item.drill)
             except Exception as error:  # noqa: BLE001 - raised by the item, whose own it is

@@ -20,15 +20,6 @@ def test_they_are_skipped_and_listed_with_the_reason(pytester, drill, canned):
     result.stdout.fnmatch_lines(["*= drills skipped =*", f"drill: unreachable: {REASON}*"])
 
 
-def test_no_cluster_is_started_ahead_for_them(pytester, drill, canned, monkeypatch):
-    started = []
-    monkeypatch.setattr("clusterguard.drills.ahead.ClusterAhead.start_for", lambda _, drill: started.append(drill.id))
-    drill("unreachable", **HTTP)
-    drill("green", **PLAIN)
-    pytester.runpytest().assert_outcomes(passed=1, skipped=1)
-    assert started == []
-
-
 def test_each_is_called_skipped(pytester, drill, canned):
     drill("unreachable", **HTTP)
     result = pytester.runpytest("-v")

@@ -6,9 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from clusterguard.drills.ahead import ClusterAhead
-from clusterguard.drills.programs import ProgramsInTurn
-
 # ---- verdicts --------------------------------------------------------------------------------------------
 
 
@@ -95,41 +92,6 @@ def test_a_matrix_is_one_item_for_each_combination(pytester, drill, canned):
 def test_other_yaml_is_left_alone(pytester, canned):
     (pytester.path / "drill.yaml").write_text("kind: Drill")
     assert pytester.runpytest().ret == pytest.ExitCode.NO_TESTS_COLLECTED
-
-
-# ---- clusters ahead --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ahead(monkeypatch):
-    """What was done with clusters that are started ahead: the drills that they are for, and ``closed``."""
-    log = []
-    monkeypatch.setattr(ClusterAhead, "start_for", lambda _, drill: log.append(drill.id))
-    monkeypatch.setattr(ClusterAhead, "settle", lambda _: log.append("settled"))
-    monkeypatch.setattr(ClusterAhead, "close", lambda _: log.append("closed"))
-    return log
-
-
-def test_the_cluster_of_the_drill_that_comes_next_is_started_ahead(pytester, three, ahead):
-    pytester.runpytest()
-    assert ahead == ["red", "settled", "unknown", "settled", "closed"]
-
-
-def test_where_clusters_may_be_kept_none_is_started_ahead(pytester, three, ahead):
-    pytester.runpytest("--drill-keep=on-failure")
-    assert ahead == ["closed"]
-
-
-def test_a_drill_whose_programs_are_still_to_come_gets_none(pytester, three, ahead, monkeypatch):
-    monkeypatch.setattr(ProgramsInTurn, "has", lambda _, drill: drill.id == "unknown")
-    pytester.runpytest()
-    assert ahead == ["unknown", "settled", "closed"]
-
-
-def test_the_next_drill_is_given_what_was_started_ahead(pytester, three, ahead, canned):
-    pytester.runpytest()
-    assert {type(each.ahead) for each in canned} == {ClusterAhead}
-    assert len({id(each.ahead) for each in canned}) == 1
 
 
 # ---- slips -----------------------------------------------------------------------------------------------
