@@ -1,6 +1,5 @@
 """What volumes can hold, by the real Velero on a real node: large, sparse, owned by others, a block device."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -94,30 +93,3 @@ def test_large_sparse_and_owned_files_and_a_block_device_come_back(run, spec, vo
     assert f"the same 4 file(s), {size:,} bytes" in files
     assert f"the same 1 file(s), {32 * MIB:,} bytes" in device
     assert ("the holes of 1 file(s) are filled" in files) is (volumes == "move")
-
-
-CHANGES = """
-printf X | dd of=/data/large bs=1 seek=50000000 conv=notrunc
-printf X | dd of=/data/sparse bs=1 seek=500000000 conv=notrunc
-chown 1234:4322 /data/owned
-chmod 2755 /data/owned
-rmdir /data/empty/deeper
-ln -sf nothing /data/link
-printf X | dd of=/dev/disk bs=1 seek=20000000 conv=notrunc
-sync
-"""
-
-
-def test_each_change_after_the_restore_is_named(run, spec):
-    spec["setup"][-1]["exec"]["command"][-1] = "1"  # it is read until the time is over
-    spec["restore"].append({"exec": {"command": ["sh", "-ec", CHANGES], "in": WEB}, "timeout": "5m"})
-    result = run(spec, longest_wait=timedelta(minutes=2))
-    assert result.verdict is Verdict.FAIL, (result.reason, result.diff)
-    files, device = compared(result)
-    assert "1 missing: /data/empty/deeper" in files
-    assert "3 changed: /data/large" in files
-    assert "/data/sparse" in files
-    assert "/data/link (to large before, to nothing now)" in files
-    assert "1 with another owner: /data/owned (1234:4321 before, 1234:4322 now)" in files
-    assert "1 with another mode: /data/owned (2750 before, 2755 now)" in files
-    assert "1 changed: /dev/disk" in device
