@@ -100,6 +100,7 @@ def kubernetes_object(chance: random.Random, words: list[str], number: int) -> d
 
 def reference(programs: dict[str, Path], etcd: Etcd, recipient: str, target: Path) -> Run:
     """Save, compress and encrypt by the stock programs."""
+    os.sync()  # what others wrote before it would be flushed beside it, here and below
     began, busy = time.perf_counter(), processor_seconds()
     flags = [f"--endpoints={etcd.endpoint}", f"--cacert={etcd.ca}", f"--cert={etcd.cert}", f"--key={etcd.key}"]
     subprocess.run([programs["etcdctl"], *flags, "snapshot", "save", target], check=True, capture_output=True)
@@ -118,6 +119,7 @@ def processor_seconds() -> float:
 
 def ours(etcd: Etcd, scratch: Path, recipient: str, places: list[str], environment: dict[str, str]) -> Run:
     argv = [sys.executable, "-c", OURS, etcd.endpoint, *map(str, (etcd.ca, etcd.cert, etcd.key, scratch)), recipient]
+    os.sync()
     began, busy = time.perf_counter(), processor_seconds()
     done = subprocess.run(
         [*argv, *places], check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}

@@ -148,6 +148,7 @@ def free_port() -> int:
 
 
 def measure(argv: list[str]) -> Run:
+    os.sync()  # what others wrote before it would be flushed beside it
     began = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None

@@ -138,11 +138,12 @@ class Handler(BaseHTTPRequestHandler):
                 if name.lower() not in {"expect", "connection"}:
                     upstream.putheader(name, value)
             upstream.endheaders(body)
-            response = upstream.getresponse()
-            if fault.lose_answer:
-                response.read()
-            else:
-                self.pass_back(response, fault)
+            # Closed here: of an answer that is not read to its end nobody else lets the socket go.
+            with upstream.getresponse() as response:
+                if fault.lose_answer:
+                    response.read()
+                else:
+                    self.pass_back(response, fault)
 
     def pass_back(self, response, fault):
         size = response.getheader("Content-Length")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.programs
 
+THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a", "namespace": "default"}}
+
 
 class Listener:
     """Counts who connects; everybody is hung up on."""
@@ -111,9 +113,8 @@ def snapshot(listener: Listener, tmp_path_factory: pytest.TempPathFactory) -> tu
     url = f"https://127.0.0.1:{listener.port}"
     with EmbeddedCluster() as cluster:
         cluster.api.create(definition(url))
-        thing = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a", "namespace": "default"}}
-        cluster.api.await_kind(thing)
-        cluster.api.create(thing)
+        cluster.api.await_kind(THING)
+        cluster.api.create(THING)
         for manifest in (*aggregated(listener.port), webhook(url)):
             cluster.api.create(manifest)
         saved = EtcdSnapshotter(store=open_store(folder), access=cluster.etcd).save("calls")
@@ -131,7 +132,7 @@ def test_nobody_is_called(listener: Listener, snapshot: tuple[Path, int]) -> Non
     phases: list[str] = []
     with SnapshotServer(path, on_phase=phases.append) as server:
         api = server.api
-        things = api.resource("Thing", api_version="example.com/v1")
+        things = api.await_kind(THING)
         assert [each["metadata"]["name"] for each in api.list(things, resource_version=str(revision))] == ["a"]
         for refused in ("/apis/example.com/v2/things", "/apis/far.example.com/v1"):
             with pytest.raises(ClusterError):

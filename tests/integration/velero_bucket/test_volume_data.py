@@ -158,6 +158,16 @@ def with_flips(blobs, kind):
     return {name: flipped(data) if name.startswith(kind) else data for name, data in blobs.items()}
 
 
+def with_another_letter(blobs, kind):
+    """Base64 stays base64: after a flipped bit it may not, which is another damage."""
+
+    def exchanged(data):
+        middle = len(data) // 2
+        return data[:middle] + (b"B" if data[middle : middle + 1] == b"A" else b"A") + data[middle + 1 :]
+
+    return {name: exchanged(data) if name.startswith(kind) else data for name, data in blobs.items()}
+
+
 def without(blobs, kind):
     return {name: data for name, data in blobs.items() if not name.startswith(kind)}
 
@@ -171,7 +181,7 @@ def without(blobs, kind):
         (lambda blobs: without(blobs, "x"), "volume-index-old"),
         (lambda blobs: without(blobs, "q"), "volume-blob-missing"),
         (lambda blobs: with_half(blobs, REPOSITORY_FORMAT), "volume-repository-damaged"),
-        (lambda blobs: with_flips(blobs, REPOSITORY_FORMAT), "volume-password-wrong"),
+        (lambda blobs: with_another_letter(blobs, REPOSITORY_FORMAT), "volume-password-wrong"),
         (lambda blobs: without(blobs, REPOSITORY_FORMAT), "volume-repository-missing"),
     ],
 )

@@ -20,7 +20,7 @@ from clusterguard.policies.runs.backup import _Copied, _copy_velero, _known_blob
 from clusterguard.policies.runs.replicate_missing import replicate_missing
 from clusterguard.policies.runs.retain import retain
 from clusterguard.policies.runs.verify import check_stored
-from clusterguard.stores.encryption import Encryption
+from clusterguard.stores.encryption import Encryption, passphrase
 from clusterguard.stores.memory import MemoryStore
 from clusterguard.stores.replicated import ReplicatedStore
 
@@ -137,7 +137,8 @@ def test_after_a_change_of_keys_a_copy_holds_nothing_of_the_old_ones(wanted, loc
 
 
 @pytest.mark.parametrize(("then", "reused"), [("same", True), ("other", False)])
-def test_with_another_passphrase_nothing_is_shared(wanted, locations, then, reused):
+def test_with_another_passphrase_nothing_is_shared(wanted, locations, then, reused, monkeypatch):
+    monkeypatch.setattr(passphrase, "_WORK_FACTOR", 4)  # a second of work for each object says nothing here
     session = session_of(wanted, locations)
     session.encryption = Encryption(passphrase="same")
     copied(session, locations, FIRST, {FORMAT: b"f", PACK: b"one"})

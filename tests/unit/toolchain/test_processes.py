@@ -94,7 +94,8 @@ def test_a_killed_download_leaves_no_half_program_and_the_next_goes_on(install, 
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     whole = hashlib.sha256(etcd_script("3.7.3").encode() + b"#" * 100_000).hexdigest()
-    for program in (tmp_path / "cache" / "programs").glob("*/*"):
+    there = list((tmp_path / "cache" / "programs").glob("*/*"))
+    for program in there:
         assert hashlib.sha256(program.read_bytes()).hexdigest() == whole
 
     got = sum(path.stat().st_size for path in (tmp_path / "cache" / "downloads").glob("*"))
@@ -103,7 +104,8 @@ def test_a_killed_download_leaves_no_half_program_and_the_next_goes_on(install, 
     heir = install(site=site, asset=asset)
     said = everything_said_by(heir)
     assert heir.returncode == 0, said
-    if got:
+    # Killed after the last rename, it has left nothing to fetch.
+    if got and not {program.name for program in there} >= {"etcd", "etcdctl"}:
         assert site.requests[0][1] == f"bytes={got}-"
     for name in ("etcd", "etcdctl"):
         (program,) = (tmp_path / "cache" / "programs").glob(f"{name}-*/{name}")
