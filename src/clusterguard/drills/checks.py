@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clusterguard.drills.diagnostics import why_silent
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from clusterguard.drills.load import LoadedStep
     from clusterguard.drills.run import DrillRun
 
-__all__ = ["look_once", "watch_all", "watch_together"]
+__all__ = ["look_at_all", "look_once", "watch_all", "watch_together"]
 
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 1.0
 _SHORT_LOOK_SECONDS = 60.0  # what a look gets also where less is left
@@ -28,13 +29,25 @@ _MOST_AT_ONCE = 8
 _PASSING = (ClusterUnreachableError, ConflictError)
 
 
-def look_once(run: DrillRun, step: LoadedStep, *, fresh: bool) -> CheckResult:
-    """Look at a check once; a fresh look counts a status only if it is newer than the restore.
+def look_once(run: DrillRun, step: LoadedStep) -> CheckResult:
+    """Look at a check once, whatever the age of what it sees.
 
     Raises:
         ClusterGuardError: It cannot be looked at, which is neither green nor red.
     """
-    return _look(run, step, Look(fresh_since=run.restored_at.get(step.cluster) if fresh else None))
+    return _look(run, step, Look())
+
+
+def look_at_all(run: DrillRun, steps: Sequence[LoadedStep]) -> list[CheckResult]:
+    """Look at all checks once, at the same time.
+
+    An API server that misses its etcd takes seconds to say so, to each of them.
+
+    Raises:
+        ClusterGuardError: One cannot be looked at.
+    """
+    with ThreadPoolExecutor(max_workers=min(len(steps), _MOST_AT_ONCE), thread_name_prefix="check") as pool:
+        return list(pool.map(partial(look_once, run), steps))
 
 
 def watch_all(
@@ -80,7 +93,7 @@ def watch_together(
     deadlines = [time.monotonic() + run.wait_of(step) for step in steps]
     results = watch_all(run, steps, sleep=sleep)
     while all(result.ok for result in results):
-        again = [look_once(run, step, fresh=False) for step in steps]
+        again = look_at_all(run, steps)
         red = [index for index, result in enumerate(again) if not result.ok]
         if not red:
             break

@@ -194,7 +194,7 @@ def _why_red(run: DrillRun, step: LoadedStep | None) -> str:
             looks = [look_for_markers(run, each) for each in run.markers.values()]
             why, seen = "; ".join(what for each in looks for what in each.problems), all(each.seen for each in looks)
         else:
-            result = checks.look_once(run, step, fresh=False)
+            result = checks.look_once(run, step)
             why, seen = "" if result.ok else result.summary, result.seen
     except ClusterGuardError as error:
         # Of one object, such as one whose kind is gone, that is no pass either.

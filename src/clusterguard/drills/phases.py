@@ -142,8 +142,8 @@ def require_red(run: DrillRun) -> None:
     """
     steps = run.drill.phase("verify")
     with phase(run, "red before green") as opened:
-        # A single look, whatever its age: waiting could let a controller turn it green, and nothing was restored yet.
-        results = [checks.look_once(run, step, fresh=False) for step in steps]
+        # A single look: waiting could let a controller turn it green, and nothing was restored yet.
+        results = checks.look_at_all(run, steps)
         red = [step.title for step, result in zip(steps, results, strict=True) if not result.ok]
         run.red = (len(red), len(steps))
         opened.detail = f"red: {', '.join(red)}" if red else "nothing is red"

@@ -32,7 +32,8 @@ def manifests() -> list[dict[str, Any]]:
     def meta(name: str) -> dict[str, str]:
         return {"name": name, "namespace": "shop"}
 
-    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "busybox"}]}}
+    pod = {"containers": [{"name": "c", "image": "busybox"}], "terminationGracePeriodSeconds": 0}
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": pod}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "a"}}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("settings"), "data": {"greeting": "hello"}},

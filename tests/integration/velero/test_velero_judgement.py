@@ -18,6 +18,7 @@ NOWHERE = {
     "restartPolicy": "Never",
     "nodeSelector": {"no": "node"},
     "containers": [{"name": "work", "image": "busybox"}],
+    "terminationGracePeriodSeconds": 0,
 }
 
 
@@ -129,7 +130,8 @@ def test_a_schedule_that_never_fires_does_not_reach_the_server(velero, shop):
 def web(api, shop):
     """A Deployment with a running pod, a Service, and endpoints made by hand beside another Service."""
     labels = {"app": "web"}
-    pods = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "busybox"}]}}
+    pod = {"containers": [{"name": "web", "image": "busybox"}], "terminationGracePeriodSeconds": 0}
+    pods = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": pods}
     of_shop = {"namespace": shop}
     for item in (

@@ -112,9 +112,9 @@ def hooked(api, shop):
         "pre.hook.backup.velero.io/container": "work",
         "pre.hook.backup.velero.io/on-error": "Fail",
     }
-    container = {"name": "work", "image": "busybox"}
+    spec = {"containers": [{"name": "work", "image": "busybox"}], "terminationGracePeriodSeconds": 0}
     metadata = {"name": "hooked", "namespace": shop, "annotations": annotations}
-    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
+    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     api.wait_for(
         api.resource("Pod"),
         "hooked",

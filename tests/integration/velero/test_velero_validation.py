@@ -18,7 +18,9 @@ from clusterguard.velero.phases import RestorePhase
 pytestmark = pytest.mark.programs
 
 RBAC = "rbac.authorization.k8s.io"
-WORKLOAD = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "busybox:1.37"}]}}
+# With a grace period of its own no namespace is gone before half of it is over, whoever simulates the pods.
+POD = {"containers": [{"name": "c", "image": "busybox:1.37"}], "terminationGracePeriodSeconds": 0}
+WORKLOAD = {"metadata": {"labels": {"app": "web"}}, "spec": POD}
 
 
 def manifest(kind, name, namespace=None, api="v1", **fields):

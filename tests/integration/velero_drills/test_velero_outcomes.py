@@ -24,7 +24,12 @@ def config_map(name, **labels):
 def job(name, **spec):
     """A Job whose pod fits no node, so that it runs until it is ended."""
     container = {"name": "work", "image": "busybox"}
-    pod = {"restartPolicy": "Never", "nodeSelector": {"no": "where"}, "containers": [container]}
+    pod = {
+        "restartPolicy": "Never",
+        "nodeSelector": {"no": "where"},
+        "containers": [container],
+        "terminationGracePeriodSeconds": 0,
+    }
     metadata = {"name": name, "namespace": "shop"}
     spec = {"backoffLimit": 0, **spec, "template": {"spec": pod}}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}

@@ -1,5 +1,6 @@
 """The checks of ``verify``, on a cluster in memory."""
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -232,6 +233,18 @@ def test_a_look_that_would_be_cut_off_does_not_hide_what_the_one_before_it_saw(m
     run = SimpleNamespace(restored_at={}, wait_of=lambda _: 250)
     [result] = checks.watch_all(run, [SimpleNamespace(cluster="main")], sleep=lambda _: None)
     assert (len(seen), result.summary) == (looks, f"1 changed at {float(looks * takes)}")
+
+
+def test_a_silent_api_server_keeps_no_check_from_the_others(monkeypatch):
+    """Without its etcd it answers each of them after seconds: one after the other they would take them all."""
+    both_look = threading.Barrier(2, timeout=60)
+
+    def look(_, step, __):
+        both_look.wait()
+        return CheckResult(ok=step == "second", summary=step)
+
+    monkeypatch.setattr(checks, "_look", look)
+    assert [result.ok for result in checks.look_at_all(None, ["first", "second"])] == [False, True]
 
 
 # ---- empty -----------------------------------------------------------------------------------------------
