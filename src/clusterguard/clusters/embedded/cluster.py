@@ -403,8 +403,9 @@ class EmbeddedCluster:
         control_plane.wait_until_api_answers()
         for manifest in (*simulator.rbac(), simulator.node(_NODE)):
             self.api.create(manifest)
-        programs.start(*CONTROLLERS)
+        # Controllers that ask before its own roles are there are forbidden, and come back up to a second later.
         control_plane.wait_until_api_is_ready()
+        programs.start(*CONTROLLERS)
         programs.wait("kwok", "the simulated node is ready", self._why_no_pods_yet, seconds=_START_SECONDS)
 
     def _why_no_pods_yet(self) -> str | None:
