@@ -457,6 +457,10 @@ class KubeClient(KubeTransport):
             options["preconditions"] = preconditions
         self.request("DELETE", resource.path(namespace, name), body=options)
 
+    def delete_all(self, resource: ApiResource, namespace: str) -> None:
+        """Delete every object of a kind in a namespace, by one request."""
+        self.request("DELETE", resource.path(namespace))
+
     def _target(self, manifest: Json, namespace: str | None) -> tuple[ApiResource, str, str | None]:
         resource = self.resource_of(manifest)
         metadata = manifest.get("metadata") or {}

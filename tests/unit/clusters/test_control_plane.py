@@ -121,6 +121,9 @@ class FakeApi:
             raise ResourceNotFoundError("no such lease")
         self.machine.deleted_leases.append(name)
 
+    def delete_all(self, _, namespace):
+        self.machine.deleted_leases.append(namespace)
+
 
 @pytest.fixture
 def faults():
@@ -331,9 +334,10 @@ def test_nothing_to_recover_is_told_and_touches_nothing(machine):
     assert machine.deleted_leases == []
 
 
-def test_leases_of_leaders_that_we_stopped_are_not_waited_for(machine):
+def test_leases_whose_holders_we_stopped_are_not_waited_for(machine):
     restore(machine)
-    assert machine.deleted_leases == ["kube-controller-manager"]  # the snapshot held no lease of the scheduler
+    # The snapshot held no lease of the scheduler; those of nodes are kwok's.
+    assert machine.deleted_leases == ["kube-controller-manager", "kube-node-lease"]
 
 
 def test_a_refused_snapshot_leaves_nothing_behind(machine, monkeypatch):

@@ -58,6 +58,7 @@ _MEMBERS_GRACE_SECONDS = 1.0
 # etcdutl writes the database and a small WAL; the margin is for the WAL, snapshots and rounding.
 MARGIN_BYTES = 128 * 1024 * 1024
 _LEADER_LEASES = ("kube-controller-manager", "kube-scheduler")
+_NODE_LEASES = "kube-node-lease"  # the namespace; kwok holds those of all nodes
 
 
 class EmbeddedControlPlane:
@@ -199,10 +200,10 @@ class EmbeddedControlPlane:
         self.wait_until_api_is_ready()
 
     def start_controllers(self) -> None:
-        """Start the controllers; their restored leader leases name holders that we stopped, so they go first.
+        """Start the controllers; the restored leases of leaders and nodes name holders that we stopped, so they go first.
 
-        Otherwise each controller would wait until the lease of its predecessor, just brought back from the
-        snapshot, has run out before its eyes.
+        Otherwise each controller, and kwok for each node, would wait until the lease of its predecessor, just brought
+        back from the snapshot, has run out before its eyes.
         """
         leases = self._api().resource("Lease.coordination.k8s.io")
         for name in _LEADER_LEASES:
@@ -210,6 +211,7 @@ class EmbeddedControlPlane:
                 self._api().delete(leases, name, "kube-system")
             except ResourceNotFoundError:
                 continue  # the snapshot is older than the first election
+        self._api().delete_all(leases, _NODE_LEASES)
         self._programs.start(*CONTROLLERS)
 
     def roll_back(self) -> None:
