@@ -1,10 +1,11 @@
 """How long an embedded cluster takes to be ready, and the drills that both versions have, beside another version.
 
-    python benchmarks/drills.py --beside ../other [--rounds 3] [-k EXPRESSION]
+    python benchmarks/drills.py --beside ../other [--rounds 3] [-k EXPRESSION] [--workers N] [--ready-only]
 
-`--beside` is another checkout. The two run alternately, each with its own drills, and only files that both have are
-run. What is measured is the time on the clock, since much of it is waiting; the processor time of all that the run
-started stands beside it, which other work on the machine changes less.
+`--beside` is another checkout, whose drills run one after the other; ours do so, too, or N at once. The two run
+alternately, each with its own drills, and only files that both have are run. What is measured is the time on the
+clock, since much of it is waiting; the processor time of all that the run started stands beside it, which other work
+on the machine changes less.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ def ready(checkout: Path) -> tuple[float, float]:
     return float(said.split("ready")[-1]), processor
 
 
-def drills(checkout: Path, files: list[str], chosen: str) -> tuple[float, float]:
+def drills(checkout: Path, files: list[str], chosen: str, workers: int) -> tuple[float, float]:
     options = ["-k", chosen] if chosen else []
+    if checkout == HERE and workers > 1:
+        options += ["-n", str(workers)]
     elapsed, processor, said = measured(["-m", "pytest", "-q", *options, *files], checkout)
     print(f"  {checkout.name}: {said.strip().splitlines()[-1]}", flush=True)
     return elapsed, processor
@@ -61,14 +64,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("-k", dest="chosen", default="", help="as pytest's; `none of them` leaves the drills out")
+    parser.add_argument("-k", dest="chosen", default="", help="which drills, as pytest's")
+    parser.add_argument("--workers", type=int, default=1, help="how many drills of ours at once (default 1)")
+    parser.add_argument("--ready-only", action="store_true", help="no drills, only a cluster to ready")
     options = parser.parse_args()
     beside = options.beside.resolve()
     ours = {file.name for file in (HERE / "drills").glob("*.yaml")}
     files = sorted(f"drills/{file.name}" for file in (beside / "drills").glob("*.yaml") if file.name in ours)
     measures = {"cluster to ready": ready}
-    if options.chosen != "none of them":
-        measures["drills"] = lambda checkout: drills(checkout, files, options.chosen)
+    if not options.ready_only:
+        measures["drills"] = lambda checkout: drills(checkout, files, options.chosen, options.workers)
     met = True
     for name, measure in measures.items():
         pairs = [(measure(HERE), measure(beside)) for _ in range(options.rounds)]

@@ -200,7 +200,7 @@ class EmbeddedControlPlane:
         self.wait_until_api_is_ready()
 
     def start_controllers(self) -> None:
-        """Start the controllers; the restored leases of leaders and nodes name holders that we stopped, so they go first.
+        """Start the controllers; restored leases of leaders and nodes name holders that we stopped, so they go first.
 
         Otherwise each controller, and kwok for each node, would wait until the lease of its predecessor, just brought
         back from the snapshot, has run out before its eyes.
