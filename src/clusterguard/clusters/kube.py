@@ -148,7 +148,7 @@ class KubeClient(KubeTransport):
         """
         # Without its etcd it answers after four seconds: two of its checks give up after two each, one after the other.
         try:
-            self.request("GET", "/readyz", query={"verbose": "true"}, timeout_seconds=15, retry_throttled=False)
+            self.request("GET", "/readyz", query={"verbose": "true"}, timeout_seconds=8, retry_throttled=False)
         except (ClusterUnreachableError, ForbiddenError) as error:
             failing = [line for line in error.message.splitlines() if line.startswith("[-]")]
             return ApiReadiness(ok=False, failing="\n".join(failing) or error.message)
