@@ -150,22 +150,18 @@ def test_a_flipped_byte_is_found_in_what_is_read_and_a_missing_blob_always(made,
     assert packs[0] in found.flaws[0][1]
 
 
-def with_half(blobs, kind):
-    return {name: data[: len(data) // 2] if name.startswith(kind) else data for name, data in blobs.items()}
+def half(data):
+    return data[: len(data) // 2]
 
 
-def with_flips(blobs, kind):
-    return {name: flipped(data) if name.startswith(kind) else data for name, data in blobs.items()}
-
-
-def with_another_letter(blobs, kind):
+def with_another_letter(data):
     """Base64 stays base64: after a flipped bit it may not, which is another damage."""
+    middle = len(data) // 2
+    return data[:middle] + (b"B" if data[middle : middle + 1] == b"A" else b"A") + data[middle + 1 :]
 
-    def exchanged(data):
-        middle = len(data) // 2
-        return data[:middle] + (b"B" if data[middle : middle + 1] == b"A" else b"A") + data[middle + 1 :]
 
-    return {name: exchanged(data) if name.startswith(kind) else data for name, data in blobs.items()}
+def changed(blobs, kind, change):
+    return {name: change(data) if name.startswith(kind) else data for name, data in blobs.items()}
 
 
 def without(blobs, kind):
@@ -175,13 +171,13 @@ def without(blobs, kind):
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
-        (lambda blobs: with_half(blobs, "p"), "volume-blob-cut"),
-        (lambda blobs: with_half(blobs, "x"), "volume-index-damaged"),
-        (lambda blobs: with_flips(blobs, "x"), "volume-index-damaged"),
+        (lambda blobs: changed(blobs, "p", half), "volume-blob-cut"),
+        (lambda blobs: changed(blobs, "x", half), "volume-index-damaged"),
+        (lambda blobs: changed(blobs, "x", flipped), "volume-index-damaged"),
         (lambda blobs: without(blobs, "x"), "volume-index-old"),
         (lambda blobs: without(blobs, "q"), "volume-blob-missing"),
-        (lambda blobs: with_half(blobs, REPOSITORY_FORMAT), "volume-repository-damaged"),
-        (lambda blobs: with_another_letter(blobs, REPOSITORY_FORMAT), "volume-password-wrong"),
+        (lambda blobs: changed(blobs, REPOSITORY_FORMAT, half), "volume-repository-damaged"),
+        (lambda blobs: changed(blobs, REPOSITORY_FORMAT, with_another_letter), "volume-password-wrong"),
         (lambda blobs: without(blobs, REPOSITORY_FORMAT), "volume-repository-missing"),
     ],
 )
